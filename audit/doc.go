@@ -1,0 +1,54 @@
+// Package audit keeps a log of what was run, by whom, and what came of it: one
+// line of JSON a record, in a file that many processes extend at once and in
+// which a changed, removed or inserted line shows.
+//
+// # The log
+//
+//	<dir>/audit.jsonl               the current segment
+//	<dir>/audit-<first seq>.jsonl   closed segments, seq with 12 digits
+//	<dir>/torn-<seq>-<n>.frag       bytes cut from a torn end, see below
+//	<dir>/.lock                     taken by every writer, never removed
+//
+// A line is one JSON object of printable ASCII, at most 16 KiB with its
+// newline, its keys in the order of [Record]. seq starts at 1 and rises by
+// one. prev is the lower-case hexadecimal SHA-256 of the line before, without
+// its newline; 64 zeros in the first record of all. Both go on across
+// segments. Field names follow the Elastic Common Schema where it has one.
+//
+// # Writing a record
+//
+// Every writer is a process of its own; there is no daemon. What they share is
+// the directory:
+//
+//	fit      lists dropped until the line fits        nothing touched yet
+//	lock     flock on .lock, for at most 2 s       ◄─ ErrLocked
+//	│ open   audit.jsonl: regular, one link, ours
+//	│ tail   the last whole record                 ─► seq, prev
+//	│ repair what stands after it                  ─► torn-*.frag, cut, an audit-repair record
+//	│ write  one write(2)                          ◄─ short or failed: cut back, error
+//	│ look   the path still leads to this file     ◄─ moved or removed: error
+//	unlock
+//	sync     fdatasync: this record and all before it
+//
+// The order of the records is fixed by the writes, so that the slow part, the
+// sync, stands outside the lock. A process killed anywhere in this leaves
+// either a whole record, nothing, or a torn end for the next writer to repair;
+// the kernel takes its lock away.
+//
+// A torn end is whatever follows the last line that is a record: half a line,
+// the NULs some file systems leave after a power cut, a line of something
+// else. The repair keeps those bytes in a file named for the seq of the
+// audit-repair record it is about to write. A writer that dies, or finds the
+// disk full, between the cut and that record leaves the file as a note, and
+// the next one writes the record. For this reason fragments belong to their
+// log: who starts a log afresh in the same directory moves them away as well.
+//
+// # What is not covered
+//
+// The log's user and root can rewrite all of it: the chain proves only that
+// what is there is consistent. A log cut back to an earlier whole record, or
+// removed and begun again at 1, is found by the [Receipt] somebody else kept,
+// not by this package. flock over NFS and SMB is not relied upon, nor are the
+// directories above the log's checked. Who removes .lock while writers are at
+// work can break the chain. Access control lists are not looked at.
+package audit

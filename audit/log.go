@@ -1,0 +1,367 @@
+package audit
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	currentName = "audit.jsonl"
+	lockName    = ".lock"
+
+	lockPatience = 2 * time.Second
+	lockPause    = time.Millisecond
+)
+
+// ErrLocked means that other writers held the log for too long. One that was
+// stopped in the middle of a record does that.
+var ErrLocked = errors.New("held by another writer for too long")
+
+// StepError is a step that failed on a file or directory of the log.
+type StepError struct {
+	Step, Path string
+	Err        error
+}
+
+func (e *StepError) Error() string { return e.Step + " " + e.Path + ": " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *StepError) Unwrap() error { return e.Err }
+
+// Log is the log of a directory. Its methods can be called from several
+// goroutines at once, Close excepted. Only [Open] makes one.
+type Log struct {
+	// NoSync leaves it to the kernel when records reach the disk: they outlive
+	// the process, but not a power cut. It is set before the first Append.
+	NoSync bool
+
+	path     string // absolute, of the directory
+	dir      int    // descriptor of the directory, -1 once closed
+	patience time.Duration
+}
+
+// Receipt is what a record's author keeps, to prove later that it was written.
+type Receipt struct {
+	Seq  uint64
+	Hash string // lower-case hexadecimal SHA-256 of Line
+	Line []byte // as in the log, without the newline
+
+	record Record
+}
+
+// Open opens the log in dir, and makes the directory where there is none (mode
+// 0700, those above it 0755). It refuses a directory that is a symbolic link,
+// belongs to anybody but the effective user, or can be written by others.
+func Open(dir string) (*Log, error) {
+	const step = "open audit directory"
+	if dir == "" {
+		return nil, &StepError{step, `""`, unix.ENOENT}
+	}
+	path, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, &StepError{step, dir, err}
+	}
+	fd, err := openDir(path)
+	if errors.Is(err, unix.ENOENT) {
+		if err := makeDir(path); err != nil {
+			return nil, &StepError{"make audit directory", path, err}
+		}
+		fd, err = openDir(path)
+	}
+	if err != nil {
+		return nil, &StepError{step, path, err}
+	}
+	return &Log{path: path, dir: fd, patience: lockPatience}, nil
+}
+
+func makeDir(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	// Another process may make it at the same moment; openDir judges the result.
+	if err := unix.Mkdir(path, 0o700); err != nil && err != unix.EEXIST {
+		return err
+	}
+	return nil
+}
+
+func openDir(path string) (int, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err == unix.ENOTDIR {
+		return -1, fmt.Errorf("symbolic link or %w", err)
+	}
+	if err != nil {
+		return -1, err
+	}
+	if err := checkDir(fd); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func checkDir(fd int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if euid := os.Geteuid(); int(st.Uid) != euid {
+		return fmt.Errorf("belongs to user %d, not to the writer, user %d", st.Uid, euid)
+	}
+	if st.Mode&0o022 != 0 {
+		return fmt.Errorf("can be written by others (mode %04o)", st.Mode&0o7777)
+	}
+	return nil
+}
+
+// Dir is the absolute path of the log's directory.
+func (l *Log) Dir() string { return l.path }
+
+// Close gives the directory back. Records need no closing.
+func (l *Log) Close() error {
+	fd := l.dir
+	l.dir = -1
+	if err := unix.Close(fd); err != nil {
+		return &StepError{"close audit directory", l.path, err}
+	}
+	return nil
+}
+
+// Append writes r as the next record of the log, and returns when it is on the
+// disk. It sets the fields of r that the log decides; r itself stays as it is.
+//
+// In the line everything but printable ASCII is escaped, invalid UTF-8 is
+// U+FFFD, and a string that takes more than 2048 bytes there ends in an
+// ellipsis. Of a record over 16 KiB lists are dropped: first those of Hooks,
+// then the reasons in Isolation.Missing, Labels, and Variables.List. Both set
+// Truncated.
+//
+// After an error of the steps "look at" and "sync" the record may be in the log
+// all the same; after all others it is not.
+func (l *Log) Append(r Record) (Receipt, error) {
+	// Fitted to the widest seq, so that the lock is held for one encoding only.
+	r.follow(head{seq: math.MaxUint64 - 1, hash: origin.hash})
+	d, err := fit(r, maxLine-1)
+	if err != nil {
+		return Receipt{}, l.failed("encode record for", currentName, err)
+	}
+
+	lock, err := l.lock()
+	if err != nil {
+		return Receipt{}, err
+	}
+	fd, err := l.openCurrent()
+	if err != nil {
+		unlock(lock)
+		return Receipt{}, err
+	}
+	defer unix.Close(fd)
+	receipt, err := l.extend(fd, d)
+	unlock(lock)
+	if err != nil {
+		return Receipt{}, err
+	}
+	if !l.NoSync {
+		if err := unix.Fdatasync(fd); err != nil {
+			return Receipt{}, l.failed("sync", currentName, err)
+		}
+	}
+	return receipt, nil
+}
+
+// View is the line again for a reader with little room: at most limit bytes, cut
+// in the same order as for the log, and still one JSON object. A line that fits
+// is returned as it is.
+func (r Receipt) View(limit int) []byte {
+	if len(r.Line) <= limit {
+		return r.Line
+	}
+	if d, err := fit(r.record, limit); err == nil {
+		if line, _, err := d.encode(); err == nil {
+			return line
+		}
+	}
+	return []byte(`{"truncated":true}`)
+}
+
+// lock takes the lock of the log, trying again until the deadline.
+//
+// The file is opened for each try: two goroutines need two descriptions of it
+// to exclude each other, and a lock on a file that was removed excludes nobody.
+func (l *Log) lock() (int, error) {
+	deadline := time.Now().Add(l.patience)
+	for {
+		fd, err := unix.Openat(l.dir, lockName, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		if err != nil {
+			return -1, l.failed("lock", lockName, err)
+		}
+		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+		var st unix.Stat_t
+		if err == nil {
+			err = unix.Fstat(fd, &st)
+		}
+		if err == nil && st.Nlink > 0 {
+			return fd, nil
+		}
+		unix.Close(fd)
+		if err != nil && err != unix.EWOULDBLOCK && err != unix.EINTR {
+			return -1, l.failed("lock", lockName, err)
+		}
+		if time.Now().After(deadline) {
+			return -1, l.failed("lock", lockName, ErrLocked)
+		}
+		time.Sleep(lockPause)
+	}
+}
+
+// unlock releases the lock in so many words: a child forked at this moment
+// holds a copy of the descriptor, and closing ours alone would not do it.
+func unlock(fd int) {
+	unix.Flock(fd, unix.LOCK_UN)
+	unix.Close(fd)
+}
+
+func (l *Log) openCurrent() (int, error) {
+	fd, err := l.openRegular(currentName, unix.O_RDWR|unix.O_APPEND|unix.O_CREAT)
+	if err != nil {
+		return -1, l.failed("open", currentName, err)
+	}
+	return fd, nil
+}
+
+// openRegular opens a file of the log, and refuses one that somebody else could
+// have a hand in.
+func (l *Log) openRegular(name string, flags int) (int, error) {
+	fd, err := unix.Openat(l.dir, name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err == unix.ELOOP {
+		return -1, fmt.Errorf("symbolic link (%w)", err)
+	}
+	if err != nil {
+		return -1, err
+	}
+	var st unix.Stat_t
+	err = unix.Fstat(fd, &st)
+	switch {
+	case err != nil:
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		err = errors.New("not a regular file")
+	case st.Nlink != 1:
+		err = fmt.Errorf("has %d links, not one", st.Nlink)
+	case st.Mode&0o022 != 0:
+		err = fmt.Errorf("can be written by others (mode %04o)", st.Mode&0o7777)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// extend adds d to the open current segment. The lock is held.
+func (l *Log) extend(fd int, d draft) (Receipt, error) {
+	last, end, torn, err := readTail(fd)
+	if err != nil {
+		return Receipt{}, l.failed("read the end of", currentName, err)
+	}
+	if end == 0 {
+		if last, err = l.lastClosed(); err != nil {
+			return Receipt{}, err
+		}
+		// The file may be new: its name has to last as long as its records.
+		if !l.NoSync {
+			if err := unix.Fsync(l.dir); err != nil {
+				return Receipt{}, &StepError{"sync", l.path, err}
+			}
+		}
+	}
+	if len(torn) > 0 {
+		if err := l.setAside(torn, last.seq+1); err != nil {
+			return Receipt{}, err
+		}
+		if err := unix.Ftruncate(fd, end); err != nil {
+			return Receipt{}, l.failed("cut the torn end of", currentName, err)
+		}
+	}
+	cut, found, err := l.unrecorded(last.seq + 1)
+	if err != nil {
+		return Receipt{}, err
+	}
+	if found {
+		r := repairRecord(d.record, cut)
+		r.follow(last)
+		repair, err := fit(r, maxLine-1)
+		if err != nil {
+			return Receipt{}, l.failed("encode repair of", currentName, err)
+		}
+		receipt, err := l.write(fd, end, last, repair)
+		if err != nil {
+			return Receipt{}, err
+		}
+		last = head{receipt.Seq, receipt.Hash}
+		end += int64(len(receipt.Line)) + 1
+	}
+	receipt, err := l.write(fd, end, last, d)
+	if err != nil {
+		return Receipt{}, err
+	}
+	if err := l.lookAt(fd); err != nil {
+		return Receipt{}, l.failed("look at", currentName, err)
+	}
+	return receipt, nil
+}
+
+// write makes d the record after last, in one write at the end of the file.
+func (l *Log) write(fd int, end int64, last head, d draft) (Receipt, error) {
+	d.record.follow(last)
+	line, _, err := d.encode()
+	if err != nil {
+		return Receipt{}, l.failed("encode record for", currentName, err)
+	}
+	n, err := unix.Write(fd, append(line, '\n'))
+	if err == nil && n <= len(line) {
+		// A disk that fills up in the middle is not an error to the kernel.
+		err = io.ErrShortWrite
+	}
+	if err != nil {
+		if n > 0 {
+			if undo := unix.Ftruncate(fd, end); undo != nil {
+				err = fmt.Errorf("%w; undo: %w", err, undo)
+			}
+		}
+		return Receipt{}, l.failed("write", currentName, err)
+	}
+	return Receipt{Seq: d.record.Seq, Hash: hexSHA256(line), Line: line, record: d.record}, nil
+}
+
+// lookAt fails when the log's path no longer leads to the file behind fd.
+func (l *Log) lookAt(fd int) error {
+	var written, there unix.Stat_t
+	if err := unix.Fstat(fd, &written); err != nil {
+		return err
+	}
+	if err := unix.Lstat(filepath.Join(l.path, currentName), &there); err != nil {
+		return fmt.Errorf("removed while it was written: %w", err)
+	}
+	if written.Dev != there.Dev || written.Ino != there.Ino {
+		return errors.New("replaced while it was written")
+	}
+	return nil
+}
+
+func (l *Log) failed(step, name string, err error) error {
+	return &StepError{step, filepath.Join(l.path, name), err}
+}
+
+func hexSHA256(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,293 @@
+package audit
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// childEnv names what the test binary does in place of the tests, as a process
+// of its own. Its argument is the log's directory.
+const childEnv = "PY3RUN_AUDIT_TEST_CHILD"
+
+// patient is a lock deadline that no slow machine meets.
+const patient = 5 * time.Minute
+
+var children = map[string]func(l *Log) error{
+	"append-50": func(l *Log) error {
+		for i := range 50 {
+			if _, err := l.Append(startRecord(fmt.Sprintf("%d-%d", os.Getpid(), i))); err != nil {
+				return err
+			}
+		}
+		return nil
+	},
+	// Ends with the process; each record is acknowledged by a line.
+	"append-forever": func(l *Log) error {
+		l.NoSync = true
+		for i := 0; ; i++ {
+			run := fmt.Sprintf("%d-%d", os.Getpid(), i)
+			if _, err := l.Append(startRecord(run)); err != nil {
+				return err
+			}
+			fmt.Println(run)
+		}
+	},
+	"hold-lock": func(l *Log) error {
+		lock, err := l.lock()
+		if err != nil {
+			return err
+		}
+		defer unlock(lock)
+		fmt.Println("locked")
+		_, err = io.Copy(io.Discard, os.Stdin)
+		return err
+	},
+	"disk-full":             diskFull,
+	"disk-full-at-a-repair": diskFullAtRepair,
+}
+
+func TestMain(m *testing.M) {
+	child, ok := children[os.Getenv(childEnv)]
+	if !ok {
+		os.Exit(m.Run())
+	}
+	l, err := Open(os.Args[1])
+	if err == nil {
+		l.patience = patient
+		err = child(l)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// childCommand is the named child at work on dir; its standard error goes to
+// the test's log.
+func childCommand(t *testing.T, name, dir string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(self, dir)
+	c.Env = append(os.Environ(), childEnv+"="+name)
+	c.Stderr = t.Output()
+	return c
+}
+
+// limitFileSize lets no file of this process grow beyond size bytes, which is
+// how a full disk looks to write(2). RLIM_INFINITY lifts it.
+func limitFileSize(size uint64) error {
+	signal.Ignore(syscall.SIGXFSZ)
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
+		return err
+	}
+	limit.Cur = min(size, limit.Max)
+	return unix.Setrlimit(unix.RLIMIT_FSIZE, &limit)
+}
+
+// diskFull fails to append for want of room, and then, with room, does not.
+func diskFull(l *Log) error {
+	current := filepath.Join(l.Dir(), currentName)
+	for _, room := range []int64{0, 1, 100} {
+		if _, err := l.Append(startRecord("before")); err != nil {
+			return err
+		}
+		whole, err := os.Stat(current)
+		if err != nil {
+			return err
+		}
+		if err := limitFileSize(uint64(whole.Size() + room)); err != nil {
+			return err
+		}
+		_, err = l.Append(startRecord("no room"))
+		if step := new(StepError); !errors.As(err, &step) || step.Step != "write" {
+			return fmt.Errorf("append with room for %d bytes: %v, want an error of step write", room, err)
+		}
+		after, err := os.Stat(current)
+		if err != nil {
+			return err
+		}
+		if after.Size() != whole.Size() {
+			return fmt.Errorf("room for %d bytes: log has %d bytes after the failure, want %d", room, after.Size(), whole.Size())
+		}
+		if err := limitFileSize(unix.RLIM_INFINITY); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// diskFullAtRepair has room for the fragment, but not for the record of it.
+func diskFullAtRepair(l *Log) error {
+	current := filepath.Join(l.Dir(), currentName)
+	if _, err := l.Append(startRecord("before")); err != nil {
+		return err
+	}
+	whole, err := os.ReadFile(current)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(current, append(whole, "torn"...), 0o600); err != nil {
+		return err
+	}
+	if err := limitFileSize(uint64(len(whole) + 10)); err != nil {
+		return err
+	}
+	if _, err := l.Append(startRecord("no room")); err == nil {
+		return errors.New("append without room succeeded")
+	}
+	if err := limitFileSize(unix.RLIM_INFINITY); err != nil {
+		return err
+	}
+	_, err = l.Append(startRecord("after"))
+	return err
+}
+
+// startRecord is what a run leaves before it starts.
+func startRecord(run string) Record {
+	return Record{
+		Event:     Event{Action: ExecutionStart, Outcome: Unknown},
+		RunID:     run,
+		Host:      Host{Name: "gw-a", Boot: "7b1e91ce"},
+		User:      User{Name: "alice"},
+		Auth:      Auth{Method: AuthOSUser, OSUID: 1000, OSUser: "alice"},
+		Code:      Code{SHA256: strings.Repeat("c1b9f0d5", 8), Bytes: 1843},
+		Variables: Variables{Count: 1, Bytes: 3, List: []Variable{{"tank_id", "int", 3}}},
+		Limits:    map[string]float64{"timeout_seconds": 1.5, "memory_mb": 256},
+	}
+}
+
+// endRecord is what a run leaves after it, with every field in use.
+func endRecord(run string) Record {
+	r := startRecord(run)
+	exit := 0
+	r.Event = Event{Action: ExecutionEnd, Outcome: Success, Reason: "ok", DurationNS: 1272375000}
+	r.RequestID = "q-1"
+	r.User.ID = "u-017"
+	r.Auth.KeyID = "k7Qm2"
+	r.Client = Client{IP: "10.20.4.17", IPSource: "asserted"}
+	r.Script = Script{Name: "tank-balance", Version: "7"}
+	r.Command = "execute"
+	r.Labels = map[string]string{"plant": "north", "area": "2"}
+	r.Status = "ok"
+	r.Process = &Process{ExitCode: &exit, Signal: "SIGKILL", CPUMS: 40, PeakMemoryBytes: 41 << 20, StdoutBytes: 512}
+	r.Python = &Python{Version: "3.12.3", Executable: "/usr/bin/python3"}
+	r.Isolation = &Isolation{Method: "namespace", Enforced: []string{"pids"}, Missing: []Missing{{"cgroup", "not delegated"}}}
+	r.Hooks = &Hooks{
+		Imports:        14,
+		FlaggedImports: []FlaggedImport{{"os", "operating system interface", true}},
+		Connections:    []Connection{{"10.0.0.1", 443, "python", 2}},
+		Processes:      []Program{{"/bin/ls", []string{"-l"}, "native", 1}},
+		FilesWritten:   []string{"out.csv"},
+		FilesDeleted:   []string{"old.csv"},
+		Dropped:        1,
+	}
+	return r
+}
+
+func openLog(t *testing.T, dir string) *Log {
+	t.Helper()
+	l, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.patience = patient
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+func mustAppend(t *testing.T, l *Log, r Record) Receipt {
+	t.Helper()
+	receipt, err := l.Append(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return receipt
+}
+
+// logDir is a directory as Open accepts it: t.TempDir's mode depends on the umask.
+func logDir(t *testing.T) string {
+	t.Helper()
+	return filepath.Join(t.TempDir(), "audit")
+}
+
+// verify reads a log by its description alone, with none of the package's code,
+// and returns its records.
+func verify(t *testing.T, dir string) []map[string]any {
+	t.Helper()
+	closed, err := filepath.Glob(filepath.Join(dir, "audit-????????????.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var records []map[string]any
+	prev := strings.Repeat("0", 64)
+	for _, name := range append(closed, filepath.Join(dir, "audit.jsonl")) {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(text) > 0 && text[len(text)-1] != '\n' {
+			t.Errorf("%s ends without a newline", name)
+		}
+		lines := bufio.NewScanner(bytes.NewReader(text))
+		for lines.Scan() {
+			line := lines.Bytes()
+			if len(line) >= 16<<10 {
+				t.Errorf("%s: line of %d bytes", name, len(line))
+			}
+			if i := bytes.IndexFunc(line, func(r rune) bool { return r < ' ' || r > '~' }); i >= 0 {
+				t.Errorf("%s: byte %#x at %d of a line", name, line[i], i)
+			}
+			d := json.NewDecoder(bytes.NewReader(line))
+			d.UseNumber()
+			var r map[string]any
+			if err := d.Decode(&r); err != nil {
+				t.Fatalf("%s: %v in %q", name, err, line)
+			}
+			if got, want := fmt.Sprint(r["seq"]), fmt.Sprint(len(records)+1); got != want {
+				t.Fatalf("%s: seq %s, want %s", name, got, want)
+			}
+			if r["prev"] != prev {
+				t.Fatalf("%s: seq %v has prev %v, want %s", name, r["seq"], r["prev"], prev)
+			}
+			prev = fmt.Sprintf("%x", sha256.Sum256(line))
+			records = append(records, r)
+		}
+		if err := lines.Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return records
+}
+
+// actions are the actions of records, in order.
+func actions(records []map[string]any) string {
+	var names []string
+	for _, r := range records {
+		names = append(names, r["event"].(map[string]any)["action"].(string))
+	}
+	return strings.Join(names, " ")
+}

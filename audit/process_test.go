@@ -1,0 +1,124 @@
+package audit
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+func TestAppendFromProcesses(t *testing.T) {
+	t.Parallel()
+	dir := logDir(t)
+	var writers []*exec.Cmd
+	for range 8 {
+		c := childCommand(t, "append-50", dir)
+		must(t, c.Start())
+		writers = append(writers, c)
+	}
+	for _, c := range writers {
+		if err := c.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
+	records := verify(t, dir)
+	runs := make(map[any]bool)
+	for _, r := range records {
+		runs[r["run_id"]] = true
+	}
+	if len(records) != 400 || len(runs) != 400 {
+		t.Errorf("%d records of %d runs, want 400 of 400", len(records), len(runs))
+	}
+}
+
+// Writers are killed at any moment of their work. What they were told is in
+// the log must be there, and the chain must hold.
+func TestKilledWriters(t *testing.T) {
+	t.Parallel()
+	dir := logDir(t)
+	acknowledged := make(map[any]bool)
+	for range 10 {
+		var writers []*exec.Cmd
+		var outputs []*bufio.Scanner
+		for range 4 {
+			c := childCommand(t, "append-forever", dir)
+			out, err := c.StdoutPipe()
+			must(t, err, c.Start())
+			writers, outputs = append(writers, c), append(outputs, bufio.NewScanner(out))
+		}
+		for i, c := range writers {
+			for range 1 + rand.IntN(20) {
+				if !outputs[i].Scan() {
+					t.Fatal("writer ended by itself")
+				}
+				acknowledged[outputs[i].Text()] = true
+			}
+			must(t, c.Process.Kill())
+			for outputs[i].Scan() { // said before it died
+				acknowledged[outputs[i].Text()] = true
+			}
+			c.Wait() // always an error
+		}
+	}
+	mustAppend(t, openLog(t, dir), startRecord("last"))
+	for _, r := range verify(t, dir) {
+		delete(acknowledged, r["run_id"])
+	}
+	if len(acknowledged) > 0 {
+		t.Errorf("acknowledged, but not in the log: %v", acknowledged)
+	}
+}
+
+func TestLockHeld(t *testing.T) {
+	t.Parallel()
+	dir := logDir(t)
+	l := openLog(t, dir)
+	l.patience = 20 * time.Millisecond
+
+	c := childCommand(t, "hold-lock", dir)
+	in, err := c.StdinPipe()
+	must(t, err)
+	out, err := c.StdoutPipe()
+	must(t, err, c.Start())
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	_, err = l.Append(startRecord("r"))
+	if want := fmt.Sprintf("lock %s: held by another writer for too long", filepath.Join(dir, lockName)); !errors.Is(err, ErrLocked) || err.Error() != want {
+		t.Errorf("error %v, want %s", err, want)
+	}
+	if _, err := os.Stat(filepath.Join(dir, currentName)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the log was touched: %v", err)
+	}
+	must(t, in.Close(), c.Wait())
+
+	l.patience = patient
+	mustAppend(t, l, startRecord("r"))
+}
+
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	const start, repair = "execution-start", "audit-repair"
+	for _, c := range []struct {
+		child string
+		want  string // actions
+	}{
+		{"disk-full", start + " " + start + " " + start + " " + start},
+		{"disk-full-at-a-repair", start + " " + repair + " " + start + " " + start},
+	} {
+		t.Run(c.child, func(t *testing.T) {
+			t.Parallel()
+			dir := logDir(t)
+			must(t, childCommand(t, c.child, dir).Run())
+			mustAppend(t, openLog(t, dir), startRecord("last"))
+			if got := actions(verify(t, dir)); got != c.want {
+				t.Errorf("records %s, want %s", got, c.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,235 @@
+package audit
+
+import "time"
+
+// Record is one line of the log. Its fields stand in the order of the line's
+// keys, which is part of the format: new keys are only ever added, and readers
+// ignore keys they do not know.
+//
+// [Log.Append] sets V, Timestamp, Seq, Prev and, where something had to be cut,
+// Truncated; what the caller puts there is overwritten or, for Truncated, kept.
+// Sizes are bytes. Strings may hold anything: see [Log.Append] for what is
+// escaped and cut.
+type Record struct {
+	V         int                `json:"v"`
+	Timestamp string             `json:"@timestamp"` // UTC, microseconds; the clock may jump, the order is Seq
+	Event     Event              `json:"event"`
+	Seq       uint64             `json:"seq"`
+	Prev      string             `json:"prev"`
+	RunID     string             `json:"run_id"`
+	RequestID string             `json:"request_id,omitempty"`
+	Host      Host               `json:"host"`
+	User      User               `json:"user"`
+	Auth      Auth               `json:"auth"`
+	Client    Client             `json:"client"`
+	Script    Script             `json:"script"`
+	Command   string             `json:"command,omitempty"`
+	Code      Code               `json:"code"`
+	Variables Variables          `json:"variables"`
+	Labels    map[string]string  `json:"labels,omitempty"`
+	Limits    map[string]float64 `json:"limits,omitempty"`
+	Status    string             `json:"status,omitempty"`
+	Process   *Process           `json:"process,omitempty"`
+	Python    *Python            `json:"python,omitempty"`
+	Isolation *Isolation         `json:"isolation,omitempty"`
+	Hooks     *Hooks             `json:"hooks,omitempty"`
+	Repair    *Repair            `json:"repair,omitempty"`
+	Truncated bool               `json:"truncated,omitempty"` // a list was dropped or a string cut
+}
+
+// Event says what the record is about.
+type Event struct {
+	Action     Action  `json:"action"`
+	Outcome    Outcome `json:"outcome"`
+	Reason     string  `json:"reason,omitempty"`
+	DurationNS int64   `json:"duration_ns,omitempty"` // by the monotonic clock
+}
+
+// Action is the kind of an event.
+type Action string
+
+// The kinds of events.
+const (
+	ExecutionStart Action = "execution-start"
+	ExecutionEnd   Action = "execution-end"
+	AuditRepair    Action = "audit-repair"
+)
+
+// Outcome is how an event went.
+type Outcome string
+
+// The outcomes. That of a start is Unknown.
+const (
+	Success Outcome = "success"
+	Failure Outcome = "failure"
+	Unknown Outcome = "unknown"
+	Denied  Outcome = "denied"
+)
+
+// Host is the machine; Boot is its boot id.
+type Host struct {
+	Name string `json:"name"`
+	Boot string `json:"boot"`
+}
+
+// User is the person the work is done for.
+type User struct {
+	ID   string `json:"id,omitempty"`
+	Name string `json:"name"`
+}
+
+// Auth says how far User can be believed, and which operating-system user
+// really called.
+type Auth struct {
+	Method AuthMethod `json:"method"`
+	OSUID  int        `json:"os_uid"`
+	OSUser string     `json:"os_user,omitempty"`
+	KeyID  string     `json:"key_id,omitempty"`
+}
+
+// AuthMethod is where the name of the user comes from.
+type AuthMethod string
+
+// The methods of authentication.
+const (
+	AuthOSUser   AuthMethod = "os-user"
+	AuthAsserted AuthMethod = "asserted"
+	AuthAPIKey   AuthMethod = "api-key"
+	AuthNone     AuthMethod = "none"
+)
+
+// Client is where the request came from, as far as anybody said.
+type Client struct {
+	IP       string `json:"ip,omitempty"`
+	IPSource string `json:"ip_source,omitempty"`
+}
+
+// Script is the stored script that was run; empty for ad-hoc code.
+type Script struct {
+	Name    string `json:"name,omitempty"`
+	Version string `json:"version,omitempty"`
+}
+
+// Code identifies the exact bytes that were run.
+type Code struct {
+	SHA256 string `json:"sha256"` // lower-case hexadecimal
+	Bytes  int64  `json:"bytes"`
+}
+
+// Variables are what was handed to the code, without their values.
+type Variables struct {
+	Count int        `json:"count"`
+	Bytes int64      `json:"bytes"`
+	List  []Variable `json:"list,omitempty"`
+}
+
+// Variable is the name, type and size of one of them.
+type Variable struct {
+	Name  string `json:"n"`
+	Type  string `json:"t"`
+	Bytes int64  `json:"b"`
+}
+
+// Process is what the kernel says of the process that was run.
+type Process struct {
+	ExitCode        *int   `json:"exit_code,omitempty"`
+	Signal          string `json:"signal,omitempty"`
+	CPUMS           int64  `json:"cpu_ms"`
+	PeakMemoryBytes int64  `json:"peak_memory_bytes"`
+	StdoutBytes     int64  `json:"stdout_bytes"`
+	StderrBytes     int64  `json:"stderr_bytes"`
+}
+
+// Python is the interpreter.
+type Python struct {
+	Version    string `json:"version"`
+	Executable string `json:"executable"`
+}
+
+// Isolation is which protections were in force, and which were wanted and not
+// to be had. Missing entries may lose their reason to the size limit of a line,
+// never their name: a shorter list would claim more protection than there was.
+type Isolation struct {
+	Method   string    `json:"method"`
+	Enforced []string  `json:"enforced"`
+	Missing  []Missing `json:"missing"`
+}
+
+// Missing is one protection that was not to be had.
+type Missing struct {
+	Name string `json:"name"`
+	Why  string `json:"why,omitempty"`
+}
+
+// Hooks is what the code was seen to do. It comes from inside the process that
+// is being watched and proves nothing against code that does not want to be
+// seen. Dropped counts the events that found no room.
+type Hooks struct {
+	Imports        int             `json:"imports"`
+	FlaggedImports []FlaggedImport `json:"flagged_imports,omitempty"`
+	Connections    []Connection    `json:"connections,omitempty"`
+	Processes      []Program       `json:"processes,omitempty"`
+	FilesWritten   []string        `json:"files_written,omitempty"`
+	FilesDeleted   []string        `json:"files_deleted,omitempty"`
+	Dropped        int64           `json:"dropped"`
+}
+
+// FlaggedImport is the import of a module the operator wants to know of.
+type FlaggedImport struct {
+	Module string `json:"module"`
+	Why    string `json:"why"`
+	Direct bool   `json:"direct"` // by the user's own code
+}
+
+// Connection is a peer the code connected to.
+type Connection struct {
+	Host  string `json:"host"`
+	Port  int    `json:"port,omitempty"`
+	Via   string `json:"via"`
+	Count int    `json:"count"`
+}
+
+// Program is a program the code started.
+type Program struct {
+	Program string   `json:"program"`
+	Args    []string `json:"args,omitempty"`
+	Via     string   `json:"via"`
+	Count   int      `json:"count"`
+}
+
+// Repair describes bytes that were cut from the end of the log.
+type Repair struct {
+	Bytes  int64  `json:"bytes"`
+	SHA256 string `json:"sha256"`
+	Kept   string `json:"kept"` // file name in the log's directory
+}
+
+// head is the newest record of a chain: what the next one is joined to.
+type head struct {
+	seq  uint64
+	hash string
+}
+
+// origin is what the first record of all is joined to.
+var origin = head{hash: "0000000000000000000000000000000000000000000000000000000000000000"}
+
+// follow makes r the record after h, written now.
+func (r *Record) follow(h head) {
+	r.V = 1
+	r.Timestamp = time.Now().UTC().Format("2006-01-02T15:04:05.000000Z")
+	r.Seq = h.seq + 1
+	r.Prev = h.hash
+}
+
+// repairRecord is the record of a repair made on the way to writing r.
+func repairRecord(r Record, cut Repair) Record {
+	return Record{
+		Event:  Event{Action: AuditRepair, Outcome: Success},
+		RunID:  r.RunID,
+		Host:   r.Host,
+		User:   r.User,
+		Auth:   r.Auth,
+		Client: r.Client,
+		Repair: &cut,
+	}
+}

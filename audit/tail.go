@@ -1,0 +1,179 @@
+package audit
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	tailStart = 8 << 10  // bytes of a file's end that are looked at first
+	tailMax   = 64 << 20 // bytes without a record that are still a torn end
+)
+
+// readTail finds the last record of a segment and where it ends. What stands
+// after it is torn. A segment without a record ends at 0, and last is origin.
+func readTail(fd int) (last head, end int64, torn []byte, err error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return head{}, 0, nil, err
+	}
+	for want := int64(tailStart); ; want *= 4 {
+		window := make([]byte, min(want, st.Size))
+		start := st.Size - int64(len(window))
+		if err := readAt(fd, window, start); err != nil {
+			return head{}, 0, nil, err
+		}
+		last, n := lastRecord(window, start == 0)
+		if n > 0 || start == 0 {
+			return last, start + int64(n), window[n:], nil
+		}
+		if len(window) >= tailMax {
+			return head{}, 0, nil, fmt.Errorf("no record in the last %d bytes", len(window))
+		}
+	}
+}
+
+// lastRecord finds the last record in the end of a segment, and the length of
+// what is left with that record at its end: 0 if there is none. A first line is
+// looked at only if the window is the whole segment; else it may be half a line.
+func lastRecord(window []byte, whole bool) (head, int) {
+	for end := bytes.LastIndexByte(window, '\n'); end >= 0; {
+		previous := bytes.LastIndexByte(window[:end], '\n')
+		if previous < 0 && !whole {
+			break
+		}
+		line := window[previous+1 : end]
+		if seq, ok := parseSeq(line); ok {
+			return head{seq, hexSHA256(line)}, end + 1
+		}
+		end = previous
+	}
+	return origin, 0
+}
+
+func parseSeq(line []byte) (seq uint64, ok bool) {
+	var r struct {
+		V   int    `json:"v"`
+		Seq uint64 `json:"seq"`
+	}
+	err := json.Unmarshal(line, &r)
+	return r.Seq, err == nil && r.V > 0 && r.Seq > 0
+}
+
+func readAt(fd int, b []byte, offset int64) error {
+	for len(b) > 0 {
+		n, err := unix.Pread(fd, b, offset)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return io.ErrUnexpectedEOF
+		}
+		b, offset = b[n:], offset+int64(n)
+	}
+	return nil
+}
+
+// lastClosed is the last record of the newest closed segment, origin if there
+// is none. A closed segment is never repaired: nothing writes to it, so that
+// damage there is not a torn end.
+func (l *Log) lastClosed() (head, error) {
+	entries, err := os.ReadDir(l.path)
+	if err != nil {
+		return head{}, &StepError{"list", l.path, err}
+	}
+	newest := ""
+	for _, e := range entries { // sorted by name
+		if isSegment(e.Name()) {
+			newest = e.Name()
+		}
+	}
+	if newest == "" {
+		return origin, nil
+	}
+	fd, err := l.openRegular(newest, unix.O_RDONLY)
+	if err != nil {
+		return head{}, l.failed("open", newest, err)
+	}
+	defer unix.Close(fd)
+	last, end, torn, err := readTail(fd)
+	if err == nil && (end == 0 || len(torn) > 0) {
+		err = errors.New("does not end with a record")
+	}
+	if err != nil {
+		return head{}, l.failed("continue from", newest, err)
+	}
+	return last, nil
+}
+
+func isSegment(name string) bool {
+	name, prefix := strings.CutPrefix(name, "audit-")
+	seq, suffix := strings.CutSuffix(name, ".jsonl")
+	return prefix && suffix && len(seq) == 12 && strings.Trim(seq, "0123456789") == ""
+}
+
+// fragmentName is that of the nth try at keeping the bytes whose loss the
+// record seq is to tell.
+func fragmentName(seq uint64, n int) string { return fmt.Sprintf("torn-%012d-%d.frag", seq, n) }
+
+// setAside keeps torn bytes in a file of their own, for good, before they are
+// cut.
+func (l *Log) setAside(torn []byte, seq uint64) error {
+	name, fd, err := l.newFragment(seq)
+	if err != nil {
+		return l.failed("make", name, err)
+	}
+	f := os.NewFile(uintptr(fd), filepath.Join(l.path, name))
+	_, err = f.Write(torn)
+	if err == nil {
+		err = f.Sync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = unix.Fsync(l.dir)
+	}
+	if err != nil {
+		unix.Unlinkat(l.dir, name, 0)
+		return l.failed("keep torn bytes in", name, err)
+	}
+	return nil
+}
+
+func (l *Log) newFragment(seq uint64) (name string, fd int, err error) {
+	for n := 1; ; n++ {
+		name = fragmentName(seq, n)
+		fd, err = unix.Openat(l.dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		if err != unix.EEXIST {
+			return name, fd, err
+		}
+	}
+}
+
+// unrecorded looks for a fragment that waits for the record seq: the one set
+// aside just now, or one whose writer got no further. Of several the last
+// counts; those before it were not finished, or the cut after them was not.
+func (l *Log) unrecorded(seq uint64) (cut Repair, found bool, err error) {
+	var st unix.Stat_t
+	for n := 1; unix.Fstatat(l.dir, fragmentName(seq, n), &st, unix.AT_SYMLINK_NOFOLLOW) == nil; n++ {
+		cut.Kept = fragmentName(seq, n)
+	}
+	if cut.Kept == "" {
+		return Repair{}, false, nil
+	}
+	torn, err := os.ReadFile(filepath.Join(l.path, cut.Kept))
+	if err != nil {
+		return Repair{}, false, l.failed("describe", cut.Kept, err)
+	}
+	cut.Bytes, cut.SHA256 = int64(len(torn)), hexSHA256(torn)
+	return cut, true, nil
+}

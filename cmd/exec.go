@@ -1,0 +1,214 @@
+package cmd
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"os/user"
+	"runtime/debug"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"py3run/cmd/internal/config"
+	"py3run/cmd/internal/launch"
+	"py3run/cmd/internal/wire"
+)
+
+func newExec(app *app) *cobra.Command {
+	var auditLine string
+	c := &cobra.Command{
+		Use:   "exec",
+		Short: "Run one JSON request from stdin; print one JSON result line",
+		Long: `Reads one JSON object from standard input, runs it, and prints exactly one line of JSON on standard output, whatever happens.
+The end record of the audit log follows on standard error (a summary, if that is a terminal).
+Bare py3run with something on standard input is the same.`,
+		Example: `  echo '{"code": "result = x * 2", "variables": {"x": 21}}' | py3run exec
+  py3run exec --timeout-seconds 5 < request.json | jq .result`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if auditLine != "auto" && auditLine != "off" {
+				return usagef("--audit-line %q: want auto or off", auditLine)
+			}
+			return app.exec(auditLine == "auto")
+		},
+	}
+	app.runFlags(c)
+	c.Flags().StringVar(&auditLine, "audit-line", "auto", "`auto|off`: the end record on standard error")
+	return c
+}
+
+// exec answers one request. Whatever goes wrong becomes a result line; the error returned only carries the exit code.
+func (app *app) exec(auditLine bool) error {
+	loaded, err := config.Load(app.sources())
+	if err != nil {
+		return app.print(refused("", wire.StatusConfigError, err, app.began), nil)
+	}
+	request, warnings, err := app.request(loaded.Config.Input)
+	if err != nil {
+		return app.print(refused(request.ID, wire.StatusBadRequest, err, app.began), nil)
+	}
+	for _, w := range loaded.Warnings {
+		warnings = append(warnings, wire.Warning{Code: "config", Message: w})
+	}
+	job := app.job(request, warnings, loaded.Config)
+	answer := launch.Run(job)
+	if !auditLine {
+		answer.AuditLine = nil
+	}
+	return app.print(answer.Result, answer.AuditLine)
+}
+
+// request reads and decodes standard input.
+func (app *app) request(limits config.Input) (wire.Request, []wire.Warning, error) {
+	data, err := read(app.in, int64(limits.MaxRequestMB*(1<<20)), time.Duration(limits.TimeoutSeconds*float64(time.Second)))
+	if err != nil {
+		return wire.Request{}, nil, err
+	}
+	return wire.Decode(data)
+}
+
+// read reads to the end of the input, at most `most` bytes, and never waits longer than patience for the next byte (0: for ever).
+// Files, pipes and terminals cannot all be given a deadline, so the reading is left behind when the patience is over: the
+// process ends soon after.
+func read(in io.Reader, most int64, patience time.Duration) ([]byte, error) {
+	type piece struct {
+		data []byte
+		err  error
+	}
+	pieces := make(chan piece)
+	enough := make(chan struct{})
+	defer close(enough)
+	go func() {
+		for {
+			buffer := make([]byte, 64<<10)
+			n, err := in.Read(buffer)
+			select {
+			case pieces <- piece{buffer[:n], err}:
+			case <-enough:
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	var timer *time.Timer
+	var late <-chan time.Time
+	if patience > 0 {
+		timer = time.NewTimer(patience)
+		defer timer.Stop()
+		late = timer.C
+	}
+	var all bytes.Buffer
+	for {
+		select {
+		case <-late:
+			return nil, &wire.BadRequest{Field: "request", Message: fmt.Sprintf("the request has no end: %d bytes came, then nothing for %v", all.Len(), patience),
+				Hint: "close the pipe after the request, or raise input.timeout-seconds"}
+		case p := <-pieces:
+			all.Write(p.data)
+			if int64(all.Len()) > most {
+				return nil, &wire.BadRequest{Field: "request", Message: fmt.Sprintf("the request is larger than %d MB", most>>20), Hint: "raise input.max-request-mb, or hand large data over in a file"}
+			}
+			if p.err == io.EOF {
+				return all.Bytes(), nil
+			}
+			if p.err != nil {
+				return nil, &wire.BadRequest{Field: "request", Message: "the request cannot be read: " + p.err.Error()}
+			}
+			if timer != nil {
+				timer.Reset(patience)
+			}
+		}
+	}
+}
+
+func (app *app) job(request wire.Request, warnings []wire.Warning, c config.Config) launch.Job {
+	dir, _ := os.Getwd()
+	return launch.Job{Request: request, Warnings: warnings, Config: c, Environ: app.environ, Dir: dir, Caller: caller(),
+		Began: app.began, Signals: app.signals}
+}
+
+func caller() launch.Caller {
+	uid := os.Geteuid()
+	c := launch.Caller{UID: uid, Name: strconv.Itoa(uid)}
+	if u, err := user.LookupId(c.Name); err == nil {
+		c.Name = u.Username
+	}
+	return c
+}
+
+// print writes the result line, then the audit line, and returns the exit code as an error.
+func (app *app) print(result wire.Result, auditLine []byte) error {
+	line, err := result.Encode()
+	if err != nil { // a fault of ours: say that instead
+		result = refused(result.ID, wire.StatusInternal, err, app.began)
+		line, _ = result.Encode()
+	}
+	code := result.ExitStatus()
+	if _, err := app.out.Write(line); err != nil {
+		app.errorf("write result: %v", cause(err))
+		app.hintf("the run itself ended with status %q; the audit log has it", result.Status)
+		code = wire.Result{Status: wire.StatusInternal}.ExitStatus()
+	}
+	switch {
+	case app.errIsTerminal:
+		app.summary(result)
+	case len(auditLine) > 0:
+		app.err.Write(append(auditLine, '\n'))
+	}
+	return exitCode(code)
+}
+
+// summary tells a person at a terminal how it went.
+func (app *app) summary(r wire.Result) {
+	text := "py3run: " + string(r.Status)
+	if r.Usage != nil {
+		text += fmt.Sprintf(", %d ms, %d ms of processor time", r.Usage.WallMS, r.Usage.CPUMS)
+	}
+	if r.Audit != nil {
+		text += fmt.Sprintf(", audit record %d", r.Audit.Seq)
+	}
+	fmt.Fprintln(app.err, text)
+}
+
+// refused is the result for what never became a run.
+func refused(id string, status wire.Status, err error, began time.Time) wire.Result {
+	failure := &wire.Failure{Message: err.Error()}
+	var bad *wire.BadRequest
+	var conf *config.Error
+	switch {
+	case errors.As(err, &bad):
+		failure.Hint = bad.Hint
+	case errors.As(err, &conf):
+		failure.Hint = conf.Hint
+	}
+	return launch.Refusal(id, status, failure, began)
+}
+
+// catch turns a panic anywhere in exec into its one line.
+func (app *app) catch(err *error) {
+	if fault := recover(); fault != nil {
+		*err = app.print(refused("", wire.StatusInternal, fmt.Errorf("internal: %v", fault), app.began), nil)
+		if os.Getenv("PY3RUN_TEST_TRACE") != "" {
+			app.err.Write(debug.Stack())
+		}
+	}
+}
+
+// listen asks for the signals that end a run. One that the caller has us ignore (nohup) stays ignored.
+func listen() <-chan os.Signal {
+	signals := make(chan os.Signal, 4)
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(s) {
+			signal.Notify(signals, s)
+		}
+	}
+	return signals
+}

@@ -1,0 +1,179 @@
+package cmd
+
+import (
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"py3run/cmd/internal/config"
+	"py3run/cmd/internal/wire"
+)
+
+// release is set by the linker for releases: -ldflags "-X py3run/cmd.release=1.2.3".
+var release = "0.1.0-dev"
+
+func version() string {
+	revision := "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				revision = s.Value[:min(len(s.Value), 7)]
+			}
+		}
+	}
+	return fmt.Sprintf("py3run %s (%s, %s)", release, runtime.Version(), revision)
+}
+
+func newVersion(app *app) *cobra.Command {
+	var format string
+	c := &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		Example: "  py3run version\n  py3run version --format json",
+		RunE: func(*cobra.Command, []string) error {
+			switch format {
+			case "text":
+				fmt.Fprintln(app.out, version())
+			case "json":
+				return json.NewEncoder(app.out).Encode(map[string]any{"version": release, "go": runtime.Version(), "protocol": wire.Protocol})
+			default:
+				return usagef("--format %q: want text or json", format)
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&format, "format", "text", "`text|json`")
+	return c
+}
+
+func newSchema(app *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "schema request|result|audit|config", Short: "Print the JSON Schema of a request, a result, an audit record or the configuration",
+		Example: "  py3run schema result > result.schema.json\n  py3run schema request | jq .properties.limits",
+		Args:    cobra.ExactArgs(1), ValidArgs: []string{"request", "result", "audit", "config"},
+		RunE: func(_ *cobra.Command, args []string) error {
+			text, ok := wire.Schema(args[0])
+			if args[0] == "config" {
+				text, ok = config.Schema(), true
+			}
+			if !ok {
+				return usagef("schema %q: want request, result, audit or config", args[0])
+			}
+			_, err := app.out.Write(text)
+			return err
+		},
+	}
+}
+
+func newConfig(app *app) *cobra.Command {
+	c := &cobra.Command{Use: "config", Short: "Show, check or start a configuration", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return usagef("config: want show, check or init") }}
+	var origin bool
+	show := &cobra.Command{
+		Use: "show", Short: "Print the configuration that is in force here", Args: cobra.NoArgs,
+		Example: "  py3run config show --origin\n  py3run config show --set security.max-memory-mb=256",
+		RunE: func(*cobra.Command, []string) error {
+			loaded, err := config.Load(app.sources())
+			if err != nil {
+				return err
+			}
+			for _, w := range loaded.Warnings {
+				app.warnf("%s", w)
+			}
+			_, err = app.out.Write(config.Show(loaded, origin))
+			return err
+		},
+	}
+	show.Flags().BoolVar(&origin, "origin", false, "say where each value comes from")
+	check := &cobra.Command{
+		Use: "check [FILE]", Short: "List everything wrong with a configuration file", Args: cobra.MaximumNArgs(1),
+		Example: "  py3run config check\n  py3run config check /etc/py3run/config.toml",
+		RunE:    func(_ *cobra.Command, args []string) error { return app.checkConfig(args) },
+	}
+	start := &cobra.Command{
+		Use: "init", Short: "Print a configuration file with every key at its default", Args: cobra.NoArgs,
+		Example: "  py3run config init > ~/.config/py3run/config.toml",
+		RunE: func(*cobra.Command, []string) error {
+			_, err := app.out.Write(config.Init())
+			return err
+		},
+	}
+	c.AddCommand(show, check, start)
+	return c
+}
+
+// checkConfig checks the file that is named, or all that would be read here and then what the environment and the flags add.
+func (app *app) checkConfig(files []string) error {
+	whole := len(files) == 0
+	if whole {
+		loaded, err := config.Load(app.sources())
+		if loaded != nil {
+			files = loaded.Files
+		}
+		if err != nil {
+			app.errorf("%v", err)
+			return exitCode(1)
+		}
+		for _, w := range loaded.Warnings {
+			app.warnf("%s", w)
+		}
+	}
+	code := exitCode(0)
+	for _, f := range files {
+		for _, finding := range config.Check(f) {
+			code = 1
+			fmt.Fprintln(app.out, finding.Error())
+			if finding.Hint != "" {
+				fmt.Fprintln(app.out, "  hint: "+finding.Hint)
+			}
+		}
+	}
+	if code != 0 {
+		return code
+	}
+	if len(files) == 0 {
+		fmt.Fprintln(app.out, "no configuration file here: the defaults are in force")
+	}
+	for _, f := range files {
+		fmt.Fprintln(app.out, f+": ok")
+	}
+	return nil
+}
+
+func newHelpTopics() []*cobra.Command {
+	return []*cobra.Command{
+		{Use: "exit-codes", Short: "What the exit codes of exec and run mean", Long: exitCodes()},
+		{Use: "environment", Short: "Variables that py3run reads", Long: environmentHelp},
+	}
+}
+
+// exitCodes is the table of statuses for people.
+func exitCodes() string {
+	text := "Exit codes of py3run, py3run exec and py3run run. In JSON, status decides; from 121 on a program may return the same number itself.\n\n"
+	for _, s := range wire.Statuses() {
+		code := fmt.Sprint(wire.Result{Status: s}.ExitStatus())
+		switch s {
+		case wire.StatusExit:
+			code = "n"
+		case wire.StatusSignal:
+			code = "128+n"
+		case wire.StatusCancelled:
+			code = "130/143"
+		}
+		text += fmt.Sprintf("  %-8s %-22s %s\n", code, s, s.Meaning())
+	}
+	return text + "\nAll other commands: 0 ok, 1 findings or failure, 2 usage."
+}
+
+const environmentHelp = `PY3RUN_CONFIG            one configuration file instead of the system's and the user's
+PY3RUN_<KEY>             any configuration key: security.audit.dir is PY3RUN_SECURITY_AUDIT_DIR; an empty variable counts as unset
+PYTHON3_MAX_MEMORY_MB    tightens security.max-memory-mb
+PYTHON3_MAX_CPU_SECONDS  tightens security.max-cpu-seconds
+PYTHON3_DATA_DIR         handed on to the code
+VIRTUAL_ENV, PATH        where interpreters are looked for
+XDG_CONFIG_HOME, XDG_STATE_HOME, XDG_CACHE_HOME, HOME
+                         where the configuration, the audit log and facts about interpreters are
+
+Of the caller's environment the code sees only what security.isolation.env-keep names.`

@@ -1,0 +1,133 @@
+// Package config answers what py3run is allowed and asked to do on this host:
+// it merges
+//
+//	defaults < /etc/py3run/config.toml < ~/.config/py3run/config.toml < PY3RUN_* < flags
+//
+// into one value and remembers where each part came from. What is known about
+// a key (type, default, unit, bounds, words for people) stands in one table,
+// settings.go; everything else here walks that table.
+//
+// Nothing here knows what a limit does. MB means 2^20 bytes.
+package config
+
+// A Config is what holds for one execution. It is a plain value: Load makes a
+// new one each time and shares no slice or map with another.
+type Config struct {
+	Security Security
+	Input    Input
+	Python   Python
+}
+
+// Security holds the limits. 0 means no limit, for every number.
+type Security struct {
+	MaxMemoryMB             float64
+	MaxCPUSeconds           float64
+	MaxOutputSizeMB         float64 // each of stdout, stderr and the result
+	MaxProcesses            int     // whole tree, threads too
+	MaxOpenFiles            int
+	MaxFileSizeMB           float64
+	MaxDiskMB               float64 // working directory, whole tree
+	ExecutionTimeoutSeconds float64
+	IdleTimeoutSeconds      float64
+	Isolation               Isolation
+	Audit                   Audit
+}
+
+// Isolation says how an execution is kept apart from the host and the others.
+type Isolation struct {
+	Method        string   // "auto", "namespace" or "process"
+	OnMissing     string   // "warn" or "refuse"
+	Network       string   // "host" or "none"
+	WorkingDir    string   // absolute, with ${executionId} and perhaps ${userId} to fill in
+	CleanupOnExit bool     // remove the working directory after the run
+	Hide          []string // absolute paths
+	EnvKeep       []string // variable names; a * at the end stands for any rest
+}
+
+// Audit says what is written down about an execution.
+type Audit struct {
+	Enabled      bool
+	Dir          string // absolute, or empty: the place follows from who runs py3run
+	LogVariables string // "names" or "off"
+	OnFailure    string // "refuse" or "warn"
+}
+
+// Input bounds what is read from stdin before anything of it is understood.
+type Input struct {
+	MaxRequestMB   float64
+	TimeoutSeconds float64 // without a byte; 0: wait for ever
+}
+
+// Python says which interpreter runs, and what is worth a remark.
+type Python struct {
+	Interpreter string            // "auto", a path, a version as "3.12", or a venv directory
+	Path        []string          // absolute directories for sys.path
+	FlagImports map[string]string // dotted module name to the reason it is remarked on
+}
+
+// Sources is everything Load looks at. It reads no variable and no flag on its
+// own.
+type Sources struct {
+	Environ []string          // as os.Environ returns it: no name twice
+	File    string            // --config; read instead of the two usual files
+	Flags   map[string]string // textual values by key, of --set and the flags that are short for it
+	EtcFile string            // empty: /etc/py3run/config.toml
+}
+
+// Loaded is a Config with its history.
+type Loaded struct {
+	Config   Config
+	Origins  map[string]Origin // by key, complete
+	Warnings []string          // what was passed over, one line each
+	Files    []string          // files that were read; next to a --config file, the one in /etc for its ceilings only
+}
+
+// Kinds of Origin, from the weakest to the strongest.
+const (
+	FromDefault     = "default"
+	FromFile        = "file"
+	FromEnvironment = "environment"
+	FromFlag        = "flag"
+)
+
+// An Origin says who set a value.
+type Origin struct {
+	Kind    string
+	Name    string // path of the file, name of the variable, or --set
+	Ceiling Ceiling
+}
+
+// A Ceiling is the most that the operator allows for a key. The zero Ceiling
+// is none at all.
+type Ceiling struct {
+	Value string // as it would stand in a file
+	File  string
+	Asked string // what the origin had asked for; empty if that was allowed
+}
+
+// An Error is one thing wrong at one place of the configuration. Load returns
+// the first as an *Error, Check all of them.
+type Error struct {
+	Where   string // file:line, file, variable or flag
+	Key     string // empty if the place as a whole is wrong
+	Problem string
+	Hint    string // a likely intention or a next step, or empty
+
+	cause error
+}
+
+// Error returns one line with all but the hint. Where a key was mistyped, the
+// line names the nearest one itself.
+func (e *Error) Error() string {
+	if e.Key == "" {
+		return e.Where + ": " + e.Problem
+	}
+	return e.Where + ": " + e.Key + ": " + e.Problem
+}
+
+// Unwrap returns the error of the operating system, if one was the cause.
+func (e *Error) Unwrap() error { return e.cause }
+
+// A Finding is an Error that Check reports. Load goes on with those that are
+// merely contradictions.
+type Finding = Error

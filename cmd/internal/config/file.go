@@ -1,0 +1,214 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/BurntSushi/toml"
+)
+
+const etcFile = "/etc/py3run/config.toml"
+
+// A file is what one file says: values of the settings' types, by key.
+type file struct {
+	path     string
+	values   map[string]any
+	ceilings map[string]any
+}
+
+func readText(path string) (string, *Error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		problem := err.Error()
+		if pe, ok := errors.AsType[*fs.PathError](err); ok {
+			problem = "read: " + pe.Err.Error() // the path already stands in Where
+		}
+		return "", &Error{Where: path, Problem: problem, cause: err}
+	}
+	return string(text), nil
+}
+
+// isAbsent reports whether a file that need not exist does not. A home
+// directory may be /dev/null, hence ENOTDIR.
+func isAbsent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+}
+
+// parseFile returns what a text says, and everything wrong with it ordered by
+// line.
+func parseFile(path, text, etc string) (file, []Error) {
+	f := file{path: path}
+	var tree map[string]any
+	if _, err := toml.Decode(text, &tree); err != nil {
+		return f, []Error{syntaxError(path, err)}
+	}
+	var wrong []Error
+	if ceilings, ok := tree["ceiling"]; ok {
+		delete(tree, "ceiling")
+		if filepath.Clean(path) != filepath.Clean(etc) {
+			wrong = append(wrong, Error{
+				Key:     "ceiling",
+				Problem: "ceilings belong in " + etc,
+				Hint:    "there they hold for every user; nothing else can set or lift them",
+			})
+		}
+		if table, ok := ceilings.(map[string]any); ok {
+			f.ceilings, wrong = take(table, "ceiling.", (*setting).ceilingFromTOML, wrong)
+		} else {
+			wrong = append(wrong, notSection("ceiling", ceilings))
+		}
+	}
+	f.values, wrong = take(tree, "", (*setting).fromTOML, wrong)
+	return f, locate(wrong, path, text)
+}
+
+// take moves the values of all settings out of the tree and appends what is
+// wrong with them, and what is left over, to wrong.
+func take(tree map[string]any, prefix string, parse func(*setting, any) (any, *Error), wrong []Error) (map[string]any, []Error) {
+	values := map[string]any{}
+	for i := range settings {
+		s := &settings[i]
+		written, ok := cut(tree, s.key)
+		if !ok {
+			continue
+		}
+		v, err := parse(s, written)
+		if err != nil {
+			err.Key = prefix + s.key
+			wrong = append(wrong, *err)
+			continue
+		}
+		values[s.key] = v
+	}
+	return values, leftOver(tree, prefix, "", wrong)
+}
+
+// cut removes the value of a key from nested tables.
+func cut(tree map[string]any, key string) (any, bool) {
+	name, rest, nested := strings.Cut(key, ".")
+	v, ok := tree[name]
+	if !nested {
+		delete(tree, name)
+		return v, ok
+	}
+	if table, ok := v.(map[string]any); ok {
+		return cut(table, rest)
+	}
+	return nil, false
+}
+
+// leftOver reports what no setting has taken. above is empty or ends in a dot.
+func leftOver(tree map[string]any, prefix, above string, wrong []Error) []Error {
+	for name, v := range tree {
+		key := above + toml.Key{name}.String()
+		table, isTable := v.(map[string]any)
+		switch {
+		case isSection(key) && isTable:
+			wrong = leftOver(table, prefix, key+".", wrong)
+		case isSection(key):
+			wrong = append(wrong, notSection(prefix+key, v))
+		default:
+			wrong = append(wrong, *unknownKey(prefix, key, prefix+above))
+		}
+	}
+	return wrong
+}
+
+func notSection(key string, got any) Error {
+	return Error{Key: key, Problem: "must be a section, not " + describe(got), Hint: "write [" + key + "]"}
+}
+
+func (s *setting) ceilingFromTOML(v any) (any, *Error) {
+	if !s.hasCeiling() {
+		return nil, &Error{Problem: "cannot have a ceiling", Hint: "numbers can, and " + strictKeys()}
+	}
+	value, err := s.fromTOML(v)
+	if err == nil && (value == 0 || value == 0.0) {
+		return nil, &Error{Problem: "0 is no limit, so this ceiling would bound nothing", Hint: "leave it out"}
+	}
+	return value, err
+}
+
+// strictKeys lists the keys that are no numbers and can have a ceiling.
+func strictKeys() string {
+	var keys []string
+	for i := range settings {
+		if settings[i].strict != nil {
+			keys = append(keys, settings[i].key)
+		}
+	}
+	return strings.Join(keys, ", ")
+}
+
+func syntaxError(path string, err error) Error {
+	if pe, ok := errors.AsType[toml.ParseError](err); ok {
+		return Error{Where: fmt.Sprintf("%s:%d", path, pe.Position.Line), Problem: pe.Message, cause: err}
+	}
+	return Error{Where: path, Problem: err.Error(), cause: err}
+}
+
+// locate fills in Where and orders by it. The decoder does not tell where a key
+// stood, and nobody asks unless something is wrong.
+func locate(wrong []Error, path, text string) []Error {
+	if len(wrong) == 0 {
+		return nil
+	}
+	lines := linesOf(text)
+	line := func(key string) int {
+		for ; key != ""; key = section(key) {
+			if n, ok := lines[key]; ok {
+				return n
+			}
+		}
+		return 0
+	}
+	slices.SortFunc(wrong, func(a, b Error) int {
+		return cmp.Or(cmp.Compare(line(a.Key), line(b.Key)), cmp.Compare(a.Key, b.Key))
+	})
+	for i := range wrong {
+		wrong[i].Where = path
+		if n := line(wrong[i].Key); n > 0 {
+			wrong[i].Where = fmt.Sprintf("%s:%d", path, n)
+		}
+	}
+	return wrong
+}
+
+// linesOf returns the line of each key of a valid text. It gives the decoder
+// one statement at a time: lines are collected until they can be decoded alone.
+func linesOf(text string) map[string]int {
+	lines := map[string]int{}
+	var header toml.Key
+	var statement string
+	first := 1
+	for i, line := range strings.Split(text, "\n") {
+		statement += line + "\n"
+		var ignored map[string]any
+		meta, err := toml.Decode(statement, &ignored)
+		if err != nil {
+			continue
+		}
+		keys, within := meta.Keys(), header
+		if strings.HasPrefix(strings.TrimSpace(statement), "[") {
+			within, header = nil, keys[len(keys)-1]
+		}
+		for _, key := range keys {
+			key = slices.Concat(within, key)
+			for n := range key { // its sections too: they need no header of their own
+				name := key[:n+1].String()
+				if _, seen := lines[name]; !seen {
+					lines[name] = first
+				}
+			}
+		}
+		statement, first = "", i+2
+	}
+	return lines
+}

@@ -1,0 +1,251 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Load merges all sources. The error is an *Error that says what the operator
+// or caller has to repair; then nothing is loaded.
+func Load(src Sources) (*Loaded, error) {
+	l := &Loaded{Config: Default(), Origins: make(map[string]Origin, len(settings))}
+	for i := range settings {
+		l.Origins[settings[i].key] = Origin{Kind: FromDefault}
+	}
+	ceilings, err := l.readFiles(src)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.readEnviron(src.Environ); err != nil {
+		return nil, err
+	}
+	if err := l.readFlags(src.Flags); err != nil {
+		return nil, err
+	}
+	l.tighten(src.Environ)
+	l.enforce(ceilings)
+	return l, nil
+}
+
+// readFiles returns the file whose ceilings hold.
+func (l *Loaded) readFiles(src Sources) (file, error) {
+	etcPath := src.EtcFile
+	if etcPath == "" {
+		etcPath = etcFile
+	}
+	named, by := src.File, "--config"
+	if named == "" {
+		named, by = lookup(src.Environ, "PY3RUN_CONFIG"), "PY3RUN_CONFIG"
+	}
+
+	// Naming another file must not lift the ceilings, so this one is read, and
+	// has to be right, in any case.
+	etc, err := l.read(etcPath, etcPath)
+	if err != nil && !isAbsent(err) {
+		return file{}, err
+	}
+	if named == "" {
+		l.apply(etc)
+		return etc, l.readUserFile(src.Environ, etcPath)
+	}
+	own := etc
+	if filepath.Clean(named) != filepath.Clean(etcPath) {
+		own, err = l.read(named, etcPath)
+	}
+	if err != nil {
+		if e, ok := errors.AsType[*Error](err); ok && isAbsent(err) {
+			e.Hint = by + " names this file; it replaces the usual ones and must exist"
+		}
+		return file{}, err
+	}
+	l.apply(own)
+	return etc, nil
+}
+
+// readUserFile reads the file below the home directory. A home that may not
+// even be looked into is somebody else's, left over from before a change of
+// user.
+func (l *Loaded) readUserFile(environ []string, etcPath string) error {
+	dir := lookup(environ, "XDG_CONFIG_HOME")
+	if !filepath.IsAbs(dir) { // then to be ignored, says the XDG base directory specification
+		dir = lookup(environ, "HOME")
+		if !filepath.IsAbs(dir) {
+			return nil
+		}
+		dir = filepath.Join(dir, ".config")
+	}
+	path := filepath.Join(dir, "py3run", "config.toml")
+	own, err := l.read(path, etcPath)
+	if errors.Is(err, fs.ErrPermission) {
+		if _, hidden := os.Lstat(path); hidden != nil {
+			l.Warnings = append(l.Warnings, err.Error()+" (passed over)")
+			return nil
+		}
+	}
+	if err != nil && !isAbsent(err) {
+		return err
+	}
+	l.apply(own)
+	return nil
+}
+
+func (l *Loaded) read(path, etcPath string) (file, error) {
+	text, err := readText(path)
+	if err != nil {
+		return file{}, err
+	}
+	f, wrong := parseFile(path, text, etcPath)
+	if wrong != nil {
+		return file{}, &wrong[0]
+	}
+	l.Files = append(l.Files, path)
+	return f, nil
+}
+
+func (l *Loaded) apply(f file) {
+	if len(f.values) == 0 {
+		return
+	}
+	for i := range settings {
+		if v, ok := f.values[settings[i].key]; ok {
+			l.set(&settings[i], v, Origin{Kind: FromFile, Name: f.path})
+		}
+	}
+}
+
+func (l *Loaded) set(s *setting, v any, from Origin) {
+	s.set(&l.Config, v)
+	l.Origins[s.key] = from
+}
+
+func (l *Loaded) readEnviron(environ []string) error {
+	for _, entry := range environ {
+		if !strings.HasPrefix(entry, variablePrefix) {
+			continue
+		}
+		name, text, _ := strings.Cut(entry, "=")
+		if text == "" {
+			continue
+		}
+		s := settingOf(name)
+		if s == nil {
+			if !isOthersVariable(name) {
+				l.Warnings = append(l.Warnings, unknownVariable(name))
+			}
+			continue
+		}
+		v, err := s.fromText(text)
+		if err != nil {
+			err.Where, err.Key = name, s.key
+			return err
+		}
+		l.set(s, v, Origin{Kind: FromEnvironment, Name: name})
+	}
+	return nil
+}
+
+func isOthersVariable(name string) bool {
+	for _, other := range otherVariables {
+		start, open := strings.CutSuffix(other, "*")
+		if name == other || open && strings.HasPrefix(name, start) {
+			return true
+		}
+	}
+	return false
+}
+
+func unknownVariable(name string) string {
+	for _, key := range later {
+		if v := variable(key); name == v || strings.HasPrefix(name, v+"_") {
+			return name + ": not available in this version"
+		}
+	}
+	warning := fmt.Sprintf("%q: unknown variable", name)
+	if near := nearestVariable(name); near != "" {
+		warning += ", did you mean " + near + "?"
+	}
+	return warning
+}
+
+// flagName stands for every flag that sets a key: the others are short for it.
+const flagName = "--set"
+
+func (l *Loaded) readFlags(flags map[string]string) error {
+	for _, key := range slices.Sorted(maps.Keys(flags)) {
+		s := settingAt(key)
+		if s == nil {
+			err := unknownKey("", key, "")
+			err.Where = flagName
+			return err
+		}
+		v, err := s.fromText(flags[key])
+		if err != nil {
+			err.Where, err.Key = flagName, key
+			return err
+		}
+		l.set(s, v, Origin{Kind: FromFlag, Name: flagName})
+	}
+	return nil
+}
+
+// tighten honours the variables of the gateway's own convention. They come from
+// the caller like the code does, so they lower limits and never raise one, and
+// nonsense in them stops nobody.
+func (l *Loaded) tighten(environ []string) {
+	for i := range settings {
+		s := &settings[i]
+		if s.tightenedBy == "" {
+			continue
+		}
+		text := lookup(environ, s.tightenedBy)
+		if text == "" {
+			continue
+		}
+		v, err := s.fromText(text)
+		if err != nil {
+			err.Where = s.tightenedBy
+			l.Warnings = append(l.Warnings, err.Error()+" (passed over)")
+			continue
+		}
+		if s.exceeds(s.get(&l.Config), v) {
+			l.set(s, v, Origin{Kind: FromEnvironment, Name: s.tightenedBy})
+		}
+	}
+}
+
+// enforce comes last: nothing is above a ceiling.
+func (l *Loaded) enforce(etc file) {
+	if len(etc.ceilings) == 0 {
+		return
+	}
+	for i := range settings {
+		s := &settings[i]
+		ceiling, ok := etc.ceilings[s.key]
+		if !ok {
+			continue
+		}
+		from := l.Origins[s.key]
+		from.Ceiling = Ceiling{Value: format(ceiling), File: etc.path}
+		if asked := s.get(&l.Config); s.exceeds(asked, ceiling) {
+			from.Ceiling.Asked = format(asked)
+			s.set(&l.Config, ceiling)
+		}
+		l.Origins[s.key] = from
+	}
+}
+
+// lookup returns the value of a variable, empty if it is not set.
+func lookup(environ []string, name string) string {
+	for _, entry := range environ {
+		if rest, ok := strings.CutPrefix(entry, name); ok && strings.HasPrefix(rest, "=") {
+			return rest[1:]
+		}
+	}
+	return ""
+}

@@ -1,0 +1,72 @@
+package config
+
+import (
+	"strconv"
+	"strings"
+)
+
+// unknownKey describes a key or section that no setting has. The prefix
+// belongs to it but not to the names it is compared with; within is what one
+// need not write at this place.
+func unknownKey(prefix, key, within string) *Error {
+	e := &Error{Key: prefix + key, Problem: "unknown key"}
+	if isLater(key) {
+		e.Problem = "not available in this version"
+	} else if near := nearest(key); near != "" {
+		e.Problem += ", the nearest is " + prefix + near
+		e.Hint = "did you mean " + strconv.Quote(strings.TrimPrefix(prefix+near, within)) + "?"
+	} else {
+		e.Hint = "py3run config init prints every key"
+	}
+	return e
+}
+
+// nearest returns the key or section whose name is so like this one that it was
+// probably meant, or "". The right name in the wrong section counts as near.
+func nearest(name string) string {
+	name = strings.ToLower(name)
+	best, bestCost := "", max(2, len(leaf(name))/3)+1
+	try := func(known string) {
+		cost := min(distance(name, known), distance(leaf(name), leaf(known))+1)
+		if cost < bestCost {
+			best, bestCost = known, cost
+		}
+	}
+	try("ceiling")
+	for i := range settings {
+		try(section(settings[i].key))
+		try(settings[i].key)
+	}
+	return best
+}
+
+// nearestVariable does the same for the name of a variable, also for one
+// without its section.
+func nearestVariable(name string) string {
+	key := strings.ReplaceAll(strings.TrimPrefix(name, variablePrefix), "_", "-")
+	if near := nearest(key); near != "" && !isSection(near) && near != "ceiling" {
+		return variable(near)
+	}
+	return ""
+}
+
+// distance counts the letters to insert, remove or replace (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			replace := diagonal
+			if a[i] != b[j] {
+				replace++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,365 @@
+package config
+
+import "strings"
+
+// A setting is all that is known about one key. The type of fallback is the
+// type of the setting: float64, int, bool, string, []string or reasons.
+type setting struct {
+	key      string            // path in the file
+	field    func(*Config) any // pointer to its place
+	fallback any
+	doc      string // for people, without unit and bounds
+
+	// Numbers. Every number may also be 0, which means no limit, unless
+	// unlimited is excluded.
+	min, max float64
+	noZero   bool
+	unit     string
+
+	// Strings. One of choices, if there are any; true and false may be
+	// written for two of them.
+	choices         []string
+	later           []string // choices of versions to come
+	onTrue, onFalse string
+
+	// Strings, each item of a list, each name of a table.
+	rule *rule
+
+	// Numbers always can have a ceiling, and less is stricter. Others can if
+	// one of their values is the strict one: as a ceiling it is enforced.
+	strict any
+
+	// A variable of the gateway's own convention that lowers the number.
+	tightenedBy string
+}
+
+// reasons is a default for a map: a map literal would be built in every
+// process that links this package.
+type reasons [][2]string
+
+// A rule is what a text must be like, said three times: to people, as a
+// regular expression for the JSON Schema, and exactly.
+type rule struct {
+	says    string
+	pattern string
+	holds   func(string) bool
+}
+
+// Bounds of numbers that are not 0: below, they would come out as no byte and
+// no time at all; above, bytes and nanoseconds would not fit in 63 bits.
+const (
+	minMB, maxMB           = 1e-6, 1 << 30
+	minSeconds, maxSeconds = 1e-3, 1e9
+	maxCount               = 1 << 30
+)
+
+// settings is in the order of the file: keys of one section stand together.
+// It holds constants and functions only, so that the linker lays it out and no
+// process spends time on it.
+var settings = [...]setting{
+	{
+		key: "security.max-memory-mb", field: func(c *Config) any { return &c.Security.MaxMemoryMB },
+		fallback: 1024.0, min: minMB, max: maxMB, unit: "MB", tightenedBy: "PYTHON3_MAX_MEMORY_MB",
+		doc: "memory of the whole process tree",
+	},
+	{
+		key: "security.max-cpu-seconds", field: func(c *Config) any { return &c.Security.MaxCPUSeconds },
+		fallback: 300.0, min: minSeconds, max: maxSeconds, unit: "seconds", tightenedBy: "PYTHON3_MAX_CPU_SECONDS",
+		doc: "processor time of the whole process tree",
+	},
+	{
+		key: "security.max-output-size-mb", field: func(c *Config) any { return &c.Security.MaxOutputSizeMB },
+		fallback: 10.0, min: minMB, max: maxMB, unit: "MB",
+		doc: "printed output, for each stream, and the result",
+	},
+	{
+		key: "security.max-processes", field: func(c *Config) any { return &c.Security.MaxProcesses },
+		fallback: 64, min: 1, max: maxCount,
+		doc: "processes and threads of the whole tree",
+	},
+	{
+		key: "security.max-open-files", field: func(c *Config) any { return &c.Security.MaxOpenFiles },
+		fallback: 1024, min: 64, max: maxCount,
+		doc: "open files of each process, at least 64",
+	},
+	{
+		key: "security.max-file-size-mb", field: func(c *Config) any { return &c.Security.MaxFileSizeMB },
+		fallback: 1024.0, min: minMB, max: maxMB, unit: "MB",
+		doc: "size of each file that is written",
+	},
+	{
+		key: "security.max-disk-mb", field: func(c *Config) any { return &c.Security.MaxDiskMB },
+		fallback: 2048.0, min: minMB, max: maxMB, unit: "MB",
+		doc: "all that lies in the working directory",
+	},
+	{
+		key: "security.execution-timeout-seconds", field: func(c *Config) any { return &c.Security.ExecutionTimeoutSeconds },
+		fallback: 600.0, min: minSeconds, max: maxSeconds, unit: "seconds",
+		doc: "time on the clock for one execution",
+	},
+	{
+		key: "security.idle-timeout-seconds", field: func(c *Config) any { return &c.Security.IdleTimeoutSeconds },
+		fallback: 3600.0, min: minSeconds, max: maxSeconds, unit: "seconds",
+		doc: "time without processor use and without output",
+	},
+	{
+		key: "security.isolation.method", field: func(c *Config) any { return &c.Security.Isolation.Method },
+		fallback: "auto", choices: []string{"auto", "namespace", "process"}, later: []string{"container"},
+		doc: "how an execution is kept apart",
+	},
+	{
+		key: "security.isolation.on-missing", field: func(c *Config) any { return &c.Security.Isolation.OnMissing },
+		fallback: "warn", choices: []string{"warn", "refuse"}, strict: "refuse",
+		doc: "what to do if the host cannot give a protection",
+	},
+	{
+		key: "security.isolation.network", field: func(c *Config) any { return &c.Security.Isolation.Network },
+		fallback: "host", choices: []string{"host", "none"}, strict: "none",
+		doc: "the network that the code sees",
+	},
+	{
+		key: "security.isolation.working-dir", field: func(c *Config) any { return &c.Security.Isolation.WorkingDir },
+		fallback: "/tmp/python3-${userId}-${executionId}", rule: &runDirectory,
+		doc: "directory made for each execution; ${userId} and ${executionId} are filled in",
+	},
+	{
+		key: "security.isolation.cleanup-on-exit", field: func(c *Config) any { return &c.Security.Isolation.CleanupOnExit },
+		fallback: true,
+		doc:      "remove the working directory after the run",
+	},
+	{
+		key: "security.isolation.hide", field: func(c *Config) any { return &c.Security.Isolation.Hide },
+		fallback: []string(nil), rule: &absolutePath,
+		doc: "paths that the code must not see; the audit log and key files are never seen",
+	},
+	{
+		key: "security.isolation.env-keep", field: func(c *Config) any { return &c.Security.Isolation.EnvKeep },
+		fallback: []string{"LANG", "LC_*", "TZ", "PATH", "HOME", "USER", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_*", "REQUESTS_CA_BUNDLE"},
+		rule:     &variablePattern,
+		doc:      "environment variables that are handed on to the code",
+	},
+	{
+		key: "security.audit.enabled", field: func(c *Config) any { return &c.Security.Audit.Enabled },
+		fallback: true, strict: true,
+		doc: "keep a record before and after each execution",
+	},
+	{
+		key: "security.audit.dir", field: func(c *Config) any { return &c.Security.Audit.Dir },
+		fallback: "", rule: &absolutePathOrNone,
+		doc: "where the log is; empty: /var/log/py3run as root, else $XDG_STATE_HOME/py3run/audit",
+	},
+	{
+		key: "security.audit.log-variables", field: func(c *Config) any { return &c.Security.Audit.LogVariables },
+		fallback: "names", choices: []string{"names", "off"}, later: []string{"hmac"}, onTrue: "names", onFalse: "off",
+		doc: "what is recorded of the variables (names come with types and sizes)",
+	},
+	{
+		key: "security.audit.on-failure", field: func(c *Config) any { return &c.Security.Audit.OnFailure },
+		fallback: "refuse", choices: []string{"refuse", "warn"},
+		doc: "what to do if the log cannot be written",
+	},
+	{
+		key: "input.max-request-mb", field: func(c *Config) any { return &c.Input.MaxRequestMB },
+		fallback: 32.0, min: 1, max: 1024, noZero: true, unit: "MB",
+		doc: "size of a request",
+	},
+	{
+		key: "input.timeout-seconds", field: func(c *Config) any { return &c.Input.TimeoutSeconds },
+		fallback: 10.0, min: minSeconds, max: maxSeconds, unit: "seconds",
+		doc: "time without a byte on stdin",
+	},
+	{
+		key: "python.interpreter", field: func(c *Config) any { return &c.Python.Interpreter },
+		fallback: "auto", rule: &notEmpty,
+		doc: `which Python: auto, a path, a version as "3.12", or a venv directory`,
+	},
+	{
+		key: "python.path", field: func(c *Config) any { return &c.Python.Path },
+		fallback: []string(nil), rule: &absolutePath,
+		doc: "directories to import from, besides the interpreter's own",
+	},
+	{
+		key: "python.flag-imports", field: func(c *Config) any { return &c.Python.FlagImports },
+		fallback: reasons{
+			{"subprocess", "system command execution"},
+			{"os", "operating system interface"},
+			{"ctypes", "low-level memory access"},
+			{"multiprocessing", "process creation"},
+		},
+		rule: &moduleName,
+		doc:  "modules whose import is remarked on, and why; a table here replaces the whole default",
+	},
+}
+
+// later lists keys and sections that the contract names and this version does
+// not have. They are refused like unknown ones, but not as mistakes.
+var later = [...]string{
+	"security.max-cpus",
+	"security.max-read-mb-per-second",
+	"security.max-write-mb-per-second",
+	"security.isolation.read-dirs",
+	"security.isolation.write-dirs",
+	"security.isolation.run-as",
+	"security.isolation.keep-capabilities",
+	"security.audit.log-code",
+	"security.audit.log-output",
+	"security.audit.retention-days",
+	"security.audit.native",
+	"security.rate-limit",
+	"identity",
+}
+
+// otherVariables start with PY3RUN_ and are read elsewhere.
+var otherVariables = [...]string{
+	"PY3RUN_CONFIG",
+	"PY3RUN_API_KEY_FILE",
+	"PY3RUN_TEST_*",
+	"PY3RUN_CASES*",
+	"PY3RUN_WARM_*",
+}
+
+var (
+	notEmpty = rule{
+		says: "must not be empty", pattern: `.`,
+		holds: func(s string) bool { return s != "" },
+	}
+	absolutePath = rule{
+		says: "must be an absolute path", pattern: `^/`,
+		holds: isAbsolute,
+	}
+	absolutePathOrNone = rule{
+		says: "must be an absolute path or empty", pattern: `^(/.*)?$`,
+		holds: func(s string) bool { return s == "" || isAbsolute(s) },
+	}
+	runDirectory = rule{
+		says:    `must be an absolute path with ${executionId} in it, no other variable than ${userId}, and no ".." between slashes`,
+		pattern: `^/.*\$\{executionId\}`,
+		holds:   isRunDirectory,
+	}
+	variablePattern = rule{
+		says: "must be the name of a variable, with a * at most at its end", pattern: `^([^=*\s]+\*?|\*)$`,
+		holds: func(s string) bool {
+			return s != "" && !strings.ContainsAny(strings.TrimSuffix(s, "*"), "=* \t")
+		},
+	}
+	moduleName = rule{
+		says: "must be the name of a module", pattern: `^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$`,
+		holds: isModuleName,
+	}
+)
+
+func isAbsolute(path string) bool { return strings.HasPrefix(path, "/") }
+
+// isRunDirectory wants ${executionId} so that two executions never share a
+// directory. It looks for ".." with the variables filled in because a user id
+// can be empty once it is cleaned.
+func isRunDirectory(path string) bool {
+	filled := strings.ReplaceAll(path, "${userId}", "")
+	filled = strings.ReplaceAll(filled, "${executionId}", "x")
+	return isAbsolute(path) && strings.Contains(path, "${executionId}") &&
+		!strings.Contains(filled, "$") && !strings.Contains(filled+"/", "/../")
+}
+
+func isModuleName(name string) bool {
+	for part := range strings.SplitSeq(name, ".") {
+		for i, r := range part {
+			letter := r == '_' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
+			if !letter && (i == 0 || r < '0' || r > '9') {
+				return false
+			}
+		}
+		if part == "" {
+			return false
+		}
+	}
+	return true
+}
+
+// Default returns the configuration of a host that says nothing.
+func Default() Config {
+	var c Config
+	for i := range settings {
+		settings[i].set(&c, settings[i].fallback)
+	}
+	return c
+}
+
+func settingAt(key string) *setting {
+	for i := range settings {
+		if settings[i].key == key {
+			return &settings[i]
+		}
+	}
+	return nil
+}
+
+func (s *setting) hasCeiling() bool {
+	switch s.fallback.(type) {
+	case float64, int:
+		return true
+	}
+	return s.strict != nil
+}
+
+// section and leaf split a key at its last dot.
+func section(key string) string { return key[:max(0, strings.LastIndexByte(key, '.'))] }
+func leaf(key string) string    { return key[strings.LastIndexByte(key, '.')+1:] }
+
+// isSection reports whether keys stand below this one.
+func isSection(key string) bool {
+	for i := range settings {
+		if strings.HasPrefix(settings[i].key, key+".") {
+			return true
+		}
+	}
+	return false
+}
+
+// isLater reports whether the key or the section around it is of a version to
+// come.
+func isLater(key string) bool {
+	for _, l := range later {
+		if key == l || strings.HasPrefix(key, l+".") {
+			return true
+		}
+	}
+	return false
+}
+
+const variablePrefix = "PY3RUN_"
+
+// variable returns the environment variable that sets a key.
+func variable(key string) string {
+	return variablePrefix + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(key))
+}
+
+// settingOf finds the setting that a variable sets, without building the names
+// of all.
+func settingOf(name string) *setting {
+	name = strings.TrimPrefix(name, variablePrefix)
+	for i := range settings {
+		if spellsAsVariable(settings[i].key, name) {
+			return &settings[i]
+		}
+	}
+	return nil
+}
+
+func spellsAsVariable(key, name string) bool {
+	if len(key) != len(name) {
+		return false
+	}
+	for i := range len(key) {
+		c := key[i]
+		switch {
+		case c == '.' || c == '-':
+			c = '_'
+		case 'a' <= c && c <= 'z':
+			c -= 'a' - 'A'
+		}
+		if c != name[i] {
+			return false
+		}
+	}
+	return true
+}

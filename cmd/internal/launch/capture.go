@@ -1,0 +1,83 @@
+package launch
+
+import (
+	"fmt"
+	"io"
+	"strings"
+)
+
+// A capture keeps the head and the tail of a stream, at most `most` bytes together, and counts all of it. 0 keeps everything.
+type capture struct {
+	most  int64
+	total int64
+	head  []byte
+	tail  []byte // a ring once it is full
+	next  int    // where the ring continues
+}
+
+func (c *capture) Write(p []byte) (int, error) {
+	n := len(p)
+	c.total += int64(n)
+	if c.most <= 0 {
+		c.head = append(c.head, p...)
+		return n, nil
+	}
+	half := int(c.most+1) / 2
+	if room := half - len(c.head); room > 0 {
+		take := min(room, len(p))
+		c.head = append(c.head, p[:take]...)
+		p = p[take:]
+	}
+	size := int(c.most) - half
+	if len(p) > size {
+		p = p[len(p)-size:]
+	}
+	if room := size - len(c.tail); room > 0 && len(p) > 0 {
+		take := min(room, len(p))
+		c.tail = append(c.tail, p[:take]...)
+		p = p[take:]
+	}
+	for len(p) > 0 {
+		k := copy(c.tail[c.next:], p)
+		p = p[k:]
+		c.next = (c.next + k) % size
+	}
+	return n, nil
+}
+
+func (c *capture) truncated() bool { return c.most > 0 && c.total > c.most }
+
+// text is what was kept, with a mark where something is missing; bytes that are no UTF-8 are replaced.
+func (c *capture) text() string {
+	var b strings.Builder
+	b.Write(c.head)
+	if c.truncated() {
+		fmt.Fprintf(&b, "\n[py3run: %d bytes cut here]\n", c.total-c.most)
+	}
+	b.Write(c.tail[c.next:])
+	b.Write(c.tail[:c.next])
+	return strings.ToValidUTF8(b.String(), "\uFFFD")
+}
+
+// A passage hands a stream through up to a limit, then drops what follows and counts it: the program runs on.
+type passage struct {
+	to    io.Writer
+	most  int64 // 0: no limit
+	total int64
+}
+
+func (p *passage) Write(b []byte) (int, error) {
+	n := len(b)
+	if p.most > 0 {
+		b = b[:max(0, min(int64(n), p.most-p.total))]
+	}
+	p.total += int64(n)
+	if len(b) > 0 {
+		if _, err := p.to.Write(b); err != nil {
+			return 0, err
+		}
+	}
+	return n, nil
+}
+
+func (p *passage) truncated() bool { return p.most > 0 && p.total > p.most }

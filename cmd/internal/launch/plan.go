@@ -1,0 +1,218 @@
+package launch
+
+import (
+	"fmt"
+	"math"
+	"path"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"py3run/cmd/internal/config"
+	"py3run/cmd/internal/python"
+	"py3run/cmd/internal/wire"
+	"py3run/sandbox"
+)
+
+const (
+	dumpSignal = syscall.Signal(63) // bootstrap.py registers faulthandler for it: the last but one real-time signal, which nobody uses
+	grace      = 500 * time.Millisecond
+)
+
+// Effective are the limits of a run: the configuration's, tightened by the request. A looser wish is clamped, and said.
+func Effective(c config.Security, asked wire.Limits) (wire.Limits, []wire.Warning) {
+	limits := wire.Limits{
+		TimeoutSeconds: c.ExecutionTimeoutSeconds, CPUSeconds: c.MaxCPUSeconds, MemoryMB: c.MaxMemoryMB, Processes: float64(c.MaxProcesses),
+		OutputMB: c.MaxOutputSizeMB, FileMB: c.MaxFileSizeMB, DiskMB: c.MaxDiskMB, IdleSeconds: c.IdleTimeoutSeconds,
+	}
+	var warnings []wire.Warning
+	for _, name := range wire.LimitNames() {
+		most, _ := limits.Get(name)
+		want, _ := asked.Get(name)
+		switch {
+		case want == 0: // not given
+		case most == 0 || want <= most:
+			limits.Set(name, want)
+		default:
+			warnings = append(warnings, wire.Warning{Code: "clamped_limit",
+				Message: fmt.Sprintf("%s: %v asked, the configuration allows %v", name, want, most)})
+		}
+	}
+	return limits, warnings
+}
+
+// A Plan is what a run will do, as far as that can be known without doing it.
+type Plan struct {
+	Spec    sandbox.Spec
+	Python  python.Job
+	Workdir string // made before the run, removed after it
+	CodeDir string // likewise, with the user's code in a file; empty when the code has a file of its own
+}
+
+// Facts is what a plan needs to know of this host and this user.
+type Facts struct {
+	RunID    string
+	AuditDir string // empty: no records
+	CacheDir string // empty: none
+}
+
+// Make plans a run. It makes no system call. The error is the caller's or the operator's mistake.
+func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan, error) {
+	c := job.Config
+	plan := Plan{Workdir: workdir(c.Security.Isolation.WorkingDir, user(job).name, facts.RunID)}
+	code, file := codeOf(job), filepath.Join(plan.Workdir+"-code", "main.py")
+	plan.CodeDir = filepath.Dir(file)
+	dir, argv0, shown, show := plan.Workdir, file, job.Request.Filename, false
+	importPath := slices.Clone(c.Python.Path)
+	if live := job.Live; live != nil {
+		dir, argv0, show = job.Dir, live.Argv0, true
+		if live.File != "" {
+			plan.CodeDir, file, shown = "", live.File, live.Argv0
+			importPath = append([]string{filepath.Dir(live.File)}, importPath...)
+		} else {
+			importPath = append([]string{job.Dir}, importPath...)
+		}
+	}
+	hide := append([]string(nil), c.Security.Isolation.Hide...)
+	for _, d := range []string{facts.AuditDir, facts.CacheDir} {
+		if d != "" {
+			hide = append(hide, d)
+		}
+	}
+	for _, h := range hide {
+		for _, needed := range []string{plan.Workdir, file, dir, ip.Path} {
+			if within(h, needed) {
+				return Plan{}, &config.Error{Where: "security", Key: "isolation.hide",
+					Problem: fmt.Sprintf("%s is hidden from the code, and %s, which it needs, lies in it", h, needed)}
+			}
+		}
+	}
+
+	plan.Spec = sandbox.Spec{
+		Path: ip.Path, Env: environment(job, limits, plan.Workdir), Dir: dir,
+		Method: sandbox.Method(c.Security.Isolation.Method), OnMissing: sandbox.Missing(c.Security.Isolation.OnMissing),
+		DenyNetwork: c.Security.Isolation.Network == "none", Hide: hide,
+		Limits: sandbox.Limits{
+			Wall: seconds(limits.TimeoutSeconds), CPU: seconds(limits.CPUSeconds), Idle: seconds(limits.IdleSeconds),
+			Memory: megabytes(limits.MemoryMB), Processes: int(limits.Processes), OpenFiles: c.Security.MaxOpenFiles,
+			FileSize: megabytes(limits.FileMB), Disk: megabytes(limits.DiskMB),
+		},
+		FirstFile: firstFile(c.Security.MaxOpenFiles), DumpSignal: dumpSignal, Grace: grace,
+	}
+	if !job.Request.Command.RunsCode() { // nothing of the user's runs: nothing is hidden from it, and a missing measure refuses nothing
+		plan.Spec.OnMissing = sandbox.Warn
+	}
+	plan.Python = python.Job{
+		Command: job.Request.Command, Code: code, Text: job.Source == nil, Path: file, Shown: shown,
+		Argv: append([]string{argv0}, job.Request.Argv...), ImportPath: importPath,
+		Variables: job.Request.Variables, Module: job.Request.Module, Function: job.Request.Function,
+		Args: job.Request.Args, Kwargs: job.Request.Kwargs, Line: job.Request.Line, Column: job.Request.Column,
+		ResultFormat: job.Request.ResultFormat, ResultFrom: job.Request.ResultFrom,
+		Flagged: c.Python.FlagImports, Show: show, OutputMost: megabytes(limits.OutputMB),
+	}
+	return plan, nil
+}
+
+// codeOf are the bytes that the record's hash is of.
+func codeOf(job Job) []byte {
+	switch r := job.Request; {
+	case job.Source != nil:
+		return job.Source
+	case r.Command == wire.CommandEvaluate:
+		return []byte(r.Expression)
+	case r.Command == wire.CommandCallModule:
+		return []byte(r.Module + "." + r.Function)
+	default:
+		return []byte(r.Code)
+	}
+}
+
+// firstFile is the number of the first descriptor of ours. From the limit on no file of the user's can have it.
+func firstFile(openFiles int) int {
+	const least, most = 64, 1 << 16 // a table of descriptors is as long as its highest number
+	if openFiles == 0 {
+		return 1024
+	}
+	return min(max(openFiles, least), most)
+}
+
+// workdir fills in the template. Neither name can lead to another place: of the user only letters, digits, "-" and "_" stay, at most
+// 16; the execution id is the random end of the run id.
+func workdir(template, user, runID string) string {
+	id := strings.Map(func(r rune) rune {
+		if r < 0x80 && (r == '-' || r == '_' || r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z') {
+			return r
+		}
+		return -1
+	}, user)
+	if id == "" {
+		id = "user"
+	}
+	short := strings.ReplaceAll(runID, "-", "")
+	return filepath.Clean(strings.NewReplacer("${userId}", id[:min(len(id), 16)], "${executionId}", short[len(short)-16:]).Replace(template))
+}
+
+// environment is the allow list applied to the caller's variables, with what the run sets itself.
+func environment(job Job, limits wire.Limits, workdir string) []string {
+	var env []string
+	has := func(name string) bool {
+		return slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, name+"=") })
+	}
+	keep := append([]string{"PYTHON3_DATA_DIR"}, job.Config.Security.Isolation.EnvKeep...)
+	numeric := []string{"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MALLOC_ARENA_MAX"}
+	keep = append(keep, numeric...)
+	for _, e := range job.Environ {
+		name, _, _ := strings.Cut(e, "=")
+		if name == "TMPDIR" || has(name) {
+			continue
+		}
+		if slices.ContainsFunc(keep, func(pattern string) bool { ok, _ := path.Match(pattern, name); return ok }) {
+			env = append(env, e)
+		}
+	}
+	env = append(env, "TMPDIR="+workdir)
+	// Numeric libraries start a thread a core, each with its own arena: on a large host that alone passes the limits on
+	// processes and memory. A quarter of the process limit is theirs.
+	threads := runtime.NumCPU()
+	if limits.Processes > 0 {
+		threads = max(1, min(threads, int(limits.Processes)/4))
+	}
+	for _, name := range numeric[:3] {
+		if !has(name) {
+			env = append(env, name+"="+strconv.Itoa(threads))
+		}
+	}
+	if limits.MemoryMB > 0 && !has("MALLOC_ARENA_MAX") {
+		env = append(env, "MALLOC_ARENA_MAX=2")
+	}
+	return env
+}
+
+// within tells whether path is dir or below it.
+func within(dir, path string) bool {
+	rel, err := filepath.Rel(filepath.Clean(dir), path)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
+}
+
+// seconds and megabytes never turn a small positive limit into 0, which is none, nor a large one into a negative.
+func seconds(s float64) time.Duration {
+	return time.Duration(bounded(s * float64(time.Second)))
+}
+
+func megabytes(mb float64) int64 {
+	return bounded(mb * (1 << 20))
+}
+
+func bounded(f float64) int64 {
+	switch {
+	case f <= 0:
+		return 0
+	case f >= math.MaxInt64/2:
+		return math.MaxInt64 / 2
+	}
+	return int64(math.Ceil(f))
+}

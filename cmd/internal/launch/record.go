@@ -1,0 +1,175 @@
+package launch
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"strings"
+	"time"
+
+	"py3run/audit"
+	"py3run/cmd/internal/wire"
+)
+
+// recordStart writes the first record. It runs beside the set-up and touches nothing that the set-up does.
+func (r *run) recordStart() error {
+	if r.facts.AuditDir == "" || !r.job.Request.Command.RunsCode() {
+		return nil
+	}
+	log, err := audit.Open(r.facts.AuditDir)
+	if err != nil {
+		return err
+	}
+	r.base = record(r.job, r.limits, r.result.RunID)
+	start := r.base
+	start.Event = audit.Event{Action: audit.ExecutionStart, Outcome: audit.Unknown}
+	if _, err := log.Append(start); err != nil {
+		log.Close()
+		return err
+	}
+	r.log, r.started = log, true
+	return nil
+}
+
+// record is what start and end have in common.
+func record(job Job, limits wire.Limits, runID string) audit.Record {
+	code := codeOf(job)
+	sum := sha256.Sum256(code)
+	who := user(job)
+	name, _ := os.Hostname()
+	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	rec := audit.Record{
+		RunID: runID, RequestID: job.Request.ID,
+		Host:    audit.Host{Name: name, Boot: strings.TrimSpace(string(boot))},
+		User:    audit.User{Name: who.name},
+		Auth:    audit.Auth{Method: who.method, OSUID: job.Caller.UID, OSUser: job.Caller.Name},
+		Command: string(job.Request.Command),
+		Code:    audit.Code{SHA256: hex.EncodeToString(sum[:]), Bytes: int64(len(code))},
+		Limits:  map[string]float64{},
+	}
+	if ip := job.Request.ClientIP; ip != "" {
+		rec.Client = audit.Client{IP: ip, IPSource: "asserted"}
+	}
+	for _, name := range wire.LimitNames() {
+		if v, _ := limits.Get(name); v > 0 {
+			rec.Limits[name] = v
+		}
+	}
+	if v := job.Request.Variables; v != nil {
+		rec.Variables.Count = len(v.Names)
+		for i, n := range v.Names {
+			kind, size := describe(v.Values[i])
+			rec.Variables.Bytes += size
+			if job.Config.Security.Audit.LogVariables == "names" {
+				rec.Variables.List = append(rec.Variables.List, audit.Variable{Name: n, Type: kind, Bytes: size})
+			}
+		}
+	}
+	if l := job.Request.Labels; l != nil {
+		rec.Labels = map[string]string{}
+		for i, n := range l.Names {
+			rec.Labels[n], _ = l.Values[i].(string)
+		}
+	}
+	return rec
+}
+
+// describe names the Python type of a value and the size of its JSON, near enough to tell a number from a table.
+func describe(v any) (kind string, size int64) {
+	switch v := v.(type) {
+	case nil:
+		return "NoneType", 4
+	case bool:
+		return "bool", 5
+	case string:
+		return "str", int64(len(v)) + 2
+	case wire.Number:
+		if strings.ContainsAny(string(v), ".eE") {
+			return "float", int64(len(v))
+		}
+		return "int", int64(len(v))
+	case []any:
+		size = 2
+		for _, x := range v {
+			_, n := describe(x)
+			size += n + 1
+		}
+		return "list", size
+	case *wire.Object:
+		size = 2
+		for i, name := range v.Names {
+			_, n := describe(v.Values[i])
+			size += int64(len(name)) + n + 4
+		}
+		return "dict", size
+	}
+	return "unknown", 0
+}
+
+// end writes the end record, once, and puts the receipt into the result. That it could not be written is said in the result: the run
+// has happened.
+func (r *run) end() {
+	if !r.job.Config.Security.Audit.Enabled && r.job.Request.Command.RunsCode() && !r.ended {
+		r.ended = true
+		r.warn("audit_off", "auditing is switched off by the configuration: this run is not recorded")
+	}
+	if !r.started || r.ended {
+		return
+	}
+	r.ended = true
+	defer r.log.Close()
+	receipt, err := r.log.Append(endRecord(r.base, r.result, time.Since(r.job.Began)))
+	if err != nil {
+		r.warn("audit_incomplete", "the end of this run is not in the audit log: "+err.Error())
+		return
+	}
+	r.result.Audit = &wire.AuditReceipt{Seq: int64(receipt.Seq), Hash: receipt.Hash}
+	r.auditLine = receipt.View(auditLineMost)
+}
+
+// auditLineMost bounds the copy of the end record on stderr: a pipe that nobody empties must not fill.
+const auditLineMost = 4096
+
+func endRecord(base audit.Record, result wire.Result, took time.Duration) audit.Record {
+	rec := base
+	rec.Status = string(result.Status)
+	rec.Event = audit.Event{Action: audit.ExecutionEnd, Outcome: audit.Failure, DurationNS: took.Nanoseconds()}
+	if result.Status == wire.StatusOK {
+		rec.Event.Outcome = audit.Success
+	} else if result.Failure != nil {
+		rec.Event.Reason = result.Failure.Code
+	}
+	rec.Process = &audit.Process{ExitCode: result.ExitCode, Signal: result.Signal}
+	if u := result.Usage; u != nil {
+		rec.Process.CPUMS, rec.Process.PeakMemoryBytes = u.CPUMS, u.PeakMemoryBytes
+	}
+	if c := result.Captured; c != nil {
+		rec.Process.StdoutBytes, rec.Process.StderrBytes = c.StdoutBytes, c.StderrBytes
+	}
+	if p := result.Python; p != nil {
+		rec.Python = &audit.Python{Version: p.Version, Executable: p.Executable}
+	}
+	rec.Isolation = &audit.Isolation{Method: "none", Enforced: []string{}, Missing: []audit.Missing{}}
+	if i := result.Isolation; i != nil {
+		rec.Isolation.Method = i.Method
+		rec.Isolation.Enforced = append(rec.Isolation.Enforced, i.Enforced...)
+		for _, m := range i.Missing {
+			rec.Isolation.Missing = append(rec.Isolation.Missing, audit.Missing{Name: m.Name, Why: m.Why})
+		}
+	}
+	rec.Hooks = &audit.Hooks{}
+	if e := result.Events; e != nil {
+		rec.Hooks.Imports, rec.Hooks.Dropped = e.Imports, int64(e.Dropped)
+		rec.Hooks.FilesWritten, rec.Hooks.FilesDeleted = e.FilesWritten, e.FilesDeleted
+		for _, f := range e.FlaggedImports {
+			rec.Hooks.FlaggedImports = append(rec.Hooks.FlaggedImports, audit.FlaggedImport(f))
+		}
+		for _, c := range e.Connections {
+			rec.Hooks.Connections = append(rec.Hooks.Connections, audit.Connection(c))
+		}
+		for _, p := range e.Processes {
+			rec.Hooks.Processes = append(rec.Hooks.Processes, audit.Program(p))
+		}
+	}
+	return rec
+}

@@ -1,0 +1,482 @@
+package launch
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"py3run/audit"
+	"py3run/cmd/internal/config"
+	"py3run/cmd/internal/python"
+	"py3run/cmd/internal/wire"
+	"py3run/sandbox"
+)
+
+// Run does the job and always answers with a result, also for a fault of its own: then a panic becomes status internal, and a
+// run that was recorded as started is recorded as ended.
+func Run(job Job) (answer Answer) {
+	r := run{job: job}
+	r.result = Refusal(job.Request.ID, "", nil, job.Began)
+	r.result.Warnings = append(r.result.Warnings, job.Warnings...)
+	defer func() {
+		if fault := recover(); fault != nil {
+			r.refuse(wire.StatusInternal, &wire.Failure{Message: fmt.Sprintf("internal: %v", fault)})
+			func() {
+				defer func() { recover() }() // what the fault has left half done may fault again
+				r.abort()
+			}()
+			r.end()
+			answer = Answer{r.result, r.auditLine}
+		}
+	}()
+	r.do()
+	return Answer{r.result, r.auditLine}
+}
+
+// An Answer is the result, and the end record as a line for the caller's stderr: empty when there is none.
+type Answer struct {
+	Result    wire.Result
+	AuditLine []byte
+}
+
+// Refusal is the result of a request that nothing was run for.
+func Refusal(id string, status wire.Status, failure *wire.Failure, began time.Time) wire.Result {
+	r := wire.Result{ID: id, RunID: newRunID(began), Status: status, StartedAt: wire.Timestamp(began)}
+	if failure != nil {
+		v := fail(status, failure)
+		r.Failure, r.Error = v.Failure, v.Failure.Message
+	}
+	return r
+}
+
+// A run is one job under way: what has been set up so far, and the result as far as it is known.
+type run struct {
+	result    wire.Result
+	auditLine []byte
+
+	job    Job
+	limits wire.Limits
+	facts  Facts
+	plan   Plan
+	ip     python.Interpreter
+
+	log     *audit.Log
+	started bool // the start record is in the log
+	ended   bool
+	base    audit.Record
+
+	workdir, codeDir *sandbox.Workdir
+	session          *python.Session
+	running          *sandbox.Running
+	out, err         *capture
+	liveOut, liveErr *passage
+	outcome          sandbox.Outcome
+}
+
+func (r *run) do() {
+	switch r.job.Request.Command {
+	case wire.CommandPing:
+		r.answer("pong", "str")
+		return
+	}
+	r.limits, r.result.Warnings = effective(r.job, r.result.Warnings)
+	cacheDir := CacheDir(r.job.Environ)
+	ip, _, err := python.Find(python.Want{Interpreter: r.job.Config.Python.Interpreter, Environ: r.job.Environ, Dir: r.job.Dir, CacheDir: cacheDir})
+	if err != nil {
+		status := wire.StatusPythonNotExecutable
+		var missing *python.NotFoundError
+		if errors.As(err, &missing) {
+			status = wire.StatusPythonNotFound
+		}
+		r.refuse(status, &wire.Failure{Message: err.Error()})
+		return
+	}
+	r.ip = ip
+	r.result.Python = &wire.Python{Version: ip.Version, Executable: ip.Path, Venv: ip.Venv}
+	if r.job.Request.Command == wire.CommandVersion {
+		r.answer(versionOf(ip), "dict")
+		return
+	}
+	r.facts = Facts{RunID: r.result.RunID, CacheDir: cacheDir}
+	if r.job.Config.Security.Audit.Enabled {
+		if r.facts.AuditDir, err = AuditDir(r.job.Config, r.job.Environ); err != nil {
+			r.refuse(wire.StatusAuditUnavailable, &wire.Failure{Message: err.Error(), Hint: "set security.audit.dir"})
+			return
+		}
+	}
+	if r.plan, err = Make(r.job, ip, r.limits, r.facts); err != nil {
+		r.refuse(wire.StatusConfigError, configFailure(err))
+		return
+	}
+	r.result.Limits = &r.limits
+
+	// The start record becomes durable while Python starts; the gate opens when both are done.
+	recorded := make(chan error, 1)
+	go func() { recorded <- r.recordStart() }()
+	setup := r.start()
+	if err := <-recorded; err != nil {
+		if r.job.Config.Security.Audit.OnFailure == "refuse" {
+			r.abort()
+			r.refuse(wire.StatusAuditUnavailable, &wire.Failure{Message: "audit: " + err.Error(), Errno: errnoName(err),
+				Hint: "repair the audit directory, or name another with security.audit.dir"})
+			return
+		}
+		r.warn("audit_unavailable", "this run is not in the audit log: "+err.Error())
+	}
+	if setup != nil {
+		r.abort()
+		r.refuse(wire.StatusLaunchFailed, launchFailure(setup))
+		r.end()
+		return
+	}
+	if err := r.running.Release(); err != nil {
+		// The program is gone already; its end says why.
+		_ = err
+	}
+	r.outcome = r.running.Wait(r.job.Signals, func() int64 { return r.workdir.Measure(false).Bytes })
+	r.finish()
+	r.end()
+}
+
+func effective(job Job, warnings []wire.Warning) (wire.Limits, []wire.Warning) {
+	limits, more := Effective(job.Config.Security, job.Request.Limits)
+	return limits, append(warnings, more...)
+}
+
+// start makes the directories, the code's file, the session and the sandbox.
+func (r *run) start() (err error) {
+	if r.workdir, err = sandbox.MakeWorkdir(r.plan.Workdir); err != nil {
+		return err
+	}
+	if r.plan.CodeDir != "" {
+		if r.codeDir, err = sandbox.MakeWorkdir(r.plan.CodeDir); err != nil {
+			return err
+		}
+		if err := os.WriteFile(r.plan.Python.Path, r.plan.Python.Code, 0o600); err != nil {
+			return err
+		}
+	}
+	spec := r.plan.Spec
+	if r.session, err = python.Open(r.ip, r.plan.Python, spec.FirstFile); err != nil {
+		return err
+	}
+	spec.Args = append([]string{spec.Path}, r.session.Args()...)
+	stdio := sandbox.IO{Files: r.session.Files()}
+	most := megabytes(r.limits.OutputMB)
+	r.out, r.err = &capture{most: most}, &capture{most: most}
+	stdio.Stdout, stdio.Stderr = r.out, r.err
+	if live := r.job.Live; live != nil {
+		stdio.Stdin = live.Stdin
+		r.liveOut, r.liveErr = &passage{to: live.Stdout, most: most}, &passage{to: live.Stderr, most: most}
+		stdio.Stdout, stdio.Stderr = r.liveOut, r.liveErr
+	} else if text := r.job.Request.Stdin; text != nil && *text != "" {
+		input, err := python.Input(*text)
+		if err != nil {
+			return err
+		}
+		defer input.Close()
+		stdio.Stdin = input
+	}
+	r.running, err = sandbox.Start(spec, stdio)
+	r.session.Started()
+	return err
+}
+
+// abort takes back what start has done.
+func (r *run) abort() {
+	if r.running != nil {
+		r.running.Kill()
+		r.running.Wait(nil, nil)
+		r.running = nil
+	}
+	if r.session != nil {
+		r.session.Close()
+		r.session = nil
+	}
+	r.removeDirs()
+}
+
+// finish makes the result from what the kernel and the child say.
+func (r *run) finish() {
+	o := r.outcome
+	protection := r.running.Protection()
+	r.result.Isolation = &wire.Isolation{Method: string(protection.Method), Enforced: protection.Enforced}
+	for _, g := range protection.Missing {
+		r.result.Isolation.Missing = append(r.result.Isolation.Missing, wire.Missing{Name: g.Name, Why: g.Why})
+	}
+	began, started := r.session.CodeStarted()
+	reply, replyErr := r.session.Reply()
+	events := r.session.Events(r.job.Config.Python.FlagImports)
+	r.session.Close()
+	r.session = nil
+	contents := r.workdir.Measure(true)
+	printed := r.captured()
+	r.removeDirs()
+
+	verdict := Judge(Evidence{Outcome: o, Disk: contents.Bytes, Started: started, Reply: reply, ReplyErr: replyErr, Stderr: printed.Stderr}, r.limits)
+	r.result.Status, r.result.Failure = verdict.Status, verdict.Failure
+	if verdict.Failure != nil {
+		r.result.Error = verdict.Failure.Message
+		r.result.Traceback = reply.Traceback
+		if verdict.Failure.Limit != nil || verdict.Status == wire.StatusSignal || verdict.Status == wire.StatusCancelled {
+			verdict.Failure.Where = python.Where(o.Dump, r.plan.Python.Path, r.plan.Python.Shown)
+		}
+	}
+	if o.Signal != 0 {
+		r.result.Signal, r.result.SignalNumber = signalName(o.Signal), int(o.Signal)
+	} else {
+		r.result.ExitCode = &o.ExitCode
+	}
+	if o.Reason == sandbox.Cancelled {
+		r.result.SignalNumber = int(o.Cancel)
+	}
+	if r.job.Live == nil {
+		r.result.Captured = &printed
+	} else {
+		r.result.Captured = &wire.Captured{StdoutBytes: printed.StdoutBytes, StderrBytes: printed.StderrBytes,
+			StdoutTruncated: printed.StdoutTruncated, StderrTruncated: printed.StderrTruncated}
+	}
+	r.result.Events = &events
+	setup := time.Duration(0)
+	if started {
+		setup = max(0, time.Since(r.job.Began)-(monotonic()-began))
+	}
+	r.result.Usage = &wire.Usage{
+		WallMS: o.Usage.Wall.Milliseconds(), SetupMS: setup.Milliseconds(), CPUMS: o.Usage.CPU.Milliseconds(),
+		PeakMemoryBytes: o.Usage.PeakMemory, PeakProcesses: int64(o.Usage.PeakProcesses),
+		ReadBytes: o.Usage.ReadBytes, WriteBytes: o.Usage.WriteBytes,
+	}
+	if r.result.Status == wire.StatusOK {
+		r.value(reply, replyErr, printed)
+	}
+	r.result.Warnings = append(r.result.Warnings, reply.Warnings...)
+	switch {
+	case replyErr != nil && !errors.Is(replyErr, python.ErrNoReply):
+		r.warn("reply_unreadable", "the program's memory for the reply was damaged: "+replyErr.Error())
+	case events.Dropped > 0:
+		r.warn("hook_dropped", fmt.Sprintf("%d events found no room and are only counted", events.Dropped))
+	}
+	if o.Incomplete {
+		r.warn("kill_incomplete", "processes of this run were killed and have not ended yet")
+	}
+	if contents.Files > 0 && r.job.Config.Security.Isolation.CleanupOnExit {
+		r.warn("files_discarded", fmt.Sprintf("%d files left in the working directory, which is removed: %s", contents.Files, strings.Join(quoted(contents.Names), ", ")))
+	}
+}
+
+// value fills in the result of a run that ended well.
+func (r *run) value(reply python.Reply, replyErr error, printed wire.Captured) {
+	hasValue := replyErr == nil && (reply.Kind == "value" || reply.Kind == "exit")
+	if !hasValue || reply.Absent {
+		wanted := r.job.Request.ResultFrom == "auto" && r.job.Request.Command == wire.CommandExecute
+		if wanted && printed.Stdout != "" {
+			r.result.Result, r.result.ResultType = encode(printed.Stdout), "str"
+			if printed.StdoutTruncated {
+				r.warn("truncated_value", "result: the output was cut, and the result with it")
+			}
+			return
+		}
+		r.result.Result, r.result.ResultType = json.RawMessage("null"), "NoneType"
+		return
+	}
+	r.result.Result, r.result.ResultType, r.result.ResultText = reply.Value, reply.Type, reply.Text
+	if r.result.ResultType == "" {
+		r.result.ResultType = "NoneType"
+	}
+	for _, path := range reply.Inexact.BigIntegers {
+		if path == "result" {
+			r.result.ResultText = string(reply.Value[:min(len(reply.Value), 64<<10)])
+			continue
+		}
+		r.warn("inexact_value", path+": an integer beyond 2^53, which many JSON readers round")
+	}
+	if more := reply.Inexact.BigIntegerCount - len(reply.Inexact.BigIntegers); more > 0 {
+		r.warn("inexact_value", fmt.Sprintf("and %d more integers beyond 2^53", more))
+	}
+}
+
+func (r *run) captured() wire.Captured {
+	if r.job.Live != nil {
+		return wire.Captured{StdoutBytes: r.liveOut.total, StderrBytes: r.liveErr.total,
+			StdoutTruncated: r.liveOut.truncated(), StderrTruncated: r.liveErr.truncated()}
+	}
+	return wire.Captured{Stdout: r.out.text(), Stderr: r.err.text(), StdoutBytes: r.out.total, StderrBytes: r.err.total,
+		StdoutTruncated: r.out.truncated(), StderrTruncated: r.err.truncated()}
+}
+
+// removeDirs removes the directories, or keeps the working directory if the operator wants that.
+func (r *run) removeDirs() {
+	if r.codeDir != nil {
+		if err := r.codeDir.Remove(); err != nil {
+			r.warn("cleanup_failed", err.Error())
+		}
+		r.codeDir = nil
+	}
+	if r.workdir == nil {
+		return
+	}
+	if r.job.Config.Security.Isolation.CleanupOnExit {
+		if err := r.workdir.Remove(); err != nil {
+			r.warn("cleanup_failed", err.Error())
+		}
+	} else {
+		r.result.WorkingDir = r.workdir.Path()
+		r.workdir.Close()
+	}
+	r.workdir = nil
+}
+
+func (r *run) warn(code, message string) {
+	r.result.Warnings = append(r.result.Warnings, wire.Warning{Code: code, Message: message})
+}
+
+func (r *run) refuse(status wire.Status, f *wire.Failure) {
+	v := fail(status, f)
+	r.result.Status, r.result.Failure, r.result.Error = v.Status, v.Failure, v.Failure.Message
+}
+
+func (r *run) answer(value any, kind string) {
+	r.result.Status, r.result.Result, r.result.ResultType = wire.StatusOK, encode(value), kind
+}
+
+func versionOf(ip python.Interpreter) any {
+	type info struct {
+		Major int `json:"major"`
+		Minor int `json:"minor"`
+		Micro int `json:"micro"`
+	}
+	var v info
+	fmt.Sscanf(ip.Version, "%d.%d.%d", &v.Major, &v.Minor, &v.Micro)
+	return struct {
+		Version    string `json:"version"`
+		Info       info   `json:"version_info"`
+		Executable string `json:"executable"`
+		Platform   string `json:"platform"`
+	}{ip.Banner, v, ip.Path, ip.Platform}
+}
+
+// launchFailure tells what of the set-up failed.
+func launchFailure(err error) *wire.Failure {
+	f := &wire.Failure{Message: err.Error(), Errno: errnoName(err)}
+	var step *sandbox.StepError
+	var missing *sandbox.MissingError
+	switch {
+	case errors.As(err, &step):
+		f.Step = step.Step
+		switch {
+		case step.Step == "mkdir" && errors.Is(err, unix.EROFS), step.Step == "mkdir" && errors.Is(err, unix.EACCES):
+			f.Hint = "name a writable place with security.isolation.working-dir"
+		case step.Step == "clone" || step.Step == "mount" || step.Step == "id-map":
+			f.Hint = "this host or container does not allow namespaces to this user; allow user namespaces (Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0), or set security.isolation.method = \"process\", which protects less"
+		}
+	case errors.As(err, &missing):
+		f.Step = "isolation"
+		f.Hint = "set security.isolation.on-missing = \"warn\" to run with what there is, or the limits in question to 0"
+	}
+	return f
+}
+
+func configFailure(err error) *wire.Failure {
+	f := &wire.Failure{Message: err.Error()}
+	var c *config.Error
+	if errors.As(err, &c) {
+		f.Hint = c.Hint
+	}
+	return f
+}
+
+func errnoName(err error) string {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return unix.ErrnoName(errno)
+	}
+	return ""
+}
+
+// AuditDir is where the log is.
+func AuditDir(c config.Config, environ []string) (string, error) {
+	if c.Security.Audit.Dir != "" {
+		return c.Security.Audit.Dir, nil
+	}
+	if os.Geteuid() == 0 {
+		return "/var/log/py3run", nil
+	}
+	if dir := env(environ, "XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "py3run", "audit"), nil
+	}
+	if home := env(environ, "HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".local", "state", "py3run", "audit"), nil
+	}
+	return "", errors.New("audit: no directory for the log: security.audit.dir, XDG_STATE_HOME and HOME are not set")
+}
+
+// CacheDir is where facts about interpreters are kept; empty when there is no place for it.
+func CacheDir(environ []string) string {
+	if dir := env(environ, "XDG_CACHE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "py3run")
+	}
+	if os.Geteuid() == 0 {
+		return "/var/cache/py3run"
+	}
+	if home := env(environ, "HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".cache", "py3run")
+	}
+	return ""
+}
+
+func env(environ []string, name string) string {
+	for _, e := range environ {
+		if value, ok := strings.CutPrefix(e, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// newRunID makes a UUIDv7 (RFC 9562): 48 bits of milliseconds, then random.
+func newRunID(t time.Time) string {
+	var id [16]byte
+	rand.Read(id[:])
+	var ms [8]byte
+	binary.BigEndian.PutUint64(ms[:], uint64(t.UnixMilli()))
+	copy(id[:6], ms[2:])
+	id[6] = id[6]&0x0f | 0x70
+	id[8] = id[8]&0x3f | 0x80
+	s := hex.EncodeToString(id[:])
+	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
+}
+
+func monotonic() time.Duration {
+	var ts unix.Timespec
+	unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
+	return time.Duration(ts.Nano())
+}
+
+// encode writes a value of ours, which cannot fail.
+func encode(v any) json.RawMessage {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		panic(err)
+	}
+	return json.RawMessage(strings.TrimSuffix(b.String(), "\n"))
+}
+
+func quoted(names []string) []string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = strings.ToValidUTF8(n, "\uFFFD")
+	}
+	return out
+}

@@ -1,0 +1,364 @@
+# What runs in front of the user's code, in the same interpreter. Everything here is on the path of every run:
+# only modules that cost nothing are imported (no json, no os, no traceback: see report.py for the rest, which is
+# loaded when something has to be told). All names are local to one call, so that nothing of it
+# shows in the user's __main__ and nothing the user rebinds reaches it.
+#
+# Descriptors, all at numbers that no file of the user's can ever get (see sandbox.Spec.FirstFile):
+#   first + 0  this code               first + 3  the gate: a byte when the start record is durable
+#   first + 1  the shared memory       first + 4  the dump pipe, for faulthandler
+#   first + 2  the pipe for events of forked children
+#
+# The shared memory (memory.go reads it):
+#   0        words of 32 bits: see W_* below, then one counter for each distinct event
+#   TEXT     the events, a line each: "id kind field\tfield\n", fields in unicode_escape
+#   EVENTS   the request (marshal), and behind it the reply: its description (JSON), then its value (JSON)
+#
+# What it says is data for the launcher, never a verdict.
+
+
+def start(first, cold):
+    import sys, posix, marshal, mmap, faulthandler, time
+    from itertools import count
+
+    W_DROPPED, W_IMPORTS, W_COMMITTED, W_ABOUT, W_VALUE, W_REQUEST, W_START, COUNTERS = 0, 1, 2, 3, 4, 5, 6, 64
+    TEXT, EVENTS, DISTINCT = 16384, 1 << 20, 4000
+
+    for fd in range(first, first + 5):
+        posix.set_inheritable(fd, False)
+    shared = first + 1
+    extra = {"trackfd": False} if sys.version_info >= (3, 13) else {}  # else mmap keeps a copy of the descriptor
+    ring = mmap.mmap(shared, EVENTS, **extra)
+    space = mmap.mmap(shared, 0, offset=EVENTS, **extra)
+    try:  # that copy has a low number, which the user may write to: seal the memory against write(2)
+        from fcntl import fcntl
+        fcntl(shared, 1033, 0x10)  # F_ADD_SEALS, F_SEAL_FUTURE_WRITE
+    except Exception:
+        pass
+    words = memoryview(ring).cast("I")
+    ring.seek(TEXT)
+    posix.close(first)
+    posix.close(shared)
+    faulthandler.enable(file=first + 4)
+    faulthandler.register(63, file=first + 4)  # the launcher asks where the program is
+    faulthandler.register(24, file=first + 4)  # SIGXCPU: the processor time is over, the kill follows
+    me = posix.getpid()
+
+    # --- events -----------------------------------------------------------------------------------------
+
+    write = ring.write
+    seen, ids, drops, imports = {}, count(), count(1), count(1)
+    children = first + 2
+    child = False
+
+    def note(kind, *fields):
+        line = kind + "\t".join([f if type(f) is str else str(f) for f in fields])
+        known = seen.get(line)
+        if known is not None:
+            words[known[0]] = next(known[1])
+            return
+        text = b"%s\n" % line[:2000].encode("unicode_escape").replace(b"\\t", b"\t")
+        if child:
+            try:
+                posix.write(children, text)
+            except Exception:
+                words[W_DROPPED] += 1
+            return
+        number = next(ids)
+        try:
+            if number >= DISTINCT:
+                raise ValueError
+            write(text)
+        except ValueError:  # full
+            words[W_DROPPED] = next(drops)
+            return
+        words[COUNTERS + number] = 1
+        seen[line] = COUNTERS + number, count(2)
+
+    def forked():
+        nonlocal child
+        child = True
+        seen.clear()
+
+    posix.register_at_fork(after_in_child=forked)
+
+    def name(path, directory=-1):
+        if type(path) is not str:
+            path = path.decode("utf-8", "surrogateescape") if isinstance(path, (bytes, bytearray)) else str(path)
+        if path[:1] != "/":
+            if type(directory) is int and directory >= 0:
+                path = posix.readlink("/proc/self/fd/%d" % directory) + "/" + path
+            else:
+                path = posix.getcwd() + "/" + path
+        return path
+
+    def text(value):
+        return value.decode("utf-8", "surrogateescape") if isinstance(value, (bytes, bytearray)) else str(value)
+
+    def opened(a):
+        # O_WRONLY | O_RDWR | O_CREAT | O_TRUNC; byte code that the import system keeps is not the user's doing
+        if a[2] & 0o1103 and type(a[0]) is not int:
+            path = name(a[0])
+            if path != "/dev/null" and ".pyc" not in path:
+                note("W", path)
+
+    def written(a):
+        note("W", name(a[0]))
+
+    def linked(a):
+        note("W", name(a[1]))
+
+    def deleted(a):
+        path = name(a[0], a[1] if len(a) > 1 else -1)
+        if ".pyc" not in path:
+            note("D", path)
+
+    def renamed(a):
+        source = name(a[0], a[2] if len(a) > 2 else -1)
+        if ".pyc" not in source:
+            note("D", source)
+            note("W", name(a[1], a[3] if len(a) > 3 else -1))
+
+    def connected(a):
+        to = a[1]
+        if type(to) is tuple and len(to) > 1:
+            note("C", text(to[0]), to[1])
+        elif isinstance(to, (str, bytes)) and to:
+            to = text(to)
+            note("C", "unix:" + ("@" + to[1:] if to[0] == "\0" else to))
+
+    def program(path, args):
+        if isinstance(args, (str, bytes)):
+            args = [args]
+        note("P", text(path), *[text(x)[:300] for x in list(args)[1:17]])
+
+    def spawned(a):
+        if sys._getframe(2).f_globals.get("__name__") != "subprocess":  # which has told already
+            program(a[0], a[1])
+
+    events = {
+        "open": opened, "os.truncate": written, "os.link": linked, "os.symlink": linked,
+        "os.remove": deleted, "os.rmdir": deleted, "os.rename": renamed,
+        "socket.connect": connected, "socket.sendto": connected, "socket.sendmsg": connected,
+        "subprocess.Popen": lambda a: program(a[0], a[1]), "os.exec": lambda a: program(a[0], a[1]),
+        "os.posix_spawn": spawned, "os.spawn": lambda a: program(a[1], a[2]), "os.system": lambda a: program("/bin/sh", ["sh", "-c", a[0]]),
+    }
+
+    def hook(event, args, events=events):
+        if event in events:
+            try:
+                events[event](args)
+            except Exception:  # an exception here would end the user's operation; what signal handlers raise is not ours
+                words[W_DROPPED] = next(drops)
+
+    # --- flagged imports --------------------------------------------------------------------------------
+    # An import of a loaded module raises no audit event, but it does read _initializing of the module's spec. A
+    # spec of a flagged module therefore gets a class whose _initializing is a property.
+
+    def watch(spec, path):
+        Plain = type(spec)
+
+        def look(spec):
+            f = sys._getframe(2)  # past the import system, and past code from a string to who executed it
+            while f and (f.f_code.co_filename[:1] == "<" or f.f_globals.get("__name__") == "importlib"):
+                f = f.f_back
+            if f and f.f_code.co_filename == path:
+                note("J", spec.name)
+                spec.__class__ = Plain  # nothing more to learn
+            else:
+                note("I", spec.name)
+
+        def get(spec):
+            try:
+                look(spec)
+            except Exception:
+                pass
+            return spec.__dict__.get("_initializing", False)
+
+        def put(spec, value):
+            if value:
+                get(spec)
+            spec.__dict__["_initializing"] = value
+
+        body = {"__module__": Plain.__module__, "__qualname__": Plain.__qualname__, "_initializing": property(get, put)}
+        spec.__class__ = type(Plain.__name__, (Plain,), body)
+
+    def finder(flagged, path):
+        def find_spec(fullname, where=None, target=None):
+            if not child:
+                words[W_IMPORTS] = next(imports)
+            if fullname in flagged:
+                for other in list(sys.meta_path):
+                    find = getattr(other, "find_spec", None)
+                    if find is None or find is find_spec:
+                        continue
+                    spec = find(fullname, where, target)
+                    if spec is not None:
+                        try:
+                            watch(spec, path)
+                        except TypeError:  # a spec of another make
+                            note("I", fullname)
+                        return spec
+            return None
+
+        return type("py3run", (), {"find_spec": staticmethod(find_spec)})
+
+    # --- the reply ----------------------------------------------------------------------------------------
+
+    from _json import encode_basestring_ascii, make_encoder
+
+    def refuse(value):
+        raise TypeError
+
+    def encode(value):
+        return "".join(make_encoder({}, refuse, encode_basestring_ascii, None, ":", ",", False, False, False)(value, 0)).encode("ascii")
+
+    scalars = frozenset((int, str, bool, float, type(None)))
+    containers = frozenset((list, dict))
+    plain = scalars | containers
+    words_of = frozenset((str,))
+
+    def simple(value, most):
+        """Whether the C encoder gives this value exactly: only JSON's own types, names that are strings, not deep, not endless."""
+        level = [value]
+        for depth in range(60):
+            below = []
+            for v in level:
+                if type(v) is dict:
+                    if not words_of.issuperset(map(type, v)):
+                        return False
+                    v = v.values()
+                types = set(map(type, v))
+                if not types <= plain:
+                    return False
+                most -= len(v)
+                if most < 0:
+                    return False
+                if types & containers:
+                    below += [x for x in v if type(x) in containers]
+            if not below:
+                return True
+            level = below
+        return False
+
+    def rest():
+        """What is only needed now and then, from report.py."""
+        names = {"__name__": "py3run"}
+        exec(marshal.loads(cold), names)
+        return names
+
+    def put(about, value=b""):
+        if posix.getpid() != me:
+            return
+        about = encode(about)
+        at = words[W_REQUEST]
+        end = at + len(about) + len(value)
+        if end > len(space):
+            about, value = encode({"kind": "too_large", "bytes": len(value)}), b""
+        space[at:at + len(about)] = about
+        at += len(about)
+        space[at:at + len(value)] = value
+        words[W_ABOUT], words[W_VALUE] = len(about), len(value)
+        words[W_COMMITTED] = 1
+
+    def reply(value, kind="value"):
+        about = {"kind": kind, "type": type(value).__name__}
+        if request["result_format"] == "plain":
+            try:
+                if type(value) in scalars or type(value) in containers and simple(value, most):
+                    raw = encode(value)
+                    if b"\\ud" not in raw:  # a surrogate: perhaps a lone one
+                        put(about, raw)
+                        return
+            except (ValueError, TypeError, RecursionError):
+                pass
+        report = rest()
+        raw = report["value"](value, request["result_format"], most, about, encode)
+        put(about, raw)
+
+    # --- the run ------------------------------------------------------------------------------------------
+
+    gate = first + 3
+    if posix.read(gate, 1) != b"\1":
+        posix._exit(125)
+    posix.close(gate)
+    request = marshal.loads(memoryview(space)[:words[W_REQUEST]])
+    most = request["most"]
+    path, command, flagged = request["path"], request["command"], request["flagged"]
+    sys.argv = request["argv"]
+    sys.path[:0] = request["import_path"]
+    sys.stdout.reconfigure(line_buffering=True)  # what was printed before a kill is kept
+
+    main = type(sys)("__main__")
+    names = main.__dict__
+    names.update(request["variables"])
+    names.update(__name__="__main__", __file__=path, __builtins__=sys.modules["builtins"], __package__=None, __cached__=None,
+                 __loader__=sys.modules["_frozen_importlib_external"].SourceFileLoader("__main__", path))
+    if sys.version_info < (3, 14):
+        names["__annotations__"] = {}
+    sys.modules["__main__"] = main
+    spare = bytearray(4 << 20)  # never touched: what the report of a MemoryError can be made from
+
+    def execute():
+        if command == "execute":
+            code = request["code"]
+            if request["result_from"] == "last_expression":
+                tree = compile(code, path, "exec", 0x400, True)  # PyCF_ONLY_AST
+                last = tree.body.pop() if tree.body and type(tree.body[-1]).__name__ == "Expr" else None
+                body = compile(tree, path, "exec", 0, True)
+                if last is not None:
+                    from _ast import Expression
+                    last = compile(Expression(last.value), path, "eval", body.co_flags & 0x1ff0000, True)
+                exec(body, names)
+                return reply(eval(last, names) if last is not None else None)
+            exec(compile(code, path, "exec", 0, True), names)
+            return finish("value")
+        if command == "evaluate":
+            return reply(eval(compile(request["code"], path, "eval", 0, True), names))
+        if command == "call_module":
+            __import__(request["module"])
+            call = sys.modules[request["module"]]
+            for part in request["function"].split("."):
+                call = getattr(call, part)
+            return reply(call(*request["args"], **request["kwargs"]))
+        return reply(rest()["command"](command, request))
+
+    def finish(kind):
+        wanted = request["result_from"]
+        if wanted == "none" or "result" not in names:
+            put({"kind": kind, "absent": wanted == "auto"}, b"null")
+        else:
+            reply(names["result"], kind)
+
+    for module in flagged:
+        spec = getattr(sys.modules.get(module), "__spec__", None)
+        if spec is not None:
+            try:
+                watch(spec, path)
+            except TypeError:
+                pass
+    sys.meta_path.insert(0, finder(flagged, path))
+    sys.addaudithook(hook)
+    now = time.monotonic_ns()
+    words[W_START], words[W_START + 1] = now & 0xFFFFFFFF, now >> 32
+    try:
+        execute()
+    except SystemExit:
+        if command == "execute" and posix.getpid() == me:
+            finish("exit")
+        raise
+    except BaseException as error:
+        del spare
+        about, show = {"kind": "error", "type": type(error).__name__, "memory": isinstance(error, MemoryError)}, None
+        try:
+            show = rest()["failure"](error, start.__code__.co_filename, request, about)
+        except BaseException:  # no memory, say: the least that can be told
+            about.setdefault("error", type(error).__name__)
+        put(about)
+        if show and (request["show"] or posix.getpid() != me or sys.excepthook is not sys.__excepthook__):
+            show()
+    else:
+        return
+    raise SystemExit(1)
+
+
+start(first, cold)

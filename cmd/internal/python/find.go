@@ -1,0 +1,315 @@
+package python
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Oldest is the first Python 3 minor version with audit hooks (PEP 578).
+const Oldest = 8
+
+// askLimit is how long a candidate may take to say what it is.
+const askLimit = 10 * time.Second
+
+// A Want says which interpreter is asked for and where to look.
+type Want struct {
+	Interpreter string // "auto", a path, a command name, a version as "3.12", or the directory of a virtual environment
+	Environ     []string
+	Dir         string // where to look for .venv from, upward
+	CacheDir    string // "": nothing is kept
+}
+
+// A Candidate is a place that was looked at, and why it was not taken.
+type Candidate struct {
+	Path string
+	From string // "VIRTUAL_ENV", ".venv", "PATH" …
+	Why  string // empty for the one that was taken
+}
+
+// NotFoundError: there is no interpreter where it was asked for.
+type NotFoundError struct {
+	Want    string
+	Skipped []Candidate
+}
+
+func (e *NotFoundError) Error() string {
+	s := "find python " + e.Want + ": not found"
+	if e.Want == "auto" {
+		s = "find python: no Python 3.8 or newer in VIRTUAL_ENV, .venv or PATH"
+	}
+	for _, c := range e.Skipped {
+		s += "; " + c.Path + ": " + c.Why
+	}
+	return s
+}
+
+// NotExecutableError: the interpreter that was named is there and cannot be used.
+type NotExecutableError struct{ Path, Why string }
+
+func (e *NotExecutableError) Error() string { return "start python " + e.Path + ": " + e.Why }
+
+// Find finds the interpreter. The candidates that were passed over come with it. Errors are a [*NotFoundError] or a [*NotExecutableError].
+func Find(want Want) (Interpreter, []Candidate, error) {
+	f := finder{want: want, cache: openCache(want.CacheDir)}
+	switch w := want.Interpreter; {
+	case w == "auto" || w == "":
+		for _, c := range f.automatic() {
+			if ip, err := f.ask(c.Path); err == nil {
+				return ip, f.skipped, nil
+			} else {
+				c.Why = err.Error()
+				f.skipped = append(f.skipped, c)
+			}
+		}
+		return Interpreter{}, f.skipped, &NotFoundError{Want: "auto", Skipped: f.skipped}
+	case isVersion(w):
+		return f.version(w)
+	default:
+		return f.named(w)
+	}
+}
+
+type finder struct {
+	want    Want
+	cache   *cache
+	skipped []Candidate
+}
+
+func (f *finder) env(name string) string {
+	for _, e := range slices.Backward(f.want.Environ) {
+		if value, ok := strings.CutPrefix(e, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// automatic lists the candidates that exist, in order.
+func (f *finder) automatic() (found []Candidate) {
+	add := func(from string, path string) {
+		if executable(path) == nil {
+			found = append(found, Candidate{Path: path, From: from})
+		}
+	}
+	if venv := f.env("VIRTUAL_ENV"); venv != "" {
+		add("VIRTUAL_ENV", filepath.Join(venv, "bin", "python"))
+	}
+	for dir := f.want.Dir; dir != ""; dir = filepath.Dir(dir) {
+		add(".venv", filepath.Join(dir, ".venv", "bin", "python"))
+		if dir == filepath.Dir(dir) {
+			break
+		}
+	}
+	for _, name := range []string{"python3", "python"} {
+		for _, dir := range filepath.SplitList(f.env("PATH")) {
+			if filepath.IsAbs(dir) {
+				add("PATH", filepath.Join(dir, name))
+			}
+		}
+	}
+	return found
+}
+
+// version looks for one minor version (or a full one) by its command name, among pyenv's versions and among the usual candidates.
+func (f *finder) version(want string) (Interpreter, []Candidate, error) {
+	minor := want
+	if parts := strings.Split(want, "."); len(parts) > 2 {
+		minor = parts[0] + "." + parts[1]
+	}
+	var list []Candidate
+	for _, dir := range filepath.SplitList(f.env("PATH")) {
+		if filepath.IsAbs(dir) {
+			list = append(list, Candidate{Path: filepath.Join(dir, "python"+minor), From: "PATH"})
+		}
+	}
+	root := f.env("PYENV_ROOT")
+	if home := f.env("HOME"); root == "" && home != "" {
+		root = filepath.Join(home, ".pyenv")
+	}
+	if root != "" {
+		matches, _ := filepath.Glob(filepath.Join(root, "versions", want+"*", "bin", "python"))
+		slices.Reverse(matches)
+		for _, m := range matches {
+			list = append(list, Candidate{Path: m, From: "pyenv"})
+		}
+	}
+	for _, c := range append(list, f.automatic()...) {
+		if executable(c.Path) != nil {
+			continue
+		}
+		ip, err := f.ask(c.Path)
+		switch {
+		case err != nil:
+			c.Why = err.Error()
+		case ip.Version == want || strings.HasPrefix(ip.Version, want+"."):
+			return ip, f.skipped, nil
+		default:
+			c.Why = "is Python " + ip.Version
+		}
+		f.skipped = append(f.skipped, c)
+	}
+	return Interpreter{}, f.skipped, &NotFoundError{Want: want, Skipped: f.skipped}
+}
+
+// named takes exactly what was named: there is no second choice.
+func (f *finder) named(want string) (Interpreter, []Candidate, error) {
+	path := want
+	if !strings.Contains(want, "/") {
+		path = ""
+		for _, dir := range filepath.SplitList(f.env("PATH")) {
+			if p := filepath.Join(dir, want); filepath.IsAbs(dir) && executable(p) == nil {
+				path = p
+				break
+			}
+		}
+		if path == "" {
+			return Interpreter{}, nil, &NotFoundError{Want: want}
+		}
+	}
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(f.want.Dir, path)
+	}
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		path = filepath.Join(path, "bin", "python")
+	}
+	if err := executable(path); errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return Interpreter{}, nil, &NotFoundError{Want: want, Skipped: []Candidate{{Path: path, Why: "no such file"}}}
+	} else if err != nil {
+		return Interpreter{}, nil, &NotExecutableError{path, err.Error()}
+	}
+	ip, err := f.ask(path)
+	if err != nil {
+		return Interpreter{}, nil, &NotExecutableError{path, err.Error()}
+	}
+	return ip, nil, nil
+}
+
+// executable tells why a path cannot be executed: syscall errors only, without the path.
+func executable(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		var p *fs.PathError
+		errors.As(err, &p)
+		return p.Err
+	}
+	if info.IsDir() {
+		return syscall.EISDIR
+	}
+	if info.Mode().Perm()&0o111 == 0 {
+		return syscall.EACCES
+	}
+	return nil
+}
+
+func isVersion(s string) bool {
+	parts := strings.Split(s, ".")
+	if len(parts) < 2 || len(parts) > 3 {
+		return false
+	}
+	for _, p := range parts {
+		if _, err := strconv.ParseUint(p, 10, 16); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// ask learns what a candidate is: from the cache, when neither it nor its pyvenv.cfg has changed since, else by starting it. A shim
+// (pyenv's, say) is a script whose answer depends on more than itself: it is asked every time, and what it stands for is what runs.
+func (f *finder) ask(path string) (Interpreter, error) {
+	for range 3 { // a shim may stand for a shim
+		key, shim, err := keyOf(path)
+		if err != nil {
+			return Interpreter{}, err
+		}
+		if !shim {
+			if ip, ok := f.cache.get(key); ok {
+				return ip, nil
+			}
+		}
+		ip, err := start(path, f.want.Environ)
+		if err != nil {
+			return Interpreter{}, err
+		}
+		if !shim {
+			ip.Path, ip.Venv = path, venvOf(path)
+			f.cache.put(key, ip)
+			return ip, nil
+		}
+		if path, err = filepath.Abs(ip.Path); err != nil {
+			return Interpreter{}, err
+		}
+	}
+	return Interpreter{}, errors.New("a script that leads to scripts only")
+}
+
+// venvOf is the directory of the virtual environment that an interpreter belongs to (PEP 405).
+func venvOf(path string) string {
+	for _, dir := range []string{filepath.Dir(path), filepath.Dir(filepath.Dir(path))} {
+		if _, err := os.Stat(filepath.Join(dir, "pyvenv.cfg")); err == nil {
+			return dir
+		}
+	}
+	return ""
+}
+
+// start runs the probe.
+func start(path string, environ []string) (Interpreter, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), askLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, "-I", "-S", "-X", "utf8", "-c", probeSource,
+		strconv.Itoa(len(bootstrapSource)), strconv.Itoa(len(reportSource)))
+	cmd.Env = environ
+	cmd.Stdin = strings.NewReader(bootstrapSource + reportSource)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if ctx.Err() != nil {
+		return Interpreter{}, fmt.Errorf("did not answer within %v", askLimit)
+	}
+	_, said, found := strings.Cut(string(out), "py3run-probe\n")
+	lines := strings.Split(said, "\n")
+	if !found || len(lines) < 6 {
+		var exit *exec.ExitError
+		if err != nil && !errors.As(err, &exit) {
+			var p *fs.PathError
+			if errors.As(err, &p) {
+				err = p.Err
+			}
+			return Interpreter{}, err
+		}
+		why := "does not answer as Python 3 does"
+		if text := strings.TrimSpace(stderr.String()); text != "" {
+			last := text[strings.LastIndexByte(text, '\n')+1:]
+			why += ": " + strings.ToValidUTF8(last[:min(len(last), 200)], "?")
+		}
+		return Interpreter{}, errors.New(why)
+	}
+	ip := Interpreter{Version: lines[1], Path: lines[2], Platform: lines[3], Banner: lines[4]}
+	if lines[0] != "cpython" {
+		return Interpreter{}, errors.New("is " + lines[0] + ", not CPython")
+	}
+	var major, minor int
+	if fmt.Sscanf(ip.Version, "%d.%d", &major, &minor); major != 3 || minor < Oldest {
+		return Interpreter{}, fmt.Errorf("is Python %s, older than 3.%d", ip.Version, Oldest)
+	}
+	if ip.blob, err = base64.StdEncoding.DecodeString(lines[5]); err != nil || len(ip.blob) == 0 {
+		return Interpreter{}, errors.New("could not compile the bootstrap")
+	}
+	return ip, nil
+}

@@ -1,0 +1,36 @@
+// Package python knows CPython: how to find an interpreter, how to hand it the user's code, and how to read what it says back.
+//
+// What runs in front of the user's code is bootstrap.py, with report.py for what is needed only now and then. Both are
+// compiled by the interpreter itself when it is first met (probe.py) and kept in a cache.
+package python
+
+import (
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+)
+
+//go:embed bootstrap.py
+var bootstrapSource string
+
+//go:embed report.py
+var reportSource string
+
+//go:embed probe.py
+var probeSource string
+
+// An Interpreter is a CPython that can run the bootstrap.
+type Interpreter struct {
+	Path     string // what to execute: of a virtual environment the link inside it
+	Version  string // "3.11.2"
+	Banner   string // sys.version on one line
+	Platform string // sys.platform
+	Venv     string // directory of the virtual environment, or empty
+	blob     []byte // marshalled bootstrap in this interpreter's byte code
+}
+
+// sourcesHash names the bootstrap that a cached blob was made from.
+func sourcesHash() string {
+	h := sha256.Sum256([]byte(bootstrapSource + "\x00" + reportSource + "\x00" + probeSource))
+	return hex.EncodeToString(h[:8])
+}

@@ -1,0 +1,378 @@
+# The part of the bootstrap that is loaded only when it is needed: values that are not plain JSON, tracebacks,
+# and the commands that only look. Here imports may cost.
+
+import sys
+
+LARGEST = 2**53 - 1
+DEPTH = 64
+TEXT = 65536  # characters of one str() of an object
+NAMED = 10  # warnings of one kind that name their path
+
+
+class TooLarge(Exception):
+    pass
+
+
+class Converter:
+    """Turns any value into lists, dicts with string names and scalars that JSON knows."""
+
+    def __init__(self, form, most):
+        self.tagged = form == "tagged"
+        self.left = most
+        self.above = set()  # ids of the containers that we are in
+        self.warnings = []
+        self.counts = {}
+        self.text = None  # str() of the whole value, when the JSON does not hold it exactly
+
+    def warn(self, code, path, message):
+        n = self.counts[code] = self.counts.get(code, 0) + 1
+        if n <= NAMED:
+            self.warnings.append([code, path + ": " + message])
+
+    def inexact(self, value, path, what):
+        if path == "result":
+            self.text = self.string(value, path)
+        else:
+            self.warn("inexact_value", path, what)
+
+    def string(self, value, path):
+        try:
+            text = str(value)
+            if not isinstance(text, str):
+                raise TypeError
+        except Exception as e:
+            self.warn("inexact_value", path, "str() failed with " + type(e).__name__)
+            return "<%s object>" % type(value).__name__
+        if len(text) > TEXT:
+            self.warn("truncated_value", path, "text of %d characters cut to %d" % (len(text), TEXT))
+            text = text[:TEXT]
+        return self.whole(text, path)
+
+    def whole(self, text, path):
+        """Text without lone surrogates, which JSON readers refuse or spoil."""
+        try:
+            text.encode("utf-8")
+            return str.__str__(text)
+        except UnicodeEncodeError:
+            self.warn("inexact_value", path, "lone surrogates replaced by U+FFFD")
+            return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+    def convert(self, v, path, depth=0):
+        self.left -= 1
+        if self.left < 0:
+            raise TooLarge
+        kind = type(v)
+        if v is None or kind is bool:
+            return v
+        if kind is str:
+            return self.whole(v, path)
+        if isinstance(v, bool) or isinstance(v, int):
+            return self.integer(int(v), path)
+        if isinstance(v, float):
+            return self.real(float(v), path)
+        if isinstance(v, str):
+            return self.whole(str.__str__(v), path)
+        if isinstance(v, (bytes, bytearray, memoryview)):
+            return self.octets(bytes(v), path)
+        scalar = self.scalar(v, path)
+        if scalar is not NotImplemented:
+            return scalar
+        if depth >= DEPTH:
+            self.warn("truncated_value", path, "nested deeper than %d levels" % DEPTH)
+            return None
+        if id(v) in self.above:
+            self.warn("circular_value", path, "a circular reference, replaced by null")
+            return None
+        self.above.add(id(v))
+        try:
+            return self.container(v, path, depth + 1)
+        finally:
+            self.above.discard(id(v))
+
+    def integer(self, v, path):
+        if -LARGEST <= v <= LARGEST:
+            return v
+        if self.tagged:
+            return {"$int": digits(v)}
+        if abs(v) < 10**308:  # the launcher names it in its warnings
+            return v
+        self.inexact_text(v, path)
+        return digits(v)
+
+    def inexact_text(self, v, path):
+        if path == "result":
+            self.text = digits(v)[:TEXT]
+        else:
+            self.warn("inexact_value", path, "an integer of more than 308 digits, as text")
+
+    def real(self, v, path):
+        if v - v == 0:
+            return v
+        if self.tagged:
+            return {"$float": "NaN" if v != v else "Infinity" if v > 0 else "-Infinity"}
+        self.inexact(v, path, "%r is not JSON, replaced by null" % v)
+        return None
+
+    def octets(self, v, path):
+        from binascii import b2a_base64
+        if self.tagged:
+            return {"$bytes": b2a_base64(v, newline=False).decode()}
+        try:
+            text = v.decode("utf-8")
+        except UnicodeDecodeError:
+            self.inexact(v, path, "bytes, as Base64")
+            return b2a_base64(v, newline=False).decode()
+        self.inexact(v, path, "bytes, as text")
+        return text
+
+    def scalar(self, v, path):
+        """Types of the standard library and of NumPy and pandas that are one value. Modules that are not loaded cannot be their type's."""
+        loaded = sys.modules.get
+        pandas = loaded("pandas")
+        if pandas is not None and (v is getattr(pandas, "NaT", v) or v is getattr(pandas, "NA", v)):
+            return None
+        numpy = loaded("numpy")
+        if numpy is not None and isinstance(v, getattr(numpy, "generic", ())):
+            item = v.item()
+            return NotImplemented if type(item) is type(v) else self.convert(item, path)
+        datetime = loaded("datetime")
+        if datetime is not None:
+            for tag, kind in (("$datetime", "datetime"), ("$date", "date"), ("$time", "time")):
+                if isinstance(v, getattr(datetime, kind)):
+                    if self.tagged:
+                        return {tag: v.isoformat()}
+                    self.inexact(v, path, "a " + kind + ", as ISO 8601 text")
+                    return v.isoformat()
+            if isinstance(v, datetime.timedelta) and self.tagged:
+                return {"$timedelta": [v.days, v.seconds, v.microseconds]}
+        for module, kind, tag in (("decimal", "Decimal", "$decimal"), ("pathlib", "PurePath", "$path"), ("uuid", "UUID", "$uuid"), ("fractions", "Fraction", "$fraction")):
+            there = loaded(module)
+            if there is not None and isinstance(v, getattr(there, kind, ())):
+                text = self.string(v, path)
+                if self.tagged:
+                    return {tag: text}
+                self.inexact(v, path, "a " + kind + ", as text")
+                return text
+        if isinstance(v, complex) and self.tagged:
+            return {"$complex": [self.real(v.real, path), self.real(v.imag, path)]}
+        return NotImplemented
+
+    def container(self, v, path, depth):
+        def items(values):
+            return [self.convert(x, "%s[%d]" % (path, i), depth) for i, x in enumerate(values)]
+
+        if isinstance(v, (list, tuple)):
+            if self.tagged and isinstance(v, tuple):
+                return {"$tuple": items(v)}
+            return items(v)
+        if isinstance(v, (set, frozenset)):
+            try:
+                ordered = sorted(v)
+            except Exception:
+                ordered = list(v)
+            return {"$frozenset" if isinstance(v, frozenset) else "$set": items(ordered)} if self.tagged else items(ordered)
+        from collections import abc, deque
+        if isinstance(v, abc.Mapping):
+            return self.mapping(v, path, depth)
+        if isinstance(v, deque):
+            return {"$deque": items(v)} if self.tagged else items(v)
+        numpy, pandas = sys.modules.get("numpy"), sys.modules.get("pandas")
+        if numpy is not None and isinstance(v, getattr(numpy, "ndarray", ())):
+            plain = self.convert(v.tolist(), path, depth)
+            return {"$ndarray": plain, "dtype": str(v.dtype), "shape": list(v.shape)} if self.tagged else plain
+        if pandas is not None:
+            if isinstance(v, getattr(pandas, "DataFrame", ())):
+                if self.tagged:
+                    frame = v.to_dict(orient="split")
+                    return {"$dataframe": {key: self.convert(frame[key], path + "." + key, depth) for key in ("columns", "index", "data")}}
+                return self.convert(v.to_dict(orient="records"), path, depth)
+            if isinstance(v, getattr(pandas, "Series", ())):
+                plain = self.convert(v.tolist(), path, depth)
+                return {"$series": plain, "index": self.convert(v.index.tolist(), path, depth)} if self.tagged else plain
+            if isinstance(v, getattr(pandas, "Index", ())):
+                return self.convert(v.tolist(), path, depth)
+        text = self.string(v, path)
+        if self.tagged:
+            return {"$str": text, "type": type(v).__module__ + "." + type(v).__qualname__}
+        if path == "result":
+            self.text = text
+        else:
+            self.warn("inexact_value", path, "an object of type %s, as its str()" % type(v).__name__)
+        return text
+
+    def mapping(self, v, path, depth):
+        pairs = list(v.items())
+        if self.tagged and any(type(k) is not str or k[:1] == "$" for k, _ in pairs):
+            return {"$dict": [[self.convert(k, path, depth), self.convert(x, path, depth)] for k, x in pairs]}
+        out = {}
+        for k, x in pairs:
+            name = self.key(k, path)
+            if name in out:
+                n = 1
+                while "%s#%d" % (name, n) in out:
+                    n += 1
+                self.warn("inexact_value", "%s.%s" % (path, name), "a second key of this name, as %s#%d" % (name, n))
+                name = "%s#%d" % (name, n)
+            out[name] = self.convert(x, "%s.%s" % (path, name) if name.isidentifier() else "%s[%s]" % (path, ascii(name)), depth)
+        return out
+
+    def key(self, k, path):
+        if type(k) is str:
+            return self.whole(k, path)
+        if k is None or k is True or k is False:
+            return {None: "null", True: "true", False: "false"}[k]
+        if type(k) is int:
+            return digits(k)
+        if isinstance(k, (bytes, bytearray)):
+            return bytes(k).decode("utf-8", "replace")
+        return self.string(k, path)
+
+
+def digits(v):
+    """Decimal digits of any integer: newer Pythons refuse more than 4300."""
+    try:
+        return int.__repr__(v)
+    except ValueError:
+        limit = sys.get_int_max_str_digits()
+        sys.set_int_max_str_digits(0)
+        try:
+            return int.__repr__(v)
+        finally:
+            sys.set_int_max_str_digits(limit)
+
+
+def value(v, form, most, about, encode):
+    """The JSON of a value as bytes; fills in the description that goes with it."""
+    converter = Converter(form, most)
+    try:
+        raw = encode(converter.convert(v, "result"))
+    except TooLarge:
+        about.update(kind="too_large", bytes=most)
+        return b""
+    if converter.text is not None:
+        about["text"] = converter.text
+    for code, n in converter.counts.items():
+        if n > NAMED:
+            converter.warnings.append([code, "and %d more of these" % (n - NAMED)])
+    about["warnings"] = converter.warnings
+    return raw
+
+
+def failure(error, ours, request, about):
+    """Describes an exception; returns a function that shows it as Python would have."""
+    import linecache, traceback
+
+    path, shown = request["path"], request["shown"]
+    source = request["code"]
+    if isinstance(source, bytes):
+        source = source.decode("utf-8", "replace")
+    lines = source.splitlines(True)
+    linecache.cache[path] = len(source), None, lines, path  # the file may be gone, or say another encoding
+
+    tb = error.__traceback__
+    while tb is not None and tb.tb_frame.f_code.co_filename == ours:
+        tb = tb.tb_next
+    error.__traceback__ = tb
+    told = traceback.TracebackException(type(error), error, tb)
+    here = rename(told, path, shown, ours, set())
+    text = "".join(told.format())
+
+    try:
+        message = str(error)
+    except Exception:
+        message = "<str() failed>"
+    about["error"] = clean((type(error).__name__ + (": " + message if message else "")))[:4096]
+    about["traceback"] = clean(text)[-65536:]
+    if isinstance(error, OSError) and isinstance(error.errno, int):
+        about["errno"] = error.errno
+    if isinstance(error, SyntaxError) and error.filename in (path, shown):
+        if isinstance(error.lineno, int):
+            about["line"] = error.lineno
+        if isinstance(error.offset, int):
+            about["column"] = error.offset
+        about["syntax"] = True
+    elif here:
+        about["line"] = here
+
+    def show():
+        if sys.excepthook is sys.__excepthook__:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        else:
+            sys.excepthook(type(error), error, tb)
+
+    return show
+
+
+def rename(told, path, shown, ours, seen):
+    """Shows the user's file by the name that the caller gave, drops our frames; returns the user's innermost line."""
+    if told is None or id(told) in seen:
+        return None
+    seen.add(id(told))
+    here = None
+    kept = [f for f in told.stack if f.filename != ours]
+    for frame in kept:
+        frame.line  # read now, under the real name
+        if frame.filename == path:
+            here = frame.lineno
+            frame.filename = shown
+    told.stack[:] = kept
+    if getattr(told, "filename", None) == path:
+        told.filename = shown
+    for other in (told.__cause__, told.__context__):
+        rename(other, path, shown, ours, seen)
+    for other in getattr(told, "exceptions", None) or ():
+        rename(other, path, shown, ours, seen)
+    return here
+
+
+def clean(text):
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def command(name, request):
+    return {"check_syntax": check_syntax, "get_completions": get_completions, "list_modules": list_modules}[name](request)
+
+
+def check_syntax(request):
+    import warnings
+
+    found = []
+    with warnings.catch_warnings(record=True) as noted:
+        warnings.simplefilter("always")
+        try:
+            compile(request["code"], request["shown"], "exec", 0, True)
+        except SyntaxError as e:
+            found.append({"line": e.lineno or 1, "column": e.offset or 0, "message": e.msg, "severity": "error"})
+        except (ValueError, OverflowError, RecursionError, MemoryError) as e:  # a NUL, nesting beyond the parser
+            found.append({"line": 1, "column": 0, "message": str(e) or type(e).__name__, "severity": "error"})
+    for w in noted:
+        found.append({"line": w.lineno or 1, "column": 0, "message": str(w.message), "severity": "warning"})
+    return {"errors": found}
+
+
+def get_completions(request):
+    try:
+        import jedi
+    except ImportError:
+        return {"completions": [], "count": 0, "message": "jedi is not installed for " + sys.executable}
+    line, column = request["line"], request["column"]
+    lines = request["code"].split("\n")
+    line = min(line, len(lines)) if line else len(lines)
+    column = min(column, len(lines[line - 1])) if column >= 0 else len(lines[line - 1])
+    out = []
+    for c in jedi.Script(request["code"]).complete(line, column)[:200]:
+        item = {"text": c.name, "type": c.type, "complete": c.complete}
+        if c.description:
+            item["description"] = c.description
+        out.append(item)
+    return {"completions": out, "count": len(out)}
+
+
+def list_modules(request):
+    import pkgutil
+
+    names = set(sys.builtin_module_names) | set(getattr(sys, "stdlib_module_names", ()))
+    names.update(m.name for m in pkgutil.iter_modules())
+    names = sorted(n for n in names if n.isidentifier() and n[:1] != "_")
+    return {"modules": names, "count": len(names)}

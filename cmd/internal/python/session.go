@@ -1,0 +1,293 @@
+package python
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"py3run/cmd/internal/wire"
+)
+
+// A Job is one piece of work for an interpreter.
+type Job struct {
+	Command      wire.Command
+	Code         []byte // of check, execute and evaluate
+	Text         bool   // Code is text of a request; else bytes of a file, whose coding cookie counts
+	Path         string // the real file that Code stands in
+	Shown        string // the name for it in tracebacks
+	Argv         []string
+	ImportPath   []string
+	Variables    *wire.Object
+	Module       string
+	Function     string
+	Args         []any
+	Kwargs       *wire.Object
+	Line, Column int
+	ResultFormat string
+	ResultFrom   string
+	Flagged      map[string]string // modules whose import is told
+	Show         bool              // an uncaught exception is also printed on stderr, as Python does
+	OutputMost   int64             // bytes of the value's JSON; 0 = no limit
+}
+
+// The shared memory, as bootstrap.py lays it out.
+const (
+	wordDropped   = 0
+	wordImports   = 1
+	wordCommitted = 2
+	wordAbout     = 3
+	wordValue     = 4
+	wordRequest   = 5
+	wordStart     = 6
+	counters      = 64
+	distinct      = 4000
+	textOffset    = 16384
+	eventsSize    = 1 << 20
+
+	aboutMost     = 1 << 20 // of the reply beside its value: tracebacks, warnings
+	unlimitedMost = 1 << 30
+	childrenMost  = 1 << 20 // of events of forked children
+)
+
+// A Session is the private memory between the launcher and one interpreter. What is read from it was written by the interpreter, or by the code
+// it ran: it is data, checked and bounded here, and never decides a verdict.
+type Session struct {
+	files    []*os.File
+	memory   []byte
+	most     int64
+	children *os.File
+	told     []byte // events of forked children
+	reading  sync.WaitGroup
+	args     []string
+}
+
+// Open lays a job out for an interpreter that finds Files from descriptor first on.
+func Open(ip Interpreter, job Job, first int) (s *Session, err error) {
+	s = &Session{most: job.OutputMost}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	if s.most <= 0 || s.most > unlimitedMost {
+		s.most = unlimitedMost
+	}
+	blob, err := memfd("py3run-bootstrap", int64(len(ip.blob)))
+	if err != nil {
+		return nil, err
+	}
+	s.files = append(s.files, blob)
+	if _, err := blob.WriteAt(ip.blob, 0); err != nil {
+		return nil, fmt.Errorf("write bootstrap: %w", err)
+	}
+	request := marshal(nil, job.request(s.most))
+	size := int64(eventsSize+len(request)) + s.most + aboutMost
+	shared, err := memfd("py3run-memory", size)
+	if err != nil {
+		return nil, err
+	}
+	s.files = append(s.files, shared)
+	// No one can cut the memory under our feet: a read behind its end would be a SIGBUS.
+	if _, err := unix.FcntlInt(shared.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW); err != nil {
+		return nil, fmt.Errorf("seal shared memory: %w", err)
+	}
+	if s.memory, err = unix.Mmap(int(shared.Fd()), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+		return nil, fmt.Errorf("map shared memory: %w", err)
+	}
+	copy(s.memory[eventsSize:], request)
+	binary.NativeEndian.PutUint32(s.memory[4*wordRequest:], uint32(len(request)))
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		return nil, fmt.Errorf("pipe: %w", err)
+	}
+	s.children = os.NewFile(uintptr(ends[0]), "events")
+	s.files = append(s.files, os.NewFile(uintptr(ends[1]), "events"))
+	s.reading.Go(func() {
+		s.told, _ = io.ReadAll(io.LimitReader(s.children, childrenMost))
+		io.Copy(io.Discard, s.children) // a full pipe only drops events, but an unread one would hold them for ever
+	})
+	s.args = []string{"-I", "-X", "utf8", "-c", fmt.Sprintf(
+		"import marshal,posix;h,c=marshal.loads(posix.pread(%d,%d,0));exec(h,{\"first\":%d,\"cold\":c})", first, len(ip.blob), first)}
+	return s, nil
+}
+
+func (j Job) request(most int64) map[string]any {
+	var code any = j.Code
+	if j.Text {
+		code = string(j.Code)
+	}
+	flagged := map[string]any{}
+	for module := range j.Flagged {
+		flagged[module] = nil
+	}
+	return map[string]any{
+		"command": string(j.Command), "code": code, "path": j.Path, "shown": j.Shown, "argv": j.Argv, "import_path": j.ImportPath,
+		"variables": j.Variables, "module": j.Module, "function": j.Function, "args": j.Args, "kwargs": j.Kwargs,
+		"line": j.Line, "column": j.Column, "result_format": j.ResultFormat, "result_from": j.ResultFrom,
+		"flagged": flagged, "show": j.Show, "most": int(most),
+	}
+}
+
+// Files are the descriptors for the interpreter.
+func (s *Session) Files() []*os.File { return s.files }
+
+// Args are the interpreter's arguments. They hold nothing of the user's: arguments can be read by everybody.
+func (s *Session) Args() []string { return s.args }
+
+// Started closes what only the child needs. Call it when the child has its copies.
+func (s *Session) Started() {
+	for _, f := range s.files {
+		f.Close()
+	}
+	s.files = nil
+}
+
+// Close frees everything. Call it when the interpreter is gone.
+func (s *Session) Close() {
+	s.Started()
+	if s.children != nil {
+		s.children.SetReadDeadline(time.Now())
+		s.reading.Wait()
+		s.children.Close()
+		s.children = nil
+	}
+	if s.memory != nil {
+		unix.Munmap(s.memory)
+		s.memory = nil
+	}
+}
+
+func (s *Session) word(n int) uint32 { return binary.NativeEndian.Uint32(s.memory[4*n:]) }
+
+// CodeStarted is when the user's code began, on CLOCK_MONOTONIC; false if it never did.
+func (s *Session) CodeStarted() (time.Duration, bool) {
+	t := uint64(s.word(wordStart+1))<<32 | uint64(s.word(wordStart))
+	return time.Duration(t), t != 0 && t < math.MaxInt64
+}
+
+// A Reply is what the interpreter said about the end of the code. Nothing of it is proved.
+type Reply struct {
+	Kind     string // "value", "exit" (sys.exit, with the variable result if it was set), "error", "too_large"
+	Type     string // of the value or of the exception
+	Value    []byte // JSON, strict
+	Inexact  wire.Findings
+	Absent   bool   // there is no variable result: what was printed is the result
+	Text     string // str() of the value, when the JSON does not hold it
+	Bytes    int64  // of a value that is too large, at least
+	Warnings []wire.Warning
+
+	Error, Traceback string
+	Line, Column     int
+	Syntax, Memory   bool
+	Errno            int
+}
+
+// ErrNoReply: the interpreter ended before it said anything, as after os._exit or a signal.
+var ErrNoReply = errors.New("no reply")
+
+// Reply reads and checks the reply.
+func (s *Session) Reply() (Reply, error) {
+	if s.word(wordCommitted) != 1 {
+		return Reply{}, ErrNoReply
+	}
+	start := uint64(eventsSize) + uint64(s.word(wordRequest))
+	about, value := uint64(s.word(wordAbout)), uint64(s.word(wordValue))
+	if start+about+value > uint64(len(s.memory)) {
+		return Reply{}, errors.New("reply: lengths are out of bounds")
+	}
+	// Copies: what was checked must not change any more, and the memory is unmapped later.
+	text := string(s.memory[start : start+about])
+	r, err := readAbout(text)
+	if err != nil {
+		return Reply{}, fmt.Errorf("reply: %w", err)
+	}
+	if r.Kind == "value" || r.Kind == "exit" {
+		r.Value = append([]byte(nil), s.memory[start+about:start+about+value]...)
+		if int64(len(r.Value)) > s.most {
+			return Reply{Kind: "too_large", Bytes: int64(len(r.Value))}, nil
+		}
+		if r.Inexact, err = wire.Inspect(r.Value); err != nil {
+			return Reply{}, fmt.Errorf("reply: value: %w", err)
+		}
+	}
+	return r, nil
+}
+
+func readAbout(text string) (r Reply, err error) {
+	v, err := wire.Parse([]byte(text), 8)
+	if err != nil {
+		return r, err
+	}
+	about, ok := v.(*wire.Object)
+	if !ok {
+		return r, errors.New("not an object")
+	}
+	str := func(name string) string {
+		v, _ := about.Get(name)
+		s, _ := v.(string)
+		return s
+	}
+	num := func(name string) int64 {
+		v, _ := about.Get(name)
+		n, _ := v.(wire.Number)
+		i, _ := strconv.ParseInt(string(n), 10, 64)
+		return i
+	}
+	flag := func(name string) bool {
+		v, _ := about.Get(name)
+		b, _ := v.(bool)
+		return b
+	}
+	r = Reply{Kind: str("kind"), Type: str("type"), Absent: flag("absent"), Text: str("text"), Bytes: num("bytes"),
+		Error: str("error"), Traceback: str("traceback"), Line: int(num("line")), Column: int(num("column")),
+		Syntax: flag("syntax"), Memory: flag("memory"), Errno: int(num("errno"))}
+	list, _ := about.Get("warnings")
+	warnings, _ := list.([]any)
+	for _, w := range warnings {
+		if pair, _ := w.([]any); len(pair) == 2 {
+			code, _ := pair[0].(string)
+			message, _ := pair[1].(string)
+			r.Warnings = append(r.Warnings, wire.Warning{Code: code, Message: message})
+		}
+	}
+	switch r.Kind {
+	case "value", "exit", "error", "too_large":
+		return r, nil
+	}
+	return r, errors.New("of no known kind")
+}
+
+// memfd makes a file in memory that disappears with its last descriptor.
+func memfd(name string, size int64) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, fmt.Errorf("memfd_create %s: %w", name, err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	if err := f.Truncate(size); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("ftruncate %s: %w", name, err)
+	}
+	return f, nil
+}
+
+// Input is a file in memory that the interpreter reads as its standard input, from the start and read-only.
+func Input(text string) (*os.File, error) {
+	f, err := memfd("stdin", 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if _, err := io.WriteString(f, text); err != nil {
+		return nil, fmt.Errorf("write stdin: %w", err)
+	}
+	return os.Open("/proc/self/fd/" + strconv.Itoa(int(f.Fd())))
+}

@@ -1,0 +1,69 @@
+package python
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"py3run/cmd/internal/wire"
+)
+
+// mostFrames of all threads together are handed on.
+const mostFrames = 40
+
+// Where reads what faulthandler wrote to the dump pipe (Python's own format: a header a thread, then a line a frame,
+// innermost first) and returns the last dump's frames, without those of the bootstrap. The thread that runs the main program
+// comes first and is number 0. In each thread the innermost frame is last, as in a traceback.
+func Where(dump []byte, path, shown string) []wire.Frame {
+	var threads [][]wire.Frame
+	seen := map[string]bool{}
+	skip := true // until a header
+	for line := range strings.Lines(strings.ToValidUTF8(string(dump), "\uFFFD")) {
+		line = strings.TrimSuffix(line, "\n")
+		if header, ok := strings.CutSuffix(line, " (most recent call first):"); ok {
+			id := header[strings.LastIndexByte(header, ' ')+1:]
+			if seen[id] { // the same thread again: another dump
+				threads, seen = nil, map[string]bool{}
+			}
+			seen[id], skip = true, false
+			threads = append(threads, nil)
+			continue
+		}
+		frame, ok := frameOf(line)
+		if !ok || skip {
+			continue
+		}
+		if frame.File == path {
+			frame.File = shown
+			if last := len(threads) - 1; frame.Function == "<module>" { // the main program
+				threads[0], threads[last] = threads[last], threads[0]
+				threads[0] = append(threads[0], frame)
+				continue
+			}
+		}
+		last := len(threads) - 1
+		threads[last] = append(threads[last], frame)
+	}
+	var frames []wire.Frame
+	for i, t := range threads {
+		for _, f := range slices.Backward(t) {
+			f.Thread = i
+			frames = append(frames, f)
+		}
+	}
+	return frames[:min(len(frames), mostFrames)]
+}
+
+// frameOf reads `  File "NAME", line N in FUNCTION`. What belongs to the bootstrap is no frame.
+func frameOf(line string) (f wire.Frame, ok bool) {
+	rest, ok := strings.CutPrefix(line, `  File "`)
+	at := strings.LastIndex(rest, `", line `)
+	if !ok || at < 0 {
+		return f, false
+	}
+	number, function, _ := strings.Cut(rest[at+len(`", line `):], " in ")
+	n, err := strconv.Atoi(number)
+	f = wire.Frame{File: rest[:at], Line: n, Function: function}
+	ours := strings.HasPrefix(f.File, "<py3run") || f.File == "<string>" && f.Function == "<module>"
+	return f, err == nil && !ours
+}

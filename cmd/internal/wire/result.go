@@ -1,0 +1,234 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/json"
+	"time"
+	"unicode/utf8"
+)
+
+// A Result is the one line that answers a request. Its fields stand in the order in which they are written; absent means
+// absent, never null, but for Result itself. Encode makes the fields of success and those of failure exclude each other.
+type Result struct {
+	Protocol int    `json:"protocol"` // Encode sets it
+	ID       string `json:"id"`       // the caller's; empty = Encode writes the run id
+	RunID    string `json:"run_id"`
+	Success  bool   `json:"success"` // Encode sets it: true exactly when Status is ok
+	Status   Status `json:"status"`
+
+	Result     json.RawMessage `json:"result,omitempty"` // one valid JSON value, see Inspect; absent on success = null
+	ResultType string          `json:"result_type,omitempty"`
+	ResultText string          `json:"result_text,omitempty"`
+
+	Error     string   `json:"error,omitempty"`
+	Traceback string   `json:"traceback,omitempty"`
+	Failure   *Failure `json:"failure,omitempty"`
+
+	*Captured        // nil when nothing ran
+	Output    string `json:"output,omitempty"` // Encode sets it: Stdout, on success
+
+	ExitCode     *int   `json:"exit_code,omitempty"` // Python ended by itself
+	Signal       string `json:"signal,omitempty"`    // as SIGSEGV: Python was ended by it
+	SignalNumber int    `json:"-"`                   // the same for ExitStatus; with StatusCancelled the one the caller sent
+
+	Usage     *Usage        `json:"usage,omitempty"`
+	Limits    *Limits       `json:"limits,omitempty"`
+	Isolation *Isolation    `json:"isolation,omitempty"`
+	Python    *Python       `json:"python,omitempty"`
+	Audit     *AuditReceipt `json:"audit,omitempty"`
+	Events    *Events       `json:"events,omitempty"`
+	Warnings  []Warning     `json:"warnings,omitempty"`
+
+	WorkingDir string    `json:"working_dir,omitempty"` // only when it was kept
+	StartedAt  Timestamp `json:"started_at"`
+}
+
+// Captured is what the program printed. Text may be cut and has no invalid bytes; the byte counts are of all it printed.
+type Captured struct {
+	Stdout          string `json:"stdout"`
+	Stderr          string `json:"stderr"`
+	StdoutBytes     int64  `json:"stdout_bytes"`
+	StderrBytes     int64  `json:"stderr_bytes"`
+	StdoutTruncated bool   `json:"stdout_truncated,omitempty"`
+	StderrTruncated bool   `json:"stderr_truncated,omitempty"`
+}
+
+// A Failure says why Success is false, for programs.
+type Failure struct {
+	Code         string    `json:"code"` // stable; at least as fine as the status
+	Message      string    `json:"message"`
+	Hint         string    `json:"hint,omitempty"`
+	Type         string    `json:"type,omitempty"`   // exception class
+	Line         int       `json:"line,omitempty"`   // in the caller's code, from 1
+	Column       int       `json:"column,omitempty"` // from 1
+	Step         string    `json:"step,omitempty"`   // of the set-up
+	Errno        string    `json:"errno,omitempty"`  // as EPERM
+	Limit        *LimitHit `json:"limit,omitempty"`
+	Where        []Frame   `json:"where,omitempty"` // user frames when a limit struck, innermost last
+	Retryable    bool      `json:"retryable"`
+	RetryAfterMS int64     `json:"retry_after_ms,omitempty"`
+}
+
+// A LimitHit names a limit as the request does, in that limit's unit.
+type LimitHit struct {
+	Name       string  `json:"name"`
+	Configured float64 `json:"configured"`
+	Used       float64 `json:"used"`
+}
+
+// A Frame is one place in the caller's code.
+type Frame struct {
+	File     string `json:"file"`
+	Line     int    `json:"line"`
+	Function string `json:"function"`
+	Thread   int    `json:"thread,omitempty"` // 0 = the main thread
+}
+
+// Usage is what the kernel counted for the whole tree. A peak of 0 was not measured and is left out.
+type Usage struct {
+	WallMS          int64 `json:"wall_ms"`
+	SetupMS         int64 `json:"setup_ms"`
+	CPUMS           int64 `json:"cpu_ms"`
+	PeakMemoryBytes int64 `json:"peak_memory_bytes,omitempty"`
+	PeakProcesses   int64 `json:"peak_processes,omitempty"`
+	ReadBytes       int64 `json:"read_bytes"`
+	WriteBytes      int64 `json:"write_bytes"`
+}
+
+// Isolation is what protected the machine in this run, and what was asked for and could not be had.
+type Isolation struct {
+	Method   string    `json:"method"`
+	Enforced []string  `json:"enforced"`
+	Missing  []Missing `json:"missing"`
+	Warm     bool      `json:"warm"`
+}
+
+// Missing is one protection that is not in force.
+type Missing struct {
+	Name string `json:"name"`
+	Why  string `json:"why"`
+}
+
+// Python is the interpreter.
+type Python struct {
+	Version    string `json:"version"`
+	Executable string `json:"executable"`
+	Venv       string `json:"venv,omitempty"`
+}
+
+// An AuditReceipt points to the end record of this run.
+type AuditReceipt struct {
+	Seq  int64  `json:"seq"`
+	Hash string `json:"hash"`
+}
+
+// Events are what the run did, as far as it was seen. The lists are bounded; Dropped counts what no longer fitted.
+type Events struct {
+	Imports        int             `json:"imports"`
+	FlaggedImports []FlaggedImport `json:"flagged_imports"`
+	Connections    []Connection    `json:"connections"`
+	Processes      []Process       `json:"processes"`
+	FilesWritten   []string        `json:"files_written"`
+	FilesDeleted   []string        `json:"files_deleted"`
+	Dropped        int             `json:"dropped"`
+}
+
+// A FlaggedImport is an import of a module that the operator wants to know about.
+type FlaggedImport struct {
+	Module string `json:"module"`
+	Why    string `json:"why"`
+	Direct bool   `json:"direct"` // by the user's own code
+}
+
+// A Connection is an attempt to reach another end. Via is python or native.
+type Connection struct {
+	Host  string `json:"host"`
+	Port  int    `json:"port,omitempty"`
+	Via   string `json:"via"`
+	Count int    `json:"count"`
+}
+
+// A Process is a program that was started. Via is python or native.
+type Process struct {
+	Program string   `json:"program"`
+	Args    []string `json:"args"`
+	Via     string   `json:"via"`
+	Count   int      `json:"count"`
+}
+
+// A Warning says what was done otherwise than asked.
+type Warning struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// A Timestamp is written as RFC 3339 in UTC with milliseconds.
+type Timestamp time.Time
+
+// MarshalText writes t.
+func (t Timestamp) MarshalText() ([]byte, error) {
+	return time.Time(t).UTC().AppendFormat(nil, "2006-01-02T15:04:05.000Z"), nil
+}
+
+// Encode writes r as one line: valid UTF-8, one newline, at its end, and no HTML escapes. It fails when Result is not
+// JSON or a number is not finite, and then has written nothing; r is not changed.
+func (r *Result) Encode() ([]byte, error) {
+	out := *r
+	out.Protocol = Protocol
+	out.Success = r.Status == StatusOK
+	if out.ID == "" {
+		out.ID = r.RunID
+	}
+	if out.Success {
+		out.Error, out.Traceback, out.Failure = "", "", nil
+		if out.Result == nil {
+			out.Result = json.RawMessage("null")
+		}
+		if out.Captured != nil {
+			out.Output = out.Stdout
+		}
+	} else {
+		out.Result, out.ResultType, out.ResultText, out.Output = nil, "", "", ""
+	}
+	if r.Isolation != nil {
+		isolation := *r.Isolation
+		isolation.Enforced = orEmpty(isolation.Enforced)
+		isolation.Missing = orEmpty(isolation.Missing)
+		out.Isolation = &isolation
+	}
+	if r.Events != nil {
+		out.Events = r.Events.withLists()
+	}
+	var line bytes.Buffer
+	encoder := json.NewEncoder(&line)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(&out); err != nil {
+		return nil, err
+	}
+	if !utf8.Valid(line.Bytes()) { // only a RawMessage can bring that about
+		return bytes.ToValidUTF8(line.Bytes(), []byte("\ufffd")), nil
+	}
+	return line.Bytes(), nil
+}
+
+// withLists is e with no list nil.
+func (e *Events) withLists() *Events {
+	out := *e
+	out.FlaggedImports = orEmpty(e.FlaggedImports)
+	out.Connections = orEmpty(e.Connections)
+	out.FilesWritten = orEmpty(e.FilesWritten)
+	out.FilesDeleted = orEmpty(e.FilesDeleted)
+	out.Processes = make([]Process, len(e.Processes))
+	for i, p := range e.Processes {
+		p.Args = orEmpty(p.Args)
+		out.Processes[i] = p
+	}
+	return &out
+}
+
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}

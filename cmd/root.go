@@ -1,0 +1,171 @@
+// Package cmd is the command line of py3run: flags, streams, rendering, exit codes. What a run is stands in
+// cmd/internal/launch; nothing here decides anything about it.
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/mattn/go-isatty"
+	"github.com/spf13/cobra"
+
+	"py3run/cmd/internal/config"
+	"py3run/cmd/internal/wire"
+)
+
+// Terminal manners, for all commands:
+//
+//	stdout   the result, or the program's own output; nothing else, and the same bytes on a terminal and in a pipe
+//	stderr   `py3run: error: STEP OBJECT: CAUSE`, `py3run: warning: …`, `py3run: hint: …`; lower case, no full stop
+//
+// No command asks questions. Nothing is coloured.
+
+// Main runs the command line and returns the exit code.
+func Main() int {
+	// A reader that went away is an error of write(2) here, not the death of the launcher in the middle of a run.
+	signal.Ignore(syscall.SIGPIPE)
+	app := &app{
+		began: time.Now(), in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ(), flags: map[string]string{},
+		inIsTerminal: isTerminal(os.Stdin), errIsTerminal: isTerminal(os.Stderr), signals: listen(),
+	}
+	return app.main(os.Args[1:])
+}
+
+// An app is one invocation: where it reads and writes, and what the flags of all commands have set.
+type app struct {
+	began    time.Time
+	in       *os.File
+	out, err io.Writer
+	environ  []string
+	signals  <-chan os.Signal
+
+	inIsTerminal, errIsTerminal bool
+
+	configFile string
+	flags      map[string]string // configuration key -> value
+}
+
+func isTerminal(f *os.File) bool { return isatty.IsTerminal(f.Fd()) }
+
+// sources is where the configuration of this invocation comes from.
+func (app *app) sources() config.Sources {
+	return config.Sources{Environ: app.environ, File: app.configFile, Flags: app.flags}
+}
+
+// exitCode is an error that only carries a code: all there is to say has been said.
+type exitCode int
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+// usageError is a mistake on the command line.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
+
+func (app *app) errorf(format string, args ...any) {
+	fmt.Fprintf(app.err, "py3run: error: "+format+"\n", args...)
+}
+func (app *app) hintf(format string, args ...any) {
+	fmt.Fprintf(app.err, "py3run: hint: "+format+"\n", args...)
+}
+func (app *app) warnf(format string, args ...any) {
+	fmt.Fprintf(app.err, "py3run: warning: "+format+"\n", args...)
+}
+
+// main is the one place where an error becomes an exit code.
+func (app *app) main(args []string) (code int) {
+	root := app.root()
+	root.SetArgs(args)
+	err := func() (err error) {
+		defer app.catch(&err)
+		return root.Execute()
+	}()
+	var own exitCode
+	var usage *usageError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &own):
+		return int(own)
+	case errors.As(err, &usage), isCobraUsage(err):
+		if app.isExec(args) { // a machine is reading: it gets its line
+			result := refused("", wire.StatusBadRequest, &wire.BadRequest{Message: "command line: " + err.Error(), Hint: "see py3run exec --help"}, app.began)
+			line, _ := result.Encode()
+			app.out.Write(line)
+			app.errorf("%v", err)
+			return result.ExitStatus()
+		}
+		app.errorf("%v", err)
+		app.hintf("see py3run --help")
+		return 2
+	default:
+		app.errorf("%v", err)
+		var conf *config.Error
+		if errors.As(err, &conf) && conf.Hint != "" {
+			app.hintf("%s", conf.Hint)
+		}
+		return 1
+	}
+}
+
+// isExec tells whether the arguments mean exec: said, or left out with something on standard input.
+func (app *app) isExec(args []string) bool {
+	for _, a := range args {
+		if !strings.HasPrefix(a, "-") {
+			return a == "exec"
+		}
+	}
+	return !app.inIsTerminal
+}
+
+// isCobraUsage recognises cobra's own errors, which have no type: all that the commands return themselves has one.
+func isCobraUsage(err error) bool {
+	text := err.Error()
+	for _, start := range []string{"unknown ", "flag needed", "flag needs", "invalid argument", "accepts ", "requires ", "bad flag", "required flag", "unknown shorthand"} {
+		if strings.HasPrefix(text, start) {
+			return true
+		}
+	}
+	return false
+}
+
+func (app *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "py3run",
+		Short: "Run Python under limits, isolated, with a complete record",
+		Long: `py3run runs Python code in a sandbox of its own: limits on memory, processor time, processes, disk and output, its own
+namespaces, and two records in an audit log for each run. Nothing of Python is forbidden.
+
+With a JSON request on standard input it prints one JSON result line (see py3run exec). For people there is py3run run.`,
+		Example: `  echo '{"code": "result = 6 * 7"}' | py3run
+  py3run run job.py input.csv
+  py3run check job.py`,
+		SilenceUsage: true, SilenceErrors: true,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if app.inIsTerminal {
+				c.Help()
+				return exitCode(2)
+			}
+			return app.exec(true)
+		},
+		Version: version(),
+	}
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetOut(app.out)
+	root.SetErr(app.err)
+	root.CompletionOptions.HiddenDefaultCmd = false
+	root.PersistentFlags().StringVar(&app.configFile, "config", "", "read this `file` instead of the user's and the system's configuration")
+	app.setFlag(root)
+	root.AddCommand(newExec(app), newRun(app), newCheck(app), newConfig(app), newSchema(app), newVersion(app))
+	root.AddCommand(newHelpTopics()...)
+	return root
+}

@@ -1,0 +1,141 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"py3run/cmd/internal/config"
+	"py3run/cmd/internal/launch"
+	"py3run/cmd/internal/wire"
+)
+
+func newRun(app *app) *cobra.Command {
+	var code, user string
+	c := &cobra.Command{
+		Use:   "run [flags] FILE|- [ARG...]",
+		Short: "Run a script for people and shells: live output, Python's exit code",
+		Long: `Runs a Python script with its output going straight through and ends with its exit code. The current directory stays
+the caller's; TMPDIR is a directory of the run, removed at its end. Options of py3run stand before FILE, what follows it is the script's.
+When py3run itself ends the run, at a limit say, at most four lines on standard error tell why. The exit code 121 and up
+are py3run's: see py3run help exit-codes.`,
+		Example: `  py3run run --timeout-seconds 60 report.py january.csv
+  cat job.py | py3run run - --verbose
+  py3run run -c 'import sys; print(sys.version)'`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(c *cobra.Command, args []string) error {
+			return app.run(args, code, c.Flags().Changed("code"), user)
+		},
+	}
+	c.Flags().SetInterspersed(false)
+	c.Flags().StringVarP(&code, "code", "c", "", "run this `text` instead of a file")
+	c.Flags().StringVar(&user, "user", "", "record this `name` as the user, asserted by the caller")
+	app.runFlags(c)
+	return c
+}
+
+func (app *app) run(args []string, code string, isCode bool, user string) error {
+	var source []byte
+	live := &launch.Live{Stdin: app.in, Stdout: app.out, Stderr: app.err, Argv0: "-c"}
+	request := wire.Request{Command: wire.CommandExecute, Filename: "<string>", ResultFormat: "plain", ResultFrom: "none", User: user, Argv: args}
+	switch {
+	case isCode:
+		source = []byte(code)
+	case len(args) == 0:
+		return usagef("run: no FILE given (- for standard input, -c for code)")
+	default:
+		live.Argv0, request.Filename, request.Argv = args[0], args[0], args[1:]
+		text, path, err := readScript(args[0], app.in)
+		if err != nil {
+			app.errorf("%v", err)
+			return exitCode(2)
+		}
+		source, live.File = text, path
+		if path == "" {
+			request.Filename, live.Stdin = "<stdin>", nil
+		}
+	}
+	loaded, err := config.Load(app.sources())
+	if err != nil {
+		return app.tell(refused("", wire.StatusConfigError, err, app.began))
+	}
+	for _, w := range loaded.Warnings {
+		app.warnf("%s", w)
+	}
+	job := app.job(request, nil, loaded.Config)
+	job.Live, job.Source = live, append([]byte{}, source...)
+	return app.tell(launch.Run(job).Result)
+}
+
+// readScript reads what `run` and `check` are pointed at; path is empty for standard input.
+func readScript(name string, in io.Reader) (text []byte, path string, err error) {
+	if name == "-" {
+		text, err = io.ReadAll(in)
+		if err != nil {
+			err = fmt.Errorf("read standard input: %w", cause(err))
+		}
+		return text, "", err
+	}
+	if text, err = os.ReadFile(name); err == nil {
+		path, err = filepath.Abs(name)
+	}
+	if err != nil {
+		err = fmt.Errorf("read %s: %w", name, cause(err))
+	}
+	return text, path, err
+}
+
+// tell says on standard error what Python has not said itself, in at most four lines, and returns the exit code.
+func (app *app) tell(r wire.Result) error {
+	var lines []string
+	add := func(kind, format string, args ...any) {
+		lines = append(lines, "py3run: "+kind+": "+strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", " "))
+	}
+	switch r.Status {
+	case wire.StatusOK, wire.StatusError, wire.StatusExit: // Python's own traceback and message stand there already
+	default:
+		add("error", "%s: %s", r.Status, r.Error)
+		if f := r.Failure; f != nil {
+			if n := len(f.Where); n > 0 {
+				at := f.Where[n-1]
+				for _, w := range f.Where { // the innermost of the main thread
+					if w.Thread == 0 {
+						at = w
+					}
+				}
+				add("hint", "it was at %s, line %d, in %s", at.File, at.Line, at.Function)
+			}
+			if f.Hint != "" {
+				add("hint", "%s", f.Hint)
+			}
+		}
+	}
+	if c := r.Captured; c != nil && (c.StdoutTruncated || c.StderrTruncated) {
+		add("warning", "output was cut at the output limit; --output-mb 0 lifts it")
+	}
+	for _, w := range r.Warnings {
+		switch w.Code {
+		case "audit_unavailable", "audit_incomplete", "cleanup_failed", "kill_incomplete", "files_discarded", "audit_off":
+			add("warning", "%s", w.Message)
+		}
+	}
+	for _, line := range lines[:min(len(lines), 4)] {
+		fmt.Fprintln(app.err, line)
+	}
+	return exitCode(r.ExitStatus())
+}
+
+// cause is a path error's errno: step and path are in the message already.
+func cause(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}

@@ -1,0 +1,33 @@
+// Package sandbox starts one program under limits and isolation and says how it ended.
+//
+// A [Spec] goes in, an [Outcome] comes out. The package knows Linux; it knows nothing of users,
+// JSON, configuration or Python. It is part of an application: its API may change.
+//
+// # Processes
+//
+//	launcher ──clone──► init ──clone──► program
+//	   │                 │ ▲                │
+//	   │   lifeline ─────┘ └── status ──────┘ (until its execve)
+//
+// The init stage is the first process of the sandbox: pid 1 of a new pid namespace (method
+// [Namespace]), or a child subreaper without namespaces (method [Process]). It is a copy of the
+// launcher that never returns to Go: it runs a list of system calls that the launcher prepared
+// (see program_linux.go), starts the program, reaps, and ends when the program ends. The program is never
+// pid 1 itself, because the kernel gives pid 1 other rules for signals.
+//
+// # Three nets under a dying launcher
+//
+//   - the parent-death signal of init (namespace) or of the program (process);
+//   - the lifeline, a pipe that init reads: its end means that the launcher is gone;
+//   - the pid namespace, whose processes the kernel kills when init ends.
+//
+// # What it does not protect against
+//
+// The code under it may use the network, read and write what its user may, and use the kernel's whole
+// interface, unless a Spec says otherwise. It is a fence against accidents and exhaustion and a help for
+// accountability, not a jail for hostile code: a kernel exploit leaves it. With the method
+// [Process] the program can see and signal every process of the same user, and limits on memory and
+// processes are weaker; [Outcome.Missing] lists what was not had.
+//
+// Needs Linux 5.11 or newer for everything (close_range with CLOEXEC semantics, memfd seals, pid namespaces).
+package sandbox

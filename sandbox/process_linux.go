@@ -1,0 +1,309 @@
+package sandbox
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Running is a program that was started and waits at its gate, or runs.
+type Running struct {
+	spec       Spec
+	protection Protection
+	started    time.Time
+	pid        int // of init, in the launcher's pid namespace
+
+	lifeline *os.File   // write end
+	setup    *os.File   // read end
+	status   *os.File   // read end
+	gate     *os.File   // write end
+	dump     *os.File   // read end
+	outputs  []*os.File // read ends of stdout and stderr
+	copies   sync.WaitGroup
+	printed  atomic.Int64 // bytes read from both streams so far: a sign of progress
+
+	gone chan syscall.Rusage // init was reaped, with what the whole tree used
+}
+
+// Start starts the program. It is held at its gate, if it reads it, until Release. The error is a [*StepError] of
+// the last method tried, or a [*MissingError].
+//
+// With method Auto the namespaces are tried first; where the host refuses them the run falls back to
+// Process, and Protection tells why.
+func Start(spec Spec, stdio IO) (*Running, error) {
+	type attempt struct {
+		method Method
+		userNS bool
+	}
+	attempts := []attempt{{Namespace, os.Geteuid() != 0}}
+	if os.Geteuid() == 0 {
+		attempts = append(attempts, attempt{Namespace, true}) // root of a container that lacks CAP_SYS_ADMIN
+	}
+	switch spec.Method {
+	case Process:
+		attempts = []attempt{{Process, false}}
+	case Auto:
+		attempts = append(attempts, attempt{Process, false})
+	}
+	var refused error // why namespaces were not had
+	for _, a := range attempts {
+		r, err := start(spec, stdio, a.method, a.userNS, refused)
+		if err == nil {
+			return r, nil
+		}
+		var failed *StepError
+		if !errors.As(err, &failed) || !hostCannot(failed) {
+			return nil, err
+		}
+		refused = err
+	}
+	return nil, refused
+}
+
+// hostCannot tells whether a step failed because this machine does not give namespaces to this user: another method may do.
+func hostCannot(e *StepError) bool {
+	switch e.Step {
+	case "clone", "mount", "id-map":
+		return !errors.Is(e.Err, unix.EAGAIN) && !errors.Is(e.Err, unix.ENOMEM)
+	}
+	return false
+}
+
+func start(spec Spec, stdio IO, method Method, userNS bool, refused error) (r *Running, err error) {
+	r = &Running{spec: spec, started: time.Now(), gone: make(chan syscall.Rusage, 1)}
+	var theirs []*os.File // what only the child needs
+	defer func() {
+		for _, f := range theirs {
+			f.Close()
+		}
+		if err != nil {
+			r.close()
+		}
+	}()
+	pipe := func() (read, write *os.File) {
+		if err == nil {
+			read, write, err = os.Pipe()
+		}
+		return read, write
+	}
+	lifelineRead, lifelineWrite := pipe()
+	setupRead, setupWrite := pipe()
+	statusRead, statusWrite := pipe()
+	gateRead, gateWrite := pipe()
+	dumpRead, dumpWrite := pipe()
+	outRead, outWrite := pipe()
+	errRead, errWrite := pipe()
+	theirs = append(theirs, lifelineRead, setupWrite, statusWrite, gateRead, dumpWrite, outWrite, errWrite)
+	r.lifeline, r.setup, r.status, r.gate, r.dump, r.outputs = lifelineWrite, setupRead, statusRead, gateWrite, dumpRead, []*os.File{outRead, errRead}
+	if err != nil {
+		return nil, &StepError{Step: "pipe", Err: err}
+	}
+	stdin := stdio.Stdin
+	if stdin == nil {
+		if stdin, err = os.Open(os.DevNull); err != nil {
+			return nil, &StepError{Step: "open", Object: os.DevNull, Err: err}
+		}
+		theirs = append(theirs, stdin)
+	}
+
+	at := layout{stdin: fd(stdin), stdout: fd(outWrite), stderr: fd(errWrite), lifeline: fd(lifelineRead), setup: fd(setupWrite), status: fd(statusWrite)}
+	for _, f := range append(append([]*os.File(nil), stdio.Files...), gateRead, dumpWrite) {
+		at.files = append(at.files, fd(f))
+	}
+	if method == Namespace {
+		at.hidden = existing(spec.Hide)
+	}
+	s, b := build(spec, method, userNS, at, thisHost())
+	r.protection = protect(spec, method, userNS, refused)
+	if spec.OnMissing == Refuse && len(r.protection.Missing) > 0 {
+		return nil, &MissingError{r.protection.Missing}
+	}
+
+	cloned := make(chan error, 1)
+	go r.parent(s, b, cloned)
+	if err := <-cloned; err != nil {
+		return nil, err
+	}
+	if userNS {
+		if err := writeIDMaps(r.pid); err != nil {
+			r.lifeline.Close()
+			<-r.gone
+			return nil, &StepError{Step: "id-map", Object: "user namespace", Err: err}
+		}
+	}
+	for _, f := range theirs {
+		f.Close()
+	}
+	theirs = nil
+	// An error here means that init is gone already; the set-up pipe knows more.
+	r.lifeline.Write([]byte{0})
+	err = r.awaitExec(b)
+	if err == nil && spec.OnMissing == Refuse && len(r.protection.Missing) > 0 {
+		err = &MissingError{r.protection.Missing}
+	}
+	if err != nil {
+		r.lifeline.Close()
+		<-r.gone
+		return nil, err
+	}
+	for i, w := range []io.Writer{stdio.Stdout, stdio.Stderr} {
+		r.copies.Go(func() { r.copy(w, r.outputs[i]) })
+	}
+	return r, nil
+}
+
+// parent clones init and reaps it. It keeps its thread: the parent-death signal follows the thread that cloned, not the process.
+func (r *Running) parent(s *stage, b *builder, cloned chan<- error) {
+	runtime.LockOSThread() // never unlocked: the thread ends with this goroutine, after init
+	all, old := [8]byte{}, [8]byte{}
+	binary.NativeEndian.PutUint64(all[:], ^uint64(0))
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), 8, 0, 0)
+	pid, errno := s.start()
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
+	runtime.KeepAlive(b)
+	runtime.KeepAlive(s)
+	if errno != 0 {
+		cloned <- &StepError{Step: "clone", Object: "namespaces", Err: errno}
+		return
+	}
+	r.pid = pid
+	cloned <- nil
+	var usage syscall.Rusage
+	for {
+		_, err := syscall.Wait4(pid, nil, 0, &usage)
+		if err != syscall.EINTR {
+			break
+		}
+	}
+	r.gone <- usage
+	close(r.gone)
+}
+
+// awaitExec reads the set-up pipe until the program's execve, or the step that failed.
+func (r *Running) awaitExec(b *builder) error {
+	defer r.setup.Close()
+	var m [8]byte
+	for {
+		if _, err := io.ReadFull(r.setup, m[:]); err != nil {
+			return nil
+		}
+		number, errno := binary.NativeEndian.Uint16(m[2:]), int32(binary.NativeEndian.Uint32(m[4:]))
+		if m[0] == msgFailed {
+			return b.failure(number, errno)
+		}
+		r.miss(b, number, errno)
+	}
+}
+
+// miss moves a measure from what is enforced to what is missing.
+func (r *Running) miss(b *builder, number uint16, errno int32) {
+	failure := b.failure(number, errno)
+	name := failure.Step
+	if int(number) < len(b.steps) && b.steps[number].measure != "" {
+		name = b.steps[number].measure
+	}
+	kept := r.protection.Enforced[:0]
+	for _, e := range r.protection.Enforced {
+		if e != name {
+			kept = append(kept, e)
+		}
+	}
+	r.protection.Enforced = kept
+	for _, g := range r.protection.Missing {
+		if g.Name == name {
+			return
+		}
+	}
+	r.protection.Missing = append(r.protection.Missing, Gap{Name: name, Why: failure.Error()})
+}
+
+// Protection says what is in force.
+func (r *Running) Protection() Protection { return r.protection }
+
+// Release opens the gate: a byte that the program reads at descriptor Spec.GateFile. The wall clock starts now.
+func (r *Running) Release() error {
+	r.started = time.Now()
+	_, err := r.gate.Write([]byte{1})
+	return err
+}
+
+// Kill ends the whole tree at once, without a verdict. Wait still has to be called.
+func (r *Running) Kill() { syscall.Kill(r.pid, syscall.SIGKILL) }
+
+func (r *Running) close() {
+	for _, f := range append([]*os.File{r.lifeline, r.setup, r.status, r.gate, r.dump}, r.outputs...) {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// copy passes one stream on until its end. A reader that has gone away ends the copying: the program then gets EPIPE or
+// SIGPIPE, as it would without us.
+func (r *Running) copy(to io.Writer, from *os.File) {
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buffer)
+		if n > 0 {
+			r.printed.Add(int64(n))
+			if _, werr := to.Write(buffer[:n]); werr != nil {
+				from.Close()
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// fd is for descriptors that the child gets: in blocking mode, which a pipe of Go's is not.
+func fd(f *os.File) int {
+	n := int(f.Fd())
+	unix.SetNonblock(n, false)
+	return n
+}
+
+func existing(paths []string) (found []hiddenPath) {
+	for _, p := range paths {
+		if info, err := os.Stat(p); err == nil {
+			found = append(found, hiddenPath{path: p, dir: info.IsDir()})
+		}
+	}
+	return found
+}
+
+func thisHost() host {
+	h := host{root: os.Geteuid() == 0, hard: map[uintptr]uint64{}}
+	for _, resource := range []int{unix.RLIMIT_CPU, unix.RLIMIT_FSIZE, unix.RLIMIT_DATA, unix.RLIMIT_NPROC, unix.RLIMIT_NOFILE} {
+		var limit unix.Rlimit
+		if unix.Getrlimit(resource, &limit) == nil {
+			h.hard[uintptr(resource)] = limit.Max
+		}
+	}
+	return h
+}
+
+// writeIDMaps maps this user to itself in the new user namespace of process pid (user_namespaces(7)).
+func writeIDMaps(pid int) error {
+	dir := "/proc/" + strconv.Itoa(pid) + "/"
+	one := func(id int) string { return strconv.Itoa(id) + " " + strconv.Itoa(id) + " 1\n" }
+	if err := os.WriteFile(dir+"setgroups", []byte("deny"), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.WriteFile(dir+"gid_map", []byte(one(os.Getegid())), 0); err != nil {
+		return err
+	}
+	return os.WriteFile(dir+"uid_map", []byte(one(os.Geteuid())), 0)
+}

@@ -1,0 +1,289 @@
+package sandbox
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// A step names what a failed system call was about. Its number crosses the status pipe, so that the errno
+// and the step arrive intact.
+type step struct {
+	name, object string
+	measure      string // the measure that is missing when an optional step fails
+}
+
+const stepProgramClone = 0
+
+// A builder turns a Spec into the lists of system calls of a [stage]. Building makes no system call, so the
+// result can be printed and tested. Memory that the calls point to is kept alive by keep.
+type builder struct {
+	steps []step
+	keep  []any
+	list  *[]op
+}
+
+// layout is where the descriptors of one run are before the clone.
+type layout struct {
+	stdin, stdout, stderr int
+	files                 []int // in the order in which the program finds them at Spec.FirstFile
+	lifeline              int   // read end
+	setup, status         int   // write ends
+	hidden                []hiddenPath
+}
+
+// A hiddenPath exists and is covered: a directory by an empty one, a file by /dev/null.
+type hiddenPath struct {
+	path string
+	dir  bool
+}
+
+// host is what the building needs to know of this machine and this user.
+type host struct {
+	root bool               // effective uid 0 in this user namespace
+	hard map[uintptr]uint64 // hard limits in force, which only root can raise
+}
+
+// identity of the descriptors that init keeps.
+const (
+	initLifeline = 3
+	initStatus   = 4
+)
+
+// build lays out the stage for method Namespace or Process. userNS asks for a user namespace.
+func build(spec Spec, method Method, userNS bool, at layout, h host) (*stage, *builder) {
+	s := &stage{lifeline: uintptr(at.lifeline), report: uintptr(at.setup), namespace: method == Namespace}
+	copy(s.children[:], "/proc/thread-self/children")
+	b := &builder{steps: []step{stepProgramClone: {name: "clone", object: "program"}}}
+
+	b.list = &s.setup
+	if method == Namespace {
+		s.cloneFlags = unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
+		if userNS {
+			s.cloneFlags |= unix.CLONE_NEWUSER
+		}
+		if spec.DenyNetwork {
+			s.cloneFlags |= unix.CLONE_NEWNET
+		}
+		b.add(must, step{name: "prctl", object: "parent-death signal"}, unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL))
+	} else {
+		// Not here: killed at once, init could not end the tree. It sees the end of the lifeline instead.
+		b.add(must, step{name: "prctl", object: "child subreaper"}, unix.SYS_PRCTL, unix.PR_SET_CHILD_SUBREAPER, 1)
+	}
+	gate := b.bytes(make([]byte, 1))
+	b.add(wantOne, step{name: "read", object: "lifeline"}, unix.SYS_READ, uintptr(at.lifeline), gate, 1)
+	// Init's memory is a copy of the launcher's: no process of the run may read it.
+	b.add(must, step{name: "prctl", object: "dumpable"}, unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0)
+	b.add(must, step{name: "setsid"}, unix.SYS_SETSID)
+	if method == Namespace {
+		b.mounts(spec, at.hidden)
+	}
+
+	b.list = &s.program
+	if method == Process {
+		b.add(must, step{name: "prctl", object: "parent-death signal"}, unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL))
+	}
+	b.add(must, step{name: "setsid"}, unix.SYS_SETSID)
+	b.descriptors(spec, at)
+	b.add(must, step{name: "chdir", object: spec.Dir}, unix.SYS_CHDIR, b.text(spec.Dir))
+	if h.root {
+		b.capabilities()
+	}
+	b.limits(spec, h)
+	b.signals()
+	b.add(must, step{name: "execve", object: spec.Path}, unix.SYS_EXECVE, b.text(spec.Path), b.vector(spec.Args), b.vector(spec.Env))
+
+	b.list = &s.after
+	// Init keeps only the lifeline and the status pipe, at low numbers; nothing it holds can keep a pipe of the caller open.
+	b.move(at.lifeline, at.status, initLifeline, initStatus)
+	b.add(must, step{name: "close_range"}, unix.SYS_CLOSE_RANGE, 0, 2)
+	b.add(must, step{name: "close_range"}, unix.SYS_CLOSE_RANGE, initStatus+1, uintptr(^uint32(0)))
+	chld := make([]byte, 8)
+	binary.NativeEndian.PutUint64(chld, 1<<(uint(unix.SIGCHLD)-1))
+	b.add(must, step{name: "signalfd"}, unix.SYS_SIGNALFD4, ^uintptr(0), b.bytes(chld), 8, unix.SFD_CLOEXEC)
+	return s, b
+}
+
+// move puts two descriptors at two numbers, whatever the order in which they overlap, and makes the stage use
+// them: first both out of the way, then both in.
+func (b *builder) move(lifeline, status, newLifeline, newStatus int) {
+	const away = 16 // above 0..4 and below nothing that matters: the rest is closed next
+	moveOne := func(from, to int) {
+		b.add(must, step{name: "dup3"}, unix.SYS_DUP3, uintptr(from), uintptr(to), unix.O_CLOEXEC)
+	}
+	high := max(lifeline, status, newLifeline, newStatus, away) + 1
+	moveOne(lifeline, high)
+	moveOne(status, high+1)
+	moveOne(high, newLifeline)
+	moveOne(high+1, newStatus)
+}
+
+// mounts makes the mount namespace: nothing propagates to the host, /proc shows this pid namespace, hidden paths are covered.
+func (b *builder) mounts(spec Spec, hidden []hiddenPath) {
+	none := b.text("none")
+	b.add(must, step{name: "mount", object: "/ as private"}, unix.SYS_MOUNT, none, b.text("/"), 0, unix.MS_REC|unix.MS_PRIVATE, 0)
+	b.add(optional, step{name: "mount", object: "/proc", measure: "proc"},
+		unix.SYS_MOUNT, b.text("proc"), b.text("/proc"), b.text("proc"), unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, 0)
+	for _, h := range hidden {
+		what := step{name: "mount", object: h.path + " (hidden)", measure: "hidden-paths"}
+		if h.dir {
+			b.add(optional, what, unix.SYS_MOUNT, b.text("tmpfs"), b.text(h.path), b.text("tmpfs"),
+				unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, b.text("mode=000,nr_blocks=1,nr_inodes=1"))
+		} else {
+			b.add(optional, what, unix.SYS_MOUNT, b.text("/dev/null"), b.text(h.path), 0, unix.MS_BIND, 0)
+		}
+	}
+	if spec.DenyNetwork {
+		up := step{name: "ioctl", object: "loopback up", measure: "loopback"}
+		request := make([]byte, 40) // struct ifreq
+		copy(request, "lo")
+		binary.NativeEndian.PutUint16(request[unix.IFNAMSIZ:], unix.IFF_UP|unix.IFF_RUNNING)
+		b.add(optional, up, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		b.add(optional|withPrev, up, unix.SYS_IOCTL, 0, unix.SIOCSIFFLAGS, b.bytes(request))
+	}
+}
+
+// descriptors gives the program its streams and files and nothing else. Sources may stand on any number,
+// also on a target's: all go above every number in use first.
+func (b *builder) descriptors(spec Spec, at layout) {
+	sources := append([]int{at.stdin, at.stdout, at.stderr}, at.files...)
+	targets := []int{0, 1, 2}
+	for i := range at.files {
+		targets = append(targets, spec.FirstFile+i)
+	}
+	high := spec.FirstFile + len(at.files)
+	for _, fd := range append([]int{at.setup, at.status, at.lifeline}, sources...) {
+		high = max(high, fd+1)
+	}
+	move := func(from, to int, flags uintptr) {
+		b.add(must, step{name: "dup3", object: "descriptor " + strconv.Itoa(to)}, unix.SYS_DUP3, uintptr(from), uintptr(to), flags)
+	}
+	for i, from := range sources {
+		move(from, high+i, unix.O_CLOEXEC)
+	}
+	for i, to := range targets {
+		move(high+i, to, 0)
+	}
+	// Everything else closes at execve; not before, because the set-up pipe has to tell of a failure until then.
+	closeRange := func(from, to int) {
+		if from <= to {
+			b.add(must, step{name: "close_range"}, unix.SYS_CLOSE_RANGE, uintptr(from), uintptr(uint32(to)), unix.CLOSE_RANGE_CLOEXEC)
+		}
+	}
+	closeRange(3, spec.FirstFile-1)
+	closeRange(spec.FirstFile+len(at.files), 1<<31-1)
+}
+
+// dropped are the capabilities that would undo the sandbox or reach round its limits. Root keeps its access to
+// files (CAP_DAC_OVERRIDE, CAP_CHOWN …), to the network and to its own processes.
+var dropped = []struct {
+	number uintptr
+	late   bool // not known to every kernel that this runs on
+}{
+	{number: unix.CAP_DAC_READ_SEARCH}, {number: unix.CAP_LINUX_IMMUTABLE}, {number: unix.CAP_SYS_MODULE}, {number: unix.CAP_SYS_RAWIO},
+	{number: unix.CAP_SYS_PTRACE}, {number: unix.CAP_SYS_ADMIN}, {number: unix.CAP_SYS_BOOT}, {number: unix.CAP_SYS_NICE},
+	{number: unix.CAP_SYS_RESOURCE}, {number: unix.CAP_SYS_TIME}, {number: unix.CAP_MKNOD}, {number: unix.CAP_AUDIT_CONTROL},
+	{number: unix.CAP_MAC_OVERRIDE}, {number: unix.CAP_MAC_ADMIN}, {number: unix.CAP_SYSLOG}, {number: unix.CAP_WAKE_ALARM},
+	{number: unix.CAP_BLOCK_SUSPEND}, {number: unix.CAP_AUDIT_READ},
+	{number: unix.CAP_PERFMON, late: true}, {number: unix.CAP_BPF, late: true}, {number: unix.CAP_CHECKPOINT_RESTORE, late: true},
+}
+
+// capabilities takes them out of the bounding set: at execve root's permitted set becomes the inheritable (empty) and the bounding set.
+func (b *builder) capabilities() {
+	for _, c := range dropped {
+		mode := uint8(optional)
+		if c.late {
+			mode = quiet
+		}
+		b.add(mode, step{name: "prctl", object: fmt.Sprintf("drop capability %d", c.number), measure: "capabilities"},
+			unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c.number)
+	}
+}
+
+// limits comes last before execve: no earlier step may run into one of them. CPU has the hard limit a second
+// after the soft one, which only makes faulthandler write where the program is.
+func (b *builder) limits(spec Spec, h host) {
+	l := spec.Limits
+	set := func(resource uintptr, name string, soft, hard uint64) {
+		if most, ok := h.hard[resource]; ok { // stricter already: an ordinary user cannot raise it
+			soft, hard = min(soft, most), min(hard, most)
+		}
+		value := make([]byte, 16)
+		binary.NativeEndian.PutUint64(value, soft)
+		binary.NativeEndian.PutUint64(value[8:], hard)
+		b.add(must, step{name: "setrlimit", object: name}, unix.SYS_PRLIMIT64, 0, resource, b.bytes(value), 0)
+	}
+	both := func(resource uintptr, name string, value int64) {
+		if value > 0 {
+			set(resource, name, uint64(value), uint64(value))
+		}
+	}
+	set(unix.RLIMIT_CORE, "RLIMIT_CORE", 0, 0)
+	if l.CPU > 0 {
+		seconds := uint64((l.CPU + time.Second - 1) / time.Second)
+		set(unix.RLIMIT_CPU, "RLIMIT_CPU", seconds, seconds+1)
+	}
+	both(unix.RLIMIT_FSIZE, "RLIMIT_FSIZE", l.FileSize)
+	both(unix.RLIMIT_DATA, "RLIMIT_DATA", l.Memory)
+	if l.Processes > 0 {
+		// A back-stop only: root is not held by it, and it counts all processes of the user. Tight counting is by sampling.
+		n := max(uint64(l.Processes), processBackstop)
+		set(unix.RLIMIT_NPROC, "RLIMIT_NPROC", n, n)
+	}
+	both(unix.RLIMIT_NOFILE, "RLIMIT_NOFILE", int64(l.OpenFiles))
+}
+
+// processBackstop is the least RLIMIT_NPROC: the user may have this many processes already.
+const processBackstop = 4096
+
+// signals gives the program what a fresh login gives: nothing ignored, nothing blocked. A Java parent
+// leaks both. The empty mask comes last: from here on a signal ends the program as it should.
+func (b *builder) signals() {
+	zero := b.bytes(make([]byte, 32)) // struct sigaction: SIG_DFL, no flags, empty mask
+	for n := uintptr(1); n <= 64; n++ {
+		if n != uintptr(unix.SIGKILL) && n != uintptr(unix.SIGSTOP) {
+			b.add(must, step{name: "sigaction", object: "signal " + strconv.Itoa(int(n))}, unix.SYS_RT_SIGACTION, n, zero, 0, 8)
+		}
+	}
+	b.add(must, step{name: "sigprocmask"}, unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, zero, 0, 8)
+}
+
+func (b *builder) add(mode uint8, what step, nr uintptr, args ...uintptr) {
+	o := op{nr: nr, mode: mode, step: uint16(len(b.steps))}
+	copy(o.arg[:], args)
+	b.steps = append(b.steps, what)
+	*b.list = append(*b.list, o)
+}
+
+// bytes, text and vector keep memory alive for the child and give its address. What is kept is on the heap, which does not move.
+func (b *builder) bytes(p []byte) uintptr {
+	b.keep = append(b.keep, p)
+	return uintptr(unsafe.Pointer(unsafe.SliceData(p)))
+}
+
+func (b *builder) text(s string) uintptr {
+	return b.bytes(append([]byte(s), 0))
+}
+
+func (b *builder) vector(list []string) uintptr {
+	pointers := make([]uintptr, len(list)+1)
+	for i, s := range list {
+		pointers[i] = b.text(s)
+	}
+	b.keep = append(b.keep, pointers)
+	return uintptr(unsafe.Pointer(unsafe.SliceData(pointers)))
+}
+
+// failure is the error of a message from the stage.
+func (b *builder) failure(number uint16, errno int32) *StepError {
+	what := step{name: "set-up", object: "step " + strconv.Itoa(int(number))}
+	if int(number) < len(b.steps) {
+		what = b.steps[number]
+	}
+	return &StepError{Step: what.name, Object: what.object, Err: syscall.Errno(errno)}
+}

@@ -1,0 +1,156 @@
+package sandbox
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+	"time"
+)
+
+// Method is a way to isolate a run.
+type Method string
+
+const (
+	Auto      Method = "auto"      // the strongest that works on this host
+	Namespace Method = "namespace" // pid, mount, ipc and uts namespaces (and net when asked; user when not root)
+	Process   Method = "process"   // own session, resource limits and whole-tree kill only
+)
+
+// Limits bound one run. Zero means no limit.
+type Limits struct {
+	Wall      time.Duration // from Release to the end
+	CPU       time.Duration // user and system time of the whole tree
+	Idle      time.Duration // neither CPU use nor output for this long
+	Memory    int64         // bytes of private writable memory, per process (RLIMIT_DATA)
+	Processes int           // processes and threads of the whole tree, counted by sampling
+	OpenFiles int           // descriptors a process (RLIMIT_NOFILE)
+	FileSize  int64         // bytes a file (RLIMIT_FSIZE)
+	Disk      int64         // bytes allocated below Dir, measured now and then and at the end
+}
+
+// Spec says what to run and under what. It is plain data: [Start] reads it and changes nothing in it.
+type Spec struct {
+	Path string   // the program, an absolute path
+	Args []string // argv, from argv[0]
+	Env  []string // the whole environment, NAME=value
+	Dir  string   // current directory of the program
+
+	Method      Method
+	OnMissing   Missing
+	DenyNetwork bool     // a network namespace of its own, with a working loopback and nothing else
+	Hide        []string // files and directories that the program must not see; those that do not exist are passed over
+	Limits      Limits
+
+	// FirstFile is the descriptor number that the program finds Files[0] at; the others follow, then
+	// the gate (see Release) and the dump pipe. At or above Limits.OpenFiles the program can close
+	// these descriptors, but no file it opens can ever get one of their numbers.
+	FirstFile int
+
+	// DumpSignal is sent to the program when a limit strikes, before it is ended, so that it can write to
+	// the dump pipe where it is. Zero: nothing is sent. RLIMIT_CPU sends SIGXCPU by itself.
+	DumpSignal syscall.Signal
+	// Grace is the time between the polite signal and SIGKILL.
+	Grace time.Duration
+}
+
+// GateFile and DumpFile are the descriptor numbers at which the program finds the gate and the dump pipe when n files are given.
+func (s Spec) GateFile(n int) int { return s.FirstFile + n }
+func (s Spec) DumpFile(n int) int { return s.FirstFile + n + 1 }
+
+// Missing is what to do about a measure that this host cannot give.
+type Missing string
+
+const (
+	Refuse Missing = "refuse" // do not start: [Start] returns a [*MissingError]
+	Warn   Missing = "warn"   // run, and list it in Outcome.Missing
+)
+
+// IO is where the program's streams and extra descriptors go.
+type IO struct {
+	Stdin  *os.File // nil: empty
+	Stdout io.Writer
+	Stderr io.Writer
+	Files  []*os.File // at Spec.FirstFile and up; the caller still owns and closes them
+}
+
+// Gap is a measure that was asked for and is not in force, or only in a weaker form.
+type Gap struct {
+	Name string
+	Why  string
+}
+
+// Reason is why a run ended, as the launcher knows it.
+type Reason string
+
+const (
+	Finished      Reason = "finished" // by itself: exit or a signal that nobody here sent
+	WallLimit     Reason = "wall"
+	IdleLimit     Reason = "idle"
+	CPULimit      Reason = "cpu"
+	ProcessLimit  Reason = "processes"
+	DiskLimit     Reason = "disk"
+	FileSizeLimit Reason = "file-size"
+	Cancelled     Reason = "cancelled"
+)
+
+// Outcome is how a run ended. All of it comes from the kernel through the launcher, none from the program, but for Dump.
+type Outcome struct {
+	Reason   Reason
+	ExitCode int            // of the program, when Signal is 0
+	Signal   syscall.Signal // that ended the program, or 0
+	Used     float64        // of the limit that struck: seconds, bytes or processes
+	Cancel   syscall.Signal // what the caller was sent, when Reason is Cancelled
+	Dump     []byte         // what the program wrote to the dump pipe: untrusted
+	Usage    Usage
+	// Incomplete is set when processes of the run were still alive at the end of the time given to kill them.
+	Incomplete bool
+}
+
+// Usage is what the whole tree used.
+type Usage struct {
+	Wall          time.Duration
+	CPU           time.Duration
+	PeakMemory    int64 // bytes: the largest resident set of one process
+	PeakProcesses int   // processes and threads at once, by sampling
+	ReadBytes     int64 // from block devices
+	WriteBytes    int64 // to block devices
+}
+
+// Protection is what is in force for a run.
+type Protection struct {
+	Method   Method
+	Enforced []string
+	Missing  []Gap
+}
+
+// StepError is a failed step of the set-up: which one, on what, and why. Err keeps the errno.
+type StepError struct {
+	Step   string // "clone", "mount", "setrlimit", "execve" …
+	Object string
+	Err    error
+}
+
+func (e *StepError) Error() string {
+	if e.Object == "" {
+		return fmt.Sprintf("%s: %v", e.Step, e.Err)
+	}
+	return fmt.Sprintf("%s %s: %v", e.Step, e.Object, e.Err)
+}
+
+func (e *StepError) Unwrap() error { return e.Err }
+
+// MissingError is returned when Spec.OnMissing is Refuse and measures cannot be had.
+type MissingError struct{ Gaps []Gap }
+
+func (e *MissingError) Error() string {
+	s := "isolation is incomplete here and on-missing is \"refuse\""
+	for i, g := range e.Gaps {
+		sep := "; "
+		if i == 0 {
+			sep = ": "
+		}
+		s += sep + g.Name + " (" + g.Why + ")"
+	}
+	return s
+}

@@ -1,0 +1,166 @@
+package sandbox
+
+import (
+	"encoding/binary"
+	"io"
+	"math"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	sampleEvery = 100 * time.Millisecond // how often a tree is looked at
+	dumpWait    = 300 * time.Millisecond // for the program to say where it is
+	dumpQuiet   = 20 * time.Millisecond  // no more of it after this long
+	killWait    = 5 * time.Second        // for the kernel to end a killed tree
+	drainWait   = time.Second            // for what is left in the output pipes
+)
+
+// Wait waits for the end of the run, ends it at a limit, and leaves no process behind. signals are what the
+// caller was asked to stop by: the first is passed on to the program, which then has Spec.Grace to
+// end, the second kills. disk measures what the run has written below its directory; nil: not watched.
+func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
+	defer r.close()
+	out := Outcome{Reason: Finished}
+	ended := make(chan int32, 1)
+	go func() {
+		defer close(ended)
+		var m [8]byte
+		if _, err := io.ReadFull(r.status, m[:]); err == nil {
+			ended <- int32(binary.NativeEndian.Uint32(m[4:]))
+		}
+	}()
+	w := watch{limits: r.spec.Limits, root: r.pid, printed: r.printed.Load, disk: disk, started: r.started, progress: r.started}
+	tick := time.NewTicker(sampleEvery)
+	defer tick.Stop()
+	var wall, grace <-chan time.Time
+	if limit := r.spec.Limits.Wall; limit > 0 {
+		timer := time.NewTimer(time.Until(r.started.Add(limit)))
+		defer timer.Stop()
+		wall = timer.C
+	}
+	// stop begins the end of the run: the program says where it is, gets a polite signal and, after the grace, the kill.
+	stop := func(reason Reason, used float64, polite syscall.Signal) {
+		out.Reason, out.Used = reason, used
+		if r.spec.DumpSignal != 0 {
+			r.signal(syscall.SIGCONT) // a stopped program could not answer
+			r.signal(r.spec.DumpSignal)
+			out.Dump = r.readDump(dumpWait)
+		}
+		r.signal(polite)
+		grace = time.After(r.spec.Grace)
+		wall = nil
+	}
+	var status int32
+	var known bool
+loop:
+	for {
+		select {
+		case status, known = <-ended:
+			break loop
+		case <-wall:
+			stop(WallLimit, time.Since(r.started).Seconds(), syscall.SIGTERM)
+		case s := <-signals:
+			sig, _ := s.(syscall.Signal)
+			if out.Reason != Finished { // the second one, or one while a limit already ends the run
+				r.Kill()
+				continue
+			}
+			out.Cancel = sig
+			stop(Cancelled, 0, sig)
+		case <-tick.C:
+			if reason, used := w.look(); reason != Finished && out.Reason == Finished {
+				polite := syscall.SIGTERM
+				if reason == ProcessLimit {
+					polite = syscall.SIGKILL // of the program; the rest follows with init
+				}
+				stop(reason, used, polite)
+			}
+		case <-grace:
+			r.Kill()
+			grace = nil
+		}
+	}
+	if !known { // init itself was killed
+		status = int32(syscall.SIGKILL)
+	}
+	out.ExitCode, out.Signal = verdict(status)
+
+	var usage syscall.Rusage
+	select {
+	case usage = <-r.gone:
+	case <-time.After(killWait):
+		r.Kill()
+		select {
+		case usage = <-r.gone:
+		case <-time.After(killWait):
+			out.Incomplete = true // in uninterruptible sleep: the kernel ends it when it can
+		}
+	}
+	out.Usage = Usage{
+		Wall:          time.Since(r.started),
+		CPU:           time.Duration(usage.Utime.Nano() + usage.Stime.Nano()),
+		PeakMemory:    int64(usage.Maxrss) << 10,
+		PeakProcesses: max(w.peak, 1),
+		ReadBytes:     int64(usage.Inblock) << 9,
+		WriteBytes:    int64(usage.Oublock) << 9,
+	}
+	for _, o := range r.outputs { // all writers are gone; a deadline only for what survived in spite of all
+		o.SetReadDeadline(time.Now().Add(drainWait))
+	}
+	r.copies.Wait()
+	out.Dump = append(out.Dump, r.readDump(0)...)
+	r.decide(&out)
+	return out
+}
+
+// decide tells a limit that the kernel enforced from an end that nobody here caused.
+func (r *Running) decide(out *Outcome) {
+	l := r.spec.Limits
+	if out.Reason != Finished {
+		return
+	}
+	switch out.Signal {
+	case unix.SIGXCPU, unix.SIGKILL:
+		// RLIMIT_CPU counts one process; the sum of the tree is never less.
+		if l.CPU > 0 && out.Usage.CPU >= time.Duration(math.Ceil(l.CPU.Seconds()))*time.Second {
+			out.Reason, out.Used = CPULimit, out.Usage.CPU.Seconds()
+		}
+	case unix.SIGXFSZ:
+		out.Reason, out.Used = FileSizeLimit, float64(l.FileSize)
+	}
+}
+
+// signal asks init to send a signal to the program.
+func (r *Running) signal(s syscall.Signal) { r.lifeline.Write([]byte{byte(s)}) }
+
+// readDump reads what the program says of itself, in pieces, until it is quiet or the time is over.
+func (r *Running) readDump(first time.Duration) (text []byte) {
+	const most = 64 << 10
+	buffer := make([]byte, 4096)
+	wait := first
+	for len(text) < most {
+		r.dump.SetReadDeadline(time.Now().Add(wait))
+		n, err := r.dump.Read(buffer)
+		text = append(text, buffer[:n]...)
+		if err != nil {
+			break
+		}
+		if first > 0 {
+			wait = dumpQuiet
+		}
+	}
+	return text
+}
+
+// verdict reads a wait status.
+func verdict(status int32) (code int, signal syscall.Signal) {
+	ws := syscall.WaitStatus(status)
+	if ws.Signaled() {
+		return 0, ws.Signal()
+	}
+	return ws.ExitStatus(), 0
+}
