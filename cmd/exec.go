@@ -7,9 +7,9 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"os/user"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -135,11 +135,17 @@ func (app *app) job(request wire.Request, warnings []wire.Warning, c config.Conf
 		Began: app.began, Signals: app.signals}
 }
 
+// caller is the operating-system user, by the name in /etc/passwd. os/user would make the binary depend on the C library
+// wherever cgo is on; a user known to another service only is recorded by number.
 func caller() launch.Caller {
-	uid := os.Geteuid()
-	c := launch.Caller{UID: uid, Name: strconv.Itoa(uid)}
-	if u, err := user.LookupId(c.Name); err == nil {
-		c.Name = u.Username
+	uid := strconv.Itoa(os.Geteuid())
+	c := launch.Caller{UID: os.Geteuid(), Name: uid}
+	text, _ := os.ReadFile("/etc/passwd")
+	for line := range strings.Lines(string(text)) {
+		if fields := strings.SplitN(line, ":", 4); len(fields) == 4 && fields[2] == uid {
+			c.Name = fields[0]
+			break
+		}
 	}
 	return c
 }

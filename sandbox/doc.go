@@ -10,8 +10,8 @@
 //	   │   lifeline ─────┘ └── status ──────┘ (until its execve)
 //
 // The init stage is the first process of the sandbox: pid 1 of a new pid namespace (method
-// [Namespace]), or a child subreaper without namespaces (method [Process]). It is a copy of the
-// launcher that never returns to Go: it runs a list of system calls that the launcher prepared
+// [Namespace]), or a child subreaper without namespaces (method [Process]). It shares the
+// launcher's memory and never returns to Go: it runs a list of system calls that the launcher prepared
 // (see program_linux.go), starts the program, reaps, and ends when the program ends. The program is never
 // pid 1 itself, because the kernel gives pid 1 other rules for signals.
 //

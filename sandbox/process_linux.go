@@ -169,12 +169,10 @@ func (r *Running) parent(s *stage, b *builder, cloned chan<- error) {
 	all, old := [8]byte{}, [8]byte{}
 	binary.NativeEndian.PutUint64(all[:], ^uint64(0))
 	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), 8, 0, 0)
-	pid, errno := s.start()
+	pid := cloneInit(s.cloneFlags|syscall.CLONE_VM|uintptr(syscall.SIGCHLD), s.stackTop(0), s)
 	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
-	runtime.KeepAlive(b)
-	runtime.KeepAlive(s)
-	if errno != 0 {
-		cloned <- &StepError{Step: "clone", Object: "namespaces", Err: errno}
+	if pid < 0 {
+		cloned <- &StepError{Step: "clone", Object: "namespaces", Err: syscall.Errno(-pid)}
 		return
 	}
 	r.pid = pid
@@ -186,6 +184,8 @@ func (r *Running) parent(s *stage, b *builder, cloned chan<- error) {
 			break
 		}
 	}
+	runtime.KeepAlive(b) // until now init ran on this memory
+	runtime.KeepAlive(s)
 	r.gone <- usage
 	close(r.gone)
 }

@@ -77,7 +77,8 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*stage, *b
 	}
 	gate := b.bytes(make([]byte, 1))
 	b.add(wantOne, step{name: "read", object: "lifeline"}, unix.SYS_READ, uintptr(at.lifeline), gate, 1)
-	// Init's memory is a copy of the launcher's: no process of the run may read it.
+	// Init's memory is the launcher's: no process of the run may read it. Not before the gate, because the id maps
+	// of an undumpable process can be written by root only.
 	b.add(must, step{name: "prctl", object: "dumpable"}, unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0)
 	b.add(must, step{name: "setsid"}, unix.SYS_SETSID)
 	if method == Namespace {
@@ -129,12 +130,17 @@ func (b *builder) mounts(spec Spec, hidden []hiddenPath) {
 	b.add(must, step{name: "mount", object: "/ as private"}, unix.SYS_MOUNT, none, b.text("/"), 0, unix.MS_REC|unix.MS_PRIVATE, 0)
 	b.add(optional, step{name: "mount", object: "/proc", measure: "proc"},
 		unix.SYS_MOUNT, b.text("proc"), b.text("/proc"), b.text("proc"), unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, 0)
+	var empty uintptr
 	for _, h := range hidden {
 		what := step{name: "mount", object: h.path + " (hidden)", measure: "hidden-paths"}
-		if h.dir {
-			b.add(optional, what, unix.SYS_MOUNT, b.text("tmpfs"), b.text(h.path), b.text("tmpfs"),
+		switch {
+		case h.dir && empty == 0: // one empty directory does for all: a file system of its own is the costly part
+			empty = b.text(h.path)
+			b.add(optional, what, unix.SYS_MOUNT, b.text("tmpfs"), empty, b.text("tmpfs"),
 				unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, b.text("mode=000,nr_blocks=1,nr_inodes=1"))
-		} else {
+		case h.dir:
+			b.add(optional, what, unix.SYS_MOUNT, empty, b.text(h.path), 0, unix.MS_BIND, 0)
+		default:
 			b.add(optional, what, unix.SYS_MOUNT, b.text("/dev/null"), b.text(h.path), 0, unix.MS_BIND, 0)
 		}
 	}

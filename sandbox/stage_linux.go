@@ -5,13 +5,16 @@ import (
 	"unsafe"
 )
 
-// This file is the init stage. It runs in a child made by a bare clone(2) of the multi-threaded launcher,
-// so until execve it may use nothing of Go's runtime: no allocation, no stack growth, no write barrier (no
-// pointer is ever stored), no lock, no panic. Every function here is nosplit and only makes raw system
-// calls with arguments that the launcher prepared before the clone. Starting the launcher's binary a second
-// time instead would be plainer Go, but costs three milliseconds of every run, a quarter of Python's own start.
+// This file is the init stage. It runs in a child made by a bare clone(2) of the multi-threaded launcher, and until
+// the program's execve in a second one. Both share the launcher's memory and have stacks of their own; nothing is copied, so
+// nothing of the launcher's has to be faulted in again (a fork of a Go program costs three to six milliseconds of that, a second
+// start of the binary three). The price: here nothing of Go's runtime may be used. No allocation, no stack growth, no
+// write barrier (no pointer is ever stored), no lock, no panic. Every function is nosplit and only makes raw system calls with
+// arguments that the launcher prepared before the clone, and the launcher touches none of it until init is reaped.
 //
-// All signals are blocked from before the clone, so no Go signal handler runs in the child.
+// All signals are blocked from before the clone, so no Go signal handler runs in a child.
+//
+// The shared memory is marked undumpable (see build), so no process of the run can read it through /proc or ptrace.
 //
 // Messages to the launcher, eight bytes each, written with one write(2):
 //
@@ -54,6 +57,8 @@ type pollFD struct {
 	revents int16
 }
 
+const stackSize = 8 << 10 // of a child; the nosplit functions need less than one of its eight kilobytes
+
 // A stage is everything that the child needs, laid out before the clone.
 type stage struct {
 	cloneFlags uintptr
@@ -68,30 +73,45 @@ type stage struct {
 	message  [8]byte
 	byteRead [1]byte
 	wstatus  int32
+	stacks   [2 * stackSize]byte
 	children [32]byte // "/proc/thread-self/children", NUL-terminated
 	buffer   [4096]byte
 }
 
-// start clones the calling thread. It returns only in the parent.
+// cloneInit and cloneProgram call clone(2); the child calls initMain or programMain on the given stack (its upper end) and
+// never returns. The result is the child's process id, or a negative errno.
+//
+//go:noescape
+func cloneInit(flags, stack uintptr, s *stage) int
+
+//go:noescape
+func cloneProgram(flags, stack uintptr, s *stage) int
+
+//go:norace
+//go:nosplit
+func initMain(s *stage) {
+	s.run(s.setup)
+	// The parent of a vfork waits until the program's execve, which gives the memory back.
+	r := cloneProgram(syscall.CLONE_VM|syscall.CLONE_VFORK|uintptr(syscall.SIGCHLD), s.stackTop(1), s)
+	if r < 0 {
+		s.fail(stepProgramClone, syscall.Errno(-r))
+	}
+	s.supervise(uintptr(r), s.run(s.after))
+}
+
+//go:norace
+//go:nosplit
+func programMain(s *stage) {
+	s.run(s.program)
+	s.exit(127)
+}
+
+// stackTop is the upper end of the n-th stack, aligned as the calling conventions want it.
 //
 //go:norace
 //go:nosplit
-func (s *stage) start() (pid int, errno syscall.Errno) {
-	r, _, e := syscall.RawSyscall6(syscall.SYS_CLONE, s.cloneFlags|uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
-	if e != 0 || r != 0 {
-		return int(r), e
-	}
-	s.run(s.setup)
-	r, _, e = syscall.RawSyscall6(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
-	if e != 0 {
-		s.fail(stepProgramClone, e)
-	}
-	if r == 0 {
-		s.run(s.program)
-		s.exit(127)
-	}
-	s.supervise(r, s.run(s.after))
-	return 0, 0
+func (s *stage) stackTop(n uintptr) uintptr {
+	return (uintptr(unsafe.Pointer(&s.stacks)) + (n+1)*stackSize) &^ 15
 }
 
 // run makes the system calls of a list and returns the last result.

@@ -98,6 +98,9 @@ func (c *Contents) note(path string) {
 // what the run has put in its place. It follows no link and does not enter other file systems mounted below.
 func (w *Workdir) Remove() error {
 	defer w.handle.Close()
+	if w.standsAt(w.path) && unix.Rmdir(w.path) == nil {
+		return nil // empty, as after most runs
+	}
 	return errors.Join(empty(int(w.handle.Fd())), w.removeEntry(), removePath(w.path))
 }
 
@@ -113,17 +116,20 @@ func (w *Workdir) removeEntry() error {
 	if strings.HasSuffix(path, " (deleted)") {
 		return nil
 	}
-	var ours, named unix.Stat_t
-	if err := unix.Fstat(int(w.handle.Fd()), &ours); err != nil {
-		return &StepError{Step: "stat", Object: path, Err: err}
-	}
-	if unix.Lstat(path, &named) != nil || named.Dev != ours.Dev || named.Ino != ours.Ino {
+	if !w.standsAt(path) {
 		return nil // moved again by nobody we know, or gone
 	}
 	if err := unix.Rmdir(path); err != nil && err != unix.ENOENT {
 		return &StepError{Step: "rmdir", Object: path, Err: err}
 	}
 	return nil
+}
+
+// standsAt tells whether path leads to this very directory.
+func (w *Workdir) standsAt(path string) bool {
+	var ours, named unix.Stat_t
+	return unix.Fstat(int(w.handle.Fd()), &ours) == nil && unix.Lstat(path, &named) == nil &&
+		named.Dev == ours.Dev && named.Ino == ours.Ino
 }
 
 // removePath removes what stands at the template's path after the directory itself is gone: nothing, as a rule.

@@ -47,10 +47,10 @@ func Effective(c config.Security, asked wire.Limits) (wire.Limits, []wire.Warnin
 
 // A Plan is what a run will do, as far as that can be known without doing it.
 type Plan struct {
-	Spec    sandbox.Spec
-	Python  python.Job
-	Workdir string // made before the run, removed after it
-	CodeDir string // likewise, with the user's code in a file; empty when the code has a file of its own
+	Spec     sandbox.Spec
+	Python   python.Job
+	Workdir  string // made before the run, removed after it
+	CodeFile string // likewise, beside it: the user's code in a real file; empty when the code has one of its own
 }
 
 // Facts is what a plan needs to know of this host and this user.
@@ -64,14 +64,14 @@ type Facts struct {
 func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan, error) {
 	c := job.Config
 	plan := Plan{Workdir: workdir(c.Security.Isolation.WorkingDir, user(job).name, facts.RunID)}
-	code, file := codeOf(job), filepath.Join(plan.Workdir+"-code", "main.py")
-	plan.CodeDir = filepath.Dir(file)
+	code, file := codeOf(job), plan.Workdir+".py"
+	plan.CodeFile = file
 	dir, argv0, shown, show := plan.Workdir, file, job.Request.Filename, false
 	importPath := slices.Clone(c.Python.Path)
 	if live := job.Live; live != nil {
 		dir, argv0, show = job.Dir, live.Argv0, true
 		if live.File != "" {
-			plan.CodeDir, file, shown = "", live.File, live.Argv0
+			plan.CodeFile, file, shown = "", live.File, live.Argv0
 			importPath = append([]string{filepath.Dir(live.File)}, importPath...)
 		} else {
 			importPath = append([]string{job.Dir}, importPath...)

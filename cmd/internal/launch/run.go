@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -75,7 +76,9 @@ type run struct {
 	ended   bool
 	base    audit.Record
 
-	workdir, codeDir *sandbox.Workdir
+	workdir          *sandbox.Workdir
+	codeFile         string // exists and is ours to remove
+	cleanup          []wire.Warning
 	session          *python.Session
 	running          *sandbox.Running
 	out, err         *capture
@@ -145,7 +148,11 @@ func (r *run) do() {
 	}
 	r.outcome = r.running.Wait(r.job.Signals, func() int64 { return r.workdir.Measure(false).Bytes })
 	r.finish()
+	cleaned := make(chan struct{})
+	go func() { r.removeDirs(); close(cleaned) }() // beside the end record: neither needs the other
 	r.end()
+	<-cleaned
+	r.result.Warnings = append(r.result.Warnings, r.cleanup...)
 }
 
 func effective(job Job, warnings []wire.Warning) (wire.Limits, []wire.Warning) {
@@ -158,11 +165,12 @@ func (r *run) start() (err error) {
 	if r.workdir, err = sandbox.MakeWorkdir(r.plan.Workdir); err != nil {
 		return err
 	}
-	if r.plan.CodeDir != "" {
-		if r.codeDir, err = sandbox.MakeWorkdir(r.plan.CodeDir); err != nil {
-			return err
+	if r.plan.CodeFile != "" {
+		err := writeNew(r.plan.CodeFile, r.plan.Python.Code)
+		if !errors.Is(err, fs.ErrExist) {
+			r.codeFile = r.plan.CodeFile
 		}
-		if err := os.WriteFile(r.plan.Python.Path, r.plan.Python.Code, 0o600); err != nil {
+		if err != nil {
 			return err
 		}
 	}
@@ -192,6 +200,16 @@ func (r *run) start() (err error) {
 	return err
 }
 
+// writeNew writes a file that must not exist yet: nobody can have put a link there.
+func writeNew(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Close())
+}
+
 // abort takes back what start has done.
 func (r *run) abort() {
 	if r.running != nil {
@@ -204,6 +222,7 @@ func (r *run) abort() {
 		r.session = nil
 	}
 	r.removeDirs()
+	r.result.Warnings = append(r.result.Warnings, r.cleanup...)
 }
 
 // finish makes the result from what the kernel and the child say.
@@ -221,7 +240,6 @@ func (r *run) finish() {
 	r.session = nil
 	contents := r.workdir.Measure(true)
 	printed := r.captured()
-	r.removeDirs()
 
 	verdict := Judge(Evidence{Outcome: o, Disk: contents.Bytes, Started: started, Reply: reply, ReplyErr: replyErr, Stderr: printed.Stderr}, r.limits)
 	r.result.Status, r.result.Failure = verdict.Status, verdict.Failure
@@ -269,6 +287,9 @@ func (r *run) finish() {
 	if o.Incomplete {
 		r.warn("kill_incomplete", "processes of this run were killed and have not ended yet")
 	}
+	if !r.job.Config.Security.Isolation.CleanupOnExit {
+		r.result.WorkingDir = r.workdir.Path()
+	}
 	if contents.Files > 0 && r.job.Config.Security.Isolation.CleanupOnExit {
 		r.warn("files_discarded", fmt.Sprintf("%d files left in the working directory, which is removed: %s", contents.Files, strings.Join(quoted(contents.Names), ", ")))
 	}
@@ -314,23 +335,25 @@ func (r *run) captured() wire.Captured {
 		StdoutTruncated: r.out.truncated(), StderrTruncated: r.err.truncated()}
 }
 
-// removeDirs removes the directories, or keeps the working directory if the operator wants that.
+// removeDirs removes the working directory, or keeps it if the operator wants that, and the code's file. What fails is a warning in cleanup.
 func (r *run) removeDirs() {
-	if r.codeDir != nil {
-		if err := r.codeDir.Remove(); err != nil {
-			r.warn("cleanup_failed", err.Error())
+	failed := func(err error) {
+		r.cleanup = append(r.cleanup, wire.Warning{Code: "cleanup_failed", Message: err.Error()})
+	}
+	if r.codeFile != "" {
+		if err := os.Remove(r.codeFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			failed(err)
 		}
-		r.codeDir = nil
+		r.codeFile = ""
 	}
 	if r.workdir == nil {
 		return
 	}
 	if r.job.Config.Security.Isolation.CleanupOnExit {
 		if err := r.workdir.Remove(); err != nil {
-			r.warn("cleanup_failed", err.Error())
+			failed(err)
 		}
 	} else {
-		r.result.WorkingDir = r.workdir.Path()
 		r.workdir.Close()
 	}
 	r.workdir = nil

@@ -204,12 +204,11 @@ def start(first, cold):
 
     # --- the reply ----------------------------------------------------------------------------------------
 
-    from _json import encode_basestring_ascii, make_encoder
-
     def refuse(value):
         raise TypeError
 
     def encode(value):
+        from _json import encode_basestring_ascii, make_encoder
         return "".join(make_encoder({}, refuse, encode_basestring_ascii, None, ":", ",", False, False, False)(value, 0)).encode("ascii")
 
     scalars = frozenset((int, str, bool, float, type(None)))
@@ -249,7 +248,8 @@ def start(first, cold):
     def put(about, value=b""):
         if posix.getpid() != me:
             return
-        about = encode(about)
+        if type(about) is not bytes:
+            about = encode(about)
         at = words[W_REQUEST]
         end = at + len(about) + len(value)
         if end > len(space):
@@ -296,7 +296,7 @@ def start(first, cold):
     if sys.version_info < (3, 14):
         names["__annotations__"] = {}
     sys.modules["__main__"] = main
-    spare = bytearray(4 << 20)  # never touched: what the report of a MemoryError can be made from
+    spare = mmap.mmap(-1, 4 << 20, mmap.MAP_PRIVATE | 0x20)  # never touched: what the report of a MemoryError can be made from
 
     def execute():
         if command == "execute":
@@ -325,7 +325,7 @@ def start(first, cold):
     def finish(kind):
         wanted = request["result_from"]
         if wanted == "none" or "result" not in names:
-            put({"kind": kind, "absent": wanted == "auto"}, b"null")
+            put(b'{"kind":"%s","absent":%s}' % (kind.encode(), b"true" if wanted == "auto" else b"false"), b"null")
         else:
             reply(names["result"], kind)
 
@@ -347,7 +347,7 @@ def start(first, cold):
             finish("exit")
         raise
     except BaseException as error:
-        del spare
+        spare.close()
         about, show = {"kind": "error", "type": type(error).__name__, "memory": isinstance(error, MemoryError)}, None
         try:
             show = rest()["failure"](error, start.__code__.co_filename, request, about)

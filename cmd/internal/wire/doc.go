@@ -6,6 +6,6 @@
 //	Result ─ Encode ─► one line on stdout
 //	Result ─ ExitStatus ─► the process's exit code
 //
-// The source of every name, status and number here is the contract (docs: "Request", "Result", "Status and exit code").
-// Published names never change meaning.
+// Everything with a JSON name here is public. Published names, statuses and exit codes never change meaning; testdata/wire
+// holds requests with their outcomes for this and other readers.
 package wire

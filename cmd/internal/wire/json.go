@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -79,7 +80,7 @@ const (
 // Parse reads one strict JSON value: nil, bool, Number, string, []any or *Object. Containers may nest maxDepth deep. The
 // values share one copy of data. Errors are *SyntaxError.
 func Parse(data []byte, maxDepth int) (any, error) {
-	p := parser{text: string(data), maxDepth: maxDepth, build: true}
+	p := parser{text: string(data), maxDepth: maxDepth, build: true, seed: maphash.MakeSeed()}
 	return p.document(reasonEmpty)
 }
 
@@ -94,7 +95,7 @@ type Findings struct {
 // Inspect checks that raw, which comes from the untrusted Python process, is one strict JSON value by the rules of Parse,
 // nested at most 512 deep. It builds no tree.
 func Inspect(raw []byte) (Findings, error) {
-	p := parser{text: string(raw), maxDepth: maxInspectDepth, root: "result"}
+	p := parser{text: string(raw), maxDepth: maxInspectDepth, root: "result", seed: maphash.MakeSeed()}
 	_, err := p.document("the result is empty")
 	return p.findings, err
 }
@@ -113,15 +114,15 @@ type parser struct {
 	findings Findings
 }
 
-// A step leads from a container to the element being read: name in an object, index in an array.
+// A step leads from a container to the element being read.
 type step struct {
-	name  string
-	index int // or one of these:
+	name  string // with inMember
+	index int    // in an array; in an object one of these:
 }
 
 const (
-	inObject = -1 // name is being read
-	inMember = -2 // name is known
+	inObject = -1 // a name is awaited
+	inMember = -2 // the name is known
 )
 
 func (p *parser) document(empty string) (any, error) {
@@ -193,11 +194,7 @@ func (p *parser) array() (any, error) {
 	if p.build {
 		list = []any{}
 	}
-	if p.at(']') {
-		p.close()
-		return list, nil
-	}
-	for i := 0; ; i++ {
+	for i, more := 0, !p.at(']'); more; i++ {
 		p.path[len(p.path)-1].index = i
 		v, err := p.value()
 		if err != nil {
@@ -206,15 +203,12 @@ func (p *parser) array() (any, error) {
 		if p.build {
 			list = append(list, v)
 		}
-		more, err := p.separator(']')
-		if err != nil {
+		if more, err = p.separator(']'); err != nil {
 			return nil, err
 		}
-		if !more {
-			p.close()
-			return list, nil
-		}
 	}
+	p.close()
+	return list, nil
 }
 
 func (p *parser) object() (any, error) {
@@ -227,40 +221,38 @@ func (p *parser) object() (any, error) {
 	}
 	base := len(p.names)
 	var seen nameTable
-	if !p.at('}') {
-		for more := true; more; {
-			here := &p.path[len(p.path)-1]
-			here.index = inObject
-			if !p.at('"') {
-				return nil, p.want(`a name in ""`)
-			}
-			start := p.pos
-			name, err := p.str()
-			if err != nil {
-				return nil, err
-			}
-			here.name, here.index = name, inMember
-			p.names = append(p.names, name)
-			if !p.addName(&seen, p.names[base:]) {
-				return nil, p.fail(start, reasonDuplicate)
-			}
-			p.skipSpace()
-			if !p.at(':') {
-				return nil, p.want("':'")
-			}
-			p.pos++
-			p.skipSpace()
-			v, err := p.value()
-			if err != nil {
-				return nil, err
-			}
-			if p.build {
-				object.Names = append(object.Names, name)
-				object.Values = append(object.Values, v)
-			}
-			if more, err = p.separator('}'); err != nil {
-				return nil, err
-			}
+	for more := !p.at('}'); more; {
+		here := &p.path[len(p.path)-1]
+		here.index = inObject
+		if !p.at('"') {
+			return nil, p.want(`a name in ""`)
+		}
+		start := p.pos
+		name, err := p.str()
+		if err != nil {
+			return nil, err
+		}
+		here.name, here.index = name, inMember
+		p.names = append(p.names, name)
+		if !p.addName(&seen, p.names[base:]) {
+			return nil, p.fail(start, reasonDuplicate)
+		}
+		p.skipSpace()
+		if !p.at(':') {
+			return nil, p.want("':'")
+		}
+		p.pos++
+		p.skipSpace()
+		v, err := p.value()
+		if err != nil {
+			return nil, err
+		}
+		if p.build {
+			object.Names = append(object.Names, name)
+			object.Values = append(object.Values, v)
+		}
+		if more, err = p.separator('}'); err != nil {
+			return nil, err
 		}
 	}
 	p.names = p.names[:base]
@@ -285,32 +277,31 @@ func (p *parser) separator(end byte) (more bool, err error) {
 	return true, nil
 }
 
-// A nameTable finds a name that an object holds twice. Few names are compared one by one; many are hashed under a random
-// seed, so that no choice of names makes an object slow.
+// A nameTable finds a name that an object holds twice. Every name is hashed, under a random seed, so that no choice of names
+// makes an object slow. Among few names the hash only saves most comparisons; many go into slots.
 type nameTable struct {
+	seen  [4]uint64  // a set of hashes modulo 256
 	slots []nameSlot // a power of two of them, at most half in use
 }
 
 // A nameSlot keeps half of the hash beside the place, so that probing rarely leaves the table. place counts from 1.
 type nameSlot struct{ hash, place uint32 }
 
-const fewNames = 16
+const fewNames = 32
 
 // addName reports whether the last of an object's names is new in it.
 func (p *parser) addName(t *nameTable, names []string) bool {
 	last := len(names) - 1
+	hash := maphash.String(p.seed, names[last])
 	if last < fewNames {
-		for _, n := range names[:last] {
-			if n == names[last] {
-				return false
-			}
+		word, bit := hash>>6&3, uint64(1)<<(hash&63)
+		if t.seen[word]&bit != 0 && slices.Contains(names[:last], names[last]) {
+			return false
 		}
+		t.seen[word] |= bit
 		return true
 	}
 	if t.slots == nil {
-		if p.seed == (maphash.Seed{}) {
-			p.seed = maphash.MakeSeed()
-		}
 		t.slots = make([]nameSlot, 4*fewNames)
 		for i := range names[:last] {
 			t.insert(names, i, uint32(maphash.String(p.seed, names[i])))
@@ -319,7 +310,7 @@ func (p *parser) addName(t *nameTable, names []string) bool {
 	if 2*len(names) > len(t.slots) {
 		t.grow()
 	}
-	return t.insert(names, last, uint32(maphash.String(p.seed, names[last])))
+	return t.insert(names, last, uint32(hash))
 }
 
 func (t *nameTable) insert(names []string, at int, hash uint32) bool {
@@ -537,13 +528,9 @@ func (p *parser) digits() int {
 }
 
 func (p *parser) skipSpace() {
-	for p.pos < len(p.text) {
-		switch p.text[p.pos] {
-		case ' ', '\t', '\n', '\r':
-			p.pos++
-		default:
-			return
-		}
+	const space = 1<<' ' | 1<<'\t' | 1<<'\n' | 1<<'\r'
+	for p.pos < len(p.text) && uint64(space)>>p.text[p.pos]&1 != 0 {
+		p.pos++
 	}
 }
 
@@ -603,10 +590,11 @@ func (p *parser) fail(offset int, reason string) error {
 func (p *parser) pathText() string {
 	path := p.root
 	for _, s := range p.path {
-		if len(path) > maxPath {
-			return path + "…"
-		}
 		switch {
+		case path == "api_key":
+			return path // whatever is inside may be the key
+		case len(path) > maxPath:
+			return path + "…"
 		case s.index >= 0:
 			path += "[" + strconv.Itoa(s.index) + "]"
 		case s.index == inMember:

@@ -76,6 +76,7 @@ func TestParseRefuses(t *testing.T) {
 		{"object without comma", `{"a": 1 "b": 2}`, SyntaxError{8, "a", "found '\"', want ',' or '}'"}},
 		{"name without colon", `{"a" 1}`, SyntaxError{5, "a", "found '1', want ':'"}},
 		{"array comma", `[1,]`, SyntaxError{3, "[0]", "a comma before ']'"}},
+		{"cut in a string", `{"code": "resu`, SyntaxError{14, "code", "the text ends inside a string"}},
 		{"minus alone", `-`, SyntaxError{1, "", "the text ends, want a digit"}},
 	}
 	for _, tt := range tests {

@@ -401,7 +401,7 @@ func readCommand(r *Request, v any) *fault {
 		}
 		known[i] = string(row.name)
 	}
-	return &fault{"", "unknown command " + join("", name) + didYouMean(name, known), "known: " + strings.Join(known, ", ")}
+	return &fault{"", "unknown command " + show(name) + didYouMean(name, known), "known: " + strings.Join(known, ", ")}
 }
 
 func readID(r *Request, v any) *fault {
