@@ -80,8 +80,8 @@ func hostCannot(e *StepError) bool {
 	return false
 }
 
-func start(spec Spec, stdio IO, method Method, userNS bool, refused error) (r *Running, err error) {
-	r = &Running{spec: spec, started: time.Now(), gone: make(chan syscall.Rusage, 1)}
+func start(spec Spec, stdio IO, method Method, userNS bool, refused error) (_ *Running, err error) {
+	r := &Running{spec: spec, started: time.Now(), gone: make(chan syscall.Rusage, 1)}
 	var theirs []*os.File // what only the child needs
 	defer func() {
 		for _, f := range theirs {

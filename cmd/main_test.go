@@ -1,0 +1,142 @@
+package cmd_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"py3run/cmd"
+	"py3run/cmd/internal/python"
+	"py3run/cmd/internal/wire"
+)
+
+// The scripts run the real main: a copy of this test binary under the name py3run.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"py3run": func() { os.Exit(cmd.Main()) }})
+}
+
+func TestScripts(t *testing.T) {
+	interpreter := findPython(t)
+	testscript.Run(t, testscript.Params{
+		Dir: "../testdata/script",
+		Setup: func(env *testscript.Env) error {
+			for _, dir := range []string{"tmp", "home"} {
+				if err := os.Mkdir(filepath.Join(env.WorkDir, dir), 0o700); err != nil {
+					return err
+				}
+			}
+			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
+			env.Setenv("PY3RUN_PYTHON_INTERPRETER", interpreter)
+			env.Setenv("PY3RUN_SECURITY_AUDIT_DIR", filepath.Join(env.WorkDir, "audit"))
+			env.Setenv("PY3RUN_SECURITY_ISOLATION_WORKING_DIR", filepath.Join(env.WorkDir, "tmp", "p-${userId}-${executionId}"))
+			env.Setenv("XDG_CACHE_HOME", filepath.Join(os.TempDir(), "py3run-test-cache"))
+			env.Setenv("PY3RUN_CONFIG", "") // never this machine's own
+			env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, "config"))
+			return nil
+		},
+	})
+}
+
+// findPython is the interpreter of all tests here: resolved once, because a shim takes long to ask.
+func findPython(t *testing.T) string {
+	t.Helper()
+	ip, skipped, err := python.Find(python.Want{Interpreter: "auto", Environ: os.Environ(), Dir: "/"})
+	if err != nil {
+		message := fmt.Sprintf("%v (passed over: %v)", err, skipped)
+		if strings.Contains(os.Getenv("PY3RUN_TEST_REQUIRE"), "python") {
+			t.Fatal(message)
+		}
+		t.Skip(message)
+	}
+	return ip.Path
+}
+
+// TestSchemas holds real requests, results and records to the schemas that are published.
+func TestSchemas(t *testing.T) {
+	interpreter, dir := findPython(t), t.TempDir()
+	requests := []string{
+		`{"code": "result = {'a': [1, 2.5, None, 2**70]}", "variables": {"x": {"y": 1}}, "labels": {"line": "3"}, "client_ip": "10.0.0.7", "user": "alice", "id": "r1"}`,
+		`{"code": "import subprocess, socket, os\nsubprocess.run(['true'])\nopen('f','w').close()\nos.remove('f')\nopen('g','w').close()\ns = socket.socket(); s.connect_ex(('127.0.0.1', 9))"}`,
+		`{"code": "1/0"}`, `{"code": "x = ("}`, `{"code": "import os; os.kill(os.getpid(), 9)"}`, `{"code": "import sys; sys.exit(7)"}`,
+		`{"code": "while True: pass", "limits": {"timeout_seconds": 0.5, "memory_mb": 99999}, "colour": 1}`,
+		`{"expression": "1 + 1", "result_format": "tagged"}`, `{"module": "math", "function": "sqrt", "args": [4], "kwargs": {}}`,
+		`{"command": "check_syntax", "code": "x ="}`, `{"command": "version"}`, `{"command": "ping"}`, `{"command": "list_modules"}`,
+		`{"command": "get_completions", "code": "import o", "line": 1, "column": 8}`,
+	}
+	refused := []string{``, `{"code": 1}`, `{"code": "", "limits": {"memory_mbs": 1}}`, `{"code": "", "code": ""}`}
+	schemas := map[string]*jsonschema.Schema{}
+	for _, name := range []string{"request", "result", "audit"} {
+		schemas[name] = compileSchema(t, name)
+	}
+	check := func(name, text string) {
+		t.Helper()
+		value, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
+		if err == nil {
+			err = schemas[name].Validate(value)
+		}
+		if err != nil {
+			t.Errorf("%s %s\n%v", name, text, err)
+		}
+	}
+	for _, request := range append(slices.Clone(requests), refused...) {
+		c := exec.Command("py3run", "exec") // which testscript.Main has put into PATH
+		c.Env = append(os.Environ(), "PY3RUN_PYTHON_INTERPRETER="+interpreter, "PY3RUN_CONFIG=", "XDG_CONFIG_HOME="+dir,
+			"PY3RUN_SECURITY_AUDIT_DIR="+filepath.Join(dir, "audit"))
+		c.Stdin = strings.NewReader(request)
+		var out, errs bytes.Buffer
+		c.Stdout, c.Stderr = &out, &errs
+		c.Run()
+		if n := strings.Count(out.String(), "\n"); n != 1 {
+			t.Fatalf("%s: %d lines on stdout\n%s%s", request, n, out.String(), errs.String())
+		}
+		check("result", out.String())
+		if slices.Contains(requests, request) {
+			check("request", request)
+		}
+		if line := errs.String(); line != "" {
+			check("audit", line)
+			if len(line) > 4097 {
+				t.Errorf("audit line of %d bytes", len(line))
+			}
+		}
+	}
+	log, err := os.ReadFile(filepath.Join(dir, "audit", "audit.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(log)) {
+		check("audit", line)
+	}
+	if n := bytes.Count(log, []byte("\n")); n != 2*9 {
+		t.Errorf("%d records, want a start and an end of each of 9 runs", n)
+	}
+}
+
+func compileSchema(t *testing.T, name string) *jsonschema.Schema {
+	t.Helper()
+	text, ok := wire.Schema(name)
+	if !ok {
+		t.Fatalf("no schema %q", name)
+	}
+	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource(name, value); err != nil {
+		t.Fatal(err)
+	}
+	schema, err := c.Compile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return schema
+}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestImports holds the one direction of the data: what is not in the table is not imported.
+func TestImports(t *testing.T) {
+	allowed := map[string][]string{
+		"py3run":                     {"py3run/cmd"},
+		"py3run/cmd":                 {"py3run/cmd/internal/config", "py3run/cmd/internal/launch", "py3run/cmd/internal/wire"},
+		"py3run/cmd/internal/launch": {"py3run/audit", "py3run/cmd/internal/config", "py3run/cmd/internal/python", "py3run/cmd/internal/wire", "py3run/sandbox"},
+		"py3run/cmd/internal/python": {"py3run/cmd/internal/wire"},
+		"py3run/cmd/internal/config": nil, "py3run/cmd/internal/wire": nil, "py3run/sandbox": nil, "py3run/audit": nil,
+	}
+	outside := map[string][]string{ // modules that a package may use beside the standard library
+		"py3run/cmd":                 {"github.com/spf13/cobra", "github.com/mattn/go-isatty"},
+		"py3run/cmd/internal/config": {"github.com/BurntSushi/toml"},
+		"py3run/cmd/internal/launch": {"golang.org/x/sys/unix"}, "py3run/cmd/internal/python": {"golang.org/x/sys/unix"},
+		"py3run/sandbox": {"golang.org/x/sys/unix"}, "py3run/audit": {"golang.org/x/sys/unix"},
+	}
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "./...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	packages := json.NewDecoder(bytes.NewReader(out))
+	for packages.More() {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := packages.Decode(&p); err != nil {
+			t.Fatal(err)
+		}
+		ours, known := allowed[p.ImportPath]
+		if !known {
+			t.Errorf("package %s is not in the table", p.ImportPath)
+		}
+		for _, i := range p.Imports {
+			first, _, _ := strings.Cut(i, "/")
+			inside := first == "py3run"
+			if inside && !slices.Contains(ours, i) || !inside && strings.Contains(first, ".") && !slices.Contains(outside[p.ImportPath], i) {
+				t.Errorf("%s imports %s", p.ImportPath, i)
+			}
+		}
+	}
+}
