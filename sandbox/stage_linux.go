@@ -1,5 +1,7 @@
 package sandbox
 
+//lint:file-ignore U1000 initMain and programMain are called from assembly only
+
 import (
 	"syscall"
 	"unsafe"

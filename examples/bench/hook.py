@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""What the audit hook costs: `import pandas` (or any statement) in an interpreter with and without the bootstrap.
+
+    hook.py [--python PYTHON] [--runs N] [--code 'import pandas']
+
+Runs are paired, so that both see the same noise; where valgrind is installed, callgrind counts the instructions, which no noise
+changes. The bootstrap runs here as py3run starts it, but without a sandbox around it.
+"""
+import argparse, base64, marshal, mmap, os, re, shutil, statistics, struct, subprocess, sys, tempfile, time
+
+SOURCES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "cmd", "internal", "python")
+FIRST = 64  # descriptor of the bootstrap
+
+
+def read(name):
+    with open(os.path.join(SOURCES, name), encoding="utf-8") as f:
+        return f.read()
+
+
+def blob(python):
+    hot, cold = read("bootstrap.py"), read("report.py")
+    out = subprocess.run([python, "-I", "-S", "-X", "utf8", "-c", read("probe.py"), str(len(hot.encode())), str(len(cold.encode()))],
+                         input=(hot + cold).encode(), stdout=subprocess.PIPE, check=True).stdout.decode()
+    return base64.b64decode(out.split("\n")[6])
+
+
+def job(code, hooked):
+    """The descriptors that the bootstrap finds, as session.go lays them out."""
+    flagged = dict.fromkeys(["subprocess", "os", "ctypes", "multiprocessing"])
+    request = marshal.dumps(dict(command="execute", code=code, path="/nonexistent/main.py", shown="main.py", argv=["main.py"], import_path=[],
+                                 variables={}, module="", function="", args=None, kwargs={}, line=0, column=0, result_format="plain",
+                                 result_from="none", flagged=flagged, show=True, most=1 << 20), 2)
+    boot, memory = os.memfd_create("bootstrap"), os.memfd_create("memory", os.MFD_ALLOW_SEALING)
+    os.write(boot, hooked)
+    os.ftruncate(memory, (4 << 20) + len(request))
+    view = mmap.mmap(memory, 0)
+    view[1 << 20:(1 << 20) + len(request)] = request
+    view[20:24] = struct.pack("I", len(request))
+    gate, release = os.pipe()
+    os.write(release, b"\1")
+    os.close(release)
+    children, dump = os.open(os.devnull, os.O_WRONLY), os.open(os.devnull, os.O_WRONLY)
+    for i, fd in enumerate((boot, memory, children, gate, dump)):
+        os.dup2(fd, FIRST + i)
+        os.close(fd)
+
+
+def run(argv, code=None, hooked=None):
+    if hooked:
+        job(code, hooked)
+    begin = time.perf_counter()
+    pid = os.posix_spawn(argv[0], argv, os.environ)
+    _, status, usage = os.wait4(pid, 0)
+    wall = time.perf_counter() - begin
+    if hooked:
+        os.closerange(FIRST, FIRST + 5)
+    if status:
+        sys.exit(f"{argv[0]} ended with status {status}")
+    return wall, usage.ru_utime + usage.ru_stime
+
+
+def instructions(argv, code=None, hooked=None):
+    with tempfile.TemporaryDirectory() as d:
+        valgrind = [shutil.which("valgrind"), "--tool=callgrind", f"--callgrind-out-file={d}/out", f"--log-file={d}/log", *argv]
+        run(valgrind, code, hooked)
+        with open(f"{d}/out") as f:
+            return int(re.search(r"^(?:summary|totals): (\d+)", f.read(), re.M)[1])
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--python", default=sys.executable)
+    p.add_argument("--runs", type=int, default=15)
+    p.add_argument("--code", default="import pandas")
+    o = p.parse_args()
+    hooked = blob(o.python)
+    stub = f'import marshal,posix;h,c=marshal.loads(posix.pread({FIRST},{len(hooked)},0));exec(h,{{"first":{FIRST},"cold":c}})'
+    bare = [o.python, "-I", "-X", "utf8", "-c", o.code]
+    with_hook = [o.python, "-I", "-X", "utf8", "-c", stub]
+    pairs = [(run(bare), run(with_hook, o.code, hooked)) for _ in range(o.runs)]
+    for name, i in (("wall clock", 0), ("user + system", 1)):
+        ratios = [b[i] / a[i] for a, b in pairs]
+        least = min(b[i] for _, b in pairs) / min(a[i] for a, _ in pairs)
+        print(f"{o.code}: {name}: median of paired ratios {statistics.median(ratios):.3f}, ratio of minima {least:.3f}")
+    if shutil.which("valgrind"):
+        a, b = instructions(bare), instructions(with_hook, o.code, hooked)
+        empty = instructions([*bare[:-1], "pass"]), instructions(with_hook, "pass", hooked)
+        print(f"{o.code}: instructions {a:,} without, {b:,} with: {b / a:.4f}")
+        print(f"  of which the start of the bootstrap is {empty[1] - empty[0]:,}; the hook alone: {(b - (empty[1] - empty[0])) / a:.4f}")
+
+
+main()
