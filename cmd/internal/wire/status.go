@@ -57,11 +57,11 @@ var statuses = [...]struct {
 	{StatusCPULimit, 124, "the processor-time limit ended the run", "see failure.where for what it was doing, or have max-cpu-seconds raised", false},
 	{StatusBadRequest, 125, "the request is not one this version understands; nothing ran", "see py3run schema request", false},
 	{StatusConfigError, 125, "the operator's configuration is wrong; nothing ran", "see py3run config check", false},
-	{StatusLaunchFailed, 125, "the run could not be set up; nothing ran", "see py3run doctor", false},
-	{StatusAuditUnavailable, 125, "the start could not be recorded; nothing ran", "see py3run doctor for the audit directory", true},
+	{StatusLaunchFailed, 125, "the run could not be set up; nothing ran", "failure.step and failure.errno tell what this host refused", false},
+	{StatusAuditUnavailable, 125, "the start could not be recorded; nothing ran", "repair the audit directory, or name another with security.audit.dir", true},
 	{StatusInternal, 125, "a fault of py3run itself", "please report it", false},
-	{StatusPythonNotExecutable, 126, "the interpreter cannot be executed", "see py3run doctor", false},
-	{StatusPythonNotFound, 127, "no interpreter found", "set python.interpreter, or see py3run doctor", false},
+	{StatusPythonNotExecutable, 126, "the interpreter cannot be executed", "name another with python.interpreter", false},
+	{StatusPythonNotFound, 127, "no interpreter found", "install Python 3.8 or newer, or name one with python.interpreter", false},
 	{StatusSignal, endedBy, "ended by a signal nobody here sent", "", false},
 	{StatusCancelled, cancelledBy, "the caller sent SIGINT or SIGTERM", "", false},
 }
@@ -122,10 +122,10 @@ func (r Result) ExitStatus() int {
 	case endedBy:
 		return 128 + r.signal()
 	case cancelledBy:
-		if r.signal() == sigterm {
-			return 128 + sigterm
+		if r.signal() == sigint {
+			return 128 + sigint
 		}
-		return 128 + sigint
+		return 128 + sigterm // SIGHUP, which some callers send instead, counts as the same
 	default:
 		return exit
 	}

@@ -100,7 +100,7 @@ func TestExitStatus(t *testing.T) {
 		{"interrupted", Result{Status: StatusCancelled, SignalNumber: 2}, 130},
 		{"terminated", Result{Status: StatusCancelled, SignalNumber: 15}, 143},
 		{"terminated, by name", Result{Status: StatusCancelled, Signal: "SIGTERM"}, 143},
-		{"cancelled otherwise", Result{Status: StatusCancelled}, 130},
+		{"hung up", Result{Status: StatusCancelled, SignalNumber: 1}, 143},
 
 		{"no status", Result{}, 125},
 		{"unknown status", Result{Status: "fine"}, 125},
