@@ -92,7 +92,9 @@ func number(s string) int {
 func lookAround() report {
 	var r report
 	for n := range 5000 { // first: nothing here may have opened anything yet
-		if _, err := unix.FcntlInt(uintptr(n), unix.F_GETFD, 0); err == nil {
+		// Go itself opens an eventpoll, an eventfd and the CPU quota of its control group.
+		link := linkOf(n)
+		if _, err := unix.FcntlInt(uintptr(n), unix.F_GETFD, 0); err == nil && !strings.HasPrefix(link, "anon_inode:") && !strings.HasPrefix(link, "/sys/fs/cgroup/") {
 			r.Descriptors = append(r.Descriptors, n)
 		}
 	}
@@ -116,6 +118,12 @@ func lookAround() report {
 		r.Status[name] = strings.TrimSpace(value)
 	}
 	return r
+}
+
+func linkOf(fd int) string {
+	link := make([]byte, 100)
+	n, _ := unix.Readlink("/proc/self/fd/"+strconv.Itoa(fd), link)
+	return string(link[:max(0, n)])
 }
 
 // die ends this process by a signal as a program without Go's handlers would.

@@ -6,8 +6,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -33,7 +36,9 @@ type Running struct {
 	copies   sync.WaitGroup
 	printed  atomic.Int64 // bytes read from both streams so far: a sign of progress
 
-	gone chan syscall.Rusage // init was reaped, with what the whole tree used
+	reaping sync.Mutex
+	reaped  bool
+	gone    chan syscall.Rusage // init was reaped, with what the whole tree used
 }
 
 // Start starts the program. It is held at its gate, if it reads it, until Release. The error is a [*StepError] of
@@ -45,6 +50,9 @@ func Start(spec Spec, stdio IO) (*Running, error) {
 	type attempt struct {
 		method Method
 		userNS bool
+	}
+	if spec.FirstFile < 3 {
+		return nil, &StepError{Step: "descriptors", Object: "Spec.FirstFile", Err: unix.EINVAL}
 	}
 	attempts := []attempt{{Namespace, os.Geteuid() != 0}}
 	if os.Geteuid() == 0 {
@@ -121,6 +129,13 @@ func start(spec Spec, stdio IO, method Method, userNS bool, refused error) (_ *R
 	for _, f := range append(append([]*os.File(nil), stdio.Files...), gateRead, dumpWrite) {
 		at.files = append(at.files, fd(f))
 	}
+	// The set-up pipe tells of a failure until execve: not from a number that the program finds something else at.
+	if n := len(at.files); at.setup < 3 || at.setup >= spec.FirstFile && at.setup < spec.FirstFile+n {
+		if at.setup, err = unix.FcntlInt(setupWrite.Fd(), unix.F_DUPFD_CLOEXEC, spec.FirstFile+n); err != nil {
+			return nil, &StepError{Step: "descriptors", Object: "set-up pipe", Err: err}
+		}
+		theirs = append(theirs, os.NewFile(uintptr(at.setup), "set-up pipe"))
+	}
 	if method == Namespace {
 		at.hidden = existing(spec.Hide)
 	}
@@ -131,16 +146,21 @@ func start(spec Spec, stdio IO, method Method, userNS bool, refused error) (_ *R
 	}
 
 	cloned := make(chan error, 1)
-	go r.parent(s, b, cloned)
-	if err := <-cloned; err != nil {
-		return nil, err
-	}
-	if userNS {
-		if err := writeIDMaps(r.pid); err != nil {
-			r.lifeline.Close()
-			<-r.gone
-			return nil, &StepError{Step: "id-map", Object: "user namespace", Err: err}
+	if err := concealed(userNS, func() error {
+		go r.parent(s, b, cloned)
+		if err := <-cloned; err != nil {
+			return err
 		}
+		if userNS {
+			if err := writeIDMaps(r.pid); err != nil {
+				r.lifeline.Close()
+				<-r.gone
+				return &StepError{Step: "id-map", Object: "user namespace", Err: err}
+			}
+		}
+		return nil
+	}); err != nil {
+		return nil, err
 	}
 	for _, f := range theirs {
 		f.Close()
@@ -163,6 +183,28 @@ func start(spec Spec, stdio IO, method Method, userNS bool, refused error) (_ *R
 	return r, nil
 }
 
+var (
+	concealing sync.Mutex
+	// revealable is false for a launcher that was not readable to begin with, as a setuid program.
+	revealable = sync.OnceValue(func() bool {
+		dumpable, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+		return err == nil && dumpable == 1
+	})
+)
+
+// concealed clones init, whose memory is the launcher's, and makes that memory undumpable: no process of the run may read it. It
+// does so after the id maps, because those of an undumpable process can be written by root only, and before the gate. An earlier run has
+// concealed the launcher already, so it is revealed for that moment.
+func concealed(userNS bool, clone func() error) error {
+	concealing.Lock()
+	defer concealing.Unlock()
+	if revealable() && userNS {
+		unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+	}
+	defer unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	return clone()
+}
+
 // parent clones init and reaps it. It keeps its thread: the parent-death signal follows the thread that cloned, not the process.
 func (r *Running) parent(s *stage, b *builder, cloned chan<- error) {
 	runtime.LockOSThread() // never unlocked: the thread ends with this goroutine, after init
@@ -177,13 +219,18 @@ func (r *Running) parent(s *stage, b *builder, cloned chan<- error) {
 	}
 	r.pid = pid
 	cloned <- nil
+	for unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+	}
 	var usage syscall.Rusage
+	r.reaping.Lock()
 	for {
 		_, err := syscall.Wait4(pid, nil, 0, &usage)
 		if err != syscall.EINTR {
 			break
 		}
 	}
+	r.reaped = true
+	r.reaping.Unlock()
 	runtime.KeepAlive(b) // until now init ran on this memory
 	runtime.KeepAlive(s)
 	r.gone <- usage
@@ -239,7 +286,24 @@ func (r *Running) Release() error {
 }
 
 // Kill ends the whole tree at once, without a verdict. Wait still has to be called.
-func (r *Running) Kill() { syscall.Kill(r.pid, syscall.SIGKILL) }
+func (r *Running) Kill() {
+	if r.protection.Method == Process {
+		// Killed at once, init could not end the tree; it does at the end of the lifeline, unless the program has stopped it.
+		r.lifeline.Close()
+		r.kill(syscall.SIGCONT)
+		return
+	}
+	r.kill(syscall.SIGKILL)
+}
+
+// kill sends init a signal as long as its pid is its own.
+func (r *Running) kill(s syscall.Signal) {
+	r.reaping.Lock()
+	defer r.reaping.Unlock()
+	if !r.reaped {
+		syscall.Kill(r.pid, s)
+	}
+}
 
 func (r *Running) close() {
 	for _, f := range append([]*os.File{r.lifeline, r.setup, r.status, r.gate, r.dump}, r.outputs...) {
@@ -253,7 +317,8 @@ func (r *Running) close() {
 // SIGPIPE, as it would without us.
 func (r *Running) copy(to io.Writer, from *os.File) {
 	buffer := make([]byte, 32<<10)
-	for {
+	rest := -1 // bytes that are left, when the time after the end is over
+	for rest != 0 {
 		n, err := from.Read(buffer)
 		if n > 0 {
 			r.printed.Add(int64(n))
@@ -262,10 +327,25 @@ func (r *Running) copy(to io.Writer, from *os.File) {
 				return
 			}
 		}
+		if rest > 0 {
+			rest = max(0, rest-n)
+		} else if errors.Is(err, os.ErrDeadlineExceeded) { // the reader is slow; what the pipe holds now is all of it
+			rest = pending(from)
+			from.SetReadDeadline(time.Time{})
+			continue
+		}
 		if err != nil {
 			return
 		}
 	}
+}
+
+// pending is the number of bytes in a pipe.
+func pending(f *os.File) (n int) {
+	if c, err := f.SyscallConn(); err == nil {
+		c.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	}
+	return n
 }
 
 // fd is for descriptors that the child gets: in blocking mode, which a pipe of Go's is not.
@@ -275,9 +355,15 @@ func fd(f *os.File) int {
 	return n
 }
 
+// existing leaves out what is not there, and what is inside another hidden directory: under that it could not be found any more.
 func existing(paths []string) (found []hiddenPath) {
+	within := func(p string) bool {
+		return slices.ContainsFunc(paths, func(q string) bool {
+			return strings.HasPrefix(filepath.Clean(p), strings.TrimSuffix(filepath.Clean(q), "/")+"/")
+		})
+	}
 	for _, p := range paths {
-		if info, err := os.Stat(p); err == nil {
+		if info, err := os.Stat(p); err == nil && !within(p) {
 			found = append(found, hiddenPath{path: p, dir: info.IsDir()})
 		}
 	}

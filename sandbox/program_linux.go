@@ -3,6 +3,7 @@ package sandbox
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -62,6 +63,7 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*stage, *b
 	b := &builder{steps: []step{stepProgramClone: {name: "clone", object: "program"}}}
 
 	b.list = &s.setup
+	b.onlyOurs(at)
 	if method == Namespace {
 		s.cloneFlags = unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
 		if userNS {
@@ -77,9 +79,6 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*stage, *b
 	}
 	gate := b.bytes(make([]byte, 1))
 	b.add(wantOne, step{name: "read", object: "lifeline"}, unix.SYS_READ, uintptr(at.lifeline), gate, 1)
-	// Init's memory is the launcher's: no process of the run may read it. Not before the gate, because the id maps
-	// of an undumpable process can be written by root only.
-	b.add(must, step{name: "prctl", object: "dumpable"}, unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0)
 	b.add(must, step{name: "setsid"}, unix.SYS_SETSID)
 	if method == Namespace {
 		b.mounts(spec, at.hidden)
@@ -108,6 +107,20 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*stage, *b
 	binary.NativeEndian.PutUint64(chld, 1<<(uint(unix.SIGCHLD)-1))
 	b.add(must, step{name: "signalfd"}, unix.SYS_SIGNALFD4, ^uintptr(0), b.bytes(chld), 8, unix.SFD_CLOEXEC)
 	return s, b
+}
+
+// onlyOurs closes every descriptor that the run does not need, before the gate: a copy of the lifeline's own
+// write end, or of another run's, would hide the launcher's death.
+func (b *builder) onlyOurs(at layout) {
+	kept := append([]int{at.stdin, at.stdout, at.stderr, at.lifeline, at.setup, at.status}, at.files...)
+	slices.Sort(kept)
+	next := 0
+	for _, fd := range append(kept, 1<<31) {
+		if next < fd {
+			b.add(must, step{name: "close_range"}, unix.SYS_CLOSE_RANGE, uintptr(next), uintptr(fd-1))
+		}
+		next = fd + 1
+	}
 }
 
 // move puts two descriptors at two numbers, whatever the order in which they overlap, and makes the stage use

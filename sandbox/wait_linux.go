@@ -112,7 +112,7 @@ loop:
 		o.SetReadDeadline(time.Now().Add(drainWait))
 	}
 	r.copies.Wait()
-	out.Dump = append(out.Dump, r.readDump(0)...)
+	out.Dump = append(out.Dump, r.readDump(dumpQuiet)...)
 	r.decide(&out)
 	return out
 }
@@ -125,8 +125,9 @@ func (r *Running) decide(out *Outcome) {
 	}
 	switch out.Signal {
 	case unix.SIGXCPU, unix.SIGKILL:
-		// RLIMIT_CPU counts one process; the sum of the tree is never less.
-		if l.CPU > 0 && out.Usage.CPU >= time.Duration(math.Ceil(l.CPU.Seconds()))*time.Second {
+		// RLIMIT_CPU counts one process; the sum of the tree is never less, but for the kernel's two ways to count:
+		// whole clock ticks for the limit, nanoseconds for the usage.
+		if l.CPU > 0 && out.Usage.CPU >= time.Duration(math.Ceil(l.CPU.Seconds()))*(time.Second-100*time.Millisecond) {
 			out.Reason, out.Used = CPULimit, out.Usage.CPU.Seconds()
 		}
 	case unix.SIGXFSZ:
@@ -149,9 +150,7 @@ func (r *Running) readDump(first time.Duration) (text []byte) {
 		if err != nil {
 			break
 		}
-		if first > 0 {
-			wait = dumpQuiet
-		}
+		wait = dumpQuiet
 	}
 	return text
 }

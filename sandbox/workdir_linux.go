@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -113,11 +112,8 @@ func (w *Workdir) removeEntry() error {
 	if err != nil {
 		path = w.path // no /proc: it is where it was, or it is not found
 	}
-	if strings.HasSuffix(path, " (deleted)") {
-		return nil
-	}
 	if !w.standsAt(path) {
-		return nil // moved again by nobody we know, or gone
+		return nil // gone (then " (deleted)" follows the name), or moved again by nobody we know
 	}
 	if err := unix.Rmdir(path); err != nil && err != unix.ENOENT {
 		return &StepError{Step: "rmdir", Object: path, Err: err}
@@ -171,6 +167,9 @@ func empty(top int) error {
 	unix.Fchmod(top, 0o700)
 	for moved := 0; ; {
 		names, err := list(top)
+		if errors.Is(err, unix.ENOENT) {
+			return nil // the run has removed it itself
+		}
 		if err != nil {
 			return &StepError{Step: "readdir", Object: "working directory", Err: err}
 		}

@@ -36,6 +36,9 @@ func Run(job Job) (answer Answer) {
 				defer func() { recover() }() // what the fault has left half done may fault again
 				r.abort()
 			}()
+			if r.recording != nil {
+				<-r.recording // what was begun is to be ended in the log too
+			}
 			r.end()
 			answer = Answer{r.result, r.auditLine}
 		}
@@ -71,10 +74,11 @@ type run struct {
 	plan   Plan
 	ip     python.Interpreter
 
-	log     *audit.Log
-	started bool // the start record is in the log
-	ended   bool
-	base    audit.Record
+	log       *audit.Log
+	recording chan error // answers once whether the start record is in the log, and is closed
+	started   bool       // it is
+	ended     bool
+	base      audit.Record
 
 	workdir          *sandbox.Workdir
 	codeFile         string // exists and is ours to remove
@@ -124,10 +128,18 @@ func (r *run) do() {
 	r.result.Limits = &r.limits
 
 	// The start record becomes durable while Python starts; the gate opens when both are done.
-	recorded := make(chan error, 1)
-	go func() { recorded <- r.recordStart() }()
+	r.recording = make(chan error, 1)
+	go func() {
+		defer close(r.recording)
+		defer func() {
+			if fault := recover(); fault != nil {
+				r.recording <- fmt.Errorf("internal: %v", fault)
+			}
+		}()
+		r.recording <- r.recordStart()
+	}()
 	setup := r.start()
-	if err := <-recorded; err != nil {
+	if err := <-r.recording; err != nil {
 		if r.job.Config.Security.Audit.OnFailure == "refuse" {
 			r.abort()
 			r.refuse(wire.StatusAuditUnavailable, &wire.Failure{Message: "audit: " + err.Error(), Errno: errnoName(err),
@@ -397,7 +409,7 @@ func launchFailure(err error) *wire.Failure {
 	case errors.As(err, &step):
 		f.Step = step.Step
 		switch {
-		case step.Step == "mkdir" && errors.Is(err, unix.EROFS), step.Step == "mkdir" && errors.Is(err, unix.EACCES):
+		case step.Step == "mkdir":
 			f.Hint = "name a writable place with security.isolation.working-dir"
 		case step.Step == "clone" || step.Step == "mount" || step.Step == "id-map":
 			f.Hint = "this host or container does not allow namespaces to this user; allow user namespaces (Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0), or set security.isolation.method = \"process\", which protects less"

@@ -56,7 +56,11 @@ func Judge(e Evidence, limits wire.Limits) Verdict {
 		return fail(wire.StatusCancelled, &wire.Failure{Message: "cancelled: the caller sent " + signalName(o.Cancel)})
 	}
 	if !e.Started {
-		return fail(wire.StatusLaunchFailed, &wire.Failure{Step: "start python", Message: "python ended before the code began: " + ending(o) + lastLine(e.Stderr)})
+		f := &wire.Failure{Step: "start python", Message: "python ended before the code began: " + ending(o) + lastLine(e.Stderr)}
+		if limits.MemoryMB > 0 && limits.MemoryMB < smallMemory {
+			f.Hint = fmt.Sprintf("memory_mb = %s may be too little for Python itself", number(limits.MemoryMB))
+		}
+		return fail(wire.StatusLaunchFailed, f)
 	}
 	if o.Signal != 0 {
 		return fail(wire.StatusSignal, &wire.Failure{Message: "ended by " + signalName(o.Signal)})
@@ -67,7 +71,7 @@ func Judge(e Evidence, limits wire.Limits) Verdict {
 	r := e.Reply
 	if e.ReplyErr == nil {
 		switch {
-		case r.Kind == "error" && o.ExitCode <= 1:
+		case r.Kind == "error" && (o.ExitCode <= 1 || o.ExitCode == flushFailed):
 			switch {
 			case r.Memory && limits.MemoryMB > 0:
 				v := limit(wire.StatusMemoryLimit, "memory_mb", mb(float64(o.Usage.PeakMemory)), "ended by an uncaught "+r.Error)
@@ -92,6 +96,12 @@ func Judge(e Evidence, limits wire.Limits) Verdict {
 	}
 	return Verdict{Status: wire.StatusOK}
 }
+
+// smallMemory is the limit, in MB, below which Python's own start may fail.
+const smallMemory = 64
+
+// flushFailed is Python's exit code when the last output could not be written, whatever else happened.
+const flushFailed = 120
 
 // fail fills in what follows from the status.
 func fail(s wire.Status, f *wire.Failure) Verdict {

@@ -19,6 +19,7 @@
 def start(first, cold):
     import sys, posix, marshal, mmap, faulthandler, time
     from itertools import count
+    from _codecs import unicode_escape_encode as escape  # by name, codecs would be imported in the middle of an event
 
     W_DROPPED, W_IMPORTS, W_COMMITTED, W_ABOUT, W_VALUE, W_REQUEST, W_START, COUNTERS = 0, 1, 2, 3, 4, 5, 6, 64
     TEXT, EVENTS, DISTINCT = 16384, 1 << 20, 4000
@@ -48,15 +49,18 @@ def start(first, cold):
     write = ring.write
     seen, ids, drops, imports = {}, count(), count(1), count(1)
     children = first + 2
-    child = False
+    child = False  # a forked copy: events go through the pipe
+    silent = False  # we are importing something ourselves
 
     def note(kind, *fields):
-        line = kind + "\t".join([f if type(f) is str else str(f) for f in fields])
+        fields = [f if type(f) is str else str(f) for f in fields]
+        line = kind + "\t".join(fields)
         known = seen.get(line)
         if known is not None:
             words[known[0]] = next(known[1])
             return
-        text = b"%s\n" % line[:2000].encode("unicode_escape").replace(b"\\t", b"\t")
+        # tabs of their own are escaped; within PIPE_BUF, so that lines of several children do not mix
+        text = b"%s%s\n" % (kind.encode(), b"\t".join([escape(f)[0] for f in fields])[:4000])
         if child:
             try:
                 posix.write(children, text)
@@ -102,7 +106,8 @@ def start(first, cold):
                 note("W", path)
 
     def written(a):
-        note("W", name(a[0]))
+        if type(a[0]) is not int:
+            note("W", name(a[0]))
 
     def linked(a):
         note("W", name(a[1]))
@@ -131,6 +136,10 @@ def start(first, cold):
             args = [args]
         note("P", text(path), *[text(x)[:300] for x in list(args)[1:17]])
 
+    def executed(a):
+        if type(a[0]) is int or posix.access(a[0], 1):  # execvp tries each directory of PATH
+            program(a[0], a[1])
+
     def spawned(a):
         if sys._getframe(2).f_globals.get("__name__") != "subprocess":  # which has told already
             program(a[0], a[1])
@@ -139,7 +148,7 @@ def start(first, cold):
         "open": opened, "os.truncate": written, "os.link": linked, "os.symlink": linked,
         "os.remove": deleted, "os.rmdir": deleted, "os.rename": renamed,
         "socket.connect": connected, "socket.sendto": connected, "socket.sendmsg": connected,
-        "subprocess.Popen": lambda a: program(a[0], a[1]), "os.exec": lambda a: program(a[0], a[1]),
+        "subprocess.Popen": lambda a: program(a[0], a[1]), "os.exec": executed,
         "os.posix_spawn": spawned, "os.spawn": lambda a: program(a[1], a[2]), "os.system": lambda a: program("/bin/sh", ["sh", "-c", a[0]]),
     }
 
@@ -158,6 +167,8 @@ def start(first, cold):
         Plain = type(spec)
 
         def look(spec):
+            if silent:
+                return
             f = sys._getframe(2)  # past the import system, and past code from a string to who executed it
             while f and (f.f_code.co_filename[:1] == "<" or f.f_globals.get("__name__") == "importlib"):
                 f = f.f_back
@@ -184,7 +195,7 @@ def start(first, cold):
 
     def finder(flagged, path):
         def find_spec(fullname, where=None, target=None):
-            if not child:
+            if not child and not silent:
                 words[W_IMPORTS] = next(imports)
             if fullname in flagged:
                 for other in list(sys.meta_path):
@@ -204,12 +215,31 @@ def start(first, cold):
 
     # --- the reply ----------------------------------------------------------------------------------------
 
+    def own(module):
+        """Imports for us, which is not the user's doing and not told."""
+        nonlocal silent
+        before, silent = silent, True
+        try:
+            __import__(module)
+        finally:
+            silent = before
+        return sys.modules[module]
+
+    def describe(error, about):
+        """Describes an exception. What that imports is not the user's doing either, but for a __str__ that imports."""
+        nonlocal silent
+        silent = True
+        try:
+            return rest()["failure"](error, request, about)
+        finally:
+            silent = False
+
     def refuse(value):
         raise TypeError
 
     def encode(value):
-        from _json import encode_basestring_ascii, make_encoder
-        return "".join(make_encoder({}, refuse, encode_basestring_ascii, None, ":", ",", False, False, False)(value, 0)).encode("ascii")
+        json = own("_json")
+        return "".join(json.make_encoder({}, refuse, json.encode_basestring_ascii, None, ":", ",", False, False, False)(value, 0)).encode("ascii")
 
     scalars = frozenset((int, str, bool, float, type(None)))
     containers = frozenset((list, dict))
@@ -241,7 +271,7 @@ def start(first, cold):
 
     def rest():
         """What is only needed now and then, from report.py."""
-        names = {"__name__": "py3run"}
+        names = {"__name__": "py3run", "own": own}
         exec(marshal.loads(cold), names)
         return names
 
@@ -260,9 +290,11 @@ def start(first, cold):
         words[W_ABOUT], words[W_VALUE] = len(about), len(value)
         words[W_COMMITTED] = 1
 
+    digits = getattr(sys, "get_int_max_str_digits", int("4300").__int__)
+
     def reply(value, kind="value"):
         about = {"kind": kind, "type": type(value).__name__}
-        if request["result_format"] == "plain":
+        if request["result_format"] == "plain" and 0 < digits() <= 4300:  # longer numbers are no JSON to the launcher
             try:
                 if type(value) in scalars or type(value) in containers and simple(value, most):
                     raw = encode(value)
@@ -306,14 +338,13 @@ def start(first, cold):
                 last = tree.body.pop() if tree.body and type(tree.body[-1]).__name__ == "Expr" else None
                 body = compile(tree, path, "exec", 0, True)
                 if last is not None:
-                    from _ast import Expression
-                    last = compile(Expression(last.value), path, "eval", body.co_flags & 0x1ff0000, True)
+                    last = compile(own("_ast").Expression(last.value), path, "eval", body.co_flags & 0x1ff0000, True)
                 exec(body, names)
                 return reply(eval(last, names) if last is not None else None)
             exec(compile(code, path, "exec", 0, True), names)
             return finish("value")
         if command == "evaluate":
-            return reply(eval(compile(request["code"], path, "eval", 0, True), names))
+            return reply(eval(compile(request["code"].lstrip(" \t"), path, "eval", 0, True), names))
         if command == "call_module":
             __import__(request["module"])
             call = sys.modules[request["module"]]
@@ -348,13 +379,14 @@ def start(first, cold):
         raise
     except BaseException as error:
         spare.close()
-        about, show = {"kind": "error", "type": type(error).__name__, "memory": isinstance(error, MemoryError)}, None
+        about = {"kind": "error", "type": type(error).__name__, "memory": isinstance(error, MemoryError)}
         try:
-            show = rest()["failure"](error, start.__code__.co_filename, request, about)
+            show = describe(error, about)
         except BaseException:  # no memory, say: the least that can be told
             about.setdefault("error", type(error).__name__)
+            show = lambda: sys.__excepthook__(type(error), error, error.__traceback__)
         put(about)
-        if show and (request["show"] or posix.getpid() != me or sys.excepthook is not sys.__excepthook__):
+        if request["show"] or posix.getpid() != me or sys.excepthook is not sys.__excepthook__:
             show()
     else:
         return

@@ -6,6 +6,7 @@ import (
 	"math/big"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"py3run/cmd/internal/wire"
 )
@@ -23,6 +24,7 @@ func marshal(b []byte, v any) []byte {
 		}
 		return append(b, 'F')
 	case string:
+		v = surrogateEscape(v)
 		return append(sized(b, 'u', len(v)), v...)
 	case []byte:
 		return append(sized(b, 's', len(v)), v...)
@@ -62,6 +64,24 @@ func marshal(b []byte, v any) []byte {
 
 func sized(b []byte, kind byte, n int) []byte {
 	return binary.LittleEndian.AppendUint32(append(b, kind), uint32(n))
+}
+
+// surrogateEscape stands for bytes that are no UTF-8, in a file's name or an argument, as Python itself does (PEP 383).
+func surrogateEscape(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	var b strings.Builder
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		if r == utf8.RuneError && n == 1 {
+			b.Write([]byte{0xed, 0xb0 | s[0]>>6&3, 0x80 | s[0]&0x3f}) // U+DC80 to U+DCFF
+		} else {
+			b.WriteString(s[:n])
+		}
+		s = s[n:]
+	}
+	return b.String()
 }
 
 // number: a literal without fraction and exponent is an int of any size, every other a float, as in Python's json.

@@ -1,5 +1,5 @@
 # The part of the bootstrap that is loaded only when it is needed: values that are not plain JSON, tracebacks,
-# and the commands that only look. Here imports may cost.
+# and the commands that only look. Here imports may cost; own(module), from the bootstrap, imports without a record.
 
 import sys
 
@@ -27,7 +27,7 @@ class Converter:
     def warn(self, code, path, message):
         n = self.counts[code] = self.counts.get(code, 0) + 1
         if n <= NAMED:
-            self.warnings.append([code, path + ": " + message])
+            self.warnings.append([code, (path if len(path) <= 400 else path[:200] + "..." + path[-200:]) + ": " + message])
 
     def inexact(self, value, path, what):
         if path == "result":
@@ -114,7 +114,7 @@ class Converter:
         return None
 
     def octets(self, v, path):
-        from binascii import b2a_base64
+        b2a_base64 = own("binascii").b2a_base64
         if self.tagged:
             return {"$bytes": b2a_base64(v, newline=False).decode()}
         try:
@@ -138,12 +138,12 @@ class Converter:
         datetime = loaded("datetime")
         if datetime is not None:
             for tag, kind in (("$datetime", "datetime"), ("$date", "date"), ("$time", "time")):
-                if isinstance(v, getattr(datetime, kind)):
+                if isinstance(v, getattr(datetime, kind, ())):
                     if self.tagged:
                         return {tag: v.isoformat()}
                     self.inexact(v, path, "a " + kind + ", as ISO 8601 text")
                     return v.isoformat()
-            if isinstance(v, datetime.timedelta) and self.tagged:
+            if isinstance(v, getattr(datetime, "timedelta", ())) and self.tagged:
                 return {"$timedelta": [v.days, v.seconds, v.microseconds]}
         for module, kind, tag in (("decimal", "Decimal", "$decimal"), ("pathlib", "PurePath", "$path"), ("uuid", "UUID", "$uuid"), ("fractions", "Fraction", "$fraction")):
             there = loaded(module)
@@ -171,10 +171,9 @@ class Converter:
             except Exception:
                 ordered = list(v)
             return {"$frozenset" if isinstance(v, frozenset) else "$set": items(ordered)} if self.tagged else items(ordered)
-        from collections import abc, deque
-        if isinstance(v, abc.Mapping):
+        if isinstance(v, own("collections.abc").Mapping):
             return self.mapping(v, path, depth)
-        if isinstance(v, deque):
+        if isinstance(v, own("collections").deque):
             return {"$deque": items(v)} if self.tagged else items(v)
         numpy, pandas = sys.modules.get("numpy"), sys.modules.get("pandas")
         if numpy is not None and isinstance(v, getattr(numpy, "ndarray", ())):
@@ -258,34 +257,38 @@ def value(v, form, most, about, encode):
     return raw
 
 
-def failure(error, ours, request, about):
-    """Describes an exception; returns a function that shows it as Python would have."""
-    import linecache, traceback
+def is_ours(filename):
+    return filename[:7] == "<py3run"
 
+
+def failure(error, request, about):
+    """Describes an exception; returns a function that shows it as Python would have."""
+    io, linecache, traceback = own("io"), own("linecache"), own("traceback")
     path, shown = request["path"], request["shown"]
     source = request["code"]
     if isinstance(source, bytes):
         source = source.decode("utf-8", "replace")
-    lines = source.splitlines(True)
+    lines = list(io.StringIO(source, None))  # as Python counts lines: a form feed ends none
     linecache.cache[path] = len(source), None, lines, path  # the file may be gone, or say another encoding
 
     tb = error.__traceback__
-    while tb is not None and tb.tb_frame.f_code.co_filename == ours:
+    while tb is not None and is_ours(tb.tb_frame.f_code.co_filename):
         tb = tb.tb_next
     error.__traceback__ = tb
     told = traceback.TracebackException(type(error), error, tb)
-    here = rename(told, path, shown, ours, set())
+    here = rename(told, path, shown, set())
     text = "".join(told.format())
 
+    syntax = isinstance(error, SyntaxError) and error.filename in (path, shown)
     try:
-        message = str(error)
+        message = "%s (%s, line %s)" % (error.msg, shown, error.lineno) if syntax else str(error)
     except Exception:
         message = "<str() failed>"
     about["error"] = clean((type(error).__name__ + (": " + message if message else "")))[:4096]
     about["traceback"] = clean(text)[-65536:]
     if isinstance(error, OSError) and isinstance(error.errno, int):
         about["errno"] = error.errno
-    if isinstance(error, SyntaxError) and error.filename in (path, shown):
+    if syntax:
         if isinstance(error.lineno, int):
             about["line"] = error.lineno
         if isinstance(error.offset, int):
@@ -304,13 +307,13 @@ def failure(error, ours, request, about):
     return show
 
 
-def rename(told, path, shown, ours, seen):
+def rename(told, path, shown, seen):
     """Shows the user's file by the name that the caller gave, drops our frames; returns the user's innermost line."""
     if told is None or id(told) in seen:
         return None
     seen.add(id(told))
     here = None
-    kept = [f for f in told.stack if f.filename != ours]
+    kept = [f for f in told.stack if not is_ours(f.filename)]
     for frame in kept:
         frame.line  # read now, under the real name
         if frame.filename == path:
@@ -320,9 +323,9 @@ def rename(told, path, shown, ours, seen):
     if getattr(told, "filename", None) == path:
         told.filename = shown
     for other in (told.__cause__, told.__context__):
-        rename(other, path, shown, ours, seen)
+        rename(other, path, shown, seen)
     for other in getattr(told, "exceptions", None) or ():
-        rename(other, path, shown, ours, seen)
+        rename(other, path, shown, seen)
     return here
 
 
@@ -335,8 +338,7 @@ def command(name, request):
 
 
 def check_syntax(request):
-    import warnings
-
+    warnings = own("warnings")
     found = []
     with warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("always")
@@ -370,8 +372,7 @@ def get_completions(request):
 
 
 def list_modules(request):
-    import pkgutil
-
+    pkgutil = own("pkgutil")
     names = set(sys.builtin_module_names) | set(getattr(sys, "stdlib_module_names", ()))
     names.update(m.name for m in pkgutil.iter_modules())
     names = sorted(n for n in names if n.isidentifier() and n[:1] != "_")

@@ -115,7 +115,7 @@ func Open(ip Interpreter, job Job, first int) (s *Session, err error) {
 		io.Copy(io.Discard, s.children) // a full pipe only drops events, but an unread one would hold them for ever
 	})
 	s.args = []string{"-I", "-X", "utf8", "-c", fmt.Sprintf(
-		"import marshal,posix;h,c=marshal.loads(posix.pread(%d,%d,0));exec(h,{\"first\":%d,\"cold\":c})", first, len(ip.blob), first)}
+		"import marshal,posix,builtins;h,c=marshal.loads(posix.pread(%d,%d,0));exec(h,{\"first\":%d,\"cold\":c,\"__builtins__\":{**vars(builtins)}})", first, len(ip.blob), first)}
 	return s, nil
 }
 

@@ -1,9 +1,11 @@
 package python
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"py3run/cmd/internal/wire"
 )
@@ -18,10 +20,12 @@ func Where(dump []byte, path, shown string) []wire.Frame {
 	var threads [][]wire.Frame
 	seen := map[string]bool{}
 	skip := true // until a header
+	path = dumped(path)
 	for line := range strings.Lines(strings.ToValidUTF8(string(dump), "\uFFFD")) {
 		line = strings.TrimSuffix(line, "\n")
 		if header, ok := strings.CutSuffix(line, " (most recent call first):"); ok {
-			id := header[strings.LastIndexByte(header, ' ')+1:]
+			_, id, _ := strings.Cut(header, "hread 0x") // from Python 3.14 on the thread's name follows
+			id, _, _ = strings.Cut(id, " ")
 			if seen[id] { // the same thread again: another dump
 				threads, seen = nil, map[string]bool{}
 			}
@@ -54,6 +58,31 @@ func Where(dump []byte, path, shown string) []wire.Frame {
 	return frames[:min(len(frames), mostFrames)]
 }
 
+// dumped is a name as faulthandler writes it: at most 500 characters, all that is not printable ASCII escaped.
+func dumped(name string) string {
+	var b strings.Builder
+	n := 0
+	for i, r := range name {
+		if n++; n > 500 {
+			b.WriteString("...")
+			break
+		}
+		switch {
+		case r == utf8.RuneError && !strings.HasPrefix(name[i:], "\uFFFD"): // a byte that is no UTF-8 (PEP 383)
+			fmt.Fprintf(&b, `\udc%02x`, name[i])
+		case ' ' <= r && r <= '~':
+			b.WriteRune(r)
+		case r <= 0xff:
+			fmt.Fprintf(&b, `\x%02x`, r)
+		case r <= 0xffff:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			fmt.Fprintf(&b, `\U%08x`, r)
+		}
+	}
+	return b.String()
+}
+
 // frameOf reads `  File "NAME", line N in FUNCTION`. What belongs to the bootstrap is no frame.
 func frameOf(line string) (f wire.Frame, ok bool) {
 	rest, ok := strings.CutPrefix(line, `  File "`)
@@ -63,7 +92,7 @@ func frameOf(line string) (f wire.Frame, ok bool) {
 	}
 	number, function, _ := strings.Cut(rest[at+len(`", line `):], " in ")
 	n, err := strconv.Atoi(number)
-	f = wire.Frame{File: rest[:at], Line: n, Function: function}
+	f = wire.Frame{File: rest[:at], Line: n, Function: unescape(function)}
 	ours := strings.HasPrefix(f.File, "<py3run") || f.File == "<string>" && f.Function == "<module>"
 	return f, err == nil && !ours
 }

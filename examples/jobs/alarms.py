@@ -1,0 +1,18 @@
+"""The code of a request: which readings of which tank are above a level?
+
+Its input are the variables `readings` (a path), `tank` and `above_m`; its answer is the variable `result`.
+"""
+
+import pandas as pd
+
+data = pd.read_csv(readings, parse_dates=["time"])
+data["level_m"] = pd.to_numeric(data["level_m"], errors="coerce")
+high = data[(data["tank"] == tank) & (data["level_m"] > above_m)]
+
+result = {
+    "tank": tank,
+    "above_m": above_m,
+    "count": len(high),
+    "first": None if high.empty else high["time"].min(),
+    "readings": high[["time", "level_m"]].tail(3),  # a table becomes a list of records
+}
