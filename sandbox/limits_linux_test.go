@@ -27,7 +27,7 @@ func TestLimitsEndTheRun(t *testing.T) {
 		{"wall, stopped", command("die", "19"), Limits{Wall: 100 * time.Millisecond}, WallLimit, syscall.SIGKILL, 0.1},
 		{"idle", command("linger"), Limits{Wall: time.Minute, Idle: 300 * time.Millisecond}, IdleLimit, syscall.SIGTERM, 0.3},
 		{"processor time of many", shell("for i in 1 2 3 4 5; do (" + busy + ") & done; wait"), Limits{Wall: time.Minute, CPU: time.Second}, CPULimit, syscall.SIGTERM, 1},
-		{"processor time of one", shell("trap '' TERM; " + busy), Limits{Wall: time.Minute, CPU: time.Second}, CPULimit, 0, 0.9},
+		{"processor time of one", shell("trap '' TERM; " + busy), Limits{Wall: time.Minute, CPU: time.Second}, CPULimit, 0, 0.5},
 		{"processes", shell("for i in 1 2 3 4 5 6 7 8 9; do sleep 100 & done; wait"), Limits{Wall: time.Minute, Processes: 5}, ProcessLimit, syscall.SIGKILL, 6},
 		{"file size", shell("exec head -c 9000 /dev/zero > file"), Limits{Wall: time.Minute, FileSize: 5000}, FileSizeLimit, syscall.SIGXFSZ, 5000},
 	}
@@ -37,6 +37,9 @@ func TestLimitsEndTheRun(t *testing.T) {
 				t.Parallel()
 				spec := test.spec
 				spec.Method, spec.Limits, spec.Dir = m, test.limits, t.TempDir()
+				if test.wantSignal == syscall.SIGTERM {
+					spec.Grace = time.Hour
+				}
 				out, _ := execute(t, spec)
 				if out.Reason != test.wantReason || out.Used < test.wantUsed || out.Incomplete {
 					t.Errorf("outcome %+v, want %s, at least %v", out, test.wantReason, test.wantUsed)
@@ -83,7 +86,7 @@ func TestDiskWatch(t *testing.T) {
 		t.Run("over", func(t *testing.T) {
 			t.Parallel()
 			spec := command("linger")
-			spec.Method, spec.Limits.Disk = m, 1000
+			spec.Method, spec.Limits.Disk, spec.Grace = m, 1000, time.Hour
 			var looks atomic.Int64
 			out := begin(t, spec).end(nil, func() int64 { return 600 * looks.Add(1) })
 			if out.Reason != DiskLimit || out.Used != 1200 || out.Signal != syscall.SIGTERM {
@@ -182,15 +185,17 @@ func TestNothingStays(t *testing.T) {
 				spec.Limits.Idle = test.limits.Idle
 				r := begin(t, spec)
 				signals := make(chan os.Signal, 2)
-				if test.stop != nil {
+				if test.args != nil {
 					r.ready(t)
+				}
+				if test.stop != nil {
 					test.stop(r, signals)
 				}
 				out := r.end(signals, nil)
 				if left := marked(word); len(left) > 0 || out.Incomplete {
 					t.Errorf("%d processes are left, %+v", len(left), out)
 				}
-				if test.stop == nil && r.out.String() != "ready\n" {
+				if r.out.String() != "ready\n" {
 					t.Errorf("no daemons were started: %q", r.err.String())
 				}
 				r.Kill() // after the end it does nothing

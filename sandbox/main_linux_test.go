@@ -380,6 +380,7 @@ var self = sync.OnceValue(func() string {
 // command is a Spec for one of the helpers, with a wall limit that only a hanging test meets.
 func command(args ...string) Spec {
 	return Spec{Path: self(), Args: append([]string{helperName}, args...), Dir: "/", Method: Process, FirstFile: 100,
+		Env:    []string{"GORACE=atexit_sleep_ms=0"}, // else the race detector waits a second at every exit
 		Limits: Limits{Wall: time.Minute}, Grace: 50 * time.Millisecond}
 }
 

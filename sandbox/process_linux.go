@@ -211,7 +211,7 @@ func (r *Running) parent(s *stage, b *builder, cloned chan<- error) {
 	all, old := [8]byte{}, [8]byte{}
 	binary.NativeEndian.PutUint64(all[:], ^uint64(0))
 	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), 8, 0, 0)
-	pid := cloneInit(s.cloneFlags|syscall.CLONE_VM|uintptr(syscall.SIGCHLD), s.stackTop(0), s)
+	pid := cloneStage(s.cloneFlags|syscall.CLONE_VM|uintptr(syscall.SIGCHLD), s.stackTop(0), s, s.initEntry)
 	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
 	if pid < 0 {
 		cloned <- &StepError{Step: "clone", Object: "namespaces", Err: syscall.Errno(-pid)}

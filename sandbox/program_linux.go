@@ -58,7 +58,7 @@ const (
 
 // build lays out the stage for method Namespace or Process. userNS asks for a user namespace.
 func build(spec Spec, method Method, userNS bool, at layout, h host) (*stage, *builder) {
-	s := &stage{lifeline: uintptr(at.lifeline), report: uintptr(at.setup), namespace: method == Namespace}
+	s := &stage{initEntry: entryOf(initMain), programEntry: entryOf(programMain), lifeline: uintptr(at.lifeline), report: uintptr(at.setup), namespace: method == Namespace}
 	copy(s.children[:], "/proc/thread-self/children")
 	b := &builder{steps: []step{stepProgramClone: {name: "clone", object: "program"}}}
 

@@ -206,13 +206,6 @@ func TestGate(t *testing.T) {
 		}
 		r := begin(t, spec, file)
 		eventually(t, "the program at its gate", func() bool { return r.out.String() == "waiting\n" })
-		var pfd = []unix.PollFd{{Fd: int32(r.gate.Fd()), Events: unix.POLLOUT}}
-		if _, err := unix.Poll(pfd, 0); err != nil {
-			t.Error(err)
-		}
-		if got := r.out.String(); got != "waiting\n" {
-			t.Errorf("before Release the program says %q", got)
-		}
 		out := r.end(nil, nil)
 		if got, want := r.out.String(), "waiting\nread 1 1\n"; got != want || out.ExitCode != 0 {
 			t.Errorf("output %q, %+v, want %q", got, out, want)
@@ -227,7 +220,9 @@ func TestDump(t *testing.T) {
 			t.Parallel()
 			spec := command("dump", "101", "line 7\n", "10")
 			spec.Method, spec.DumpSignal, spec.Limits.Idle = m, syscall.SIGUSR1, 300*time.Millisecond
-			out, _ := execute(t, spec)
+			r := begin(t, spec)
+			r.ready(t)
+			out := r.end(nil, nil)
 			if string(out.Dump) != "line 7\n" || out.Reason != IdleLimit || out.Signal != syscall.SIGKILL {
 				t.Errorf("outcome %+v, dump %q", out, out.Dump)
 			}

@@ -63,6 +63,8 @@ const stackSize = 8 << 10 // of a child; the nosplit functions need less than on
 
 // A stage is everything that the child needs, laid out before the clone.
 type stage struct {
+	initEntry, programEntry uintptr // of initMain and programMain
+
 	cloneFlags uintptr
 	setup      []op    // in init, before the program's clone
 	program    []op    // in the program's process; the last is execve
@@ -80,21 +82,22 @@ type stage struct {
 	buffer   [4096]byte
 }
 
-// cloneInit and cloneProgram call clone(2); the child calls initMain or programMain on the given stack (its upper end) and
-// never returns. The result is the child's process id, or a negative errno.
+// cloneStage calls clone(2); the child calls the function at entry with s on the given stack (its upper end) and never
+// returns. The result is the child's process id, or a negative errno.
 //
 //go:noescape
-func cloneInit(flags, stack uintptr, s *stage) int
+func cloneStage(flags, stack uintptr, s *stage, entry uintptr) int
 
-//go:noescape
-func cloneProgram(flags, stack uintptr, s *stage) int
+// entryOf is the address of a function's code. Called by its name from assembly, a function gets a wrapper from the compiler, and with -race
+// the wrapper calls the race detector, on a stack of the launcher's.
+func entryOf(f func(*stage)) uintptr { return **(**uintptr)(unsafe.Pointer(&f)) }
 
 //go:norace
 //go:nosplit
 func initMain(s *stage) {
 	s.run(s.setup)
 	// The parent of a vfork waits until the program's execve, which gives the memory back.
-	r := cloneProgram(syscall.CLONE_VM|syscall.CLONE_VFORK|uintptr(syscall.SIGCHLD), s.stackTop(1), s)
+	r := cloneStage(syscall.CLONE_VM|syscall.CLONE_VFORK|uintptr(syscall.SIGCHLD), s.stackTop(1), s, s.programEntry)
 	if r < 0 {
 		s.fail(stepProgramClone, syscall.Errno(-r))
 	}

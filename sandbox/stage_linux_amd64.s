@@ -1,12 +1,14 @@
 #include "textflag.h"
 
-// The child of clone(2) begins on a stack of its own, holds s in a register that the kernel preserves, and never returns.
+// The child of clone(2) begins on a stack of its own, holds s and entry in registers that the kernel preserves, and never returns.
+// It calls as Go does (ABIInternal): the argument in AX, X15 zero.
 
-// func cloneInit(flags, stack uintptr, s *stage) int
-TEXT ·cloneInit(SB), NOSPLIT, $0-32
+// func cloneStage(flags, stack uintptr, s *stage, entry uintptr) int
+TEXT ·cloneStage(SB), NOSPLIT, $0-40
 	MOVQ flags+0(FP), DI
 	MOVQ stack+8(FP), SI
 	MOVQ s+16(FP), R12
+	MOVQ entry+24(FP), R13
 	XORL DX, DX
 	XORL R10, R10
 	XORL R8, R8
@@ -14,32 +16,12 @@ TEXT ·cloneInit(SB), NOSPLIT, $0-32
 	SYSCALL
 	TESTQ AX, AX
 	JEQ  child
-	MOVQ AX, ret+24(FP)
+	MOVQ AX, ret+32(FP)
 	RET
 child:
 	XORL BP, BP
+	XORPS X15, X15
 	SUBQ $16, SP
-	MOVQ R12, 0(SP)
-	CALL ·initMain(SB)
-	INT  $3
-
-// func cloneProgram(flags, stack uintptr, s *stage) int
-TEXT ·cloneProgram(SB), NOSPLIT, $0-32
-	MOVQ flags+0(FP), DI
-	MOVQ stack+8(FP), SI
-	MOVQ s+16(FP), R12
-	XORL DX, DX
-	XORL R10, R10
-	XORL R8, R8
-	MOVL $56, AX // SYS_clone
-	SYSCALL
-	TESTQ AX, AX
-	JEQ  child
-	MOVQ AX, ret+24(FP)
-	RET
-child:
-	XORL BP, BP
-	SUBQ $16, SP
-	MOVQ R12, 0(SP)
-	CALL ·programMain(SB)
+	MOVQ R12, AX
+	CALL R13
 	INT  $3

@@ -16,6 +16,8 @@ command -v "${bin}javac" >/dev/null || { echo "no javac: set JAVA_HOME, or insta
 # A real installation leaves these alone: the audit log has its place. Trying an example should write nowhere else.
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 export PY3RUN PY3RUN_SECURITY_AUDIT_DIR="$tmp/audit" XDG_CACHE_HOME="$tmp/cache"
 
 # The sources are UTF-8, whatever the locale says.

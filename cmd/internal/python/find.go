@@ -21,7 +21,7 @@ import (
 const Oldest = 8
 
 // askLimit is how long a candidate may take to say what it is.
-const askLimit = 10 * time.Second
+var askLimit = 10 * time.Second
 
 // A Want says which interpreter is asked for and where to look.
 type Want struct {
@@ -140,7 +140,7 @@ func (f *finder) version(want string) (Interpreter, []Candidate, error) {
 	}
 	if root != "" {
 		matches, _ := filepath.Glob(filepath.Join(root, "versions", want+"*", "bin", "python"))
-		slices.Reverse(matches)
+		slices.SortFunc(matches, func(a, b string) int { return slices.Compare(numbers(b), numbers(a)) }) // 3.12.10 before 3.12.9
 		for _, m := range matches {
 			list = append(list, Candidate{Path: m, From: "pyenv"})
 		}
@@ -161,6 +161,15 @@ func (f *finder) version(want string) (Interpreter, []Candidate, error) {
 		f.skipped = append(f.skipped, c)
 	}
 	return Interpreter{}, f.skipped, &NotFoundError{Want: want, Skipped: f.skipped}
+}
+
+// numbers are those in a text, in order.
+func numbers(text string) (list []int) {
+	for _, digits := range strings.FieldsFunc(text, func(r rune) bool { return r < '0' || r > '9' }) {
+		n, _ := strconv.Atoi(digits)
+		list = append(list, n)
+	}
+	return list
 }
 
 // named takes exactly what was named: there is no second choice.

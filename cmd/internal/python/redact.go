@@ -28,6 +28,9 @@ func redact(argv []string) []string {
 			continue
 		}
 		switch name, value, found := strings.Cut(arg, "="); {
+		case strings.HasPrefix(arg, "-p") && len(arg) > 2 && strings.Contains(argv[0], "mysql"):
+			out[i] = "-p" + redacted
+			continue
 		case found && isSecret(strings.TrimLeft(name, "-")) && !strings.ContainsAny(name, " /"):
 			if value != "" {
 				out[i] = name + "=" + redacted
@@ -35,9 +38,6 @@ func redact(argv []string) []string {
 			continue
 		case !found && strings.HasPrefix(arg, "-") && isSecret(strings.TrimLeft(arg, "-")) && !strings.Contains(arg, " "):
 			hideNext = true
-			continue
-		case strings.HasPrefix(arg, "-p") && len(arg) > 2 && strings.Contains(argv[0], "mysql"):
-			out[i] = "-p" + redacted
 			continue
 		}
 		out[i] = redactWords(arg)
@@ -47,6 +47,9 @@ func redact(argv []string) []string {
 
 // redactWords goes through a text word by word: a shell's command line, a header, a URL.
 func redactWords(text string) string {
+	if first, rest, found := strings.Cut(text, "\n"); found {
+		return redactWords(first) + "\n" + redactWords(rest)
+	}
 	words := strings.Split(text, " ")
 	hideNext := false
 	for i, w := range words {
@@ -59,10 +62,14 @@ func redactWords(text string) string {
 			if hideNext {
 				words[i] = w
 			}
-		case strings.HasSuffix(lower, "authorization:"):
-			hideNext = true
 		case strings.Contains(w, "://"):
 			words[i] = redactURL(w)
+		case strings.Contains(w, ":") && isSecret(w[:strings.IndexByte(w, ':')]): // a header
+			if name, value, _ := strings.Cut(w, ":"); value != "" {
+				words[i] = name + ":" + redacted
+			} else {
+				hideNext = true
+			}
 		default:
 			if name, value, found := strings.Cut(w, "="); found && value != "" && isSecret(strings.TrimLeft(name, "-'\"")) {
 				words[i] = name + "=" + redacted

@@ -58,12 +58,6 @@ var interpreters = sync.OnceValue(func() (found []Interpreter) {
 	return found
 })
 
-func numbers(version string) []int {
-	n := make([]int, 3)
-	fmt.Sscanf(version, "%d.%d.%d", &n[0], &n[1], &n[2])
-	return n
-}
-
 // turn tells whether a table's case i is tried in an interpreter: in the oldest and in the newest always, in those between in turn,
 // which takes half the time, and in all where PY3RUN_TEST_REQUIRE asks for python.
 func turn(ip Interpreter, i int) bool {

@@ -1,0 +1,132 @@
+package launch
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func TestCapture(t *testing.T) {
+	t.Parallel()
+	cut := func(n int) string { return fmt.Sprintf("\n[py3run: %d bytes cut here]\n", n) }
+	tests := []struct {
+		name   string
+		most   int64
+		writes []string
+		want   string
+	}{
+		{"nothing", 4, nil, ""},
+		{"no limit", 0, []string{"abc", "", "def"}, "abcdef"},
+		{"below", 4, []string{"abc"}, "abc"},
+		{"exactly, at once", 4, []string{"abcd"}, "abcd"},
+		{"exactly, byte by byte", 4, []string{"a", "b", "c", "d"}, "abcd"},
+		{"exactly, across the middle", 4, []string{"abc", "d"}, "abcd"},
+		{"one more", 4, []string{"abcde"}, "ab" + cut(1) + "de"},
+		{"one more, byte by byte", 4, []string{"a", "b", "c", "d", "e"}, "ab" + cut(1) + "de"},
+		{"much more", 4, []string{strings.Repeat("x", 1000), "yz"}, "xx" + cut(998) + "yz"},
+		{"an odd limit", 5, []string{"abcdefg"}, "abc" + cut(2) + "fg"},
+		{"a limit of one", 1, []string{"ab", "c"}, "a" + cut(2)},
+		{"a limit of two", 2, []string{"abc", "d"}, "a" + cut(2) + "d"},
+		{"tail grows over the ring's end", 8, []string{"abcd", "ef", "ghijk"}, "abcd" + cut(3) + "hijk"},
+		{"tail turns", 8, []string{"abcd", "efgh", "ij", "klm"}, "abcd" + cut(5) + "jklm"},
+		{"bytes that are no UTF-8", 0, []string{"a\xff\xfeb"}, "a\uFFFDb"},
+		{"a letter cut in two", 4, []string{"aéééb"}, "a\uFFFD" + cut(4) + "\uFFFDb"},
+		{"a letter in two writes", 0, []string{"\xc3", "\xa9"}, "é"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c := &capture{most: tt.most}
+			total := 0
+			for _, w := range tt.writes {
+				if n, err := c.Write([]byte(w)); n != len(w) || err != nil {
+					t.Fatalf("wrote %d of %d, %v", n, len(w), err)
+				}
+				total += len(w)
+			}
+			if got := c.text(); got != tt.want {
+				t.Errorf("%q, want %q", got, tt.want)
+			}
+			if c.total != int64(total) || c.truncated() != strings.Contains(tt.want, "cut here") {
+				t.Errorf("total %d, want %d; truncated %t", c.total, total, c.truncated())
+			}
+		})
+	}
+}
+
+// Every limit with every size and every length of write gives the same as cutting the whole text.
+func TestCaptureSizes(t *testing.T) {
+	t.Parallel()
+	all := strings.Repeat("0123456789abcdefghijklmnopqrstuvwxyz", 2)
+	for most := 1; most <= 12; most++ {
+		for size := 0; size <= 40; size++ {
+			for step := 1; step <= 14; step++ {
+				c := &capture{most: int64(most)}
+				for at := 0; at < size; at += step {
+					c.Write([]byte(all[at:min(at+step, size)]))
+				}
+				want := all[:size]
+				if size > most {
+					head := (most + 1) / 2
+					want = fmt.Sprintf("%s\n[py3run: %d bytes cut here]\n%s", all[:head], size-most, all[size-(most-head):size])
+				}
+				if got := c.text(); got != want {
+					t.Fatalf("limit %d, %d bytes in steps of %d: %q, want %q", most, size, step, got, want)
+				}
+			}
+		}
+	}
+}
+
+func TestPassage(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name      string
+		most      int64
+		writes    []string
+		truncated bool
+		want      string
+	}{
+		{"no limit", 0, []string{"abc", "def"}, false, "abcdef"},
+		{"exactly", 6, []string{"abc", "def"}, false, "abcdef"},
+		{"one more", 6, []string{"abc", "defg"}, true, "abcdef"},
+		{"long after", 2, []string{"abc", "def", "", "g"}, true, "ab"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var to bytes.Buffer
+			p := &passage{to: &to, most: tt.most}
+			total := 0
+			for _, w := range tt.writes {
+				if n, err := p.Write([]byte(w)); n != len(w) || err != nil {
+					t.Fatalf("wrote %d of %d, %v", n, len(w), err)
+				}
+				total += len(w)
+			}
+			if to.String() != tt.want || p.total != int64(total) || p.truncated() != tt.truncated {
+				t.Errorf("%q of %d, truncated %t; want %q of %d, %t", to.String(), p.total, p.truncated(), tt.want, total, tt.truncated)
+			}
+		})
+	}
+}
+
+type broken struct{}
+
+var errBroken = errors.New("broken")
+
+func (broken) Write([]byte) (int, error) { return 0, errBroken }
+
+// The program learns that nobody reads any more, but only as long as something would be handed on.
+func TestPassageBroken(t *testing.T) {
+	t.Parallel()
+	p := &passage{to: broken{}, most: 3}
+	if _, err := p.Write([]byte("abc")); !errors.Is(err, errBroken) {
+		t.Errorf("%v, want %v", err, errBroken)
+	}
+	if n, err := p.Write([]byte("def")); n != 3 || err != nil {
+		t.Errorf("behind the limit: %d, %v", n, err)
+	}
+}

@@ -1,0 +1,217 @@
+package launch
+
+import (
+	"errors"
+	"fmt"
+	"go/ast"
+	goparser "go/parser"
+	"go/token"
+	"reflect"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"py3run/cmd/internal/python"
+	"py3run/cmd/internal/wire"
+	"py3run/sandbox"
+)
+
+// The limits in force in all cases but those that say otherwise.
+var judged = wire.Limits{TimeoutSeconds: 5, CPUSeconds: 4, MemoryMB: 256, Processes: 8, OutputMB: 1, FileMB: 16, DiskMB: 32, IdleSeconds: 3}
+
+func TestJudge(t *testing.T) {
+	t.Parallel()
+	const mib = 1 << 20
+	none := wire.Limits{}
+	hit := func(name string, configured, used float64) *wire.LimitHit {
+		return &wire.LimitHit{Name: name, Configured: configured, Used: used}
+	}
+	ended := func(code int) sandbox.Outcome { return sandbox.Outcome{Reason: sandbox.Finished, ExitCode: code} }
+	reply := func(code int, r python.Reply) Evidence {
+		return Evidence{Outcome: ended(code), Started: true, Reply: r}
+	}
+	silent := func(o sandbox.Outcome) Evidence {
+		return Evidence{Outcome: o, Started: true, ReplyErr: python.ErrNoReply}
+	}
+	struck := func(r sandbox.Reason, used float64) Evidence {
+		return silent(sandbox.Outcome{Reason: r, Signal: syscall.SIGKILL, Used: used})
+	}
+	value := python.Reply{Kind: "value", Value: []byte("1")}
+	zero := python.Reply{Kind: "error", Type: "ZeroDivisionError", Error: "ZeroDivisionError: division by zero", Line: 3}
+	syntax := python.Reply{Kind: "error", Type: "SyntaxError", Error: "SyntaxError: bad", Line: 3, Column: 7, Syntax: true}
+	memory := python.Reply{Kind: "error", Type: "MemoryError", Error: "MemoryError", Line: 2, Memory: true}
+	tooBig := python.Reply{Kind: "error", Type: "OSError", Error: "OSError: [Errno 27] File too large", Line: 2, Errno: int(syscall.EFBIG)}
+	full := python.Reply{Kind: "error", Type: "OSError", Error: "OSError: [Errno 28] No space left on device", Line: 2, Errno: int(syscall.ENOSPC)}
+	large := python.Reply{Kind: "too_large", Bytes: 3 * mib}
+	damaged := Evidence{Outcome: ended(0), Started: true, ReplyErr: errors.New("reply: not JSON")}
+	usage := sandbox.Usage{PeakMemory: 255*mib + mib/2}
+
+	fine := Verdict{Status: wire.StatusOK}
+	failed := func(s wire.Status, f wire.Failure) Verdict {
+		if f.Code == "" {
+			f.Code = string(s)
+		}
+		f.Hint = s.Hint()
+		return Verdict{s, &f}
+	}
+	limited := func(s wire.Status, message string, l *wire.LimitHit) Verdict {
+		return failed(s, wire.Failure{Message: message, Limit: l})
+	}
+	exited := func(code int) Verdict {
+		return failed(wire.StatusExit, wire.Failure{Message: fmt.Sprint("exited with code ", code)})
+	}
+	tests := []struct {
+		name     string
+		evidence Evidence
+		limits   wire.Limits
+		want     Verdict
+	}{
+		// what the launcher did comes first, whatever the child says
+		{"wall", struck(sandbox.WallLimit, 5.0004), judged, limited(wire.StatusTimeout, "stopped: the wall-clock limit was reached (timeout_seconds = 5)", hit("timeout_seconds", 5, 5))},
+		{"wall, and a value", Evidence{Outcome: sandbox.Outcome{Reason: sandbox.WallLimit, Used: 5.2}, Started: true, Reply: value}, judged,
+			limited(wire.StatusTimeout, "stopped: the wall-clock limit was reached (timeout_seconds = 5)", hit("timeout_seconds", 5, 5.2))},
+		{"wall, and an exception", Evidence{Outcome: sandbox.Outcome{Reason: sandbox.WallLimit, ExitCode: 1, Used: 5}, Started: true, Reply: zero}, judged,
+			limited(wire.StatusTimeout, "stopped: the wall-clock limit was reached (timeout_seconds = 5)", hit("timeout_seconds", 5, 5))},
+		{"wall, before the code", Evidence{Outcome: sandbox.Outcome{Reason: sandbox.WallLimit, Signal: syscall.SIGKILL, Used: 5}, ReplyErr: python.ErrNoReply}, judged,
+			limited(wire.StatusTimeout, "stopped: the wall-clock limit was reached (timeout_seconds = 5)", hit("timeout_seconds", 5, 5))},
+		{"wall of a fraction", struck(sandbox.WallLimit, 0.2504), wire.Limits{TimeoutSeconds: 0.25}, limited(wire.StatusTimeout, "stopped: the wall-clock limit was reached (timeout_seconds = 0.25)", hit("timeout_seconds", 0.25, 0.25))},
+		{"idle", struck(sandbox.IdleLimit, 3.1), judged, limited(wire.StatusIdleTimeout, "stopped: neither processor time nor output for too long (idle_seconds = 3)", hit("idle_seconds", 3, 3.1))},
+		{"processor time", struck(sandbox.CPULimit, 4.01), judged, limited(wire.StatusCPULimit, "stopped: the processor-time limit was reached (cpu_seconds = 4)", hit("cpu_seconds", 4, 4.01))},
+		{"processes", struck(sandbox.ProcessLimit, 9), judged, limited(wire.StatusProcessLimit, "stopped: too many processes and threads (processes = 8)", hit("processes", 8, 9))},
+		{"disk", struck(sandbox.DiskLimit, 33*mib), judged, limited(wire.StatusDiskLimit, "stopped: the working directory is too large (disk_mb = 32)", hit("disk_mb", 32, 33))},
+		{"file size", struck(sandbox.FileSizeLimit, 16*mib), judged, limited(wire.StatusDiskLimit, "ended: a file reached the size limit (file_mb = 16)", hit("file_mb", 16, 16))},
+		{"interrupted", silent(sandbox.Outcome{Reason: sandbox.Cancelled, Signal: syscall.SIGKILL, Cancel: syscall.SIGINT}), judged, failed(wire.StatusCancelled, wire.Failure{Message: "cancelled: the caller sent SIGINT"})},
+		{"terminated, and a value", Evidence{Outcome: sandbox.Outcome{Reason: sandbox.Cancelled, Cancel: syscall.SIGTERM}, Started: true, Reply: value}, judged,
+			failed(wire.StatusCancelled, wire.Failure{Message: "cancelled: the caller sent SIGTERM"})},
+
+		// then the kernel's word on the end
+		{"before the code", Evidence{Outcome: ended(1), ReplyErr: python.ErrNoReply, Stderr: "Traceback\n  x\nImportError: no mmap\n"}, judged,
+			failed(wire.StatusLaunchFailed, wire.Failure{Step: "start python", Message: "python ended before the code began: exit code 1: ImportError: no mmap"})},
+		{"before the code, in silence", Evidence{Outcome: ended(0), ReplyErr: python.ErrNoReply}, judged,
+			failed(wire.StatusLaunchFailed, wire.Failure{Step: "start python", Message: "python ended before the code began: exit code 0"})},
+		{"before the code, by a signal", Evidence{Outcome: sandbox.Outcome{Reason: sandbox.Finished, Signal: syscall.SIGSEGV}, ReplyErr: python.ErrNoReply}, judged,
+			failed(wire.StatusLaunchFailed, wire.Failure{Step: "start python", Message: "python ended before the code began: SIGSEGV"})},
+		{"signal", silent(sandbox.Outcome{Reason: sandbox.Finished, Signal: syscall.SIGSEGV}), judged, failed(wire.StatusSignal, wire.Failure{Message: "ended by SIGSEGV"})},
+		{"real-time signal", silent(sandbox.Outcome{Reason: sandbox.Finished, Signal: 40}), judged, failed(wire.StatusSignal, wire.Failure{Message: "ended by SIG40"})},
+		{"signal after a value", Evidence{Outcome: sandbox.Outcome{Reason: sandbox.Finished, Signal: syscall.SIGKILL}, Started: true, Reply: value}, judged, failed(wire.StatusSignal, wire.Failure{Message: "ended by SIGKILL"})},
+		{"disk at the end", Evidence{Outcome: ended(0), Started: true, Disk: 32*mib + 1, Reply: value}, judged,
+			limited(wire.StatusDiskLimit, "the working directory was too large at the end (disk_mb = 32)", hit("disk_mb", 32, 32))},
+		{"disk at the end, exactly", Evidence{Outcome: ended(0), Started: true, Disk: 32 * mib, Reply: value}, judged, fine},
+		{"disk at the end, no limit", Evidence{Outcome: ended(0), Started: true, Disk: 1 << 40, Reply: value}, none, fine},
+		{"disk at the end, and an exception", Evidence{Outcome: ended(1), Started: true, Disk: 40 * mib, Reply: full}, judged,
+			limited(wire.StatusDiskLimit, "the working directory was too large at the end (disk_mb = 32)", hit("disk_mb", 32, 40))},
+
+		// and then the child's
+		{"value", reply(0, value), judged, fine},
+		{"exit 0", reply(0, python.Reply{Kind: "exit"}), judged, fine},
+		{"exit 7", reply(7, python.Reply{Kind: "exit"}), judged, exited(7)},
+		{"exit 7 and a value", reply(7, value), judged, exited(7)},
+		{"no reply, 0", silent(ended(0)), judged, fine},
+		{"no reply, 9", silent(ended(9)), judged, exited(9)},
+		{"unreadable reply", damaged, judged, fine},
+		{"unreadable reply, no limits", damaged, none, fine},
+		{"exception", reply(1, zero), judged, failed(wire.StatusError, wire.Failure{Code: "python_exception", Message: zero.Error, Type: zero.Type, Line: 3})},
+		{"exception, and a code of its own", reply(7, zero), judged, exited(7)},
+		{"syntax", reply(1, syntax), judged, failed(wire.StatusError, wire.Failure{Code: "python_syntax", Message: syntax.Error, Type: syntax.Type, Line: 3, Column: 7})},
+		{"memory", Evidence{Outcome: sandbox.Outcome{Reason: sandbox.Finished, ExitCode: 1, Usage: usage}, Started: true, Reply: memory}, judged,
+			failed(wire.StatusMemoryLimit, wire.Failure{Message: "ended by an uncaught MemoryError (memory_mb = 256)", Type: "MemoryError", Line: 2, Limit: hit("memory_mb", 256, 255.5)})},
+		{"memory, no limit", reply(1, memory), none, failed(wire.StatusError, wire.Failure{Code: "python_exception", Message: "MemoryError", Type: "MemoryError", Line: 2})},
+		{"memory, and a code of its own", reply(2, memory), judged, exited(2)},
+		{"file too large", reply(1, tooBig), judged,
+			failed(wire.StatusDiskLimit, wire.Failure{Message: "ended by an uncaught OSError: [Errno 27] File too large (file_mb = 16)", Type: "OSError", Line: 2, Limit: hit("file_mb", 16, 16)})},
+		{"file too large, no limit", reply(1, tooBig), none, failed(wire.StatusError, wire.Failure{Code: "python_exception", Message: tooBig.Error, Type: "OSError", Line: 2})},
+		{"disk full", reply(1, full), judged, failed(wire.StatusError, wire.Failure{Code: "python_exception", Message: full.Error, Type: "OSError", Line: 2})},
+		{"result too large", reply(0, large), judged, limited(wire.StatusOutputLimit, "the result is too large to hand back (output_mb = 1)", hit("output_mb", 1, 3))},
+		{"result too large, exit 7", reply(7, large), judged, exited(7)},
+		{"a claim of success", reply(3, value), judged, exited(3)},
+		{"a reply of no kind", reply(0, python.Reply{Kind: "forged"}), judged, fine},
+	}
+	reasons := map[sandbox.Reason]bool{}
+	for _, tt := range tests {
+		reasons[tt.evidence.Outcome.Reason] = true
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got := Judge(tt.evidence, tt.limits)
+			if got.Status != tt.want.Status || !reflect.DeepEqual(got.Failure, tt.want.Failure) {
+				t.Errorf("%s %+v, want %s %+v", got.Status, words(got.Failure), tt.want.Status, words(tt.want.Failure))
+			}
+		})
+	}
+	for _, r := range declaredReasons(t) {
+		if !reasons[r] {
+			t.Errorf("reason %q is not judged here", r)
+		}
+	}
+}
+
+// words writes a failure with its limit.
+func words(f *wire.Failure) string {
+	if f == nil {
+		return "no failure"
+	}
+	if f.Limit == nil {
+		return fmt.Sprintf("%+v", *f)
+	}
+	return fmt.Sprintf("%+v %+v", *f, *f.Limit)
+}
+
+// Every way to end for every thing that the child may say has a status, and success is never given to what the kernel
+// calls a failure.
+func TestJudgeAll(t *testing.T) {
+	t.Parallel()
+	replies := []python.Reply{{Kind: "value"}, {Kind: "exit"}, {Kind: "error", Error: "E"}, {Kind: "error", Error: "E", Memory: true}, {Kind: "error", Error: "E", Syntax: true},
+		{Kind: "error", Error: "E", Errno: int(syscall.EFBIG)}, {Kind: "too_large"}, {}}
+	for _, reason := range declaredReasons(t) {
+		for _, signal := range []syscall.Signal{0, syscall.SIGKILL} {
+			for _, code := range []int{0, 1, 2, 125, 255} {
+				for _, started := range []bool{true, false} {
+					for i := range 2 * len(replies) {
+						e := Evidence{Outcome: sandbox.Outcome{Reason: reason, Signal: signal, ExitCode: code}, Started: started, Reply: replies[i/2]}
+						if i%2 == 1 {
+							e.ReplyErr = python.ErrNoReply
+						}
+						for _, limits := range []wire.Limits{judged, {}} {
+							v := Judge(e, limits)
+							if v.Status.Meaning() == "" || (v.Status == wire.StatusOK) != (v.Failure == nil) {
+								t.Fatalf("%+v: %s %+v", e, v.Status, v.Failure)
+							}
+							clean := reason == sandbox.Finished && signal == 0 && code == 0 && started
+							if v.Status == wire.StatusOK && !clean || v.Failure != nil && (v.Failure.Message == "" || v.Failure.Code == "" || v.Failure.Retryable) {
+								t.Fatalf("%+v: %s %+v", e, v.Status, v.Failure)
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// declaredReasons are the sandbox's, from its source: one that is added there must be judged here.
+func declaredReasons(t *testing.T) (list []sandbox.Reason) {
+	t.Helper()
+	file, err := goparser.ParseFile(token.NewFileSet(), "../../../sandbox/spec.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range file.Decls {
+		block, ok := d.(*ast.GenDecl)
+		if !ok || block.Tok != token.CONST {
+			continue
+		}
+		for _, s := range block.Specs {
+			spec := s.(*ast.ValueSpec)
+			if kind, ok := spec.Type.(*ast.Ident); ok && kind.Name == "Reason" {
+				text, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				list = append(list, sandbox.Reason(text))
+			}
+		}
+	}
+	if len(list) == 0 {
+		t.Fatal("no reasons in ../../../sandbox/spec.go")
+	}
+	return list
+}

@@ -1,0 +1,64 @@
+package python
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestRedact(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		in   string // arguments, between |
+		want string
+	}{
+		{"nothing secret", "ls|-l|--color=auto|/tmp", "ls|-l|--color=auto|/tmp"},
+		{"the program itself", "password", "password"},
+		{"an option with a value", "x|--password=hunter2", "x|--password=***"},
+		{"an option with an empty value", "x|--password=", "x|--password="},
+		{"an option, then its value", "x|--token|abc|y", "x|--token|***|y"},
+		{"an option at the end", "x|--token", "x|--token"},
+		{"two options", "x|--user|bob|--secret|a|--api-key|b", "x|--user|bob|--secret|***|--api-key|***"},
+		{"one dash", "java|-Djavax.net.ssl.keyStorePassword=x|-jar|y", "java|-Djavax.net.ssl.keyStorePassword=***|-jar|y"},
+		{"a variable", "env|PGPASSWORD=x|psql", "env|PGPASSWORD=***|psql"},
+		{"a variable of another kind", "env|PGUSER=x|psql", "env|PGUSER=x|psql"},
+		{"upper case", "x|--PassWord=abc", "x|--PassWord=***"},
+		{"MySQL", "mysqldump|-u|root|-psecret|db", "mysqldump|-u|root|-p***|db"},
+		{"MySQL, asked for", "/usr/bin/mysql|-p|db", "/usr/bin/mysql|-p|db"},
+		{"-p of another program", "mkdir|-pv|a", "mkdir|-pv|a"},
+		{"credentials in a URL", "curl|https://bob:pw@host/x", "curl|https://bob:***@host/x"},
+		{"an @ in the password", "curl|https://bob:p@w@host/x", "curl|https://bob:***@host/x"},
+		{"a user only", "git|ssh://git@host/x", "git|ssh://git@host/x"},
+		{"an @ in the path", "curl|https://host/a:b@c", "curl|https://host/a:b@c"},
+		{"a URL's query", "curl|https://host/x?a=1&access_token=abc&b=2&sig=x", "curl|https://host/x?a=1&access_token=***&b=2&sig=***"},
+		{"a URL in an option", "x|--url=postgres://u:p@h/db", "x|--url=postgres://u:***@h/db"},
+		{"a header", "curl|-H|Authorization: Bearer abc|x", "curl|-H|Authorization: Bearer ***|x"},
+		{"a header of another scheme", "curl|-H|authorization: abc", "curl|-H|authorization: ***"},
+		{"a header without a space", "curl|-H|Authorization:abc", "curl|-H|Authorization:***"},
+		{"a header with a key", "curl|-H|X-Api-Key: abc", "curl|-H|X-Api-Key: ***"},
+		{"a header with a token", "curl|-H|PRIVATE-TOKEN: abc|https://h/", "curl|-H|PRIVATE-TOKEN: ***|https://h/"},
+		{"another header", "curl|-H|Accept: text/html", "curl|-H|Accept: text/html"},
+		{"a variable may have spaces", "sh|-c|DB_PASSWORD=x run", "sh|-c|DB_PASSWORD=***"},
+		{"a shell's line", "sh|-c|run DB_PASSWORD=x --token abc https://u:p@h/ --verbose", "sh|-c|run DB_PASSWORD=*** --token *** https://u:***@h/ --verbose"},
+		{"a shell's header", "sh|-c|curl -H 'Authorization: Bearer abc' https://h/", "sh|-c|curl -H 'Authorization: Bearer *** https://h/"},
+		{"a shell's lines", "sh|-c|export TOKEN=a\nrun\nx --password b\n", "sh|-c|export TOKEN=***\nrun\nx --password ***\n"},
+		{"JSON", `curl|-d|{"user":"u","password":"p"}`, `curl|-d|{"user":"u","password":"p"}`}, // not read: it knows words
+		{"an option of MySQL that only begins so", "mysql|--protocol=tcp|-P3306", "mysql|--protocol=tcp|-P3306"},
+		{"a connection string", "psql|host=h user=u password=abc dbname=d", "psql|host=h user=u password=*** dbname=d"},
+		{"text with spaces", "x|two  spaces |and = signs", "x|two  spaces |and = signs"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			in := strings.Split(tt.in, "|")
+			before := slices.Clone(in)
+			if got := strings.Join(redact(in), "|"); got != tt.want {
+				t.Errorf("%s, want %s", got, tt.want)
+			}
+			if !slices.Equal(in, before) {
+				t.Error("the arguments themselves were changed")
+			}
+		})
+	}
+}
