@@ -19,7 +19,7 @@ func TestImports(t *testing.T) {
 		"py3run/cmd/internal/config": nil, "py3run/cmd/internal/wire": nil, "py3run/sandbox": nil, "py3run/audit": nil,
 	}
 	outside := map[string][]string{ // modules that a package may use beside the standard library
-		"py3run/cmd":                 {"github.com/spf13/cobra", "github.com/mattn/go-isatty"},
+		"py3run/cmd":                 {"github.com/spf13/cobra", "github.com/mattn/go-isatty", "golang.org/x/sys/unix"},
 		"py3run/cmd/internal/config": {"github.com/BurntSushi/toml"},
 		"py3run/cmd/internal/launch": {"golang.org/x/sys/unix"}, "py3run/cmd/internal/python": {"golang.org/x/sys/unix"},
 		"py3run/sandbox": {"golang.org/x/sys/unix"}, "py3run/audit": {"golang.org/x/sys/unix"},

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/launch"
@@ -50,6 +51,12 @@ func (app *app) exec(auditLine bool) error {
 		return app.print(refused("", wire.StatusConfigError, err, app.began), nil)
 	}
 	request, warnings, err := app.request(loaded.Config.Input)
+	var cancelled *cancelledError
+	if errors.As(err, &cancelled) {
+		result := refused("", wire.StatusCancelled, err, app.began)
+		result.SignalNumber = int(cancelled.signal)
+		return app.print(result, nil)
+	}
 	if err != nil {
 		return app.print(refused(request.ID, wire.StatusBadRequest, err, app.began), nil)
 	}
@@ -57,6 +64,7 @@ func (app *app) exec(auditLine bool) error {
 		warnings = append(warnings, wire.Warning{Code: "config", Message: w})
 	}
 	job := app.job(request, warnings, loaded.Config)
+	go app.watchReader()
 	answer := launch.Run(job)
 	if !auditLine {
 		answer.AuditLine = nil
@@ -66,7 +74,7 @@ func (app *app) exec(auditLine bool) error {
 
 // request reads and decodes standard input.
 func (app *app) request(limits config.Input) (wire.Request, []wire.Warning, error) {
-	data, err := read(app.in, int64(limits.MaxRequestMB*(1<<20)), time.Duration(limits.TimeoutSeconds*float64(time.Second)))
+	data, err := read(app.in, app.signals, int64(limits.MaxRequestMB*(1<<20)), time.Duration(limits.TimeoutSeconds*float64(time.Second)))
 	if err != nil {
 		return wire.Request{}, nil, err
 	}
@@ -76,7 +84,7 @@ func (app *app) request(limits config.Input) (wire.Request, []wire.Warning, erro
 // read reads to the end of the input, at most `most` bytes, and never waits longer than patience for the next byte (0: for ever).
 // Files, pipes and terminals cannot all be given a deadline, so the reading is left behind when the patience is over: the
 // process ends soon after.
-func read(in io.Reader, most int64, patience time.Duration) ([]byte, error) {
+func read(in io.Reader, signals <-chan os.Signal, most int64, patience time.Duration) ([]byte, error) {
 	type piece struct {
 		data []byte
 		err  error
@@ -108,6 +116,9 @@ func read(in io.Reader, most int64, patience time.Duration) ([]byte, error) {
 	var all bytes.Buffer
 	for {
 		select {
+		case s := <-signals:
+			sig, _ := s.(syscall.Signal)
+			return nil, &cancelledError{sig}
 		case <-late:
 			return nil, &wire.BadRequest{Field: "request", Message: fmt.Sprintf("the request has no end: %d bytes came, then nothing for %v", all.Len(), patience),
 				Hint: "close the pipe after the request, or raise input.timeout-seconds"}
@@ -126,6 +137,31 @@ func read(in io.Reader, most int64, patience time.Duration) ([]byte, error) {
 				timer.Reset(patience)
 			}
 		}
+	}
+}
+
+// A cancelledError is a signal that came before the request was complete.
+type cancelledError struct{ signal syscall.Signal }
+
+func (e *cancelledError) Error() string {
+	return "cancelled: the caller sent " + unix.SignalName(e.signal) + " before the request was complete"
+}
+
+// watchReader asks for the end of the run when nobody can read the result any more: the caller is dead, as a rule, and its work would
+// go on unseen. Only a pipe or a socket tells that; a file never does.
+func (app *app) watchReader() {
+	out, ok := app.out.(*os.File)
+	if !ok {
+		return
+	}
+	for {
+		poll := []unix.PollFd{{Fd: int32(out.Fd())}}
+		if _, err := unix.Poll(poll, -1); err == unix.EINTR {
+			continue
+		} else if err == nil && poll[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0 {
+			app.signals <- syscall.SIGPIPE
+		}
+		return
 	}
 }
 
@@ -209,7 +245,7 @@ func (app *app) catch(err *error) {
 }
 
 // listen asks for the signals that end a run. One that the caller has us ignore (nohup) stays ignored.
-func listen() <-chan os.Signal {
+func listen() chan os.Signal {
 	signals := make(chan os.Signal, 4)
 	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		if !signal.Ignored(s) {

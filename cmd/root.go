@@ -43,7 +43,7 @@ type app struct {
 	in       *os.File
 	out, err io.Writer
 	environ  []string
-	signals  <-chan os.Signal
+	signals  chan os.Signal // that ask for the end of the run
 
 	inIsTerminal, errIsTerminal bool
 

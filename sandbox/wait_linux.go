@@ -70,6 +70,9 @@ loop:
 				continue
 			}
 			out.Cancel = sig
+			if sig == syscall.SIGPIPE { // nobody reads any more; the program itself may ignore this one
+				sig = syscall.SIGTERM
+			}
 			stop(Cancelled, 0, sig)
 		case <-tick.C:
 			if reason, used := w.look(); reason != Finished && out.Reason == Finished {

@@ -58,6 +58,7 @@ type Facts struct {
 	RunID    string
 	AuditDir string // empty: no records
 	CacheDir string // empty: none
+	FileMax  int    // most descriptors this user may have: the hard RLIMIT_NOFILE
 }
 
 // Make plans a run. It makes no system call. The error is the caller's or the operator's mistake.
@@ -92,16 +93,17 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 		}
 	}
 
+	openFiles, first := descriptors(c.Security.MaxOpenFiles, facts.FileMax)
 	plan.Spec = sandbox.Spec{
 		Path: ip.Path, Env: environment(job, limits, plan.Workdir), Dir: dir,
 		Method: sandbox.Method(c.Security.Isolation.Method), OnMissing: sandbox.Missing(c.Security.Isolation.OnMissing),
 		DenyNetwork: c.Security.Isolation.Network == "none", Hide: hide,
 		Limits: sandbox.Limits{
 			Wall: seconds(limits.TimeoutSeconds), CPU: seconds(limits.CPUSeconds), Idle: seconds(limits.IdleSeconds),
-			Memory: megabytes(limits.MemoryMB), Processes: int(limits.Processes), OpenFiles: c.Security.MaxOpenFiles,
+			Memory: megabytes(limits.MemoryMB), Processes: int(limits.Processes), OpenFiles: openFiles,
 			FileSize: megabytes(limits.FileMB), Disk: megabytes(limits.DiskMB),
 		},
-		FirstFile: firstFile(c.Security.MaxOpenFiles), DumpSignal: dumpSignal, Grace: grace,
+		FirstFile: first, DumpSignal: dumpSignal, Grace: grace,
 	}
 	if !job.Request.Command.RunsCode() { // nothing of the user's runs: nothing is hidden from it, and a missing measure refuses nothing
 		plan.Spec.OnMissing = sandbox.Warn
@@ -131,13 +133,23 @@ func codeOf(job Job) []byte {
 	}
 }
 
-// firstFile is the number of the first descriptor of ours. From the limit on no file of the user's can have it.
-func firstFile(openFiles int) int {
-	const least, most = 64, 1 << 16 // a table of descriptors is as long as its highest number
-	if openFiles == 0 {
-		return 1024
+// descriptors are the limit on open files and the number of the first descriptor of ours, which no file of the user's can have: at the
+// limit or above it. Where the user's own hard limit leaves no room there, the run has a few descriptors less.
+func descriptors(asked, hard int) (limit, first int) {
+	const room = 16        // for ours, and for what the set-up needs for a moment
+	const unlimited = 1024 // a table of descriptors is as long as its highest number, so ours are not put at the far end
+	const most = 1 << 16
+	first = unlimited
+	if asked > 0 {
+		first = min(max(asked, 64), most)
 	}
-	return min(max(openFiles, least), most)
+	if hard > 0 && first+room > hard {
+		first = max(hard-room, 8)
+		if asked > 0 {
+			asked = min(asked, first)
+		}
+	}
+	return asked, first
 }
 
 // workdir fills in the template. Neither name can lead to another place: of the user only letters, digits, "-" and "_" stay, at most

@@ -203,7 +203,7 @@ func TestMake(t *testing.T) {
 			job := base()
 			tt.change(&job)
 			before := slices.Clone(job.Config.Python.Path)
-			p, err := Make(job, ip, wire.Limits{TimeoutSeconds: 1.5, MemoryMB: 2, OutputMB: 0.5, Processes: 8}, Facts{aRunID, "/var/log/py3run", "/var/cache/py3run"})
+			p, err := Make(job, ip, wire.Limits{TimeoutSeconds: 1.5, MemoryMB: 2, OutputMB: 0.5, Processes: 8}, Facts{RunID: aRunID, AuditDir: "/var/log/py3run", CacheDir: "/var/cache/py3run", FileMax: 1 << 20})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -310,11 +310,26 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-func TestFirstFile(t *testing.T) {
+func TestDescriptors(t *testing.T) {
 	t.Parallel()
-	for openFiles, want := range map[int]int{0: 1024, 1: 64, 64: 64, 1024: 1024, 65536: 65536, 1 << 20: 65536} {
-		if got := firstFile(openFiles); got != want {
-			t.Errorf("%d open files: %d, want %d", openFiles, got, want)
+	tests := []struct {
+		name        string
+		asked, hard int
+		limit       int
+		first       int
+	}{
+		{"room enough", 1024, 1 << 20, 1024, 1024},
+		{"no limit", 0, 1 << 20, 0, 1024},
+		{"a small limit", 10, 1 << 20, 10, 64},
+		{"a table is not made endless", 1 << 20, 1 << 20, 1 << 20, 1 << 16},
+		{"the hard limit is the limit", 1024, 1024, 1008, 1008},
+		{"a hard limit below", 1024, 256, 240, 240},
+		{"no limit under a hard one", 0, 256, 0, 240},
+		{"hardly any", 1024, 12, 8, 8},
+	}
+	for _, tt := range tests {
+		if limit, first := descriptors(tt.asked, tt.hard); limit != tt.limit || first != tt.first {
+			t.Errorf("%s: limit %d, first %d, want %d, %d", tt.name, limit, first, tt.limit, tt.first)
 		}
 	}
 }

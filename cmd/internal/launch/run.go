@@ -114,7 +114,7 @@ func (r *run) do() {
 		r.answer(versionOf(ip), "dict")
 		return
 	}
-	r.facts = Facts{RunID: r.result.RunID, CacheDir: cacheDir}
+	r.facts = Facts{RunID: r.result.RunID, CacheDir: cacheDir, FileMax: hardFileLimit()}
 	if r.job.Config.Security.Audit.Enabled {
 		if r.facts.AuditDir, err = AuditDir(r.job.Config, r.job.Environ); err != nil {
 			r.refuse(wire.StatusAuditUnavailable, &wire.Failure{Message: err.Error(), Hint: "set security.audit.dir"})
@@ -428,6 +428,14 @@ func configFailure(err error) *wire.Failure {
 		f.Hint = c.Hint
 	}
 	return f
+}
+
+func hardFileLimit() int {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil || limit.Max > 1<<20 {
+		return 1 << 20
+	}
+	return int(limit.Max)
 }
 
 func errnoName(err error) string {

@@ -53,6 +53,9 @@ func Judge(e Evidence, limits wire.Limits) Verdict {
 	case sandbox.FileSizeLimit:
 		return limit(wire.StatusDiskLimit, "file_mb", mb(o.Used), "ended: a file reached the size limit")
 	case sandbox.Cancelled:
+		if o.Cancel == unix.SIGPIPE {
+			return fail(wire.StatusCancelled, &wire.Failure{Message: "cancelled: nobody reads the result any more"})
+		}
 		return fail(wire.StatusCancelled, &wire.Failure{Message: "cancelled: the caller sent " + signalName(o.Cancel)})
 	}
 	if !e.Started {

@@ -35,6 +35,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// playing is the environment for that. With the race detector a process would sleep a second before it ends.
+func playing(log string) []string {
+	return []string{"PY3RUN_TEST_PYTHON=" + log, "GORACE=atexit_sleep_ms=0"}
+}
+
 // Kinds of candidates; every other text is the version of a good one.
 const (
 	fails    = "#!/bin/sh\necho oh >&2\necho no more >&2\nexit 3\n"
@@ -177,7 +182,7 @@ func TestFind(t *testing.T) {
 			for path, kind := range tt.tree {
 				plant(t, root, path, kind)
 			}
-			environ := []string{"PY3RUN_TEST_PYTHON=" + filepath.Join(root, "log")}
+			environ := playing(filepath.Join(root, "log"))
 			for _, e := range tt.environ {
 				environ = append(environ, here(e))
 			}
@@ -325,7 +330,7 @@ func TestCache(t *testing.T) {
 				tt.before(t, f)
 			}
 			log := filepath.Join(root, "log")
-			want := Want{Interpreter: f.python, Environ: []string{"PY3RUN_TEST_PYTHON=" + log}, Dir: root, CacheDir: f.cache}
+			want := Want{Interpreter: f.python, Environ: playing(log), Dir: root, CacheDir: f.cache}
 			first, _, err := Find(want)
 			if err != nil {
 				t.Fatal(err)
@@ -359,7 +364,7 @@ func TestCacheOfShim(t *testing.T) {
 	plant(t, root, "shim", "#!/bin/sh\nread target < ROOT/target\nexec ROOT/$target/python3 \"$@\"\n")
 	plantCopy(t, filepath.Join(root, "one", "python3"), "3.11.1")
 	plantCopy(t, filepath.Join(root, "two", "python3"), "3.12.2")
-	want := Want{Interpreter: filepath.Join(root, "shim"), Environ: []string{"PY3RUN_TEST_PYTHON=" + filepath.Join(root, "log")}, Dir: root, CacheDir: filepath.Join(root, "cache")}
+	want := Want{Interpreter: filepath.Join(root, "shim"), Environ: playing(filepath.Join(root, "log")), Dir: root, CacheDir: filepath.Join(root, "cache")}
 	for i, step := range []struct{ target, version string }{{"one", "3.11.1"}, {"two", "3.12.2"}, {"one", "3.11.1"}} {
 		if err := os.WriteFile(filepath.Join(root, "target"), []byte(step.target+"\n"), 0o600); err != nil {
 			t.Fatal(err)
@@ -381,7 +386,7 @@ func TestCacheMade(t *testing.T) {
 	root := t.TempDir()
 	plant(t, root, "python3", "3.11.1")
 	dir := filepath.Join(root, "a", "b")
-	if _, _, err := Find(Want{Interpreter: filepath.Join(root, "python3"), Environ: []string{"PY3RUN_TEST_PYTHON=" + filepath.Join(root, "log")}, Dir: root, CacheDir: dir}); err != nil {
+	if _, _, err := Find(Want{Interpreter: filepath.Join(root, "python3"), Environ: playing(filepath.Join(root, "log")), Dir: root, CacheDir: dir}); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Stat(dir)

@@ -269,6 +269,8 @@ def failure(error, request, about):
     if isinstance(source, bytes):
         source = source.decode("utf-8", "replace")
     lines = list(io.StringIO(source, None))  # as Python counts lines: a form feed ends none
+    if lines and lines[-1][-1:] != "\n":
+        lines[-1] += "\n"  # as linecache gives them; else the carets are one column off
     linecache.cache[path] = len(source), None, lines, path  # the file may be gone, or say another encoding
 
     tb = error.__traceback__
