@@ -1,7 +1,7 @@
 // Package launch is the one use case of py3run: a request becomes a plan, the plan a run, the run a result and two audit records.
 //
 //	Request + Config + Caller ─► Plan ─► sandbox.Spec        no system call
-//	                 audit start ║ sandbox.Start             at the same time
+//	              sandbox.Start ─► audit start               while Python starts, held at its gate
 //	                          Release                        only after both
 //	      Outcome + Reply ─► Result                          no system call; the Outcome wins
 //	                 audit end ─► receipt in the Result

@@ -11,7 +11,7 @@ import (
 	"py3run/cmd/internal/wire"
 )
 
-// recordStart writes the first record. It runs beside the set-up and touches nothing that the set-up does.
+// recordStart writes the first record.
 func (r *run) recordStart() error {
 	if r.facts.AuditDir == "" || !r.job.Request.Command.RunsCode() {
 		return nil

@@ -36,9 +36,6 @@ func Run(job Job) (answer Answer) {
 				defer func() { recover() }() // what the fault has left half done may fault again
 				r.abort()
 			}()
-			if r.recording != nil {
-				<-r.recording // what was begun is to be ended in the log too
-			}
 			r.end()
 			answer = Answer{r.result, r.auditLine}
 		}
@@ -74,11 +71,10 @@ type run struct {
 	plan   Plan
 	ip     python.Interpreter
 
-	log       *audit.Log
-	recording chan error // answers once whether the start record is in the log, and is closed
-	started   bool       // it is
-	ended     bool
-	base      audit.Record
+	log     *audit.Log
+	started bool // the start record is in the log
+	ended   bool
+	base    audit.Record
 
 	workdir          *sandbox.Workdir
 	codeFile         string // exists and is ours to remove
@@ -127,19 +123,9 @@ func (r *run) do() {
 	}
 	r.result.Limits = &r.limits
 
-	// The start record becomes durable while Python starts; the gate opens when both are done.
-	r.recording = make(chan error, 1)
-	go func() {
-		defer close(r.recording)
-		defer func() {
-			if fault := recover(); fault != nil {
-				r.recording <- fmt.Errorf("internal: %v", fault)
-			}
-		}()
-		r.recording <- r.recordStart()
-	}()
+	// The record is written and made durable while Python starts, which takes many times as long; the gate opens after it.
 	setup := r.start()
-	if err := <-r.recording; err != nil {
+	if err := r.recordStart(); err != nil {
 		if r.job.Config.Security.Audit.OnFailure == "refuse" {
 			r.abort()
 			r.refuse(wire.StatusAuditUnavailable, &wire.Failure{Message: "audit: " + err.Error(), Errno: errnoName(err),
