@@ -34,6 +34,7 @@ func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 		}
 	}()
 	w := watch{limits: r.spec.Limits, root: r.pid, printed: r.printed.Load, disk: disk, started: r.started, progress: r.started}
+	defer w.finish()
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
 	var wall, grace <-chan time.Time

@@ -74,6 +74,14 @@ func (w *watch) lookDisk(now time.Time) (int64, bool) {
 	}
 }
 
+// finish waits for a measuring under way: whoever removes the directory next must be alone with it.
+func (w *watch) finish() {
+	if w.measuredDisk != nil {
+		<-w.measuredDisk
+		w.measuredDisk = nil
+	}
+}
+
 // treeMost bounds one look: beyond it the numbers are too low, and every limit on processes is long passed.
 const treeMost = 4096
 

@@ -144,7 +144,8 @@ func (r *run) do() {
 		// The program is gone already; its end says why.
 		_ = err
 	}
-	r.outcome = r.running.Wait(r.job.Signals, func() int64 { return r.workdir.Measure(false).Bytes })
+	workdir := r.workdir
+	r.outcome = r.running.Wait(r.job.Signals, func() int64 { return workdir.Measure(false).Bytes })
 	r.finish()
 	cleaned := make(chan struct{})
 	go func() { r.removeDirs(); close(cleaned) }() // beside the end record: neither needs the other
