@@ -77,7 +77,10 @@ func (w *watch) lookDisk(now time.Time) (int64, bool) {
 // finish waits for a measuring under way: whoever removes the directory next must be alone with it.
 func (w *watch) finish() {
 	if w.measuredDisk != nil {
-		<-w.measuredDisk
+		select {
+		case <-w.measuredDisk:
+		case <-time.After(drainWait): // one that hangs, on a dead network file system say, must not hold the result back
+		}
 		w.measuredDisk = nil
 	}
 }
