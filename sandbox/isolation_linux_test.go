@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"py3run/sandbox/cgroup"
 )
 
 func TestHide(t *testing.T) {
@@ -120,7 +122,7 @@ func TestMissing(t *testing.T) {
 	}{
 		{"namespace", func(*Spec) {}, Namespace, []string{}},
 		{"namespace with all", func(s *Spec) { s.DenyNetwork, s.Hide = true, []string{"/srv"} }, Namespace, []string{}},
-		{"limits of the tree", func(s *Spec) { s.Limits.Memory, s.Limits.Processes = 1<<33, 99 }, Namespace, []string{"memory-limit-of-the-tree", "process-limit"}},
+		{"limits of the tree", func(s *Spec) { s.Limits.Memory, s.Limits.Processes = 1<<33, 99 }, Namespace, []string{"memory-limit", "process-limit"}},
 		{"process", func(*Spec) {}, Process, []string{"pid-namespace", "mount-namespace", "ipc-namespace", "uts-namespace", "proc"}},
 		{"process with all", func(s *Spec) { s.DenyNetwork, s.Hide = true, []string{"/srv"} }, Process,
 			[]string{"pid-namespace", "mount-namespace", "ipc-namespace", "uts-namespace", "proc", "network-namespace", "hidden-paths"}},
@@ -191,7 +193,7 @@ func TestUserNamespace(t *testing.T) {
 			for range 5 {
 				spec := command("exit", "4")
 				var out output
-				r, err := start(spec, IO{Stdout: &out, Stderr: &out}, Namespace, true, nil)
+				r, err := start(spec, IO{Stdout: &out, Stderr: &out}, Namespace, true, &cgroup.Group{}, protect(spec, Namespace, true, nil, nil))
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -23,6 +23,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"py3run/sandbox/cgroup"
 )
 
 // The test binary plays the program: started with this as argv[0] it runs one of the commands below. The environment stays free
@@ -359,7 +361,7 @@ var needs = map[string]func() error{
 }
 
 func try(userNS bool) error {
-	r, err := start(command("exit", "0"), IO{Stdout: io.Discard, Stderr: io.Discard}, Namespace, userNS, nil)
+	r, err := start(command("exit", "0"), IO{Stdout: io.Discard, Stderr: io.Discard}, Namespace, userNS, &cgroup.Group{}, Protection{Method: Namespace})
 	if err != nil {
 		return err
 	}

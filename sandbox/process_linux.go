@@ -18,6 +18,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"py3run/sandbox/cgroup"
 )
 
 // A Running is a program that was started and waits at its gate, or runs.
@@ -25,7 +27,8 @@ type Running struct {
 	spec       Spec
 	protection Protection
 	started    time.Time
-	pid        int // of init, in the launcher's pid namespace
+	pid        int           // of init, in the launcher's pid namespace
+	group      *cgroup.Group // nil: none could be made, or none was wanted
 
 	lifeline *os.File   // write end
 	setup    *os.File   // read end
@@ -54,6 +57,10 @@ func Start(spec Spec, stdio IO) (*Running, error) {
 	if spec.FirstFile < 3 {
 		return nil, &StepError{Step: "descriptors", Object: "Spec.FirstFile", Err: unix.EINVAL}
 	}
+	group, gaps, err := makeGroup(spec)
+	if err != nil {
+		return nil, err
+	}
 	attempts := []attempt{{Namespace, os.Geteuid() != 0}}
 	if os.Geteuid() == 0 {
 		attempts = append(attempts, attempt{Namespace, true}) // root of a container that lacks CAP_SYS_ADMIN
@@ -66,18 +73,38 @@ func Start(spec Spec, stdio IO) (*Running, error) {
 	}
 	var refused error // why namespaces were not had
 	for _, a := range attempts {
-		r, err := start(spec, stdio, a.method, a.userNS, refused)
+		r, err := start(spec, stdio, a.method, a.userNS, group, protect(spec, a.method, a.userNS, gaps, refused))
 		if err == nil {
+			group.Close()
 			return r, nil
 		}
+		refused = err
 		var failed *StepError
 		if !errors.As(err, &failed) || !hostCannot(failed) {
-			return nil, err
+			break
 		}
-		refused = err
 	}
+	group.Close()
+	group.Remove()
 	return nil, refused
 }
+
+// makeGroup makes the control group of a run, as far as the host has one to give. The error is that its name is taken.
+func makeGroup(spec Spec) (*cgroup.Group, []cgroup.Gap, error) {
+	if spec.Group.Name == "" {
+		none := &cgroup.Group{}
+		return none, []cgroup.Gap{{Controller: "memory", Why: noGroups}, {Controller: "pids", Why: noGroups}, {Controller: "cpu", Why: noGroups}, {Controller: "io", Why: noGroups}}, nil
+	}
+	l := spec.Limits
+	group, gaps, err := cgroup.Find(spec.Group.Parent).Make(spec.Group.Name, cgroup.Limits{
+		Memory: l.Memory, Processes: l.Processes, CPUs: l.CPUs, ReadRate: l.ReadRate, WriteRate: l.WriteRate})
+	if err != nil {
+		return nil, nil, &StepError{Step: "control group", Object: spec.Group.Name, Err: err}
+	}
+	return group, gaps, nil
+}
+
+const noGroups = "no control group was asked for"
 
 // hostCannot tells whether a step failed because this machine does not give namespaces to this user: another method may do.
 func hostCannot(e *StepError) bool {
@@ -88,8 +115,8 @@ func hostCannot(e *StepError) bool {
 	return false
 }
 
-func start(spec Spec, stdio IO, method Method, userNS bool, refused error) (_ *Running, err error) {
-	r := &Running{spec: spec, started: time.Now(), gone: make(chan syscall.Rusage, 1)}
+func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group, p Protection) (_ *Running, err error) {
+	r := &Running{spec: spec, group: group, protection: p, started: time.Now(), gone: make(chan syscall.Rusage, 1)}
 	var theirs []*os.File // what only the child needs
 	defer func() {
 		for _, f := range theirs {
@@ -129,6 +156,10 @@ func start(spec Spec, stdio IO, method Method, userNS bool, refused error) (_ *R
 	for _, f := range append(append([]*os.File(nil), stdio.Files...), gateRead, dumpWrite) {
 		at.files = append(at.files, fd(f))
 	}
+	for _, f := range group.Files() {
+		at.groups = append(at.groups, int(f.Fd()))
+	}
+	at.memoryGroup, at.pidsGroup = group.Limits("memory"), group.Limits("pids")
 	// The set-up pipe tells of a failure until execve: not from a number that the program finds something else at.
 	if n := len(at.files); at.setup < 3 || at.setup >= spec.FirstFile && at.setup < spec.FirstFile+n {
 		if at.setup, err = unix.FcntlInt(setupWrite.Fd(), unix.F_DUPFD_CLOEXEC, spec.FirstFile+n); err != nil {
@@ -139,8 +170,17 @@ func start(spec Spec, stdio IO, method Method, userNS bool, refused error) (_ *R
 	if method == Namespace {
 		at.hidden = existing(spec.Hide)
 	}
+	ruleset, have, gaps, err := landlock(spec, method)
+	if err != nil {
+		return nil, err
+	}
+	if ruleset != nil {
+		theirs = append(theirs, ruleset)
+		at.landlock = fd(ruleset)
+	}
+	r.protection.Enforced = append(r.protection.Enforced, have...)
+	r.protection.Missing = append(r.protection.Missing, gaps...)
 	s, b := build(spec, method, userNS, at, thisHost())
-	r.protection = protect(spec, method, userNS, refused)
 	if spec.OnMissing == Refuse && len(r.protection.Missing) > 0 {
 		return nil, &MissingError{r.protection.Missing}
 	}
@@ -291,9 +331,30 @@ func (r *Running) Kill() {
 		// Killed at once, init could not end the tree; it does at the end of the lifeline, unless the program has stopped it.
 		r.lifeline.Close()
 		r.kill(syscall.SIGCONT)
+		r.group.Kill()
 		return
 	}
 	r.kill(syscall.SIGKILL)
+}
+
+// RemoveGroup removes the control group. Call it once, after Wait; it may take a while, so beside something else if there is that.
+func (r *Running) RemoveGroup() error { return r.group.Remove() }
+
+// program is the process id of the program, in the launcher's pid namespace; 0 when it is gone.
+func (r *Running) program() int {
+	pid := strconv.Itoa(r.pid)
+	text, _ := os.ReadFile("/proc/" + pid + "/task/" + pid + "/children")
+	first, _, _ := strings.Cut(string(text), " ")
+	n, _ := strconv.Atoi(first)
+	return n
+}
+
+// answers tells whether the program has a handler for a signal: without one it would be ended by it.
+func (r *Running) answers(s syscall.Signal) bool {
+	text, _ := os.ReadFile("/proc/" + strconv.Itoa(r.program()) + "/status")
+	_, rest, found := strings.Cut(string(text), "\nSigCgt:")
+	mask, err := strconv.ParseUint(strings.TrimSpace(rest[:min(len(rest), 17)]), 16, 64)
+	return found && err == nil && mask&(1<<(uint(s)-1)) != 0
 }
 
 // kill sends init a signal as long as its pid is its own.

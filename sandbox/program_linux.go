@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"py3run/sandbox/seccomp"
 )
 
 // A step names what a failed system call was about. Its number crosses the status pipe, so that the errno
@@ -36,6 +38,10 @@ type layout struct {
 	lifeline              int   // read end
 	setup, status         int   // write ends
 	hidden                []hiddenPath
+	groups                []int // cgroup.procs of the run's control group
+	memoryGroup           bool  // it limits memory
+	pidsGroup             bool  // it limits processes
+	landlock              int   // ruleset, or 0
 }
 
 // A hiddenPath exists and is covered: a directory by an empty one, a file by /dev/null.
@@ -81,20 +87,28 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*stage, *b
 	b.add(wantOne, step{name: "read", object: "lifeline"}, unix.SYS_READ, uintptr(at.lifeline), gate, 1)
 	b.add(must, step{name: "setsid"}, unix.SYS_SETSID)
 	if method == Namespace {
-		b.mounts(spec, at.hidden)
+		b.mounts(spec, at)
 	}
 
 	b.list = &s.program
-	if method == Process {
-		b.add(must, step{name: "prctl", object: "parent-death signal"}, unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL))
+	// Not init as well: it shares the launcher's memory, and the kernel's out-of-memory kill ends all that share the victim's.
+	for _, fd := range at.groups {
+		b.add(optional, step{name: "write", object: "cgroup.procs", measure: "control-group"}, unix.SYS_WRITE, uintptr(fd), b.text("0"), 1)
 	}
 	b.add(must, step{name: "setsid"}, unix.SYS_SETSID)
-	b.descriptors(spec, at)
-	b.add(must, step{name: "chdir", object: spec.Dir}, unix.SYS_CHDIR, b.text(spec.Dir))
+	at.landlock = b.descriptors(spec, at)
 	if h.root {
-		b.capabilities()
+		b.capabilities(spec.KeepCapabilities)
 	}
-	b.limits(spec, h)
+	b.restrict(spec, at, method, userNS, h)
+	if u := spec.RunAs; u != nil {
+		b.become(*u)
+	}
+	if method == Process { // not earlier: becoming another user clears it
+		b.add(must, step{name: "prctl", object: "parent-death signal"}, unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL))
+	}
+	b.add(must, step{name: "chdir", object: spec.Dir}, unix.SYS_CHDIR, b.text(spec.Dir))
+	b.limits(spec, at, h)
 	b.signals()
 	b.add(must, step{name: "execve", object: spec.Path}, unix.SYS_EXECVE, b.text(spec.Path), b.vector(spec.Args), b.vector(spec.Env))
 
@@ -112,7 +126,10 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*stage, *b
 // onlyOurs closes every descriptor that the run does not need, before the gate: a copy of the lifeline's own
 // write end, or of another run's, would hide the launcher's death.
 func (b *builder) onlyOurs(at layout) {
-	kept := append([]int{at.stdin, at.stdout, at.stderr, at.lifeline, at.setup, at.status}, at.files...)
+	kept := slices.Concat([]int{at.stdin, at.stdout, at.stderr, at.lifeline, at.setup, at.status}, at.files, at.groups)
+	if at.landlock > 0 {
+		kept = append(kept, at.landlock)
+	}
 	slices.Sort(kept)
 	next := 0
 	for _, fd := range append(kept, 1<<31) {
@@ -138,13 +155,16 @@ func (b *builder) move(lifeline, status, newLifeline, newStatus int) {
 }
 
 // mounts makes the mount namespace: nothing propagates to the host, /proc shows this pid namespace, hidden paths are covered.
-func (b *builder) mounts(spec Spec, hidden []hiddenPath) {
+func (b *builder) mounts(spec Spec, at layout) {
 	none := b.text("none")
 	b.add(must, step{name: "mount", object: "/ as private"}, unix.SYS_MOUNT, none, b.text("/"), 0, unix.MS_REC|unix.MS_PRIVATE, 0)
+	if spec.MinimalDev {
+		b.dev()
+	}
 	b.add(optional, step{name: "mount", object: "/proc", measure: "proc"},
 		unix.SYS_MOUNT, b.text("proc"), b.text("/proc"), b.text("proc"), unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, 0)
 	var empty uintptr
-	for _, h := range hidden {
+	for _, h := range at.hidden {
 		what := step{name: "mount", object: h.path + " (hidden)", measure: "hidden-paths"}
 		switch {
 		case h.dir && empty == 0: // one empty directory does for all: a file system of its own is the costly part
@@ -167,16 +187,41 @@ func (b *builder) mounts(spec Spec, hidden []hiddenPath) {
 	}
 }
 
+// dev mounts a /dev with the devices that programs expect anywhere, and a /dev/shm of its own. The host's devices are bound, not
+// made, which a user namespace does not allow; for that moment they are reached through /proc, which is mounted anew after this.
+func (b *builder) dev() {
+	what := step{name: "mount", object: "/dev", measure: "minimal-dev"}
+	mount := func(source, target, fstype string, flags uintptr, options string) {
+		b.add(must, what, unix.SYS_MOUNT, b.text(source), b.text(target), b.text(fstype), flags, b.text(options))
+	}
+	at := uintptr(1<<64 - 100) // AT_FDCWD
+	mount("/dev", "/proc", "", unix.MS_BIND|unix.MS_REC, "")
+	mount("tmpfs", "/dev", "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC, "mode=755,size=64k,nr_inodes=32")
+	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
+		b.add(must, what, unix.SYS_MKNODAT, at, b.text("/dev/"+name), unix.S_IFREG|0o666, 0)
+		mount("/proc/"+name, "/dev/"+name, "", unix.MS_BIND, "")
+	}
+	for _, name := range []string{"pts", "shm"} {
+		b.add(must, what, unix.SYS_MKDIRAT, at, b.text("/dev/"+name), 0o755)
+	}
+	mount("devpts", "/dev/pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620")
+	mount("tmpfs", "/dev/shm", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=1777")
+	for _, link := range [][2]string{{"pts/ptmx", "ptmx"}, {"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"}} {
+		b.add(must, what, unix.SYS_SYMLINKAT, b.text(link[0]), at, b.text("/dev/"+link[1]))
+	}
+	b.add(must, what, unix.SYS_UMOUNT2, b.text("/proc"), unix.MNT_DETACH)
+}
+
 // descriptors gives the program its streams and files and nothing else. Sources may stand on any number,
-// also on a target's: all go above every number in use first.
-func (b *builder) descriptors(spec Spec, at layout) {
+// also on a target's: all go above every number in use first. It returns where the Landlock ruleset is then.
+func (b *builder) descriptors(spec Spec, at layout) (ruleset int) {
 	sources := append([]int{at.stdin, at.stdout, at.stderr}, at.files...)
 	targets := []int{0, 1, 2}
 	for i := range at.files {
 		targets = append(targets, spec.FirstFile+i)
 	}
 	high := spec.FirstFile + len(at.files)
-	for _, fd := range append([]int{at.setup, at.status, at.lifeline}, sources...) {
+	for _, fd := range append([]int{at.setup, at.status, at.lifeline, at.landlock}, sources...) {
 		high = max(high, fd+1)
 	}
 	move := func(from, to int, flags uintptr) {
@@ -184,6 +229,11 @@ func (b *builder) descriptors(spec Spec, at layout) {
 	}
 	for i, from := range sources {
 		move(from, high+i, unix.O_CLOEXEC)
+	}
+	ruleset = 0
+	if at.landlock > 0 {
+		ruleset = high + len(sources)
+		move(at.landlock, ruleset, unix.O_CLOEXEC)
 	}
 	for i, to := range targets {
 		move(high+i, to, 0)
@@ -196,25 +246,42 @@ func (b *builder) descriptors(spec Spec, at layout) {
 	}
 	closeRange(3, spec.FirstFile-1)
 	closeRange(spec.FirstFile+len(at.files), 1<<31-1)
+	return ruleset
 }
 
 // dropped are the capabilities that would undo the sandbox or reach round its limits. Root keeps its access to
 // files (CAP_DAC_OVERRIDE, CAP_CHOWN …), to the network and to its own processes.
 var dropped = []struct {
 	number uintptr
+	name   string
 	late   bool // not known to every kernel that this runs on
 }{
-	{number: unix.CAP_DAC_READ_SEARCH}, {number: unix.CAP_LINUX_IMMUTABLE}, {number: unix.CAP_SYS_MODULE}, {number: unix.CAP_SYS_RAWIO},
-	{number: unix.CAP_SYS_PTRACE}, {number: unix.CAP_SYS_ADMIN}, {number: unix.CAP_SYS_BOOT}, {number: unix.CAP_SYS_NICE},
-	{number: unix.CAP_SYS_RESOURCE}, {number: unix.CAP_SYS_TIME}, {number: unix.CAP_MKNOD}, {number: unix.CAP_AUDIT_CONTROL},
-	{number: unix.CAP_MAC_OVERRIDE}, {number: unix.CAP_MAC_ADMIN}, {number: unix.CAP_SYSLOG}, {number: unix.CAP_WAKE_ALARM},
-	{number: unix.CAP_BLOCK_SUSPEND}, {number: unix.CAP_AUDIT_READ},
-	{number: unix.CAP_PERFMON, late: true}, {number: unix.CAP_BPF, late: true}, {number: unix.CAP_CHECKPOINT_RESTORE, late: true},
+	{unix.CAP_DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH", false}, {unix.CAP_LINUX_IMMUTABLE, "CAP_LINUX_IMMUTABLE", false},
+	{unix.CAP_SYS_MODULE, "CAP_SYS_MODULE", false}, {unix.CAP_SYS_RAWIO, "CAP_SYS_RAWIO", false}, {unix.CAP_SYS_PTRACE, "CAP_SYS_PTRACE", false},
+	{unix.CAP_SYS_ADMIN, "CAP_SYS_ADMIN", false}, {unix.CAP_SYS_BOOT, "CAP_SYS_BOOT", false}, {unix.CAP_SYS_NICE, "CAP_SYS_NICE", false},
+	{unix.CAP_SYS_RESOURCE, "CAP_SYS_RESOURCE", false}, {unix.CAP_SYS_TIME, "CAP_SYS_TIME", false}, {unix.CAP_MKNOD, "CAP_MKNOD", false},
+	{unix.CAP_AUDIT_CONTROL, "CAP_AUDIT_CONTROL", false}, {unix.CAP_MAC_OVERRIDE, "CAP_MAC_OVERRIDE", false}, {unix.CAP_MAC_ADMIN, "CAP_MAC_ADMIN", false},
+	{unix.CAP_SYSLOG, "CAP_SYSLOG", false}, {unix.CAP_WAKE_ALARM, "CAP_WAKE_ALARM", false}, {unix.CAP_BLOCK_SUSPEND, "CAP_BLOCK_SUSPEND", false},
+	{unix.CAP_AUDIT_READ, "CAP_AUDIT_READ", false},
+	{unix.CAP_PERFMON, "CAP_PERFMON", true}, {unix.CAP_BPF, "CAP_BPF", true}, {unix.CAP_CHECKPOINT_RESTORE, "CAP_CHECKPOINT_RESTORE", true},
+}
+
+// Capability is the number of a capability that root loses under a sandbox, by its name (capabilities(7)); false for any other.
+func Capability(name string) (number int, isDropped bool) {
+	for _, c := range dropped {
+		if c.name == name {
+			return int(c.number), true
+		}
+	}
+	return 0, false
 }
 
 // capabilities takes them out of the bounding set: at execve root's permitted set becomes the inheritable (empty) and the bounding set.
-func (b *builder) capabilities() {
+func (b *builder) capabilities(keep []string) {
 	for _, c := range dropped {
+		if slices.ContainsFunc(keep, func(name string) bool { number, _ := Capability(name); return uintptr(number) == c.number }) {
+			continue
+		}
 		mode := uint8(optional)
 		if c.late {
 			mode = quiet
@@ -224,9 +291,40 @@ func (b *builder) capabilities() {
 	}
 }
 
+// restrict applies what the kernel enforces on this process and its children for good. Landlock and seccomp want CAP_SYS_ADMIN
+// or the promise to gain no privileges; root, and whoever has a user namespace, has the first.
+func (b *builder) restrict(spec Spec, at layout, method Method, userNS bool, h host) {
+	privileged := h.root || userNS
+	if spec.NoNewPrivileges || !privileged && (at.landlock > 0 || spec.DenyCalls) {
+		b.add(must, step{name: "prctl", object: "no new privileges"}, unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1)
+	}
+	if at.landlock > 0 {
+		b.add(must, step{name: "landlock_restrict_self"}, unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(at.landlock), 0)
+	}
+	if spec.DenyCalls {
+		filter := seccomp.Filter()
+		program := &unix.SockFprog{Len: uint16(len(filter)), Filter: unsafe.SliceData(filter)}
+		b.keep = append(b.keep, filter, program)
+		b.add(optional, step{name: "seccomp", object: seccomp.Default, measure: "seccomp-" + seccomp.Default},
+			unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(program)))
+	}
+}
+
+// become changes to another user, with no way back.
+func (b *builder) become(u User) {
+	groups := make([]byte, 4*len(u.Groups))
+	for i, g := range u.Groups {
+		binary.NativeEndian.PutUint32(groups[4*i:], uint32(g))
+	}
+	uid, gid := uintptr(u.UID), uintptr(u.GID)
+	b.add(must, step{name: "setgroups"}, unix.SYS_SETGROUPS, uintptr(len(u.Groups)), b.bytes(groups))
+	b.add(must, step{name: "setresgid", object: strconv.Itoa(u.GID)}, unix.SYS_SETRESGID, gid, gid, gid)
+	b.add(must, step{name: "setresuid", object: strconv.Itoa(u.UID)}, unix.SYS_SETRESUID, uid, uid, uid)
+}
+
 // limits comes last before execve: no earlier step may run into one of them. CPU has the hard limit a second
 // after the soft one, which only makes faulthandler write where the program is.
-func (b *builder) limits(spec Spec, h host) {
+func (b *builder) limits(spec Spec, at layout, h host) {
 	l := spec.Limits
 	set := func(resource uintptr, name string, soft, hard uint64) {
 		if most, ok := h.hard[resource]; ok { // stricter already: an ordinary user cannot raise it
@@ -248,8 +346,10 @@ func (b *builder) limits(spec Spec, h host) {
 		set(unix.RLIMIT_CPU, "RLIMIT_CPU", seconds, seconds+1)
 	}
 	both(unix.RLIMIT_FSIZE, "RLIMIT_FSIZE", l.FileSize)
-	both(unix.RLIMIT_DATA, "RLIMIT_DATA", l.Memory)
-	if l.Processes > 0 {
+	if !at.memoryGroup { // with one, address space is free: a limit on it would break libraries that only reserve it
+		both(unix.RLIMIT_DATA, "RLIMIT_DATA", l.Memory)
+	}
+	if l.Processes > 0 && !at.pidsGroup {
 		// A back-stop only: root is not held by it, and it counts all processes of the user. Tight counting is by sampling.
 		n := max(uint64(l.Processes), processBackstop)
 		set(unix.RLIMIT_NPROC, "RLIMIT_NPROC", n, n)

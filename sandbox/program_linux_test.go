@@ -33,6 +33,14 @@ func (f table) apply(ops []op) error {
 			f[o.arg[1]] = descriptor{d.object, o.arg[2]&unix.O_CLOEXEC != 0}
 		case unix.SYS_CLOSE:
 			delete(f, o.arg[0])
+		case unix.SYS_WRITE:
+			if f[o.arg[0]].object != "group" {
+				return fmt.Errorf("op %d: enters the group by %+v", i, f[o.arg[0]])
+			}
+		case unix.SYS_LANDLOCK_RESTRICT_SELF:
+			if f[o.arg[0]].object != "ruleset" {
+				return fmt.Errorf("op %d: restricts itself by %+v", i, f[o.arg[0]])
+			}
 		case unix.SYS_CLOSE_RANGE:
 			if o.arg[0] > o.arg[1] {
 				return fmt.Errorf("op %d: close_range(%d, %d)", i, o.arg[0], o.arg[1])
@@ -67,7 +75,7 @@ func (f table) kept() map[uintptr]string {
 // the launcher happens to have.
 func randomLayout(r *rand.Rand, spec Spec) (layout, table) {
 	open := table{}
-	pool := r.Perm(spec.FirstFile + 12)
+	pool := r.Perm(spec.FirstFile + 16)
 	if r.IntN(2) == 0 {
 		pool = append(r.Perm(12), pool...)
 	}
@@ -83,6 +91,12 @@ func randomLayout(r *rand.Rand, spec Spec) (layout, table) {
 	at := layout{stdin: pick("stdin"), stdout: pick("stdout"), stderr: pick("stderr"), lifeline: pick("lifeline"), setup: pick("setup"), status: pick("status")}
 	for i := range r.IntN(5) {
 		at.files = append(at.files, pick(fmt.Sprintf("file %d", i)))
+	}
+	if r.IntN(2) == 0 {
+		at.landlock = pick("ruleset")
+	}
+	for range r.IntN(3) {
+		at.groups = append(at.groups, pick("group"))
 	}
 	for range r.IntN(5) {
 		pick("somebody's")
@@ -107,6 +121,9 @@ func TestDescriptorsNeverClobber(t *testing.T) {
 		}
 		method, userNS := []Method{Namespace, Process}[r.IntN(2)], r.IntN(2) == 0
 		at, open := randomLayout(r, spec)
+		if open[0].object == "ruleset" { // start never has it there: Go opens 0 to 2 first
+			continue
+		}
 		for n := at.setup; n < 3 || n >= spec.FirstFile && n < spec.FirstFile+len(at.files); n = at.setup {
 			at, open = randomLayout(r, spec) // start moves the set-up pipe out of the way
 		}

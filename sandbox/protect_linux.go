@@ -3,11 +3,14 @@ package sandbox
 import (
 	"os"
 	"strings"
+
+	"py3run/sandbox/cgroup"
+	"py3run/sandbox/seccomp"
 )
 
 // protect lists what a method enforces for a Spec and what stays missing, before anything is tried. refused is why
-// a stronger method was not had.
-func protect(spec Spec, method Method, userNS bool, refused error) Protection {
+// a stronger method was not had, gaps what the control group cannot do.
+func protect(spec Spec, method Method, userNS bool, gaps []cgroup.Gap, refused error) Protection {
 	p := Protection{Method: method, Enforced: []string{}, Missing: []Gap{}}
 	have := func(name string) { p.Enforced = append(p.Enforced, name) }
 	lack := func(name, why string) { p.Missing = append(p.Missing, Gap{name, why}) }
@@ -33,10 +36,26 @@ func protect(spec Spec, method Method, userNS bool, refused error) Protection {
 			lack(s, why)
 		}
 	}
+	if spec.MinimalDev {
+		if method == Namespace {
+			have("minimal-dev")
+		} else {
+			lack("minimal-dev", "method \"process\" has no mount namespace")
+		}
+	}
 	have("session")
 	have("tree-kill")
 	if os.Geteuid() == 0 {
 		have("capabilities")
+	}
+	if spec.RunAs != nil {
+		have("run-as")
+	}
+	if spec.NoNewPrivileges {
+		have("no-new-privileges")
+	}
+	if spec.DenyCalls {
+		have("seccomp-" + seccomp.Default)
 	}
 	l := spec.Limits
 	if l.Wall > 0 {
@@ -57,13 +76,31 @@ func protect(spec Spec, method Method, userNS bool, refused error) Protection {
 	if l.Disk > 0 {
 		have("disk-watch")
 	}
-	if l.Memory > 0 {
-		have("memory-limit-per-process")
-		lack("memory-limit-of-the-tree", "this version uses no control groups; each process is limited by itself (RLIMIT_DATA)")
+	why := map[string]string{}
+	for _, g := range gaps {
+		why[g.Controller] = g.Why
 	}
-	if l.Processes > 0 {
-		have("process-watch")
-		lack("process-limit", "this version uses no control groups; processes are counted every 100 ms, so a burst can pass the limit before it is seen")
+	for _, m := range []struct {
+		asked             bool
+		controller        string
+		name, weaker, and string
+	}{
+		{l.Memory > 0, "memory", "memory-limit", "memory-limit-per-process", "each process is limited by itself (RLIMIT_DATA)"},
+		{l.Processes > 0, "pids", "process-limit", "process-watch", "processes are counted every 100 ms, so a burst can pass the limit before it is seen"},
+		{l.CPUs > 0, "cpu", "cpu-quota", "", "the run may use every processor"},
+		{l.ReadRate > 0 || l.WriteRate > 0, "io", "io-limit", "", "reading and writing are not slowed down"},
+	} {
+		cause, gap := why[m.controller]
+		switch {
+		case !m.asked:
+		case !gap:
+			have(m.name)
+		default:
+			if m.weaker != "" {
+				have(m.weaker)
+			}
+			lack(m.name, "no control group: "+cause+"; "+m.and)
+		}
 	}
 	return p
 }

@@ -22,11 +22,15 @@ type Limits struct {
 	Wall      time.Duration // from Release to the end
 	CPU       time.Duration // user and system time of the whole tree
 	Idle      time.Duration // neither CPU use nor output for this long
-	Memory    int64         // bytes of private writable memory, per process (RLIMIT_DATA)
-	Processes int           // processes and threads of the whole tree, counted by sampling
+	Memory    int64         // bytes of the whole tree; without a control group: private writable memory of each process (RLIMIT_DATA)
+	Processes int           // processes and threads of the whole tree; without a control group: counted by sampling
 	OpenFiles int           // descriptors a process (RLIMIT_NOFILE)
 	FileSize  int64         // bytes a file (RLIMIT_FSIZE)
 	Disk      int64         // bytes allocated below Dir, measured now and then and at the end
+
+	CPUs      float64 // processors' worth of CPU time per second; only with a control group
+	ReadRate  int64   // bytes a second from each block device; only with a control group
+	WriteRate int64   // bytes a second to each block device; only with a control group
 }
 
 // Spec says what to run and under what. It is plain data: [Start] reads it and changes nothing in it.
@@ -38,9 +42,20 @@ type Spec struct {
 
 	Method      Method
 	OnMissing   Missing
+	Group       Group
 	DenyNetwork bool     // a network namespace of its own, with a working loopback and nothing else
 	Hide        []string // files and directories that the program must not see; those that do not exist are passed over
 	Limits      Limits
+
+	// ReadDirs and WriteDirs, when not nil, are all that the program and its children can read and execute, or write. They
+	// may be files too. What can be written can be read.
+	ReadDirs, WriteDirs []string
+
+	MinimalDev       bool     // a /dev of its own with the usual few devices
+	DenyCalls        bool     // no system calls that only matter to the host: package seccomp
+	NoNewPrivileges  bool     // no program gains rights by its set-user-ID bit or file capabilities
+	KeepCapabilities []string // of those that root loses otherwise, by name
+	RunAs            *User    // the user to become, as root; nil: none
 
 	// FirstFile is the descriptor number that the program finds Files[0] at; the others follow, then
 	// the gate (see Release) and the dump pipe. At or above Limits.OpenFiles the program can close
@@ -52,6 +67,18 @@ type Spec struct {
 	DumpSignal syscall.Signal
 	// Grace is the time between the polite signal and SIGKILL.
 	Grace time.Duration
+}
+
+// A User is who the program runs as.
+type User struct {
+	UID, GID int
+	Groups   []int // supplementary
+}
+
+// Group says where the control group of a run is made.
+type Group struct {
+	Name   string // of the group, unique; empty: none is made
+	Parent string // below which it is made, in every hierarchy; empty: chosen (see package cgroup)
 }
 
 // GateFile and DumpFile are the descriptor numbers at which the program finds the gate and the dump pipe when n files are given.
@@ -88,6 +115,7 @@ const (
 	WallLimit     Reason = "wall"
 	IdleLimit     Reason = "idle"
 	CPULimit      Reason = "cpu"
+	MemoryLimit   Reason = "memory"
 	ProcessLimit  Reason = "processes"
 	DiskLimit     Reason = "disk"
 	FileSizeLimit Reason = "file-size"
@@ -101,6 +129,7 @@ type Outcome struct {
 	Signal   syscall.Signal // that ended the program, or 0
 	Used     float64        // of the limit that struck: seconds, bytes or processes
 	Cancel   syscall.Signal // what the caller was sent, when Reason is Cancelled
+	Refused  int64          // processes and threads that could not be made because of the limit; known with a control group only
 	Dump     []byte         // what the program wrote to the dump pipe: untrusted
 	Usage    Usage
 	// Incomplete is set when processes of the run were still alive at the end of the time given to kill them.
@@ -111,8 +140,8 @@ type Outcome struct {
 type Usage struct {
 	Wall          time.Duration
 	CPU           time.Duration
-	PeakMemory    int64 // bytes: the largest resident set of one process
-	PeakProcesses int   // processes and threads at once, by sampling
+	PeakMemory    int64 // bytes: of the whole tree with a control group, else the largest resident set of one process
+	PeakProcesses int   // processes and threads at once; by sampling where the kernel does not count
 	ReadBytes     int64 // from block devices
 	WriteBytes    int64 // to block devices
 }

@@ -33,7 +33,12 @@ func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 			ended <- int32(binary.NativeEndian.Uint32(m[4:]))
 		}
 	}()
-	w := watch{limits: r.spec.Limits, root: r.pid, printed: r.printed.Load, disk: disk, started: r.started, progress: r.started}
+	var early []byte // what the program said of itself when its memory was nearly used up
+	almost := make(chan struct{}, 1)
+	if stopWatch, err := r.group.AlmostFull(func() { almost <- struct{}{} }); err == nil {
+		defer stopWatch()
+	}
+	w := watch{limits: r.spec.Limits, root: r.pid, group: r.group, printed: r.printed.Load, disk: disk, started: r.started, progress: r.started}
 	defer w.finish()
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
@@ -75,10 +80,15 @@ loop:
 				sig = syscall.SIGTERM
 			}
 			stop(Cancelled, 0, sig)
+		case <-almost:
+			if out.Reason == Finished && r.spec.DumpSignal != 0 && r.answers(r.spec.DumpSignal) {
+				r.signal(r.spec.DumpSignal)
+				early = r.readDump(dumpWait)
+			}
 		case <-tick.C:
 			if reason, used := w.look(); reason != Finished && out.Reason == Finished {
 				polite := syscall.SIGTERM
-				if reason == ProcessLimit {
+				if reason == ProcessLimit || reason == MemoryLimit {
 					polite = syscall.SIGKILL // of the program; the rest follows with init
 				}
 				stop(reason, used, polite)
@@ -104,6 +114,9 @@ loop:
 			out.Incomplete = true // in uninterruptible sleep: the kernel ends it when it can
 		}
 	}
+	if r.protection.Method == Process {
+		r.group.Kill() // what survived an init that was killed
+	}
 	out.Usage = Usage{
 		Wall:          time.Since(r.started),
 		CPU:           time.Duration(usage.Utime.Nano() + usage.Stime.Nano()),
@@ -112,12 +125,23 @@ loop:
 		ReadBytes:     int64(usage.Inblock) << 9,
 		WriteBytes:    int64(usage.Oublock) << 9,
 	}
+	if cpu, known := r.group.CPU(); known {
+		out.Usage.CPU = cpu
+	}
+	if peak := r.group.PeakMemory(); peak > 0 {
+		out.Usage.PeakMemory = peak
+	}
+	out.Usage.PeakProcesses = max(out.Usage.PeakProcesses, r.group.PeakProcesses())
+	out.Refused = r.group.Refused()
 	for _, o := range r.outputs { // all writers are gone; a deadline only for what survived in spite of all
 		o.SetReadDeadline(time.Now().Add(drainWait))
 	}
 	r.copies.Wait()
 	out.Dump = append(out.Dump, r.readDump(dumpQuiet)...)
 	r.decide(&out)
+	if out.Reason == MemoryLimit && len(out.Dump) == 0 {
+		out.Dump = early
+	}
 	return out
 }
 
@@ -125,6 +149,10 @@ loop:
 func (r *Running) decide(out *Outcome) {
 	l := r.spec.Limits
 	if out.Reason != Finished {
+		return
+	}
+	if r.group.OOMKills() > 0 {
+		out.Reason, out.Used = MemoryLimit, float64(out.Usage.PeakMemory)
 		return
 	}
 	switch out.Signal {

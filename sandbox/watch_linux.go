@@ -5,13 +5,16 @@ import (
 	"os"
 	"strconv"
 	"time"
+
+	"py3run/sandbox/cgroup"
 )
 
-// A watch looks at a running tree now and then, through /proc, and says when a limit is passed. It is what there
-// is without control groups: it sees every process of the tree, but not what happens between two looks.
+// A watch looks at a running tree now and then and says when a limit is passed. The control group counts whatever happens; without
+// one it looks through /proc: it sees every process of the tree, but not what happens between two looks.
 type watch struct {
 	limits  Limits
 	root    int // init
+	group   *cgroup.Group
 	printed func() int64
 	disk    func() int64
 	started time.Time
@@ -29,8 +32,19 @@ const idleCPU = 2 * time.Millisecond
 
 func (w *watch) look() (Reason, float64) {
 	now := time.Now()
-	cpu, tasks := tree(w.root)
-	w.peak = max(w.peak, tasks)
+	if w.group.OOMKills() > 0 {
+		return MemoryLimit, float64(w.group.PeakMemory())
+	}
+	cpu, counted := w.group.CPU()
+	tasks := 0
+	if !counted || !w.group.Limits("pids") {
+		var seen time.Duration
+		seen, tasks = tree(w.root)
+		w.peak = max(w.peak, tasks)
+		if !counted {
+			cpu = seen
+		}
+	}
 	if l := w.limits.Processes; l > 0 && tasks > l {
 		return ProcessLimit, float64(tasks)
 	}

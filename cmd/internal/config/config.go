@@ -27,6 +27,9 @@ type Security struct {
 	MaxOpenFiles            int
 	MaxFileSizeMB           float64
 	MaxDiskMB               float64 // working directory, whole tree
+	MaxCPUs                 float64
+	MaxReadMBPerSecond      float64
+	MaxWriteMBPerSecond     float64
 	ExecutionTimeoutSeconds float64
 	IdleTimeoutSeconds      float64
 	Isolation               Isolation
@@ -35,13 +38,21 @@ type Security struct {
 
 // Isolation says how an execution is kept apart from the host and the others.
 type Isolation struct {
-	Method        string   // "auto", "namespace" or "process"
-	OnMissing     string   // "warn" or "refuse"
-	Network       string   // "host" or "none"
-	WorkingDir    string   // absolute, with ${executionId} and perhaps ${userId} to fill in
-	CleanupOnExit bool     // remove the working directory after the run
-	Hide          []string // absolute paths
-	EnvKeep       []string // variable names; a * at the end stands for any rest
+	Method           string   // "auto", "namespace" or "process"
+	OnMissing        string   // "warn" or "refuse"
+	Network          string   // "host" or "none"
+	WorkingDir       string   // absolute, with ${executionId} and perhaps ${userId} to fill in
+	CleanupOnExit    bool     // remove the working directory after the run
+	Hide             []string // absolute paths
+	ReadDirs         []string // absolute paths; empty: no restriction
+	WriteDirs        []string // likewise
+	Dev              string   // "host" or "minimal"
+	Seccomp          string   // "default" or "off"
+	NoNewPrivileges  bool
+	RunAs            string   // name of a user, or empty
+	KeepCapabilities []string // as CAP_SYS_NICE
+	CgroupParent     string   // "auto", "none" or an absolute path in every hierarchy
+	EnvKeep          []string // variable names; a * at the end stands for any rest
 }
 
 // Audit says what is written down about an execution.

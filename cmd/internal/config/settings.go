@@ -93,6 +93,21 @@ var settings = [...]setting{
 		doc: "all that lies in the working directory",
 	},
 	{
+		key: "security.max-cpus", field: func(c *Config) any { return &c.Security.MaxCPUs },
+		fallback: 0.0, min: 0.01, max: maxCount,
+		doc: "processors' worth of time per second for the whole process tree, where a control group can do it",
+	},
+	{
+		key: "security.max-read-mb-per-second", field: func(c *Config) any { return &c.Security.MaxReadMBPerSecond },
+		fallback: 0.0, min: minMB, max: maxMB, unit: "MB",
+		doc: "reading from each block device, per second, where a control group can do it",
+	},
+	{
+		key: "security.max-write-mb-per-second", field: func(c *Config) any { return &c.Security.MaxWriteMBPerSecond },
+		fallback: 0.0, min: minMB, max: maxMB, unit: "MB",
+		doc: "writing to each block device, per second, where a control group can do it",
+	},
+	{
 		key: "security.execution-timeout-seconds", field: func(c *Config) any { return &c.Security.ExecutionTimeoutSeconds },
 		fallback: 600.0, min: minSeconds, max: maxSeconds, unit: "seconds",
 		doc: "time on the clock for one execution",
@@ -131,6 +146,46 @@ var settings = [...]setting{
 		key: "security.isolation.hide", field: func(c *Config) any { return &c.Security.Isolation.Hide },
 		fallback: []string(nil), rule: &absolutePath,
 		doc: "paths that the code must not see; the audit log and key files are never seen",
+	},
+	{
+		key: "security.isolation.read-dirs", field: func(c *Config) any { return &c.Security.Isolation.ReadDirs },
+		fallback: []string(nil), rule: &absolutePath,
+		doc: "not empty: only these, what Python needs and what can be written can be read",
+	},
+	{
+		key: "security.isolation.write-dirs", field: func(c *Config) any { return &c.Security.Isolation.WriteDirs },
+		fallback: []string(nil), rule: &absolutePath,
+		doc: "not empty: only these, the working directory, PYTHON3_DATA_DIR and /dev/null zero full tty shm can be written",
+	},
+	{
+		key: "security.isolation.dev", field: func(c *Config) any { return &c.Security.Isolation.Dev },
+		fallback: "host", choices: []string{"host", "minimal"}, strict: "minimal",
+		doc: "the /dev that the code sees; minimal: null, zero, full, random, urandom, tty, and a shm and pts of its own",
+	},
+	{
+		key: "security.isolation.seccomp", field: func(c *Config) any { return &c.Security.Isolation.Seccomp },
+		fallback: "default", choices: []string{"default", "off"}, strict: "default",
+		doc: "default: system calls that only matter to the host are refused (modules, kexec, swap, clock, reboot, keyring …)",
+	},
+	{
+		key: "security.isolation.no-new-privileges", field: func(c *Config) any { return &c.Security.Isolation.NoNewPrivileges },
+		fallback: false, strict: true,
+		doc: "programs gain no rights by set-user-ID bits or file capabilities (sudo does not work)",
+	},
+	{
+		key: "security.isolation.run-as", field: func(c *Config) any { return &c.Security.Isolation.RunAs },
+		fallback: "", rule: &userName,
+		doc: "as root: the user to become; empty: none",
+	},
+	{
+		key: "security.isolation.keep-capabilities", field: func(c *Config) any { return &c.Security.Isolation.KeepCapabilities },
+		fallback: []string(nil), rule: &capabilityName,
+		doc: `as root: capabilities that the code keeps although they can undo the sandbox, such as "CAP_SYS_NICE"`,
+	},
+	{
+		key: "security.isolation.cgroup-parent", field: func(c *Config) any { return &c.Security.Isolation.CgroupParent },
+		fallback: "auto", rule: &groupPath,
+		doc: `below which control group those of the executions are made, such as "/py3run.slice"; auto: the own one or the nearest that will do; none: no control groups`,
 	},
 	{
 		key: "security.isolation.env-keep", field: func(c *Config) any { return &c.Security.Isolation.EnvKeep },
@@ -194,13 +249,6 @@ var settings = [...]setting{
 // later lists keys and sections that the contract names and this version does
 // not have. They are refused like unknown ones, but not as mistakes.
 var later = [...]string{
-	"security.max-cpus",
-	"security.max-read-mb-per-second",
-	"security.max-write-mb-per-second",
-	"security.isolation.read-dirs",
-	"security.isolation.write-dirs",
-	"security.isolation.run-as",
-	"security.isolation.keep-capabilities",
 	"security.audit.log-code",
 	"security.audit.log-output",
 	"security.audit.retention-days",
@@ -235,6 +283,22 @@ var (
 		says:    `must be an absolute path with ${executionId} in it, no other variable than ${userId}, and no ".." between slashes`,
 		pattern: `^/.*\$\{executionId\}`,
 		holds:   isRunDirectory,
+	}
+	groupPath = rule{
+		says: `must be auto, none, or an absolute path without ".."`, pattern: `^(auto|none|/.*)$`,
+		holds: func(s string) bool {
+			return s == "auto" || s == "none" || isAbsolute(s) && !strings.Contains(s+"/", "/../")
+		},
+	}
+	userName = rule{
+		says: "must be the name of a user", pattern: `^[^\s/:]*$`,
+		holds: func(s string) bool { return !strings.ContainsAny(s, " \t\n/:") },
+	}
+	capabilityName = rule{
+		says: "must be the name of a capability, such as CAP_SYS_NICE", pattern: `^CAP_[A-Z_]+$`,
+		holds: func(s string) bool {
+			return strings.HasPrefix(s, "CAP_") && len(s) > 4 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_") == ""
+		},
 	}
 	variablePattern = rule{
 		says: "must be the name of a variable, with a * at most at its end", pattern: `^([^=*\s]+\*?|\*)$`,

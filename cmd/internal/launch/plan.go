@@ -56,9 +56,10 @@ type Plan struct {
 // Facts is what a plan needs to know of this host and this user.
 type Facts struct {
 	RunID    string
-	AuditDir string // empty: no records
-	CacheDir string // empty: none
-	FileMax  int    // most descriptors this user may have: the hard RLIMIT_NOFILE
+	AuditDir string        // empty: no records
+	CacheDir string        // empty: none
+	RunAs    *sandbox.User // who security.isolation.run-as names
+	FileMax  int           // most descriptors this user may have: the hard RLIMIT_NOFILE
 }
 
 // Make plans a run. It makes no system call. The error is the caller's or the operator's mistake.
@@ -93,16 +94,27 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 		}
 	}
 
+	for _, name := range c.Security.Isolation.KeepCapabilities {
+		if _, known := sandbox.Capability(name); !known {
+			return Plan{}, &config.Error{Where: "security", Key: "isolation.keep-capabilities", Problem: name + " is not among those that root loses"}
+		}
+	}
+	readable, writable := places(job, ip, plan, file, importPath)
 	openFiles, first := descriptors(c.Security.MaxOpenFiles, facts.FileMax)
 	plan.Spec = sandbox.Spec{
 		Path: ip.Path, Env: environment(job, limits, plan.Workdir), Dir: dir,
 		Method: sandbox.Method(c.Security.Isolation.Method), OnMissing: sandbox.Missing(c.Security.Isolation.OnMissing),
 		DenyNetwork: c.Security.Isolation.Network == "none", Hide: hide,
+		ReadDirs: readable, WriteDirs: writable, MinimalDev: c.Security.Isolation.Dev == "minimal",
+		DenyCalls: c.Security.Isolation.Seccomp == "default", NoNewPrivileges: c.Security.Isolation.NoNewPrivileges,
+		KeepCapabilities: c.Security.Isolation.KeepCapabilities, RunAs: facts.RunAs,
 		Limits: sandbox.Limits{
 			Wall: seconds(limits.TimeoutSeconds), CPU: seconds(limits.CPUSeconds), Idle: seconds(limits.IdleSeconds),
 			Memory: megabytes(limits.MemoryMB), Processes: int(limits.Processes), OpenFiles: openFiles,
 			FileSize: megabytes(limits.FileMB), Disk: megabytes(limits.DiskMB),
+			CPUs: c.Security.MaxCPUs, ReadRate: megabytes(c.Security.MaxReadMBPerSecond), WriteRate: megabytes(c.Security.MaxWriteMBPerSecond),
 		},
+		Group:     group(c.Security.Isolation.CgroupParent, facts.RunID),
 		FirstFile: first, DumpSignal: dumpSignal, Grace: grace,
 	}
 	if !job.Request.Command.RunsCode() { // nothing of the user's runs: nothing is hidden from it, and a missing measure refuses nothing
@@ -117,6 +129,27 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 		Flagged: c.Python.FlagImports, Show: show, OutputMost: megabytes(limits.OutputMB),
 	}
 	return plan, nil
+}
+
+// places are what can be read and written where that is restricted; nil where it is not.
+func places(job Job, ip python.Interpreter, plan Plan, file string, importPath []string) (readable, writable []string) {
+	own := []string{plan.Workdir}
+	if data := env(job.Environ, "PYTHON3_DATA_DIR"); filepath.IsAbs(data) {
+		own = append(own, data)
+	}
+	if dirs := job.Config.Security.Isolation.WriteDirs; len(dirs) > 0 {
+		devices := []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "/dev/shm", "/dev/pts"}
+		writable = slices.Concat(dirs, own, devices)
+	}
+	if dirs := job.Config.Security.Isolation.ReadDirs; len(dirs) > 0 {
+		// Any program links the system's libraries, and Python reads its certificates, time zones and name services.
+		system := []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/dev", "/proc", "/sys", "/run/systemd/resolve", "/run/nscd"}
+		readable = slices.Concat(dirs, own, system, ip.Prefixes, []string{filepath.Dir(ip.Path), file}, importPath)
+		if live := job.Live; live != nil && live.File != "" {
+			readable = append(readable, filepath.Dir(live.File))
+		}
+	}
+	return readable, writable
 }
 
 // codeOf are the bytes that the record's hash is of.
@@ -166,6 +199,17 @@ func workdir(template, user, runID string) string {
 	}
 	short := strings.ReplaceAll(runID, "-", "")
 	return filepath.Clean(strings.NewReplacer("${userId}", id[:min(len(id), 16)], "${executionId}", short[len(short)-16:]).Replace(template))
+}
+
+// group names the control group of a run.
+func group(parent, runID string) sandbox.Group {
+	switch parent {
+	case "none":
+		return sandbox.Group{}
+	case "auto":
+		parent = ""
+	}
+	return sandbox.Group{Name: "py3run-" + runID, Parent: parent}
 }
 
 // environment is the allow list applied to the caller's variables, with what the run sets itself.

@@ -111,6 +111,10 @@ func (r *run) do() {
 		return
 	}
 	r.facts = Facts{RunID: r.result.RunID, CacheDir: cacheDir, FileMax: hardFileLimit()}
+	if r.facts.RunAs, err = runAs(r.job.Config.Security.Isolation.RunAs); err != nil {
+		r.refuse(wire.StatusConfigError, configFailure(err))
+		return
+	}
 	if r.job.Config.Security.Audit.Enabled {
 		if r.facts.AuditDir, err = AuditDir(r.job.Config, r.job.Environ); err != nil {
 			r.refuse(wire.StatusAuditUnavailable, &wire.Failure{Message: err.Error(), Hint: "set security.audit.dir"})
@@ -214,7 +218,6 @@ func (r *run) abort() {
 	if r.running != nil {
 		r.running.Kill()
 		r.running.Wait(nil, nil)
-		r.running = nil
 	}
 	if r.session != nil {
 		r.session.Close()
@@ -338,6 +341,12 @@ func (r *run) captured() wire.Captured {
 func (r *run) removeDirs() {
 	failed := func(err error) {
 		r.cleanup = append(r.cleanup, wire.Warning{Code: "cleanup_failed", Message: err.Error()})
+	}
+	if r.running != nil {
+		if err := r.running.RemoveGroup(); err != nil {
+			failed(err)
+		}
+		r.running = nil
 	}
 	if r.codeFile != "" {
 		if err := os.Remove(r.codeFile); err != nil && !errors.Is(err, fs.ErrNotExist) {

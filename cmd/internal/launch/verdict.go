@@ -48,6 +48,11 @@ func Judge(e Evidence, limits wire.Limits) Verdict {
 		return limit(wire.StatusCPULimit, "cpu_seconds", o.Used, "stopped: the processor-time limit was reached")
 	case sandbox.ProcessLimit:
 		return limit(wire.StatusProcessLimit, "processes", o.Used, "stopped: too many processes and threads")
+	case sandbox.MemoryLimit:
+		if !e.Started {
+			break // too little for Python itself, which is not the code's doing
+		}
+		return limit(wire.StatusMemoryLimit, "memory_mb", mb(o.Used), "stopped: the memory limit was reached and the kernel ended a process")
 	case sandbox.DiskLimit:
 		return limit(wire.StatusDiskLimit, "disk_mb", mb(o.Used), "stopped: the working directory is too large")
 	case sandbox.FileSizeLimit:
@@ -82,6 +87,11 @@ func Judge(e Evidence, limits wire.Limits) Verdict {
 				return v
 			case r.Errno == int(unix.EFBIG) && limits.FileMB > 0:
 				v := limit(wire.StatusDiskLimit, "file_mb", limits.FileMB, "ended by an uncaught "+r.Error)
+				v.Failure.Type, v.Failure.Line = r.Type, r.Line
+				return v
+			}
+			if o.Refused > 0 && (r.Errno == int(unix.EAGAIN) || r.Type == "RuntimeError" && strings.Contains(r.Error, "can't start new thread")) {
+				v := limit(wire.StatusProcessLimit, "processes", limits.Processes, "ended by an uncaught "+r.Error)
 				v.Failure.Type, v.Failure.Line = r.Type, r.Line
 				return v
 			}

@@ -42,6 +42,8 @@ func TestJudge(t *testing.T) {
 	memory := python.Reply{Kind: "error", Type: "MemoryError", Error: "MemoryError", Line: 2, Memory: true}
 	tooBig := python.Reply{Kind: "error", Type: "OSError", Error: "OSError: [Errno 27] File too large", Line: 2, Errno: int(syscall.EFBIG)}
 	full := python.Reply{Kind: "error", Type: "OSError", Error: "OSError: [Errno 28] No space left on device", Line: 2, Errno: int(syscall.ENOSPC)}
+	noFork := python.Reply{Kind: "error", Type: "BlockingIOError", Error: "BlockingIOError: [Errno 11] no", Line: 4, Errno: int(syscall.EAGAIN)}
+	noThread := python.Reply{Kind: "error", Type: "RuntimeError", Error: "RuntimeError: can't start new thread", Line: 5}
 	large := python.Reply{Kind: "too_large", Bytes: 3 * mib}
 	damaged := Evidence{Outcome: ended(0), Started: true, ReplyErr: errors.New("reply: not JSON")}
 	usage := sandbox.Usage{PeakMemory: 255*mib + mib/2}
@@ -51,7 +53,9 @@ func TestJudge(t *testing.T) {
 		if f.Code == "" {
 			f.Code = string(s)
 		}
-		f.Hint = s.Hint()
+		if f.Hint == "" {
+			f.Hint = s.Hint()
+		}
 		return Verdict{s, &f}
 	}
 	limited := func(s wire.Status, message string, l *wire.LimitHit) Verdict {
@@ -79,6 +83,15 @@ func TestJudge(t *testing.T) {
 		{"processor time", struck(sandbox.CPULimit, 4.01), judged, limited(wire.StatusCPULimit, "stopped: the processor-time limit was reached (cpu_seconds = 4)", hit("cpu_seconds", 4, 4.01))},
 		{"processes", struck(sandbox.ProcessLimit, 9), judged, limited(wire.StatusProcessLimit, "stopped: too many processes and threads (processes = 8)", hit("processes", 8, 9))},
 		{"disk", struck(sandbox.DiskLimit, 33*mib), judged, limited(wire.StatusDiskLimit, "stopped: the working directory is too large (disk_mb = 32)", hit("disk_mb", 32, 33))},
+		{"memory", Evidence{Outcome: sandbox.Outcome{Reason: sandbox.MemoryLimit, Signal: syscall.SIGKILL, Used: 64 * mib}, Started: true, ReplyErr: python.ErrNoReply}, judged,
+			limited(wire.StatusMemoryLimit, "stopped: the memory limit was reached and the kernel ended a process (memory_mb = 256)", hit("memory_mb", 256, 64))},
+		{"memory, before the code", Evidence{Outcome: sandbox.Outcome{Reason: sandbox.MemoryLimit, Signal: syscall.SIGKILL, Used: mib}, ReplyErr: python.ErrNoReply}, wire.Limits{MemoryMB: 1},
+			failed(wire.StatusLaunchFailed, wire.Failure{Step: "start python", Message: "python ended before the code began: SIGKILL", Hint: "memory_mb = 1 may be too little for Python itself"})},
+		{"no room for a process", Evidence{Outcome: sandbox.Outcome{Reason: sandbox.Finished, ExitCode: 1, Refused: 3}, Started: true, Reply: noFork}, judged,
+			failed(wire.StatusProcessLimit, wire.Failure{Message: "ended by an uncaught BlockingIOError: [Errno 11] no (processes = 8)", Type: "BlockingIOError", Line: 4, Limit: hit("processes", 8, 8)})},
+		{"no room for a thread", Evidence{Outcome: sandbox.Outcome{Reason: sandbox.Finished, ExitCode: 1, Refused: 1}, Started: true, Reply: noThread}, judged,
+			failed(wire.StatusProcessLimit, wire.Failure{Message: "ended by an uncaught RuntimeError: can't start new thread (processes = 8)", Type: "RuntimeError", Line: 5, Limit: hit("processes", 8, 8)})},
+		{"a claim that there was no room", reply(1, noFork), judged, failed(wire.StatusError, wire.Failure{Code: "python_exception", Message: noFork.Error, Type: "BlockingIOError", Line: 4})},
 		{"file size", struck(sandbox.FileSizeLimit, 16*mib), judged, limited(wire.StatusDiskLimit, "ended: a file reached the size limit (file_mb = 16)", hit("file_mb", 16, 16))},
 		{"interrupted", silent(sandbox.Outcome{Reason: sandbox.Cancelled, Signal: syscall.SIGKILL, Cancel: syscall.SIGINT}), judged, failed(wire.StatusCancelled, wire.Failure{Message: "cancelled: the caller sent SIGINT"})},
 		{"terminated, and a value", Evidence{Outcome: sandbox.Outcome{Reason: sandbox.Cancelled, Cancel: syscall.SIGTERM}, Started: true, Reply: value}, judged,

@@ -12,7 +12,7 @@ import (
 	"syscall"
 )
 
-// A cache keeps what interpreters have said, a file each: a line that must match, four lines of facts, the byte code. What is
+// A cache keeps what interpreters have said, a file each: a line that must match, six lines of facts, the byte code. What is
 // in it runs in front of every user's code, so it is used only from a directory that nobody else can write, and it is
 // hidden from the code that runs (launch puts it among the hidden paths).
 type cache struct{ dir string } // "": there is none
@@ -71,17 +71,19 @@ func (c *cache) get(key string) (Interpreter, bool) {
 	if err != nil {
 		return Interpreter{}, false
 	}
-	parts := bytes.SplitN(data, []byte("\n"), 7)
-	if len(parts) < 7 || string(parts[0]) != key || len(parts[6]) == 0 {
+	parts := bytes.SplitN(data, []byte("\n"), 8)
+	if len(parts) < 8 || string(parts[0]) != key || len(parts[7]) == 0 {
 		return Interpreter{}, false
 	}
 	return Interpreter{Path: string(parts[1]), Version: string(parts[2]), Platform: string(parts[3]),
-		Banner: string(parts[4]), Venv: string(parts[5]), blob: parts[6]}, true
+		Banner: string(parts[4]), Venv: string(parts[5]), Prefixes: strings.Split(string(parts[6]), prefixSeparator), blob: parts[7]}, true
 }
+
+const prefixSeparator = "\x1f" // of the probe's answer and of the cache
 
 // put replaces the entry at once or not at all; a failure only costs the next run its time.
 func (c *cache) put(key string, ip Interpreter) {
-	if c.dir == "" || strings.ContainsAny(ip.Path+ip.Venv, "\n") {
+	if c.dir == "" || strings.ContainsAny(ip.Path+ip.Venv+strings.Join(ip.Prefixes, ""), "\n") {
 		return
 	}
 	f, err := os.CreateTemp(c.dir, ".new-")
@@ -89,7 +91,7 @@ func (c *cache) put(key string, ip Interpreter) {
 		return
 	}
 	defer os.Remove(f.Name())
-	head := strings.Join([]string{key, ip.Path, ip.Version, ip.Platform, ip.Banner, ip.Venv}, "\n") + "\n"
+	head := strings.Join([]string{key, ip.Path, ip.Version, ip.Platform, ip.Banner, ip.Venv, strings.Join(ip.Prefixes, prefixSeparator)}, "\n") + "\n"
 	_, err = f.Write(append([]byte(head), ip.blob...))
 	if e := f.Close(); err == nil && e == nil {
 		os.Rename(f.Name(), c.file(key))

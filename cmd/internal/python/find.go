@@ -293,7 +293,7 @@ func start(path string, environ []string) (Interpreter, error) {
 	}
 	_, said, found := strings.Cut(string(out), "py3run-probe\n")
 	lines := strings.Split(said, "\n")
-	if !found || len(lines) < 6 {
+	if !found || len(lines) < 7 {
 		var exit *exec.ExitError
 		if err != nil && !errors.As(err, &exit) {
 			var p *fs.PathError
@@ -309,7 +309,7 @@ func start(path string, environ []string) (Interpreter, error) {
 		}
 		return Interpreter{}, errors.New(why)
 	}
-	ip := Interpreter{Version: lines[1], Path: lines[2], Platform: lines[3], Banner: lines[4]}
+	ip := Interpreter{Version: lines[1], Path: lines[2], Platform: lines[3], Banner: lines[4], Prefixes: strings.Split(lines[5], prefixSeparator)}
 	if lines[0] != "cpython" {
 		return Interpreter{}, errors.New("is " + lines[0] + ", not CPython")
 	}
@@ -317,7 +317,7 @@ func start(path string, environ []string) (Interpreter, error) {
 	if fmt.Sscanf(ip.Version, "%d.%d", &major, &minor); major != 3 || minor < Oldest {
 		return Interpreter{}, fmt.Errorf("is Python %s, older than 3.%d", ip.Version, Oldest)
 	}
-	if ip.blob, err = base64.StdEncoding.DecodeString(lines[5]); err != nil || len(ip.blob) == 0 {
+	if ip.blob, err = base64.StdEncoding.DecodeString(lines[6]); err != nil || len(ip.blob) == 0 {
 		return Interpreter{}, errors.New("could not compile the bootstrap")
 	}
 	return ip, nil

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(f, self)
 			f.Close()
 		}
-		fmt.Printf("py3run-probe\ncpython\n%s\n%s\nlinux\n%s (banner)\n%s\n", version, self, version, base64.StdEncoding.EncodeToString([]byte("blob")))
+		fmt.Printf("py3run-probe\ncpython\n%s\n%s\nlinux\n%s (banner)\n/usr\n%s\n", version, self, version, base64.StdEncoding.EncodeToString([]byte("blob")))
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
@@ -45,13 +45,13 @@ const (
 	fails    = "#!/bin/sh\necho oh >&2\necho no more >&2\nexit 3\n"
 	silentOK = "#!/bin/sh\nexit 0\n"
 	python2  = "#!/bin/sh\necho 'Unknown option: -I' >&2\nexit 2\n"
-	pypy     = "#!/bin/sh\nprintf 'py3run-probe\\npypy\\n3.10.0\\n/x\\nlinux\\nb\\nYQ==\\n'\n"
-	tooOld   = "#!/bin/sh\nprintf 'py3run-probe\\ncpython\\n3.7.9\\n/x\\nlinux\\nb\\nYQ==\\n'\n"
-	noBlob   = "#!/bin/sh\nprintf 'py3run-probe\\ncpython\\n3.12.0\\n/x\\nlinux\\nb\\n\\n'\n"
+	pypy     = "#!/bin/sh\nprintf 'py3run-probe\\npypy\\n3.10.0\\n/x\\nlinux\\nb\\n/usr\\nYQ==\\n'\n"
+	tooOld   = "#!/bin/sh\nprintf 'py3run-probe\\ncpython\\n3.7.9\\n/x\\nlinux\\nb\\n/usr\\nYQ==\\n'\n"
+	noBlob   = "#!/bin/sh\nprintf 'py3run-probe\\ncpython\\n3.12.0\\n/x\\nlinux\\nb\\n/usr\\n\\n'\n"
 	chatty   = "#!/bin/sh\necho welcome\nexec ROOT/real/python3 \"$@\"\n"
 	shim     = "#!/bin/sh\nexec ROOT/real/python3 \"$@\"\n"
 	shimShim = "#!/bin/sh\nexec ROOT/shims/python3 \"$@\"\n"
-	endless  = "#!/bin/sh\nprintf 'py3run-probe\\ncpython\\n3.12.0\\n%s\\nlinux\\nb\\nYQ==\\n' \"$0\"\n"
+	endless  = "#!/bin/sh\nprintf 'py3run-probe\\ncpython\\n3.12.0\\n%s\\nlinux\\nb\\n/usr\\nYQ==\\n' \"$0\"\n"
 	noExec   = "not to be executed"
 	badShell = "#!/nowhere/sh\n"
 	folder   = "a directory"

@@ -10,5 +10,6 @@ try:
     blob = binascii.b2a_base64(marshal.dumps((hot, cold)), newline=False).decode()
 except Exception as e:
     implementation, blob = getattr(getattr(sys, "implementation", None), "name", "unknown"), ""
-print("py3run-probe\n%s\n%s\n%s\n%s\n%s\n%s" % (implementation, ".".join(map(str, sys.version_info[:3])), sys.executable,
-      sys.platform, " ".join(sys.version.split("\n")), blob))
+prefixes = "\x1f".join(sorted({sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}))
+print("py3run-probe\n%s\n%s\n%s\n%s\n%s\n%s\n%s" % (implementation, ".".join(map(str, sys.version_info[:3])), sys.executable,
+      sys.platform, " ".join(sys.version.split("\n")), prefixes, blob))

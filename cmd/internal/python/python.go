@@ -21,12 +21,13 @@ var probeSource string
 
 // An Interpreter is a CPython that can run the bootstrap.
 type Interpreter struct {
-	Path     string // what to execute: of a virtual environment the link inside it
-	Version  string // "3.11.2"
-	Banner   string // sys.version on one line
-	Platform string // sys.platform
-	Venv     string // directory of the virtual environment, or empty
-	blob     []byte // marshalled bootstrap in this interpreter's byte code
+	Path     string   // what to execute: of a virtual environment the link inside it
+	Version  string   // "3.11.2"
+	Banner   string   // sys.version on one line
+	Platform string   // sys.platform
+	Venv     string   // directory of the virtual environment, or empty
+	Prefixes []string // directories that it is installed in
+	blob     []byte   // marshalled bootstrap in this interpreter's byte code
 }
 
 // sourcesHash names the bootstrap that a cached blob was made from.

@@ -1,0 +1,597 @@
+// Package cgroup makes the control group of one run, over as many hierarchies as the host has: cgroup v2, v1, or both at once.
+//
+// A group is made by the launcher and entered by the program itself, just before its execve; the launcher never
+// moves. What a host does not give is told as a [Gap], with the cause. Sources: cgroups(7), the kernel's
+// admin-guide/cgroup-v2.rst and cgroup-v1/, systemd's CGROUP_DELEGATION.
+package cgroup
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Limits of one group. Zero means none.
+type Limits struct {
+	Memory    int64   // bytes of the whole tree, swap included
+	Processes int     // processes and threads of the whole tree
+	CPUs      float64 // processors' worth of time per second
+	ReadRate  int64   // bytes a second from each block device
+	WriteRate int64   // bytes a second to each block device
+}
+
+// A Gap is what was asked for and is not to be had here.
+type Gap struct {
+	Controller string // "memory", "pids", "cpu", "io", "kill"
+	Why        string
+}
+
+// A Place is where this process may make groups: one directory a hierarchy.
+type Place struct {
+	dirs []dir
+	why  map[string]string // controller: why there is none
+}
+
+type dir struct {
+	path        string
+	v2          bool
+	controllers []string // that a group made here has
+}
+
+// A Group is the control group of one run.
+type Group struct {
+	dirs   []dir
+	limits Limits
+	memory *dir // that has the controller, or nil
+	pids   *dir
+	cpu    *dir // accounts for CPU time
+	files  []*os.File
+}
+
+// the controllers that a run may need, by their v2 name.
+var wanted = []string{"memory", "pids", "cpu", "io"}
+
+// v1 names of the same.
+var v1Names = map[string]string{"memory": "memory", "pids": "pids", "cpu": "cpu", "io": "blkio", "cpuacct": "cpuacct"}
+
+// Find finds where groups can be made. parent is a group below which they go in every hierarchy, such as
+// "/py3run.slice": it is made if it is missing. Empty: below the group of this process, or the nearest above it where the
+// controllers are to be had. Find changes nothing but, in a delegated v2 group, which controllers its children have.
+func Find(parent string) Place { return find("/", parent) }
+
+// find is Find under a root directory, for tests.
+func find(root, parent string) Place {
+	p := Place{why: map[string]string{}}
+	mounts, own, err := hierarchies(root)
+	if err != nil {
+		for _, c := range append(wanted, "kill") {
+			p.why[c] = err.Error()
+		}
+		return p
+	}
+	for _, m := range mounts {
+		path, ok := own[m.key]
+		if !ok {
+			continue
+		}
+		rel, inside := strings.CutPrefix(path, strings.TrimSuffix(m.root, "/"))
+		if !inside || strings.Contains(rel, "/..") {
+			p.lack(m, "this process's group is outside of what is mounted at "+m.point)
+			continue
+		}
+		if parent != "" {
+			rel = parent
+			if err := os.MkdirAll(filepath.Join(m.point, rel), 0o755); err != nil {
+				p.lack(m, plain(err))
+				continue
+			}
+		}
+		if m.v2 {
+			p.unified(m, filepath.Join(m.point, rel), parent != "")
+		} else {
+			p.legacy(m, filepath.Join(m.point, rel))
+		}
+	}
+	for _, c := range append(slices.Clone(wanted), "kill") {
+		if p.why[c] == "" && !p.has(c) {
+			p.why[c] = "no such controller is mounted here"
+		}
+	}
+	return p
+}
+
+func (p *Place) has(controller string) bool {
+	return slices.ContainsFunc(p.dirs, func(d dir) bool { return slices.Contains(d.controllers, controller) })
+}
+
+// lack notes why the controllers of a hierarchy are not to be had.
+func (p *Place) lack(m mount, why string) {
+	controllers := m.controllers
+	if m.v2 {
+		controllers = append(slices.Clone(wanted), "kill")
+	}
+	for _, c := range controllers {
+		if p.why[c] == "" {
+			p.why[c] = why
+		}
+	}
+}
+
+// legacy is a v1 hierarchy: groups go below the own one.
+func (p *Place) legacy(m mount, path string) {
+	if err := writable(path); err != nil {
+		p.lack(m, path+": "+plain(err))
+		return
+	}
+	p.dirs = append(p.dirs, dir{path: path, controllers: m.controllers})
+}
+
+// unified is the v2 hierarchy. A group with processes in it can have no controllers for its children (admin-guide, "no internal process
+// constraint"), so the own group rarely will do; the next above it that this user may write is tried in turn.
+func (p *Place) unified(m mount, path string, configured bool) {
+	killOnly := ""
+	var why error
+	for at := path; ; at = filepath.Dir(at) {
+		err := writable(at)
+		if err == nil && killOnly == "" {
+			killOnly = at
+		}
+		if err == nil {
+			have := words(filepath.Join(at, "cgroup.subtree_control"))
+			if want := missing(have, wanted); len(want) > 0 && (configured || delegated(at)) {
+				for _, c := range want { // one by one: a host may lack one of them
+					if e := os.WriteFile(filepath.Join(at, "cgroup.subtree_control"), []byte("+"+c), 0); e != nil && why == nil {
+						why = fmt.Errorf("%s: controller %s: %s", at, c, plain(e))
+					}
+				}
+				have = words(filepath.Join(at, "cgroup.subtree_control"))
+			}
+			if len(missing(have, []string{"memory", "pids"})) == 0 {
+				p.dirs = append(p.dirs, dir{path: at, v2: true, controllers: append(have, "kill")})
+				return
+			}
+		} else if why == nil {
+			why = fmt.Errorf("%s: %s", at, plain(err))
+		}
+		if at == m.point || configured {
+			break
+		}
+	}
+	if killOnly != "" {
+		p.dirs = append(p.dirs, dir{path: killOnly, v2: true, controllers: []string{"kill"}})
+		if why == nil {
+			why = errors.New(killOnly + ": the memory and pids controllers are not enabled here")
+		}
+	}
+	p.lack(m, why.Error())
+}
+
+// delegated tells whether the children's controllers of a group are ours to choose: systemd marks what it has delegated;
+// what an ordinary user can write was given to it.
+func delegated(path string) bool {
+	if os.Geteuid() != 0 {
+		return true
+	}
+	for _, name := range []string{"trusted.delegate", "user.delegate"} {
+		value := make([]byte, 1)
+		if n, err := unix.Getxattr(path, name, value); err == nil && n == 1 && value[0] == '1' {
+			return true
+		}
+	}
+	return false
+}
+
+// writable tells whether groups can be made in a directory, and entered from it.
+func writable(path string) error {
+	for _, p := range []string{path, filepath.Join(path, "cgroup.procs")} {
+		if err := unix.Faccessat(unix.AT_FDCWD, p, unix.W_OK, unix.AT_EACCESS); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Make makes a group with a name of its own and sets its limits. A limit that cannot be had is a gap; the group is
+// there for the others. The error is that not even a directory could be made, or that the name is taken.
+func (p Place) Make(name string, l Limits) (*Group, []Gap, error) {
+	g := &Group{limits: l}
+	var gaps []Gap
+	lack := func(controller, why string) { gaps = append(gaps, Gap{controller, why}) }
+	need := map[string]bool{"memory": l.Memory > 0, "pids": l.Processes > 0, "cpu": l.CPUs > 0, "io": l.ReadRate > 0 || l.WriteRate > 0, "kill": true}
+	need["cpuacct"] = !p.has("kill") // a v2 group accounts for CPU without any controller
+	for _, d := range p.dirs {
+		if !slices.ContainsFunc(d.controllers, func(c string) bool { return need[c] }) {
+			continue
+		}
+		d.path = filepath.Join(d.path, name)
+		if err := os.Mkdir(d.path, 0o755); err != nil {
+			if errors.Is(err, fs.ErrExist) {
+				g.Close()
+				g.Remove()
+				return nil, nil, fmt.Errorf("mkdir %s: %w", d.path, unix.EEXIST)
+			}
+			for _, c := range d.controllers {
+				if need[c] {
+					p.why[c] = "mkdir " + d.path + ": " + plain(err)
+				}
+			}
+			continue
+		}
+		g.dirs = append(g.dirs, d)
+		procs, err := os.OpenFile(filepath.Join(d.path, "cgroup.procs"), os.O_WRONLY, 0)
+		if err != nil {
+			for _, c := range d.controllers {
+				p.why[c] = plain(err)
+			}
+			os.Remove(d.path)
+			g.dirs = g.dirs[:len(g.dirs)-1]
+			continue
+		}
+		g.files = append(g.files, procs)
+	}
+	for i := range g.dirs {
+		d := &g.dirs[i]
+		for _, c := range d.controllers {
+			if !need[c] {
+				continue
+			}
+			if err := d.limit(c, l); err != nil {
+				p.why[c] = plain(err)
+				continue
+			}
+			need[c] = false
+			switch c {
+			case "memory":
+				g.memory = d
+			case "pids":
+				g.pids = d
+			}
+			if d.v2 || c == "cpuacct" {
+				g.cpu = d
+			}
+		}
+	}
+	for _, c := range append(slices.Clone(wanted), "kill") {
+		if need[c] {
+			lack(c, p.why[c])
+		}
+	}
+	return g, gaps, nil
+}
+
+// limit sets what one controller limits.
+func (d dir) limit(controller string, l Limits) error {
+	set := func(name, value string) error {
+		return os.WriteFile(filepath.Join(d.path, name), []byte(value), 0)
+	}
+	number := func(n int64) string { return strconv.FormatInt(n, 10) }
+	const period = 100000 // microseconds
+	switch {
+	case controller == "memory" && d.v2:
+		if err := set("memory.max", number(l.Memory)); err != nil {
+			return err
+		}
+		set("memory.oom.group", "1") // since Linux 4.19; without it the launcher ends the rest
+		if err := set("memory.swap.max", "0"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		// Notice before the end: see Group.AlmostFull. It throttles, but only a group that is about to be ended.
+		set("memory.high", number(l.Memory-slack(l.Memory)))
+	case controller == "memory":
+		if err := set("memory.limit_in_bytes", number(l.Memory)); err != nil {
+			return err
+		}
+		// Memory and swap together; the file is missing where swap is not accounted for.
+		if err := set("memory.memsw.limit_in_bytes", number(l.Memory)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	case controller == "pids":
+		return set("pids.max", strconv.Itoa(l.Processes))
+	case controller == "cpu" && d.v2:
+		return set("cpu.max", fmt.Sprintf("%d %d", max(1000, int64(l.CPUs*period)), period))
+	case controller == "cpu":
+		if err := set("cpu.cfs_period_us", number(period)); err != nil {
+			return err
+		}
+		return set("cpu.cfs_quota_us", number(max(1000, int64(l.CPUs*period))))
+	case controller == "io":
+		for _, device := range disks() {
+			for _, way := range []struct {
+				rate   int64
+				v2, v1 string
+			}{{l.ReadRate, "rbps", "read"}, {l.WriteRate, "wbps", "write"}} {
+				if way.rate == 0 {
+					continue
+				}
+				var err error
+				if d.v2 {
+					err = set("io.max", fmt.Sprintf("%s %s=%d", device, way.v2, way.rate))
+				} else {
+					err = set("blkio.throttle."+way.v1+"_bps_device", fmt.Sprintf("%s %d", device, way.rate))
+				}
+				if err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// disks are the block devices that have a size, as major:minor.
+func disks() (numbers []string) {
+	sizes, _ := filepath.Glob("/sys/block/*/size")
+	for _, path := range sizes {
+		size, _ := os.ReadFile(path)
+		number, err := os.ReadFile(filepath.Join(filepath.Dir(path), "dev"))
+		if err == nil && strings.TrimSpace(string(size)) != "0" {
+			numbers = append(numbers, strings.TrimSpace(string(number)))
+		}
+	}
+	return numbers
+}
+
+// Files are the cgroup.procs of the group's directories, open for writing. A process that writes "0" to each has entered. The group owns them.
+func (g *Group) Files() []*os.File { return g.files }
+
+// Close closes Files, which are needed until the program has entered.
+func (g *Group) Close() {
+	for _, f := range g.files {
+		f.Close()
+	}
+	g.files = nil
+}
+
+// Dirs are the group's directories.
+func (g *Group) Dirs() (paths []string) {
+	for _, d := range g.dirs {
+		paths = append(paths, d.path)
+	}
+	return paths
+}
+
+// Limits tells whether the group limits memory ("memory") or processes ("pids").
+func (g *Group) Limits(controller string) bool {
+	return controller == "memory" && g.memory != nil || controller == "pids" && g.pids != nil
+}
+
+// OOMKills is how many processes the kernel has killed because the group's memory was used up.
+func (g *Group) OOMKills() int64 {
+	if g.memory == nil {
+		return 0
+	}
+	if g.memory.v2 {
+		return field(filepath.Join(g.memory.path, "memory.events"), "oom_kill")
+	}
+	return field(filepath.Join(g.memory.path, "memory.oom_control"), "oom_kill")
+}
+
+// PeakMemory is the most memory that the group has used, in bytes, the page cache included; 0 if that is not known.
+func (g *Group) PeakMemory() int64 {
+	if g.memory == nil {
+		return 0
+	}
+	if g.memory.v2 {
+		return number(filepath.Join(g.memory.path, "memory.peak")) // since Linux 5.19
+	}
+	return number(filepath.Join(g.memory.path, "memory.max_usage_in_bytes"))
+}
+
+// Refused is how often a process or thread could not be made because of the limit.
+func (g *Group) Refused() int64 {
+	if g.pids == nil {
+		return 0
+	}
+	return field(filepath.Join(g.pids.path, "pids.events"), "max")
+}
+
+// PeakProcesses is the most processes and threads at once; 0 if that is not known.
+func (g *Group) PeakProcesses() int {
+	if g.pids == nil {
+		return 0
+	}
+	return int(number(filepath.Join(g.pids.path, "pids.peak"))) // since Linux 6.1
+}
+
+// CPU is the time that all processes of the group have used, dead ones included. known is false where it is not counted.
+func (g *Group) CPU() (used time.Duration, known bool) {
+	switch {
+	case g.cpu == nil:
+		return 0, false
+	case g.cpu.v2:
+		return time.Duration(field(filepath.Join(g.cpu.path, "cpu.stat"), "usage_usec")) * time.Microsecond, true
+	}
+	return time.Duration(number(filepath.Join(g.cpu.path, "cpuacct.usage"))), true
+}
+
+// Kill kills every process in the group. It returns once none is left, or after a time that should do for it.
+func (g *Group) Kill() error {
+	for _, d := range g.dirs {
+		if d.v2 && os.WriteFile(filepath.Join(d.path, "cgroup.kill"), []byte("1"), 0) == nil { // since Linux 5.14
+			return nil
+		}
+	}
+	for range 100 {
+		left := g.processes()
+		if len(left) == 0 {
+			return nil
+		}
+		for _, pid := range left {
+			unix.Kill(pid, unix.SIGKILL)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return errors.New("processes of the group do not end")
+}
+
+func (g *Group) processes() (pids []int) {
+	for _, d := range g.dirs {
+		for _, word := range words(filepath.Join(d.path, "cgroup.procs")) {
+			if pid, err := strconv.Atoi(word); err == nil && pid > 0 {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
+
+// Remove removes the group, and groups that the run has made in it. Its processes must have ended; those that are just ending are waited for.
+func (g *Group) Remove() error {
+	var errs []error
+	for _, d := range g.dirs {
+		errs = append(errs, RemoveDir(d.path))
+	}
+	return errors.Join(errs...)
+}
+
+// RemoveDir removes one directory of a group, as Remove does; one that is gone already is fine.
+func RemoveDir(path string) error {
+	for wait := 100 * time.Microsecond; ; wait *= 2 {
+		err := unix.Rmdir(path)
+		if err == nil || err == unix.ENOENT {
+			return nil
+		}
+		if err != unix.EBUSY || wait > time.Second {
+			return fmt.Errorf("rmdir %s: %w", path, err)
+		}
+		if entries, _ := os.ReadDir(path); len(entries) > 0 {
+			for _, e := range entries {
+				if e.IsDir() {
+					RemoveDir(filepath.Join(path, e.Name()))
+				}
+			}
+		}
+		time.Sleep(wait)
+	}
+}
+
+// Sweep kills what is in a directory of a group whose launcher is gone, and removes it.
+func Sweep(path string) error {
+	d := dir{path: path}
+	_, err := os.Stat(filepath.Join(path, "cgroup.kill"))
+	d.v2 = err == nil
+	(&Group{dirs: []dir{d}}).Kill()
+	return RemoveDir(path)
+}
+
+// slack is the distance from the memory limit at which AlmostFull is told.
+func slack(limit int64) int64 { return min(limit/8, 8<<20) }
+
+type mount struct {
+	point, root string
+	v2          bool
+	key         string   // of the hierarchy in /proc/self/cgroup
+	controllers []string // v1: by their v2 names
+}
+
+// hierarchies reads what is mounted, and which group of each this process is in.
+func hierarchies(root string) (mounts []mount, own map[string]string, err error) {
+	text, err := os.ReadFile(filepath.Join(root, "proc/self/cgroup"))
+	if err != nil {
+		return nil, nil, err
+	}
+	own = map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		if parts := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3); len(parts) == 3 {
+			own[parts[1]] = parts[2]
+		}
+	}
+	file, err := os.Open(filepath.Join(root, "proc/self/mountinfo"))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer file.Close()
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		// 36 35 98:0 /root /point options optional… - type source superoptions
+		before, after, ok := strings.Cut(lines.Text(), " - ")
+		left, right := strings.Fields(before), strings.Fields(after)
+		if !ok || len(left) < 6 || len(right) < 3 {
+			continue
+		}
+		m := mount{point: filepath.Join(root, unescape(left[4])), root: unescape(left[3])}
+		switch right[0] {
+		case "cgroup2":
+			m.v2 = true
+		case "cgroup":
+			for name := range own {
+				if name != "" && sameSet(strings.Split(name, ","), strings.Split(right[2], ",")) {
+					m.key = name
+				}
+			}
+			for c, v1 := range v1Names {
+				if m.key != "" && slices.Contains(strings.Split(m.key, ","), v1) {
+					m.controllers = append(m.controllers, c)
+				}
+			}
+			if len(m.controllers) == 0 {
+				continue
+			}
+		default:
+			continue
+		}
+		if !slices.ContainsFunc(mounts, func(o mount) bool { return o.v2 == m.v2 && o.key == m.key }) {
+			mounts = append(mounts, m)
+		}
+	}
+	return mounts, own, nil
+}
+
+// sameSet tells whether a mount's options hold all controllers of a hierarchy, such as rw,cpu,cpuacct.
+func sameSet(controllers, options []string) bool { return len(missing(options, controllers)) == 0 }
+
+// missing is what is in want and not in have.
+func missing(have, want []string) (none []string) {
+	for _, w := range want {
+		if !slices.Contains(have, w) {
+			none = append(none, w)
+		}
+	}
+	return none
+}
+
+// unescape undoes the octal escapes of mountinfo.
+func unescape(s string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
+}
+
+func words(path string) []string {
+	text, _ := os.ReadFile(path)
+	return strings.Fields(string(text))
+}
+
+func number(path string) int64 {
+	text, _ := os.ReadFile(path)
+	n, _ := strconv.ParseInt(string(bytes.TrimSpace(text)), 10, 64)
+	return n
+}
+
+// field is the number behind a name in a flat keyed file.
+func field(path, name string) int64 {
+	list := words(path)
+	for i := 0; i+1 < len(list); i += 2 {
+		if list[i] == name {
+			n, _ := strconv.ParseInt(list[i+1], 10, 64)
+			return n
+		}
+	}
+	return 0
+}
+
+// plain is the errno of a wrapped path error.
+func plain(err error) string {
+	var p *os.PathError
+	if errors.As(err, &p) {
+		err = p.Err
+	}
+	return err.Error()
+}

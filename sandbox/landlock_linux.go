@@ -1,0 +1,124 @@
+package sandbox
+
+import (
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// What Landlock (landlock(7)) is used for: reading and writing only below given places, for the program and all its children, and
+// keeping runs from each other's abstract sockets, which have no file and no namespace but the network's.
+const (
+	landlockRead  = unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_READ_FILE | unix.LANDLOCK_ACCESS_FS_READ_DIR
+	landlockWrite = unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_REMOVE_DIR | unix.LANDLOCK_ACCESS_FS_REMOVE_FILE |
+		unix.LANDLOCK_ACCESS_FS_MAKE_CHAR | unix.LANDLOCK_ACCESS_FS_MAKE_DIR | unix.LANDLOCK_ACCESS_FS_MAKE_REG | unix.LANDLOCK_ACCESS_FS_MAKE_SOCK |
+		unix.LANDLOCK_ACCESS_FS_MAKE_FIFO | unix.LANDLOCK_ACCESS_FS_MAKE_BLOCK | unix.LANDLOCK_ACCESS_FS_MAKE_SYM | unix.LANDLOCK_ACCESS_FS_TRUNCATE
+	// what a rule on a file, not a directory, may name
+	landlockFile = unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_READ_FILE | unix.LANDLOCK_ACCESS_FS_TRUNCATE
+
+	landlockTruncate = 3 // the version that knows truncation
+	landlockScopes   = 6 // the version that knows scopes
+)
+
+// landlockVersion is the kernel's, 0 when it has none or it is switched off.
+func landlockVersion() int {
+	v, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
+	if errno != 0 {
+		return 0
+	}
+	return int(v)
+}
+
+// landlock makes the ruleset of a Spec: nil if there is nothing to restrict. What this kernel cannot restrict is a gap.
+func landlock(spec Spec, method Method) (ruleset *os.File, have []string, gaps []Gap, err error) {
+	version := landlockVersion()
+	scope := method == Namespace && !spec.DenyNetwork // else the network namespace has abstract sockets of its own
+	if scope && version < landlockScopes {
+		gaps = append(gaps, Gap{"abstract-sockets", "the kernel's Landlock has no scopes (since Linux 6.12): abstract sockets of other runs can be connected to"})
+		scope = false
+	}
+	read, write := spec.ReadDirs != nil, spec.WriteDirs != nil
+	if (read || write) && version == 0 {
+		why := "the kernel has no Landlock, or it is not in its list of security modules (boot parameter lsm=)"
+		if read {
+			gaps = append(gaps, Gap{"read-dirs", why})
+		}
+		if write {
+			gaps = append(gaps, Gap{"write-dirs", why})
+		}
+		read, write = false, false
+	}
+	if write && version < landlockTruncate {
+		gaps = append(gaps, Gap{"write-dirs-truncation", "the kernel's Landlock does not know truncation (since Linux 6.2): files elsewhere can be cut to nothing"})
+	}
+	var attr unix.LandlockRulesetAttr
+	readBits, writeBits := uint64(0), uint64(0)
+	if read {
+		readBits = landlockRead
+		have = append(have, "read-dirs")
+	}
+	if write {
+		writeBits = landlockWrite
+		if version < landlockTruncate {
+			writeBits &^= unix.LANDLOCK_ACCESS_FS_TRUNCATE
+		}
+		have = append(have, "write-dirs")
+	}
+	refer := uint64(0)
+	if version >= 2 && (read || write) { // moving between directories is denied wherever it is not granted, asked for or not
+		refer = unix.LANDLOCK_ACCESS_FS_REFER
+	}
+	attr.Handled_access_fs = readBits | writeBits | refer
+	size := unsafe.Sizeof(attr.Handled_access_fs)
+	if scope {
+		attr.Scoped = unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET
+		size = unsafe.Offsetof(attr.Quiet_access_fs) // what an older kernel knows of it
+		have = append(have, "abstract-sockets")
+	}
+	if attr.Handled_access_fs == 0 && attr.Scoped == 0 {
+		return nil, have, gaps, nil
+	}
+	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), size, 0)
+	if errno != 0 {
+		return nil, nil, nil, &StepError{Step: "landlock_create_ruleset", Err: errno}
+	}
+	ruleset = os.NewFile(fd, "landlock")
+	allow := func(path string, access uint64) {
+		if err == nil && access != 0 {
+			err = landlockAllow(int(fd), path, access)
+		}
+	}
+	if !write {
+		allow("/", refer)
+	}
+	for _, path := range spec.ReadDirs {
+		allow(path, readBits)
+	}
+	for _, path := range spec.WriteDirs { // what can be written can be read
+		allow(path, readBits|writeBits|refer)
+	}
+	return ruleset, have, gaps, err
+}
+
+// landlockAllow adds a rule for a path and what is below it. One that does not exist needs none.
+func landlockAllow(ruleset int, path string, access uint64) error {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err == unix.ENOENT || err == unix.ENOTDIR {
+		return nil
+	}
+	if err != nil {
+		return &StepError{Step: "open", Object: path, Err: err}
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		access &= landlockFile
+	}
+	rule := unix.LandlockPathBeneathAttr{Allowed_access: access, Parent_fd: int32(fd)}
+	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(ruleset), unix.LANDLOCK_RULE_PATH_BENEATH, uintptr(unsafe.Pointer(&rule)), 0, 0, 0)
+	if errno != 0 {
+		return &StepError{Step: "landlock_add_rule", Object: path, Err: errno}
+	}
+	return nil
+}
