@@ -69,7 +69,16 @@ func (app *app) exec(auditLine bool) error {
 	if !auditLine {
 		answer.AuditLine = nil
 	}
-	return app.print(answer.Result, answer.AuditLine)
+	code := app.print(answer.Result, answer.AuditLine)
+	app.sweep(answer)
+	return code
+}
+
+// sweep comes after the result, which nothing of other runs may hold back.
+func (app *app) sweep(answer launch.Answer) {
+	if err := answer.Sweep(); err != nil {
+		app.warnf("remove what a killed run has left: %v", err)
+	}
 }
 
 // request reads and decodes standard input.

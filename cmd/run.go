@@ -70,7 +70,10 @@ func (app *app) run(args []string, code string, isCode bool, user string) error 
 	}
 	job := app.job(request, nil, loaded.Config)
 	job.Live, job.Source = live, append([]byte{}, source...)
-	return app.tell(launch.Run(job).Result)
+	answer := launch.Run(job)
+	ended := app.tell(answer.Result)
+	app.sweep(answer)
+	return ended
 }
 
 // readScript reads what `run` and `check` are pointed at; path is empty for standard input.

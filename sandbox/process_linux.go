@@ -57,7 +57,7 @@ func Start(spec Spec, stdio IO) (*Running, error) {
 	if spec.FirstFile < 3 {
 		return nil, &StepError{Step: "descriptors", Object: "Spec.FirstFile", Err: unix.EINVAL}
 	}
-	group, gaps, err := makeGroup(spec)
+	group, gaps, err := makeGroup(spec, stdio.Workdir)
 	if err != nil {
 		return nil, err
 	}
@@ -90,13 +90,19 @@ func Start(spec Spec, stdio IO) (*Running, error) {
 }
 
 // makeGroup makes the control group of a run, as far as the host has one to give. The error is that its name is taken.
-func makeGroup(spec Spec) (*cgroup.Group, []cgroup.Gap, error) {
+func makeGroup(spec Spec, w *Workdir) (*cgroup.Group, []cgroup.Gap, error) {
 	if spec.Group.Name == "" {
 		none := &cgroup.Group{}
 		return none, []cgroup.Gap{{Controller: "memory", Why: noGroups}, {Controller: "pids", Why: noGroups}, {Controller: "cpu", Why: noGroups}, {Controller: "io", Why: noGroups}}, nil
 	}
 	l := spec.Limits
-	group, gaps, err := cgroup.Find(spec.Group.Parent).Make(spec.Group.Name, cgroup.Limits{
+	place := cgroup.Find(spec.Group.Parent)
+	if w != nil {
+		for _, path := range place.Paths(spec.Group.Name) {
+			w.note("group " + path)
+		}
+	}
+	group, gaps, err := place.Make(spec.Group.Name, cgroup.Limits{
 		Memory: l.Memory, Processes: l.Processes, CPUs: l.CPUs, ReadRate: l.ReadRate, WriteRate: l.WriteRate})
 	if err != nil {
 		return nil, nil, &StepError{Step: "control group", Object: spec.Group.Name, Err: err}
@@ -169,6 +175,12 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 	}
 	if method == Namespace {
 		at.hidden = existing(spec.Hide)
+	}
+	if w := stdio.Workdir; w != nil {
+		if err := r.show(w, method, &at); err != nil {
+			return nil, err
+		}
+		spec.ReadDirs, spec.WriteDirs = w.outsideAll(spec.ReadDirs), w.outsideAll(spec.WriteDirs)
 	}
 	ruleset, have, gaps, err := landlock(spec, method)
 	if err != nil {
@@ -414,6 +426,30 @@ func fd(f *os.File) int {
 	n := int(f.Fd())
 	unix.SetNonblock(n, false)
 	return n
+}
+
+// show lets the run see its directory at its path, and nothing of the others'.
+func (r *Running) show(w *Workdir, method Method, at *layout) error {
+	const measure = "private-working-dir"
+	why := ""
+	switch {
+	case method == Process:
+		why = "without a mount namespace other runs of this user can see the working directory"
+		if err := w.Settle(); err != nil {
+			return err
+		}
+	case w.private != nil:
+		why = w.private.Error()
+	default:
+		for _, suffix := range append([]string{""}, w.files...) {
+			at.binds = append(at.binds, [2]string{w.real + suffix, w.path + suffix})
+		}
+		at.hidden = append(at.hidden, hiddenPath{path: w.place, dir: true})
+		r.protection.Enforced = append(r.protection.Enforced, measure)
+		return nil
+	}
+	r.protection.Missing = append(r.protection.Missing, Gap{measure, why})
+	return nil
 }
 
 // existing leaves out what is not there, and what is inside another hidden directory: under that it could not be found any more.

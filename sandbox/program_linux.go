@@ -38,10 +38,11 @@ type layout struct {
 	lifeline              int   // read end
 	setup, status         int   // write ends
 	hidden                []hiddenPath
-	groups                []int // cgroup.procs of the run's control group
-	memoryGroup           bool  // it limits memory
-	pidsGroup             bool  // it limits processes
-	landlock              int   // ruleset, or 0
+	binds                 [][2]string // what is mounted where
+	groups                []int       // cgroup.procs of the run's control group
+	memoryGroup           bool        // it limits memory
+	pidsGroup             bool        // it limits processes
+	landlock              int         // ruleset, or 0
 }
 
 // A hiddenPath exists and is covered: a directory by an empty one, a file by /dev/null.
@@ -163,6 +164,9 @@ func (b *builder) mounts(spec Spec, at layout) {
 	}
 	b.add(optional, step{name: "mount", object: "/proc", measure: "proc"},
 		unix.SYS_MOUNT, b.text("proc"), b.text("/proc"), b.text("proc"), unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, 0)
+	for _, bind := range at.binds {
+		b.add(must, step{name: "mount", object: bind[1]}, unix.SYS_MOUNT, b.text(bind[0]), b.text(bind[1]), 0, unix.MS_BIND, 0)
+	}
 	var empty uintptr
 	for _, h := range at.hidden {
 		what := step{name: "mount", object: h.path + " (hidden)", measure: "hidden-paths"}

@@ -95,10 +95,11 @@ const (
 
 // IO is where the program's streams and extra descriptors go.
 type IO struct {
-	Stdin  *os.File // nil: empty
-	Stdout io.Writer
-	Stderr io.Writer
-	Files  []*os.File // at Spec.FirstFile and up; the caller still owns and closes them
+	Stdin   *os.File // nil: empty
+	Stdout  io.Writer
+	Stderr  io.Writer
+	Workdir *Workdir   // of the run; nil: none. Start shows it at its path, or settles it there
+	Files   []*os.File // at Spec.FirstFile and up; the caller still owns and closes them
 }
 
 // Gap is a measure that was asked for and is not in force, or only in a weaker form.

@@ -10,30 +10,145 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Workdir is the directory of one run. It is made exclusively, held open, and removed with whatever the run made of it.
+// A Workdir is the directory of one run and the files beside it. It is made exclusively, held open, and removed with whatever the run made of it.
+//
+// All runs of a gateway are one operating-system user's, and modes do not keep them apart. So the directory really lies in one
+// closed place beside its path, and a mount namespace shows it at its path while it covers the place:
+//
+//	/tmp/.py3run-UID/              the place, 0700, covered inside
+//	/tmp/.py3run-UID/NAME          the directory
+//	/tmp/.py3run-UID/NAME.py       a file beside it
+//	/tmp/.py3run-UID/NAME.run      held locked while the launcher lives: what to sweep when it died (see Sweep)
+//	/tmp/NAME, /tmp/NAME.py        empty, to mount these on
+//
+// Without a mount namespace Settle moves them to their paths.
 type Workdir struct {
-	path   string
-	handle *os.File // of the directory itself, wherever it is moved
+	path    string   // where the run finds the directory
+	real    string   // where it is: in the place, or path
+	files   []string // suffixes of files beside it
+	place   string
+	handle  *os.File // of the directory itself, wherever it is moved
+	lock    *os.File // of the run's entry in the place; nil: there is no usable place
+	private error    // why the directory is not in the place; nil: it is
+	keep    bool
 }
 
-// MakeWorkdir makes path, which must not exist, with mode 0700. Parents are made if they are missing.
-func MakeWorkdir(path string) (*Workdir, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, &StepError{Step: "mkdir", Object: filepath.Dir(path), Err: cause(err)}
+// errShared: nobody asked for a directory that other runs do not see.
+var errShared = errors.New("not asked for")
+
+// MakeWorkdir makes path, which must not exist, with mode 0700; private asks for one that other runs cannot see. Parents are made
+// if they are missing. keep is for a directory that stays after the run.
+func MakeWorkdir(path string, private, keep bool) (*Workdir, error) {
+	parent := filepath.Dir(path)
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return nil, &StepError{Step: "mkdir", Object: parent, Err: cause(err)}
+	}
+	w := &Workdir{path: path, real: path, place: placeIn(parent), private: errShared, keep: keep}
+	if err := w.enter(); err != nil {
+		w.private = err
+	} else if private {
+		w.private, w.real = nil, filepath.Join(w.place, filepath.Base(path))
 	}
 	if err := unix.Mkdir(path, 0o700); err != nil {
+		w.leave()
 		return nil, &StepError{Step: "mkdir", Object: path, Err: err}
 	}
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		os.Remove(path)
-		return nil, &StepError{Step: "open", Object: path, Err: err}
+	err := error(nil)
+	if w.private == nil {
+		err = unix.Mkdir(w.real, 0o700)
 	}
-	return &Workdir{path: path, handle: os.NewFile(uintptr(fd), path)}, nil
+	fd := -1
+	if err == nil {
+		fd, err = unix.Open(w.real, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	}
+	if err != nil {
+		os.Remove(w.real)
+		os.Remove(path)
+		w.leave()
+		return nil, &StepError{Step: "mkdir", Object: w.real, Err: err}
+	}
+	w.handle = os.NewFile(uintptr(fd), w.real)
+	return w, nil
 }
 
-// Path is where the directory was made.
+// Path is where the run finds the directory.
 func (w *Workdir) Path() string { return w.path }
+
+// AddFile makes a file beside the directory, at its path with a suffix such as ".py". It must not exist: nobody can have put a link there.
+func (w *Workdir) AddFile(suffix string, data []byte) error {
+	paths := []string{w.path + suffix}
+	if w.private == nil {
+		paths = append(paths, w.real+suffix)
+	}
+	w.files = append(w.files, suffix)
+	for _, path := range paths {
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+		if err != nil {
+			if path == w.path+suffix && errors.Is(err, unix.EEXIST) {
+				w.files = w.files[:len(w.files)-1] // not ours to remove
+			}
+			return &StepError{Step: "create", Object: path, Err: cause(err)}
+		}
+		if path == w.real+suffix {
+			_, err = f.Write(data)
+		}
+		if e := f.Close(); err == nil {
+			err = e
+		}
+		if err != nil {
+			return &StepError{Step: "write", Object: path, Err: cause(err)}
+		}
+	}
+	return nil
+}
+
+// Chown gives the directory and its files to another user.
+func (w *Workdir) Chown(u User) error {
+	paths := []string{w.real}
+	for _, suffix := range w.files {
+		paths = append(paths, w.real+suffix)
+	}
+	for _, path := range paths {
+		if err := unix.Lchown(path, u.UID, u.GID); err != nil {
+			return &StepError{Step: "chown", Object: path, Err: err}
+		}
+	}
+	return nil
+}
+
+// Settle moves a private directory and its files to their paths, for whoever has no mount namespace to see them there.
+func (w *Workdir) Settle() error {
+	if w.real == w.path {
+		return nil
+	}
+	for _, suffix := range append([]string{""}, w.files...) {
+		if err := unix.Rename(w.real+suffix, w.path+suffix); err != nil {
+			return &StepError{Step: "rename", Object: w.path + suffix, Err: err}
+		}
+	}
+	w.real = w.path
+	return nil
+}
+
+// outside is where a path of the run's is on the host.
+func (w *Workdir) outside(path string) string {
+	if w != nil {
+		for _, suffix := range append([]string{""}, w.files...) {
+			if path == w.path+suffix {
+				return w.real + suffix
+			}
+		}
+	}
+	return path
+}
+
+// outsideAll is outside for a list; nil stays nil.
+func (w *Workdir) outsideAll(paths []string) (list []string) {
+	for _, p := range paths {
+		list = append(list, w.outside(p))
+	}
+	return list
+}
 
 // Contents is what was in a directory: files are everything but directories.
 type Contents struct {
@@ -96,21 +211,44 @@ func (c *Contents) note(path string) {
 // Remove removes the directory and everything in it, whatever its modes and depth, wherever the run has moved it, and
 // what the run has put in its place. It follows no link and does not enter other file systems mounted below.
 func (w *Workdir) Remove() error {
-	defer w.handle.Close()
-	if w.standsAt(w.path) && unix.Rmdir(w.path) == nil {
-		return nil // empty, as after most runs
+	var errs []error
+	if !w.standsAt(w.real) || unix.Rmdir(w.real) != nil { // empty, as after most runs
+		errs = append(errs, empty(int(w.handle.Fd())), w.removeEntry())
 	}
-	return errors.Join(empty(int(w.handle.Fd())), w.removeEntry(), removePath(w.path))
+	w.handle.Close()
+	errs = append(errs, removeAll(w.path, w.real, w.files))
+	w.leave()
+	return errors.Join(errs...)
 }
 
-// Close lets go of the directory and leaves it where it is.
-func (w *Workdir) Close() error { return w.handle.Close() }
+// Close lets go of the directory and leaves it at its path; the files beside it are removed.
+func (w *Workdir) Close() error {
+	err := w.Settle()
+	w.handle.Close()
+	for _, suffix := range w.files {
+		os.Remove(w.path + suffix)
+	}
+	w.leave()
+	return err
+}
+
+// removeAll removes what stands at the paths of a run whose directory itself is gone.
+func removeAll(path, real string, suffixes []string) error {
+	var errs []error
+	for _, suffix := range append([]string{""}, suffixes...) {
+		errs = append(errs, removePath(path+suffix))
+		if real != path {
+			errs = append(errs, removePath(real+suffix))
+		}
+	}
+	return errors.Join(errs...)
+}
 
 // removeEntry removes the directory's own name, which the kernel knows even after a rename.
 func (w *Workdir) removeEntry() error {
 	path, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(w.handle.Fd())))
 	if err != nil {
-		path = w.path // no /proc: it is where it was, or it is not found
+		path = w.real // no /proc: it is where it was, or it is not found
 	}
 	if !w.standsAt(path) {
 		return nil // gone (then " (deleted)" follows the name), or moved again by nobody we know

@@ -201,6 +201,14 @@ func writable(path string) error {
 	return nil
 }
 
+// Paths are the directories that Make may make for a name.
+func (p Place) Paths(name string) (paths []string) {
+	for _, d := range p.dirs {
+		paths = append(paths, filepath.Join(d.path, name))
+	}
+	return paths
+}
+
 // Make makes a group with a name of its own and sets its limits. A limit that cannot be had is a gap; the group is
 // there for the others. The error is that not even a directory could be made, or that the name is taken.
 func (p Place) Make(name string, l Limits) (*Group, []Gap, error) {
@@ -477,6 +485,13 @@ func RemoveDir(path string) error {
 
 // Sweep kills what is in a directory of a group whose launcher is gone, and removes it.
 func Sweep(path string) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(path, &fs); err != nil {
+		return nil // gone
+	}
+	if fs.Type != unix.CGROUP_SUPER_MAGIC && fs.Type != unix.CGROUP2_SUPER_MAGIC {
+		return fmt.Errorf("%s is not a control group", path)
+	}
 	d := dir{path: path}
 	_, err := os.Stat(filepath.Join(path, "cgroup.kill"))
 	d.v2 = err == nil

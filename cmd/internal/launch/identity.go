@@ -2,8 +2,9 @@ package launch
 
 import (
 	"os"
-	osuser "os/user"
+	"slices"
 	"strconv"
+	"strings"
 
 	"py3run/audit"
 	"py3run/cmd/internal/config"
@@ -35,21 +36,37 @@ func runAs(name string) (*sandbox.User, error) {
 	if os.Geteuid() != 0 {
 		return nil, wrong("only root can become another user")
 	}
-	u, err := osuser.Lookup(name)
-	if err != nil {
-		return nil, wrong(err.Error())
-	}
-	var as sandbox.User
-	as.UID, _ = strconv.Atoi(u.Uid)
-	as.GID, _ = strconv.Atoi(u.Gid)
-	groups, err := u.GroupIds()
-	if err != nil {
-		return nil, wrong("groups of " + name + ": " + err.Error())
-	}
-	for _, g := range groups {
-		if n, err := strconv.Atoi(g); err == nil {
-			as.Groups = append(as.Groups, n)
-		}
+	passwd, _ := os.ReadFile("/etc/passwd")
+	group, _ := os.ReadFile("/etc/group")
+	as, ok := lookUp(name, string(passwd), string(group))
+	if !ok {
+		return nil, wrong("no user " + name + " in /etc/passwd")
 	}
 	return &as, nil
+}
+
+// lookUp finds a user and its groups in the text of passwd(5) and group(5). os/user would make the binary depend on the C library wherever cgo is on.
+func lookUp(name, passwd, group string) (u sandbox.User, ok bool) {
+	for line := range strings.Lines(passwd) {
+		if f := strings.Split(line, ":"); len(f) >= 4 && f[0] == name {
+			uid, errU := strconv.Atoi(f[2])
+			gid, errG := strconv.Atoi(f[3])
+			u, ok = sandbox.User{UID: uid, GID: gid}, errU == nil && errG == nil
+			break
+		}
+	}
+	if !ok {
+		return u, false
+	}
+	u.Groups = []int{u.GID}
+	for line := range strings.Lines(group) {
+		f := strings.Split(strings.TrimSpace(line), ":")
+		if len(f) < 4 || !slices.Contains(strings.Split(f[3], ","), name) {
+			continue
+		}
+		if gid, err := strconv.Atoi(f[2]); err == nil && gid != u.GID {
+			u.Groups = append(u.Groups, gid)
+		}
+	}
+	return u, true
 }

@@ -66,7 +66,7 @@ type Facts struct {
 func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan, error) {
 	c := job.Config
 	plan := Plan{Workdir: workdir(c.Security.Isolation.WorkingDir, user(job).name, facts.RunID)}
-	code, file := codeOf(job), plan.Workdir+".py"
+	code, file := codeOf(job), plan.Workdir+codeSuffix
 	plan.CodeFile = file
 	dir, argv0, shown, show := plan.Workdir, file, job.Request.Filename, false
 	importPath := slices.Clone(c.Python.Path)
@@ -184,6 +184,9 @@ func descriptors(asked, hard int) (limit, first int) {
 	}
 	return asked, first
 }
+
+// codeSuffix makes the path of the code's file from that of the working directory.
+const codeSuffix = ".py"
 
 // workdir fills in the template. Neither name can lead to another place: of the user only letters, digits, "-" and "_" stay, at most
 // 16; the execution id is the random end of the run id.

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,17 +36,28 @@ func Run(job Job) (answer Answer) {
 				r.abort()
 			}()
 			r.end()
-			answer = Answer{r.result, r.auditLine}
+			answer = r.answered()
 		}
 	}()
 	r.do()
-	return Answer{r.result, r.auditLine}
+	return r.answered()
+}
+
+func (r *run) answered() Answer {
+	parent := filepath.Dir(r.plan.Workdir)
+	return Answer{Result: r.result, AuditLine: r.auditLine, Sweep: func() error {
+		if r.plan.Workdir == "" {
+			return nil
+		}
+		return sandbox.Sweep(parent)
+	}}
 }
 
 // An Answer is the result, and the end record as a line for the caller's stderr: empty when there is none.
 type Answer struct {
 	Result    wire.Result
 	AuditLine []byte
+	Sweep     func() error // removes what killed launchers have left; for when the result is out
 }
 
 // Refusal is the result of a request that nothing was run for.
@@ -77,7 +87,6 @@ type run struct {
 	base    audit.Record
 
 	workdir          *sandbox.Workdir
-	codeFile         string // exists and is ours to remove
 	cleanup          []wire.Warning
 	session          *python.Session
 	running          *sandbox.Running
@@ -165,24 +174,26 @@ func effective(job Job, warnings []wire.Warning) (wire.Limits, []wire.Warning) {
 
 // start makes the directories, the code's file, the session and the sandbox.
 func (r *run) start() (err error) {
-	if r.workdir, err = sandbox.MakeWorkdir(r.plan.Workdir); err != nil {
+	spec := r.plan.Spec
+	private := spec.Method != sandbox.Process
+	if r.workdir, err = sandbox.MakeWorkdir(r.plan.Workdir, private, !r.job.Config.Security.Isolation.CleanupOnExit); err != nil {
 		return err
 	}
 	if r.plan.CodeFile != "" {
-		err := writeNew(r.plan.CodeFile, r.plan.Python.Code)
-		if !errors.Is(err, fs.ErrExist) {
-			r.codeFile = r.plan.CodeFile
-		}
-		if err != nil {
+		if err := r.workdir.AddFile(codeSuffix, r.plan.Python.Code); err != nil {
 			return err
 		}
 	}
-	spec := r.plan.Spec
+	if spec.RunAs != nil {
+		if err := r.workdir.Chown(*spec.RunAs); err != nil {
+			return err
+		}
+	}
 	if r.session, err = python.Open(r.ip, r.plan.Python, spec.FirstFile); err != nil {
 		return err
 	}
 	spec.Args = append([]string{spec.Path}, r.session.Args()...)
-	stdio := sandbox.IO{Files: r.session.Files()}
+	stdio := sandbox.IO{Files: r.session.Files(), Workdir: r.workdir}
 	most := megabytes(r.limits.OutputMB)
 	r.out, r.err = &capture{most: most}, &capture{most: most}
 	stdio.Stdout, stdio.Stderr = r.out, r.err
@@ -201,16 +212,6 @@ func (r *run) start() (err error) {
 	r.running, err = sandbox.Start(spec, stdio)
 	r.session.Started()
 	return err
-}
-
-// writeNew writes a file that must not exist yet: nobody can have put a link there.
-func writeNew(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	return errors.Join(err, f.Close())
 }
 
 // abort takes back what start has done.
@@ -348,12 +349,6 @@ func (r *run) removeDirs() {
 		}
 		r.running = nil
 	}
-	if r.codeFile != "" {
-		if err := os.Remove(r.codeFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			failed(err)
-		}
-		r.codeFile = ""
-	}
 	if r.workdir == nil {
 		return
 	}
@@ -361,8 +356,8 @@ func (r *run) removeDirs() {
 		if err := r.workdir.Remove(); err != nil {
 			failed(err)
 		}
-	} else {
-		r.workdir.Close()
+	} else if err := r.workdir.Close(); err != nil {
+		failed(err)
 	}
 	r.workdir = nil
 }
