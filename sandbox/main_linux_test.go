@@ -80,7 +80,47 @@ func init() { // here, because a launcher refers to helpers itself
 		"launch":  launchAndWait,
 		"hammer":  launchForever,
 		"holder":  holdOutput,
+		"reserve": reserve,
+		"dial": func(args []string) error {
+			c, err := net.Dial("unix", args[0])
+			if err == nil {
+				c.Close()
+			}
+			return err
+		},
+		"killed": startAndLinger,
 	}
+}
+
+// reserve maps megabytes of memory and touches one page.
+func reserve(args []string) error {
+	m, err := unix.Mmap(-1, 0, number(args[0])<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err == nil {
+		m[0] = 1
+	}
+	return err
+}
+
+// startAndLinger starts a run with a working directory and a control group and waits for its own end.
+func startAndLinger(args []string) error {
+	method, parent, word := Method(args[0]), args[1], args[2]
+	name := fmt.Sprintf("py3run-test-%016x", rand.Uint64())
+	w, err := MakeWorkdir(filepath.Join(parent, name), true, false)
+	if err != nil {
+		return err
+	}
+	if err := w.AddFile(".py", []byte("pass")); err != nil {
+		return err
+	}
+	spec := shell("mkdir a; : > a/f; chmod 0 a; sleep 60; : " + word)
+	spec.Method, spec.Dir, spec.Group.Name, spec.Limits.Memory = method, w.Path(), name, 1<<30
+	r, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard, Workdir: w})
+	if err != nil {
+		return err
+	}
+	r.Release()
+	r.Wait(nil, nil)
+	return nil
 }
 
 func number(s string) int {
@@ -231,6 +271,9 @@ func daemons(args []string) error {
 	}
 	fmt.Println("ready")
 	if len(args) > 1 {
+		if args[1] == "kill-init" {
+			syscall.Kill(os.Getppid(), syscall.SIGKILL)
+		}
 		signal.Ignore(syscall.SIGTERM)
 		return linger(nil)
 	}
@@ -358,6 +401,24 @@ var needs = map[string]func() error{
 	},
 	"namespaces": sync.OnceValue(func() error { return try(os.Geteuid() != 0) }),
 	"userns":     sync.OnceValue(func() error { return try(true) }),
+	"memory-group": func() error {
+		g, gaps, err := cgroup.Find("").Make(fmt.Sprintf("py3run-test-%016x", rand.Uint64()), cgroup.Limits{Memory: 1 << 30, Processes: 100})
+		if err != nil {
+			return err
+		}
+		defer g.Remove()
+		defer g.Close()
+		for _, gap := range gaps {
+			return errors.New(gap.Controller + ": " + gap.Why)
+		}
+		return nil
+	},
+	"landlock": func() error {
+		if landlockVersion() < 3 {
+			return fmt.Errorf("version %d", landlockVersion())
+		}
+		return nil
+	},
 }
 
 func try(userNS bool) error {

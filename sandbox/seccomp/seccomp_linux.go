@@ -1,11 +1,19 @@
-// Package seccomp makes the filter that refuses system calls which no Python job needs and which only matter to the host
-// (seccomp(2)). It is a deny list: whatever is not named is allowed. Building it makes no system call.
+// Package seccomp makes a filter (seccomp(2)) of system calls that no Python job needs and that act on the host: on its
+// kernel, clock, swap, quotas, keys or hardware.
 //
-// Left to the capabilities that root loses, because a filter cannot tell reading from changing: adjtimex, clock_adjtime, mount,
-// unshare, ptrace, perf_event_open.
+// It is a deny list, a second net behind the capabilities and the user's own rights: whatever is not named is allowed, today's calls and
+// tomorrow's. It makes no system call; who installs the filter needs PR_SET_NO_NEW_PRIVS or CAP_SYS_ADMIN.
+//
+// # Left to the capability check
+//
+//   - adjtimex, clock_adjtime: one call reads and sets, and what it does stands in memory that a filter cannot read. Refused, they
+//     would break plain readers of the clock's state (ntp_gettime, monitoring); without CAP_SYS_TIME the kernel refuses setting.
+//   - mount, move_mount, fsopen, fsmount, unshare, setns: without CAP_SYS_ADMIN they reach only namespaces of the job's own.
+//   - ptrace, process_vm_readv, io_uring_setup, socket: debuggers and libraries use them.
 package seccomp
 
 import (
+	"runtime"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -14,26 +22,61 @@ import (
 // Default is the name of the profile.
 const Default = "default"
 
-// A call is a system call with its number on each architecture that one of our kernels may be asked in; 0 where there is none.
+// A call is a system call with its number on each architecture, 0 where there is none. (Number 0 itself is a harmless
+// call everywhere, so it is never wanted here.) From the kernel's tables: arch/x86/entry/syscalls, include/uapi/asm-generic/unistd.h,
+// arch/arm/tools/syscall.tbl.
 type call struct {
 	name                    string
 	amd64, i386, arm64, arm uint32
 }
 
 var denied = [...]call{
-	{"init_module", 175, 128, 105, 128}, {"finit_module", 313, 350, 273, 379}, {"delete_module", 176, 129, 106, 129},
-	{"kexec_load", 246, 283, 104, 347}, {"kexec_file_load", 320, 0, 294, 401},
-	{"swapon", 167, 87, 224, 87}, {"swapoff", 168, 115, 225, 115},
-	{"settimeofday", 164, 79, 170, 79}, {"clock_settime", 227, 264, 112, 262}, {"clock_settime64", 0, 404, 0, 404}, {"stime", 0, 25, 0, 25},
-	{"reboot", 169, 88, 142, 88}, {"vhangup", 153, 111, 58, 111},
-	{"add_key", 248, 286, 217, 309}, {"request_key", 249, 287, 218, 310}, {"keyctl", 250, 288, 219, 311},
-	{"userfaultfd", 323, 374, 282, 388}, {"bpf", 321, 357, 280, 386}, {"open_by_handle_at", 304, 342, 265, 371},
-	{"acct", 163, 51, 89, 51}, {"quotactl", 179, 131, 60, 131}, {"quotactl_fd", 443, 443, 443, 443},
-	{"lookup_dcookie", 212, 253, 18, 249}, {"nfsservctl", 180, 169, 42, 169},
-	{"iopl", 172, 110, 0, 0}, {"ioperm", 173, 101, 0, 0},
+	// The kernel's own code, and starting another kernel.
+	{"init_module", 175, 128, 105, 128},
+	{"finit_module", 313, 350, 273, 379},
+	{"delete_module", 176, 129, 106, 129},
+	{"kexec_load", 246, 283, 104, 347},
+	{"kexec_file_load", 320, 0, 294, 401},
+	{"reboot", 169, 88, 142, 88},
+
+	// The machine's clock. The 32-bit architectures have two numbers for it, i386 three.
+	{"settimeofday", 164, 79, 170, 79},
+	{"clock_settime", 227, 264, 112, 262},
+	{"clock_settime64", 0, 404, 0, 404},
+	{"stime", 0, 25, 0, 0},
+
+	// Swap, process accounting, quotas, terminals.
+	{"swapon", 167, 87, 224, 87},
+	{"swapoff", 168, 115, 225, 115},
+	{"acct", 163, 51, 89, 51},
+	{"quotactl", 179, 131, 60, 131},
+	{"quotactl_fd", 443, 443, 443, 443},
+	{"vhangup", 153, 111, 58, 111},
+
+	// Keyrings belong to the user, not to the job: what one job leaves there, the next finds. The price: Kerberos tickets in a cache
+	// of type KEYRING cannot be used; those of type FILE, DIR and KCM can.
+	{"add_key", 248, 286, 217, 309},
+	{"request_key", 249, 287, 218, 310},
+	{"keyctl", 250, 288, 219, 311},
+
+	// Files by handle, past the directories above them: hidden paths would not be hidden.
+	{"open_by_handle_at", 304, 342, 265, 371},
+
+	// Parts of the kernel that exploits of it lean on. The price: no perf inside a job; perf from outside sees it.
+	{"bpf", 321, 357, 280, 386},
+	{"userfaultfd", 323, 374, 282, 388},
+
+	// Gone from new kernels, still in old ones.
+	{"lookup_dcookie", 212, 253, 18, 249},
+	{"nfsservctl", 180, 169, 42, 169},
+
+	// The processor's ports and segments.
+	{"iopl", 172, 110, 0, 0},
+	{"ioperm", 173, 101, 0, 0},
 }
 
-// Denied returns the names of the calls, sorted.
+// Denied returns the names of the calls that fail with EPERM, sorted. It is the same on every machine; some calls exist on one
+// architecture only.
 func Denied() []string {
 	names := make([]string, len(denied))
 	for i, c := range denied {
@@ -43,47 +86,98 @@ func Denied() []string {
 	return names
 }
 
-// x32 marks the numbers of the x32 interface, which nothing here uses; on amd64 it is refused as a whole, as if the kernel had none.
-const x32 = 0x40000000
+// entries are the architectures by which a process of this machine can enter the kernel: its own first, then the 32-bit one, which
+// a 64-bit process can use as well (int 0x80), with other numbers.
+var entries = map[string][]uint32{
+	"amd64": {unix.AUDIT_ARCH_X86_64, unix.AUDIT_ARCH_I386},
+	"arm64": {unix.AUDIT_ARCH_AARCH64, unix.AUDIT_ARCH_ARM},
+}
 
-// offsets in struct seccomp_data
+func (c call) number(arch uint32) uint32 {
+	switch arch {
+	case unix.AUDIT_ARCH_X86_64:
+		return c.amd64
+	case unix.AUDIT_ARCH_I386:
+		return c.i386
+	case unix.AUDIT_ARCH_AARCH64:
+		return c.arm64
+	case unix.AUDIT_ARCH_ARM:
+		return c.arm
+	}
+	return 0
+}
+
+const (
+	allow   = unix.SECCOMP_RET_ALLOW
+	refuse  = unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)
+	unknown = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS) // as of a call that the kernel does not have
+)
+
+const (
+	// x32Bit marks the numbers of x32, a third way into an amd64 kernel under the architecture of the first. It is refused as a
+	// whole, with the answer of the many kernels that are built without it.
+	x32Bit = 0x40000000
+
+	// skipped is the number -1, which a tracer sets to skip a call (ptrace(2)). It has the bit of x32 as well, but an error here would
+	// take the place of the result that the tracer set.
+	skipped = 0xffffffff
+)
+
+// Offsets in struct seccomp_data. The program reads nothing else, no argument: so a kernel from 5.11 on finds out once which numbers are
+// always allowed and does not run the program for them again.
 const (
 	offsetNumber = 0
 	offsetArch   = 4
 )
 
-// Filter returns the program. A denied call fails with EPERM. It holds the numbers of every architecture, so it is the same everywhere; an
-// architecture that is not known is allowed.
-func Filter() []unix.SockFilter {
-	const refuse = unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)
-	statement := func(code uint16, k uint32) unix.SockFilter { return unix.SockFilter{Code: code, K: k} }
-	unless := func(k uint32, skip int) unix.SockFilter { // goes on if equal, else skips
-		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: k, Jf: uint8(skip)}
-	}
-	var program []unix.SockFilter
-	for _, a := range []struct {
-		arch   uint32
-		number func(call) uint32
-	}{
-		{unix.AUDIT_ARCH_X86_64, func(c call) uint32 { return c.amd64 }},
-		{unix.AUDIT_ARCH_I386, func(c call) uint32 { return c.i386 }},
-		{unix.AUDIT_ARCH_AARCH64, func(c call) uint32 { return c.arm64 }},
-		{unix.AUDIT_ARCH_ARM, func(c call) uint32 { return c.arm }},
-	} {
-		block := []unix.SockFilter{statement(unix.BPF_LD|unix.BPF_W|unix.BPF_ABS, offsetNumber)}
-		if a.arch == unix.AUDIT_ARCH_X86_64 {
-			block = append(block,
-				unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K, K: x32, Jf: 1},
-				statement(unix.BPF_RET|unix.BPF_K, unix.SECCOMP_RET_ERRNO|uint32(unix.ENOSYS)))
+// Filter returns the program for this machine's architecture. Denied calls fail with EPERM, x32 calls with ENOSYS; everything
+// else is allowed, also by an unknown architecture.
+func Filter() []unix.SockFilter { return assemble(entries[runtime.GOARCH]) }
+
+// assemble lays a program out:
+//
+//	load the architecture
+//	if it is the first: go on, else jump over the block
+//	    load the number
+//	    if it is -1: allow                                 (amd64)
+//	    if it has the bit of x32: fail with ENOSYS         (amd64)
+//	    if it is the number of a denied call: fail with EPERM
+//	    … one such pair for each
+//	    allow
+//	… one such block for each architecture
+//	allow
+//
+// A conditional jump has eight bits for its distance: each skips one instruction. The jump over a block has 32 bits.
+func assemble(arches []uint32) []unix.SockFilter {
+	program := []unix.SockFilter{load(offsetArch)}
+	for _, arch := range arches {
+		block := []unix.SockFilter{load(offsetNumber)}
+		if arch == unix.AUDIT_ARCH_X86_64 {
+			block = append(block, skipUnless(unix.BPF_JEQ, skipped), end(allow), skipUnless(unix.BPF_JSET, x32Bit), end(unknown))
 		}
 		for _, c := range denied {
-			if n := a.number(c); n != 0 {
-				block = append(block, unless(n, 1), statement(unix.BPF_RET|unix.BPF_K, refuse))
+			if n := c.number(arch); n != 0 {
+				block = append(block, skipUnless(unix.BPF_JEQ, n), end(refuse))
 			}
 		}
-		block = append(block, statement(unix.BPF_RET|unix.BPF_K, unix.SECCOMP_RET_ALLOW))
-		program = append(program, statement(unix.BPF_LD|unix.BPF_W|unix.BPF_ABS, offsetArch), unless(a.arch, len(block)))
+		block = append(block, end(allow))
+		program = append(program,
+			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jt: 1, K: arch},
+			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JA, K: uint32(len(block))})
 		program = append(program, block...)
 	}
-	return append(program, statement(unix.BPF_RET|unix.BPF_K, unix.SECCOMP_RET_ALLOW))
+	return append(program, end(allow))
+}
+
+func load(offset uint32) unix.SockFilter {
+	return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
+}
+
+// skipUnless goes on with the next instruction if the comparison with k holds, else with the one after it.
+func skipUnless(comparison uint16, k uint32) unix.SockFilter {
+	return unix.SockFilter{Code: unix.BPF_JMP | comparison | unix.BPF_K, Jf: 1, K: k}
+}
+
+func end(result uint32) unix.SockFilter {
+	return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: result}
 }
