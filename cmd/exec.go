@@ -48,7 +48,8 @@ Bare py3run with something on standard input is the same.`,
 func (app *app) exec(auditLine bool) error {
 	loaded, err := config.Load(app.sources())
 	if err != nil {
-		return app.print(refused("", wire.StatusConfigError, err, app.began), nil)
+		request, _, _ := app.request(config.Default().Input) // for its id: the caller waits for that one
+		return app.print(refused(request.ID, wire.StatusConfigError, err, app.began), nil)
 	}
 	request, warnings, err := app.request(loaded.Config.Input)
 	var cancelled *cancelledError
@@ -256,7 +257,7 @@ func (app *app) catch(err *error) {
 // listen asks for the signals that end a run. One that the caller has us ignore (nohup) stays ignored.
 func listen() chan os.Signal {
 	signals := make(chan os.Signal, 4)
-	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
 		if !signal.Ignored(s) {
 			signal.Notify(signals, s)
 		}

@@ -103,7 +103,7 @@ func (app *app) tell(r wire.Result) error {
 	switch r.Status {
 	case wire.StatusOK, wire.StatusError, wire.StatusExit: // Python's own traceback and message stand there already
 	default:
-		add("error", "%s: %s", r.Status, r.Error)
+		add("error", "%s", string(r.Status)+": "+strings.TrimPrefix(r.Error, string(r.Status)+": "))
 		if f := r.Failure; f != nil {
 			if n := len(f.Where); n > 0 {
 				at := f.Where[n-1]
@@ -132,8 +132,14 @@ func (app *app) tell(r wire.Result) error {
 			}
 		}
 	}
+	code := r.ExitStatus()
 	for _, w := range r.Warnings {
 		switch w.Code {
+		case "output_lost":
+			add("error", "%s", w.Message)
+			if code == 0 {
+				code = wire.Result{Status: wire.StatusInternal}.ExitStatus()
+			}
 		case "audit_unavailable", "audit_incomplete", "cleanup_failed", "kill_incomplete", "files_discarded", "audit_off":
 			add("warning", "%s", w.Message)
 		}
@@ -141,7 +147,7 @@ func (app *app) tell(r wire.Result) error {
 	for _, line := range lines[:min(len(lines), 4)] {
 		fmt.Fprintln(app.err, line)
 	}
-	return exitCode(r.ExitStatus())
+	return exitCode(code)
 }
 
 // cause is a path error's errno: step and path are in the message already.

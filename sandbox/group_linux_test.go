@@ -249,6 +249,18 @@ func TestDenyCalls(t *testing.T) {
 	})
 }
 
+// Root's other ways to what the filter refuses, and to its own limits, are closed; the rest of /sys is not.
+func TestReadOnlyKernel(t *testing.T) {
+	t.Parallel()
+	need(t, "namespaces")
+	spec := shell("awk '$5 ~ /^.proc.sys$|^.sys.fs.cgroup/ {print $6}' /proc/self/mountinfo | grep -c ^rw; [ -w /proc/sys/kernel/core_pattern ] && echo writable; cat /proc/sys/kernel/ostype")
+	spec.Method, spec.DenyCalls = Namespace, true
+	_, r := execute(t, spec)
+	if got := r.out.String(); got != "0\nLinux\n" || lacks(r.Protection(), "read-only-kernel") {
+		t.Errorf("%q %s %+v", got, r.err.String(), r.Protection())
+	}
+}
+
 func TestMinimalDev(t *testing.T) {
 	t.Parallel()
 	need(t, "namespaces")

@@ -27,7 +27,8 @@ type Running struct {
 	spec       Spec
 	protection Protection
 	started    time.Time
-	pid        int           // of init, in the launcher's pid namespace
+	pid        int // of init, in the launcher's pid namespace
+	released   bool
 	group      *cgroup.Group // nil: none could be made, or none was wanted
 
 	lifeline *os.File   // write end
@@ -175,6 +176,11 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 	}
 	if method == Namespace {
 		at.hidden = existing(spec.Hide)
+		for _, path := range []string{"/proc/sys", "/proc/sysrq-trigger", "/sys/fs/cgroup"} {
+			if _, err := os.Stat(path); err == nil {
+				at.kernel = append(at.kernel, path)
+			}
+		}
 	}
 	if w := stdio.Workdir; w != nil {
 		if err := r.show(w, method, &at); err != nil {
@@ -332,7 +338,7 @@ func (r *Running) Protection() Protection { return r.protection }
 
 // Release opens the gate: a byte that the program reads at descriptor Spec.GateFile. The wall clock starts now.
 func (r *Running) Release() error {
-	r.started = time.Now()
+	r.started, r.released = time.Now(), true
 	_, err := r.gate.Write([]byte{1})
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 	"unsafe"
@@ -38,6 +39,7 @@ type layout struct {
 	lifeline              int   // read end
 	setup, status         int   // write ends
 	hidden                []hiddenPath
+	kernel                []string    // files that set the kernel's parameters, to be read-only
 	binds                 [][2]string // what is mounted where
 	groups                []int       // cgroup.procs of the run's control group
 	memoryGroup           bool        // it limits memory
@@ -164,6 +166,9 @@ func (b *builder) mounts(spec Spec, at layout) {
 	}
 	b.add(optional, step{name: "mount", object: "/proc", measure: "proc"},
 		unix.SYS_MOUNT, b.text("proc"), b.text("/proc"), b.text("proc"), unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, 0)
+	if spec.DenyCalls {
+		b.readOnlyKernel(at.kernel)
+	}
 	for _, bind := range at.binds {
 		b.add(must, step{name: "mount", object: bind[1]}, unix.SYS_MOUNT, b.text(bind[0]), b.text(bind[1]), 0, unix.MS_BIND, 0)
 	}
@@ -188,6 +193,21 @@ func (b *builder) mounts(spec Spec, at layout) {
 		binary.NativeEndian.PutUint16(request[unix.IFNAMSIZ:], unix.IFF_UP|unix.IFF_RUNNING)
 		b.add(optional, up, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 		b.add(optional|withPrev, up, unix.SYS_IOCTL, 0, unix.SIOCSIFFLAGS, b.bytes(request))
+	}
+}
+
+// readOnlyKernel closes the other way to what package seccomp refuses, and to the limits themselves: files through which root sets the
+// kernel's parameters, its SysRq functions and the control groups. The rest of /sys stays: jobs set pins and fans there.
+func (b *builder) readOnlyKernel(paths []string) {
+	attr := make([]byte, 32) // struct mount_attr: attr_set, attr_clr, propagation, userns_fd
+	binary.NativeEndian.PutUint64(attr, unix.MOUNT_ATTR_RDONLY)
+	at := uintptr(1<<64 - 100) // AT_FDCWD
+	for _, path := range paths {
+		what := step{name: "mount", object: path + " (read-only)", measure: "read-only-kernel"}
+		if strings.HasPrefix(path, "/proc/") { // is no mount of its own yet
+			b.add(optional, what, unix.SYS_MOUNT, b.text(path), b.text(path), 0, unix.MS_BIND|unix.MS_REC, 0)
+		}
+		b.add(optional, what, unix.SYS_MOUNT_SETATTR, at, b.text(path), unix.AT_RECURSIVE, b.bytes(attr), uintptr(len(attr)))
 	}
 }
 

@@ -56,6 +56,11 @@ func protect(spec Spec, method Method, userNS bool, gaps []cgroup.Gap, refused e
 	}
 	if spec.DenyCalls {
 		have("seccomp-" + seccomp.Default)
+		if method == Namespace {
+			have("read-only-kernel")
+		} else if os.Geteuid() == 0 { // nobody else could write there
+			lack("read-only-kernel", "method \"process\" has no mount namespace: /proc/sys and the control groups can be written")
+		}
 	}
 	l := spec.Limits
 	if l.Wall > 0 {

@@ -130,6 +130,7 @@ type Outcome struct {
 	Signal   syscall.Signal // that ended the program, or 0
 	Used     float64        // of the limit that struck: seconds, bytes or processes
 	Cancel   syscall.Signal // what the caller was sent, when Reason is Cancelled
+	Began    bool           // the program has read the byte at its gate
 	Refused  int64          // processes and threads that could not be made because of the limit; known with a control group only
 	Dump     []byte         // what the program wrote to the dump pipe: untrusted
 	Usage    Usage

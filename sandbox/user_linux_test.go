@@ -41,7 +41,7 @@ func TestAsOrdinaryUser(t *testing.T) {
 	}
 	c := exec.Command(binary, args...)
 	c.Dir = temp
-	required := slices.DeleteFunc(strings.Split(os.Getenv("PY3RUN_TEST_REQUIRE"), ","), func(s string) bool { return s == "root" })
+	required := slices.DeleteFunc(strings.Split(os.Getenv("PY3RUN_TEST_REQUIRE"), ","), func(s string) bool { return s == "root" || s == "memory-group" })
 	c.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + temp, "TMPDIR=" + temp, "PY3RUN_TEST_REQUIRE=" + strings.Join(required, ",")}
 	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}, Pdeathsig: syscall.SIGKILL}
 	runtime.LockOSThread() // which the parent-death signal follows

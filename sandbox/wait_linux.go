@@ -51,9 +51,9 @@ func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 	// stop begins the end of the run: the program says where it is, gets a polite signal and, after the grace, the kill.
 	stop := func(reason Reason, used float64, polite syscall.Signal) {
 		out.Reason, out.Used = reason, used
-		if r.spec.DumpSignal != 0 {
+		if s := r.spec.DumpSignal; s != 0 && r.answers(s) {
 			r.signal(syscall.SIGCONT) // a stopped program could not answer
-			r.signal(r.spec.DumpSignal)
+			r.signal(s)
 			out.Dump = r.readDump(dumpWait)
 		}
 		r.signal(polite)
@@ -102,6 +102,7 @@ loop:
 		status = int32(syscall.SIGKILL)
 	}
 	out.ExitCode, out.Signal = verdict(status)
+	out.Began = r.released && pending(r.gate) == 0
 
 	var usage syscall.Rusage
 	select {

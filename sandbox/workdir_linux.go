@@ -152,9 +152,10 @@ func (w *Workdir) outsideAll(paths []string) (list []string) {
 
 // Contents is what was in a directory: files are everything but directories.
 type Contents struct {
-	Files int
-	Names []string // relative paths of the first few
-	Bytes int64    // allocated
+	Files   int
+	Names   []string // relative paths of the first few
+	Bytes   int64    // allocated
+	AtLimit string   // path of a file that has exactly the size asked about
 }
 
 const (
@@ -163,9 +164,9 @@ const (
 	measureDepth  = 64      // levels: one descriptor is open a level
 )
 
-// Measure walks the directory as it is now, following no link. While the run lives, what it has closed to its own user is
+// Measure walks the directory as it is now, following no link; a file of exactly atLimit bytes (0: none) is remarked on. While the run lives, what it has closed to its own user is
 // passed over; after it (ended) modes are no obstacle.
-func (w *Workdir) Measure(ended bool) Contents {
+func (w *Workdir) Measure(ended bool, atLimit int64) Contents {
 	var c Contents
 	seen := 0
 	var walk func(fd int, rel string, depth int)
@@ -184,6 +185,9 @@ func (w *Workdir) Measure(ended bool) Contents {
 				path := filepath.Join(rel, name)
 				if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 					c.note(path)
+					if atLimit > 0 && st.Size == atLimit && st.Mode&unix.S_IFMT == unix.S_IFREG {
+						c.AtLimit = path
+					}
 				} else if depth < measureDepth {
 					if sub, err := openDir(fd, name, ended); err == nil {
 						walk(sub, path, depth+1)

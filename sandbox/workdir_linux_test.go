@@ -213,7 +213,7 @@ func TestMeasure(t *testing.T) {
 		}
 		gone(t, path)
 	}()
-	if c := w.Measure(false); c.Files != 0 || c.Bytes != 0 || len(c.Names) != 0 {
+	if c := w.Measure(false, 0); c.Files != 0 || c.Bytes != 0 || len(c.Names) != 0 {
 		t.Errorf("empty: %+v", c)
 	}
 	outside := t.TempDir()
@@ -223,7 +223,7 @@ func TestMeasure(t *testing.T) {
 		unix.Mkfifo(filepath.Join(path, "pipe"), 0o600))
 	f, err := os.Create(filepath.Join(path, "sparse"))
 	check(t, err, f.Truncate(1<<40), f.Close())
-	c := w.Measure(false)
+	c := w.Measure(false, 0)
 	want := []string{"a/b/big", "link", "pipe", "sparse"}
 	if slices.Sort(c.Names); !slices.Equal(c.Names, want) || c.Files != 4 {
 		t.Errorf("names %q, %d files, want %q", c.Names, c.Files, want)
@@ -234,16 +234,16 @@ func TestMeasure(t *testing.T) {
 	for i := range 20 {
 		check(t, os.WriteFile(filepath.Join(path, fmt.Sprint(i)), nil, 0o600))
 	}
-	if c := w.Measure(false); c.Files != 24 || len(c.Names) != contentsNames {
+	if c := w.Measure(false, 0); c.Files != 24 || len(c.Names) != contentsNames {
 		t.Errorf("%d files, %d names", c.Files, len(c.Names))
 	}
 
 	check(t, os.Chmod(filepath.Join(path, "a"), 0))
-	if c := w.Measure(true); c.Files != 24 || c.Bytes < 1<<20 {
+	if c := w.Measure(true, 0); c.Files != 24 || c.Bytes < 1<<20 {
 		t.Errorf("after the run, with a closed directory: %d files, %d bytes", c.Files, c.Bytes)
 	}
 	check(t, os.Rename(path, path+"-moved"))
-	if c := w.Measure(true); c.Files != 24 {
+	if c := w.Measure(true, 0); c.Files != 24 {
 		t.Errorf("moved: %d files", c.Files)
 	}
 }
@@ -253,7 +253,7 @@ func TestMeasureDeep(t *testing.T) {
 	t.Parallel()
 	w, path := workdir(t)
 	dig(t, path, 500)
-	if c := w.Measure(true); c.Files != 1 {
+	if c := w.Measure(true, 0); c.Files != 1 {
 		t.Errorf("%d files, want the one above level %d", c.Files, measureDepth)
 	}
 	check(t, w.Remove())

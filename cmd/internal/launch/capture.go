@@ -1,9 +1,12 @@
 package launch
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
+	"syscall"
 )
 
 // A capture keeps the head and the tail of a stream, at most `most` bytes together, and counts all of it. 0 keeps everything.
@@ -64,6 +67,7 @@ type passage struct {
 	to    io.Writer
 	most  int64 // 0: no limit
 	total int64
+	lost  error // why the rest went nowhere: a full disk, say
 }
 
 func (p *passage) Write(b []byte) (int, error) {
@@ -72,10 +76,16 @@ func (p *passage) Write(b []byte) (int, error) {
 		b = b[:max(0, min(int64(n), p.most-p.total))]
 	}
 	p.total += int64(n)
-	if len(b) > 0 {
-		if _, err := p.to.Write(b); err != nil {
+	if len(b) > 0 && p.lost == nil {
+		_, err := p.to.Write(b)
+		if errors.Is(err, syscall.EPIPE) { // the reader is gone: the program gets the same, as it would without us
 			return 0, err
 		}
+		var at *fs.PathError
+		if errors.As(err, &at) {
+			err = at.Err
+		}
+		p.lost = err // the program would blame itself for a broken pipe; it runs on, and the result tells
 	}
 	return n, nil
 }

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
+	"syscall"
 	"testing"
+	"unicode/utf8"
 )
 
 func TestCapture(t *testing.T) {
@@ -113,20 +116,47 @@ func TestPassage(t *testing.T) {
 	}
 }
 
-type broken struct{}
+type broken struct{ err error }
 
-var errBroken = errors.New("broken")
-
-func (broken) Write([]byte) (int, error) { return 0, errBroken }
+func (b broken) Write([]byte) (int, error) { return 0, b.err }
 
 // The program learns that nobody reads any more, but only as long as something would be handed on.
 func TestPassageBroken(t *testing.T) {
 	t.Parallel()
-	p := &passage{to: broken{}, most: 3}
-	if _, err := p.Write([]byte("abc")); !errors.Is(err, errBroken) {
-		t.Errorf("%v, want %v", err, errBroken)
+	p := &passage{to: broken{&fs.PathError{Op: "write", Path: "x", Err: syscall.EPIPE}}, most: 3}
+	if _, err := p.Write([]byte("abc")); !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("%v, want %v", err, syscall.EPIPE)
 	}
 	if n, err := p.Write([]byte("def")); n != 3 || err != nil {
 		t.Errorf("behind the limit: %d, %v", n, err)
+	}
+}
+
+// A full disk is not the program's broken pipe: it is told at the end.
+func TestPassageLost(t *testing.T) {
+	t.Parallel()
+	p := &passage{to: broken{&fs.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}}}
+	for range 2 {
+		if n, err := p.Write([]byte("abc")); n != 3 || err != nil {
+			t.Errorf("%d, %v", n, err)
+		}
+	}
+	if p.lost != syscall.ENOSPC || p.total != 6 {
+		t.Errorf("%+v", p)
+	}
+}
+
+func TestFitting(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		text string
+		most int64
+		want int
+		cut  bool
+	}{{"abc", 0, 3, false}, {"abc", 5, 3, false}, {"abc", 4, 2, true}, {strings.Repeat("\x00", 100), 302, 50, true}, {strings.Repeat("\u20ac", 10), 12, 9, true}, {"abc", 1, 0, true}} {
+		got, cut := fitting(tt.text, tt.most)
+		if len(got) != tt.want || cut != tt.cut || !utf8.ValidString(got) {
+			t.Errorf("%q in %d: %q, %t", tt.text, tt.most, got, cut)
+		}
 	}
 }

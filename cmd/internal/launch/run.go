@@ -158,7 +158,7 @@ func (r *run) do() {
 		_ = err
 	}
 	workdir := r.workdir
-	r.outcome = r.running.Wait(r.job.Signals, func() int64 { return workdir.Measure(false).Bytes })
+	r.outcome = r.running.Wait(r.job.Signals, func() int64 { return workdir.Measure(false, 0).Bytes })
 	r.finish()
 	cleaned := make(chan struct{})
 	go func() { r.removeDirs(); close(cleaned) }() // beside the end record: neither needs the other
@@ -236,15 +236,15 @@ func (r *run) finish() {
 	for _, g := range protection.Missing {
 		r.result.Isolation.Missing = append(r.result.Isolation.Missing, wire.Missing{Name: g.Name, Why: g.Why})
 	}
-	began, started := r.session.CodeStarted()
+	began, noted := r.session.CodeStarted()
 	reply, replyErr := r.session.Reply()
 	events := r.session.Events(r.job.Config.Python.FlagImports)
 	r.session.Close()
 	r.session = nil
-	contents := r.workdir.Measure(true)
+	contents := r.workdir.Measure(true, megabytes(r.limits.FileMB))
 	printed := r.captured()
 
-	verdict := Judge(Evidence{Outcome: o, Disk: contents.Bytes, Started: started, Reply: reply, ReplyErr: replyErr, Stderr: printed.Stderr}, r.limits)
+	verdict := Judge(Evidence{Outcome: o, Disk: contents.Bytes, Started: o.Began, Cut: r.cut(contents, events.FilesWritten), Reply: reply, ReplyErr: replyErr, Stderr: printed.Stderr}, r.limits)
 	r.result.Status, r.result.Failure = verdict.Status, verdict.Failure
 	if verdict.Failure != nil {
 		r.result.Error = verdict.Failure.Message
@@ -269,13 +269,18 @@ func (r *run) finish() {
 	}
 	r.result.Events = &events
 	setup := time.Duration(0)
-	if started {
+	if noted {
 		setup = max(0, time.Since(r.job.Began)-(monotonic()-began))
 	}
 	r.result.Usage = &wire.Usage{
 		WallMS: o.Usage.Wall.Milliseconds(), SetupMS: setup.Milliseconds(), CPUMS: o.Usage.CPU.Milliseconds(),
 		PeakMemoryBytes: o.Usage.PeakMemory, PeakProcesses: int64(o.Usage.PeakProcesses),
 		ReadBytes: o.Usage.ReadBytes, WriteBytes: o.Usage.WriteBytes,
+	}
+	for _, p := range []*passage{r.liveOut, r.liveErr} {
+		if p != nil && p.lost != nil {
+			r.warn("output_lost", "write output: "+p.lost.Error())
+		}
 	}
 	if r.result.Status == wire.StatusOK {
 		r.value(reply, replyErr, printed)
@@ -298,14 +303,45 @@ func (r *run) finish() {
 	}
 }
 
+// cut names a file that ends exactly at the size limit: buffered output that hit it is lost without an exception.
+func (r *run) cut(c sandbox.Contents, written []string) string {
+	limit := megabytes(r.limits.FileMB)
+	if limit == 0 {
+		return ""
+	}
+	if c.AtLimit != "" {
+		return c.AtLimit
+	}
+	for _, path := range written {
+		if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() && info.Size() == limit && info.ModTime().After(r.job.Began.Add(-time.Second)) {
+			return path
+		}
+	}
+	return ""
+}
+
+// fitting is as much of printed text as has a JSON form of at most that many bytes (0: any), and whether that is less than all.
+func fitting(text string, most int64) (string, bool) {
+	whole := text
+	for most > 0 && text != "" {
+		size := int64(len(encode(text)))
+		if size <= most {
+			break
+		}
+		text = strings.ToValidUTF8(text[:min(int64(len(text))*most/size, int64(len(text))-1)], "")
+	}
+	return text, len(text) < len(whole)
+}
+
 // value fills in the result of a run that ended well.
 func (r *run) value(reply python.Reply, replyErr error, printed wire.Captured) {
 	hasValue := replyErr == nil && (reply.Kind == "value" || reply.Kind == "exit")
 	if !hasValue || reply.Absent {
 		wanted := r.job.Request.ResultFrom == "auto" && r.job.Request.Command == wire.CommandExecute
 		if wanted && printed.Stdout != "" {
-			r.result.Result, r.result.ResultType = encode(printed.Stdout), "str"
-			if printed.StdoutTruncated {
+			text, short := fitting(printed.Stdout, megabytes(r.limits.OutputMB))
+			r.result.Result, r.result.ResultType = encode(text), "str"
+			if printed.StdoutTruncated || short {
 				r.warn("truncated_value", "result: the output was cut, and the result with it")
 			}
 			return

@@ -14,11 +14,12 @@ import (
 	"py3run/sandbox"
 )
 
-// Evidence is what a verdict is made from: Outcome, Disk and Started are the kernel's, Reply is the child's own word.
+// Evidence is what a verdict is made from: Outcome, Disk, Started and Cut are the kernel's, Reply is the child's own word.
 type Evidence struct {
 	Outcome  sandbox.Outcome
-	Disk     int64 // bytes below the working directory at the end
-	Started  bool  // the user's code began
+	Disk     int64  // bytes below the working directory at the end
+	Started  bool   // the user's code began: Python has read the byte at its gate
+	Cut      string // a file that ends exactly at the size limit
 	Reply    python.Reply
 	ReplyErr error
 	Stderr   string // what Python printed, for when it did not get as far as the code
@@ -106,6 +107,9 @@ func Judge(e Evidence, limits wire.Limits) Verdict {
 	}
 	if o.ExitCode != 0 {
 		return fail(wire.StatusExit, &wire.Failure{Message: "exited with code " + strconv.Itoa(o.ExitCode)})
+	}
+	if e.Cut != "" {
+		return limit(wire.StatusDiskLimit, "file_mb", limits.FileMB, "a file ends exactly at the size limit, so what was written behind it is lost: "+e.Cut)
 	}
 	return Verdict{Status: wire.StatusOK}
 }

@@ -125,7 +125,7 @@ func (r Result) ExitStatus() int {
 		if r.signal() == sigint {
 			return 128 + sigint
 		}
-		return 128 + sigterm // SIGHUP, which some callers send instead, counts as the same
+		return 128 + sigterm // SIGHUP and SIGQUIT, which some send instead, count as the same
 	default:
 		return exit
 	}
