@@ -13,7 +13,7 @@ import (
 func TestImports(t *testing.T) {
 	allowed := map[string][]string{
 		"py3run":                     {"py3run/cmd"},
-		"py3run/cmd":                 {"py3run/cmd/internal/config", "py3run/cmd/internal/launch", "py3run/cmd/internal/wire"},
+		"py3run/cmd":                 {"py3run/cmd/internal/config", "py3run/cmd/internal/launch", "py3run/cmd/internal/wire", "py3run/sandbox"},
 		"py3run/cmd/internal/launch": {"py3run/audit", "py3run/cmd/internal/config", "py3run/cmd/internal/python", "py3run/cmd/internal/wire", "py3run/sandbox"},
 		"py3run/cmd/internal/python": {"py3run/cmd/internal/wire"},
 		"py3run/cmd/internal/config": nil, "py3run/cmd/internal/wire": nil, "py3run/audit": nil,

@@ -165,7 +165,7 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.PersistentFlags().StringVar(&app.configFile, "config", "", "read this `file` instead of the user's and the system's configuration")
 	app.setFlag(root)
-	root.AddCommand(newExec(app), newRun(app), newCheck(app), newConfig(app), newSchema(app), newVersion(app))
+	root.AddCommand(newExec(app), newRun(app), newCheck(app), newExplain(app), newDoctor(app), newConfig(app), newSchema(app), newVersion(app))
 	root.AddCommand(newHelpTopics()...)
 	return root
 }

@@ -90,6 +90,10 @@ func find(root, parent string) Place {
 			continue
 		}
 		if parent != "" {
+			if err := reachable(m, rel, parent); err != nil {
+				p.lack(m, err.Error())
+				continue
+			}
 			rel = parent
 			if err := os.MkdirAll(filepath.Join(m.point, rel), 0o755); err != nil {
 				p.lack(m, plain(err))
@@ -108,6 +112,23 @@ func find(root, parent string) Place {
 		}
 	}
 	return p
+}
+
+// reachable tells whether a process of group own may move below group parent. In v2 that takes the right to write to the nearest group above
+// both (cgroup-v2.rst, "delegation containment").
+func reachable(m mount, own, parent string) error {
+	if !m.v2 {
+		return nil
+	}
+	above := filepath.Clean("/" + own)
+	for above != "/" && above != filepath.Clean(parent) && !strings.HasPrefix(filepath.Clean(parent), above+"/") {
+		above = filepath.Dir(above)
+	}
+	path := filepath.Join(m.point, above, "cgroup.procs")
+	if err := unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK, unix.AT_EACCESS); err != nil {
+		return fmt.Errorf("no way from this process's group %s to %s: %s: %w", own, parent, path, err)
+	}
+	return nil
 }
 
 func (p *Place) has(controller string) bool {

@@ -232,10 +232,7 @@ func (r *run) abort() {
 func (r *run) finish() {
 	o := r.outcome
 	protection := r.running.Protection()
-	r.result.Isolation = &wire.Isolation{Method: string(protection.Method), Enforced: protection.Enforced}
-	for _, g := range protection.Missing {
-		r.result.Isolation.Missing = append(r.result.Isolation.Missing, wire.Missing{Name: g.Name, Why: g.Why})
-	}
+	r.result.Isolation = isolation(protection)
 	began, noted := r.session.CodeStarted()
 	reply, replyErr := r.session.Reply()
 	events := r.session.Events(r.job.Config.Python.FlagImports)

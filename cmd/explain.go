@@ -1,0 +1,203 @@
+package cmd
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"py3run/cmd/internal/config"
+	"py3run/cmd/internal/launch"
+	"py3run/cmd/internal/wire"
+	"py3run/sandbox"
+)
+
+func newExplain(app *app) *cobra.Command {
+	var format string
+	c := &cobra.Command{
+		Use:   "explain",
+		Short: "Show what a run would be given here; run nothing",
+		Long: `Plans a run on this host and prints the plan: interpreter, limits, isolation, files and environment, and what is missing. The
+isolation is really tried, with nothing but "python -V" in it. A request on standard input is planned as exec would; its code does not run.`,
+		Example: "  py3run explain\n  py3run explain --format json < request.json\n  py3run explain --set security.isolation.network=none",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if format != "text" && format != "json" {
+				return usagef("--format %q: want text or json", format)
+			}
+			return app.explain(format)
+		},
+	}
+	app.runFlags(c)
+	c.Flags().StringVar(&format, "format", "text", "`text|json`")
+	return c
+}
+
+func (app *app) explain(format string) error {
+	loaded, err := config.Load(app.sources())
+	if err != nil {
+		return err
+	}
+	request := wire.Request{Command: wire.CommandExecute, ResultFormat: "plain", ResultFrom: "auto"}
+	var warnings []wire.Warning
+	if !app.inIsTerminal {
+		data, err := io.ReadAll(io.LimitReader(app.in, int64(loaded.Config.Input.MaxRequestMB*(1<<20))+1))
+		if err != nil {
+			return fmt.Errorf("read request: %w", cause(err))
+		}
+		if len(strings.TrimSpace(string(data))) > 0 {
+			if request, warnings, err = wire.Decode(data); err != nil {
+				return err
+			}
+		}
+	}
+	e := launch.Explain(app.job(request, warnings, loaded.Config))
+	if format == "json" {
+		encoder := json.NewEncoder(app.out)
+		encoder.SetEscapeHTML(false)
+		if err := encoder.Encode(e); err != nil {
+			return err
+		}
+	} else {
+		app.explainText(e)
+	}
+	if e.Refused != nil {
+		return exitCode(1)
+	}
+	return nil
+}
+
+// explainText prints what there is of a plan, a line each.
+func (app *app) explainText(e launch.Explanation) {
+	table := tabwriter.NewWriter(app.out, 0, 0, 2, ' ', 0)
+	line := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(table, "%s\t%s\n", name, value)
+		}
+	}
+	if p := e.Python; p != nil {
+		line("python", p.Version+" at "+p.Executable)
+		line("virtual environment", p.Venv)
+	}
+	for _, s := range e.PassedOver {
+		line("passed over", s.Path+" ("+s.From+"): "+s.Why)
+	}
+	if l := e.Limits; l != nil {
+		var limits []string
+		for _, name := range wire.LimitNames() {
+			value, _ := l.Get(name)
+			if value == 0 {
+				limits = append(limits, name+" none")
+			} else {
+				limits = append(limits, fmt.Sprintf("%s %v", name, value))
+			}
+		}
+		line("limits", strings.Join(limits, ", "))
+	}
+	line("working directory", e.WorkingDir)
+	line("current directory", e.CurrentDir)
+	line("network", e.Network)
+	line("hidden", strings.Join(e.Hidden, ", "))
+	line("readable", strings.Join(e.ReadDirs, ", "))
+	line("writable", strings.Join(e.WriteDirs, ", "))
+	line("runs as", e.RunAs)
+	line("environment", strings.Join(e.Environment, ", "))
+	if e.AuditDir == "" && e.Refused == nil {
+		line("audit log", "none: security.audit.enabled is false")
+	}
+	line("audit log", e.AuditDir)
+	if i := e.Isolation; i != nil {
+		line("method", i.Method)
+		line("enforced", strings.Join(i.Enforced, ", "))
+		for _, m := range i.Missing {
+			line("missing", m.Name+": "+m.Why)
+		}
+	}
+	table.Flush()
+	for _, w := range e.Warnings {
+		app.warnf("%s", w.Message)
+	}
+	if f := e.Refused; f != nil {
+		app.errorf("this run would not start: %s", f.Message)
+		if f.Hint != "" {
+			app.hintf("%s", f.Hint)
+		}
+	}
+}
+
+func newDoctor(app *app) *cobra.Command {
+	var format string
+	c := &cobra.Command{
+		Use:   "doctor",
+		Short: "Really try each protection here; say what mends what does not work",
+		Long: `Tries each protection on this host, for this user, and what else a run needs: interpreter, working directory, audit log. For each
+that is not to be had it prints the cause and a command that mends it. The exit code is 1 if there is one.`,
+		Example: "  py3run doctor\n  py3run doctor --format json | jq '.[] | select(.ok | not)'",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if format != "text" && format != "json" {
+				return usagef("--format %q: want text or json", format)
+			}
+			return app.doctor(format)
+		},
+	}
+	c.Flags().StringVar(&format, "format", "text", "`text|json`")
+	return c
+}
+
+func (app *app) doctor(format string) error {
+	loaded, err := config.Load(app.sources())
+	if err != nil {
+		return err
+	}
+	checks := launch.Doctor(app.job(wire.Request{}, nil, loaded.Config))
+	code := exitCode(0)
+	for _, c := range checks {
+		if !c.OK {
+			code = 1
+		}
+	}
+	if format == "json" {
+		type check struct {
+			Name    string `json:"name"`
+			OK      bool   `json:"ok"`
+			Finding string `json:"finding"`
+			Cause   string `json:"cause,omitempty"`
+			Repair  string `json:"repair,omitempty"`
+		}
+		list := make([]check, len(checks))
+		for i, c := range checks {
+			list[i] = check(c)
+		}
+		encoder := json.NewEncoder(app.out)
+		encoder.SetEscapeHTML(false)
+		if err := encoder.Encode(list); err != nil {
+			return err
+		}
+	} else {
+		app.doctorText(checks)
+	}
+	if code != 0 {
+		return code
+	}
+	return nil
+}
+
+func (app *app) doctorText(checks []sandbox.Check) {
+	for _, c := range checks {
+		word := "ok"
+		if !c.OK {
+			word = "--"
+		}
+		fmt.Fprintf(app.out, "%s  %-15s %s\n", word, c.Name, c.Finding)
+		if c.Cause != "" {
+			fmt.Fprintf(app.out, "%20scause: %s\n", "", c.Cause)
+		}
+		if c.Repair != "" {
+			fmt.Fprintf(app.out, "%20srepair: %s\n", "", c.Repair)
+		}
+	}
+}
