@@ -154,13 +154,14 @@ func (w *Workdir) outsideAll(paths []string) (list []string) {
 type Contents struct {
 	Files   int
 	Names   []string // relative paths of the first few
-	Bytes   int64    // allocated
+	Bytes   int64    // allocated, each entry at least entryBytes
 	AtLimit string   // path of a file that has exactly the size asked about
 }
 
 const (
 	contentsNames = 5
 	measureMost   = 1 << 20 // entries of one measuring; a larger tree is reported by its size so far
+	entryBytes    = 4 << 10 // what an entry takes of a disk beside its contents: a flood of empty files is one too
 	measureDepth  = 64      // levels: one descriptor is open a level
 )
 
@@ -181,7 +182,7 @@ func (w *Workdir) Measure(ended bool, atLimit int64) Contents {
 				if unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
 					continue
 				}
-				c.Bytes += st.Blocks * 512
+				c.Bytes += max(st.Blocks*512, entryBytes)
 				path := filepath.Join(rel, name)
 				if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 					c.note(path)

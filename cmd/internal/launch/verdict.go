@@ -71,6 +71,12 @@ func Judge(e Evidence, limits wire.Limits) Verdict {
 		}
 		return fail(wire.StatusLaunchFailed, f)
 	}
+	if o.Signal == unix.SIGABRT || o.Signal == unix.SIGSEGV {
+		// Native code that gets no memory aborts, or uses what it did not get; the kernel only says how it ended.
+		if used := mb(float64(o.Usage.PeakMemory)); limits.MemoryMB > 0 && used >= nearLimit*limits.MemoryMB {
+			return limit(wire.StatusMemoryLimit, "memory_mb", used, "ended by "+signalName(o.Signal)+" near the memory limit, probably because native code got no more memory")
+		}
+	}
 	if o.Signal != 0 {
 		return fail(wire.StatusSignal, &wire.Failure{Message: "ended by " + signalName(o.Signal)})
 	}
@@ -113,6 +119,9 @@ func Judge(e Evidence, limits wire.Limits) Verdict {
 	}
 	return Verdict{Status: wire.StatusOK}
 }
+
+// nearLimit is the part of the memory limit from which on an abort is put down to it.
+const nearLimit = 0.9
 
 // smallMemory is the limit, in MB, below which Python's own start may fail.
 const smallMemory = 64
