@@ -25,8 +25,14 @@ func user(job Job) identity {
 	return identity{job.Caller.Name, audit.AuthOSUser}
 }
 
+// An account is a user of the operating system.
+type account struct {
+	sandbox.User
+	name, home string
+}
+
 // runAs looks up the user that root's code is to become.
-func runAs(name string) (*sandbox.User, error) {
+func runAs(name string) (*account, error) {
 	if name == "" {
 		return nil, nil
 	}
@@ -46,12 +52,12 @@ func runAs(name string) (*sandbox.User, error) {
 }
 
 // lookUp finds a user and its groups in the text of passwd(5) and group(5). os/user would make the binary depend on the C library wherever cgo is on.
-func lookUp(name, passwd, group string) (u sandbox.User, ok bool) {
+func lookUp(name, passwd, group string) (u account, ok bool) {
 	for line := range strings.Lines(passwd) {
-		if f := strings.Split(line, ":"); len(f) >= 4 && f[0] == name {
+		if f := strings.Split(line, ":"); len(f) >= 6 && f[0] == name {
 			uid, errU := strconv.Atoi(f[2])
 			gid, errG := strconv.Atoi(f[3])
-			u, ok = sandbox.User{UID: uid, GID: gid}, errU == nil && errG == nil
+			u, ok = account{sandbox.User{UID: uid, GID: gid}, name, f[5]}, errU == nil && errG == nil
 			break
 		}
 	}

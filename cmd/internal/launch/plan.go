@@ -56,10 +56,10 @@ type Plan struct {
 // Facts is what a plan needs to know of this host and this user.
 type Facts struct {
 	RunID    string
-	AuditDir string        // empty: no records
-	CacheDir string        // empty: none
-	RunAs    *sandbox.User // who security.isolation.run-as names
-	FileMax  int           // most descriptors this user may have: the hard RLIMIT_NOFILE
+	AuditDir string   // empty: no records
+	CacheDir string   // empty: none
+	RunAs    *account // who security.isolation.run-as names
+	FileMax  int      // most descriptors this user may have: the hard RLIMIT_NOFILE
 }
 
 // Make plans a run. It makes no system call. The error is the caller's or the operator's mistake.
@@ -107,7 +107,7 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 		DenyNetwork: c.Security.Isolation.Network == "none", Hide: hide,
 		ReadDirs: readable, WriteDirs: writable, MinimalDev: c.Security.Isolation.Dev == "minimal",
 		DenyCalls: c.Security.Isolation.Seccomp == "default", NoNewPrivileges: c.Security.Isolation.NoNewPrivileges,
-		KeepCapabilities: c.Security.Isolation.KeepCapabilities, RunAs: facts.RunAs,
+		KeepCapabilities: c.Security.Isolation.KeepCapabilities,
 		Limits: sandbox.Limits{
 			Wall: seconds(limits.TimeoutSeconds), CPU: seconds(limits.CPUSeconds), Idle: seconds(limits.IdleSeconds),
 			Memory: megabytes(limits.MemoryMB), Processes: int(limits.Processes), OpenFiles: openFiles,
@@ -116,6 +116,15 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 		},
 		Group:     group(c.Security.Isolation.CgroupParent, facts.RunID),
 		FirstFile: first, DumpSignal: dumpSignal, Grace: grace,
+	}
+	if u := facts.RunAs; u != nil {
+		plan.Spec.RunAs = &u.User
+		// The caller's own would lead to files that this user may not read.
+		plan.Spec.Env = slices.DeleteFunc(plan.Spec.Env, func(e string) bool {
+			name, _, _ := strings.Cut(e, "=")
+			return name == "HOME" || name == "USER" || name == "LOGNAME"
+		})
+		plan.Spec.Env = append(plan.Spec.Env, "HOME="+u.home, "USER="+u.name, "LOGNAME="+u.name)
 	}
 	if !job.Request.Command.RunsCode() { // nothing of the user's runs: nothing is hidden from it, and a missing measure refuses nothing
 		plan.Spec.OnMissing = sandbox.Warn

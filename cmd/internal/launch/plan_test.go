@@ -414,3 +414,74 @@ func TestDescribe(t *testing.T) {
 		})
 	}
 }
+
+func TestLookUp(t *testing.T) {
+	t.Parallel()
+	const (
+		passwd = "root:x:0:0:root:/root:/bin/sh\nplant:x:1000:100:The plant,,,:/home/plant:/bin/sh\nbroken:x:one:1:::\nshort:x:1:1\n"
+		group  = "root:x:0:\nusers:x:100:plant\ndialout:x:20:ops,plant\nops:x:30:ops\nlp:x:seven:plant\n"
+	)
+	got, ok := lookUp("plant", passwd, group)
+	if want := (account{sandbox.User{UID: 1000, GID: 100, Groups: []int{100, 20}}, "plant", "/home/plant"}); !ok || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, %t, want %+v", got, ok, want)
+	}
+	for _, name := range []string{"nobody", "broken", "short", ""} {
+		if got, ok := lookUp(name, passwd, group); ok {
+			t.Errorf("%q is %+v", name, got)
+		}
+	}
+}
+
+// What is restricted is restricted to what was named and to what Python needs; what is not, is not.
+func TestPlaces(t *testing.T) {
+	t.Parallel()
+	job := Job{Environ: []string{"PYTHON3_DATA_DIR=/data", "PATH=/bin"}, Config: config.Default()}
+	plan := Plan{Workdir: "/tmp/w"}
+	ip := python.Interpreter{Path: "/opt/py/bin/python3", Prefixes: []string{"/opt/py"}}
+	if r, w := places(job, ip, plan, "/tmp/w.py", nil); r != nil || w != nil {
+		t.Errorf("%q, %q", r, w)
+	}
+	job.Config.Security.Isolation.WriteDirs = []string{"/out"}
+	r, w := places(job, ip, plan, "/tmp/w.py", nil)
+	if r != nil || !slices.Contains(w, "/out") || !slices.Contains(w, "/tmp/w") || !slices.Contains(w, "/data") || !slices.Contains(w, "/dev/null") || slices.Contains(w, "/dev") {
+		t.Errorf("%q, %q", r, w)
+	}
+	job.Config.Security.Isolation.WriteDirs, job.Config.Security.Isolation.ReadDirs = nil, []string{"/in"}
+	r, w = places(job, ip, plan, "/tmp/w.py", []string{"/lib/mine"})
+	if w != nil {
+		t.Errorf("%q", w)
+	}
+	for _, want := range []string{"/in", "/tmp/w", "/tmp/w.py", "/data", "/opt/py", "/opt/py/bin", "/usr", "/lib/mine"} {
+		if !slices.Contains(r, want) {
+			t.Errorf("%s is not readable: %q", want, r)
+		}
+	}
+}
+
+func TestRunAsEnvironment(t *testing.T) {
+	t.Parallel()
+	job := Job{Environ: []string{"HOME=/root", "USER=root", "LANG=C"}, Config: config.Default()}
+	job.Request.Command = wire.CommandExecute
+	plan, err := Make(job, python.Interpreter{Path: "/usr/bin/python3"}, wire.Limits{}, Facts{RunID: "01900000-0000-7000-8000-0123456789ab", RunAs: &account{sandbox.User{UID: 7, GID: 8}, "plant", "/home/plant"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"HOME=/home/plant", "USER=plant", "LANG=C"} {
+		if !slices.Contains(plan.Spec.Env, want) {
+			t.Errorf("no %s in %q", want, plan.Spec.Env)
+		}
+	}
+	if slices.Contains(plan.Spec.Env, "HOME=/root") || plan.Spec.RunAs.UID != 7 {
+		t.Errorf("%q, %+v", plan.Spec.Env, plan.Spec.RunAs)
+	}
+}
+
+func TestKeepCapabilities(t *testing.T) {
+	t.Parallel()
+	job := Job{Config: config.Default()}
+	job.Config.Security.Isolation.KeepCapabilities = []string{"CAP_CHOWN"}
+	var conf *config.Error
+	if _, err := Make(job, python.Interpreter{Path: "/p"}, wire.Limits{}, Facts{RunID: "01900000-0000-7000-8000-0123456789ab"}); !errors.As(err, &conf) || conf.Key != "isolation.keep-capabilities" {
+		t.Errorf("%v", err)
+	}
+}
