@@ -23,11 +23,15 @@
 //
 // # What it does not protect against
 //
-// The code under it may use the network, read and write what its user may, and use the kernel's whole
-// interface, unless a Spec says otherwise. It is a fence against accidents and exhaustion and a help for
+// The code under it may use the network, and read and write what its user may, unless a Spec says otherwise. It is a fence against accidents and exhaustion and a help for
 // accountability, not a jail for hostile code: a kernel exploit leaves it. With the method
-// [Process] the program can see and signal every process of the same user, and limits on memory and
-// processes are weaker; [Outcome.Missing] lists what was not had.
+// [Process] the program can see and signal every process of the same user; without a control group limits on memory and
+// processes are weaker; [Protection] lists what was not had.
+//
+// # What is left when the launcher is killed
+//
+// No process. Directories and control groups stand in an entry of the [Workdir]'s place, held locked by a living launcher; [Sweep] removes
+// those of the dead.
 //
 // Needs Linux 5.11 or newer for everything (close_range with CLOEXEC semantics, memfd seals, pid namespaces).
 package sandbox

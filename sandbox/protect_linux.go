@@ -104,8 +104,11 @@ func protect(spec Spec, method Method, userNS bool, gaps []cgroup.Gap, refused e
 			if m.weaker != "" {
 				have(m.weaker)
 			}
-			lack(m.name, "no control group: "+cause+"; "+m.and)
+			lack(m.name, "no control group for it: "+cause+"; "+m.and)
 		}
+	}
+	if cause, gap := why["io-writes"]; gap {
+		lack("io-limit-of-buffered-writes", cause)
 	}
 	return p
 }

@@ -37,6 +37,7 @@ func (w *watch) look() (Reason, float64) {
 	}
 	cpu, counted := w.group.CPU()
 	tasks := 0
+	w.peak = max(w.peak, w.group.Processes()) // for kernels that do not keep the peak
 	if !counted || !w.group.Limits("pids") {
 		var seen time.Duration
 		seen, tasks = tree(w.root)

@@ -32,7 +32,7 @@ type Limits struct {
 
 // A Gap is what was asked for and is not to be had here.
 type Gap struct {
-	Controller string // "memory", "pids", "cpu", "io", "kill"
+	Controller string // "memory", "pids", "cpu", "io", "kill"; "io-writes" when only writes past the page cache are slowed down
 	Why        string
 }
 
@@ -279,6 +279,9 @@ func (p Place) Make(name string, l Limits) (*Group, []Gap, error) {
 				continue
 			}
 			need[c] = false
+			if c == "io" && !d.v2 && l.WriteRate > 0 {
+				lack("io-writes", "cgroup v1 slows down direct writes only, not those through the page cache")
+			}
 			switch c {
 			case "memory":
 				g.memory = d
@@ -422,6 +425,14 @@ func (g *Group) Refused() int64 {
 		return 0
 	}
 	return field(filepath.Join(g.pids.path, "pids.events"), "max")
+}
+
+// Processes is how many processes and threads there are now.
+func (g *Group) Processes() int {
+	if g.pids == nil {
+		return 0
+	}
+	return int(number(filepath.Join(g.pids.path, "pids.current")))
 }
 
 // PeakProcesses is the most processes and threads at once; 0 if that is not known.
