@@ -1,7 +1,8 @@
 # What runs in front of the user's code, in the same interpreter. Everything here is on the path of every run:
-# only modules that cost nothing are imported (no json, no os, no traceback: see report.py for the rest, which is
-# loaded when something has to be told). All names are local to one call, so that nothing of it
-# shows in the user's __main__ and nothing the user rebinds reaches it.
+# only modules that cost nothing are imported (no json, no os, no traceback: see report.py, which imports them when an
+# exception has to be told). All names are local to one call, so that nothing of it shows in the user's __main__ and
+# nothing the user rebinds reaches it. What the reply needs is at hand before the user's code begins: afterwards there
+# may be no descriptor and no memory left, and modules, built-in names and the import system are what the code made of them.
 #
 # Descriptors, all at numbers that no file of the user's can ever get (see sandbox.Spec.FirstFile):
 #   first + 0  this code               first + 3  the gate: a byte when the start record is durable
@@ -17,7 +18,7 @@
 
 
 def start(first, cold):
-    import sys, posix, marshal, mmap, faulthandler, time
+    import sys, posix, marshal, mmap, faulthandler, time, _json
     from itertools import count
     from _codecs import unicode_escape_encode as escape  # by name, codecs would be imported in the middle of an event
 
@@ -215,31 +216,26 @@ def start(first, cold):
 
     # --- the reply ----------------------------------------------------------------------------------------
 
-    def own(module):
-        """Imports for us, which is not the user's doing and not told."""
+    def quietly(call, *args):
+        """Calls what may import for us, which is not the user's doing and not told."""
         nonlocal silent
         before, silent = silent, True
         try:
-            __import__(module)
+            return call(*args)
         finally:
             silent = before
-        return sys.modules[module]
 
-    def describe(error, about):
-        """Describes an exception. What that imports is not the user's doing either, but for a __str__ that imports."""
-        nonlocal silent
-        silent = True
-        try:
-            return rest()["failure"](error, request, about)
-        finally:
-            silent = False
+    def own(module):
+        quietly(__import__, module)
+        return sys.modules[module]
 
     def refuse(value):
         raise TypeError
 
+    make_encoder, quote = _json.make_encoder, _json.encode_basestring_ascii
+
     def encode(value):
-        json = own("_json")
-        return "".join(json.make_encoder({}, refuse, json.encode_basestring_ascii, None, ":", ",", False, False, False)(value, 0)).encode("ascii")
+        return "".join(make_encoder({}, refuse, quote, None, ":", ",", False, False, False)(value, 0)).encode("ascii")
 
     scalars = frozenset((int, str, bool, float, type(None)))
     containers = frozenset((list, dict))
@@ -269,12 +265,6 @@ def start(first, cold):
             level = below
         return False
 
-    def rest():
-        """What is only needed now and then, from report.py."""
-        names = {"__name__": "py3run", "own": own}
-        exec(marshal.loads(cold), names)
-        return names
-
     def put(about, value=b""):
         if posix.getpid() != me:
             return
@@ -293,7 +283,8 @@ def start(first, cold):
     digits = getattr(sys, "get_int_max_str_digits", int("4300").__int__)
 
     def reply(value, kind="value"):
-        about = {"kind": kind, "type": type(value).__name__}
+        spare.close()
+        about = {"kind": kind, "type": name_of(type(value))}
         if request["result_format"] == "plain" and 0 < digits() <= 4300:  # longer numbers are no JSON to the launcher
             try:
                 if type(value) in scalars or type(value) in containers and simple(value, most):
@@ -303,9 +294,7 @@ def start(first, cold):
                         return
             except (ValueError, TypeError, RecursionError):
                 pass
-        report = rest()
-        raw = report["value"](value, request["result_format"], most, about, encode)
-        put(about, raw)
+        put(about, report["value"](value, request["result_format"], most, about, encode))
 
     # --- the run ------------------------------------------------------------------------------------------
 
@@ -316,6 +305,10 @@ def start(first, cold):
     request = marshal.loads(memoryview(space)[:words[W_REQUEST]])
     most = request["most"]
     path, command, flagged = request["path"], request["command"], request["flagged"]
+    name_of = type.__dict__["__name__"].__get__  # a metaclass may have another idea of it
+    report = {"__name__": "py3run", "sys": sys, "own": own, "name_of": name_of}
+    exec(cold, report)
+    report["remember"](globals()["__builtins__"])
     sys.argv = request["argv"]
     sys.path[:0] = request["import_path"]
     sys.stdout.reconfigure(line_buffering=True)  # what was printed before a kill is kept
@@ -328,7 +321,7 @@ def start(first, cold):
     if sys.version_info < (3, 14):
         names["__annotations__"] = {}
     sys.modules["__main__"] = main
-    spare = mmap.mmap(-1, 4 << 20, mmap.MAP_PRIVATE | 0x20)  # never touched: what the report of a MemoryError can be made from
+    spare = mmap.mmap(-1, 4 << 20, mmap.MAP_PRIVATE | 0x20)  # never touched: what the reply can be made from when memory is out
 
     def execute():
         if command == "execute":
@@ -351,7 +344,7 @@ def start(first, cold):
             for part in request["function"].split("."):
                 call = getattr(call, part)
             return reply(call(*request["args"], **request["kwargs"]))
-        return reply(rest()["command"](command, request))
+        return reply(report["command"](command, request))
 
     def finish(kind):
         wanted = request["result_from"]
@@ -382,11 +375,11 @@ def start(first, cold):
         raise
     except BaseException as error:
         spare.close()
-        about = {"kind": "error", "type": type(error).__name__, "memory": isinstance(error, MemoryError)}
+        about = {"kind": "error", "type": name_of(type(error)), "memory": isinstance(error, MemoryError)}
         try:
-            show = describe(error, about)
+            show = quietly(report["failure"], error, request, about)
         except BaseException:  # no memory, say: the least that can be told
-            about.setdefault("error", type(error).__name__)
+            about.setdefault("error", name_of(type(error)))
             show = lambda: sys.__excepthook__(type(error), error, error.__traceback__)
         put(about)
         if request["show"] or posix.getpid() != me or sys.excepthook is not sys.__excepthook__:

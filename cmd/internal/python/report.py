@@ -1,7 +1,6 @@
-# The part of the bootstrap that is loaded only when it is needed: values that are not plain JSON, tracebacks,
-# and the commands that only look. Here imports may cost; own(module), from the bootstrap, imports without a record.
-
-import sys
+# The part of the bootstrap that is used only now and then: values that are not plain JSON, tracebacks, and the commands
+# that only look. It is loaded before the user's code (see bootstrap.py) and must not cost anything then. The bootstrap
+# gives it sys, own(module), which imports without a record, and name_of(type).
 
 LARGEST = 2**53 - 1
 DEPTH = 64
@@ -13,13 +12,16 @@ class TooLarge(Exception):
     pass
 
 
+PASSED = TooLarge, MemoryError, KeyboardInterrupt  # what spoils the value is its own; these are limits and signals
+
+
 class Converter:
     """Turns any value into lists, dicts with string names and scalars that JSON knows."""
 
     def __init__(self, form, most):
         self.tagged = form == "tagged"
         self.left = most
-        self.above = set()  # ids of the containers that we are in
+        self.above = []  # the containers that we are in; by their id() an audit hook would be called
         self.warnings = []
         self.counts = {}
         self.text = None  # str() of the whole value, when the JSON does not hold it exactly
@@ -37,12 +39,12 @@ class Converter:
 
     def string(self, value, path):
         try:
-            text = str(value)
-            if not isinstance(text, str):
-                raise TypeError
-        except Exception as e:
-            self.warn("inexact_value", path, "str() failed with " + type(e).__name__)
-            return "<%s object>" % type(value).__name__
+            text = str.__str__(str(value))
+        except PASSED:
+            raise
+        except BaseException as e:
+            self.warn("inexact_value", path, "str() failed with " + name_of(type(e)))
+            return "<%s object>" % name_of(type(value))
         if len(text) > TEXT:
             self.warn("truncated_value", path, "text of %d characters cut to %d" % (len(text), TEXT))
             text = text[:TEXT]
@@ -61,6 +63,15 @@ class Converter:
         self.left -= 1
         if self.left < 0:
             raise TooLarge
+        try:
+            return self.exact(v, path, depth)
+        except PASSED:
+            raise
+        except BaseException as e:  # of a method of the value's: sys.exit() in it ends nothing
+            self.warn("inexact_value", path, "reading it failed with " + name_of(type(e)))
+            return "<%s object>" % name_of(type(v))
+
+    def exact(self, v, path, depth):
         kind = type(v)
         if v is None or kind is bool:
             return v
@@ -80,14 +91,14 @@ class Converter:
         if depth >= DEPTH:
             self.warn("truncated_value", path, "nested deeper than %d levels" % DEPTH)
             return None
-        if id(v) in self.above:
+        if any(v is x for x in self.above):
             self.warn("circular_value", path, "a circular reference, replaced by null")
             return None
-        self.above.add(id(v))
+        self.above.append(v)
         try:
             return self.container(v, path, depth + 1)
         finally:
-            self.above.discard(id(v))
+            self.above.pop()
 
     def integer(self, v, path):
         if -LARGEST <= v <= LARGEST:
@@ -114,14 +125,13 @@ class Converter:
         return None
 
     def octets(self, v, path):
-        b2a_base64 = own("binascii").b2a_base64
         if self.tagged:
-            return {"$bytes": b2a_base64(v, newline=False).decode()}
+            return {"$bytes": base64(v)}
         try:
             text = v.decode("utf-8")
         except UnicodeDecodeError:
             self.inexact(v, path, "bytes, as Base64")
-            return b2a_base64(v, newline=False).decode()
+            return base64(v)
         self.inexact(v, path, "bytes, as text")
         return text
 
@@ -171,9 +181,9 @@ class Converter:
             except Exception:
                 ordered = list(v)
             return {"$frozenset" if isinstance(v, frozenset) else "$set": items(ordered)} if self.tagged else items(ordered)
-        if isinstance(v, own("collections.abc").Mapping):
+        if isinstance(v, Mapping):
             return self.mapping(v, path, depth)
-        if isinstance(v, own("collections").deque):
+        if isinstance(v, getattr(sys.modules.get("_collections"), "deque", ())):
             return {"$deque": items(v)} if self.tagged else items(v)
         numpy, pandas = sys.modules.get("numpy"), sys.modules.get("pandas")
         if numpy is not None and isinstance(v, getattr(numpy, "ndarray", ())):
@@ -196,7 +206,7 @@ class Converter:
         if path == "result":
             self.text = text
         else:
-            self.warn("inexact_value", path, "an object of type %s, as its str()" % type(v).__name__)
+            self.warn("inexact_value", path, "an object of type %s, as its str()" % name_of(type(v)))
         return text
 
     def mapping(self, v, path, depth):
@@ -240,6 +250,29 @@ def digits(v):
             sys.set_int_max_str_digits(limit)
 
 
+def base64(octets):
+    global to_base64
+    if to_base64 is None:
+        try:
+            b2a_base64 = undisturbed(own, "binascii").b2a_base64
+            to_base64 = lambda octets: b2a_base64(octets, newline=False).decode()
+        except Exception:  # no descriptor is left to import it with, say
+            to_base64 = slow_base64
+    return to_base64(octets)
+
+
+to_base64 = None
+
+
+def slow_base64(octets):
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    more = -len(octets) % 3
+    octets += b"\0" * more
+    groups = [int.from_bytes(octets[i:i + 3], "big") for i in range(0, len(octets), 3)]
+    text = "".join([letters[g >> 18] + letters[g >> 12 & 63] + letters[g >> 6 & 63] + letters[g & 63] for g in groups])
+    return text[:len(text) - more] + "=" * more
+
+
 def value(v, form, most, about, encode):
     """The JSON of a value as bytes; fills in the description that goes with it."""
     converter = Converter(form, most)
@@ -257,37 +290,95 @@ def value(v, form, most, about, encode):
     return raw
 
 
+# --- exceptions -------------------------------------------------------------------------------------------
+
+ABSENT = object()
+
+# Standard modules that traceback, linecache and we import, for the Pythons that cannot tell which are standard (before 3.10).
+STANDARD = frozenset("""_ast _bootlocale _codecs _collections _collections_abc _functools _heapq _locale _operator _sre _weakref _weakrefset
+    abc ast binascii builtins codecs collections contextlib copyreg enum functools heapq io itertools keyword linecache operator re reprlib
+    sre_compile sre_constants sre_parse sys textwrap token tokenize traceback types unicodedata warnings weakref""".split())
+
+
+def remember(builtins):
+    """Keeps, before the user's code, what it can change and imports depend on. Ours alone: its path is not yet in sys.path."""
+    global Mapping, StringIO, modules, clean, libraries
+    modules = sys.modules
+    StringIO, Mapping = modules["_io"].StringIO, modules["_collections_abc"].Mapping
+    loaded = modules.copy()
+    loaded.pop("__main__", None)
+    system = {"modules": modules, "path": sys.path.copy(), "meta_path": sys.meta_path.copy(), "path_hooks": sys.path_hooks.copy()}
+    clean = (modules, loaded), (vars(loaded["builtins"]), builtins), (vars(sys), system)
+    libraries = tuple([d + "/" for d in sys.path if d.startswith((sys.prefix + "/lib", sys.base_prefix + "/lib"))])
+
+
+def change(names, to):
+    """Changes a namespace; returns what changes it back."""
+    back = {}
+    for name, v in to.items():
+        was = names.get(name, ABSENT)
+        if was is not v:
+            back[name] = was
+            if v is ABSENT:
+                del names[name]
+            else:
+                names[name] = v
+    return back
+
+
+def is_standard(module):
+    try:
+        origin = module.__spec__.origin
+        return origin in ("built-in", "frozen") or origin.startswith(libraries)
+    except Exception:
+        return False
+
+
+def undisturbed(call, *args):
+    """Calls with the built-in names, the loaded modules and the ways to import as they were before the user's code."""
+    standard = getattr(sys, "stdlib_module_names", STANDARD)
+    before = modules.copy()
+    foreign = {name: ABSENT for name, m in before.items() if name.partition(".")[0] in standard and not is_standard(m)}
+    back = []
+    try:
+        back.append((modules, change(modules, foreign)))
+        for names, to in clean:
+            back.append((names, change(names, to)))
+        return call(*args)
+    finally:
+        change(modules, dict.fromkeys(modules.keys() - before.keys() - clean[0][1].keys(), ABSENT))
+        for names, was in reversed(back):
+            change(names, was)
+
+
 def is_ours(filename):
     return filename[:7] == "<py3run"
 
 
 def failure(error, request, about):
     """Describes an exception; returns a function that shows it as Python would have."""
-    io, linecache, traceback = own("io"), own("linecache"), own("traceback")
     path, shown = request["path"], request["shown"]
     source = request["code"]
     if isinstance(source, bytes):
         source = source.decode("utf-8", "replace")
-    lines = list(io.StringIO(source, None))  # as Python counts lines: a form feed ends none
+    lines = list(StringIO(source, None))  # as Python counts lines: a form feed ends none
     if lines and lines[-1][-1:] != "\n":
         lines[-1] += "\n"  # as linecache gives them; else the carets are one column off
-    linecache.cache[path] = len(source), None, lines, path  # the file may be gone, or say another encoding
-
-    tb = error.__traceback__
-    while tb is not None and is_ours(tb.tb_frame.f_code.co_filename):
-        tb = tb.tb_next
-    error.__traceback__ = tb
-    told = traceback.TracebackException(type(error), error, tb)
-    here = rename(told, path, shown, set())
-    text = "".join(told.format())
+    try:
+        tb = error.__traceback__
+        while tb is not None and is_ours(tb.tb_frame.f_code.co_filename):
+            tb = tb.tb_next
+        error.__traceback__ = tb
+        message, here, text, full = undisturbed(standard_text, error, path, shown, lines)
+    except BaseException:  # the code spoiled more than we can mend, or there is nothing left to import with
+        message, here, text = own_text(error, path, shown, lines)
+        full = text
 
     syntax = isinstance(error, SyntaxError) and error.filename in (path, shown)
-    try:
-        message = "%s (%s, line %s)" % (error.msg, shown, error.lineno) if syntax else str(error)
-    except Exception:
-        message = "<str() failed>"
-    about["error"] = clean((type(error).__name__ + (": " + message if message else "")))[:4096]
-    about["traceback"] = clean(text)[-65536:]
+    if syntax:
+        message = "%s (%s, line %s)" % (error.msg, shown, error.lineno)
+    about["error"] = clean_text((name_of(type(error)) + (": " + message if message else "")))[:4096]
+    about["traceback"] = clean_text(text)[-65536:]
     if isinstance(error, OSError) and isinstance(error.errno, int):
         about["errno"] = error.errno
     if syntax:
@@ -301,17 +392,83 @@ def failure(error, request, about):
 
     def show():
         if sys.excepthook is sys.__excepthook__:
-            sys.stderr.write(text)
+            sys.stderr.write(full)
             sys.stderr.flush()
         else:
-            sys.excepthook(type(error), error, tb)
+            sys.excepthook(type(error), error, error.__traceback__)
 
     return show
 
 
+def standard_text(error, path, shown, lines):
+    """The message, the line, the traceback with the user's frames only, and the whole."""
+    linecache, traceback = own("linecache"), own("traceback")
+    linecache.cache[path] = sum(map(len, lines)), None, lines, path  # the file may be gone, or say another encoding
+    told = traceback.TracebackException(type(error), error, error.__traceback__)
+    here = rename(told, path, shown, set())
+    text = full = "".join(told.format())
+    if prune(told, True, set()):
+        prune(told, False, set())
+        text = "".join(told.format())
+    message = told._str  # asked for once: it may be the user's code
+    return FAILED if message in ("<exception str() failed>", "<unprintable %s object>" % name_of(type(error))) else message, here, text, full
+
+
+FAILED = "<str() failed>"
+
+
+def own_text(error, path, shown, lines):
+    """The same without an import, as far as it goes."""
+    try:
+        message = str.__str__(str(error))
+    except BaseException:
+        message = FAILED
+    text, here = "Traceback (most recent call last):\n", None
+    try:
+        tb = error.__traceback__
+        while tb is not None:
+            code, number = tb.tb_frame.f_code, tb.tb_lineno
+            mine = code.co_filename == path
+            if mine or not is_library(code.co_filename):
+                text += '  File "%s", line %d, in %s\n' % (shown if mine else code.co_filename, number, code.co_name)
+            if mine:
+                here = number
+                if 0 < number <= len(lines):
+                    text += "    " + lines[number - 1].strip() + "\n"
+            tb = tb.tb_next
+    except BaseException:  # an audit hook of the user's may refuse even these
+        pass
+    return message, here, text + name_of(type(error)) + (": " + message if message else "") + "\n"
+
+
+def is_library(filename):
+    return filename.startswith(libraries) or filename[:8] == "<frozen " or is_ours(filename)
+
+
+def linked(told):
+    """The exceptions that an exception is told with."""
+    return [e for e in (told.__cause__, told.__context__, *(getattr(told, "exceptions", None) or ())) if e is not None]
+
+
+def prune(told, look, seen):
+    """Drops the library's frames; or, to look, tells whether there are such and others too: if none is the user's, all are kept."""
+    found = set()
+    level = [told]
+    while level:
+        told = level.pop()
+        if id(told) in seen:
+            continue
+        seen.add(id(told))
+        found.update([is_library(f.filename) for f in told.stack])
+        if not look:
+            told.stack[:] = [f for f in told.stack if not is_library(f.filename)]
+        level += linked(told)
+    return len(found) == 2
+
+
 def rename(told, path, shown, seen):
     """Shows the user's file by the name that the caller gave, drops our frames; returns the user's innermost line."""
-    if told is None or id(told) in seen:
+    if id(told) in seen:
         return None
     seen.add(id(told))
     here = None
@@ -324,14 +481,12 @@ def rename(told, path, shown, seen):
     told.stack[:] = kept
     if getattr(told, "filename", None) == path:
         told.filename = shown
-    for other in (told.__cause__, told.__context__):
-        rename(other, path, shown, seen)
-    for other in getattr(told, "exceptions", None) or ():
+    for other in linked(told):
         rename(other, path, shown, seen)
     return here
 
 
-def clean(text):
+def clean_text(text):
     return text.encode("utf-8", "replace").decode("utf-8")
 
 

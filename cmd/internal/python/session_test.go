@@ -269,6 +269,13 @@ func TestPlainValues(t *testing.T) {
 		{"str() fails", "0\nclass X:\n    def __str__(self): raise ValueError\nresult = X()", "X", "<X object>", list{"inexact_value result: str() failed with ValueError"}, `"<X object>"`},
 		{"str() gives no text", "0\nclass X:\n    def __str__(self): return 1\nresult = [X()]", "list", "",
 			list{"inexact_value result[0]: str() failed with TypeError", "inexact_value result[0]: an object of type X, as its str()"}, `["<X object>"]`},
+		{"str() exits", "0\nclass X:\n    def __str__(self): raise SystemExit(5)\nresult = X()", "X", "<X object>", list{"inexact_value result: str() failed with SystemExit"}, `"<X object>"`},
+		{"repr() of what is inside exits", "0\nclass X:\n    def __repr__(self): raise SystemExit(5)\nresult = {(X(),): 1}", "dict", "", list{"inexact_value result: str() failed with SystemExit"}, `{"<tuple object>":1}`},
+		{"a text of its own kind", "0\nclass S(str):\n    def encode(self, *a): 1/0\n    def __len__(self): 1/0\nclass X:\n    def __str__(self): return S('s')\nresult = X()", "X", "s", nil, `"s"`},
+		{"__class__ fails", "0\nclass X:\n    __class__ = property(lambda self: 1/0)\nresult = [X(), 2]", "list", "", list{"inexact_value result[0]: reading it failed with ZeroDivisionError"}, `["<X object>",2]`},
+		{"__class__ fails, alone", "0\nclass X:\n    __class__ = property(lambda self: 1/0)\nresult = X()", "X", "", list{"inexact_value result: reading it failed with ZeroDivisionError"}, `"<X object>"`},
+		{"items() fails", "0\nfrom collections import UserDict\nclass D(UserDict):\n    def items(self): raise SystemExit(5)\nresult = D()", "D", "", list{"inexact_value result: reading it failed with SystemExit"}, `"<D object>"`},
+		{"the class has no name", "0\nclass M(type):\n    __name__ = property(lambda self: 1/0)\nresult = M('X', (), {'__str__': lambda self: 'x'})()", "X", "x", nil, `"x"`},
 		{"names of all kinds", "{None: 1, True: 2, 3: 4, 1.5: 5, b'b': 6, (1, 2): 7}", "dict", "", nil, `{"null":1,"true":2,"3":4,"1.5":5,"b":6,"(1, 2)":7}`},
 		{"names that collide", "{1: 'a', '1': 'b', b'1': 'c'}", "dict", "",
 			list{"inexact_value result.1: a second key of this name, as 1#1", "inexact_value result.1: a second key of this name, as 1#2"}, `{"1":"a","1#1":"b","1#2":"c"}`},
@@ -575,7 +582,9 @@ func TestExceptions(t *testing.T) {
 		{"in a function", code("def f(x):\n    return x.y\n\nf(1)"), "AttributeError", "AttributeError: 'int' object has no attribute 'y'", 2, 0, false, false, 0,
 			"Traceback (most recent call last):\n  File \"main.py\", line 4, in <module>\n    f(1)\n*  File \"main.py\", line 2, in f\n    return x.y\n*AttributeError*\n"},
 		{"in the library", code("import re\nre.compile('(')"), "*rror", "*", 2, 0, false, false, 0,
-			"Traceback (most recent call last):\n  File \"main.py\", line 2, in <module>\n    re.compile('(')\n*/re*"},
+			"Traceback (most recent call last):\n  File \"main.py\", line 2, in <module>\n    re.compile('(')\n*rror: missing ), *"},
+		{"from the library into the code", code("import functools\nclass E(Exception):\n    pass\ndef f(x, y):\n    raise E\nimport contextlib\nwith contextlib.ExitStack() as s:\n    s.callback(f, 1, 2)"), "E", "E", 5, 0, false, false, 0, "*line 5, in f\n    raise E\n*"},
+		{"only in the library", Job{Command: wire.CommandCallModule, Module: "json", Function: "loads", Args: []any{"x"}}, "JSONDecodeError", "*", 0, 0, false, false, 0, "*/json/decoder.py\", line *"},
 		{"chained", code(chain), "ValueError", "ValueError: bad é", 6, 0, false, false, 0,
 			"Traceback*File \"main.py\", line 2, in f\n    {}['k']\n*KeyError: 'k'\n\nThe above exception was the direct cause*Traceback*File \"main.py\", line 6, in <module>\n    raise ValueError('bad é') from e\nValueError: bad é\n"},
 		{"while another is handled", code("try:\n    1/0\nexcept ZeroDivisionError:\n    [][1]\n"), "IndexError", "IndexError: list index out of range", 4, 0, false, false, 0,
@@ -602,8 +611,7 @@ func TestExceptions(t *testing.T) {
 		{"no expression", Job{Command: wire.CommandEvaluate, Code: []byte("x = 1"), Text: true}, "SyntaxError", "*", 1, 3, true, false, 0, "  File \"main.py\", line 1\n    x = 1\n*"},
 		{"no module to call", Job{Command: wire.CommandCallModule, Module: "nowhere", Function: "f"}, "ModuleNotFoundError", "*", 0, 0, false, false, 0, "*ModuleNotFoundError*"},
 		{"no function to call", Job{Command: wire.CommandCallModule, Module: "math", Function: "f"}, "AttributeError", "*", 0, 0, false, false, 0, "*AttributeError*"},
-		{"while the result is read", code("from collections import UserDict\nclass D(UserDict):\n    def items(self):\n        raise ValueError('no items')\nresult = D()\n"), "ValueError", "ValueError: no items", 4, 0, false, false, 0,
-			"Traceback (most recent call last):\n  File \"main.py\", line 4, in items\n    raise ValueError('no items')\nValueError: no items\n"},
+		{"the message is asked for once", code("n = 0\nclass E(Exception):\n    def __str__(self):\n        global n\n        n += 1\n        return 'told %d times' % n\nraise E"), "E", "E: told 1 times", 7, 0, false, false, 0, "*\nE: told 1 times\n"},
 		{"lines end with \\n only", code("x = '\\x0c'  # \f \u2028\ny = 1\n1/0"), "ZeroDivisionError", "*", 3, 0, false, false, 0, "*line 3, in <module>\n    1/0\n*"},
 		{"from a string", code("exec('1/0')"), "ZeroDivisionError", "*", 1, 0, false, false, 0, "*File \"main.py\", line 1, in <module>\n*File \"<string>\", line 1, in <module>\n*"},
 	}
@@ -629,7 +637,7 @@ func TestExceptions(t *testing.T) {
 					t.Errorf("line %d, column %d, syntax %t, memory %t, errno %d; want %d, %d, %t, %t, %d",
 						r.Line, r.Column, r.Syntax, r.Memory, r.Errno, tt.line, tt.column, tt.syntax, tt.memory, tt.errno)
 				}
-				for _, ours := range []string{"py3run>", "py3run report", "code.py\", line"} {
+				for _, ours := range []string{"py3run>", "py3run report", "code.py\", line", "contextlib.py"} {
 					if strings.Contains(r.Traceback, ours) {
 						t.Errorf("the traceback shows %s\n%s", ours, r.Traceback)
 					}
@@ -644,6 +652,8 @@ func TestShow(t *testing.T) {
 	t.Parallel()
 	shown := code("1/0")
 	shown.Show = true
+	library := code("import json\njson.loads('x')")
+	library.Show = true
 	exits := code("import sys\nsys.exit('gone')")
 	exits.Show = true
 	tests := []struct {
@@ -653,6 +663,7 @@ func TestShow(t *testing.T) {
 	}{
 		{"not shown", code("1/0"), ""},
 		{"shown", shown, "Traceback (most recent call last):\n  File \"main.py\", line 1, in <module>\n    1/0\n*ZeroDivisionError: division by zero\n"},
+		{"shown with the library", library, "Traceback (most recent call last):\n  File \"main.py\", line 2, in <module>\n    json.loads('x')\n*/json/decoder.py\", line *JSONDecodeError: *"},
 		{"exit with a message", exits, "gone\n"},
 		{"own hook", code("import sys\nsys.excepthook = lambda kind, e, tb: print(kind.__name__, e, tb.tb_lineno, file=sys.stderr)\n1/0"), "ZeroDivisionError division by zero 3\n"},
 	}
@@ -777,6 +788,114 @@ func TestGateClosed(t *testing.T) {
 		}
 		if _, err := s.Reply(); !errors.Is(err, ErrNoReply) {
 			t.Errorf("%v, want %v", err, ErrNoReply)
+		}
+	})
+}
+
+// Whatever the code did to the interpreter that it shares with us, the reply is what it would have been.
+func TestReplyOfASpoiledInterpreter(t *testing.T) {
+	t.Parallel()
+	const (
+		full    = "import os, resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))\n"
+		dup     = "while 1: os.dup(0)\n"
+		handled = full + "try:\n    " + dup + "except OSError: pass\n"
+		memory  = "import resource\nresource.setrlimit(resource.RLIMIT_DATA, (100 << 20, 100 << 20))\nx = []\ntry:\n    while 1: x.append(object())\nexcept MemoryError: pass\n"
+		refused = "import sys\ndef h(*a): raise RuntimeError('refused')\nsys.addaudithook(h)\n"
+		lost    = "import sys\nsys.path[:] = []\nsys.meta_path[:] = []\nsys.path_hooks.clear()\nsys.path_importer_cache.clear()\n"
+		clear   = "import builtins\nbuiltins.__dict__.clear()\n"
+		closed  = "import sys\ndel sys.path, sys.meta_path\nfor m in list(sys.modules):\n    if m != '__main__': sys.modules[m] = None\n"
+		zero    = "ZeroDivisionError: division by zero"
+		source  = "*line *, in <module>\n    1/0\n*" + zero + "\n"
+	)
+	tests := []struct {
+		name, code string
+		want       string // the value, or the error
+		traceback  string
+	}{
+		{"no descriptor left", handled + "result = 1", "1", ""},
+		{"no descriptor left, a set of bytes", handled + "result = {b'\\xff\\xfe', b'\\xff\\xfe\\xfd', b'\\xff'}", `["/w==","//4=","//79"]`, ""},
+		{"no descriptor left, uncaught", full + "def f():\n    " + dup + "f()\n", "OSError: [Errno 24] Too many open files",
+			"Traceback (most recent call last):\n  File \"main.py\", line 5, in <module>\n    f()\n*  File \"main.py\", line 4, in f\n    while 1: os.dup(0)\n*OSError: [Errno 24] Too many open files\n"},
+		{"no memory left", memory + "result = 5", "5", ""},
+		{"no memory left, a set", memory + "result = {5}", "[5]", ""},
+		{"no ways to import", lost + "result = 1", "1", ""},
+		{"no ways to import, a set", lost + "result = {1}", "[1]", ""},
+		{"no ways to import, uncaught", lost + "1/0", zero, source},
+		{"modules gone", closed + "result = {1}", "[1]", ""},
+		{"modules gone, uncaught", closed + "1/0", zero, source},
+		{"an audit hook refuses", refused + "result = 1", "1", ""},
+		{"an audit hook refuses, a set", refused + "result = {1}", "[1]", ""},
+		{"an audit hook refuses, uncaught", refused + "1/0", zero, "*" + zero + "\n"},
+		{"a built-in name gone", "import builtins\nbuiltins.len = None\nresult = {1}", "[1]", ""},
+		{"built-in names gone", clear + "result = 1", "1", ""},
+		{"built-in names gone, a set", clear + "result = {1}", "[1]", ""},
+		{"built-in names gone, uncaught", clear + "1/0", zero, source},
+		{"own modules of our names", "import sys\nfor m in 'traceback', 'linecache', 'io', '_json', 're', 'collections': sys.modules[m] = type(sys)(m)\n1/0", zero, source},
+	}
+	inEach(t, func(t *testing.T, ip Interpreter) {
+		for i, tt := range tests {
+			if !turn(ip, i) {
+				continue
+			}
+			t.Run(tt.name, func(t *testing.T) {
+				t.Parallel()
+				tr := try(t, ip, code(tt.code))
+				got := string(tr.reply.Value)
+				if tt.traceback != "" {
+					got = tr.reply.Error
+				}
+				if got != tt.want || !matches(tr.reply.Traceback, tt.traceback) || (tr.kind() == "error") != (tt.traceback != "") || tr.err != nil {
+					t.Errorf("%s %s\n%s\nwant %s\n%s\n%s", tr.kind(), got, tr.reply.Traceback, tt.want, tt.traceback, tr.stderr)
+				}
+			})
+		}
+	})
+}
+
+// Files of the user's that are named like modules of the standard library are never run for our sake, but are there for the code.
+func TestReplyAmongShadowingFiles(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, name := range []string{"_json", "traceback", "linecache", "io", "re", "tokenize", "ast", "collections", "textwrap", "contextlib", "binascii", "unicodedata", "_colorize"} {
+		if err := os.WriteFile(filepath.Join(dir, name+".py"), []byte("print('run:', __name__)\nown = 1\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tests := []struct {
+		name, code string
+		stdout     string
+	}{
+		{"error", "1/0", ""},
+		{"error of wide text", "'é漢' + \\\n 1/0", ""},
+		{"values", "result = [{1}, b'\\xff', 1.5]", ""},
+		{"own module", "import sys\nsys.modules.pop('linecache', 0)\nimport linecache, atexit\nm = linecache\ndef end():\n    import linecache\n    print(linecache is m, m.own)\natexit.register(end)\n1/0", "run: linecache\nTrue 1\n"},
+		{"own module, later", "import sys, atexit\nsys.modules.pop('textwrap', 0)\ndef end():\n    import textwrap\natexit.register(end)\n1/0", "run: textwrap\n"},
+	}
+	inEach(t, func(t *testing.T, ip Interpreter) {
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
+				t.Parallel()
+				job := code(tt.code)
+				job.ImportPath = []string{dir}
+				tr := try(t, ip, job)
+				if tr.stdout != tt.stdout || tr.stderr != "" || tr.err != nil {
+					t.Errorf("%q, want %q; %v\n%s", tr.stdout, tt.stdout, tr.err, tr.stderr)
+				}
+				if tr.kind() == "error" && !strings.Contains(tr.reply.Traceback, " 1/0\n") && !strings.Contains(tr.reply.Traceback, "1/0\n") {
+					t.Error(tr.reply.Traceback)
+				}
+			})
+		}
+	})
+}
+
+// The gate's one byte is read and the gate closed before any of the code runs: its end is all that the launcher can see of the beginning.
+func TestGateClosedBeforeTheCode(t *testing.T) {
+	t.Parallel()
+	inEach(t, func(t *testing.T, ip Interpreter) {
+		tr := try(t, ip, code(fmt.Sprintf("import os\nresult = [n for n in range(5) if os.path.exists('/proc/self/fd/%%d' %% (%d + n))]", firstInTests)))
+		if got, want := tr.value(t), "[2,4]"; got != want { // the pipe for events, the dump pipe
+			t.Errorf("open from the first descriptor on: %s, want %s", got, want)
 		}
 	})
 }
