@@ -99,9 +99,11 @@ func makeGroup(spec Spec, w *Workdir) (*cgroup.Group, []cgroup.Gap, error) {
 	l := spec.Limits
 	place := cgroup.Find(spec.Group.Parent)
 	if w != nil {
+		var lines []string
 		for _, path := range place.Paths(spec.Group.Name) {
-			w.note("group " + path)
+			lines = append(lines, "group "+path)
 		}
+		w.note(lines...)
 	}
 	group, gaps, err := place.Make(spec.Group.Name, cgroup.Limits{
 		Memory: l.Memory, Processes: l.Processes, CPUs: l.CPUs, ReadRate: l.ReadRate, WriteRate: l.WriteRate})
@@ -163,8 +165,11 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 	for _, f := range append(append([]*os.File(nil), stdio.Files...), gateRead, dumpWrite) {
 		at.files = append(at.files, fd(f))
 	}
-	for _, f := range group.Files() {
+	for _, f := range group.Tasks() {
 		at.groups = append(at.groups, int(f.Fd()))
+	}
+	if f := group.Unified(); f != nil {
+		at.unified = int(f.Fd())
 	}
 	at.memoryGroup, at.pidsGroup = group.Limits("memory"), group.Limits("pids")
 	// The set-up pipe tells of a failure until execve: not from a number that the program finds something else at.

@@ -22,7 +22,10 @@ type step struct {
 	measure      string // the measure that is missing when an optional step fails
 }
 
-const stepProgramClone = 0
+const (
+	stepProgramClone = 0
+	stepGroup        = 1
+)
 
 // A builder turns a Spec into the lists of system calls of a [stage]. Building makes no system call, so the
 // result can be printed and tested. Memory that the calls point to is kept alive by keep.
@@ -41,7 +44,8 @@ type layout struct {
 	hidden                []hiddenPath
 	kernel                []string    // files that set the kernel's parameters, to be read-only
 	binds                 [][2]string // what is mounted where
-	groups                []int       // cgroup.procs of the run's control group
+	groups                []int       // files through which the program enters its control group (v1)
+	unified               int         // directory of its control group in v2, or 0
 	memoryGroup           bool        // it limits memory
 	pidsGroup             bool        // it limits processes
 	landlock              int         // ruleset, or 0
@@ -69,7 +73,12 @@ const (
 func build(spec Spec, method Method, userNS bool, at layout, h host) (*stage, *builder) {
 	s := &stage{initEntry: entryOf(initMain), programEntry: entryOf(programMain), lifeline: uintptr(at.lifeline), report: uintptr(at.setup), namespace: method == Namespace}
 	copy(s.children[:], "/proc/thread-self/children")
-	b := &builder{steps: []step{stepProgramClone: {name: "clone", object: "program"}}}
+	b := &builder{steps: []step{stepProgramClone: {name: "clone", object: "program"}, stepGroup: {name: "clone", object: "into the control group", measure: "control-group"}}}
+	if at.unified > 0 {
+		top := uint64(s.stackTop(1))
+		s.clone3[cloneFlags], s.clone3[cloneExitSignal] = unix.CLONE_VM|unix.CLONE_VFORK|unix.CLONE_INTO_CGROUP, uint64(unix.SIGCHLD)
+		s.clone3[cloneStack], s.clone3[cloneStackSize], s.clone3[cloneGroup] = top-stackSize/2, stackSize/2, uint64(at.unified)
+	}
 
 	b.list = &s.setup
 	b.onlyOurs(at)
@@ -96,7 +105,7 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*stage, *b
 	b.list = &s.program
 	// Not init as well: it shares the launcher's memory, and the kernel's out-of-memory kill ends all that share the victim's.
 	for _, fd := range at.groups {
-		b.add(optional, step{name: "write", object: "cgroup.procs", measure: "control-group"}, unix.SYS_WRITE, uintptr(fd), b.text("0"), 1)
+		b.add(optional, step{name: "write", object: "tasks of the control group", measure: "control-group"}, unix.SYS_WRITE, uintptr(fd), b.text("0"), 1)
 	}
 	b.add(must, step{name: "setsid"}, unix.SYS_SETSID)
 	at.landlock = b.descriptors(spec, at)
@@ -130,8 +139,10 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*stage, *b
 // write end, or of another run's, would hide the launcher's death.
 func (b *builder) onlyOurs(at layout) {
 	kept := slices.Concat([]int{at.stdin, at.stdout, at.stderr, at.lifeline, at.setup, at.status}, at.files, at.groups)
-	if at.landlock > 0 {
-		kept = append(kept, at.landlock)
+	for _, fd := range []int{at.landlock, at.unified} {
+		if fd > 0 {
+			kept = append(kept, fd)
+		}
 	}
 	slices.Sort(kept)
 	next := 0

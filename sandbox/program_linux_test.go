@@ -95,6 +95,9 @@ func randomLayout(r *rand.Rand, spec Spec) (layout, table) {
 	if r.IntN(2) == 0 {
 		at.landlock = pick("ruleset")
 	}
+	if r.IntN(2) == 0 {
+		at.unified = pick("unified")
+	}
 	for range r.IntN(3) {
 		at.groups = append(at.groups, pick("group"))
 	}
@@ -121,7 +124,7 @@ func TestDescriptorsNeverClobber(t *testing.T) {
 		}
 		method, userNS := []Method{Namespace, Process}[r.IntN(2)], r.IntN(2) == 0
 		at, open := randomLayout(r, spec)
-		if open[0].object == "ruleset" { // start never has it there: Go opens 0 to 2 first
+		if o := open[0].object; o == "ruleset" || o == "unified" { // start never has it there: Go opens 0 to 2 first
 			continue
 		}
 		for n := at.setup; n < 3 || n >= spec.FirstFile && n < spec.FirstFile+len(at.files); n = at.setup {
@@ -136,6 +139,9 @@ func TestDescriptorsNeverClobber(t *testing.T) {
 		init := maps.Clone(open)
 		if err := init.apply(s.setup); err != nil {
 			t.Fatalf("set-up: %v: %s", err, context)
+		}
+		if n := uintptr(s.clone3[cloneGroup]); n != 0 && init[n].object != "unified" {
+			t.Fatalf("after the set-up the group is %+v: %s", init[n], context)
 		}
 		for _, object := range []string{"lifeline", "setup"} {
 			if n := map[string]uintptr{"lifeline": s.lifeline, "setup": s.report}[object]; init[n].object != object {

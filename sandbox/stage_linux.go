@@ -73,6 +73,7 @@ type stage struct {
 	lifeline   uintptr
 	namespace  bool
 
+	clone3   [11]uint64 // struct clone_args, for the program; without flags: not wanted
 	poll     [2]pollFD
 	message  [8]byte
 	byteRead [1]byte
@@ -82,11 +83,26 @@ type stage struct {
 	buffer   [4096]byte
 }
 
+// words of struct clone_args (clone(2))
+const (
+	cloneFlags      = 0
+	cloneExitSignal = 4
+	cloneStack      = 5
+	cloneStackSize  = 6
+	cloneGroup      = 10
+)
+
 // cloneStage calls clone(2); the child calls the function at entry with s on the given stack (its upper end) and never
 // returns. The result is the child's process id, or a negative errno.
 //
 //go:noescape
 func cloneStage(flags, stack uintptr, s *stage, entry uintptr) int
+
+// clone3Stage is cloneStage by clone3(2), which can put the child into a control group (v2) at once. Entered by a write to cgroup.procs the
+// kernel waits for all its processors to pass a quiet state: ten milliseconds and more.
+//
+//go:noescape
+func clone3Stage(args *[11]uint64, size uintptr, s *stage, entry uintptr) int
 
 // entryOf is the address of a function's code. Called by its name from assembly, a function gets a wrapper from the compiler, and with -race
 // the wrapper calls the race detector, on a stack of the launcher's.
@@ -97,7 +113,15 @@ func entryOf(f func(*stage)) uintptr { return **(**uintptr)(unsafe.Pointer(&f)) 
 func initMain(s *stage) {
 	s.run(s.setup)
 	// The parent of a vfork waits until the program's execve, which gives the memory back.
-	r := cloneStage(syscall.CLONE_VM|syscall.CLONE_VFORK|uintptr(syscall.SIGCHLD), s.stackTop(1), s, s.programEntry)
+	r := -int(syscall.ENOSYS)
+	if s.clone3[cloneFlags] != 0 {
+		if r = clone3Stage(&s.clone3, unsafe.Sizeof(s.clone3), s, s.programEntry); r < 0 {
+			s.tell(msgMissing, stepGroup, int32(-r))
+		}
+	}
+	if r < 0 {
+		r = cloneStage(syscall.CLONE_VM|syscall.CLONE_VFORK|uintptr(syscall.SIGCHLD), s.stackTop(1), s, s.programEntry)
+	}
 	if r < 0 {
 		s.fail(stepProgramClone, syscall.Errno(-r))
 	}

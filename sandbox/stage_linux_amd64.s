@@ -25,3 +25,23 @@ child:
 	MOVQ R12, AX
 	CALL R13
 	INT  $3
+
+// func clone3Stage(args *[11]uint64, size uintptr, s *stage, entry uintptr) int
+TEXT ·clone3Stage(SB), NOSPLIT, $0-40
+	MOVQ args+0(FP), DI
+	MOVQ size+8(FP), SI
+	MOVQ s+16(FP), R12
+	MOVQ entry+24(FP), R13
+	MOVL $435, AX // SYS_clone3
+	SYSCALL
+	TESTQ AX, AX
+	JEQ  child
+	MOVQ AX, ret+32(FP)
+	RET
+child:
+	XORL BP, BP
+	XORPS X15, X15
+	SUBQ $16, SP
+	MOVQ R12, AX
+	CALL R13
+	INT  $3

@@ -23,3 +23,21 @@ child:
 	MOVD R19, R0
 	CALL (R20)
 	UNDEF
+
+// func clone3Stage(args *[11]uint64, size uintptr, s *stage, entry uintptr) int
+TEXT ·clone3Stage(SB), NOSPLIT, $0-40
+	MOVD args+0(FP), R0
+	MOVD size+8(FP), R1
+	MOVD s+16(FP), R19
+	MOVD entry+24(FP), R20
+	MOVD $435, R8 // SYS_clone3
+	SVC
+	CBZ  R0, child
+	MOVD R0, ret+32(FP)
+	RET
+child:
+	MOVD ZR, R29
+	SUB  $32, RSP
+	MOVD R19, R0
+	CALL (R20)
+	UNDEF

@@ -12,7 +12,7 @@ import (
 	"py3run/sandbox/cgroup"
 )
 
-// What a killed launcher leaves is in its entry in the place: an empty-named lock file, which it held locked while it lived. Its lines are
+// What a killed launcher leaves is in its entry in the place: a file that it held locked while it lived. Its lines are
 //
 //	group PATH    a control group that it may have made
 //	file SUFFIX   a file beside the directory
@@ -74,10 +74,10 @@ func closed(place string) error {
 	return nil
 }
 
-// note adds a line to the entry, before what it names is made.
-func (w *Workdir) note(line string) {
-	if w.lock != nil {
-		w.lock.WriteString(line + "\n")
+// note adds lines to the entry, before what they name is made.
+func (w *Workdir) note(lines ...string) {
+	if w.lock != nil && len(lines) > 0 {
+		w.lock.WriteString(strings.Join(lines, "\n") + "\n")
 	}
 }
 

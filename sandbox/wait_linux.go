@@ -15,6 +15,7 @@ const (
 	sampleEvery = 100 * time.Millisecond // how often a tree is looked at
 	dumpWait    = 300 * time.Millisecond // for the program to say where it is
 	dumpQuiet   = 20 * time.Millisecond  // no more of it after this long
+	almostAfter = 40 * time.Millisecond  // before memory is watched: a v1 kernel takes ten milliseconds to begin, and most runs are over by then
 	killWait    = 5 * time.Second        // for the kernel to end a killed tree
 	drainWait   = time.Second            // for what is left in the output pipes
 )
@@ -35,9 +36,9 @@ func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 	}()
 	var early []byte // what the program said of itself when its memory was nearly used up
 	almost := make(chan struct{}, 1)
-	if stopWatch, err := r.group.AlmostFull(func() { almost <- struct{}{} }); err == nil {
-		defer stopWatch()
-	}
+	watching := make(chan func(), 1)
+	begin := time.NewTimer(almostAfter)
+	defer begin.Stop()
 	w := watch{limits: r.spec.Limits, root: r.pid, group: r.group, printed: r.printed.Load, disk: disk, started: r.started, progress: r.started}
 	defer w.finish()
 	tick := time.NewTicker(sampleEvery)
@@ -80,6 +81,15 @@ loop:
 				sig = syscall.SIGTERM
 			}
 			stop(Cancelled, 0, sig)
+		case <-begin.C:
+			go func() {
+				stop, err := r.group.AlmostFull(func() { almost <- struct{}{} })
+				if err != nil {
+					stop = func() {}
+				}
+				watching <- stop
+			}()
+			defer func() { go func() { (<-watching)() }() }()
 		case <-almost:
 			if out.Reason == Finished && r.spec.DumpSignal != 0 && r.answers(r.spec.DumpSignal) {
 				r.signal(r.spec.DumpSignal)

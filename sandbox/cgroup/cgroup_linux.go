@@ -50,12 +50,13 @@ type dir struct {
 
 // A Group is the control group of one run.
 type Group struct {
-	dirs   []dir
-	limits Limits
-	memory *dir // that has the controller, or nil
-	pids   *dir
-	cpu    *dir // accounts for CPU time
-	files  []*os.File
+	dirs    []dir
+	limits  Limits
+	memory  *dir // that has the controller, or nil
+	pids    *dir
+	cpu     *dir       // accounts for CPU time
+	tasks   []*os.File // v1
+	unified *os.File   // v2
 }
 
 // the controllers that a run may need, by their v2 name.
@@ -257,7 +258,15 @@ func (p Place) Make(name string, l Limits) (*Group, []Gap, error) {
 			continue
 		}
 		g.dirs = append(g.dirs, d)
-		procs, err := os.OpenFile(filepath.Join(d.path, "cgroup.procs"), os.O_WRONLY, 0)
+		var err error
+		if d.v2 {
+			g.unified, err = os.OpenFile(d.path, os.O_RDONLY|unix.O_DIRECTORY, 0)
+		} else {
+			var tasks *os.File
+			if tasks, err = os.OpenFile(filepath.Join(d.path, "tasks"), os.O_WRONLY, 0); err == nil {
+				g.tasks = append(g.tasks, tasks)
+			}
+		}
 		if err != nil {
 			for _, c := range d.controllers {
 				p.why[c] = plain(err)
@@ -266,7 +275,6 @@ func (p Place) Make(name string, l Limits) (*Group, []Gap, error) {
 			g.dirs = g.dirs[:len(g.dirs)-1]
 			continue
 		}
-		g.files = append(g.files, procs)
 	}
 	for i := range g.dirs {
 		d := &g.dirs[i]
@@ -373,15 +381,20 @@ func disks() (numbers []string) {
 	return numbers
 }
 
-// Files are the cgroup.procs of the group's directories, open for writing. A process that writes "0" to each has entered. The group owns them.
-func (g *Group) Files() []*os.File { return g.files }
+// Tasks are files of the v1 hierarchies: a process with one thread that writes "0" to each has entered. (For a thread that moves itself
+// the kernel takes no lock over all processors; a write to cgroup.procs takes one, which costs ten milliseconds and more.) The group owns them.
+func (g *Group) Tasks() []*os.File { return g.tasks }
 
-// Close closes Files, which are needed until the program has entered.
+// Unified is the group's directory in v2, or nil: for clone3(2) with CLONE_INTO_CGROUP. The group owns it.
+func (g *Group) Unified() *os.File { return g.unified }
+
+// Close closes these files, which are needed until the program has entered.
 func (g *Group) Close() {
-	for _, f := range g.files {
+	for _, f := range g.tasks {
 		f.Close()
 	}
-	g.files = nil
+	g.unified.Close() // nil is fine
+	g.tasks, g.unified = nil, nil
 }
 
 // Dirs are the group's directories.
