@@ -1,8 +1,8 @@
 # What runs in front of the user's code, in the same interpreter. Everything here is on the path of every run:
 # only modules that cost nothing are imported (no json, no os, no traceback: see report.py, which imports them when an
 # exception has to be told). All names are local to one call, so that nothing of it shows in the user's __main__ and
-# nothing the user rebinds reaches it. What the reply needs is at hand before the user's code begins: afterwards there
-# may be no descriptor and no memory left, and modules, built-in names and the import system are what the code made of them.
+# nothing the user rebinds reaches it. What the reply cannot do without is at hand before the user's code begins: afterwards
+# there may be no descriptor and no memory left, and modules, built-in names and the import system are what the code made of them.
 #
 # Descriptors, all at numbers that no file of the user's can ever get (see sandbox.Spec.FirstFile):
 #   first + 0  this code               first + 3  the gate: a byte when the start record is durable
@@ -265,6 +265,13 @@ def start(first, cold):
             level = below
         return False
 
+    def rest():
+        """What is only needed now and then, from report.py. An audit hook of the user's can refuse it, nothing else."""
+        names = {"__name__": "py3run", "sys": sys, "own": own, "name_of": name_of, "builtins": globals()["__builtins__"],
+                 "system": before, "loaded": loaded, "prefixes": prefixes}
+        exec(marshal.loads(cold), names)
+        return names
+
     def put(about, value=b""):
         if posix.getpid() != me:
             return
@@ -294,6 +301,12 @@ def start(first, cold):
                         return
             except (ValueError, TypeError, RecursionError):
                 pass
+        try:
+            report = rest()
+        except Exception as e:
+            about["warnings"] = [["inexact_value", "result: reading it failed with " + name_of(type(e))]]
+            put(about, encode("<%s object>" % name_of(type(value))))
+            return
         put(about, report["value"](value, request["result_format"], most, about, encode))
 
     # --- the run ------------------------------------------------------------------------------------------
@@ -306,9 +319,12 @@ def start(first, cold):
     most = request["most"]
     path, command, flagged = request["path"], request["command"], request["flagged"]
     name_of = type.__dict__["__name__"].__get__  # a metaclass may have another idea of it
-    report = {"__name__": "py3run", "sys": sys, "own": own, "name_of": name_of}
-    exec(cold, report)
-    report["remember"](globals()["__builtins__"])
+    modules = sys.modules
+    before = {  # what imports depend on, while the path is the interpreter's alone
+        "modules": modules, "path": sys.path.copy(), "meta_path": sys.meta_path.copy(), "path_hooks": sys.path_hooks.copy()}
+    loaded = modules.copy()
+    del loaded["__main__"]
+    prefixes = sys.prefix + "/lib", sys.base_prefix + "/lib"
     sys.argv = request["argv"]
     sys.path[:0] = request["import_path"]
     sys.stdout.reconfigure(line_buffering=True)  # what was printed before a kill is kept
@@ -335,6 +351,7 @@ def start(first, cold):
                 exec(body, names)
                 return reply(eval(last, names) if last is not None else None)
             exec(compile(code, path, "exec", 0, True), names)
+            spare.close()  # here: without memory even the next call would fail
             return finish("value")
         if command == "evaluate":
             return reply(eval(compile(request["code"].lstrip(" \t"), path, "eval", 0, True), names))
@@ -344,7 +361,7 @@ def start(first, cold):
             for part in request["function"].split("."):
                 call = getattr(call, part)
             return reply(call(*request["args"], **request["kwargs"]))
-        return reply(report["command"](command, request))
+        return reply(rest()["command"](command, request))
 
     def finish(kind):
         wanted = request["result_from"]
@@ -367,6 +384,7 @@ def start(first, cold):
     try:
         execute()
     except SystemExit:
+        spare.close()
         if command == "execute" and posix.getpid() == me:
             try:
                 finish("exit")
@@ -377,9 +395,16 @@ def start(first, cold):
         spare.close()
         about = {"kind": "error", "type": name_of(type(error)), "memory": isinstance(error, MemoryError)}
         try:
-            show = quietly(report["failure"], error, request, about)
-        except BaseException:  # no memory, say: the least that can be told
-            about.setdefault("error", name_of(type(error)))
+            show = quietly(lambda: rest()["failure"](error, request, about))
+        except BaseException:  # no memory, or an audit hook that refuses all: the least that can be told
+            least = name_of(type(error))
+            try:
+                least = "%s: %s" % (least, str(error)[:4000])
+                least = least.encode("utf-8", "replace").decode()
+            except BaseException:
+                pass
+            about.setdefault("error", least)
+            about.setdefault("traceback", "Traceback (most recent call last):\n" + least + "\n")
             show = lambda: sys.__excepthook__(type(error), error, error.__traceback__)
         put(about)
         if request["show"] or posix.getpid() != me or sys.excepthook is not sys.__excepthook__:

@@ -5,7 +5,7 @@ try:
     implementation = sys.implementation.name
     hot, cold = int(sys.argv[1]), int(sys.argv[2])
     text = sys.stdin.buffer.read()
-    cold = compile(text[hot:hot + cold], "<py3run report>", "exec", 0, True, 2)
+    cold = marshal.dumps(compile(text[hot:hot + cold], "<py3run report>", "exec", 0, True, 2))
     hot = compile(text[:hot], "<py3run>", "exec", 0, True, 2)
     blob = binascii.b2a_base64(marshal.dumps((hot, cold)), newline=False).decode()
 except Exception as e:

@@ -1,6 +1,10 @@
 # The part of the bootstrap that is used only now and then: values that are not plain JSON, tracebacks, and the commands
-# that only look. It is loaded before the user's code (see bootstrap.py) and must not cost anything then. The bootstrap
-# gives it sys, own(module), which imports without a record, and name_of(type).
+# that only look. The bootstrap gives it sys, own(module), which imports without a record, name_of(type), and what it
+# remembers from before the user's code: the built-in names, the loaded modules, system, which imports depend on, and the prefixes of
+# the interpreter's own libraries.
+
+modules = system["modules"]
+StringIO, Mapping = loaded["_io"].StringIO, loaded["_collections_abc"].Mapping
 
 LARGEST = 2**53 - 1
 DEPTH = 64
@@ -300,16 +304,8 @@ STANDARD = frozenset("""_ast _bootlocale _codecs _collections _collections_abc _
     sre_compile sre_constants sre_parse sys textwrap token tokenize traceback types unicodedata warnings weakref""".split())
 
 
-def remember(builtins):
-    """Keeps, before the user's code, what it can change and imports depend on. Ours alone: its path is not yet in sys.path."""
-    global Mapping, StringIO, modules, clean, libraries
-    modules = sys.modules
-    StringIO, Mapping = modules["_io"].StringIO, modules["_collections_abc"].Mapping
-    loaded = modules.copy()
-    loaded.pop("__main__", None)
-    system = {"modules": modules, "path": sys.path.copy(), "meta_path": sys.meta_path.copy(), "path_hooks": sys.path_hooks.copy()}
-    clean = (modules, loaded), (vars(loaded["builtins"]), builtins), (vars(sys), system)
-    libraries = tuple([d + "/" for d in sys.path if d.startswith((sys.prefix + "/lib", sys.base_prefix + "/lib"))])
+clean = (modules, loaded), (vars(loaded["builtins"]), builtins), (vars(sys), system)
+libraries = tuple([d + "/" for d in system["path"] if d.startswith(prefixes)])
 
 
 def change(names, to):
@@ -346,7 +342,7 @@ def undisturbed(call, *args):
             back.append((names, change(names, to)))
         return call(*args)
     finally:
-        change(modules, dict.fromkeys(modules.keys() - before.keys() - clean[0][1].keys(), ABSENT))
+        change(modules, dict.fromkeys(modules.keys() - before.keys() - loaded.keys(), ABSENT))
         for names, was in reversed(back):
             change(names, was)
 

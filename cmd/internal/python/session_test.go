@@ -824,7 +824,7 @@ func TestReplyOfASpoiledInterpreter(t *testing.T) {
 		{"modules gone", closed + "result = {1}", "[1]", ""},
 		{"modules gone, uncaught", closed + "1/0", zero, source},
 		{"an audit hook refuses", refused + "result = 1", "1", ""},
-		{"an audit hook refuses, a set", refused + "result = {1}", "[1]", ""},
+		{"an audit hook refuses, a set", refused + "result = {1}", `"<set object>"`, ""},
 		{"an audit hook refuses, uncaught", refused + "1/0", zero, "*" + zero + "\n"},
 		{"a built-in name gone", "import builtins\nbuiltins.len = None\nresult = {1}", "[1]", ""},
 		{"built-in names gone", clear + "result = 1", "1", ""},
