@@ -140,7 +140,7 @@ func TestMissing(t *testing.T) {
 			spec.OnMissing = Warn
 			_, r := execute(t, spec)
 			var got []string
-			for _, g := range r.Protection().Missing {
+			for _, g := range r.Protection().refusing() {
 				got = append(got, g.Name)
 				if g.Why == "" {
 					t.Errorf("%s is missing without a reason", g.Name)

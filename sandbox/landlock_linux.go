@@ -35,22 +35,23 @@ func landlock(spec Spec, method Method) (ruleset *os.File, have []string, gaps [
 	version := landlockVersion()
 	scope := method == Namespace && !spec.DenyNetwork // else the network namespace has abstract sockets of its own
 	if scope && version < landlockScopes {
-		gaps = append(gaps, Gap{"abstract-sockets", "the kernel's Landlock has no scopes (since Linux 6.12): abstract sockets of other runs can be connected to"})
+		gaps = append(gaps, Gap{Name: "abstract-sockets", Extra: true,
+			Why: "the kernel's Landlock has no scopes (since Linux 6.12): abstract sockets of other runs can be connected to"})
 		scope = false
 	}
 	read, write := spec.ReadDirs != nil, spec.WriteDirs != nil
 	if (read || write) && version == 0 {
 		why := "the kernel has no Landlock, or it is not in its list of security modules (boot parameter lsm=)"
 		if read {
-			gaps = append(gaps, Gap{"read-dirs", why})
+			gaps = append(gaps, Gap{Name: "read-dirs", Why: why})
 		}
 		if write {
-			gaps = append(gaps, Gap{"write-dirs", why})
+			gaps = append(gaps, Gap{Name: "write-dirs", Why: why})
 		}
 		read, write = false, false
 	}
 	if write && version < landlockTruncate {
-		gaps = append(gaps, Gap{"write-dirs-truncation", "the kernel's Landlock does not know truncation (since Linux 6.2): files elsewhere can be cut to nothing"})
+		gaps = append(gaps, Gap{Name: "write-dirs-truncation", Why: "the kernel's Landlock does not know truncation (since Linux 6.2): files elsewhere can be cut to nothing"})
 	}
 	var attr unix.LandlockRulesetAttr
 	readBits, writeBits := uint64(0), uint64(0)

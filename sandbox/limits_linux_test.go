@@ -23,8 +23,8 @@ func TestLimitsEndTheRun(t *testing.T) {
 		wantUsed   float64 // at least
 	}{
 		{"wall", command("linger"), Limits{Wall: 100 * time.Millisecond}, WallLimit, syscall.SIGTERM, 0.1},
-		{"wall, SIGTERM ignored", shell("trap '' TERM; while :; do sleep 1; done"), Limits{Wall: 100 * time.Millisecond}, WallLimit, syscall.SIGKILL, 0.1},
-		{"wall, stopped", command("die", "19"), Limits{Wall: 100 * time.Millisecond}, WallLimit, syscall.SIGKILL, 0.1},
+		{"wall, SIGTERM ignored", shell("trap '' TERM; echo ready; while :; do sleep 1; done"), Limits{Wall: 100 * time.Millisecond}, WallLimit, syscall.SIGKILL, 0.1},
+		{"wall, stopped", shell("trap '' TERM; echo ready; kill -STOP $$; sleep 100"), Limits{Wall: 100 * time.Millisecond}, WallLimit, syscall.SIGKILL, 0.1},
 		{"idle", command("linger"), Limits{Wall: time.Minute, Idle: 300 * time.Millisecond}, IdleLimit, syscall.SIGTERM, 0.3},
 		{"processor time of many", shell("for i in 1 2 3 4 5; do (" + busy + ") & done; wait"), Limits{Wall: time.Minute, CPU: time.Second}, CPULimit, syscall.SIGTERM, 1},
 		{"processor time of one", shell("trap '' TERM; " + busy), Limits{Wall: time.Minute, CPU: time.Second}, CPULimit, 0, 0.5},
@@ -40,7 +40,11 @@ func TestLimitsEndTheRun(t *testing.T) {
 				if test.wantSignal == syscall.SIGTERM {
 					spec.Grace = time.Hour
 				}
-				out, _ := execute(t, spec)
+				r := begin(t, spec)
+				if strings.Contains(strings.Join(spec.Args, " "), "echo ready") {
+					r.ready(t) // the clock starts with the release of the gate
+				}
+				out := r.end(nil, nil)
 				if out.Reason != test.wantReason || out.Used < test.wantUsed || out.Incomplete {
 					t.Errorf("outcome %+v, want %s, at least %v", out, test.wantReason, test.wantUsed)
 				}

@@ -204,8 +204,8 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 	r.protection.Enforced = append(r.protection.Enforced, have...)
 	r.protection.Missing = append(r.protection.Missing, gaps...)
 	s, b := build(spec, method, userNS, at, thisHost())
-	if spec.OnMissing == Refuse && len(r.protection.Missing) > 0 {
-		return nil, &MissingError{r.protection.Missing}
+	if gaps := r.protection.refusing(); spec.OnMissing == Refuse && len(gaps) > 0 {
+		return nil, &MissingError{gaps}
 	}
 
 	cloned := make(chan error, 1)
@@ -232,8 +232,8 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 	// An error here means that init is gone already; the set-up pipe knows more.
 	r.lifeline.Write([]byte{0})
 	err = r.awaitExec(b)
-	if err == nil && spec.OnMissing == Refuse && len(r.protection.Missing) > 0 {
-		err = &MissingError{r.protection.Missing}
+	if gaps := r.protection.refusing(); err == nil && spec.OnMissing == Refuse && len(gaps) > 0 {
+		err = &MissingError{gaps}
 	}
 	if err != nil {
 		r.lifeline.Close()
@@ -459,7 +459,7 @@ func (r *Running) show(w *Workdir, method Method, at *layout) error {
 		r.protection.Enforced = append(r.protection.Enforced, measure)
 		return nil
 	}
-	r.protection.Missing = append(r.protection.Missing, Gap{measure, why})
+	r.protection.Missing = append(r.protection.Missing, Gap{Name: measure, Why: why})
 	return nil
 }
 

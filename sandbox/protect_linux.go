@@ -13,7 +13,7 @@ import (
 func protect(spec Spec, method Method, userNS bool, gaps []cgroup.Gap, refused error) Protection {
 	p := Protection{Method: method, Enforced: []string{}, Missing: []Gap{}}
 	have := func(name string) { p.Enforced = append(p.Enforced, name) }
-	lack := func(name, why string) { p.Missing = append(p.Missing, Gap{name, why}) }
+	lack := func(name, why string) { p.Missing = append(p.Missing, Gap{Name: name, Why: why}) }
 
 	spaces := []string{"pid-namespace", "mount-namespace", "ipc-namespace", "uts-namespace", "proc"}
 	if spec.DenyNetwork {
@@ -111,6 +111,16 @@ func protect(spec Spec, method Method, userNS bool, gaps []cgroup.Gap, refused e
 		lack("io-limit-of-buffered-writes", cause)
 	}
 	return p
+}
+
+// refusing are the gaps that Refuse does not put up with.
+func (p Protection) refusing() (gaps []Gap) {
+	for _, g := range p.Missing {
+		if !g.Extra {
+			gaps = append(gaps, g)
+		}
+	}
+	return gaps
 }
 
 // String is a line for people.

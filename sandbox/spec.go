@@ -106,6 +106,8 @@ type IO struct {
 type Gap struct {
 	Name string
 	Why  string
+	// Extra is set for what nobody asked for by name: it is told, and refuses nothing.
+	Extra bool
 }
 
 // Reason is why a run ended, as the launcher knows it.
