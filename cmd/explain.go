@@ -56,9 +56,7 @@ func (app *app) explain(format string) error {
 	}
 	e := launch.Explain(app.job(request, warnings, loaded.Config))
 	if format == "json" {
-		encoder := json.NewEncoder(app.out)
-		encoder.SetEscapeHTML(false)
-		if err := encoder.Encode(e); err != nil {
+		if err := app.encode(e); err != nil {
 			return err
 		}
 	} else {
@@ -172,9 +170,7 @@ func (app *app) doctor(format string) error {
 		for i, c := range checks {
 			list[i] = check(c)
 		}
-		encoder := json.NewEncoder(app.out)
-		encoder.SetEscapeHTML(false)
-		if err := encoder.Encode(list); err != nil {
+		if err := app.encode(list); err != nil {
 			return err
 		}
 	} else {
@@ -184,6 +180,13 @@ func (app *app) doctor(format string) error {
 		return code
 	}
 	return nil
+}
+
+// encode prints a value as one line of JSON.
+func (app *app) encode(value any) error {
+	encoder := json.NewEncoder(app.out)
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(value)
 }
 
 func (app *app) doctorText(checks []sandbox.Check) {

@@ -212,13 +212,12 @@ func (b *builder) mounts(spec Spec, at layout) {
 func (b *builder) readOnlyKernel(paths []string) {
 	attr := make([]byte, 32) // struct mount_attr: attr_set, attr_clr, propagation, userns_fd
 	binary.NativeEndian.PutUint64(attr, unix.MOUNT_ATTR_RDONLY)
-	at := uintptr(1<<64 - 100) // AT_FDCWD
 	for _, path := range paths {
 		what := step{name: "mount", object: path + " (read-only)", measure: "read-only-kernel"}
 		if strings.HasPrefix(path, "/proc/") { // is no mount of its own yet
 			b.add(optional, what, unix.SYS_MOUNT, b.text(path), b.text(path), 0, unix.MS_BIND|unix.MS_REC, 0)
 		}
-		b.add(optional, what, unix.SYS_MOUNT_SETATTR, at, b.text(path), unix.AT_RECURSIVE, b.bytes(attr), uintptr(len(attr)))
+		b.add(optional, what, unix.SYS_MOUNT_SETATTR, atFDCWD, b.text(path), unix.AT_RECURSIVE, b.bytes(attr), uintptr(len(attr)))
 	}
 }
 
@@ -229,20 +228,19 @@ func (b *builder) dev() {
 	mount := func(source, target, fstype string, flags uintptr, options string) {
 		b.add(must, what, unix.SYS_MOUNT, b.text(source), b.text(target), b.text(fstype), flags, b.text(options))
 	}
-	at := uintptr(1<<64 - 100) // AT_FDCWD
 	mount("/dev", "/proc", "", unix.MS_BIND|unix.MS_REC, "")
 	mount("tmpfs", "/dev", "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC, "mode=755,size=64k,nr_inodes=32")
 	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
-		b.add(must, what, unix.SYS_MKNODAT, at, b.text("/dev/"+name), unix.S_IFREG|0o666, 0)
+		b.add(must, what, unix.SYS_MKNODAT, atFDCWD, b.text("/dev/"+name), unix.S_IFREG|0o666, 0)
 		mount("/proc/"+name, "/dev/"+name, "", unix.MS_BIND, "")
 	}
 	for _, name := range []string{"pts", "shm"} {
-		b.add(must, what, unix.SYS_MKDIRAT, at, b.text("/dev/"+name), 0o755)
+		b.add(must, what, unix.SYS_MKDIRAT, atFDCWD, b.text("/dev/"+name), 0o755)
 	}
 	mount("devpts", "/dev/pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620")
 	mount("tmpfs", "/dev/shm", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=1777")
 	for _, link := range [][2]string{{"pts/ptmx", "ptmx"}, {"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"}} {
-		b.add(must, what, unix.SYS_SYMLINKAT, b.text(link[0]), at, b.text("/dev/"+link[1]))
+		b.add(must, what, unix.SYS_SYMLINKAT, b.text(link[0]), atFDCWD, b.text("/dev/"+link[1]))
 	}
 	b.add(must, what, unix.SYS_UMOUNT2, b.text("/proc"), unix.MNT_DETACH)
 }

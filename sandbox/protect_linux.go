@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"os"
-	"strings"
 
 	"py3run/sandbox/cgroup"
 	"py3run/sandbox/seccomp"
@@ -121,9 +120,4 @@ func (p Protection) refusing() (gaps []Gap) {
 		}
 	}
 	return gaps
-}
-
-// String is a line for people.
-func (p Protection) String() string {
-	return string(p.Method) + ": " + strings.Join(p.Enforced, ", ")
 }

@@ -53,6 +53,8 @@ const (
 	wantOne  = 1 << 3 // a result other than 1 is a failure (the read of the gate)
 )
 
+const atFDCWD = ^uintptr(99) // AT_FDCWD, which is -100
+
 type pollFD struct {
 	fd      int32
 	events  int16
@@ -215,7 +217,7 @@ func (s *stage) finish(program uintptr) {
 	}
 	syscall.RawSyscall(syscall.SYS_KILL, -program, uintptr(syscall.SIGKILL), 0)
 	for {
-		fd, _, e := syscall.RawSyscall6(syscall.SYS_OPENAT, ^uintptr(99), uintptr(unsafe.Pointer(&s.children)), syscall.O_RDONLY|syscall.O_CLOEXEC, 0, 0, 0)
+		fd, _, e := syscall.RawSyscall6(syscall.SYS_OPENAT, atFDCWD, uintptr(unsafe.Pointer(&s.children)), syscall.O_RDONLY|syscall.O_CLOEXEC, 0, 0, 0)
 		if e == 0 {
 			n, _, _ := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(&s.buffer)), uintptr(len(s.buffer)))
 			syscall.RawSyscall(syscall.SYS_CLOSE, fd, 0, 0)

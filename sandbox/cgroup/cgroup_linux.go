@@ -59,8 +59,11 @@ type Group struct {
 	unified *os.File   // v2
 }
 
-// the controllers that a run may need, by their v2 name.
-var wanted = []string{"memory", "pids", "cpu", "io"}
+// abilities are what a group may give a run: the controllers by their v2 name, and the kill of all its processes at once.
+var abilities = []string{"memory", "pids", "cpu", "io", "kill"}
+
+// wanted are the controllers among them.
+var wanted = abilities[:4]
 
 // v1 names of the same.
 var v1Names = map[string]string{"memory": "memory", "pids": "pids", "cpu": "cpu", "io": "blkio", "cpuacct": "cpuacct"}
@@ -75,7 +78,7 @@ func find(root, parent string) Place {
 	p := Place{why: map[string]string{}}
 	mounts, own, err := hierarchies(root)
 	if err != nil {
-		for _, c := range append(wanted, "kill") {
+		for _, c := range abilities {
 			p.why[c] = err.Error()
 		}
 		return p
@@ -107,7 +110,7 @@ func find(root, parent string) Place {
 			p.legacy(m, filepath.Join(m.point, rel))
 		}
 	}
-	for _, c := range append(slices.Clone(wanted), "kill") {
+	for _, c := range abilities {
 		if p.why[c] == "" && !p.has(c) {
 			p.why[c] = "no such controller is mounted here"
 		}
@@ -140,7 +143,7 @@ func (p *Place) has(controller string) bool {
 func (p *Place) lack(m mount, why string) {
 	controllers := m.controllers
 	if m.v2 {
-		controllers = append(slices.Clone(wanted), "kill")
+		controllers = abilities
 	}
 	for _, c := range controllers {
 		if p.why[c] == "" {
@@ -273,7 +276,6 @@ func (p Place) Make(name string, l Limits) (*Group, []Gap, error) {
 			}
 			os.Remove(d.path)
 			g.dirs = g.dirs[:len(g.dirs)-1]
-			continue
 		}
 	}
 	for i := range g.dirs {
@@ -301,7 +303,7 @@ func (p Place) Make(name string, l Limits) (*Group, []Gap, error) {
 			}
 		}
 	}
-	for _, c := range append(slices.Clone(wanted), "kill") {
+	for _, c := range abilities {
 		if need[c] {
 			lack(c, p.why[c])
 		}
@@ -395,14 +397,6 @@ func (g *Group) Close() {
 	}
 	g.unified.Close() // nil is fine
 	g.tasks, g.unified = nil, nil
-}
-
-// Dirs are the group's directories.
-func (g *Group) Dirs() (paths []string) {
-	for _, d := range g.dirs {
-		paths = append(paths, d.path)
-	}
-	return paths
 }
 
 // Limits tells whether the group limits memory ("memory") or processes ("pids").

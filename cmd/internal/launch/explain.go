@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"py3run/cmd/internal/config"
-	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/wire"
 	"py3run/sandbox"
 )
@@ -49,29 +48,19 @@ func Explain(job Job) Explanation {
 		e.Refused = fail(status, f).Failure
 		return e
 	}
-	ip, skipped, err := python.Find(python.Want{Interpreter: job.Config.Python.Interpreter, Environ: job.Environ, Dir: job.Dir, CacheDir: CacheDir(job.Environ)})
+	ip, skipped, failed := find(job)
 	for _, c := range skipped {
 		e.PassedOver = append(e.PassedOver, Skipped{c.Path, c.From, c.Why})
 	}
-	if err != nil {
-		status := wire.StatusPythonNotExecutable
-		var missing *python.NotFoundError
-		if errors.As(err, &missing) {
-			status = wire.StatusPythonNotFound
-		}
-		return refuse(status, &wire.Failure{Message: err.Error()})
+	if failed != nil {
+		return refuse(failed.status, failed.failure)
 	}
 	e.Python = &wire.Python{Version: ip.Version, Executable: ip.Path, Venv: ip.Venv}
 	limits, warnings := Effective(job.Config.Security, job.Request.Limits)
 	e.Limits, e.Warnings = &limits, append(e.Warnings, warnings...)
-	facts := Facts{RunID: newRunID(job.Began), CacheDir: CacheDir(job.Environ), FileMax: hardFileLimit()}
-	if facts.RunAs, err = runAs(job.Config.Security.Isolation.RunAs); err != nil {
-		return refuse(wire.StatusConfigError, configFailure(err))
-	}
-	if job.Config.Security.Audit.Enabled {
-		if facts.AuditDir, err = AuditDir(job.Config, job.Environ); err != nil {
-			return refuse(wire.StatusAuditUnavailable, &wire.Failure{Message: err.Error(), Hint: "set security.audit.dir"})
-		}
+	facts, failed := factsOf(job, newRunID(job.Began))
+	if failed != nil {
+		return refuse(failed.status, failed.failure)
 	}
 	plan, err := Make(job, ip, limits, facts)
 	if err != nil {
@@ -85,7 +74,7 @@ func Explain(job Job) Explanation {
 		e.Environment = append(e.Environment, name)
 	}
 	slices.Sort(e.Environment)
-	protection, err := try(spec, plan)
+	protection, err := try(plan)
 	if err != nil {
 		return refuse(wire.StatusLaunchFailed, launchFailure(err))
 	}
@@ -94,22 +83,15 @@ func Explain(job Job) Explanation {
 }
 
 // try starts the interpreter as the plan says, but to print its version.
-func try(spec sandbox.Spec, plan Plan) (p sandbox.Protection, err error) {
-	w, err := sandbox.MakeWorkdir(plan.Workdir, spec.Method != sandbox.Process, false)
+func try(plan Plan) (p sandbox.Protection, err error) {
+	w, err := plan.directory(nil, false)
+	if w != nil {
+		defer w.Remove()
+	}
 	if err != nil {
 		return p, err
 	}
-	defer w.Remove()
-	if plan.CodeFile != "" {
-		if err := w.AddFile(codeSuffix, nil); err != nil {
-			return p, err
-		}
-	}
-	if spec.RunAs != nil {
-		if err := w.Chown(*spec.RunAs); err != nil {
-			return p, err
-		}
-	}
+	spec := plan.Spec
 	spec.Args, spec.DumpSignal = []string{spec.Path, "-V"}, 0
 	r, err := sandbox.Start(spec, sandbox.IO{Stdout: io.Discard, Stderr: io.Discard, Workdir: w})
 	if err != nil {
@@ -133,15 +115,15 @@ func isolation(p sandbox.Protection) *wire.Isolation {
 func Doctor(job Job) []sandbox.Check {
 	c := job.Config
 	var checks []sandbox.Check
-	ip, skipped, err := python.Find(python.Want{Interpreter: c.Python.Interpreter, Environ: job.Environ, Dir: job.Dir, CacheDir: CacheDir(job.Environ)})
+	ip, skipped, failed := find(job)
 	var why []string
 	for _, s := range skipped {
 		why = append(why, s.Path+" ("+s.From+"): "+s.Why)
 	}
 	passed := strings.Join(why, "; ")
 	program := []string{"/bin/true"}
-	if err != nil {
-		checks = append(checks, sandbox.Check{Name: "python", Finding: err.Error(), Cause: passed, Repair: "install Python 3.8 or newer, or name one with python.interpreter"})
+	if failed != nil {
+		checks = append(checks, sandbox.Check{Name: "python", Finding: failed.failure.Message, Cause: passed, Repair: "install Python 3.8 or newer, or name one with python.interpreter"})
 		if self, err := os.Executable(); err == nil {
 			program = []string{self, "version"}
 		}

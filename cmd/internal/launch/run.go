@@ -102,15 +102,9 @@ func (r *run) do() {
 		return
 	}
 	r.limits, r.result.Warnings = effective(r.job, r.result.Warnings)
-	cacheDir := CacheDir(r.job.Environ)
-	ip, _, err := python.Find(python.Want{Interpreter: r.job.Config.Python.Interpreter, Environ: r.job.Environ, Dir: r.job.Dir, CacheDir: cacheDir})
-	if err != nil {
-		status := wire.StatusPythonNotExecutable
-		var missing *python.NotFoundError
-		if errors.As(err, &missing) {
-			status = wire.StatusPythonNotFound
-		}
-		r.refuse(status, &wire.Failure{Message: err.Error()})
+	ip, _, failed := find(r.job)
+	if failed != nil {
+		r.refuse(failed.status, failed.failure)
 		return
 	}
 	r.ip = ip
@@ -119,17 +113,11 @@ func (r *run) do() {
 		r.answer(versionOf(ip), "dict")
 		return
 	}
-	r.facts = Facts{RunID: r.result.RunID, CacheDir: cacheDir, FileMax: hardFileLimit()}
-	if r.facts.RunAs, err = runAs(r.job.Config.Security.Isolation.RunAs); err != nil {
-		r.refuse(wire.StatusConfigError, configFailure(err))
+	if r.facts, failed = factsOf(r.job, r.result.RunID); failed != nil {
+		r.refuse(failed.status, failed.failure)
 		return
 	}
-	if r.job.Config.Security.Audit.Enabled {
-		if r.facts.AuditDir, err = AuditDir(r.job.Config, r.job.Environ); err != nil {
-			r.refuse(wire.StatusAuditUnavailable, &wire.Failure{Message: err.Error(), Hint: "set security.audit.dir"})
-			return
-		}
-	}
+	var err error
 	if r.plan, err = Make(r.job, ip, r.limits, r.facts); err != nil {
 		r.refuse(wire.StatusConfigError, configFailure(err))
 		return
@@ -172,22 +160,62 @@ func effective(job Job, warnings []wire.Warning) (wire.Limits, []wire.Warning) {
 	return limits, append(warnings, more...)
 }
 
+// A refusal is why a job does not become a run.
+type refusal struct {
+	status  wire.Status
+	failure *wire.Failure
+}
+
+// find finds the job's interpreter, and the candidates that were passed over.
+func find(job Job) (python.Interpreter, []python.Candidate, *refusal) {
+	ip, skipped, err := python.Find(python.Want{Interpreter: job.Config.Python.Interpreter, Environ: job.Environ, Dir: job.Dir, CacheDir: CacheDir(job.Environ)})
+	if err == nil {
+		return ip, skipped, nil
+	}
+	status := wire.StatusPythonNotExecutable
+	var missing *python.NotFoundError
+	if errors.As(err, &missing) {
+		status = wire.StatusPythonNotFound
+	}
+	return ip, skipped, &refusal{status, &wire.Failure{Message: err.Error()}}
+}
+
+// factsOf gathers what the plan of a run needs to know.
+func factsOf(job Job, runID string) (facts Facts, failed *refusal) {
+	facts = Facts{RunID: runID, CacheDir: CacheDir(job.Environ), FileMax: hardFileLimit()}
+	var err error
+	if facts.RunAs, err = runAs(job.Config.Security.Isolation.RunAs); err != nil {
+		return facts, &refusal{wire.StatusConfigError, configFailure(err)}
+	}
+	if job.Config.Security.Audit.Enabled {
+		if facts.AuditDir, err = AuditDir(job.Config, job.Environ); err != nil {
+			return facts, &refusal{wire.StatusAuditUnavailable, &wire.Failure{Message: err.Error(), Hint: "set security.audit.dir"}}
+		}
+	}
+	return facts, nil
+}
+
+// directory makes the working directory, with code in its file if the plan has one. It may be half made when there is an error: then it is to
+// be removed as well.
+func (p Plan) directory(code []byte, keep bool) (*sandbox.Workdir, error) {
+	w, err := sandbox.MakeWorkdir(p.Workdir, p.Spec.Method != sandbox.Process, keep)
+	if err != nil {
+		return nil, err
+	}
+	if p.CodeFile != "" {
+		err = w.AddFile(codeSuffix, code)
+	}
+	if err == nil && p.Spec.RunAs != nil {
+		err = w.Chown(*p.Spec.RunAs)
+	}
+	return w, err
+}
+
 // start makes the directories, the code's file, the session and the sandbox.
 func (r *run) start() (err error) {
 	spec := r.plan.Spec
-	private := spec.Method != sandbox.Process
-	if r.workdir, err = sandbox.MakeWorkdir(r.plan.Workdir, private, !r.job.Config.Security.Isolation.CleanupOnExit); err != nil {
+	if r.workdir, err = r.plan.directory(r.plan.Python.Code, !r.job.Config.Security.Isolation.CleanupOnExit); err != nil {
 		return err
-	}
-	if r.plan.CodeFile != "" {
-		if err := r.workdir.AddFile(codeSuffix, r.plan.Python.Code); err != nil {
-			return err
-		}
-	}
-	if spec.RunAs != nil {
-		if err := r.workdir.Chown(*spec.RunAs); err != nil {
-			return err
-		}
 	}
 	if r.session, err = python.Open(r.ip, r.plan.Python, spec.FirstFile); err != nil {
 		return err
