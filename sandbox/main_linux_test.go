@@ -401,24 +401,27 @@ var needs = map[string]func() error{
 	},
 	"namespaces": sync.OnceValue(func() error { return try(os.Geteuid() != 0) }),
 	"userns":     sync.OnceValue(func() error { return try(true) }),
-	"memory-group": func() error {
-		g, gaps, err := cgroup.Find("").Make(fmt.Sprintf("py3run-test-%016x", rand.Uint64()), cgroup.Limits{Memory: 1 << 30, Processes: 100})
-		if err != nil {
-			return err
-		}
-		defer g.Remove()
-		defer g.Close()
-		for _, gap := range gaps {
-			return errors.New(gap.Controller + ": " + gap.Why)
-		}
-		return nil
-	},
+	"memory-group": func() error { return tryGroup(cgroup.Limits{Memory: 1 << 30, Processes: 100}) },
+	"quota":        func() error { return tryGroup(cgroup.Limits{CPUs: 1}) },
 	"landlock": func() error {
 		if landlockVersion() < 3 {
 			return fmt.Errorf("version %d", landlockVersion())
 		}
 		return nil
 	},
+}
+
+func tryGroup(l cgroup.Limits) error {
+	g, gaps, err := cgroup.Find("").Make(fmt.Sprintf("py3run-test-%016x", rand.Uint64()), l)
+	if err != nil {
+		return err
+	}
+	defer g.Remove()
+	defer g.Close()
+	for _, gap := range gaps {
+		return errors.New(gap.Controller + ": " + gap.Why)
+	}
+	return nil
 }
 
 func try(userNS bool) error {
