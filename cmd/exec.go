@@ -46,6 +46,7 @@ Bare py3run with something on standard input is the same.`,
 
 // exec answers one request. Whatever goes wrong becomes a result line; the error returned only carries the exit code.
 func (app *app) exec(auditLine bool) error {
+	app.listen()
 	loaded, err := config.Load(app.sources())
 	if err != nil {
 		request, _, _ := app.request(config.Default().Input) // for its id: the caller waits for that one
@@ -75,8 +76,9 @@ func (app *app) exec(auditLine bool) error {
 	return code
 }
 
-// sweep comes after the result, which nothing of other runs may hold back.
+// sweep comes after the result, which nothing of other runs may hold back. A signal ends the launcher from here on: no run is left to be ended.
 func (app *app) sweep(answer launch.Answer) {
+	signal.Reset(ending...)
 	if err := answer.Sweep(); err != nil {
 		app.warnf("remove what a killed run has left: %v", err)
 	}
@@ -254,13 +256,16 @@ func (app *app) catch(err *error) {
 	}
 }
 
-// listen asks for the signals that end a run. One that the caller has us ignore (nohup) stays ignored.
-func listen() chan os.Signal {
-	signals := make(chan os.Signal, 4)
-	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
+// ending are the signals that end a run.
+var ending = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT}
+
+// listen asks for the signals that end a run; before it they end the launcher, as they do every program. One that the caller has
+// us ignore (nohup) stays ignored.
+func (app *app) listen() {
+	app.signals = make(chan os.Signal, len(ending))
+	for _, s := range ending {
 		if !signal.Ignored(s) {
-			signal.Notify(signals, s)
+			signal.Notify(app.signals, s)
 		}
 	}
-	return signals
 }

@@ -32,7 +32,7 @@ func Main() int {
 	signal.Ignore(syscall.SIGPIPE)
 	app := &app{
 		began: time.Now(), in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ(), flags: map[string]string{},
-		inIsTerminal: isTerminal(os.Stdin), errIsTerminal: isTerminal(os.Stderr), signals: listen(),
+		inIsTerminal: isTerminal(os.Stdin), errIsTerminal: isTerminal(os.Stderr),
 	}
 	return app.main(os.Args[1:])
 }
@@ -43,7 +43,7 @@ type app struct {
 	in       *os.File
 	out, err io.Writer
 	environ  []string
-	signals  chan os.Signal // that ask for the end of the run
+	signals  chan os.Signal // that ask for the end of the run; nil before listen
 
 	inIsTerminal, errIsTerminal bool
 

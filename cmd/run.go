@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -68,10 +69,11 @@ func (app *app) run(args []string, code string, isCode bool, user string) error 
 	for _, w := range loaded.Warnings {
 		app.warnf("%s", w)
 	}
+	app.listen() // not earlier: reading a script or a configuration from a pipe can take for ever
 	job := app.job(request, nil, loaded.Config)
 	job.Live, job.Source = live, append([]byte{}, source...)
 	answer := launch.Run(job)
-	ended := app.tell(answer.Result)
+	ended := app.tell(answer.Result, asked(loaded.Config.Security)...)
 	app.sweep(answer)
 	return ended
 }
@@ -94,8 +96,32 @@ func readScript(name string, in io.Reader) (text []byte, path string, err error)
 	return text, path, err
 }
 
-// tell says on standard error what Python has not said itself, in at most four lines, and returns the exit code.
-func (app *app) tell(r wire.Result) error {
+// asked names the measures that this configuration asks for beyond what every run gets.
+func asked(s config.Security) (names []string) {
+	i := s.Isolation
+	for _, m := range []struct {
+		name  string
+		asked bool
+	}{
+		{"network-namespace", i.Network == "none"}, {"loopback", i.Network == "none"},
+		{"hidden-paths", len(i.Hide) > 0}, {"read-dirs", len(i.ReadDirs) > 0},
+		{"write-dirs", len(i.WriteDirs) > 0}, {"write-dirs-truncation", len(i.WriteDirs) > 0},
+		{"minimal-dev", i.Dev == "minimal"}, {"cpu-quota", s.MaxCPUs > 0},
+		{"io-limit", s.MaxReadMBPerSecond > 0 || s.MaxWriteMBPerSecond > 0},
+		{"io-limit-of-buffered-writes", s.MaxWriteMBPerSecond > 0},
+		// What everybody counts on, unless it was given up by name.
+		{"pid-namespace", i.Method != "process"}, {"private-working-dir", i.Method != "process"},
+	} {
+		if m.asked {
+			names = append(names, m.name)
+		}
+	}
+	return names
+}
+
+// tell says on standard error what Python has not said itself, in at most four lines, and returns the exit code. Of the gaps it
+// names those of the measures that were asked for; what every run of this host lacks stands in doctor.
+func (app *app) tell(r wire.Result, asked ...string) error {
 	var lines []string
 	add := func(kind, format string, args ...any) {
 		lines = append(lines, "py3run: "+kind+": "+strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", " "))
@@ -124,11 +150,8 @@ func (app *app) tell(r wire.Result) error {
 	}
 	if r.Isolation != nil {
 		for _, m := range r.Isolation.Missing {
-			switch m.Name { // what was asked for, or what everybody counts on; gaps that every run of this version has stand in the README
-			case "network-namespace", "loopback", "hidden-paths", "pid-namespace":
-				if m.Name == "network-namespace" || r.Isolation.Method != app.flags["security.isolation.method"] {
-					add("warning", "not enforced here: %s: %s", m.Name, m.Why)
-				}
+			if slices.Contains(asked, m.Name) {
+				add("warning", "not enforced here: %s: %s", m.Name, m.Why)
 			}
 		}
 	}

@@ -399,8 +399,8 @@ var needs = map[string]func() error{
 		}
 		return nil
 	},
-	"namespaces": sync.OnceValue(func() error { return try(os.Geteuid() != 0) }),
-	"userns":     sync.OnceValue(func() error { return try(true) }),
+	"namespaces":   sync.OnceValue(func() error { return try(os.Geteuid() != 0) }),
+	"userns":       sync.OnceValue(func() error { return try(true) }),
 	"memory-group": func() error { return tryGroup(cgroup.Limits{Memory: 1 << 30, Processes: 100}) },
 	"quota":        func() error { return tryGroup(cgroup.Limits{CPUs: 1}) },
 	"landlock": func() error {

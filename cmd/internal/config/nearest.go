@@ -12,6 +12,8 @@ func unknownKey(prefix, key, within string) *Error {
 	e := &Error{Key: prefix + key, Problem: "unknown key"}
 	if isLater(key) {
 		e.Problem = "not available in this version"
+	} else if isSection(key) {
+		e.Problem = "is a section, not a key"
 	} else if near := nearest(key); near != "" {
 		e.Problem += ", the nearest is " + prefix + near
 		e.Hint = "did you mean " + strconv.Quote(strings.TrimPrefix(prefix+near, within)) + "?"

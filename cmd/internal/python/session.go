@@ -70,8 +70,8 @@ type Session struct {
 }
 
 // Open lays a job out for an interpreter that finds Files from descriptor first on.
-func Open(ip Interpreter, job Job, first int) (s *Session, err error) {
-	s = &Session{most: job.OutputMost}
+func Open(ip Interpreter, job Job, first int) (_ *Session, err error) {
+	s := &Session{most: job.OutputMost}
 	defer func() {
 		if err != nil {
 			s.Close()

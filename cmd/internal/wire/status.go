@@ -57,7 +57,7 @@ var statuses = [...]struct {
 	{StatusCPULimit, 124, "the processor-time limit ended the run", "compute less at a time, or have security.max-cpu-seconds raised", false},
 	{StatusBadRequest, 125, "the request is not one this version understands; nothing ran", "see py3run schema request", false},
 	{StatusConfigError, 125, "the operator's configuration is wrong; nothing ran", "see py3run config check", false},
-	{StatusLaunchFailed, 125, "the run could not be set up; nothing ran", "failure.step and failure.errno tell what this host refused", false},
+	{StatusLaunchFailed, 125, "the run could not be set up; nothing ran", "py3run doctor tries what this host can do; failure.step and failure.errno name what it refused", false},
 	{StatusAuditUnavailable, 125, "the start could not be recorded; nothing ran", "repair the audit directory, or name another with security.audit.dir", true},
 	{StatusInternal, 125, "a fault of py3run itself", "please report it", false},
 	{StatusPythonNotExecutable, 126, "the interpreter cannot be executed", "name another with python.interpreter", false},
