@@ -3,6 +3,7 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"net"
@@ -331,6 +332,71 @@ func TestSweep(t *testing.T) {
 		}
 		check(t, living.Remove())
 	})
+}
+
+// Whatever lies in the place, sweeping removes only what is below it or bears its name, waits for nothing, and says nothing twice.
+func TestSweepOnlyRuns(t *testing.T) {
+	t.Parallel()
+	parent := t.TempDir()
+	place := placeIn(parent)
+	write := func(name, text string) { check(t, os.WriteFile(name, []byte(text), 0o600)) }
+	check(t, os.Mkdir(place, 0o700), os.Mkdir(filepath.Join(place, "directory.run"), 0o700), unix.Mkfifo(filepath.Join(place, "pipe.run"), 0o600),
+		os.Symlink("/etc/passwd", filepath.Join(place, "link.run")))
+	write(filepath.Join(parent, "other"), "of others")
+	for _, name := range []string{".run", "..run", "...run"} {
+		write(filepath.Join(place, name), "settled\n")
+	}
+	f, err := os.Create(filepath.Join(place, "sparse.run"))
+	check(t, err, f.Truncate(5<<30), f.Close())
+	write(filepath.Join(place, "groups.run"), "group "+parent+"\ngroup\ngroup /absent\nfile ../other\nfile /../other\nfi")
+	write(filepath.Join(place, "empty.run"), "")
+	// a run that was to stay, with something else at its path by now
+	write(filepath.Join(place, "kept.run"), "keep\n")
+	check(t, os.Mkdir(filepath.Join(place, "kept"), 0o700), os.Mkdir(filepath.Join(parent, "kept"), 0o700))
+	write(filepath.Join(place, "kept", "f"), "of the run")
+	write(filepath.Join(parent, "kept", "f"), "of others")
+	// a private run, with something else where it was mounted
+	write(filepath.Join(place, "taken.run"), "file .py\n")
+	check(t, os.Mkdir(filepath.Join(parent, "taken"), 0o700), os.Mkdir(filepath.Join(place, "taken"), 0o700))
+	write(filepath.Join(parent, "taken", "f"), "of others")
+	write(filepath.Join(parent, "taken.py"), "of others")
+	write(filepath.Join(place, "taken.py"), "of the run")
+	check(t, Sweep(parent), Sweep(parent))
+	gone(t, filepath.Join(place, "sparse.run"), filepath.Join(place, "groups.run"), filepath.Join(place, "empty.run"), filepath.Join(place, "kept.run"),
+		filepath.Join(place, "taken.run"), filepath.Join(place, "taken"), filepath.Join(place, "taken.py"))
+	for path, want := range map[string]string{"other": "of others", "kept/f": "of others", "kept-1/f": "of the run", "taken/f": "of others", "taken.py": "of others"} {
+		if text, err := os.ReadFile(filepath.Join(parent, path)); string(text) != want {
+			t.Errorf("%s: %q, %v, want %q", path, text, err, want)
+		}
+	}
+}
+
+// What somebody outside puts where a private directory is mounted is told, and is not removed.
+func TestPlaceTaken(t *testing.T) {
+	t.Parallel()
+	need(t, "namespaces")
+	path := filepath.Join(t.TempDir(), "run")
+	w, err := MakeWorkdir(path, true, false)
+	check(t, err, w.AddFile(".py", nil))
+	spec := command("linger")
+	spec.Method, spec.Dir = Namespace, path
+	r, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard, Workdir: w})
+	check(t, err, r.Release())
+	if lost := w.Lost(); lost != "" {
+		t.Errorf("%s is lost, and nobody has touched it", lost)
+	}
+	time.Sleep(30 * time.Millisecond) // a file system's clock ticks every 1 to 10 ms, and the numbers can be the same
+	check(t, os.Remove(path), os.Mkdir(path, 0o700), os.WriteFile(filepath.Join(path, "f"), nil, 0o600))
+	r.Kill()
+	r.Wait(nil, nil)
+	if lost := w.Lost(); lost != path {
+		t.Errorf("lost %q, want %s", lost, path)
+	}
+	check(t, w.Remove())
+	gone(t, path+".py", w.place)
+	if _, err := os.Stat(filepath.Join(path, "f")); err != nil {
+		t.Errorf("what took the place of the directory was removed: %v", err)
+	}
 }
 
 // A place that is not this user's own is not used, and said.

@@ -88,7 +88,11 @@ func init() { // here, because a launcher refers to helpers itself
 			}
 			return err
 		},
-		"killed": startAndLinger,
+		"killed":   startAndLinger,
+		"burn":     burn,
+		"unwaited": unwaited,
+		"blind":    blind,
+		"weak":     weak,
 	}
 }
 
@@ -121,6 +125,60 @@ func startAndLinger(args []string) error {
 	r.Release()
 	r.Wait(nil, nil)
 	return nil
+}
+
+// burn uses milliseconds of CPU time.
+func burn(args []string) error {
+	var usage syscall.Rusage
+	for time.Duration(usage.Utime.Nano()+usage.Stime.Nano()) < time.Duration(number(args[0]))*time.Millisecond {
+		syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
+	}
+	return nil
+}
+
+// unwaited burns CPU time in one child after the other, and the kernel is told that nobody waits for them.
+func unwaited(args []string) error {
+	signal.Ignore(syscall.SIGCHLD)
+	for range number(args[0]) {
+		c := helper("burn", args[1])
+		if err := c.Run(); err != nil && !errors.Is(err, syscall.ECHILD) {
+			return err
+		}
+	}
+	return nil
+}
+
+// blind runs a quiet program as an ordinary user who sees nothing of it in /proc, and reports its protection and outcome.
+func blind([]string) error {
+	runtime.LockOSThread()
+	for _, err := range []error{unix.Unshare(unix.CLONE_NEWNS), unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
+		unix.Mount("proc", "/proc", "proc", 0, "hidepid=2"), unix.Setresgid(65534, 65534, 65534), unix.Setresuid(65534, 65534, 65534)} {
+		if err != nil {
+			return err
+		}
+	}
+	spec := shell("sleep 1; exit 3")
+	spec.Limits = Limits{Wall: time.Minute, CPU: time.Minute, Idle: 300 * time.Millisecond, Processes: 5}
+	r, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard})
+	if err != nil {
+		return err
+	}
+	r.Release()
+	return json.NewEncoder(os.Stdout).Encode(sight{r.Wait(nil, nil), r.Protection()})
+}
+
+type sight struct {
+	Outcome    Outcome
+	Protection Protection
+}
+
+// weak is a launcher that is root but may not administer the system, as in a container: it shows what a program in a user namespace makes of ids.
+func weak(args []string) error {
+	runtime.LockOSThread()
+	if err := unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_SYS_ADMIN, 0, 0, 0); err != nil {
+		return err
+	}
+	return syscall.Exec("/proc/self/exe", append([]string{helperName, "launch", "namespace", "/bin/sh", "-c"}, args...), nil)
 }
 
 func number(s string) int {

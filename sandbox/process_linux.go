@@ -3,6 +3,7 @@ package sandbox
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -30,6 +31,7 @@ type Running struct {
 	pid        int // of init, in the launcher's pid namespace
 	released   bool
 	group      *cgroup.Group // nil: none could be made, or none was wanted
+	workdir    string        // where the run finds its directory; empty: it has none
 
 	lifeline *os.File   // write end
 	setup    *os.File   // read end
@@ -188,6 +190,7 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 		}
 	}
 	if w := stdio.Workdir; w != nil {
+		r.workdir = w.path
 		if err := r.show(w, method, &at); err != nil {
 			return nil, err
 		}
@@ -225,6 +228,7 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 	}); err != nil {
 		return nil, err
 	}
+	r.lookForSight()
 	for _, f := range theirs {
 		f.Close()
 	}
@@ -323,19 +327,44 @@ func (r *Running) miss(b *builder, number uint16, errno int32) {
 	if int(number) < len(b.steps) && b.steps[number].measure != "" {
 		name = b.steps[number].measure
 	}
-	kept := r.protection.Enforced[:0]
-	for _, e := range r.protection.Enforced {
-		if e != name {
-			kept = append(kept, e)
-		}
-	}
-	r.protection.Enforced = kept
+	r.protection.lose(name)
 	for _, g := range r.protection.Missing {
 		if g.Name == name {
 			return
 		}
 	}
 	r.protection.Missing = append(r.protection.Missing, Gap{Name: name, Why: failure.Error()})
+}
+
+// lookForSight tells what is watched instead of limited by the kernel, and what cannot even be watched, because /proc does not show this tree.
+func (r *Running) lookForSight() {
+	p, l := &r.protection, r.spec.Limits
+	_, counted := r.group.CPU()
+	limited := l.Processes == 0 || r.group.Limits("pids")
+	switch sight := counted && limited || readable(r.pid); {
+	case sight && counted:
+	case sight && l.CPU > 0:
+		p.Missing = append(p.Missing, Gap{Name: "cpu-accounting", Extra: true,
+			Why: "no control group counts CPU time: the tree is looked at every 100 ms, and a process shorter than that, of a parent that ignores SIGCHLD, is not seen"})
+	case !sight:
+		const why = "no control group for it, and /proc does not show the processes of the run (not mounted, or mounted with hidepid=)"
+		blind := func(name, more string) {
+			p.lose(name)
+			p.Missing = append(p.Missing, Gap{Name: name, Why: why + more})
+		}
+		if l.CPU > 0 && !counted {
+			blind("cpu-limit", ": each process is limited by itself (RLIMIT_CPU)")
+			p.Enforced = append(p.Enforced, "cpu-limit-per-process")
+		}
+		if l.Idle > 0 && !counted {
+			blind("idle-limit", ": whether the run is idle is not known")
+		}
+		if !limited {
+			p.Missing = slices.DeleteFunc(p.Missing, func(g Gap) bool { return g.Name == "process-limit" })
+			p.lose("process-watch")
+			blind("process-limit", fmt.Sprintf(": processes are not counted; RLIMIT_NPROC is a back-stop for all processes of an ordinary user, at %d or the limit", processBackstop))
+		}
+	}
 }
 
 // Protection says what is in force.
@@ -489,15 +518,33 @@ func thisHost() host {
 	return h
 }
 
-// writeIDMaps maps this user to itself in the new user namespace of process pid (user_namespaces(7)).
+// writeIDMaps maps the users and groups of this user namespace to themselves in the new one of process pid (user_namespaces(7)): all of
+// them, where this user may (root with CAP_SETUID and CAP_SETGID), else only this user and its group.
 func writeIDMaps(pid int) error {
 	dir := "/proc/" + strconv.Itoa(pid) + "/"
-	one := func(id int) string { return strconv.Itoa(id) + " " + strconv.Itoa(id) + " 1\n" }
-	if err := os.WriteFile(dir+"setgroups", []byte("deny"), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	write := func(name, text string) error { return os.WriteFile(dir+name, []byte(text), 0) }
+	whole := func(name string) bool {
+		own, err := os.ReadFile("/proc/self/" + name)
+		var lines strings.Builder
+		for line := range strings.Lines(string(own)) {
+			if f := strings.Fields(line); len(f) == 3 {
+				fmt.Fprintln(&lines, f[0], f[0], f[2])
+			}
+		}
+		return err == nil && write(name, lines.String()) == nil
 	}
-	if err := os.WriteFile(dir+"gid_map", []byte(one(os.Getegid())), 0); err != nil {
-		return err
+	one := func(id int) string { return fmt.Sprintln(id, id, 1) }
+	root := os.Geteuid() == 0
+	if !root || !whole("gid_map") {
+		if err := write("setgroups", "deny"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := write("gid_map", one(os.Getegid())); err != nil {
+			return err
+		}
 	}
-	return os.WriteFile(dir+"uid_map", []byte(one(os.Geteuid())), 0)
+	if root && whole("uid_map") {
+		return nil
+	}
+	return write("uid_map", one(os.Geteuid()))
 }

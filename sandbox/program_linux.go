@@ -208,7 +208,8 @@ func (b *builder) mounts(spec Spec, at layout) {
 }
 
 // readOnlyKernel closes the other way to what package seccomp refuses, and to the limits themselves: files through which root sets the
-// kernel's parameters, its SysRq functions and the control groups. The rest of /sys stays: jobs set pins and fans there.
+// kernel's parameters, its SysRq functions and the control groups. The rest of /sys stays: jobs set pins and fans there. Against accidents: code
+// of root's that makes namespaces of its own can mount the control groups (v1) anew in them and write its own limits.
 func (b *builder) readOnlyKernel(paths []string) {
 	attr := make([]byte, 32) // struct mount_attr: attr_set, attr_clr, propagation, userns_fd
 	binary.NativeEndian.PutUint64(attr, unix.MOUNT_ATTR_RDONLY)

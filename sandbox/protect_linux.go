@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"os"
+	"slices"
 
 	"py3run/sandbox/cgroup"
 	"py3run/sandbox/seccomp"
@@ -110,6 +111,11 @@ func protect(spec Spec, method Method, userNS bool, gaps []cgroup.Gap, refused e
 		lack("io-limit-of-buffered-writes", cause)
 	}
 	return p
+}
+
+// lose takes a measure from what is enforced.
+func (p *Protection) lose(name string) {
+	p.Enforced = slices.DeleteFunc(p.Enforced, func(e string) bool { return e == name })
 }
 
 // refusing are the gaps that Refuse does not put up with.

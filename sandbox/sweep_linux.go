@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -17,8 +18,12 @@ import (
 //	group PATH    a control group that it may have made
 //	file SUFFIX   a file beside the directory
 //	keep          the directory stays
+//	settled       directory and files are at their paths, not in the place
 
-const entrySuffix = ".run"
+const (
+	entrySuffix = ".run"
+	entryMost   = 64 << 10 // bytes of one that are read
+)
 
 // placeIn is the closed place of this user in a directory.
 func placeIn(parent string) string {
@@ -26,7 +31,7 @@ func placeIn(parent string) string {
 }
 
 // enter makes the run's entry in the place, and the place if need be.
-func (w *Workdir) enter() error {
+func (w *Workdir) enter(private bool) error {
 	name := filepath.Join(w.place, filepath.Base(w.path)+entrySuffix)
 	for range 100 {
 		if err := unix.Mkdir(w.place, 0o700); err != nil && err != unix.EEXIST {
@@ -51,6 +56,9 @@ func (w *Workdir) enter() error {
 			w.note("file .py")
 			if w.keep {
 				w.note("keep")
+			}
+			if !private {
+				w.note("settled")
 			}
 			return nil
 		}
@@ -95,40 +103,48 @@ func (w *Workdir) leave() {
 // Sweep removes what launchers of this user that were killed have left of their runs in a directory: directories, files and control
 // groups, with the processes in them. Runs whose launcher lives are left alone.
 func Sweep(parent string) error {
-	place := placeIn(parent)
-	if closed(place) != nil {
+	path := placeIn(parent)
+	if closed(path) != nil {
 		return nil
 	}
-	entries, _ := os.ReadDir(place)
-	var errs []error
-	for _, e := range entries {
-		if name, ok := strings.CutSuffix(e.Name(), entrySuffix); ok && name != "" {
-			errs = append(errs, sweepEntry(parent, place, name))
-		}
-	}
-	unix.Rmdir(place)
-	return errors.Join(errs...)
-}
-
-func sweepEntry(parent, place, name string) error {
-	file := filepath.Join(place, name+entrySuffix)
-	lock, err := os.OpenFile(file, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	place, err := os.OpenFile(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil // gone
 	}
+	defer place.Close()
+	names, _ := place.Readdirnames(-1)
+	var errs []error
+	for _, entry := range names {
+		// What has another form no run has made: "..run" would lead to this place itself.
+		if name, ok := strings.CutSuffix(entry, entrySuffix); ok && name != "" && name != "." && name != ".." {
+			errs = append(errs, sweepEntry(place, filepath.Join(parent, name), filepath.Join(path, name)))
+		}
+	}
+	unix.Rmdir(path)
+	return errors.Join(errs...)
+}
+
+// sweepEntry sweeps after the run whose paths these are.
+func sweepEntry(place *os.File, path, real string) error {
+	entry := filepath.Base(path) + entrySuffix
+	// Not blocking: it could be a pipe.
+	fd, err := unix.Openat(int(place.Fd()), entry, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil // gone, or no entry
+	}
+	lock := os.NewFile(uintptr(fd), entry)
 	defer lock.Close()
 	var st unix.Stat_t
-	if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil || unix.Fstat(int(lock.Fd()), &st) != nil || st.Nlink == 0 {
-		return nil // its launcher lives, or another run has swept it
+	if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) != nil || unix.Fstat(fd, &st) != nil || st.Nlink == 0 || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil // its launcher lives, or another run has swept it, or it is none
 	}
-	text, err := os.ReadFile(file)
+	text, err := io.ReadAll(io.LimitReader(lock, entryMost))
 	if err != nil {
-		return err
+		return &StepError{Step: "read", Object: real + entrySuffix, Err: cause(err)}
 	}
-	path, real := filepath.Join(parent, name), filepath.Join(place, name)
 	var suffixes []string
 	var errs []error
-	keep := false
+	keep, settled := false, false
 	for line := range strings.Lines(string(text)) {
 		word, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 		switch word {
@@ -140,20 +156,58 @@ func sweepEntry(parent, place, name string) error {
 			}
 		case "keep":
 			keep = true
+		case "settled":
+			settled = true
 		}
 	}
 	if keep {
-		if _, err := os.Lstat(real); err == nil {
-			errs = append(errs, unix.Rename(real, path))
-		}
-		for _, suffix := range suffixes {
-			errs = append(errs, removePath(path+suffix), removePath(real+suffix))
-		}
+		errs = append(errs, moveKept(real, path))
 	} else {
-		errs = append(errs, removeAll(path, real, suffixes))
+		errs = append(errs, removePath(real))
+	}
+	if !keep && settled {
+		errs = append(errs, removePath(path))
+	}
+	for _, suffix := range suffixes {
+		errs = append(errs, removePath(real+suffix))
+		if settled {
+			errs = append(errs, removePath(path+suffix))
+		}
+	}
+	if !settled {
+		removeEmpty(path, suffixes)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err // the entry stays for the next run
 	}
-	return os.Remove(file)
+	if err := unix.Unlinkat(int(place.Fd()), entry, 0); err != nil && err != unix.ENOENT {
+		return &StepError{Step: "unlink", Object: real + entrySuffix, Err: err}
+	}
+	return nil
+}
+
+// moveKept moves a directory that is to stay to its path, or beside it when there is something else by now.
+func moveKept(real, path string) error {
+	if _, err := os.Lstat(real); err != nil {
+		return nil // it is there already
+	}
+	err := unix.Rename(real, path) // over the empty one
+	for n := 1; n < 100 && (err == unix.ENOTEMPTY || err == unix.EEXIST || err == unix.ENOTDIR); n++ {
+		err = unix.Renameat2(unix.AT_FDCWD, real, unix.AT_FDCWD, path+"-"+strconv.Itoa(n), unix.RENAME_NOREPLACE)
+	}
+	if err != nil {
+		return &StepError{Step: "rename", Object: path, Err: err}
+	}
+	return nil
+}
+
+// removeEmpty removes the empty directory and the empty files that a private run was mounted on. What is not empty somebody else has put there.
+func removeEmpty(path string, suffixes []string) {
+	unix.Rmdir(path)
+	for _, suffix := range suffixes {
+		var st unix.Stat_t
+		if unix.Lstat(path+suffix, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size == 0 {
+			unix.Unlink(path + suffix)
+		}
+	}
 }

@@ -39,6 +39,9 @@ func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 	watching := make(chan func(), 1)
 	begin := time.NewTimer(almostAfter)
 	defer begin.Stop()
+	if measure := disk; measure != nil && r.workdir != "" {
+		disk = func() int64 { return measure() + unlinked(r.pid, r.workdir) }
+	}
 	w := watch{limits: r.spec.Limits, root: r.pid, group: r.group, printed: r.printed.Load, disk: disk, started: r.started, progress: r.started}
 	defer w.finish()
 	tick := time.NewTicker(sampleEvery)
@@ -139,6 +142,7 @@ loop:
 	if cpu, known := r.group.CPU(); known {
 		out.Usage.CPU = cpu
 	}
+	out.Usage.CPU = max(out.Usage.CPU, w.cpu) // what nobody waited for is not in init's sum
 	if peak := r.group.PeakMemory(); peak > 0 {
 		out.Usage.PeakMemory = peak
 	}

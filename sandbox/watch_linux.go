@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"os"
 	"strconv"
+	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"py3run/sandbox/cgroup"
 )
@@ -25,6 +28,8 @@ type watch struct {
 	nextDisk     time.Time
 	measuredDisk chan int64
 	peak         int
+	tree         tree
+	cpu          time.Duration // most that was seen of the tree's CPU time
 }
 
 // idleCPU is how much CPU time a look may find without calling it progress: a sleeping interpreter with a timer thread uses some.
@@ -39,21 +44,22 @@ func (w *watch) look() (Reason, float64) {
 	tasks := 0
 	w.peak = max(w.peak, w.group.Processes()) // for kernels that do not keep the peak
 	if !counted || !w.group.Limits("pids") {
-		var seen time.Duration
-		seen, tasks = tree(w.root)
-		w.peak = max(w.peak, tasks)
-		if !counted {
-			cpu = seen
+		seen, threads, ok := w.tree.look(w.root)
+		if ok && !counted {
+			cpu, counted = seen, true
 		}
+		tasks = threads
+		w.peak = max(w.peak, tasks)
 	}
+	w.cpu = max(w.cpu, cpu)
 	if l := w.limits.Processes; l > 0 && tasks > l {
 		return ProcessLimit, float64(tasks)
 	}
-	if l := w.limits.CPU; l > 0 && cpu > l {
-		return CPULimit, cpu.Seconds()
+	if l := w.limits.CPU; l > 0 && w.cpu > l {
+		return CPULimit, w.cpu.Seconds()
 	}
 	printed := w.printed()
-	if cpu > w.lastCPU+idleCPU || printed != w.lastPrinted {
+	if !counted || cpu > w.lastCPU+idleCPU || printed != w.lastPrinted { // not measured is not idle
 		w.progress, w.lastCPU, w.lastPrinted = now, cpu, printed
 	}
 	if l := w.limits.Idle; l > 0 && now.Sub(w.progress) >= l {
@@ -89,6 +95,28 @@ func (w *watch) lookDisk(now time.Time) (int64, bool) {
 	}
 }
 
+// unlinked is what files take of the disk that the run has opened below a path, and that have no name any more, or never had one (O_TMPFILE).
+func unlinked(root int, below string) (bytes int64) {
+	seen := map[inode]bool{}
+	queue := childrenOf(root, false)
+	for i := 0; i < len(queue) && i < treeMost; i++ {
+		dir := "/proc/" + strconv.Itoa(queue[i]) + "/fd/"
+		entries, _ := os.ReadDir(dir)
+		for _, e := range entries {
+			var st unix.Stat_t
+			if unix.Stat(dir+e.Name(), &st) != nil || st.Nlink > 0 || st.Mode&unix.S_IFMT != unix.S_IFREG || seen[inode{uint64(st.Dev), st.Ino}] {
+				continue
+			}
+			if path, err := os.Readlink(dir + e.Name()); err == nil && strings.HasPrefix(path, below+"/") {
+				seen[inode{uint64(st.Dev), st.Ino}] = true
+				bytes += st.Blocks * 512
+			}
+		}
+		queue = append(queue, childrenOf(queue[i], true)...)
+	}
+	return bytes
+}
+
 // finish waits for a measuring under way: whoever removes the directory next must be alone with it.
 func (w *watch) finish() {
 	if w.measuredDisk != nil {
@@ -103,60 +131,139 @@ func (w *watch) finish() {
 // treeMost bounds one look: beyond it the numbers are too low, and every limit on processes is long passed.
 const treeMost = 4096
 
-// tree sums the CPU time of a process and all its descendants, dead ones included once they were reaped, and counts their threads.
-// The root itself, which is init, is not counted as a task.
-func tree(root int) (cpu time.Duration, tasks int) {
+// A tree is what /proc tells of a process and its descendants, look after look.
+type tree struct {
+	seen map[process]times
+	lost time.Duration // CPU time of processes that ended and that nobody waited for
+	left time.Duration // CPU time that ended processes brought their parents beyond what was seen of them
+}
+
+// A process is known by its number and its start: numbers come again.
+type process struct {
+	pid   int
+	start string
+}
+
+type times struct{ own, children time.Duration }
+
+// leftMost bounds what rounding to clock ticks may leave: more comes from processes that no look saw.
+const leftMost = 50 * time.Millisecond
+
+// look sums the CPU time of the tree, of ended processes too, and counts the threads of all but the root, which is init. It is
+// false when the root cannot be read: it has just ended, or /proc does not show it (see readable).
+//
+// What an ended process has used counts for the parent that waited for it, so the sum of the living is all of it, except that a
+// parent that ignores SIGCHLD gets nothing: then what was last seen of the process is kept here.
+func (t *tree) look(root int) (cpu time.Duration, tasks int, ok bool) {
 	queue := []int{root}
+	now := make(map[process]times, len(t.seen))
 	for i := 0; i < len(queue) && i < treeMost; i++ {
 		pid := queue[i]
 		dir := "/proc/" + strconv.Itoa(pid)
-		used, threads, ok := readStat(dir + "/stat")
-		if !ok {
+		st, found := readStat(dir + "/stat")
+		if !found {
+			if i == 0 {
+				return 0, 0, false
+			}
 			continue
 		}
-		cpu += used
+		now[process{pid, st.start}] = st.times
+		cpu += st.own + st.children
 		if i > 0 {
-			tasks += threads
+			tasks += st.threads
 		}
-		ids := []string{strconv.Itoa(pid)}
-		if threads > 1 {
-			if entries, err := os.ReadDir(dir + "/task"); err == nil {
-				ids = ids[:0]
-				for _, e := range entries {
-					ids = append(ids, e.Name())
-				}
-			}
-		}
-		for _, id := range ids {
-			text, err := os.ReadFile(dir + "/task/" + id + "/children")
-			if err != nil {
-				continue
-			}
-			for field := range bytes.FieldsSeq(text) {
-				if child, err := strconv.Atoi(string(field)); err == nil {
-					queue = append(queue, child)
-				}
+		queue = append(queue, childrenOf(pid, st.threads > 1)...)
+	}
+	t.settle(now)
+	return cpu + t.lost, tasks, true
+}
+
+// childrenOf are the processes that a process, or a thread of it, has made and not waited for.
+func childrenOf(pid int, threaded bool) (pids []int) {
+	tasks := "/proc/" + strconv.Itoa(pid) + "/task/"
+	ids := []string{strconv.Itoa(pid)}
+	if threaded {
+		if entries, err := os.ReadDir(tasks); err == nil {
+			ids = ids[:0]
+			for _, e := range entries {
+				ids = append(ids, e.Name())
 			}
 		}
 	}
-	return cpu, tasks
+	for _, id := range ids {
+		text, err := os.ReadFile(tasks + id + "/children")
+		if err != nil {
+			continue
+		}
+		for field := range bytes.FieldsSeq(text) {
+			if child, err := strconv.Atoi(string(field)); err == nil {
+				pids = append(pids, child)
+			}
+		}
+	}
+	return pids
 }
 
-// readStat reads utime, stime, cutime, cstime (fields 14 to 17, in clock ticks of 10 ms) and num_threads (20) of proc_pid_stat(5).
-func readStat(path string) (cpu time.Duration, threads int, ok bool) {
+// settle compares what ended processes had used with what their parents got of it.
+func (t *tree) settle(now map[process]times) {
+	var ended, got time.Duration
+	for p, before := range t.seen {
+		if after, lives := now[p]; lives {
+			got += after.children - before.children
+		} else {
+			ended += before.own + before.children
+		}
+	}
+	for p, first := range now {
+		if _, old := t.seen[p]; !old {
+			got += first.children
+		}
+	}
+	t.seen = now
+	t.left += got - ended
+	if t.left < 0 {
+		t.lost -= t.left
+		t.left = 0
+	}
+	t.left = min(t.left, leftMost)
+}
+
+// readable tells whether look can see a process and its children. /proc can be missing, or mounted with hidepid= (proc(5)), which hides
+// init from its own user: its memory is the launcher's, and that nobody may read.
+func readable(pid int) bool {
+	id := strconv.Itoa(pid)
+	_, ok := readStat("/proc/" + id + "/stat")
+	if !ok {
+		return false
+	}
+	_, err := os.ReadFile("/proc/" + id + "/task/" + id + "/children") // a kernel may have none (CONFIG_PROC_CHILDREN)
+	return err == nil
+}
+
+type stat struct {
+	times
+	threads int
+	start   string
+}
+
+// readStat reads utime, stime, cutime, cstime (fields 14 to 17, in clock ticks of 10 ms), num_threads (20) and starttime (22) of
+// proc_pid_stat(5).
+func readStat(path string) (s stat, ok bool) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return 0, 0, false
+		return s, false
 	}
 	// The name in parentheses may hold anything; fields are counted from behind it, the first is number 3.
 	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
-	if len(fields) < 18 {
-		return 0, 0, false
+	if len(fields) < 20 {
+		return s, false
 	}
-	for _, f := range fields[11:15] {
-		ticks, _ := strconv.ParseInt(string(f), 10, 64)
-		cpu += time.Duration(ticks) * 10 * time.Millisecond
+	ticks := func(number int) time.Duration {
+		n, _ := strconv.ParseInt(string(fields[number-3]), 10, 64)
+		return time.Duration(n) * 10 * time.Millisecond
 	}
-	threads, _ = strconv.Atoi(string(fields[17]))
-	return cpu, threads, true
+	s.own, s.children = ticks(14)+ticks(15), ticks(16)+ticks(17)
+	s.threads, _ = strconv.Atoi(string(fields[20-3]))
+	s.start = string(fields[22-3])
+	return s, true
 }

@@ -31,6 +31,23 @@ type Workdir struct {
 	lock    *os.File // of the run's entry in the place; nil: there is no usable place
 	private error    // why the directory is not in the place; nil: it is
 	keep    bool
+	stands  []standing // what was made at the paths to mount on, in the order of "" and files; only of a private one
+}
+
+// An inode is a file by its numbers.
+type inode struct{ dev, ino uint64 }
+
+// A standing is a file by its numbers, which another one gets when it is gone, and by its birth, where the file system knows that.
+type standing struct {
+	major, minor uint32
+	ino          uint64
+	born         unix.StatxTimestamp
+}
+
+func standingAt(path string) (standing, error) {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_INO|unix.STATX_BTIME, &st)
+	return standing{st.Dev_major, st.Dev_minor, st.Ino, st.Btime}, err
 }
 
 // errShared: nobody asked for a directory that other runs do not see.
@@ -44,7 +61,7 @@ func MakeWorkdir(path string, private, keep bool) (*Workdir, error) {
 		return nil, &StepError{Step: "mkdir", Object: parent, Err: cause(err)}
 	}
 	w := &Workdir{path: path, real: path, place: placeIn(parent), private: errShared, keep: keep}
-	if err := w.enter(); err != nil {
+	if err := w.enter(private); err != nil {
 		w.private = err
 	} else if private {
 		w.private, w.real = nil, filepath.Join(w.place, filepath.Base(path))
@@ -68,6 +85,9 @@ func MakeWorkdir(path string, private, keep bool) (*Workdir, error) {
 		return nil, &StepError{Step: "mkdir", Object: w.real, Err: err}
 	}
 	w.handle = os.NewFile(uintptr(fd), w.real)
+	if w.private == nil {
+		w.stand("")
+	}
 	return w, nil
 }
 
@@ -81,7 +101,7 @@ func (w *Workdir) AddFile(suffix string, data []byte) error {
 		paths = append(paths, w.real+suffix)
 	}
 	w.files = append(w.files, suffix)
-	for _, path := range paths {
+	for i, path := range paths {
 		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
 		if err != nil {
 			if path == w.path+suffix && errors.Is(err, unix.EEXIST) {
@@ -98,8 +118,37 @@ func (w *Workdir) AddFile(suffix string, data []byte) error {
 		if err != nil {
 			return &StepError{Step: "write", Object: path, Err: cause(err)}
 		}
+		if i == 0 && w.private == nil {
+			w.stand(suffix)
+		}
 	}
 	return nil
+}
+
+// stand notes what was made to mount a private directory or file on.
+func (w *Workdir) stand(suffix string) {
+	s, _ := standingAt(w.path + suffix)
+	w.stands = append(w.stands, s)
+}
+
+// stood tells whether this is still at the path of the n-th name, of which the directory is the first.
+func (w *Workdir) stood(n int, path string) bool {
+	if n >= len(w.stands) {
+		return true
+	}
+	s, err := standingAt(path)
+	return err == nil && s == w.stands[n]
+}
+
+// Lost is a path of a private directory or file that somebody outside has removed or replaced: the kernel then takes away what the run had mounted
+// there. Empty: none.
+func (w *Workdir) Lost() string {
+	for n, suffix := range append([]string{""}, w.files...) {
+		if !w.stood(n, w.path+suffix) {
+			return w.path + suffix
+		}
+	}
+	return ""
 }
 
 // Chown gives the directory and its files to another user.
@@ -121,12 +170,13 @@ func (w *Workdir) Settle() error {
 	if w.real == w.path {
 		return nil
 	}
+	w.note("settled")
 	for _, suffix := range append([]string{""}, w.files...) {
 		if err := unix.Rename(w.real+suffix, w.path+suffix); err != nil {
 			return &StepError{Step: "rename", Object: w.path + suffix, Err: err}
 		}
 	}
-	w.real = w.path
+	w.real, w.stands = w.path, nil
 	return nil
 }
 
@@ -162,48 +212,106 @@ const (
 	contentsNames = 5
 	measureMost   = 1 << 20 // entries of one measuring; a larger tree is reported by its size so far
 	entryBytes    = 4 << 10 // what an entry takes of a disk beside its contents: a flood of empty files is one too
-	measureDepth  = 64      // levels: one descriptor is open a level
+	measureOpen   = 64      // levels that keep a descriptor open while those below are walked
 )
 
-// Measure walks the directory as it is now, following no link; a file of exactly atLimit bytes (0: none) is remarked on. While the run lives, what it has closed to its own user is
-// passed over; after it (ended) modes are no obstacle.
+// Measure walks the directory as it is now, following no link; a file of exactly atLimit bytes (0: none) is remarked on. A file with several
+// names counts once. While the run lives, what it has closed to its own user is passed over; after it (ended) modes are no obstacle.
 func (w *Workdir) Measure(ended bool, atLimit int64) Contents {
-	var c Contents
-	seen := 0
-	var walk func(fd int, rel string, depth int)
-	walk = func(fd int, rel string, depth int) {
-		dir := os.NewFile(uintptr(fd), rel)
-		defer dir.Close()
-		for seen < measureMost {
-			names, err := dir.Readdirnames(512)
-			for _, name := range names {
-				seen++
-				var st unix.Stat_t
-				if unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
-					continue
-				}
-				c.Bytes += max(st.Blocks*512, entryBytes)
-				path := filepath.Join(rel, name)
-				if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-					c.note(path)
-					if atLimit > 0 && st.Size == atLimit && st.Mode&unix.S_IFMT == unix.S_IFREG {
-						c.AtLimit = path
-					}
-				} else if depth < measureDepth {
-					if sub, err := openDir(fd, name, ended); err == nil {
-						walk(sub, path, depth+1)
-					}
-				}
+	m := &measuring{ended: ended, atLimit: atLimit, linked: map[inode]bool{}}
+	if fd, err := openDir(int(w.handle.Fd()), ".", false); err == nil {
+		if fd = m.walk(fd, "", 0); fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+	return m.Contents
+}
+
+type measuring struct {
+	Contents
+	ended   bool
+	atLimit int64
+	seen    int
+	linked  map[inode]bool // files that have further names
+	buffer  [8 << 10]byte
+}
+
+// count adds one entry of a directory, and tells whether that is a directory itself.
+func (m *measuring) count(fd int, rel, name string) (isDir bool) {
+	var st unix.Stat_t
+	if unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+		return false
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		m.Bytes += max(st.Blocks*512, entryBytes)
+		return true
+	}
+	path := filepath.Join(rel, name)
+	m.note(path)
+	if m.atLimit > 0 && st.Size == m.atLimit && st.Mode&unix.S_IFMT == unix.S_IFREG {
+		m.AtLimit = path
+	}
+	if st.Nlink > 1 {
+		id := inode{uint64(st.Dev), st.Ino}
+		if m.linked[id] {
+			st.Blocks = 0
+		}
+		m.linked[id] = true
+	}
+	m.Bytes += max(st.Blocks*512, entryBytes)
+	return false
+}
+
+// walk measures a directory, whose path ends with rel, and gives its descriptor back: where levels are many it was closed and opened again from
+// below. -1 says that this failed, because the run has moved something meanwhile.
+func (m *measuring) walk(fd int, rel string, depth int) int {
+	var here unix.Stat_t
+	unix.Fstat(fd, &here)
+	var below []string
+	for {
+		n, err := unix.ReadDirent(fd, m.buffer[:])
+		if n <= 0 || err != nil {
+			break
+		}
+		_, _, names := unix.ParseDirent(m.buffer[:n], -1, nil)
+		for _, name := range names {
+			if m.seen++; m.seen > measureMost {
+				return fd
 			}
-			if err != nil {
-				return
+			if m.count(fd, rel, name) {
+				below = append(below, name)
 			}
 		}
 	}
-	if fd, err := openDir(int(w.handle.Fd()), ".", false); err == nil {
-		walk(fd, "", 0)
+	for _, name := range below {
+		sub, err := openDir(fd, name, m.ended)
+		if err != nil {
+			continue
+		}
+		if depth >= measureOpen {
+			unix.Close(fd)
+			fd = -1
+		}
+		path := filepath.Join(rel, name)
+		if len(path) > unix.PathMax {
+			path = filepath.Join("...", name)
+		}
+		sub = m.walk(sub, path, depth+1)
+		if fd < 0 && sub >= 0 {
+			var back unix.Stat_t
+			if fd, err = openDir(sub, "..", false); err == nil && (unix.Fstat(fd, &back) != nil || back.Ino != here.Ino || back.Dev != here.Dev) {
+				unix.Close(fd)
+				fd = -1
+			}
+		}
+		if sub >= 0 {
+			unix.Close(sub)
+		}
+		if fd < 0 {
+			return -1
+		}
 	}
-	return c
+	return fd
 }
 
 func (c *Contents) note(path string) {
@@ -221,7 +329,12 @@ func (w *Workdir) Remove() error {
 		errs = append(errs, empty(int(w.handle.Fd())), w.removeEntry())
 	}
 	w.handle.Close()
-	errs = append(errs, removeAll(w.path, w.real, w.files))
+	for n, suffix := range append([]string{""}, w.files...) {
+		errs = append(errs, removePath(w.real+suffix))
+		if w.real != w.path && w.stood(n, w.path+suffix) { // else it is somebody else's
+			errs = append(errs, removePath(w.path+suffix))
+		}
+	}
 	w.leave()
 	return errors.Join(errs...)
 }
@@ -235,18 +348,6 @@ func (w *Workdir) Close() error {
 	}
 	w.leave()
 	return err
-}
-
-// removeAll removes what stands at the paths of a run whose directory itself is gone.
-func removeAll(path, real string, suffixes []string) error {
-	var errs []error
-	for _, suffix := range append([]string{""}, suffixes...) {
-		errs = append(errs, removePath(path+suffix))
-		if real != path {
-			errs = append(errs, removePath(real+suffix))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // removeEntry removes the directory's own name, which the kernel knows even after a rename.

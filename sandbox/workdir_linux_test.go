@@ -248,13 +248,27 @@ func TestMeasure(t *testing.T) {
 	}
 }
 
-// A very deep directory is measured to a certain depth and holds nobody up.
+// A file with many names is one, wherever they are.
+func TestMeasureHardLinks(t *testing.T) {
+	t.Parallel()
+	w, path := workdir(t)
+	check(t, os.WriteFile(filepath.Join(path, "f"), make([]byte, 1<<20), 0o600), os.Mkdir(filepath.Join(path, "d"), 0o700))
+	for i := range 20 {
+		check(t, os.Link(filepath.Join(path, "f"), filepath.Join(path, "d", fmt.Sprint(i))))
+	}
+	if c := w.Measure(false, 0); c.Files != 21 || c.Bytes < 1<<20 || c.Bytes >= 2<<20 {
+		t.Errorf("%d files of %d bytes, want 21 of a little more than %d", c.Files, c.Bytes, 1<<20)
+	}
+	check(t, w.Remove())
+}
+
+// A very deep directory is measured to its end, with few descriptors.
 func TestMeasureDeep(t *testing.T) {
 	t.Parallel()
 	w, path := workdir(t)
-	dig(t, path, 500)
-	if c := w.Measure(true, 0); c.Files != 1 {
-		t.Errorf("%d files, want the one above level %d", c.Files, measureDepth)
+	dig(t, path, 3000)
+	if c := w.Measure(true, 0); c.Files != 30 || c.Bytes < 3030*entryBytes {
+		t.Errorf("%d files, %d bytes, want 30 and at least %d", c.Files, c.Bytes, 3030*entryBytes)
 	}
 	check(t, w.Remove())
 	gone(t, path)

@@ -8,13 +8,13 @@
 //
 //   - adjtimex, clock_adjtime: one call reads and sets, and what it does stands in memory that a filter cannot read. Refused, they
 //     would break plain readers of the clock's state (ntp_gettime, monitoring); without CAP_SYS_TIME the kernel refuses setting.
-//   - mount, move_mount, fsopen, fsmount, unshare, setns: without CAP_SYS_ADMIN they reach only namespaces of the job's own.
+//   - mount, move_mount, fsopen, fsmount, unshare, setns: without CAP_SYS_ADMIN they reach only namespaces of the job's own. In those
+//     root can mount control groups (v1) and write its own group's limits: no accident does that.
 //   - ptrace, process_vm_readv, io_uring_setup, socket: debuggers and libraries use them.
 package seccomp
 
 import (
 	"runtime"
-	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -73,17 +73,6 @@ var denied = [...]call{
 	// The processor's ports and segments.
 	{"iopl", 172, 110, 0, 0},
 	{"ioperm", 173, 101, 0, 0},
-}
-
-// Denied returns the names of the calls that fail with EPERM, sorted. It is the same on every machine; some calls exist on one
-// architecture only.
-func Denied() []string {
-	names := make([]string, len(denied))
-	for i, c := range denied {
-		names[i] = c.name
-	}
-	slices.Sort(names)
-	return names
 }
 
 // entries are the architectures by which a process of this machine can enter the kernel: its own first, then the 32-bit one, which

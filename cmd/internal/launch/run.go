@@ -320,6 +320,9 @@ func (r *run) finish() {
 	if o.Incomplete {
 		r.warn("kill_incomplete", "processes of this run were killed and have not ended yet")
 	}
+	if path := r.workdir.Lost(); path != "" {
+		r.warn("working_dir_lost", path+": somebody outside removed or replaced it, and from then on the code did not find its working directory at its path")
+	}
 	if !r.job.Config.Security.Isolation.CleanupOnExit {
 		r.result.WorkingDir = r.workdir.Path()
 	}
