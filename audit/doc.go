@@ -7,7 +7,8 @@
 //	<dir>/audit.jsonl               the current segment
 //	<dir>/audit-<first seq>.jsonl   closed segments, seq with 12 digits
 //	<dir>/torn-<seq>-<n>.frag       bytes cut from a torn end, see below
-//	<dir>/.lock                     taken by every writer, never removed
+//	<dir>/runs/<run id>             of each run under way, see below
+//	<dir>/.lock                     taken by every writer, never removed; its text is the seq and hash of the newest record
 //
 // A line is one JSON object of printable ASCII, at most 16 KiB with its
 // newline, its keys in the order of [Record]. seq starts at 1 and rises by
@@ -24,7 +25,10 @@
 //	lock     flock on .lock, for at most 2 s       ◄─ ErrLocked
 //	│ open   audit.jsonl: regular, one link, ours
 //	│ tail   the last whole record                 ─► seq, prev
+//	│ rotate a start only: 16 MiB or a day old     ─► audit-<first seq>.jsonl
 //	│ repair what stands after it                  ─► torn-*.frag, cut, an audit-repair record
+//	│ compare with the text of .lock               ─► removed, cut or replaced: an audit-repair record
+//	│ reserve a start only: room for all ends      ◄─ disk full: error
 //	│ write  one write(2)                          ◄─ short or failed: cut back, error
 //	│ look   the path still leads to this file     ◄─ moved or removed: error
 //	unlock
@@ -43,12 +47,28 @@
 // the next one writes the record. For this reason fragments belong to their
 // log: who starts a log afresh in the same directory moves them away as well.
 //
+// # Runs
+//
+// [Log.Begin] makes a file for the run, which it holds locked, and reserves room
+// in the segment for its end record. [Run.End] takes the file away under the
+// same lock under which the end record is written; a record that does not get
+// into the log is kept in the file. A file that is not locked any more is that
+// of a run whose writer died: [Log.Recover] writes the kept record, or one that
+// the run is orphaned.
+//
+// # A log that was removed, cut or replaced
+//
+// The newest record's seq and hash stand in .lock as well. Where the log does
+// not have that record, it goes on after it all the same, so that no seq is
+// given twice, with an audit-repair record that says what was expected and
+// what was found. A segment that was only moved away continues like this
+// without a gap in the numbers.
+//
 // # What is not covered
 //
-// The log's user and root can rewrite all of it: the chain proves only that
-// what is there is consistent. A log cut back to an earlier whole record, or
-// removed and begun again at 1, is found by the [Receipt] somebody else kept,
-// not by this package. flock over NFS and SMB is not relied upon, nor are the
+// The log's user and root can rewrite all of it, .lock included: the chain
+// proves only that what is there is consistent. Then the [Receipt] that
+// somebody else kept tells, not this package. flock over NFS and SMB is not relied upon, nor are the
 // directories above the log's checked. Who removes .lock while writers are at
 // work can break the chain. Access control lists are not looked at.
 package audit

@@ -98,8 +98,8 @@ func TestLine(t *testing.T) {
 				`"processes":[{"program":"/bin/ls","args":["-l"],"via":"native","count":1}],"files_written":["out.csv"],"files_deleted":["old.csv"],"dropped":1}}`,
 		},
 		{
-			"repair", repairRecord(bare, Repair{Bytes: 4, SHA256: hash, Kept: "torn-000000000002-1.frag"}),
-			`{"v":0,"@timestamp":"","event":{"action":"audit-repair","outcome":"success"},"seq":0,"prev":"","run_id":"r1",` +
+			"repair", repairRecord(bare, Repair{Bytes: 4, SHA256: hash, Kept: "torn-000000000002-1.frag"}, "torn-end"),
+			`{"v":0,"@timestamp":"","event":{"action":"audit-repair","outcome":"success","reason":"torn-end"},"seq":0,"prev":"","run_id":"r1",` +
 				`"host":{"name":"gw-a","boot":"7b1e91ce"},"user":{"name":"alice"},"auth":{"method":"os-user","os_uid":1000},"client":{},"script":{},` +
 				`"code":{"sha256":"","bytes":0},"variables":{"count":0,"bytes":0},` +
 				`"repair":{"bytes":4,"sha256":"` + hash + `","kept":"torn-000000000002-1.frag"}}`,

@@ -47,6 +47,8 @@ type Log struct {
 	path     string // absolute, of the directory
 	dir      int    // descriptor of the directory, -1 once closed
 	patience time.Duration
+
+	segmentMost int64
 }
 
 // Receipt is what a record's author keeps, to prove later that it was written.
@@ -57,6 +59,8 @@ type Receipt struct {
 
 	record Record
 }
+
+func (r Receipt) head() head { return head{seq: r.Seq, hash: r.Hash} }
 
 // Open opens the log in dir, and makes the directory where there is none (mode
 // 0700, those above it 0755). It refuses a directory that is a symbolic link,
@@ -80,7 +84,7 @@ func Open(dir string) (*Log, error) {
 	if err != nil {
 		return nil, &StepError{step, path, err}
 	}
-	return &Log{path: path, dir: fd, patience: lockPatience}, nil
+	return &Log{path: path, dir: fd, patience: lockPatience, segmentMost: segmentMost}, nil
 }
 
 func makeDir(path string) error {
@@ -147,26 +151,35 @@ func (l *Log) Close() error {
 //
 // After an error of the steps "look at" and "sync" the record may be in the log
 // all the same; after all others it is not.
-func (l *Log) Append(r Record) (Receipt, error) {
-	// Fitted to the widest seq, so that the lock is held for one encoding only.
+func (l *Log) Append(r Record) (Receipt, error) { return l.add(r, &entering{}) }
+
+// entering is what happens beside the writing of a record, under the lock.
+type entering struct {
+	starts bool                    // a start: it can still be refused, so it opens new segments and reserves room
+	before func(line []byte) error // with the line, before it is written; nil: nothing
+	after  func()                  // when it is written; nil: nothing
+}
+
+func (l *Log) add(r Record, e *entering) (Receipt, error) {
+	// Fitted to the widest numbers, so that the lock is held for one encoding only.
 	r.follow(head{seq: math.MaxUint64 - 1, hash: origin.hash})
+	r.Host.ClockJumpMS = math.MinInt64
 	d, err := fit(r, maxLine-1)
 	if err != nil {
 		return Receipt{}, l.failed("encode record for", currentName, err)
 	}
-
 	lock, err := l.lock()
 	if err != nil {
 		return Receipt{}, err
 	}
-	fd, err := l.openCurrent()
-	if err != nil {
-		unlock(lock)
-		return Receipt{}, err
+	fd, receipt, err := l.enter(lock, d, e)
+	if err == nil && e.after != nil {
+		e.after()
 	}
-	defer unix.Close(fd)
-	receipt, err := l.extend(fd, d)
 	unlock(lock)
+	if fd >= 0 {
+		defer unix.Close(fd)
+	}
 	if err != nil {
 		return Receipt{}, err
 	}
@@ -176,6 +189,16 @@ func (l *Log) Append(r Record) (Receipt, error) {
 		}
 	}
 	return receipt, nil
+}
+
+// enter opens the current segment, or the next one, and adds d to it. The lock is held. The segment comes back open, as far as it got.
+func (l *Log) enter(lock int, d draft, e *entering) (int, Receipt, error) {
+	fd, err := l.openCurrent()
+	if err != nil {
+		return -1, Receipt{}, err
+	}
+	fd, receipt, err := l.extend(fd, lock, d, e)
+	return fd, receipt, err
 }
 
 // View is the line again for a reader with little room: at most limit bytes, cut
@@ -266,65 +289,100 @@ func (l *Log) openRegular(name string, flags int) (int, error) {
 	return fd, nil
 }
 
-// extend adds d to the open current segment. The lock is held.
-func (l *Log) extend(fd int, d draft) (Receipt, error) {
+// extend adds d to the open current segment, or to the next one, which it returns then. The lock is held.
+func (l *Log) extend(fd, lock int, d draft, e *entering) (int, Receipt, error) {
 	last, end, torn, err := readTail(fd)
 	if err != nil {
-		return Receipt{}, l.failed("read the end of", currentName, err)
+		return fd, Receipt{}, l.failed("read the end of", currentName, err)
 	}
+	if e.starts && end > 0 && len(torn) == 0 {
+		if first, due := l.due(fd, end); due {
+			if next := l.rotate(fd, end, first); next != fd {
+				fd, end = next, 0
+			}
+		}
+	}
+	known, isKnown := remembered(lock)
 	if end == 0 {
-		if last, err = l.lastClosed(); err != nil {
-			return Receipt{}, err
+		closed, err := l.lastClosed()
+		switch {
+		case err == nil:
+			last = closed
+		case isKnown: // what is wrong with it shows in the comparison
+			last = origin
+		default:
+			return fd, Receipt{}, err
 		}
 		// The file may be new: its name has to last as long as its records.
 		if !l.NoSync {
 			if err := unix.Fsync(l.dir); err != nil {
-				return Receipt{}, &StepError{"sync", l.path, err}
+				return fd, Receipt{}, &StepError{"sync", l.path, err}
 			}
 		}
 	}
 	if len(torn) > 0 {
 		if err := l.setAside(torn, last.seq+1); err != nil {
-			return Receipt{}, err
+			return fd, Receipt{}, err
 		}
 		if err := unix.Ftruncate(fd, end); err != nil {
-			return Receipt{}, l.failed("cut the torn end of", currentName, err)
+			return fd, Receipt{}, l.failed("cut the torn end of", currentName, err)
 		}
 	}
-	cut, found, err := l.unrecorded(last.seq + 1)
-	if err != nil {
-		return Receipt{}, err
+	if e.starts {
+		if err := l.reserve(fd, end); err != nil {
+			return fd, Receipt{}, err
+		}
 	}
-	if found {
-		r := repairRecord(d.record, cut)
+	repair := func(cut Repair, why string) error {
+		r := repairRecord(d.record, cut, why)
 		r.follow(last)
 		repair, err := fit(r, maxLine-1)
 		if err != nil {
-			return Receipt{}, l.failed("encode repair of", currentName, err)
+			return l.failed("encode repair of", currentName, err)
 		}
-		receipt, err := l.write(fd, end, last, repair)
-		if err != nil {
-			return Receipt{}, err
+		receipt, err := l.write(fd, end, last, repair, nil)
+		if err == nil {
+			last = receipt.head()
+			end += int64(len(receipt.Line)) + 1
+			remember(lock, last)
 		}
-		last = head{receipt.Seq, receipt.Hash}
-		end += int64(len(receipt.Line)) + 1
+		return err
 	}
-	receipt, err := l.write(fd, end, last, d)
+	cut, found, err := l.unrecorded(last.seq + 1)
+	if err == nil && found {
+		err = repair(cut, "torn-end")
+	}
+	if err == nil && isKnown {
+		if gap, why := broken(last, known, end, found); why != "" {
+			last = known
+			err = repair(gap, why)
+		}
+	}
 	if err != nil {
-		return Receipt{}, err
+		return fd, Receipt{}, err
 	}
+	receipt, err := l.write(fd, end, last, d, e.before)
+	if err != nil {
+		return fd, Receipt{}, err
+	}
+	remember(lock, receipt.head())
 	if err := l.lookAt(fd); err != nil {
-		return Receipt{}, l.failed("look at", currentName, err)
+		return fd, Receipt{}, l.failed("look at", currentName, err)
 	}
-	return receipt, nil
+	return fd, receipt, nil
 }
 
-// write makes d the record after last, in one write at the end of the file.
-func (l *Log) write(fd int, end int64, last head, d draft) (Receipt, error) {
+// write makes d the record after last, in one write at the end of the file. before gets the line first.
+func (l *Log) write(fd int, end int64, last head, d draft, before func([]byte) error) (Receipt, error) {
 	d.record.follow(last)
 	line, _, err := d.encode()
 	if err != nil {
 		return Receipt{}, l.failed("encode record for", currentName, err)
+	}
+	if before != nil {
+		if err := before(line); err != nil {
+			return Receipt{}, err
+		}
 	}
 	n, err := unix.Write(fd, append(line, '\n'))
 	if err == nil && n <= len(line) {

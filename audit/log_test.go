@@ -253,7 +253,10 @@ func TestAppendNoticesExchange(t *testing.T) {
 			}
 			defer unix.Close(fd)
 			c.do(t, filepath.Join(dir, currentName))
-			_, err = l.extend(fd, draft{startRecord("during"), maxString})
+			lock, err := l.lock()
+			must(t, err)
+			defer unlock(lock)
+			_, _, err = l.extend(fd, lock, draft{startRecord("during"), maxString}, &entering{})
 			if c.want == "" {
 				must(t, err)
 				return

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -47,6 +48,33 @@ var children = map[string]func(l *Log) error{
 			fmt.Println(run)
 		}
 	},
+	// Runs with segments of a few records each, and every second time a death in the middle.
+	"run-forever": func(l *Log) error {
+		l.NoSync, l.segmentMost = true, 4000
+		for i := 0; ; i++ {
+			id := fmt.Sprintf("%d-%d", os.Getpid(), i)
+			run, _, err := l.Begin(startRecord(id))
+			if err != nil {
+				return err
+			}
+			fmt.Println(id)
+			if _, err := run.End(endRecord(id)); err != nil {
+				return err
+			}
+			if err := l.Recover(); err != nil {
+				return err
+			}
+		}
+	},
+	"begin": func(l *Log) error {
+		if _, _, err := l.Begin(startRecord("dies")); err != nil {
+			return err
+		}
+		fmt.Println("begun")
+		_, err := io.Copy(io.Discard, os.Stdin)
+		return err
+	},
+	"fill-disk": fillDisk,
 	"hold-lock": func(l *Log) error {
 		lock, err := l.lock()
 		if err != nil {
@@ -160,6 +188,56 @@ func diskFullAtRepair(l *Log) error {
 	}
 	_, err = l.Append(startRecord("after"))
 	return err
+}
+
+// fillDisk begins runs on a disk that is full a moment later: whatever could begin can end.
+func fillDisk(l *Log) error {
+	dir := filepath.Join(l.path, "small")
+	if err := errors.Join(unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), os.Mkdir(dir, 0o700),
+		unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m,mode=700")); err != nil {
+		return err
+	}
+	small, err := Open(dir)
+	if err != nil {
+		return err
+	}
+	defer small.Close()
+	var begun []*Run
+	for i := range 5 {
+		run, _, err := small.Begin(startRecord(fmt.Sprint("r", i)))
+		if err != nil {
+			return err
+		}
+		begun = append(begun, run)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "filler"), make([]byte, 2<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
+		return fmt.Errorf("filling the disk: %v", err)
+	}
+	for range 200 { // until what was reserved is used up as well
+		run, _, err := small.Begin(startRecord(fmt.Sprint("r", len(begun))))
+		if errors.Is(err, unix.ENOSPC) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		begun = append(begun, run)
+	}
+	if len(begun) == 205 {
+		return errors.New("a full disk takes as many starts as you like")
+	}
+	for i, run := range begun {
+		r := endRecord(run.id)
+		r.Hooks.FilesWritten = slices.Repeat([]string{strings.Repeat("f", 1000)}, 12)
+		if _, err := run.End(r); err != nil {
+			return fmt.Errorf("end %d of %d: %w", i, len(begun), err)
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(dir, currentName))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(l.path, currentName), text, 0o600)
 }
 
 // startRecord is what a run leaves before it starts.

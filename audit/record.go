@@ -1,6 +1,10 @@
 package audit
 
-import "time"
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
 
 // Record is one line of the log. Its fields stand in the order of the line's
 // keys, which is part of the format: new keys are only ever added, and readers
@@ -43,6 +47,7 @@ type Event struct {
 	Outcome    Outcome `json:"outcome"`
 	Reason     string  `json:"reason,omitempty"`
 	DurationNS int64   `json:"duration_ns,omitempty"` // by the monotonic clock
+	End        string  `json:"end,omitempty"`         // when it ended, for a record that was written later
 }
 
 // Action is the kind of an event.
@@ -50,9 +55,10 @@ type Action string
 
 // The kinds of events.
 const (
-	ExecutionStart Action = "execution-start"
-	ExecutionEnd   Action = "execution-end"
-	AuditRepair    Action = "audit-repair"
+	ExecutionStart    Action = "execution-start"
+	ExecutionEnd      Action = "execution-end"
+	ExecutionOrphaned Action = "execution-orphaned" // a start whose end nobody could record
+	AuditRepair       Action = "audit-repair"
 )
 
 // Outcome is how an event went.
@@ -66,10 +72,13 @@ const (
 	Denied  Outcome = "denied"
 )
 
-// Host is the machine; Boot is its boot id.
+// Host is the machine; Boot is its boot id. UptimeMS goes on through every change of the clock, and ClockJumpMS is how far the
+// clock has run away from it since the record before: [Log.Append] sets both, the second where it is more than five seconds.
 type Host struct {
-	Name string `json:"name"`
-	Boot string `json:"boot"`
+	Name        string `json:"name"`
+	Boot        string `json:"boot"`
+	UptimeMS    int64  `json:"uptime_ms,omitempty"` // since the boot, suspended time included
+	ClockJumpMS int64  `json:"clock_jump_ms,omitempty"`
 }
 
 // User is the person the work is done for.
@@ -197,34 +206,66 @@ type Program struct {
 	Count   int      `json:"count"`
 }
 
-// Repair describes bytes that were cut from the end of the log.
+// Repair describes what was wrong with the end of the log: bytes that were cut, or records that are gone.
 type Repair struct {
-	Bytes  int64  `json:"bytes"`
-	SHA256 string `json:"sha256"`
-	Kept   string `json:"kept"` // file name in the log's directory
+	Bytes    int64  `json:"bytes,omitempty"`
+	SHA256   string `json:"sha256,omitempty"`
+	Kept     string `json:"kept,omitempty"`     // file name in the log's directory
+	Expected *Place `json:"expected,omitempty"` // the newest record there was; this one follows it
+	Found    *Place `json:"found,omitempty"`    // the newest record there is
+}
+
+// Place is a record's place in the chain.
+type Place struct {
+	Seq  uint64 `json:"seq"`
+	Hash string `json:"hash"`
 }
 
 // head is the newest record of a chain: what the next one is joined to.
 type head struct {
 	seq  uint64
 	hash string
+	at   moment // zero: not known
 }
+
+// A moment is a time by two clocks, of which only the second never jumps as long as the machine runs.
+type moment struct {
+	wall   time.Time
+	uptime time.Duration
+	boot   string
+}
+
+const (
+	timeLayout = "2006-01-02T15:04:05.000000Z"
+	clockSlack = 5 * time.Second // what a clock may be corrected by at once without being remarked on
+)
 
 // origin is what the first record of all is joined to.
 var origin = head{hash: "0000000000000000000000000000000000000000000000000000000000000000"}
 
 // follow makes r the record after h, written now.
 func (r *Record) follow(h head) {
+	now := time.Now().UTC()
+	var up unix.Timespec
+	unix.ClockGettime(unix.CLOCK_BOOTTIME, &up)
+	uptime := time.Duration(up.Nano())
 	r.V = 1
-	r.Timestamp = time.Now().UTC().Format("2006-01-02T15:04:05.000000Z")
+	r.Timestamp = now.Format(timeLayout)
 	r.Seq = h.seq + 1
 	r.Prev = h.hash
+	r.Host.UptimeMS, r.Host.ClockJumpMS = uptime.Milliseconds(), 0
+	if h.at.boot != "" && h.at.boot == r.Host.Boot {
+		jump := now.Sub(h.at.wall) - (uptime - h.at.uptime)
+		if jump.Abs() > clockSlack {
+			r.Host.ClockJumpMS = jump.Milliseconds()
+		}
+	}
 }
 
 // repairRecord is the record of a repair made on the way to writing r.
-func repairRecord(r Record, cut Repair) Record {
+func repairRecord(r Record, cut Repair, why string) Record {
 	return Record{
-		Event:  Event{Action: AuditRepair, Outcome: Success},
+		Event:  Event{Action: AuditRepair, Outcome: Success, Reason: why},
 		RunID:  r.RunID,
 		Host:   r.Host,
 		User:   r.User,

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -50,22 +51,29 @@ func lastRecord(window []byte, whole bool) (head, int) {
 		if previous < 0 && !whole {
 			break
 		}
-		line := window[previous+1 : end]
-		if seq, ok := parseSeq(line); ok {
-			return head{seq, hexSHA256(line)}, end + 1
+		if h, ok := parseHead(window[previous+1 : end]); ok {
+			return h, end + 1
 		}
 		end = previous
 	}
 	return origin, 0
 }
 
-func parseSeq(line []byte) (seq uint64, ok bool) {
+func parseHead(line []byte) (h head, ok bool) {
 	var r struct {
-		V   int    `json:"v"`
-		Seq uint64 `json:"seq"`
+		V    int    `json:"v"`
+		Seq  uint64 `json:"seq"`
+		Time string `json:"@timestamp"`
+		Host Host   `json:"host"`
 	}
-	err := json.Unmarshal(line, &r)
-	return r.Seq, err == nil && r.V > 0 && r.Seq > 0
+	if err := json.Unmarshal(line, &r); err != nil || r.V <= 0 || r.Seq == 0 {
+		return head{}, false
+	}
+	h = head{seq: r.Seq, hash: hexSHA256(line)}
+	if wall, err := time.Parse(timeLayout, r.Time); err == nil && r.Host.UptimeMS > 0 {
+		h.at = moment{wall, time.Duration(r.Host.UptimeMS) * time.Millisecond, r.Host.Boot}
+	}
+	return h, true
 }
 
 func readAt(fd int, b []byte, offset int64) error {
@@ -86,19 +94,14 @@ func readAt(fd int, b []byte, offset int64) error {
 // is none. A closed segment is never repaired: nothing writes to it, so that
 // damage there is not a torn end.
 func (l *Log) lastClosed() (head, error) {
-	entries, err := os.ReadDir(l.path)
+	names, err := l.segments()
 	if err != nil {
-		return head{}, &StepError{"list", l.path, err}
+		return head{}, err
 	}
-	newest := ""
-	for _, e := range entries { // sorted by name
-		if isSegment(e.Name()) {
-			newest = e.Name()
-		}
-	}
-	if newest == "" {
+	if len(names) == 0 {
 		return origin, nil
 	}
+	newest := names[len(names)-1]
 	fd, err := l.openRegular(newest, unix.O_RDONLY)
 	if err != nil {
 		return head{}, l.failed("open", newest, err)
@@ -112,6 +115,20 @@ func (l *Log) lastClosed() (head, error) {
 		return head{}, l.failed("continue from", newest, err)
 	}
 	return last, nil
+}
+
+// segments are the names of the closed segments, oldest first.
+func (l *Log) segments() (names []string, err error) {
+	entries, err := os.ReadDir(l.path)
+	if err != nil {
+		return nil, &StepError{"list", l.path, err}
+	}
+	for _, e := range entries { // sorted by name
+		if isSegment(e.Name()) {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
 }
 
 func isSegment(name string) bool {

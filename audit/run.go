@@ -1,0 +1,336 @@
+package audit
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A run under way has a file in runs, locked as long as its writer lives. Its first line is the start record as it stands in the log, a second
+// one an end record that did not get there. Files are made and taken away under the log's lock, so that nobody sees a half made one.
+const (
+	runsName = "runs"
+	runsMost = 100 // dead runs that one Recover looks after, under the lock
+)
+
+// A Run is an execution whose start is in the log.
+type Run struct {
+	log  *Log
+	id   string
+	dir  int // of the directory runs
+	file *os.File
+}
+
+// A KeptError says that an end record is not in the log, but in a file beside it, from which the next [Log.Recover] takes it.
+type KeptError struct {
+	Path string
+	Err  error
+}
+
+func (e *KeptError) Error() string { return e.Err.Error() + "; the record waits in " + e.Path }
+
+// Unwrap returns why the record is not in the log.
+func (e *KeptError) Unwrap() error { return e.Err }
+
+var runID = regexp.MustCompile(`^[0-9A-Za-z-]{1,64}$`)
+
+// Begin writes the start record r as [Log.Append] does. Room for the end record is reserved; that there is none is an error. The run lasts until
+// its End, or until this process dies, which [Log.Recover] finds out.
+func (l *Log) Begin(r Record) (*Run, Receipt, error) {
+	if !runID.MatchString(r.RunID) {
+		return nil, Receipt{}, l.failed("make", runsName, fmt.Errorf("run id %q: want letters, digits and -", r.RunID))
+	}
+	run := &Run{log: l, id: r.RunID, dir: -1}
+	receipt, err := l.add(r, &entering{before: run.enter, starts: true})
+	if failed := new(StepError); errors.As(err, &failed) && (failed.Step == "sync" || failed.Step == "look at") {
+		run.release() // the record may be there: Recover gives it an end
+		return nil, Receipt{}, err
+	}
+	if err != nil {
+		run.leave()
+		return nil, Receipt{}, err
+	}
+	return run, receipt, nil
+}
+
+// enter makes the run's file, with its start record.
+func (run *Run) enter(line []byte) (err error) {
+	if run.dir, err = run.log.openRuns(true); err != nil {
+		return err
+	}
+	name := filepath.Join(runsName, run.id)
+	fd, err := unix.Openat(run.dir, run.id, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_APPEND|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return run.log.failed("make", name, err)
+	}
+	run.file = os.NewFile(uintptr(fd), filepath.Join(run.log.path, name))
+	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return run.log.failed("lock", name, err)
+	}
+	if _, err := run.file.Write(append(slices.Clip(line), '\n')); err != nil {
+		return run.log.failed("write", name, err)
+	}
+	return nil
+}
+
+// End writes the end record r as [Log.Append] does. One that does not get into the log is kept beside it: then the error is a [*KeptError]. Call it once.
+func (run *Run) End(r Record) (Receipt, error) {
+	receipt, err := run.log.add(r, &entering{after: run.leave})
+	if err != nil && run.file != nil {
+		err = run.keep(r, err)
+	}
+	run.release()
+	return receipt, err
+}
+
+// keep writes an end record into the run's file.
+func (run *Run) keep(r Record, because error) error {
+	r.follow(head{}) // for the time
+	d, err := fit(r, maxLine-1)
+	var line []byte
+	if err == nil {
+		line, _, err = d.encode()
+	}
+	if err == nil {
+		_, err = run.file.Write(append(line, '\n'))
+	}
+	if err == nil {
+		err = run.file.Sync()
+	}
+	if err != nil {
+		return errors.Join(because, err)
+	}
+	return &KeptError{run.file.Name(), because}
+}
+
+// leave takes the run's file away.
+func (run *Run) leave() {
+	if run.file != nil {
+		unix.Unlinkat(run.dir, run.id, 0)
+	}
+	run.release()
+}
+
+func (run *Run) release() {
+	if run.file != nil {
+		run.file.Close()
+		run.file = nil
+	}
+	if run.dir >= 0 {
+		unix.Close(run.dir)
+		run.dir = -1
+	}
+}
+
+// openRuns opens the directory of the runs under way.
+func (l *Log) openRuns(make bool) (int, error) {
+	if make {
+		if err := unix.Mkdirat(l.dir, runsName, 0o700); err != nil && err != unix.EEXIST {
+			return -1, l.failed("make", runsName, err)
+		}
+	}
+	fd, err := unix.Openat(l.dir, runsName, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err == nil {
+		if err = checkDir(fd); err != nil {
+			unix.Close(fd)
+		}
+	}
+	if err != nil {
+		return -1, l.failed("open", runsName, err)
+	}
+	return fd, nil
+}
+
+// running is the number of runs under way, dead ones included.
+func (l *Log) running() int {
+	names, _ := l.listRuns()
+	return len(names)
+}
+
+func (l *Log) listRuns() ([]string, error) {
+	fd, err := l.openRuns(false)
+	if err != nil {
+		return nil, err
+	}
+	dir := os.NewFile(uintptr(fd), runsName)
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	return slices.DeleteFunc(names, func(name string) bool { return !runID.MatchString(name) }), err
+}
+
+// Recover writes the end records that could not be written, and for runs that died with their writer the record that they are orphaned. It is
+// quick when there are none.
+func (l *Log) Recover() error {
+	names, err := l.listRuns()
+	if errors.Is(err, unix.ENOENT) || err == nil && len(names) == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	dir, err := l.openRuns(false)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	var dead []string
+	for _, name := range names {
+		if f := claim(dir, name); f != nil {
+			f.Close()
+			dead = append(dead, name)
+		}
+	}
+	if len(dead) == 0 {
+		return nil
+	}
+	lock, err := l.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock(lock)
+	slices.Sort(dead) // by the time of their start
+	for _, name := range dead[:min(len(dead), runsMost)] {
+		f := claim(dir, name) // again: a run that only just began makes its file under this lock
+		if f == nil {
+			continue
+		}
+		err := l.recover(lock, f, name)
+		if err == nil {
+			unix.Unlinkat(dir, name, 0)
+		}
+		f.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// claim opens and locks the file of a run whose writer is dead; nil when it lives.
+func claim(dir int, name string) *os.File {
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	f := os.NewFile(uintptr(fd), name)
+	var st unix.Stat_t
+	if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) != nil || unix.Fstat(fd, &st) != nil || st.Nlink == 0 || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		f.Close()
+		return nil
+	}
+	return f
+}
+
+// recover brings the log what the file of a dead run says. The lock is held.
+func (l *Log) recover(lock int, f *os.File, id string) error {
+	text, err := io.ReadAll(io.LimitReader(f, 4*maxLine))
+	if err != nil {
+		return l.failed("read", filepath.Join(runsName, id), err)
+	}
+	first, rest, _ := bytes.Cut(text, []byte("\n"))
+	var start, end Record
+	if json.Unmarshal(first, &start) != nil || start.RunID != id {
+		return nil // its writer died before the record, and the run has not begun
+	}
+	started, ended, err := l.find(start.Seq, id)
+	if err != nil || ended || !started {
+		return err
+	}
+	line, _, whole := bytes.Cut(rest, []byte("\n"))
+	if whole && json.Unmarshal(line, &end) == nil && end.RunID == id {
+		end.Event.End = end.Timestamp
+	} else {
+		end = start
+		end.Host = ThisHost()
+		end.Event = Event{Action: ExecutionOrphaned, Outcome: Unknown, Reason: "launcher-died"}
+		if start.Host.Boot != end.Host.Boot {
+			end.Event.Reason = "host-restarted"
+		}
+	}
+	d, err := fit(end, maxLine-1)
+	if err != nil {
+		return l.failed("encode record for", currentName, err)
+	}
+	fd, _, err := l.enter(lock, d, &entering{})
+	if fd >= 0 {
+		defer unix.Close(fd)
+	}
+	if err == nil && !l.NoSync {
+		if err = unix.Fdatasync(fd); err != nil {
+			err = l.failed("sync", currentName, err)
+		}
+	}
+	return err
+}
+
+// find tells whether the log has the start of a run, which has or had this seq, and an end of it. A start that is gone, because the log was
+// removed since then, counts as well.
+func (l *Log) find(seq uint64, id string) (started, ended bool, err error) {
+	names, err := l.segments()
+	if err != nil {
+		return false, false, err
+	}
+	from := 0
+	for i, name := range names {
+		if name <= segmentName(seq) {
+			from = i
+		}
+	}
+	taken, newest := false, uint64(0)
+	for _, name := range append(names, currentName)[min(from, len(names)):] {
+		err := l.scan(name, func(line []byte) {
+			if n, _, ok := firstKeys(line); ok {
+				newest = max(newest, n)
+				taken = taken || n == seq
+			}
+			if !bytes.Contains(line, []byte(`"run_id":"`+id+`"`)) {
+				return
+			}
+			var r Record
+			if json.Unmarshal(line, &r) == nil && r.RunID == id {
+				started = started || r.Event.Action == ExecutionStart
+				ended = ended || r.Event.Action == ExecutionEnd || r.Event.Action == ExecutionOrphaned
+			}
+		})
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return false, false, err
+		}
+	}
+	return started || !taken && newest > seq, ended, nil
+}
+
+// scan goes through the lines of a segment.
+func (l *Log) scan(name string, line func([]byte)) error {
+	fd, err := l.openRegular(name, unix.O_RDONLY)
+	if err != nil {
+		return l.failed("open", name, err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	lines.Buffer(make([]byte, 64<<10), 1<<20)
+	for lines.Scan() {
+		line(lines.Bytes())
+	}
+	if err := lines.Err(); err != nil {
+		return l.failed("read", name, err)
+	}
+	return nil
+}
+
+// ThisHost is the machine that this process runs on.
+func ThisHost() Host {
+	name, _ := os.Hostname()
+	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return Host{Name: name, Boot: strings.TrimSpace(string(boot))}
+}

@@ -1,0 +1,104 @@
+package audit
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	segmentMost = 16 << 20       // bytes of a segment after which the next start opens a new one
+	segmentAge  = 24 * time.Hour // likewise, since its first record
+	lineStart   = 512            // bytes of a line in which its first keys are found
+)
+
+// due tells whether a segment that ends at end has to be closed, and the seq of its first record.
+//
+// A clock that was set back makes a segment live longer; its size still ends it.
+func (l *Log) due(fd int, end int64) (first uint64, due bool) {
+	window := make([]byte, min(end, lineStart))
+	if readAt(fd, window, 0) != nil {
+		return 0, false
+	}
+	first, began, ok := firstKeys(window)
+	return first, ok && (end >= l.segmentMost || time.Since(began) >= segmentAge)
+}
+
+// firstKeys reads seq and time from the beginning of a line of ours. Nothing before these keys comes from anybody else.
+func firstKeys(line []byte) (seq uint64, at time.Time, ok bool) {
+	_, text, ok := bytes.Cut(line, []byte(`"@timestamp":"`))
+	text, rest, ok2 := bytes.Cut(text, []byte(`"`))
+	at, err := time.Parse(timeLayout, string(text))
+	_, rest, ok3 := bytes.Cut(rest, []byte(`"seq":`))
+	n, scanErr := fmt.Sscanf(string(rest[:min(len(rest), 20)]), "%d", &seq)
+	return seq, at, ok && ok2 && ok3 && err == nil && scanErr == nil && n == 1 && seq > 0
+}
+
+// rotate closes a segment that ends at end, and opens the next one. Where that cannot be done the segment only grows longer.
+func (l *Log) rotate(fd int, end int64, first uint64) int {
+	// What the next segment continues from must not be lost by a power cut that the next segment outlives. What is reserved behind the end is given back.
+	if unix.Fdatasync(fd) != nil || unix.Ftruncate(fd, end) != nil {
+		return fd
+	}
+	if unix.Renameat2(l.dir, currentName, l.dir, segmentName(first), unix.RENAME_NOREPLACE) != nil {
+		return fd
+	}
+	next, err := l.openRegular(currentName, unix.O_RDWR|unix.O_APPEND|unix.O_CREAT|unix.O_EXCL)
+	if err != nil { // no room for another file, say
+		unix.Renameat2(l.dir, segmentName(first), l.dir, currentName, unix.RENAME_NOREPLACE)
+		return fd
+	}
+	unix.Close(fd)
+	return next
+}
+
+func segmentName(first uint64) string { return fmt.Sprintf("audit-%012d.jsonl", first) }
+
+// reserve takes room on the disk behind the end of the segment: for a start, and for the ends of it and of all runs under way. Room that is
+// there already costs nothing. Some file systems cannot do it; there a full disk leaves the end of a run to its file in runs.
+func (l *Log) reserve(fd int, end int64) error {
+	err := unix.Fallocate(fd, unix.FALLOC_FL_KEEP_SIZE, end, int64(2+l.running())*maxLine)
+	if err == unix.EOPNOTSUPP || err == unix.ENOSYS || err == unix.EPERM || err == nil {
+		return nil
+	}
+	return l.failed("reserve room in", currentName, err)
+}
+
+// The lock file holds the seq and hash of the newest record, as its writer knew them: a log that was removed, cut or replaced by another one
+// shows by that. A writer that was killed leaves it a record behind the log, which means nothing.
+
+const rememberedSize = 20 + 1 + 64 + 1
+
+func remembered(lock int) (h head, ok bool) {
+	var text [rememberedSize]byte
+	if readAt(lock, text[:], 0) != nil {
+		return head{}, false
+	}
+	n, err := fmt.Sscanf(string(text[:]), "%d %64s\n", &h.seq, &h.hash)
+	return h, err == nil && n == 2 && h.seq > 0 && len(h.hash) == 64
+}
+
+func remember(lock int, h head) {
+	// That it fails is not worth a run: the log itself is written.
+	unix.Pwrite(lock, fmt.Appendf(nil, "%020d %s\n", h.seq, h.hash), 0)
+}
+
+// A broken log does not have the record that was remembered. It goes on from there, so that no seq is ever given twice, with a record that
+// says what was found instead.
+func broken(last, known head, end int64, torn bool) (r Repair, why string) {
+	switch {
+	case last.seq > known.seq, last.seq == known.seq && last.hash == known.hash:
+		return Repair{}, ""
+	case torn && last.seq+1 == known.seq: // the torn end was this record
+		return Repair{}, ""
+	case last.seq == known.seq:
+		why = "log-replaced"
+	case end == 0:
+		why = "log-lost"
+	default:
+		why = "log-cut"
+	}
+	return Repair{Expected: &Place{known.seq, known.hash}, Found: &Place{last.seq, last.hash}}, why
+}
