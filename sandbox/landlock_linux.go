@@ -30,8 +30,15 @@ func landlockVersion() int {
 	return int(v)
 }
 
-// landlock makes the ruleset of a Spec: nil if there is nothing to restrict. What this kernel cannot restrict is a gap.
-func landlock(spec Spec, method Method) (ruleset *os.File, have []string, gaps []Gap, err error) {
+// A landlockRule allows something with what is at a path and below it.
+type landlockRule struct {
+	path   string
+	access uint64
+}
+
+// landlock makes the ruleset of a Spec: nil if there is nothing to restrict. Its rules are for init to add: they hold for inodes, and those that
+// the program finds are there only when all is mounted. What this kernel cannot restrict is a gap.
+func landlock(spec Spec, method Method) (ruleset *os.File, rules []landlockRule, have []string, gaps []Gap, err error) {
 	version := landlockVersion()
 	scope := method == Namespace && !spec.DenyNetwork // else the network namespace has abstract sockets of its own
 	if scope && version < landlockScopes {
@@ -78,48 +85,23 @@ func landlock(spec Spec, method Method) (ruleset *os.File, have []string, gaps [
 		have = append(have, "abstract-sockets")
 	}
 	if attr.Handled_access_fs == 0 && attr.Scoped == 0 {
-		return nil, have, gaps, nil
+		return nil, nil, have, gaps, nil
 	}
 	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), size, 0)
 	if errno != 0 {
-		return nil, nil, nil, &StepError{Step: "landlock_create_ruleset", Err: errno}
+		return nil, nil, nil, nil, &StepError{Step: "landlock_create_ruleset", Err: errno}
 	}
-	ruleset = os.NewFile(fd, "landlock")
-	allow := func(path string, access uint64) {
-		if err == nil && access != 0 {
-			err = landlockAllow(int(fd), path, access)
+	allow := func(access uint64, paths ...string) {
+		for _, path := range paths {
+			if access != 0 {
+				rules = append(rules, landlockRule{path, access})
+			}
 		}
 	}
 	if !write {
-		allow("/", refer)
+		allow(refer, "/")
 	}
-	for _, path := range spec.ReadDirs {
-		allow(path, readBits)
-	}
-	for _, path := range spec.WriteDirs { // what can be written can be read
-		allow(path, readBits|writeBits|refer)
-	}
-	return ruleset, have, gaps, err
-}
-
-// landlockAllow adds a rule for a path and what is below it. One that does not exist needs none.
-func landlockAllow(ruleset int, path string, access uint64) error {
-	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err == unix.ENOENT || err == unix.ENOTDIR {
-		return nil
-	}
-	if err != nil {
-		return &StepError{Step: "open", Object: path, Err: err}
-	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		access &= landlockFile
-	}
-	rule := unix.LandlockPathBeneathAttr{Allowed_access: access, Parent_fd: int32(fd)}
-	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(ruleset), unix.LANDLOCK_RULE_PATH_BENEATH, uintptr(unsafe.Pointer(&rule)), 0, 0, 0)
-	if errno != 0 {
-		return &StepError{Step: "landlock_add_rule", Object: path, Err: errno}
-	}
-	return nil
+	allow(readBits, spec.ReadDirs...)
+	allow(readBits|writeBits|refer, spec.WriteDirs...) // what can be written can be read
+	return os.NewFile(fd, "landlock"), rules, have, gaps, nil
 }

@@ -194,15 +194,14 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 		if err := r.show(w, method, &at); err != nil {
 			return nil, err
 		}
-		spec.ReadDirs, spec.WriteDirs = w.outsideAll(spec.ReadDirs), w.outsideAll(spec.WriteDirs)
 	}
-	ruleset, have, gaps, err := landlock(spec, method)
+	ruleset, rules, have, gaps, err := landlock(spec, method)
 	if err != nil {
 		return nil, err
 	}
 	if ruleset != nil {
 		theirs = append(theirs, ruleset)
-		at.landlock = fd(ruleset)
+		at.landlock, at.rules = fd(ruleset), rules
 	}
 	r.protection.Enforced = append(r.protection.Enforced, have...)
 	r.protection.Missing = append(r.protection.Missing, gaps...)

@@ -49,6 +49,7 @@ type layout struct {
 	memoryGroup           bool        // it limits memory
 	pidsGroup             bool        // it limits processes
 	landlock              int         // ruleset, or 0
+	rules                 []landlockRule
 }
 
 // A hiddenPath exists and is covered: a directory by an empty one, a file by /dev/null.
@@ -100,6 +101,11 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*stage, *b
 	b.add(must, step{name: "setsid"}, unix.SYS_SETSID)
 	if method == Namespace {
 		b.mounts(spec, at)
+	}
+	s.ruleset = uintptr(at.landlock)
+	for _, r := range at.rules {
+		s.rules = append(s.rules, rule{b.text(r.path), unix.LandlockPathBeneathAttr{Allowed_access: r.access}, uint16(len(b.steps))})
+		b.steps = append(b.steps, step{name: "landlock_add_rule", object: r.path})
 	}
 
 	b.list = &s.program

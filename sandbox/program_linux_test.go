@@ -148,6 +148,9 @@ func TestDescriptorsNeverClobber(t *testing.T) {
 				t.Fatalf("after the set-up the %s is %+v: %s", object, init[n], context)
 			}
 		}
+		if at.landlock > 0 && init[s.ruleset].object != "ruleset" {
+			t.Fatalf("after the set-up the ruleset is %+v: %s", init[s.ruleset], context)
+		}
 		program := maps.Clone(init)
 		if err := program.apply(s.program); err != nil {
 			t.Fatalf("program: %v: %s", err, context)

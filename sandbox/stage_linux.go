@@ -5,6 +5,8 @@ package sandbox
 import (
 	"syscall"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // This file is the init stage. It runs in a child made by a bare clone(2) of the multi-threaded launcher, and until
@@ -55,6 +57,13 @@ const (
 
 const atFDCWD = ^uintptr(99) // AT_FDCWD, which is -100
 
+// A rule of the Landlock ruleset: what may be done with a place.
+type rule struct {
+	path uintptr
+	attr unix.LandlockPathBeneathAttr
+	step uint16
+}
+
 type pollFD struct {
 	fd      int32
 	events  int16
@@ -69,6 +78,8 @@ type stage struct {
 
 	cloneFlags uintptr
 	setup      []op    // in init, before the program's clone
+	rules      []rule  // added by init after that
+	ruleset    uintptr // descriptor that they are added to
 	program    []op    // in the program's process; the last is execve
 	after      []op    // in init, after the program's clone; the last makes the signalfd
 	report     uintptr // descriptor that messages go to: the set-up pipe, then the status pipe
@@ -114,6 +125,7 @@ func entryOf(f func(*stage)) uintptr { return **(**uintptr)(unsafe.Pointer(&f)) 
 //go:nosplit
 func initMain(s *stage) {
 	s.run(s.setup)
+	s.allow()
 	// The parent of a vfork waits until the program's execve, which gives the memory back.
 	r := -int(syscall.ENOSYS)
 	if s.clone3[cloneFlags] != 0 {
@@ -170,6 +182,38 @@ func (s *stage) run(ops []op) (prev uintptr) {
 		s.tell(msgMissing, o.step, int32(e))
 	}
 	return prev
+}
+
+// allow adds the Landlock rules. A place that does not exist needs none.
+//
+//go:norace
+//go:nosplit
+func (s *stage) allow() {
+	for i := range s.rules {
+		r := &s.rules[i]
+		fd, _, e := syscall.RawSyscall6(syscall.SYS_OPENAT, atFDCWD, r.path, unix.O_PATH|syscall.O_CLOEXEC, 0, 0, 0)
+		if e == syscall.ENOENT || e == syscall.ENOTDIR {
+			continue
+		}
+		if e == 0 {
+			r.attr.Parent_fd = int32(fd)
+			if e = s.addRule(&r.attr); e == syscall.EINVAL { // a file, which has no rights of a directory's
+				r.attr.Allowed_access &= landlockFile
+				e = s.addRule(&r.attr)
+			}
+			syscall.RawSyscall(syscall.SYS_CLOSE, fd, 0, 0)
+		}
+		if e != 0 {
+			s.fail(r.step, e)
+		}
+	}
+}
+
+//go:norace
+//go:nosplit
+func (s *stage) addRule(attr *unix.LandlockPathBeneathAttr) syscall.Errno {
+	_, _, e := syscall.RawSyscall6(unix.SYS_LANDLOCK_ADD_RULE, s.ruleset, unix.LANDLOCK_RULE_PATH_BENEATH, uintptr(unsafe.Pointer(attr)), 0, 0, 0)
+	return e
 }
 
 // supervise is the life of init: it passes signals on, reaps, and ends with the program or with the launcher.

@@ -180,26 +180,6 @@ func (w *Workdir) Settle() error {
 	return nil
 }
 
-// outside is where a path of the run's is on the host.
-func (w *Workdir) outside(path string) string {
-	if w != nil {
-		for _, suffix := range append([]string{""}, w.files...) {
-			if path == w.path+suffix {
-				return w.real + suffix
-			}
-		}
-	}
-	return path
-}
-
-// outsideAll is outside for a list; nil stays nil.
-func (w *Workdir) outsideAll(paths []string) (list []string) {
-	for _, p := range paths {
-		list = append(list, w.outside(p))
-	}
-	return list
-}
-
 // Contents is what was in a directory: files are everything but directories.
 type Contents struct {
 	Files   int

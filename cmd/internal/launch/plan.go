@@ -147,7 +147,7 @@ func places(job Job, ip python.Interpreter, plan Plan, file string, importPath [
 		own = append(own, data)
 	}
 	if dirs := job.Config.Security.Isolation.WriteDirs; len(dirs) > 0 {
-		devices := []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "/dev/shm", "/dev/pts"}
+		devices := []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "/dev/shm", "/dev/ptmx", "/dev/pts"}
 		writable = slices.Concat(dirs, own, devices)
 	}
 	if dirs := job.Config.Security.Isolation.ReadDirs; len(dirs) > 0 {
