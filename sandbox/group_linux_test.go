@@ -161,10 +161,18 @@ func TestReadWriteDirs(t *testing.T) {
 			if got := r.out.String(); got != want {
 				t.Errorf("%s: %q, want %q; %s", name, got, want, r.err.String())
 			}
+			for _, g := range r.Protection().Missing { // it is told, and refuses nothing
+				if g.Name == "write-dirs-metadata" && !g.Extra {
+					t.Errorf("%s: %+v", name, g)
+				}
+			}
+			if told := lacks(r.Protection(), "write-dirs-metadata"); told != (spec.WriteDirs != nil) {
+				t.Errorf("%s: changes of metadata are not held: told %t", name, told)
+			}
 		}
 		system := []string{"/usr", "/bin", "/lib", "/lib64", "/etc", "/dev/null"}
 		try("write", func(s *Spec) { s.WriteDirs = []string{dir + "/in", "/dev/null", dir + "/absent"} },
-			`t 'echo x > in/g'; t 'echo x > out/g'; t 'rm out/f'; t ': > out/f'; t 'mv in/g in/h'; t 'mv in/h out/h'; t 'mkdir in/d && mv in/h in/d'; t 'cat out/f'; t 'chmod 600 in/f'`, "ynnnynyyy")
+			`t 'echo x > in/g'; t 'echo x > out/g'; t 'rm out/f'; t ': > out/f'; t 'mv in/g in/h'; t 'mv in/h out/h'; t 'mkdir in/d && mv in/h in/d'; t 'cat out/f'; t 'chmod 600 in/f'; t 'chmod 600 out/f'`, "ynnnynyyyy")
 		try("read", func(s *Spec) { s.ReadDirs = append([]string{dir + "/in"}, system...) },
 			`t 'cat in/f'; t 'cat out/f'; t 'ls out'; t 'echo x > out/new'; t 'mv out/new in/new'; : > in/g2; t 'mv in/g2 in/g3'; t 'mv in/g3 out/g4'`, "ynnynyy") // what moves must not become readable
 		try("both", func(s *Spec) { s.ReadDirs = system; s.WriteDirs = []string{dir + "/in", "/dev/null"} },

@@ -60,6 +60,10 @@ func landlock(spec Spec, method Method) (ruleset *os.File, rules []landlockRule,
 	if write && version < landlockTruncate {
 		gaps = append(gaps, Gap{Name: "write-dirs-truncation", Why: "the kernel's Landlock does not know truncation (since Linux 6.2): files elsewhere can be cut to nothing"})
 	}
+	if write {
+		gaps = append(gaps, Gap{Name: "write-dirs-metadata", Extra: true,
+			Why: "Landlock does not hold changes of mode, owner, times and extended attributes: files elsewhere that the user may change so stay open to that"})
+	}
 	var attr unix.LandlockRulesetAttr
 	readBits, writeBits := uint64(0), uint64(0)
 	if read {

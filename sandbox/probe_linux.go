@@ -215,7 +215,7 @@ func (t *prober) landlock() Check {
 		c.Finding, c.Cause = "refused", err.Error()
 		return c
 	}
-	c.OK, c.Finding = true, fmt.Sprintf("version %d: read-dirs, write-dirs, abstract sockets", version)
+	c.OK, c.Finding = true, fmt.Sprintf("version %d: read-dirs, write-dirs (but for modes, owners and times), abstract sockets", version)
 	return c
 }
 

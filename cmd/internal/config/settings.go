@@ -155,7 +155,7 @@ var settings = [...]setting{
 	{
 		key: "security.isolation.write-dirs", field: func(c *Config) any { return &c.Security.Isolation.WriteDirs },
 		fallback: []string(nil), rule: &absolutePath,
-		doc: "not empty: only these, the working directory, PYTHON3_DATA_DIR and /dev/null zero full tty shm can be written",
+		doc: "not empty: only these, the working directory, PYTHON3_DATA_DIR and /dev/null zero full tty shm ptmx pts can be written; modes, owners, times and extended attributes are not held",
 	},
 	{
 		key: "security.isolation.dev", field: func(c *Config) any { return &c.Security.Isolation.Dev },
