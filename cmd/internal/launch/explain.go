@@ -75,6 +75,7 @@ func Explain(job Job) Explanation {
 	}
 	slices.Sort(e.Environment)
 	protection, err := try(plan)
+	e.Warnings = append(e.Warnings, absent(job.Config.Security.Isolation)...)
 	if err != nil {
 		return refuse(wire.StatusLaunchFailed, launchFailure(err))
 	}

@@ -79,10 +79,10 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 			importPath = append([]string{job.Dir}, importPath...)
 		}
 	}
-	hide := append([]string(nil), c.Security.Isolation.Hide...)
-	for _, d := range []string{facts.AuditDir, facts.CacheDir} {
-		if d != "" {
-			hide = append(hide, d)
+	var hide []string
+	for _, path := range append(slices.Clone(c.Security.Isolation.Hide), facts.AuditDir, facts.CacheDir) {
+		if path != "" {
+			hide = append(hide, filepath.Clean(path))
 		}
 	}
 	for _, h := range hide {

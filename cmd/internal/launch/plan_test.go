@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -169,6 +171,7 @@ func TestMake(t *testing.T) {
 			s.Dir, s.Path, s.Argv = s.Workdir, s.CodeFile, []string{s.CodeFile, "a", "b"}
 		})},
 		{"exec without a network", func(j *Job) { j.Config.Security.Isolation.Network = "none" }, with(inExec, func(s *seen) { s.DenyNetwork = true })},
+		{"exec with an untidy hidden path", func(j *Job) { j.Config.Security.Isolation.Hide = []string{"/srv/./x/..//"} }, with(inExec, func(s *seen) { s.Hide = append([]string{"/srv"}, s.Hide...) })},
 		{"exec with hidden paths", func(j *Job) { j.Config.Security.Isolation.Hide = []string{"/srv"} }, with(inExec, func(s *seen) { s.Hide = append([]string{"/srv"}, s.Hide...) })},
 		{"evaluate", func(j *Job) {
 			j.Request.Command, j.Request.Code, j.Request.Expression = wire.CommandEvaluate, "", "2+2"
@@ -455,6 +458,41 @@ func TestPlaces(t *testing.T) {
 		if !slices.Contains(r, want) {
 			t.Errorf("%s is not readable: %q", want, r)
 		}
+	}
+}
+
+func TestAbsent(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file, link := filepath.Join(dir, "file"), filepath.Join(dir, "link")
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Symlink("nowhere", link)); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name string
+		in   config.Isolation
+		want []string
+	}{
+		{"nothing named", config.Isolation{}, nil},
+		{"all there", config.Isolation{Hide: []string{dir}, ReadDirs: []string{file}, WriteDirs: []string{dir + "/."}}, nil},
+		{"not there", config.Isolation{Hide: []string{dir + "/absent", dir}, ReadDirs: []string{file + "/below"}, WriteDirs: []string{link}},
+			[]string{"security.isolation.hide: " + dir + "/absent does not exist", "security.isolation.read-dirs: " + file + "/below does not exist",
+				"security.isolation.write-dirs: " + link + " does not exist"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var got []string
+			for _, w := range absent(tt.in) {
+				if w.Code != "absent_path" {
+					t.Errorf("code %s", w.Code)
+				}
+				got = append(got, w.Message)
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("%q, want %q", got, tt.want)
+			}
+		})
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -126,6 +127,7 @@ func (r *run) do() {
 
 	// The record is written and made durable while Python starts, which takes many times as long; the gate opens after it.
 	setup := r.start()
+	r.result.Warnings = append(r.result.Warnings, absent(r.job.Config.Security.Isolation)...)
 	if err := r.recordStart(); err != nil {
 		if r.job.Config.Security.Audit.OnFailure == "refuse" {
 			r.abort()
@@ -193,6 +195,22 @@ func factsOf(job Job, runID string) (facts Facts, failed *refusal) {
 		}
 	}
 	return facts, nil
+}
+
+// absent warns of paths that the configuration names to be hidden, read or written and that do not exist: mistyped, perhaps. Nothing is done about
+// them. For after the start, which makes what is missing above the working directory.
+func absent(i config.Isolation) (warnings []wire.Warning) {
+	for _, list := range []struct {
+		key   string
+		paths []string
+	}{{"hide", i.Hide}, {"read-dirs", i.ReadDirs}, {"write-dirs", i.WriteDirs}} {
+		for _, path := range list.paths {
+			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+				warnings = append(warnings, wire.Warning{Code: "absent_path", Message: "security.isolation." + list.key + ": " + path + " does not exist"})
+			}
+		}
+	}
+	return warnings
 }
 
 // directory makes the working directory, with code in its file if the plan has one. It may be half made when there is an error: then it is to
