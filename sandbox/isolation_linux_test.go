@@ -25,8 +25,8 @@ func TestHide(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Symlink("one", filepath.Join(dir, "link")); err != nil {
-		t.Fatal(err)
+	for link, to := range map[string]string{"link": "one", "alias": "two", "two/out": "../one"} {
+		check(t, os.Symlink(to, filepath.Join(dir, link)))
 	}
 	at := func(names ...string) (paths []string) {
 		for _, n := range names {
@@ -54,6 +54,10 @@ func TestHide(t *testing.T) {
 		{"one inside the other", at("two", "two/inner"), "two", empty},
 		{"one around the other", at("two/inner", "two"), "two", empty},
 		{"twice", at("one", "one"), "one", empty},
+		{"a link and what it leads to", at("link", "one"), "one", empty},
+		{"what a link leads to and the link", at("one", "link"), "link", empty},
+		{"one inside the other, by a link", at("two", "alias/inner"), "two", empty},
+		{"by a link inside the other", at("two", "two/out"), "one", empty},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -491,15 +491,19 @@ func (r *Running) show(w *Workdir, method Method, at *layout) error {
 	return nil
 }
 
-// existing leaves out what is not there, and what is inside another hidden directory: under that it could not be found any more.
+// existing is what of the paths is there, each once and with links followed; without what is inside another hidden directory: under that it
+// could not be found any more.
 func existing(paths []string) (found []hiddenPath) {
-	within := func(p string) bool {
-		return slices.ContainsFunc(paths, func(q string) bool {
-			return strings.HasPrefix(filepath.Clean(p), strings.TrimSuffix(filepath.Clean(q), "/")+"/")
-		})
-	}
+	var real []string
 	for _, p := range paths {
-		if info, err := os.Stat(p); err == nil && !within(p) {
+		if p, err := filepath.EvalSymlinks(p); err == nil {
+			real = append(real, p)
+		}
+	}
+	slices.Sort(real) // a directory before what is inside it
+	for _, p := range real {
+		covered := slices.ContainsFunc(found, func(h hiddenPath) bool { return strings.HasPrefix(p+"/", strings.TrimSuffix(h.path, "/")+"/") })
+		if info, err := os.Stat(p); err == nil && !covered {
 			found = append(found, hiddenPath{path: p, dir: info.IsDir()})
 		}
 	}

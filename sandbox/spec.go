@@ -44,7 +44,7 @@ type Spec struct {
 	OnMissing   Missing
 	Group       Group
 	DenyNetwork bool     // a network namespace of its own, with a working loopback and nothing else
-	Hide        []string // files and directories that the program must not see; those that do not exist are passed over
+	Hide        []string // files and directories that the program must not see, links followed; those that do not exist are passed over
 	Limits      Limits
 
 	// ReadDirs and WriteDirs, when not nil, are all that the program and its children can read and execute, or write. They
