@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -42,12 +41,16 @@ func (e *KeptError) Error() string { return e.Err.Error() + "; the record waits 
 // Unwrap returns why the record is not in the log.
 func (e *KeptError) Unwrap() error { return e.Err }
 
-var runID = regexp.MustCompile(`^[0-9A-Za-z-]{1,64}$`)
+// isRunID tells whether an id can be the name of a file.
+func isRunID(id string) bool {
+	const allowed = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	return id != "" && len(id) <= 64 && strings.Trim(id, allowed) == ""
+}
 
 // Begin writes the start record r as [Log.Append] does. Room for the end record is reserved; that there is none is an error. The run lasts until
 // its End, or until this process dies, which [Log.Recover] finds out.
 func (l *Log) Begin(r Record) (*Run, Receipt, error) {
-	if !runID.MatchString(r.RunID) {
+	if !isRunID(r.RunID) {
 		return nil, Receipt{}, l.failed("make", runsName, fmt.Errorf("run id %q: want letters, digits and -", r.RunID))
 	}
 	run := &Run{log: l, id: r.RunID, dir: -1}
@@ -165,7 +168,7 @@ func (l *Log) listRuns() ([]string, error) {
 	dir := os.NewFile(uintptr(fd), runsName)
 	defer dir.Close()
 	names, err := dir.Readdirnames(-1)
-	return slices.DeleteFunc(names, func(name string) bool { return !runID.MatchString(name) }), err
+	return slices.DeleteFunc(names, func(name string) bool { return !isRunID(name) }), err
 }
 
 // Recover writes the end records that could not be written, and for runs that died with their writer the record that they are orphaned. It is

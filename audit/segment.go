@@ -3,6 +3,8 @@ package audit
 import (
 	"bytes"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,8 +34,9 @@ func firstKeys(line []byte) (seq uint64, at time.Time, ok bool) {
 	text, rest, ok2 := bytes.Cut(text, []byte(`"`))
 	at, err := time.Parse(timeLayout, string(text))
 	_, rest, ok3 := bytes.Cut(rest, []byte(`"seq":`))
-	n, scanErr := fmt.Sscanf(string(rest[:min(len(rest), 20)]), "%d", &seq)
-	return seq, at, ok && ok2 && ok3 && err == nil && scanErr == nil && n == 1 && seq > 0
+	digits, _, ok4 := bytes.Cut(rest, []byte(","))
+	seq, numErr := strconv.ParseUint(string(digits), 10, 64)
+	return seq, at, ok && ok2 && ok3 && ok4 && err == nil && numErr == nil && seq > 0
 }
 
 // rotate closes a segment that ends at end, and opens the next one. Where that cannot be done the segment only grows longer.
@@ -76,8 +79,9 @@ func remembered(lock int) (h head, ok bool) {
 	if readAt(lock, text[:], 0) != nil {
 		return head{}, false
 	}
-	n, err := fmt.Sscanf(string(text[:]), "%d %64s\n", &h.seq, &h.hash)
-	return h, err == nil && n == 2 && h.seq > 0 && len(h.hash) == 64
+	digits, hash, _ := strings.Cut(string(text[:rememberedSize-1]), " ")
+	seq, err := strconv.ParseUint(digits, 10, 64)
+	return head{seq: seq, hash: hash}, err == nil && seq > 0 && len(hash) == 64
 }
 
 func remember(lock int, h head) {

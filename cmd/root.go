@@ -138,6 +138,7 @@ func isCobraUsage(err error) bool {
 }
 
 func (app *app) root() *cobra.Command {
+	var showVersion bool
 	root := &cobra.Command{
 		Use:   "py3run",
 		Short: "Run Python under limits, isolated, with a complete record",
@@ -151,15 +152,19 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 		SilenceUsage: true, SilenceErrors: true,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if showVersion {
+				fmt.Fprintln(app.out, version())
+				return nil
+			}
 			if app.inIsTerminal {
 				c.Help()
 				return exitCode(2)
 			}
 			return app.exec(true)
 		},
-		Version: version(),
 	}
-	root.SetVersionTemplate("{{.Version}}\n")
+	// Not cobra's own flag, whose text would come out otherwise only with a template, and that takes 150 kB of the binary.
+	root.Flags().BoolVarP(&showVersion, "version", "v", false, "version for py3run")
 	root.SetOut(app.out)
 	root.SetErr(app.err)
 	root.CompletionOptions.HiddenDefaultCmd = false

@@ -3,7 +3,6 @@ package launch
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"os"
 	"strings"
 	"time"
 
@@ -23,11 +22,11 @@ func (r *run) recordStart() error {
 	r.base = record(r.job, r.limits, r.result.RunID)
 	start := r.base
 	start.Event = audit.Event{Action: audit.ExecutionStart, Outcome: audit.Unknown}
-	if _, err := log.Append(start); err != nil {
+	if r.recording, _, err = log.Begin(start); err != nil {
 		log.Close()
 		return err
 	}
-	r.log, r.started = log, true
+	r.log = log
 	return nil
 }
 
@@ -36,11 +35,9 @@ func record(job Job, limits wire.Limits, runID string) audit.Record {
 	code := codeOf(job)
 	sum := sha256.Sum256(code)
 	who := user(job)
-	name, _ := os.Hostname()
-	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	rec := audit.Record{
 		RunID: runID, RequestID: job.Request.ID,
-		Host:    audit.Host{Name: name, Boot: strings.TrimSpace(string(boot))},
+		Host:    audit.ThisHost(),
 		User:    audit.User{Name: who.name},
 		Auth:    audit.Auth{Method: who.method, OSUID: job.Caller.UID, OSUser: job.Caller.Name},
 		Command: string(job.Request.Command),
@@ -113,12 +110,11 @@ func (r *run) end() {
 		r.ended = true
 		r.warn("audit_off", "auditing is switched off by the configuration: this run is not recorded")
 	}
-	if !r.started || r.ended {
+	if r.recording == nil || r.ended {
 		return
 	}
 	r.ended = true
-	defer r.log.Close()
-	receipt, err := r.log.Append(endRecord(r.base, r.result, time.Since(r.job.Began)))
+	receipt, err := r.recording.End(endRecord(r.base, r.result, time.Since(r.job.Began)))
 	if err != nil {
 		r.warn("audit_incomplete", "the end of this run is not in the audit log: "+err.Error())
 		return

@@ -45,20 +45,26 @@ func Run(job Job) (answer Answer) {
 }
 
 func (r *run) answered() Answer {
-	parent := filepath.Dir(r.plan.Workdir)
-	return Answer{Result: r.result, AuditLine: r.auditLine, Sweep: func() error {
-		if r.plan.Workdir == "" {
-			return nil
-		}
-		return sandbox.Sweep(parent)
-	}}
+	return Answer{Result: r.result, AuditLine: r.auditLine, Sweep: r.sweep}
+}
+
+// sweep looks after what killed launchers have left: directories, groups, and runs without an end record.
+func (r *run) sweep() (err error) {
+	if r.plan.Workdir != "" {
+		err = sandbox.Sweep(filepath.Dir(r.plan.Workdir))
+	}
+	if r.log != nil {
+		err = errors.Join(err, r.log.Recover(), r.log.Close())
+		r.log = nil
+	}
+	return err
 }
 
 // An Answer is the result, and the end record as a line for the caller's stderr: empty when there is none.
 type Answer struct {
 	Result    wire.Result
 	AuditLine []byte
-	Sweep     func() error // removes what killed launchers have left; for when the result is out
+	Sweep     func() error // looks after what killed launchers have left; once, when the result is out
 }
 
 // Refusal is the result of a request that nothing was run for.
@@ -82,10 +88,10 @@ type run struct {
 	plan   Plan
 	ip     python.Interpreter
 
-	log     *audit.Log
-	started bool // the start record is in the log
-	ended   bool
-	base    audit.Record
+	log       *audit.Log
+	recording *audit.Run // the start record is in the log; nil: it is not
+	ended     bool
+	base      audit.Record
 
 	workdir          *sandbox.Workdir
 	cleanup          []wire.Warning
