@@ -8,6 +8,8 @@
 //	<dir>/audit-<first seq>.jsonl   closed segments, seq with 12 digits
 //	<dir>/torn-<seq>-<n>.frag       bytes cut from a torn end, see below
 //	<dir>/runs/<run id>             of each run under way, see below
+//	<dir>/code/<sha256>             code that was run, if it is to be kept
+//	<dir>/variables.key             by which values are known, if they are to be
 //	<dir>/.lock                     taken by every writer, never removed; its text is the seq and hash of the newest record
 //
 // A line is one JSON object of printable ASCII, at most 16 KiB with its

@@ -25,6 +25,7 @@ type draft struct {
 //
 // A cut replaces, and never writes into, what the caller's record points to.
 var cuts = []func(*draft){
+	dropHeads,
 	inHooks(func(h *Hooks) { h.FilesWritten = nil }),
 	inHooks(func(h *Hooks) { h.FilesDeleted = nil }),
 	inHooks(func(h *Hooks) { h.Processes = nil }),
@@ -45,6 +46,19 @@ func inHooks(drop func(*Hooks)) func(*draft) {
 			d.record.Hooks = &h
 		}
 	}
+}
+
+func dropHeads(d *draft) {
+	if d.record.Output == nil {
+		return
+	}
+	o := *d.record.Output
+	for _, s := range []**Stream{&o.Stdout, &o.Stderr, &o.Result} {
+		if *s != nil {
+			*s = &Stream{Bytes: (*s).Bytes, SHA256: (*s).SHA256}
+		}
+	}
+	d.record.Output = &o
 }
 
 func dropReasons(d *draft) {

@@ -145,7 +145,7 @@ func (l *Log) Close() error {
 //
 // In the line everything but printable ASCII is escaped, invalid UTF-8 is
 // U+FFFD, and a string that takes more than 2048 bytes there ends in an
-// ellipsis. Of a record over 16 KiB lists are dropped: first those of Hooks,
+// ellipsis. Of a record over 16 KiB the heads of Output are dropped, then lists: first those of Hooks,
 // then the reasons in Isolation.Missing, Labels, and Variables.List. Both set
 // Truncated.
 //

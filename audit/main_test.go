@@ -249,7 +249,7 @@ func startRecord(run string) Record {
 		User:      User{Name: "alice"},
 		Auth:      Auth{Method: AuthOSUser, OSUID: 1000, OSUser: "alice"},
 		Code:      Code{SHA256: strings.Repeat("c1b9f0d5", 8), Bytes: 1843},
-		Variables: Variables{Count: 1, Bytes: 3, List: []Variable{{"tank_id", "int", 3}}},
+		Variables: Variables{Count: 1, Bytes: 3, List: []Variable{{Name: "tank_id", Type: "int", Bytes: 3}}},
 		Limits:    map[string]float64{"timeout_seconds": 1.5, "memory_mb": 256},
 	}
 }

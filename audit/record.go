@@ -34,6 +34,7 @@ type Record struct {
 	Limits    map[string]float64 `json:"limits,omitempty"`
 	Status    string             `json:"status,omitempty"`
 	Process   *Process           `json:"process,omitempty"`
+	Output    *Output            `json:"output,omitempty"`
 	Python    *Python            `json:"python,omitempty"`
 	Isolation *Isolation         `json:"isolation,omitempty"`
 	Hooks     *Hooks             `json:"hooks,omitempty"`
@@ -123,6 +124,7 @@ type Script struct {
 type Code struct {
 	SHA256 string `json:"sha256"` // lower-case hexadecimal
 	Bytes  int64  `json:"bytes"`
+	Stored bool   `json:"stored,omitempty"` // they are kept beside the log: see [Log.KeepCode]
 }
 
 // Variables are what was handed to the code, without their values.
@@ -132,11 +134,12 @@ type Variables struct {
 	List  []Variable `json:"list,omitempty"`
 }
 
-// Variable is the name, type and size of one of them.
+// Variable is the name, type and size of one of them, and on request the first half of its HMAC-SHA256 under [Log.Key], in hexadecimal.
 type Variable struct {
 	Name  string `json:"n"`
 	Type  string `json:"t"`
 	Bytes int64  `json:"b"`
+	HMAC  string `json:"h,omitempty"`
 }
 
 // Process is what the kernel says of the process that was run.
@@ -147,6 +150,20 @@ type Process struct {
 	PeakMemoryBytes int64  `json:"peak_memory_bytes"`
 	StdoutBytes     int64  `json:"stdout_bytes"`
 	StderrBytes     int64  `json:"stderr_bytes"`
+}
+
+// Output is what came out of a run, on request.
+type Output struct {
+	Stdout *Stream `json:"stdout,omitempty"`
+	Stderr *Stream `json:"stderr,omitempty"`
+	Result *Stream `json:"result,omitempty"` // as JSON
+}
+
+// Stream is the size and hash of a text, and how it begins.
+type Stream struct {
+	Bytes  int64  `json:"bytes"`
+	SHA256 string `json:"sha256"`
+	Head   string `json:"head,omitempty"`
 }
 
 // Python is the interpreter.

@@ -72,13 +72,22 @@ func (app *app) exec(auditLine bool) error {
 		answer.AuditLine = nil
 	}
 	code := app.print(answer.Result, answer.AuditLine)
-	app.sweep(answer)
+	app.sweep(answer, code)
 	return code
 }
 
-// sweep comes after the result, which nothing of other runs may hold back. A signal ends the launcher from here on: no run is left to be ended.
-func (app *app) sweep(answer launch.Answer) {
-	signal.Reset(ending...)
+// sweep comes after the result, which nothing of other runs may hold back. A signal ends the launcher from here on, with the code that it has
+// come to: no run is left to be ended.
+func (app *app) sweep(answer launch.Answer, ended error) {
+	code := exitCode(0)
+	errors.As(ended, &code)
+	go func() {
+		for s := range app.signals {
+			if s != syscall.SIGPIPE {
+				os.Exit(int(code))
+			}
+		}
+	}()
 	if err := answer.Sweep(); err != nil {
 		app.warnf("remove what a killed run has left: %v", err)
 	}

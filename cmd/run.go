@@ -74,7 +74,7 @@ func (app *app) run(args []string, code string, isCode bool, user string) error 
 	job.Live, job.Source = live, append([]byte{}, source...)
 	answer := launch.Run(job)
 	ended := app.tell(answer.Result, asked(loaded.Config.Security)...)
-	app.sweep(answer)
+	app.sweep(answer, ended)
 	return ended
 }
 
@@ -163,7 +163,7 @@ func (app *app) tell(r wire.Result, asked ...string) error {
 			if code == 0 {
 				code = wire.Result{Status: wire.StatusInternal}.ExitStatus()
 			}
-		case "audit_unavailable", "audit_incomplete", "cleanup_failed", "kill_incomplete", "files_discarded", "audit_off":
+		case "audit_unavailable", "audit_incomplete", "cleanup_failed", "kill_incomplete", "files_discarded", "audit_off", "working_dir_lost":
 			add("warning", "%s", w.Message)
 		}
 	}

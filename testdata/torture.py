@@ -287,7 +287,7 @@ class Torture:
         by_run, by_sha = collections.defaultdict(list), collections.defaultdict(set)
         for r in records:
             action = r.get("event", {}).get("action")
-            if action in ("execution-start", "execution-end"):  # a repair bears the id of the run that made it
+            if action in ("execution-start", "execution-end", "execution-orphaned"):  # a repair bears the id of the run that made it
                 by_run[r.get("run_id")].append(action)
             by_sha[r.get("code", {}).get("sha256")].add(action)
         for run in self.runs:
@@ -300,6 +300,9 @@ class Torture:
                 self.fault("audit records", f"{name}: its code began without a start record")
             elif os.path.exists(run.mark) and not run.killed and "execution-end" not in by_sha[run.sha256]:
                 self.fault("audit records", f"{name}: no end record, although the launcher was not killed")
+        for run_id, actions in by_run.items():
+            if "execution-start" in actions and sum(a in ("execution-end", "execution-orphaned") for a in actions) != 1:
+                self.fault("audit records", f"run id {run_id}: {actions}")
 
     def main(self):
         began, done = time.monotonic(), 0

@@ -59,7 +59,9 @@ type Isolation struct {
 type Audit struct {
 	Enabled      bool
 	Dir          string // absolute, or empty: the place follows from who runs py3run
-	LogVariables string // "names" or "off"
+	LogCode      bool
+	LogVariables string // "names", "off" or "hmac"
+	LogOutput    string // "sizes", "hash" or "head"
 	OnFailure    string // "refuse" or "warn"
 }
 

@@ -292,7 +292,6 @@ func TestRefusedInFile(t *testing.T) {
 		{"later key", "[security.audit]\n# comment\nretention-days = 90\n", `:3: security.audit.retention-days: not available in this version`, ``},
 		{"later section", "[security.rate-limit]\nper-user-per-hour = 1\n", `:1: security.rate-limit: not available in this version`, ``},
 		{"later choice", "security.isolation.method = 'container'\n", `:1: security.isolation.method: "container" is not available in this version`, ``},
-		{"later way to log", "security.audit.log-variables = 'hmac'\n", `:1: security.audit.log-variables: "hmac" is not available in this version`, ``},
 		{"section as value", "security = 5\n", `:1: security: must be a section, not 5`, `write [security]`},
 		{"section as list", "[[security.audit]]\n", `:1: security.audit: must be a section, not a list`, `write [security.audit]`},
 		{"key as section", "[security.max-memory-mb]\nx = 1\n", `:1: security.max-memory-mb: must be a number, not a table`, ``},
@@ -460,9 +459,9 @@ func TestRefusedCeiling(t *testing.T) {
 		hint string
 	}{
 		{"text", "[ceiling.python]\ninterpreter = 'auto'\n", `:2: ceiling.python.interpreter: cannot have a ceiling`,
-			"numbers can, and security.isolation.on-missing, security.isolation.network, security.isolation.dev, security.isolation.seccomp, security.isolation.no-new-privileges, security.audit.enabled"},
+			"numbers can, and security.isolation.on-missing, security.isolation.network, security.isolation.dev, security.isolation.seccomp, security.isolation.no-new-privileges, security.audit.enabled, security.audit.log-code"},
 		{"truth", "[ceiling]\nsecurity.isolation.cleanup-on-exit = true\n", `:2: ceiling.security.isolation.cleanup-on-exit: cannot have a ceiling`,
-			"numbers can, and security.isolation.on-missing, security.isolation.network, security.isolation.dev, security.isolation.seccomp, security.isolation.no-new-privileges, security.audit.enabled"},
+			"numbers can, and security.isolation.on-missing, security.isolation.network, security.isolation.dev, security.isolation.seccomp, security.isolation.no-new-privileges, security.audit.enabled, security.audit.log-code"},
 		{"0", "[ceiling.security]\nmax-disk-mb = 0\n", `:2: ceiling.security.max-disk-mb: 0 is no limit, so this ceiling would bound nothing`, "leave it out"},
 		{"count 0", "[ceiling.security]\nmax-processes = 0\n", `:2: ceiling.security.max-processes: 0 is no limit, so this ceiling would bound nothing`, "leave it out"},
 		{"bounds", "[ceiling.security]\nmax-open-files = 5\n", `:2: ceiling.security.max-open-files: must be 0 (no limit) or from 64 to 1073741824, not 5`, ""},

@@ -204,9 +204,19 @@ var settings = [...]setting{
 		doc: "where the log is; empty: /var/log/py3run as root, else $XDG_STATE_HOME/py3run/audit",
 	},
 	{
+		key: "security.audit.log-code", field: func(c *Config) any { return &c.Security.Audit.LogCode },
+		fallback: false, strict: true,
+		doc: "keep the code beside the log, in code/SHA256, readable for its owner only; false: its SHA-256 and size",
+	},
+	{
 		key: "security.audit.log-variables", field: func(c *Config) any { return &c.Security.Audit.LogVariables },
-		fallback: "names", choices: []string{"names", "off"}, later: []string{"hmac"}, onTrue: "names", onFalse: "off",
-		doc: "what is recorded of the variables (names come with types and sizes)",
+		fallback: "names", choices: []string{"names", "off", "hmac"}, onTrue: "names", onFalse: "off",
+		doc: "what is recorded of the variables: names with types and sizes; hmac: also a keyed hash of each value's JSON, by which a known value can be proved",
+	},
+	{
+		key: "security.audit.log-output", field: func(c *Config) any { return &c.Security.Audit.LogOutput },
+		fallback: "sizes", choices: []string{"sizes", "hash", "head"}, onFalse: "sizes",
+		doc: "what is recorded of stdout, stderr and the result: sizes; hash: SHA-256 too; head: the first 512 bytes too, whatever they say",
 	},
 	{
 		key: "security.audit.on-failure", field: func(c *Config) any { return &c.Security.Audit.OnFailure },
@@ -249,8 +259,6 @@ var settings = [...]setting{
 // later lists keys and sections that the contract names and this version does
 // not have. They are refused like unknown ones, but not as mistakes.
 var later = [...]string{
-	"security.audit.log-code",
-	"security.audit.log-output",
 	"security.audit.retention-days",
 	"security.audit.native",
 	"security.rate-limit",

@@ -1,12 +1,16 @@
 package launch
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"strings"
 	"syscall"
+
+	"py3run/audit"
 )
 
 // A capture keeps the head and the tail of a stream, at most `most` bytes together, and counts all of it. 0 keeps everything.
@@ -60,6 +64,39 @@ func (c *capture) text() string {
 	b.Write(c.tail[c.next:])
 	b.Write(c.tail[:c.next])
 	return strings.ToValidUTF8(b.String(), "\uFFFD")
+}
+
+// A witness sees a whole stream go by, for what the record says of it beyond its size.
+type witness struct {
+	sum   hash.Hash
+	total int64
+	head  []byte
+}
+
+// headMost bounds what is kept of a stream's beginning, in bytes.
+const headMost = 512
+
+// witnessed lets a stream pass a witness, behind where it goes; nil: there is none.
+func witnessed(to io.Writer, w *witness) io.Writer {
+	if w == nil {
+		return to
+	}
+	return io.MultiWriter(to, w)
+}
+
+func (w *witness) Write(p []byte) (int, error) {
+	w.total += int64(len(p))
+	w.head = append(w.head, p[:min(len(p), headMost-len(w.head))]...)
+	return w.sum.Write(p)
+}
+
+// stream is what a record says, with the beginning or without.
+func (w *witness) stream(head bool) *audit.Stream {
+	s := &audit.Stream{Bytes: w.total, SHA256: hex.EncodeToString(w.sum.Sum(nil))}
+	if head {
+		s.Head = strings.ToValidUTF8(string(w.head), "\uFFFD")
+	}
+	return s
 }
 
 // A passage hands a stream through up to a limit, then drops what follows and counts it: the program runs on.

@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"strings"
@@ -19,7 +20,10 @@ func (r *run) recordStart() error {
 	if err != nil {
 		return err
 	}
-	r.base = record(r.job, r.limits, r.result.RunID)
+	if r.base, err = r.describeRun(log); err != nil {
+		log.Close()
+		return err
+	}
 	start := r.base
 	start.Event = audit.Event{Action: audit.ExecutionStart, Outcome: audit.Unknown}
 	if r.recording, _, err = log.Begin(start); err != nil {
@@ -30,7 +34,49 @@ func (r *run) recordStart() error {
 	return nil
 }
 
-// record is what start and end have in common.
+// describeRun is what start and end have in common, with what the log keeps beside itself.
+func (r *run) describeRun(log *audit.Log) (rec audit.Record, err error) {
+	c := r.job.Config.Security.Audit
+	rec = record(r.job, r.limits, r.result.RunID)
+	if c.LogCode {
+		if err := log.KeepCode(codeOf(r.job)); err != nil {
+			return rec, err
+		}
+		rec.Code.Stored = true
+	}
+	if v := r.job.Request.Variables; v != nil && c.LogVariables == "hmac" {
+		key, err := log.Key()
+		if err != nil {
+			return rec, err
+		}
+		for i := range rec.Variables.List {
+			sum := hmac.New(sha256.New, key)
+			sum.Write(wire.AppendJSON(nil, v.Values[i]))
+			rec.Variables.List[i].HMAC = hex.EncodeToString(sum.Sum(nil)[:sha256.Size/2])
+		}
+	}
+	return rec, nil
+}
+
+// output is what the end record says of what came out.
+func (r *run) output() *audit.Output {
+	if r.seen[0] == nil {
+		return nil
+	}
+	head := r.job.Config.Security.Audit.LogOutput == "head"
+	o := &audit.Output{Stdout: r.seen[0].stream(head), Stderr: r.seen[1].stream(head)}
+	if r.result.Status == wire.StatusOK {
+		w := witness{sum: sha256.New()}
+		w.Write(r.result.Result)
+		o.Result = w.stream(head)
+	}
+	return o
+}
+
+// variablesMost bounds the list of variables in a record; their number and size are told of all.
+const variablesMost = 64
+
+// record is what a job alone says.
 func record(job Job, limits wire.Limits, runID string) audit.Record {
 	code := codeOf(job)
 	sum := sha256.Sum256(code)
@@ -57,7 +103,7 @@ func record(job Job, limits wire.Limits, runID string) audit.Record {
 		for i, n := range v.Names {
 			kind, size := describe(v.Values[i])
 			rec.Variables.Bytes += size
-			if job.Config.Security.Audit.LogVariables == "names" {
+			if job.Config.Security.Audit.LogVariables != "off" && i < variablesMost {
 				rec.Variables.List = append(rec.Variables.List, audit.Variable{Name: n, Type: kind, Bytes: size})
 			}
 		}
@@ -114,7 +160,9 @@ func (r *run) end() {
 		return
 	}
 	r.ended = true
-	receipt, err := r.recording.End(endRecord(r.base, r.result, time.Since(r.job.Began)))
+	end := endRecord(r.base, r.result, time.Since(r.job.Began))
+	end.Output = r.output()
+	receipt, err := r.recording.End(end)
 	if err != nil {
 		r.warn("audit_incomplete", "the end of this run is not in the audit log: "+err.Error())
 		return

@@ -2,6 +2,7 @@ package launch
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -99,6 +100,7 @@ type run struct {
 	running          *sandbox.Running
 	out, err         *capture
 	liveOut, liveErr *passage
+	seen             [2]*witness // of stdout and stderr, where the record says more than sizes
 	outcome          sandbox.Outcome
 }
 
@@ -247,6 +249,9 @@ func (r *run) start() (err error) {
 	spec.Args = append([]string{spec.Path}, r.session.Args()...)
 	stdio := sandbox.IO{Files: r.session.Files(), Workdir: r.workdir}
 	most := megabytes(r.limits.OutputMB)
+	if r.job.Config.Security.Audit.LogOutput != "sizes" {
+		r.seen = [2]*witness{{sum: sha256.New()}, {sum: sha256.New()}}
+	}
 	r.out, r.err = &capture{most: most}, &capture{most: most}
 	stdio.Stdout, stdio.Stderr = r.out, r.err
 	if live := r.job.Live; live != nil {
@@ -261,6 +266,7 @@ func (r *run) start() (err error) {
 		defer input.Close()
 		stdio.Stdin = input
 	}
+	stdio.Stdout, stdio.Stderr = witnessed(stdio.Stdout, r.seen[0]), witnessed(stdio.Stderr, r.seen[1])
 	r.running, err = sandbox.Start(spec, stdio)
 	r.session.Started()
 	return err
