@@ -127,8 +127,25 @@ func checkDir(fd int) error {
 	return nil
 }
 
-// Dir is the absolute path of the log's directory.
-func (l *Log) Dir() string { return l.path }
+// Network is the name of the network file system that the log is on; empty: it is on none. There locks and appends of several machines do not
+// exclude each other reliably.
+func (l *Log) Network() string {
+	var fs unix.Statfs_t
+	if unix.Fstatfs(l.dir, &fs) != nil {
+		return ""
+	}
+	switch fs.Type {
+	case unix.NFS_SUPER_MAGIC:
+		return "NFS"
+	case unix.CIFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.SMB_SUPER_MAGIC:
+		return "SMB"
+	case unix.AFS_SUPER_MAGIC:
+		return "AFS"
+	case unix.CEPH_SUPER_MAGIC:
+		return "Ceph"
+	}
+	return ""
+}
 
 // Close gives the directory back. Records need no closing.
 func (l *Log) Close() error {

@@ -134,7 +134,7 @@ func limitFileSize(size uint64) error {
 
 // diskFull fails to append for want of room, and then, with room, does not.
 func diskFull(l *Log) error {
-	current := filepath.Join(l.Dir(), currentName)
+	current := filepath.Join(l.path, currentName)
 	for _, room := range []int64{0, 1, 100} {
 		if _, err := l.Append(startRecord("before")); err != nil {
 			return err
@@ -166,7 +166,7 @@ func diskFull(l *Log) error {
 
 // diskFullAtRepair has room for the fragment, but not for the record of it.
 func diskFullAtRepair(l *Log) error {
-	current := filepath.Join(l.Dir(), currentName)
+	current := filepath.Join(l.path, currentName)
 	if _, err := l.Append(startRecord("before")); err != nil {
 		return err
 	}

@@ -4,12 +4,15 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -299,6 +302,75 @@ func TestKilledRuns(t *testing.T) {
 	if len(said) > 0 {
 		t.Errorf("begun, but not in the log: %v", said)
 	}
+}
+
+var (
+	storm   = flag.Duration("storm", 0, "how long TestStorm lasts; 0: it is skipped")
+	writers = flag.Int("writers", 200, "of TestStorm, at once")
+)
+
+// The long form: many writers at once, of which one is killed at any moment and another takes its place.
+//
+//	go test ./audit -run TestStorm -storm 60s -v
+func TestStorm(t *testing.T) {
+	if *storm == 0 {
+		t.Skip("the long form is asked for by -storm 60s")
+	}
+	dir := logDir(t)
+	var said sync.Map
+	var kills atomic.Int64
+	var all sync.WaitGroup
+	end := time.Now().Add(*storm)
+	for range *writers {
+		all.Go(func() {
+			for time.Now().Before(end) {
+				c := childCommand(t, "run-forever", dir)
+				out, err := c.StdoutPipe()
+				if err == nil {
+					err = c.Start()
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				timer := time.AfterFunc(rand.N(2*time.Second), func() { c.Process.Kill() })
+				for lines := bufio.NewScanner(out); lines.Scan(); {
+					said.Store(lines.Text(), true)
+				}
+				timer.Stop()
+				if c.Wait(); c.ProcessState.Exited() {
+					t.Errorf("a writer ended by itself: %v", c.ProcessState)
+				}
+				kills.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	l := openLog(t, dir)
+	for runsOf(t, dir) != "" {
+		must(t, l.Recover())
+	}
+	open, orphans := map[any]int{}, 0
+	records := verify(t, dir)
+	for _, r := range records {
+		switch r["event"].(map[string]any)["action"] {
+		case "execution-start":
+			open[r["run_id"]]++
+			said.Delete(r["run_id"])
+		case "execution-orphaned":
+			orphans++
+			open[r["run_id"]]--
+		case "execution-end":
+			open[r["run_id"]]--
+		}
+	}
+	for id, n := range open {
+		if n != 0 {
+			t.Errorf("run %v: %d starts more than ends", id, n)
+		}
+	}
+	said.Range(func(id, _ any) bool { t.Errorf("begun, but not in the log: %v", id); return true })
+	t.Logf("%d records of %d runs, %d of them orphaned, %d writers killed, %d at once, in %v", len(records), len(open), orphans, kills.Load(), *writers, *storm)
 }
 
 func TestReservedRoom(t *testing.T) {

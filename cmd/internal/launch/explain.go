@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"py3run/audit"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/wire"
 	"py3run/sandbox"
@@ -161,6 +162,16 @@ func auditCheck(c config.Config, environ []string) sandbox.Check {
 	}
 	if err != nil {
 		check.Finding, check.Cause = "the log cannot be written, and without it nothing runs", err.Error()
+		return check
+	}
+	log, err := audit.Open(dir)
+	if err != nil {
+		check.Finding, check.Cause = "the log cannot be written, and without it nothing runs", err.Error()
+		return check
+	}
+	defer log.Close()
+	if fs := log.Network(); fs != "" {
+		check.Finding, check.Cause = "the log is on "+fs, "writers on several machines can break it"
 		return check
 	}
 	return sandbox.Check{Name: "audit", OK: true, Finding: fmt.Sprintf("records are durable in %s", filepath.Clean(dir))}

@@ -20,6 +20,9 @@ func (r *run) recordStart() error {
 	if err != nil {
 		return err
 	}
+	if fs := log.Network(); fs != "" {
+		r.warn("audit_network", "the audit log is on "+fs+", where writers on several machines can break it; name a local directory with security.audit.dir")
+	}
 	if r.base, err = r.describeRun(log); err != nil {
 		log.Close()
 		return err
