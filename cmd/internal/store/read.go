@@ -1,0 +1,184 @@
+package store
+
+import (
+	"database/sql"
+	"iter"
+	"strings"
+	"time"
+)
+
+// An Index answers from the derived file.
+type Index struct{ db *sql.DB }
+
+// OpenIndex opens one to read. That there is none is os.ErrNotExist's business: look before.
+func OpenIndex(path string) (*Index, error) {
+	db, err := open(path, false)
+	if err != nil {
+		return nil, err
+	}
+	return &Index{db}, nil
+}
+
+// Cursor is how far the index has read the log.
+func (x *Index) Cursor() (c Cursor, err error) {
+	err = x.db.QueryRow("SELECT seq, hash, segment, offset FROM cursor").Scan(&c.Seq, &c.Hash, &c.Segment, &c.Offset)
+	return c, err
+}
+
+// Close ends it.
+func (x *Index) Close() error { return x.db.Close() }
+
+// A condition collects terms of WHERE.
+type condition struct {
+	terms []string
+	args  []any
+}
+
+func (c *condition) and(term string, args ...any) {
+	c.terms, c.args = append(c.terms, term), append(c.args, args...)
+}
+
+func (c *condition) String() string {
+	if len(c.terms) == 0 {
+		return ""
+	}
+	return " WHERE " + strings.Join(c.terms, " AND ")
+}
+
+func (q Query) names(c *condition) {
+	if q.User != "" {
+		c.and("user = ?", q.User)
+	}
+	if q.Script != "" {
+		c.and("script = ? AND script <> ''", q.Script)
+	}
+	switch q.Status {
+	case "":
+	case Running:
+		c.and("status = '' AND status <> 'ok'")
+	case "ok":
+		c.and("status = 'ok'")
+	default:
+		c.and("status = ? AND status <> 'ok'", q.Status) // the second term lets the partial index be used
+	}
+}
+
+func (q Query) times(c *condition, since, until time.Time) {
+	if !since.IsZero() {
+		c.and("started >= ?", since.UnixMicro())
+	}
+	if !until.IsZero() {
+		c.and("started < ?", until.UnixMicro())
+	}
+}
+
+// History reads as far as it is asked to.
+func (x *Index) History(q Query) iter.Seq2[Run, error] {
+	return func(yield func(Run, error) bool) {
+		var where condition
+		q.names(&where)
+		q.times(&where, q.Since, q.Until)
+		limit := q.Limit
+		if limit <= 0 {
+			limit = -1
+		}
+		rows, err := x.db.Query("SELECT "+columns+" FROM runs"+where.String()+" ORDER BY seq DESC LIMIT ?", append(where.args, limit)...)
+		if err != nil {
+			yield(Run{}, err)
+			return
+		}
+		defer rows.Close()
+		for rows.Next() {
+			r, err := scanRun(rows)
+			if !yield(r, err) || err != nil {
+				return
+			}
+		}
+		if err := rows.Err(); err != nil {
+			yield(Run{}, err)
+		}
+	}
+}
+
+// Stats takes whole days from their sums, and goes through the runs of a day only where a query cuts it.
+func (x *Index) Stats(q Query, by By) ([]Group, error) {
+	all := grouping{}
+	first, last := q.Since, q.Until // of the whole days
+	if !first.IsZero() {
+		if day := midnight(first); day.Before(first) {
+			first = day.AddDate(0, 0, 1)
+		}
+	}
+	if !last.IsZero() {
+		last = midnight(last)
+	}
+	if !first.IsZero() && !last.IsZero() && !first.Before(last) { // no whole day
+		err := x.cut(all, q, by, q.Since, q.Until)
+		return all.sorted(by), err
+	}
+	var where condition
+	q.names(&where)
+	if !first.IsZero() {
+		where.and("day >= ?", first.Format(dayLayout))
+	}
+	if !last.IsZero() {
+		where.and("day < ?", last.Format(dayLayout))
+	}
+	rows, err := x.db.Query("SELECT day, user, script, status, runs, cpu, peak_memory, output_bytes, last, durations FROM days"+where.String(), where.args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var key day
+		var g Group
+		var cpu, newest int64
+		var durations []byte
+		if err := rows.Scan(&key.day, &key.user, &key.script, &key.status, &g.Runs, &cpu, &g.PeakMemory, &g.OutputBytes, &newest, &durations); err != nil {
+			return nil, err
+		}
+		if err := g.complete(key.status, cpu, newest, durations); err != nil {
+			return nil, err
+		}
+		all.add(keyOf(by, key.user, key.script, key.status, key.day), &g)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	rows.Close()
+	if !q.Since.IsZero() && q.Since.Before(first) {
+		err = x.cut(all, q, by, q.Since, first)
+	}
+	if err == nil && !q.Until.IsZero() && last.Before(q.Until) {
+		err = x.cut(all, q, by, last, q.Until)
+	}
+	return all.sorted(by), err
+}
+
+// cut adds the ended runs between two times.
+func (x *Index) cut(all grouping, q Query, by By, since, until time.Time) error {
+	var where condition
+	q.names(&where)
+	q.times(&where, since, until)
+	where.and("ended IS NOT NULL")
+	rows, err := x.db.Query("SELECT user, script, status, started, duration, cpu, peak_memory, stdout_bytes, stderr_bytes FROM runs"+where.String(), where.args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var r Run
+		var started, duration, cpu int64
+		if err := rows.Scan(&r.User, &r.Script, &r.Status, &started, &duration, &cpu, &r.PeakMemory, &r.StdoutBytes, &r.StderrBytes); err != nil {
+			return err
+		}
+		r.Started, r.Duration, r.CPU = time.UnixMicro(started).UTC(), time.Duration(duration)*time.Microsecond, time.Duration(cpu)*time.Microsecond
+		all.add(keyOf(by, r.User, r.Script, r.Status, dayOf(r.Started)), single(&r))
+	}
+	return rows.Err()
+}
+
+func midnight(t time.Time) time.Time {
+	y, m, d := t.UTC().Date()
+	return time.Date(y, m, d, 0, 0, 0, 0, time.UTC)
+}

@@ -1,0 +1,82 @@
+package store
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+
+	_ "modernc.org/sqlite" // the driver "sqlite"
+)
+
+// schemaVersion is that of the tables. A file of another version is made anew: it is only derived.
+const schemaVersion = 1
+
+// The tables. Times are microseconds since 1970, durations microseconds. ended is null until a run has its end. days holds sums of the ended runs by the
+// day of their start, so that statistics do not go through all runs.
+const schema = `
+CREATE TABLE runs (
+  seq INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, user TEXT NOT NULL, auth TEXT NOT NULL, client TEXT NOT NULL, host TEXT NOT NULL,
+  script TEXT NOT NULL, version TEXT NOT NULL, command TEXT NOT NULL, code TEXT NOT NULL, code_bytes INTEGER NOT NULL,
+  started INTEGER NOT NULL, ended INTEGER, status TEXT NOT NULL, reason TEXT NOT NULL, duration INTEGER NOT NULL, cpu INTEGER NOT NULL,
+  peak_memory INTEGER NOT NULL, stdout_bytes INTEGER NOT NULL, stderr_bytes INTEGER NOT NULL, exit_code INTEGER, signal TEXT NOT NULL,
+  start_seq INTEGER NOT NULL, end_seq INTEGER NOT NULL, end_hash TEXT NOT NULL
+);
+CREATE INDEX runs_user ON runs (user);
+CREATE INDEX runs_script ON runs (script) WHERE script <> '';
+CREATE INDEX runs_status ON runs (status) WHERE status <> 'ok';
+CREATE INDEX runs_started ON runs (started);
+CREATE TABLE days (
+  day TEXT NOT NULL, user TEXT NOT NULL, script TEXT NOT NULL, status TEXT NOT NULL, runs INTEGER NOT NULL, cpu INTEGER NOT NULL,
+  peak_memory INTEGER NOT NULL, output_bytes INTEGER NOT NULL, last INTEGER NOT NULL, durations BLOB NOT NULL,
+  PRIMARY KEY (day, user, script, status)
+) WITHOUT ROWID;
+CREATE TABLE cursor (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL, hash TEXT NOT NULL, segment TEXT NOT NULL, offset INTEGER NOT NULL);
+`
+
+// columns of runs, in the order in which they are written and read.
+const columns = "seq, run_id, user, auth, client, host, script, version, command, code, code_bytes, started, ended, status, reason, duration, cpu, " +
+	"peak_memory, stdout_bytes, stderr_bytes, exit_code, signal, start_seq, end_seq, end_hash"
+
+// ErrVersion means that an index was made by another version of py3runctl.
+var ErrVersion = errors.New("made by another version: make it anew with py3runctl index --rebuild")
+
+func open(path string, write bool) (*sql.DB, error) {
+	mode := "ro"
+	if write {
+		mode = "rw"
+	}
+	// A space between the reader's and the writer's locks is normal; both wait for each other.
+	source := (&url.URL{Scheme: "file", Opaque: url.PathEscape(path), RawQuery: "mode=" + mode + "&_pragma=busy_timeout(10000)&_txlock=immediate"}).String()
+	db, err := sql.Open("sqlite", source)
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(1)
+	var version int
+	if err := db.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
+		db.Close()
+		return nil, fmt.Errorf("open index %s: %w", path, err)
+	}
+	if version != schemaVersion {
+		db.Close()
+		return nil, fmt.Errorf("open index %s: %w", path, ErrVersion)
+	}
+	return db, nil
+}
+
+// create makes an empty index, readable for its owner only, as the log is.
+func create(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	f.Close()
+	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: url.PathEscape(path), RawQuery: "mode=rw"}).String())
+	if err != nil {
+		return err
+	}
+	_, err = db.Exec(fmt.Sprintf("BEGIN; %s PRAGMA user_version = %d; COMMIT;", schema, schemaVersion))
+	return errors.Join(err, db.Close())
+}

@@ -1,0 +1,335 @@
+package store
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"iter"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"py3run/audit"
+)
+
+var many = flag.Int("runs", 20_000, "of the benchmarks' index; 1000000 is what is promised for")
+
+const layout = "2006-01-02T15:04:05.000000Z"
+
+// records makes a log of n runs over some weeks: several at once, some without an end, some orphaned, some whose start is gone.
+func records(n int, seed uint64) []Entry {
+	r := rand.New(rand.NewPCG(seed, 1))
+	users, scripts := []string{"alice", "bob", "carol", `o'hara "x"`, "Zoë"}, []string{"", "", "tank-balance", "report", "pumps"}
+	statuses := []string{"ok", "ok", "ok", "ok", "ok", "error", "timeout", "memory_limit"}
+	at := time.Date(2026, 9, 30, 22, 0, 0, 0, time.UTC)
+	var list []Entry
+	seq := uint64(0)
+	put := func(rec audit.Record, when time.Time) {
+		seq++
+		rec.V, rec.Seq, rec.Timestamp = 1, seq, when.UTC().Format(layout)
+		list = append(list, Entry{rec, fmt.Sprintf("%064x", seq)})
+	}
+	var ends []func()
+	for i := range n {
+		at = at.Add(rand.N(time.Duration(60*24*time.Hour) / time.Duration(max(n, 1))))
+		base := audit.Record{
+			RunID: fmt.Sprintf("01a20d4b-%04x-7659-b179-%012x", i&0xffff, i), User: audit.User{Name: users[r.IntN(len(users))]}, Auth: audit.Auth{Method: audit.AuthOSUser},
+			Script: audit.Script{Name: scripts[r.IntN(len(scripts))]}, Command: "execute", Code: audit.Code{SHA256: fmt.Sprintf("%064x", r.IntN(50)), Bytes: 10},
+			Host: audit.Host{Name: "gw"}, Client: audit.Client{IP: "10.0.0.7"},
+		}
+		start := base
+		start.Event = audit.Event{Action: audit.ExecutionStart, Outcome: audit.Unknown}
+		if i%97 != 5 { // else a log whose beginning was pruned
+			put(start, at)
+		}
+		took := time.Duration(r.ExpFloat64() * float64(2*time.Second))
+		end := base
+		end.Status, end.Event = statuses[r.IntN(len(statuses))], audit.Event{Action: audit.ExecutionEnd, Outcome: audit.Success, DurationNS: int64(took)}
+		code := r.IntN(3)
+		end.Process = &audit.Process{CPUMS: took.Milliseconds() / 2, PeakMemoryBytes: int64(r.IntN(1 << 30)), StdoutBytes: int64(r.IntN(1000)), ExitCode: &code}
+		began := at
+		switch {
+		case i%101 == 7: // still running
+			continue
+		case i%103 == 9:
+			end.Status, end.Process, end.Event = "", nil, audit.Event{Action: audit.ExecutionOrphaned, Outcome: audit.Unknown, Reason: "launcher-died"}
+		}
+		ends = append(ends, func() { put(end, began.Add(took)) })
+		for len(ends) > r.IntN(4) {
+			ends[0]()
+			ends = ends[1:]
+		}
+		if i%200 == 11 {
+			put(audit.Record{RunID: base.RunID, Event: audit.Event{Action: audit.AuditRepair, Outcome: audit.Success}}, at)
+		}
+	}
+	for _, e := range ends {
+		e()
+	}
+	return list
+}
+
+func sequence(list []Entry) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		for _, e := range list {
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+// write brings an index up to date in pieces.
+func write(t testing.TB, path string, list []Entry, piece int) {
+	t.Helper()
+	w, err := OpenWriter(path)
+	check(t, err)
+	defer w.Close()
+	for len(list) > 0 {
+		c, err := w.Begin()
+		check(t, err)
+		now := list[:min(piece, len(list))]
+		list = list[len(now):]
+		if c.Seq+1 != now[0].Record.Seq {
+			t.Fatalf("the cursor is at %d, and the next record is %d", c.Seq, now[0].Record.Seq)
+		}
+		for _, e := range now {
+			check(t, w.Add(e))
+		}
+		last := now[len(now)-1]
+		check(t, w.Commit(Cursor{last.Record.Seq, last.Hash, "audit.jsonl", int64(last.Record.Seq * 100)}))
+	}
+}
+
+func check(t testing.TB, errs ...error) {
+	t.Helper()
+	for _, err := range errs {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func all(t testing.TB, s Source, q Query) (runs []Run) {
+	t.Helper()
+	for r, err := range s.History(q) {
+		check(t, err)
+		runs = append(runs, r)
+	}
+	return runs
+}
+
+var queries = func() (list []Query) {
+	day := func(d, h int) time.Time { return time.Date(2026, 10, d, h, 0, 0, 0, time.UTC) }
+	for _, q := range []Query{{}, {User: "alice"}, {User: `o'hara "x"`}, {User: "nobody"}, {Script: "report"}, {Status: "ok"}, {Status: "timeout"}, {Status: Orphaned},
+		{Status: Running}, {User: "Zoë", Script: "pumps", Status: "error"}, {Limit: 7}, {User: "bob", Limit: 3}} {
+		list = append(list, q)
+		for _, times := range [][2]time.Time{{day(5, 0), {}}, {{}, day(5, 13)}, {day(3, 7), day(9, 19)}, {day(3, 7), day(3, 19)}, {day(3, 23), day(4, 1)}, {day(9, 0), day(3, 0)}} {
+			q.Since, q.Until = times[0], times[1]
+			list = append(list, q)
+		}
+	}
+	return list
+}()
+
+// Both sources answer alike, and it does not matter in which pieces the index was written.
+func TestSourcesAgree(t *testing.T) {
+	t.Parallel()
+	list := records(3000, 1)
+	log := Log{sequence(list)}
+	for _, piece := range []int{len(list), 1000, 37} {
+		path := filepath.Join(t.TempDir(), "a b?#.db")
+		write(t, path, list, piece)
+		index, err := OpenIndex(path)
+		check(t, err)
+		defer index.Close()
+		if c, err := index.Cursor(); err != nil || c.Seq != uint64(len(list)) || c.Hash != list[len(list)-1].Hash {
+			t.Errorf("cursor %+v, %v", c, err)
+		}
+		found := 0
+		for _, q := range queries {
+			want, got := all(t, log, q), all(t, index, q)
+			found += len(got)
+			if !reflect.DeepEqual(want, got) {
+				t.Errorf("piece %d, %+v: %d runs from the log, %d from the index", piece, q, len(want), len(got))
+				for i := range min(len(want), len(got)) {
+					if !reflect.DeepEqual(want[i], got[i]) {
+						t.Errorf("first difference\n%+v\n%+v", want[i], got[i])
+						break
+					}
+				}
+			}
+			for _, by := range []By{ByAll, ByUser, ByScript, ByStatus, ByDay} {
+				w, err := log.Stats(q, by)
+				check(t, err)
+				g, err := index.Stats(q, by)
+				check(t, err)
+				if fmt.Sprint(rounded(w)) != fmt.Sprint(rounded(g)) {
+					t.Errorf("piece %d, %+v by %s:\n%v\n%v", piece, q, by, rounded(w), rounded(g))
+				}
+			}
+		}
+		if found < 1000 {
+			t.Errorf("only %d runs in all answers", found)
+		}
+	}
+}
+
+func rounded(groups []Group) (lines []string) {
+	for _, g := range groups {
+		lines = append(lines, fmt.Sprint(g.Key, g.Runs, g.Failed, g.Statuses, g.CPU, g.PeakMemory, g.OutputBytes, g.Last,
+			g.Percentile(0.5), g.Percentile(0.95), g.Percentile(1)))
+	}
+	return lines
+}
+
+func TestClear(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "index.db")
+	write(t, path, records(50, 2), 1000)
+	w, err := OpenWriter(path)
+	check(t, err)
+	_, err = w.Begin()
+	check(t, err, w.Clear())
+	other := records(20, 3)
+	for _, e := range other {
+		check(t, w.Add(e))
+	}
+	check(t, w.Commit(Cursor{Seq: uint64(len(other))}), w.Close())
+	index, err := OpenIndex(path)
+	check(t, err)
+	defer index.Close()
+	if got := len(all(t, index, Query{})); got != 20 {
+		t.Errorf("%d runs, want 20", got)
+	}
+}
+
+// A writer that ends in the middle leaves what was there, and readers wait for one another.
+func TestHalfWritten(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "index.db")
+	list := records(60, 2)
+	write(t, path, list[:50], 1000)
+	w, err := OpenWriter(path)
+	check(t, err)
+	_, err = w.Begin()
+	check(t, err, w.Add(list[50]))
+	index, err := OpenIndex(path)
+	check(t, err)
+	defer index.Close()
+	if c, err := index.Cursor(); err != nil || c.Seq != 50 {
+		t.Errorf("while it is written: cursor %+v, %v", c, err)
+	}
+	check(t, w.Rollback(), w.Close())
+	write(t, path, list[50:], 1000)
+	if c, err := index.Cursor(); err != nil || c.Seq != uint64(len(list)) {
+		t.Errorf("after it: cursor %+v, %v", c, err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
+
+func TestOtherVersion(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "index.db")
+	w, err := OpenWriter(path)
+	check(t, err)
+	_, err = w.db.Exec("PRAGMA user_version = 99")
+	check(t, err, w.Close())
+	if _, err := OpenIndex(path); !errors.Is(err, ErrVersion) {
+		t.Errorf("read: %v", err)
+	}
+	if _, err := OpenWriter(path); !errors.Is(err, ErrVersion) {
+		t.Errorf("write: %v", err)
+	}
+	check(t, os.WriteFile(path, []byte("no database, but a text of some length"), 0o600))
+	if _, err := OpenIndex(path); err == nil {
+		t.Error("a text was taken for an index")
+	}
+}
+
+func TestHistogram(t *testing.T) {
+	t.Parallel()
+	for us := range uint64(5_000_000) {
+		d := time.Duration(us) * time.Microsecond
+		m := middle(bucketOf(d))
+		if us > 0 && (m-d).Abs()*32 > d+32*time.Microsecond/2 {
+			t.Fatalf("%v is counted as %v", d, m)
+		}
+		us += us / 100
+	}
+	var h, o Histogram
+	var list []time.Duration
+	r := rand.New(rand.NewPCG(1, 1))
+	for i := range 10_000 {
+		d := time.Duration(r.ExpFloat64() * float64(time.Minute))
+		list = append(list, d)
+		if i%2 == 0 {
+			h.Add(d)
+		} else {
+			o.Add(d)
+		}
+	}
+	h.Merge(o)
+	again, err := decodeHistogram(h.encode())
+	check(t, err)
+	slices.Sort(list)
+	for _, p := range []float64{0, 0.01, 0.5, 0.95, 0.99, 1} {
+		want := list[max(int(p*float64(len(list)))-1, 0)]
+		if got := again.Percentile(p); (got-want).Abs()*30 > want || p == 1 && got != want {
+			t.Errorf("percentile %v: %v, want %v", p, got, want)
+		}
+	}
+	var none Histogram
+	if none.Percentile(0.5) != 0 {
+		t.Error("percentile of nothing")
+	}
+	if _, err := decodeHistogram([]byte{0x80}); err == nil {
+		t.Error("a damaged histogram was read")
+	}
+	if got := middle(bucketOf(1<<63 - 1)); got < 1<<62 {
+		t.Errorf("the longest duration is counted as %v", got)
+	}
+}
+
+// Questions to a large index: go test -bench . -runs 1000000 ./cmd/internal/store
+func BenchmarkIndex(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "index.db")
+	began := time.Now()
+	list := records(*many, 1)
+	made := time.Now()
+	write(b, path, list, 100_000)
+	b.Logf("%d records written in %v (made in %v)", len(list), time.Since(made), made.Sub(began))
+	last := list[len(list)-1]
+	list = nil
+	index, err := OpenIndex(path)
+	check(b, err)
+	defer index.Close()
+	at, _ := time.Parse(layout, last.Record.Timestamp)
+	for _, c := range []struct {
+		name string
+		q    Query
+		by   By
+	}{
+		{"history", Query{Limit: 50}, ""}, {"history of a user", Query{User: "alice", Limit: 50}, ""}, {"history of orphans", Query{Status: Orphaned, Limit: 50}, ""},
+		{"history of a user's failures", Query{User: "alice", Status: "timeout", Limit: 50}, ""}, {"history of an unknown user", Query{User: "nobody", Limit: 50}, ""},
+		{"history of a day", Query{Since: at.Add(-40 * 24 * time.Hour), Until: at.Add(-39 * 24 * time.Hour), Limit: 50}, ""},
+		{"stats", Query{}, ByAll}, {"stats by user", Query{}, ByUser}, {"stats by script, of two weeks and a half day", Query{Since: at.Add(-14*24*time.Hour - 12*time.Hour)}, ByScript},
+		{"stats by day", Query{User: "alice"}, ByDay},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			for b.Loop() {
+				if c.by == "" {
+					all(b, index, c.q)
+				} else if _, err := index.Stats(c.q, c.by); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

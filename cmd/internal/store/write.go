@@ -1,0 +1,198 @@
+package store
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+)
+
+// A Cursor is how far an index has read the log.
+type Cursor struct {
+	Seq     uint64
+	Hash    string // of that record's line
+	Segment string // file name
+	Offset  int64  // behind the line
+}
+
+// A Writer brings an index up to date. There is one at a time; others wait.
+type Writer struct {
+	db      *sql.DB
+	tx      *sql.Tx
+	pending map[string]*Run // of this transaction
+	days    map[day]*Group
+	insert  *sql.Stmt
+	find    *sql.Stmt
+}
+
+// A day is the key of a row of sums.
+type day struct{ day, user, script, status string }
+
+// OpenWriter opens an index, and makes it where there is none.
+func OpenWriter(path string) (*Writer, error) {
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		if err := create(path); err != nil && !errors.Is(err, os.ErrExist) {
+			return nil, fmt.Errorf("make index %s: %w", path, err)
+		}
+	}
+	db, err := open(path, true)
+	if err != nil {
+		return nil, err
+	}
+	return &Writer{db: db}, nil
+}
+
+// Begin starts a transaction and tells where it goes on; a zero Cursor means from the beginning.
+func (w *Writer) Begin() (Cursor, error) {
+	tx, err := w.db.Begin()
+	if err != nil {
+		return Cursor{}, err
+	}
+	w.tx, w.pending, w.days = tx, map[string]*Run{}, map[day]*Group{}
+	if w.insert, err = tx.Prepare("INSERT OR REPLACE INTO runs (" + columns + ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"); err == nil {
+		w.find, err = tx.Prepare("SELECT " + columns + " FROM runs WHERE run_id = ?")
+	}
+	var c Cursor
+	if err == nil {
+		err = tx.QueryRow("SELECT seq, hash, segment, offset FROM cursor").Scan(&c.Seq, &c.Hash, &c.Segment, &c.Offset)
+		if errors.Is(err, sql.ErrNoRows) {
+			err = nil
+		}
+	}
+	if err != nil {
+		tx.Rollback()
+	}
+	return c, err
+}
+
+// Add takes one record, in the order of the log.
+func (w *Writer) Add(e Entry) error {
+	if !runsCode(e.Record.Event.Action) {
+		return nil
+	}
+	id := e.Record.RunID
+	r := w.pending[id]
+	if r == nil {
+		known, err := scanRun(w.find.QueryRow(id))
+		switch {
+		case err == nil:
+			r = &known
+		case errors.Is(err, sql.ErrNoRows):
+			r = &Run{}
+		default:
+			return err
+		}
+		w.pending[id] = r
+	}
+	had := r.Status != ""
+	r.add(e)
+	if r.Status != "" && !had {
+		key := day{dayOf(r.Started), r.User, r.Script, r.Status}
+		if w.days[key] == nil {
+			w.days[key] = &Group{}
+		}
+		w.days[key].merge(single(r))
+	}
+	return nil
+}
+
+// Commit makes what was added visible, with the cursor that belongs to it.
+func (w *Writer) Commit(c Cursor) error {
+	err := w.flush(c)
+	if err != nil {
+		w.tx.Rollback()
+	} else {
+		err = w.tx.Commit()
+	}
+	w.tx, w.pending, w.days = nil, nil, nil
+	return err
+}
+
+func (w *Writer) flush(c Cursor) error {
+	for _, r := range w.pending {
+		var ended, exit any
+		if r.Status != "" {
+			ended = r.Ended.UnixMicro()
+		}
+		if r.ExitCode != nil {
+			exit = *r.ExitCode
+		}
+		if _, err := w.insert.Exec(int64(r.seq()), r.ID, r.User, r.Auth, r.Client, r.Host, r.Script, r.Version, r.Command, r.Code, r.CodeBytes,
+			r.Started.UnixMicro(), ended, r.Status, r.Reason, r.Duration.Microseconds(), r.CPU.Microseconds(), r.PeakMemory, r.StdoutBytes, r.StderrBytes,
+			exit, r.Signal, int64(r.StartSeq), int64(r.EndSeq), r.EndHash); err != nil {
+			return err
+		}
+	}
+	for key, g := range w.days {
+		old, err := scanDay(w.tx.QueryRow("SELECT runs, cpu, peak_memory, output_bytes, last, durations FROM days WHERE day=? AND user=? AND script=? AND status=?",
+			key.day, key.user, key.script, key.status), key.status)
+		if err == nil {
+			g.merge(&old)
+		} else if !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		if _, err := w.tx.Exec("INSERT OR REPLACE INTO days VALUES (?,?,?,?,?,?,?,?,?,?)", key.day, key.user, key.script, key.status,
+			g.Runs, g.CPU.Microseconds(), g.PeakMemory, g.OutputBytes, g.Last.UnixMicro(), g.durations.encode()); err != nil {
+			return err
+		}
+	}
+	_, err := w.tx.Exec("INSERT OR REPLACE INTO cursor VALUES (1,?,?,?,?)", int64(c.Seq), c.Hash, c.Segment, c.Offset)
+	return err
+}
+
+// Rollback forgets what was added since Begin.
+func (w *Writer) Rollback() error {
+	err := w.tx.Rollback()
+	w.tx, w.pending, w.days = nil, nil, nil
+	return err
+}
+
+// Clear empties the index within a transaction: the log is another one than it was made from.
+func (w *Writer) Clear() error {
+	clear(w.pending)
+	clear(w.days)
+	_, err := w.tx.Exec("DELETE FROM runs; DELETE FROM days; DELETE FROM cursor;")
+	return err
+}
+
+// Close ends it.
+func (w *Writer) Close() error { return w.db.Close() }
+
+type row interface{ Scan(...any) error }
+
+func scanRun(from row) (r Run, err error) {
+	var seq, started, duration, cpu, startSeq, endSeq int64
+	var ended, exit sql.NullInt64
+	err = from.Scan(&seq, &r.ID, &r.User, &r.Auth, &r.Client, &r.Host, &r.Script, &r.Version, &r.Command, &r.Code, &r.CodeBytes,
+		&started, &ended, &r.Status, &r.Reason, &duration, &cpu, &r.PeakMemory, &r.StdoutBytes, &r.StderrBytes, &exit, &r.Signal, &startSeq, &endSeq, &r.EndHash)
+	r.Started, r.StartSeq, r.EndSeq = time.UnixMicro(started).UTC(), uint64(startSeq), uint64(endSeq)
+	r.Duration, r.CPU = time.Duration(duration)*time.Microsecond, time.Duration(cpu)*time.Microsecond
+	if ended.Valid {
+		r.Ended = time.UnixMicro(ended.Int64).UTC()
+	}
+	if exit.Valid {
+		code := int(exit.Int64)
+		r.ExitCode = &code
+	}
+	return r, err
+}
+
+func scanDay(from row, status string) (g Group, err error) {
+	var cpu, last int64
+	var durations []byte
+	if err := from.Scan(&g.Runs, &cpu, &g.PeakMemory, &g.OutputBytes, &last, &durations); err != nil {
+		return g, err
+	}
+	return g, g.complete(status, cpu, last, durations)
+}
+
+// complete fills in what a row of sums says in its own form.
+func (g *Group) complete(status string, cpu, last int64, durations []byte) (err error) {
+	g.CPU, g.Last, g.Statuses = time.Duration(cpu)*time.Microsecond, time.UnixMicro(last).UTC(), map[string]int64{status: g.Runs}
+	if status != "ok" {
+		g.Failed = g.Runs
+	}
+	g.durations, err = decodeHistogram(durations)
+	return err
+}
