@@ -17,8 +17,9 @@ func TestImports(t *testing.T) {
 		"py3run/cmd/internal/launch": {"py3run/audit", "py3run/cmd/internal/config", "py3run/cmd/internal/python", "py3run/cmd/internal/wire", "py3run/sandbox"},
 		"py3run/cmd/internal/python": {"py3run/cmd/internal/wire"},
 		"py3run/cmd/internal/config": nil, "py3run/cmd/internal/wire": nil, "py3run/audit": nil,
+		"py3run/cmd/internal/ctl":   {"py3run/audit", "py3run/cmd/internal/config", "py3run/cmd/internal/store"},
 		"py3run/cmd/internal/store": {"py3run/audit"},
-		"py3run/sandbox": {"py3run/sandbox/cgroup", "py3run/sandbox/seccomp"}, "py3run/sandbox/cgroup": nil, "py3run/sandbox/seccomp": nil,
+		"py3run/sandbox":            {"py3run/sandbox/cgroup", "py3run/sandbox/seccomp"}, "py3run/sandbox/cgroup": nil, "py3run/sandbox/seccomp": nil,
 	}
 	outside := map[string][]string{ // modules that a package may use beside the standard library
 		"py3run/cmd":                 {"github.com/spf13/cobra", "github.com/mattn/go-isatty", "golang.org/x/sys/unix"},

@@ -39,6 +39,7 @@ type Record struct {
 	Isolation *Isolation         `json:"isolation,omitempty"`
 	Hooks     *Hooks             `json:"hooks,omitempty"`
 	Repair    *Repair            `json:"repair,omitempty"`
+	Alert     *Alert             `json:"alert,omitempty"`
 	Truncated bool               `json:"truncated,omitempty"` // a list was dropped or a string cut
 }
 
@@ -60,6 +61,7 @@ const (
 	ExecutionEnd      Action = "execution-end"
 	ExecutionOrphaned Action = "execution-orphaned" // a start whose end nobody could record
 	AuditRepair       Action = "audit-repair"
+	Alerted           Action = "alert"
 )
 
 // Outcome is how an event went.
@@ -230,6 +232,13 @@ type Repair struct {
 	Kept     string `json:"kept,omitempty"`     // file name in the log's directory
 	Expected *Place `json:"expected,omitempty"` // the newest record there was; this one follows it
 	Found    *Place `json:"found,omitempty"`    // the newest record there is
+}
+
+// Alert is what somebody was told of the log, and the record that it is about.
+type Alert struct {
+	Rule  string `json:"rule"`
+	Title string `json:"title"`
+	Seq   uint64 `json:"seq"`
 }
 
 // Place is a record's place in the chain.

@@ -16,6 +16,7 @@ type Config struct {
 	Security Security
 	Input    Input
 	Python   Python
+	Alerts   Alerts
 }
 
 // Security holds the limits. 0 means no limit, for every number.
@@ -76,6 +77,19 @@ type Python struct {
 	Interpreter string            // "auto", a path, a version as "3.12", or a venv directory
 	Path        []string          // absolute directories for sys.path
 	FlagImports map[string]string // dotted module name to the reason it is remarked on
+}
+
+// Alerts says what py3runctl alerts remarks on in the log, and whom it tells. 0, false and empty switch a rule off.
+type Alerts struct {
+	Denials              int     // refusals of one user
+	DenialsWithinMinutes float64 // within this time
+	LimitsInARow         int     // runs of one user or script that ended at a limit, one after the other
+	NewModules           bool    // a user's first import of a flagged module
+	NewHosts             bool    // a first connection to a host
+	QuietHours           string  // "22:00-06:00", local time: runs started then
+	Tampering            bool    // repairs, lost records, jumps of the clock
+	Command              []string
+	Webhook              string
 }
 
 // Sources is everything Load looks at. It reads no variable and no flag on its

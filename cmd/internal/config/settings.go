@@ -1,6 +1,9 @@
 package config
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // A setting is all that is known about one key. The type of fallback is the
 // type of the setting: float64, int, bool, string, []string or reasons.
@@ -254,6 +257,51 @@ var settings = [...]setting{
 		rule: &moduleName,
 		doc:  "modules whose import is remarked on, and why; a table here replaces the whole default",
 	},
+	{
+		key: "alerts.denials", field: func(c *Config) any { return &c.Alerts.Denials },
+		fallback: 5, min: 1, max: maxCount,
+		doc: "py3runctl alerts: so many refusals of one user within alerts.denials-within-minutes; 0: no such rule",
+	},
+	{
+		key: "alerts.denials-within-minutes", field: func(c *Config) any { return &c.Alerts.DenialsWithinMinutes },
+		fallback: 5.0, min: 0.01, max: maxCount, noZero: true, unit: "minutes",
+		doc: "the time for alerts.denials",
+	},
+	{
+		key: "alerts.limits-in-a-row", field: func(c *Config) any { return &c.Alerts.LimitsInARow },
+		fallback: 3, min: 1, max: maxCount,
+		doc: "so many runs of one user and script that ended at a limit, one after the other; 0: no such rule",
+	},
+	{
+		key: "alerts.new-modules", field: func(c *Config) any { return &c.Alerts.NewModules },
+		fallback: true,
+		doc:      "a user's first import of a module of python.flag-imports",
+	},
+	{
+		key: "alerts.new-hosts", field: func(c *Config) any { return &c.Alerts.NewHosts },
+		fallback: true,
+		doc:      "the first connection to a host",
+	},
+	{
+		key: "alerts.quiet-hours", field: func(c *Config) any { return &c.Alerts.QuietHours },
+		fallback: "", rule: &hours,
+		doc: `runs that start in these hours, local time, such as "22:00-06:00"; empty: no such rule`,
+	},
+	{
+		key: "alerts.tampering", field: func(c *Config) any { return &c.Alerts.Tampering },
+		fallback: true,
+		doc:      "repairs of the log, records that are gone, jumps of the clock, orphaned runs",
+	},
+	{
+		key: "alerts.command", field: func(c *Config) any { return &c.Alerts.Command },
+		fallback: []string(nil), rule: &notEmpty,
+		doc: "program and arguments that get each alert as JSON on standard input",
+	},
+	{
+		key: "alerts.webhook", field: func(c *Config) any { return &c.Alerts.Webhook },
+		fallback: "", rule: &webAddress,
+		doc: "http or https address that each alert is posted to as JSON",
+	},
 }
 
 // later lists keys and sections that the contract names and this version does
@@ -278,6 +326,20 @@ var (
 	notEmpty = rule{
 		says: "must not be empty", pattern: `.`,
 		holds: func(s string) bool { return s != "" },
+	}
+	hours = rule{
+		says: `must be like "22:00-06:00" or empty`, pattern: `^(([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9])?$`,
+		holds: isHours,
+	}
+	webAddress = rule{
+		says: "must be an http or https address or empty", pattern: `^(https?://.+)?$`,
+		holds: func(s string) bool {
+			rest, secure := strings.CutPrefix(s, "https://")
+			if !secure {
+				rest, _ = strings.CutPrefix(s, "http://")
+			}
+			return s == "" || rest != s && rest != ""
+		},
 	}
 	absolutePath = rule{
 		says: "must be an absolute path", pattern: `^/`,
@@ -434,4 +496,13 @@ func spellsAsVariable(key, name string) bool {
 		}
 	}
 	return true
+}
+
+func isHours(s string) bool {
+	from, to, both := strings.Cut(s, "-")
+	isTime := func(s string) bool {
+		_, err := time.Parse("15:04", s)
+		return err == nil && len(s) == 5
+	}
+	return s == "" || both && isTime(from) && isTime(to)
 }

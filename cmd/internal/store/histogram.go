@@ -79,6 +79,32 @@ func (h Histogram) Percentile(p float64) time.Duration {
 	return h.most
 }
 
+// AtMost is how many durations were not longer.
+func (h Histogram) AtMost(d time.Duration) (n int64) {
+	for b, count := range h.counts {
+		if middle(b) <= d {
+			n += count
+		}
+	}
+	return n
+}
+
+// Count is how many durations there are.
+func (h Histogram) Count() (n int64) {
+	for _, count := range h.counts {
+		n += count
+	}
+	return n
+}
+
+// Sum is their sum, right to within 3 %.
+func (h Histogram) Sum() (sum time.Duration) {
+	for b, count := range h.counts {
+		sum += middle(b) * time.Duration(count)
+	}
+	return sum
+}
+
 // encode writes a histogram as varints: the largest duration in nanoseconds, then the distance to each next bucket and its count.
 func (h Histogram) encode() []byte {
 	b := binary.AppendUvarint(nil, uint64(h.most))

@@ -178,6 +178,23 @@ func (x *Index) cut(all grouping, q Query, by By, since, until time.Time) error 
 	return rows.Err()
 }
 
+// Actions are kept as sums.
+func (x *Index) Actions() (list []Action, err error) {
+	rows, err := x.db.Query("SELECT name, reason, count FROM actions ORDER BY name, reason")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var a Action
+		if err := rows.Scan(&a.Name, &a.Reason, &a.Count); err != nil {
+			return nil, err
+		}
+		list = append(list, a)
+	}
+	return list, rows.Err()
+}
+
 func midnight(t time.Time) time.Time {
 	y, m, d := t.UTC().Date()
 	return time.Date(y, m, d, 0, 0, 0, 0, time.UTC)

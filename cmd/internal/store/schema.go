@@ -32,6 +32,7 @@ CREATE TABLE days (
   peak_memory INTEGER NOT NULL, output_bytes INTEGER NOT NULL, last INTEGER NOT NULL, durations BLOB NOT NULL,
   PRIMARY KEY (day, user, script, status)
 ) WITHOUT ROWID;
+CREATE TABLE actions (name TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (name, reason)) WITHOUT ROWID;
 CREATE TABLE cursor (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL, hash TEXT NOT NULL, segment TEXT NOT NULL, offset INTEGER NOT NULL);
 `
 

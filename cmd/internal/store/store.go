@@ -137,6 +137,9 @@ type Group struct {
 	durations   Histogram
 }
 
+// Durations are those of all runs of the group.
+func (g *Group) Durations() Histogram { return g.durations }
+
 // Percentile is the duration that p (0 to 1) of the runs did not exceed.
 func (g *Group) Percentile(p float64) time.Duration { return g.durations.Percentile(p) }
 
@@ -213,12 +216,43 @@ const dayLayout = "2006-01-02"
 
 func dayOf(t time.Time) string { return t.UTC().Format(dayLayout) }
 
+// An Action is how many records say what they say for the same reason.
+type Action struct {
+	Name   string
+	Reason string // of what is about no run
+	Count  int64
+}
+
+// actionOf is what a record counts as. The reasons of runs are in their status.
+func actionOf(r audit.Record) Action {
+	a := Action{Name: string(r.Event.Action), Count: 1}
+	if !runsCode(r.Event.Action) {
+		a.Reason = r.Event.Reason
+	}
+	return a
+}
+
+// counting collects actions by name and reason.
+type counting map[[2]string]int64
+
+func (c counting) add(a Action) { c[[2]string{a.Name, a.Reason}] += a.Count }
+
+func (c counting) sorted() (list []Action) {
+	for key, n := range c {
+		list = append(list, Action{key[0], key[1], n})
+	}
+	slices.SortFunc(list, func(a, b Action) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Reason, b.Reason)) })
+	return list
+}
+
 // A Source answers questions.
 type Source interface {
 	// History is the runs that a query asks for, newest first.
 	History(Query) iter.Seq2[Run, error]
 	// Stats is about the ended runs that a query asks for.
 	Stats(Query, By) ([]Group, error)
+	// Actions counts all records, those that are about no run too.
+	Actions() ([]Action, error)
 	Close() error
 }
 
@@ -286,6 +320,18 @@ func (l Log) Stats(q Query, by By) ([]Group, error) {
 		}
 	}
 	return all.sorted(by), nil
+}
+
+// Actions goes through the whole log.
+func (l Log) Actions() ([]Action, error) {
+	all := counting{}
+	for e, err := range l.Entries {
+		if err != nil {
+			return nil, err
+		}
+		all.add(actionOf(e.Record))
+	}
+	return all.sorted(), nil
 }
 
 // Close does nothing.

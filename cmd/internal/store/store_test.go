@@ -173,6 +173,13 @@ func TestSourcesAgree(t *testing.T) {
 				}
 			}
 		}
+		w, err := log.Actions()
+		check(t, err)
+		g, err := index.Actions()
+		check(t, err)
+		if !reflect.DeepEqual(w, g) || len(w) != 4 {
+			t.Errorf("actions\n%v\n%v", w, g)
+		}
 		if found < 1000 {
 			t.Errorf("only %d runs in all answers", found)
 		}

@@ -22,6 +22,7 @@ type Writer struct {
 	tx      *sql.Tx
 	pending map[string]*Run // of this transaction
 	days    map[day]*Group
+	actions counting
 	insert  *sql.Stmt
 	find    *sql.Stmt
 }
@@ -49,7 +50,7 @@ func (w *Writer) Begin() (Cursor, error) {
 	if err != nil {
 		return Cursor{}, err
 	}
-	w.tx, w.pending, w.days = tx, map[string]*Run{}, map[day]*Group{}
+	w.tx, w.pending, w.days, w.actions = tx, map[string]*Run{}, map[day]*Group{}, counting{}
 	if w.insert, err = tx.Prepare("INSERT OR REPLACE INTO runs (" + columns + ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"); err == nil {
 		w.find, err = tx.Prepare("SELECT " + columns + " FROM runs WHERE run_id = ?")
 	}
@@ -68,6 +69,7 @@ func (w *Writer) Begin() (Cursor, error) {
 
 // Add takes one record, in the order of the log.
 func (w *Writer) Add(e Entry) error {
+	w.actions.add(actionOf(e.Record))
 	if !runsCode(e.Record.Event.Action) {
 		return nil
 	}
@@ -105,7 +107,7 @@ func (w *Writer) Commit(c Cursor) error {
 	} else {
 		err = w.tx.Commit()
 	}
-	w.tx, w.pending, w.days = nil, nil, nil
+	w.tx, w.pending, w.days, w.actions = nil, nil, nil, nil
 	return err
 }
 
@@ -137,6 +139,11 @@ func (w *Writer) flush(c Cursor) error {
 			return err
 		}
 	}
+	for key, n := range w.actions {
+		if _, err := w.tx.Exec("INSERT INTO actions VALUES (?,?,?) ON CONFLICT DO UPDATE SET count = count + excluded.count", key[0], key[1], n); err != nil {
+			return err
+		}
+	}
 	_, err := w.tx.Exec("INSERT OR REPLACE INTO cursor VALUES (1,?,?,?,?)", int64(c.Seq), c.Hash, c.Segment, c.Offset)
 	return err
 }
@@ -144,7 +151,7 @@ func (w *Writer) flush(c Cursor) error {
 // Rollback forgets what was added since Begin.
 func (w *Writer) Rollback() error {
 	err := w.tx.Rollback()
-	w.tx, w.pending, w.days = nil, nil, nil
+	w.tx, w.pending, w.days, w.actions = nil, nil, nil, nil
 	return err
 }
 
@@ -152,7 +159,8 @@ func (w *Writer) Rollback() error {
 func (w *Writer) Clear() error {
 	clear(w.pending)
 	clear(w.days)
-	_, err := w.tx.Exec("DELETE FROM runs; DELETE FROM days; DELETE FROM cursor;")
+	clear(w.actions)
+	_, err := w.tx.Exec("DELETE FROM runs; DELETE FROM days; DELETE FROM actions; DELETE FROM cursor;")
 	return err
 }
 

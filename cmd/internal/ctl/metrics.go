@@ -1,0 +1,165 @@
+package ctl
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"py3run/cmd/internal/store"
+)
+
+// usersMost bounds the users that metrics name; those with less CPU time are "other" together.
+const usersMost = 50
+
+// durationBounds are the upper bounds of the buckets of py3run_run_duration_seconds.
+var durationBounds = []time.Duration{10 * time.Millisecond, 25 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond,
+	time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute, 5 * time.Minute, 10 * time.Minute, time.Hour}
+
+// A measurement is what metrics are made of.
+type measurement struct {
+	statuses []store.Group // by status
+	users    []store.Group // by user
+	actions  []store.Action
+	running  int    // runs under way
+	seq      uint64 // of the newest record
+	bytes    int64  // of the log
+	now      time.Time
+}
+
+// measure asks a source.
+func measure(s store.Source) (m measurement, err error) {
+	if m.statuses, err = s.Stats(store.Query{}, store.ByStatus); err != nil {
+		return m, err
+	}
+	if m.users, err = s.Stats(store.Query{}, store.ByUser); err != nil {
+		return m, err
+	}
+	m.actions, err = s.Actions()
+	return m, err
+}
+
+// A format is the text format of metrics: Prometheus' (0.0.4), which the textfile collector reads, or OpenMetrics 1.0.
+type format bool
+
+const (
+	prometheus  format = false
+	openMetrics format = true
+)
+
+// write renders a measurement. Names and labels do not change between versions.
+func (m measurement) write(to io.Writer, f format) error {
+	var b strings.Builder
+	family := func(name, kind, help string) {
+		if f == prometheus && kind == "counter" {
+			name += "_total"
+		}
+		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
+	}
+	sample := func(name string, value any, labels ...string) {
+		b.WriteString(name)
+		for i := 0; i < len(labels); i += 2 {
+			sep := ","
+			if i == 0 {
+				sep = "{"
+			}
+			fmt.Fprintf(&b, `%s%s="%s"`, sep, labels[i], escapeLabel(labels[i+1]))
+		}
+		if len(labels) > 0 {
+			b.WriteByte('}')
+		}
+		fmt.Fprintf(&b, " %v\n", value)
+	}
+	seconds := func(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'g', -1, 64) }
+
+	family("py3run_runs", "counter", "Runs that have ended, by their status.")
+	var durations store.Histogram
+	var output int64
+	slices.SortFunc(m.statuses, func(a, b store.Group) int { return strings.Compare(a.Key, b.Key) })
+	for _, g := range m.statuses {
+		sample("py3run_runs_total", g.Runs, "status", g.Key)
+		durations.Merge(g.Durations())
+		output += g.OutputBytes
+	}
+	family("py3run_run_duration_seconds", "histogram", "Time from the request to the end record; the sum is right to within 3 percent.")
+	for _, bound := range durationBounds {
+		sample("py3run_run_duration_seconds_bucket", durations.AtMost(bound), "le", seconds(bound))
+	}
+	sample("py3run_run_duration_seconds_bucket", durations.Count(), "le", "+Inf")
+	sample("py3run_run_duration_seconds_sum", seconds(durations.Sum()))
+	sample("py3run_run_duration_seconds_count", durations.Count())
+
+	slices.SortFunc(m.users, func(a, b store.Group) int {
+		if a.CPU != b.CPU {
+			return int(min(max(b.CPU-a.CPU, -1), 1))
+		}
+		return strings.Compare(a.Key, b.Key)
+	})
+	named, rest := m.users, []store.Group(nil)
+	if len(named) > usersMost {
+		named, rest = named[:usersMost], named[usersMost:]
+	}
+	perUser := func(name, help string, value func(store.Group) any, sum func() any) {
+		family(name, "counter", help)
+		for _, g := range named {
+			sample(name+"_total", value(g), "user", g.Key)
+		}
+		if len(rest) > 0 {
+			sample(name+"_total", sum(), "user", "other")
+		}
+	}
+	perUser("py3run_user_runs", "Runs of a user that have ended.", func(g store.Group) any { return g.Runs }, func() any {
+		n := int64(0)
+		for _, g := range rest {
+			n += g.Runs
+		}
+		return n
+	})
+	perUser("py3run_user_cpu_seconds", "Processor time of a user's runs.", func(g store.Group) any { return seconds(g.CPU) }, func() any {
+		d := time.Duration(0)
+		for _, g := range rest {
+			d += g.CPU
+		}
+		return seconds(d)
+	})
+	family("py3run_output_bytes", "counter", "What runs have written to stdout and stderr.")
+	sample("py3run_output_bytes_total", output)
+	family("py3run_running", "gauge", "Runs under way.")
+	sample("py3run_running", m.running)
+	family("py3run_audit_records", "counter", "Records in the log, by what they are about.")
+	counts := map[string]int64{}
+	var names []string
+	for _, a := range m.actions {
+		if counts[a.Name] == 0 {
+			names = append(names, a.Name)
+		}
+		counts[a.Name] += a.Count
+	}
+	for _, name := range names {
+		sample("py3run_audit_records_total", counts[name], "action", name)
+	}
+	family("py3run_audit_repairs", "counter", "Repairs of the log, by what was wrong.")
+	for _, a := range m.actions {
+		if a.Name == "audit-repair" {
+			sample("py3run_audit_repairs_total", a.Count, "reason", a.Reason)
+		}
+	}
+	family("py3run_audit_seq", "gauge", "Number of the newest record.")
+	sample("py3run_audit_seq", m.seq)
+	family("py3run_audit_bytes", "gauge", "Size of the log.")
+	sample("py3run_audit_bytes", m.bytes)
+	family("py3run_last_update_timestamp_seconds", "gauge", "When these numbers were taken.")
+	sample("py3run_last_update_timestamp_seconds", m.now.Unix())
+	if f == openMetrics {
+		b.WriteString("# EOF\n")
+	}
+	_, err := io.WriteString(to, b.String())
+	return err
+}
+
+// escapeLabel escapes a label's value as both formats want it. Both are UTF-8.
+func escapeLabel(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(strings.ToValidUTF8(s, "\uFFFD"))
+}

@@ -1,0 +1,175 @@
+package ctl
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"py3run/audit"
+	"py3run/cmd/internal/config"
+	"py3run/cmd/internal/store"
+)
+
+// An alert is something in the log that somebody should look at.
+type alert struct {
+	Rule   string `json:"rule"`
+	Title  string `json:"title"`
+	Time   string `json:"time"` // of the record, UTC
+	Seq    uint64 `json:"seq"`  // of the record
+	RunID  string `json:"run_id,omitempty"`
+	User   string `json:"user,omitempty"`
+	Script string `json:"script,omitempty"`
+	Host   string `json:"host,omitempty"` // that the log is of
+}
+
+// The rules, as alerts name them.
+const (
+	ruleDenials    = "denials"
+	ruleLimits     = "limits-in-a-row"
+	ruleNewModule  = "new-module"
+	ruleNewHost    = "new-host"
+	ruleQuietHours = "quiet-hours"
+	ruleTampering  = "tampering"
+	ruleOrphaned   = "orphaned"
+	ruleClock      = "clock-jump"
+)
+
+// watched is what the rules remember of the log so far.
+type watched struct {
+	Seq     uint64                     `json:"seq"` // of the record seen last
+	Hash    string                     `json:"hash"`
+	Denials map[string][]time.Time     `json:"denials"` // of a user, within the time that counts
+	Limits  map[string]int             `json:"limits"`  // of a user and script, in a row
+	Modules map[string]map[string]bool `json:"modules"` // flagged ones that a user has imported
+	Hosts   map[string]bool            `json:"hosts"`   // that were connected to
+}
+
+func newWatched() *watched {
+	return &watched{Denials: map[string][]time.Time{}, Limits: map[string]int{}, Modules: map[string]map[string]bool{}, Hosts: map[string]bool{}}
+}
+
+// look takes one record, in the order of the log, and tells what the rules say of it.
+func (w *watched) look(e store.Entry, rules config.Alerts) (found []alert) {
+	r := e.Record
+	at, _ := time.Parse(time.RFC3339Nano, r.Timestamp)
+	tell := func(rule, format string, args ...any) {
+		found = append(found, alert{Rule: rule, Title: fmt.Sprintf(format, args...), Time: r.Timestamp, Seq: r.Seq, RunID: r.RunID,
+			User: r.User.Name, Script: r.Script.Name, Host: r.Host.Name})
+	}
+	if rules.Tampering {
+		if w.Seq > 0 && (r.Seq != w.Seq+1 || r.Prev != w.Hash) {
+			tell(ruleTampering, "record %d does not follow record %d: records were changed, removed or put in", r.Seq, w.Seq)
+		}
+		if r.Event.Action == audit.AuditRepair {
+			tell(ruleTampering, "the log was repaired: %s", repaired(r))
+		}
+		if ms := r.Host.ClockJumpMS; ms != 0 {
+			tell(ruleClock, "the clock has jumped by %v", time.Duration(ms)*time.Millisecond)
+		}
+		if r.Event.Action == audit.ExecutionOrphaned {
+			tell(ruleOrphaned, "a run of %s has died with its launcher (%s)", subject(r), r.Event.Reason)
+		}
+	}
+	w.Seq, w.Hash = r.Seq, e.Hash
+	switch r.Event.Action {
+	case audit.ExecutionStart:
+		if within(rules.QuietHours, at.Local()) {
+			tell(ruleQuietHours, "a run of %s began in the quiet hours (%s)", subject(r), rules.QuietHours)
+		}
+	case "execution-denied":
+		if rules.Denials > 0 {
+			if w.denied(r.User.Name, at, rules) {
+				tell(ruleDenials, "%s was refused %d times within %v minutes", subject(r), rules.Denials, rules.DenialsWithinMinutes)
+			}
+		}
+	case audit.ExecutionEnd:
+		w.ended(r, rules, tell)
+	}
+	return found
+}
+
+// denied counts a refusal. After an alert it counts anew.
+func (w *watched) denied(user string, at time.Time, rules config.Alerts) bool {
+	span := time.Duration(rules.DenialsWithinMinutes * float64(time.Minute))
+	recent := slices.DeleteFunc(append(w.Denials[user], at), func(t time.Time) bool { return at.Sub(t) > span })
+	if len(recent) >= rules.Denials {
+		delete(w.Denials, user)
+		return true
+	}
+	w.Denials[user] = recent
+	return false
+}
+
+func (w *watched) ended(r audit.Record, rules config.Alerts, tell func(rule, format string, args ...any)) {
+	user := r.User.Name
+	key := user + "\x00" + r.Script.Name
+	if isLimit(r.Status) {
+		w.Limits[key]++
+		if n := rules.LimitsInARow; n > 0 && w.Limits[key]%n == 0 {
+			tell(ruleLimits, "%d runs of %s in a row ended at a limit, the last with %s", w.Limits[key], subject(r), r.Status)
+		}
+	} else {
+		delete(w.Limits, key)
+	}
+	if r.Hooks == nil {
+		return
+	}
+	for _, m := range r.Hooks.FlaggedImports {
+		if w.Modules[user] == nil {
+			w.Modules[user] = map[string]bool{}
+		}
+		if !m.Direct || w.Modules[user][m.Module] {
+			continue
+		}
+		w.Modules[user][m.Module] = true
+		if rules.NewModules {
+			tell(ruleNewModule, "%s has imported %s (%s) for the first time", subject(r), m.Module, m.Why)
+		}
+	}
+	for _, c := range r.Hooks.Connections {
+		if c.Host == "" || w.Hosts[c.Host] {
+			continue
+		}
+		w.Hosts[c.Host] = true
+		if rules.NewHosts {
+			tell(ruleNewHost, "%s was the first to connect to %s, port %d", subject(r), c.Host, c.Port)
+		}
+	}
+}
+
+func isLimit(status string) bool {
+	return strings.HasSuffix(status, "_limit") || strings.HasSuffix(status, "timeout")
+}
+
+// subject is a user, with the script if there is one.
+func subject(r audit.Record) string {
+	if r.Script.Name != "" {
+		return fmt.Sprintf("%s (script %s)", r.User.Name, r.Script.Name)
+	}
+	return r.User.Name
+}
+
+func repaired(r audit.Record) string {
+	p := r.Repair
+	switch {
+	case p == nil:
+		return r.Event.Reason
+	case p.Expected != nil && p.Found != nil:
+		return fmt.Sprintf("%s, record %d was expected and %d was found", r.Event.Reason, p.Expected.Seq, p.Found.Seq)
+	}
+	return fmt.Sprintf("%s, %d bytes are kept in %s", r.Event.Reason, p.Bytes, p.Kept)
+}
+
+// within tells whether a time is in hours such as "22:00-06:00". Empty hours hold no time.
+func within(hours string, t time.Time) bool {
+	from, to, both := strings.Cut(hours, "-")
+	now := t.Format("15:04")
+	if !both {
+		return false
+	}
+	if from <= to {
+		return from <= now && now < to
+	}
+	return now >= from || now < to
+}

@@ -1,0 +1,109 @@
+package ctl
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"py3run/audit"
+	"py3run/cmd/internal/config"
+	"py3run/cmd/internal/store"
+)
+
+func TestRules(t *testing.T) {
+	t.Parallel()
+	noon := time.Date(2026, 11, 24, 12, 0, 0, 0, time.Local)
+	type event struct {
+		after time.Duration
+		audit.Record
+	}
+	end := func(user, status string, hooks *audit.Hooks) event {
+		return event{time.Second, audit.Record{Event: audit.Event{Action: audit.ExecutionEnd}, User: audit.User{Name: user}, Status: status, Hooks: hooks}}
+	}
+	denied := func(user string, after time.Duration) event {
+		return event{after, audit.Record{Event: audit.Event{Action: "execution-denied"}, User: audit.User{Name: user}}}
+	}
+	modules := func(direct bool, names ...string) *audit.Hooks {
+		h := &audit.Hooks{}
+		for _, n := range names {
+			h.FlaggedImports = append(h.FlaggedImports, audit.FlaggedImport{Module: n, Why: "w", Direct: direct})
+		}
+		return h
+	}
+	hosts := func(names ...string) *audit.Hooks {
+		h := &audit.Hooks{}
+		for _, n := range names {
+			h.Connections = append(h.Connections, audit.Connection{Host: n, Port: 443, Via: "python", Count: 1})
+		}
+		return h
+	}
+	start := func(after time.Duration) event {
+		return event{after, audit.Record{Event: audit.Event{Action: audit.ExecutionStart}, User: audit.User{Name: "alice"}}}
+	}
+	all := config.Default().Alerts
+	off := config.Alerts{DenialsWithinMinutes: 5}
+	quiet := off
+	quiet.QuietHours = "22:00-06:00"
+	for _, c := range []struct {
+		name   string
+		rules  config.Alerts
+		events []event
+		want   string // rule at the number of the event, from 1
+	}{
+		{"nothing", all, []event{start(0), end("alice", "ok", nil), end("alice", "error", nil)}, ""},
+		{"limits in a row", all, []event{end("a", "timeout", nil), end("b", "ok", nil), end("a", "memory_limit", nil), end("a", "idle_timeout", nil), end("a", "cpu_limit", nil)}, "limits-in-a-row@4"},
+		{"limits, but not in a row", all, []event{end("a", "timeout", nil), end("a", "timeout", nil), end("a", "ok", nil), end("a", "timeout", nil)}, ""},
+		{"six limits", all, slices.Repeat([]event{end("a", "timeout", nil)}, 6), "limits-in-a-row@3 limits-in-a-row@6"},
+		{"refusals", all, slices.Repeat([]event{denied("a", time.Minute)}, 6), "denials@5"},
+		{"refusals of several", all, []event{denied("a", 0), denied("b", 0), denied("c", 0), denied("d", 0), denied("e", 0)}, ""},
+		{"slow refusals", all, slices.Repeat([]event{denied("a", 2*time.Minute)}, 9), ""},
+		{"flagged modules", all, []event{end("a", "ok", modules(true, "os", "ctypes")), end("a", "ok", modules(true, "os")), end("b", "ok", modules(true, "os"))}, "new-module@1 new-module@1 new-module@3"},
+		{"flagged modules of libraries", all, []event{end("a", "ok", modules(false, "os"))}, ""},
+		{"hosts", all, []event{end("a", "ok", hosts("10.0.0.1", "10.0.0.2")), end("b", "ok", hosts("10.0.0.1")), end("b", "ok", hosts("10.0.0.3", "10.0.0.3"))}, "new-host@1 new-host@1 new-host@3"},
+		{"at night", quiet, []event{start(0), start(10*time.Hour - time.Minute), start(time.Minute), start(7*time.Hour + 59*time.Minute), start(time.Minute)}, "quiet-hours@3 quiet-hours@4"},
+		{"a repair", all, []event{{0, audit.Record{Event: audit.Event{Action: audit.AuditRepair, Reason: "log-lost"}, Repair: &audit.Repair{Expected: &audit.Place{Seq: 9}, Found: &audit.Place{}}}}}, "tampering@1"},
+		{"a jump of the clock", all, []event{{0, audit.Record{Event: audit.Event{Action: audit.ExecutionStart}, Host: audit.Host{ClockJumpMS: -7200000}}}}, "clock-jump@1"},
+		{"an orphan", all, []event{{0, audit.Record{Event: audit.Event{Action: audit.ExecutionOrphaned, Reason: "host-restarted"}}}}, "orphaned@1"},
+		{"all rules off", off, slices.Concat(slices.Repeat([]event{denied("a", 0), end("a", "timeout", hosts("h"))}, 9), []event{end("a", "ok", modules(true, "os")),
+			{0, audit.Record{Event: audit.Event{Action: audit.AuditRepair}}}}), ""},
+		{"its own records", all, slices.Repeat([]event{{0, audit.Record{Event: audit.Event{Action: audit.Alerted}}}}, 9), ""},
+	} {
+		w := newWatched()
+		at, prev := noon, strings.Repeat("0", 64)
+		var got []string
+		for i, e := range c.events {
+			at = at.Add(e.after)
+			e.Seq, e.Prev, e.Timestamp = uint64(i+1), prev, at.UTC().Format("2006-01-02T15:04:05.000000Z")
+			prev = fmt.Sprintf("%064d", i+1)
+			for _, a := range w.look(store.Entry{Record: e.Record, Hash: prev}, c.rules) {
+				got = append(got, fmt.Sprintf("%s@%d", a.Rule, a.Seq))
+				if a.Title == "" || a.Time != e.Timestamp || strings.Contains(a.Title, "%!") {
+					t.Errorf("%s: %+v", c.name, a)
+				}
+			}
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%s: %v, want %s", c.name, got, c.want)
+		}
+	}
+}
+
+// A record that does not follow the one seen last is told, wherever the gap is.
+func TestBrokenChainAlert(t *testing.T) {
+	t.Parallel()
+	entry := func(seq uint64, prev, hash string) store.Entry {
+		return store.Entry{Record: audit.Record{Seq: seq, Prev: prev, Event: audit.Event{Action: audit.ExecutionStart}}, Hash: hash}
+	}
+	rules := config.Default().Alerts
+	w := newWatched()
+	for _, c := range []struct {
+		e    store.Entry
+		want int
+	}{{entry(7, "?", "g"), 0}, {entry(8, "g", "h"), 0}, {entry(10, "h", "j"), 1}, {entry(11, "i", "k"), 1}, {entry(12, "k", "l"), 0}} {
+		if got := w.look(c.e, rules); len(got) != c.want {
+			t.Errorf("record %d: %+v, want %d", c.e.Record.Seq, got, c.want)
+		}
+	}
+}
