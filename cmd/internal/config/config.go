@@ -10,6 +10,12 @@
 // Nothing here knows what a limit does. MB means 2^20 bytes.
 package config
 
+import (
+	"errors"
+	"os"
+	"path/filepath"
+)
+
 // A Config is what holds for one execution. It is a plain value: Load makes a
 // new one each time and shares no slice or map with another.
 type Config struct {
@@ -158,3 +164,20 @@ func (e *Error) Unwrap() error { return e.cause }
 // A Finding is an Error that Check reports. Load goes on with those that are
 // merely contradictions.
 type Finding = Error
+
+// AuditDir is where the log is.
+func (c Config) AuditDir(environ []string) (string, error) {
+	if c.Security.Audit.Dir != "" {
+		return c.Security.Audit.Dir, nil
+	}
+	if os.Geteuid() == 0 {
+		return "/var/log/py3run", nil
+	}
+	if dir := lookup(environ, "XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "py3run", "audit"), nil
+	}
+	if home := lookup(environ, "HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".local", "state", "py3run", "audit"), nil
+	}
+	return "", errors.New("audit: no directory for the log: security.audit.dir, XDG_STATE_HOME and HOME are not set")
+}

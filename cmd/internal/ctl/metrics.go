@@ -1,13 +1,17 @@
 package ctl
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"py3run/audit"
 	"py3run/cmd/internal/store"
 )
 
@@ -39,6 +43,46 @@ func measure(s store.Source) (m measurement, err error) {
 	}
 	m.actions, err = s.Actions()
 	return m, err
+}
+
+// metrics writes metrics: to a file, as a whole and readable for all, for Prometheus' textfile collector, or to standard output.
+func (d desk) metrics(index, file string, f format, now time.Time) error {
+	s, err := d.source(index)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	m, err := measure(s)
+	if err != nil {
+		return err
+	}
+	m.now = now
+	if names, err := os.ReadDir(filepath.Join(d.dir, "runs")); err == nil {
+		m.running = len(names)
+	}
+	r, err := audit.OpenReader(d.dir)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	for line, err := range r.Backward() {
+		if err == nil {
+			m.seq = line.Seq
+			break
+		}
+	}
+	segments, _ := filepath.Glob(filepath.Join(d.dir, "audit*.jsonl"))
+	for _, name := range segments {
+		if info, err := os.Lstat(name); err == nil {
+			m.bytes += info.Size()
+		}
+	}
+	if file == "" {
+		return m.write(d.out, f)
+	}
+	var text bytes.Buffer
+	m.write(&text, f)
+	return replaceFile(file, text.Bytes(), 0o644)
 }
 
 // A format is the text format of metrics: Prometheus' (0.0.4), which the textfile collector reads, or OpenMetrics 1.0.

@@ -149,7 +149,7 @@ func auditCheck(c config.Config, environ []string) sandbox.Check {
 		check.Finding, check.Cause, check.Repair = "no run leaves a record", "security.audit.enabled is false", "set security.audit.enabled = true"
 		return check
 	}
-	dir, err := AuditDir(c, environ)
+	dir, err := c.AuditDir(environ)
 	if err == nil {
 		err = os.MkdirAll(dir, 0o700)
 	}

@@ -387,7 +387,7 @@ func TestDirectories(t *testing.T) {
 	}
 	var c config.Config
 	c.Security.Audit.Dir = "/a"
-	if dir, err := AuditDir(c, nil); dir != "/a" || err != nil {
+	if dir, err := c.AuditDir(nil); dir != "/a" || err != nil {
 		t.Errorf("%q, %v, want /a", dir, err)
 	}
 }

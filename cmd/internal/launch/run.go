@@ -198,7 +198,7 @@ func factsOf(job Job, runID string) (facts Facts, failed *refusal) {
 		return facts, &refusal{wire.StatusConfigError, configFailure(err)}
 	}
 	if job.Config.Security.Audit.Enabled {
-		if facts.AuditDir, err = AuditDir(job.Config, job.Environ); err != nil {
+		if facts.AuditDir, err = job.Config.AuditDir(job.Environ); err != nil {
 			return facts, &refusal{wire.StatusAuditUnavailable, &wire.Failure{Message: err.Error(), Hint: "set security.audit.dir"}}
 		}
 	}
@@ -529,23 +529,6 @@ func errnoName(err error) string {
 		return unix.ErrnoName(errno)
 	}
 	return ""
-}
-
-// AuditDir is where the log is.
-func AuditDir(c config.Config, environ []string) (string, error) {
-	if c.Security.Audit.Dir != "" {
-		return c.Security.Audit.Dir, nil
-	}
-	if os.Geteuid() == 0 {
-		return "/var/log/py3run", nil
-	}
-	if dir := env(environ, "XDG_STATE_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "py3run", "audit"), nil
-	}
-	if home := env(environ, "HOME"); filepath.IsAbs(home) {
-		return filepath.Join(home, ".local", "state", "py3run", "audit"), nil
-	}
-	return "", errors.New("audit: no directory for the log: security.audit.dir, XDG_STATE_HOME and HOME are not set")
 }
 
 // CacheDir is where facts about interpreters are kept; empty when there is no place for it.

@@ -5,6 +5,8 @@ import (
 	"iter"
 	"strings"
 	"time"
+
+	"py3run/audit"
 )
 
 // An Index answers from the derived file.
@@ -19,11 +21,8 @@ func OpenIndex(path string) (*Index, error) {
 	return &Index{db}, nil
 }
 
-// Cursor is how far the index has read the log.
-func (x *Index) Cursor() (c Cursor, err error) {
-	err = x.db.QueryRow("SELECT seq, hash, segment, offset FROM cursor").Scan(&c.Seq, &c.Hash, &c.Segment, &c.Offset)
-	return c, err
-}
+// Position is how far the index has read the log.
+func (x *Index) Position() (audit.Position, error) { return position(x.db.QueryRow(selectPosition)) }
 
 // Close ends it.
 func (x *Index) Close() error { return x.db.Close() }

@@ -33,7 +33,7 @@ CREATE TABLE days (
   PRIMARY KEY (day, user, script, status)
 ) WITHOUT ROWID;
 CREATE TABLE actions (name TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (name, reason)) WITHOUT ROWID;
-CREATE TABLE cursor (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL, hash TEXT NOT NULL, segment TEXT NOT NULL, offset INTEGER NOT NULL);
+CREATE TABLE cursor (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL, hash TEXT NOT NULL, segment INTEGER NOT NULL, offset INTEGER NOT NULL);
 `
 
 // columns of runs, in the order in which they are written and read.

@@ -101,7 +101,7 @@ func write(t testing.TB, path string, list []Entry, piece int) {
 			check(t, w.Add(e))
 		}
 		last := now[len(now)-1]
-		check(t, w.Commit(Cursor{last.Record.Seq, last.Hash, "audit.jsonl", int64(last.Record.Seq * 100)}))
+		check(t, w.Commit(audit.Position{Segment: 1, Offset: int64(last.Record.Seq * 100), Seq: last.Record.Seq, Hash: last.Hash}))
 	}
 }
 
@@ -147,7 +147,7 @@ func TestSourcesAgree(t *testing.T) {
 		index, err := OpenIndex(path)
 		check(t, err)
 		defer index.Close()
-		if c, err := index.Cursor(); err != nil || c.Seq != uint64(len(list)) || c.Hash != list[len(list)-1].Hash {
+		if c, err := index.Position(); err != nil || c.Seq != uint64(len(list)) || c.Hash != list[len(list)-1].Hash {
 			t.Errorf("cursor %+v, %v", c, err)
 		}
 		found := 0
@@ -206,7 +206,7 @@ func TestClear(t *testing.T) {
 	for _, e := range other {
 		check(t, w.Add(e))
 	}
-	check(t, w.Commit(Cursor{Seq: uint64(len(other))}), w.Close())
+	check(t, w.Commit(audit.Position{Seq: uint64(len(other))}), w.Close())
 	index, err := OpenIndex(path)
 	check(t, err)
 	defer index.Close()
@@ -228,12 +228,12 @@ func TestHalfWritten(t *testing.T) {
 	index, err := OpenIndex(path)
 	check(t, err)
 	defer index.Close()
-	if c, err := index.Cursor(); err != nil || c.Seq != 50 {
+	if c, err := index.Position(); err != nil || c.Seq != 50 {
 		t.Errorf("while it is written: cursor %+v, %v", c, err)
 	}
 	check(t, w.Rollback(), w.Close())
 	write(t, path, list[50:], 1000)
-	if c, err := index.Cursor(); err != nil || c.Seq != uint64(len(list)) {
+	if c, err := index.Position(); err != nil || c.Seq != uint64(len(list)) {
 		t.Errorf("after it: cursor %+v, %v", c, err)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {

@@ -6,15 +6,9 @@ import (
 	"fmt"
 	"os"
 	"time"
-)
 
-// A Cursor is how far an index has read the log.
-type Cursor struct {
-	Seq     uint64
-	Hash    string // of that record's line
-	Segment string // file name
-	Offset  int64  // behind the line
-}
+	"py3run/audit"
+)
 
 // A Writer brings an index up to date. There is one at a time; others wait.
 type Writer struct {
@@ -44,27 +38,37 @@ func OpenWriter(path string) (*Writer, error) {
 	return &Writer{db: db}, nil
 }
 
-// Begin starts a transaction and tells where it goes on; a zero Cursor means from the beginning.
-func (w *Writer) Begin() (Cursor, error) {
+// Begin starts a transaction and tells how far the index has read the log.
+func (w *Writer) Begin() (audit.Position, error) {
 	tx, err := w.db.Begin()
 	if err != nil {
-		return Cursor{}, err
+		return audit.Position{}, err
 	}
 	w.tx, w.pending, w.days, w.actions = tx, map[string]*Run{}, map[day]*Group{}, counting{}
 	if w.insert, err = tx.Prepare("INSERT OR REPLACE INTO runs (" + columns + ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"); err == nil {
 		w.find, err = tx.Prepare("SELECT " + columns + " FROM runs WHERE run_id = ?")
 	}
-	var c Cursor
+	var at audit.Position
 	if err == nil {
-		err = tx.QueryRow("SELECT seq, hash, segment, offset FROM cursor").Scan(&c.Seq, &c.Hash, &c.Segment, &c.Offset)
-		if errors.Is(err, sql.ErrNoRows) {
-			err = nil
-		}
+		at, err = position(tx.QueryRow(selectPosition))
 	}
 	if err != nil {
 		tx.Rollback()
 	}
-	return c, err
+	return at, err
+}
+
+const selectPosition = "SELECT seq, hash, segment, offset FROM cursor"
+
+// position is the beginning of the log where nothing was read yet.
+func position(from row) (at audit.Position, err error) {
+	var seq, segment int64
+	err = from.Scan(&seq, &at.Hash, &segment, &at.Offset)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	at.Seq, at.Segment = uint64(seq), uint64(segment)
+	return at, err
 }
 
 // Add takes one record, in the order of the log.
@@ -99,9 +103,9 @@ func (w *Writer) Add(e Entry) error {
 	return nil
 }
 
-// Commit makes what was added visible, with the cursor that belongs to it.
-func (w *Writer) Commit(c Cursor) error {
-	err := w.flush(c)
+// Commit makes what was added visible, with the place in the log that it was read to.
+func (w *Writer) Commit(at audit.Position) error {
+	err := w.flush(at)
 	if err != nil {
 		w.tx.Rollback()
 	} else {
@@ -111,7 +115,7 @@ func (w *Writer) Commit(c Cursor) error {
 	return err
 }
 
-func (w *Writer) flush(c Cursor) error {
+func (w *Writer) flush(at audit.Position) error {
 	for _, r := range w.pending {
 		var ended, exit any
 		if r.Status != "" {
@@ -144,7 +148,7 @@ func (w *Writer) flush(c Cursor) error {
 			return err
 		}
 	}
-	_, err := w.tx.Exec("INSERT OR REPLACE INTO cursor VALUES (1,?,?,?,?)", int64(c.Seq), c.Hash, c.Segment, c.Offset)
+	_, err := w.tx.Exec("INSERT OR REPLACE INTO cursor VALUES (1,?,?,?,?)", int64(at.Seq), at.Hash, int64(at.Segment), at.Offset)
 	return err
 }
 

@@ -1,0 +1,256 @@
+package ctl
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"py3run/audit"
+	"py3run/cmd/internal/config"
+)
+
+const (
+	alertsName  = "alerts.json"
+	deliverWait = 10 * time.Second // for the command, and for the web server's answer
+	pendingMost = 1000             // alerts that wait for a delivery; older ones are dropped, and that is said
+)
+
+// alertState is what one evaluation leaves to the next.
+type alertState struct {
+	Position audit.Position `json:"position"`
+	Watched  *watched       `json:"watched"`
+	Pending  []alert        `json:"pending,omitempty"` // not delivered yet
+}
+
+// alerts looks at the records since the last time, tells what the rules say of them, writes a record of each alert and delivers it. It returns how many there
+// were. The first time it only learns what is usual, unless everything is wanted.
+func (d desk) alerts(statePath, format string, everything bool) (fired int, err error) {
+	if statePath == "" {
+		statePath = filepath.Join(d.dir, alertsName)
+	}
+	unlock, err := lockState(statePath)
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	state, known, err := readState(statePath)
+	if err != nil {
+		return 0, err
+	}
+	r, err := audit.OpenReader(d.dir)
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close()
+	learning := !known && !everything
+	found, err := d.evaluate(r, state)
+	if err != nil {
+		return 0, err
+	}
+	if learning {
+		fmt.Fprintf(d.err, "py3runctl: learned what is usual from %d records; from now on what is new is told\n", state.Watched.Seq)
+		return 0, writeState(statePath, state)
+	}
+	if err := d.record(found); err != nil {
+		d.warnf("alerts are not recorded: %v", err)
+	}
+	if len(d.config.Alerts.Command) > 0 || d.config.Alerts.Webhook != "" {
+		state.Pending = append(state.Pending, found...)
+		if over := len(state.Pending) - pendingMost; over > 0 {
+			d.warnf("%d alerts could not be delivered for so long that they are dropped", over)
+			state.Pending = state.Pending[over:]
+		}
+	}
+	if err := writeState(statePath, state); err != nil { // before the delivery: an alert may come twice, but never not at all
+		return 0, err
+	}
+	for _, a := range found {
+		d.printAlert(a, format)
+	}
+	failed := d.deliver(state)
+	if err := writeState(statePath, state); err != nil {
+		return len(found), err
+	}
+	return len(found), failed
+}
+
+// evaluate looks at what is new.
+func (d desk) evaluate(r *audit.Reader, state *alertState) (found []alert, err error) {
+	look := func(from audit.Position) (n int, err error) {
+		for e, err := range d.entries(r, from, &state.Position) {
+			if err != nil {
+				return n, err
+			}
+			if e.Record.Seq > state.Watched.Seq { // else it was looked at before the log was found to be another one
+				n++
+				found = append(found, state.Watched.look(e, d.config.Alerts)...)
+			}
+		}
+		return n, nil
+	}
+	_, err = look(state.Position)
+	gone := new(audit.PositionError)
+	if !errors.As(err, &gone) {
+		return found, err
+	}
+	if d.config.Alerts.Tampering && !gone.Pruned {
+		found = append(found, alert{Rule: ruleTampering, Title: "the log is not what it was: " + gone.Error(), Time: time.Now().UTC().Format(time.RFC3339Nano), Seq: gone.Position.Seq})
+	}
+	state.Position = audit.Position{}
+	n, err := look(state.Position)
+	if n == 0 && err == nil && !gone.Pruned { // its numbers begin anew
+		state.Watched.Seq = 0
+		_, err = look(audit.Position{})
+	}
+	return found, err
+}
+
+func (d desk) printAlert(a alert, format string) {
+	if d.formatOf(format) == "json" {
+		line, _ := json.Marshal(a)
+		fmt.Fprintf(d.out, "%s\n", line)
+		return
+	}
+	fmt.Fprintf(d.out, "%s  %-15s  record %d  %s\n", plain(a.Time), a.Rule, a.Seq, plain(a.Title))
+}
+
+// record writes what was told into the log.
+func (d desk) record(found []alert) error {
+	if len(found) == 0 {
+		return nil
+	}
+	log, err := audit.Open(d.dir)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	for _, a := range found {
+		if _, err := log.Append(audit.Record{
+			Event: audit.Event{Action: audit.Alerted, Outcome: audit.Unknown, Reason: a.Rule}, RunID: a.RunID, Host: audit.ThisHost(),
+			User: audit.User{Name: a.User}, Auth: audit.Auth{Method: audit.AuthNone, OSUID: os.Getuid()}, Script: audit.Script{Name: a.Script},
+			Alert: &audit.Alert{Rule: a.Rule, Title: a.Title, Seq: a.Seq},
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deliver hands on what waits, oldest first. What cannot be delivered, and all behind it, waits for the next time.
+func (d desk) deliver(state *alertState) error {
+	rules := d.config.Alerts
+	for len(state.Pending) > 0 {
+		text, err := json.Marshal(state.Pending[0])
+		if err != nil {
+			return err
+		}
+		if len(rules.Command) > 0 {
+			err = runCommand(rules.Command, text)
+		}
+		if err == nil && rules.Webhook != "" {
+			err = post(rules, text)
+		}
+		if err != nil {
+			return fmt.Errorf("deliver alert %s of record %d: %w (%d wait for the next time)", state.Pending[0].Rule, state.Pending[0].Seq, err, len(state.Pending))
+		}
+		state.Pending = state.Pending[1:]
+	}
+	return nil
+}
+
+func runCommand(argv []string, text []byte) error {
+	ctx, cancel := context.WithTimeout(context.Background(), deliverWait)
+	defer cancel()
+	c := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	c.Stdin = bytes.NewReader(append(text, '\n'))
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
+	c.WaitDelay = time.Second
+	if out, err := c.CombinedOutput(); err != nil {
+		if ctx.Err() != nil {
+			err = fmt.Errorf("took longer than %v", deliverWait)
+		}
+		said := strings.TrimSpace(string(out[:min(len(out), 500)]))
+		return fmt.Errorf("%s: %w%s", argv[0], err, strings.TrimRight(": "+plain(said), ": "))
+	}
+	return nil
+}
+
+func post(rules config.Alerts, text []byte) error {
+	client := http.Client{Timeout: deliverWait}
+	answer, err := client.Post(rules.Webhook, "application/json", bytes.NewReader(text))
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	io.Copy(io.Discard, io.LimitReader(answer.Body, 64<<10))
+	if answer.StatusCode/100 != 2 {
+		return fmt.Errorf("the webhook answers %s", answer.Status)
+	}
+	return nil
+}
+
+// lockState keeps a second evaluation away.
+func lockState(path string) (unlock func(), err error) {
+	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s.lock: another evaluation is under way: %w", path, err)
+	}
+	return func() { f.Close() }, nil
+}
+
+func readState(path string) (*alertState, bool, error) {
+	state := &alertState{Watched: newWatched()}
+	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return state, false, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, state)
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("read %s: %w", path, err)
+	}
+	return state, true, nil
+}
+
+func writeState(path string, state *alertState) error {
+	text, err := json.Marshal(state)
+	if err != nil {
+		return err
+	}
+	return replaceFile(path, text, 0o600)
+}
+
+// replaceFile writes a file whole or not at all.
+func replaceFile(path string, text []byte, mode os.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return err
+}

@@ -1,0 +1,283 @@
+// Package ctl is the command line of py3runctl.
+package ctl
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/mattn/go-isatty"
+	"github.com/spf13/cobra"
+
+	"py3run/cmd/internal/config"
+	"py3run/cmd/internal/store"
+)
+
+// Exit codes: 0 done, 1 failed (of alerts: some fired), 2 usage, 3 failed (of alerts).
+const (
+	exitFailed = 1
+	exitUsage  = 2
+	exitUnable = 3
+)
+
+// exitCode is an error that only carries a code: all there is to say has been said.
+type exitCode int
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+// An app is one invocation.
+type app struct {
+	out, err                     io.Writer
+	outIsTerminal, errIsTerminal bool
+	environ                      []string
+	configFile, dir              string
+}
+
+// Main runs the command line and returns the exit code.
+func Main(args []string) int {
+	signal.Ignore(syscall.SIGPIPE) // a reader that went away is an error of write(2), and no news
+	a := &app{out: os.Stdout, err: os.Stderr, environ: os.Environ(),
+		outIsTerminal: isatty.IsTerminal(os.Stdout.Fd()), errIsTerminal: isatty.IsTerminal(os.Stderr.Fd())}
+	return a.main(args)
+}
+
+func (a *app) main(args []string) int {
+	root := a.root()
+	root.SetArgs(args)
+	err := root.Execute()
+	var code exitCode
+	var conf *config.Error
+	switch {
+	case err == nil, errors.Is(err, syscall.EPIPE):
+		return 0
+	case errors.As(err, &code):
+		return int(code)
+	case isUsage(err):
+		fmt.Fprintf(a.err, "py3runctl: error: %v\npy3runctl: hint: see py3runctl --help\n", err)
+		return exitUsage
+	}
+	fmt.Fprintf(a.err, "py3runctl: error: %v\n", err)
+	switch {
+	case errors.As(err, &conf) && conf.Hint != "":
+		fmt.Fprintf(a.err, "py3runctl: hint: %s\n", conf.Hint)
+	case errors.Is(err, os.ErrPermission):
+		fmt.Fprintln(a.err, "py3runctl: hint: the log's own permissions decide who may look; ask its owner, or use that user")
+	case errors.Is(err, os.ErrNotExist):
+		fmt.Fprintln(a.err, "py3runctl: hint: name the log's directory with --dir")
+	case errors.Is(err, store.ErrVersion):
+		fmt.Fprintln(a.err, "py3runctl: hint: py3runctl index --rebuild")
+	}
+	return exitFailed
+}
+
+// isUsage recognises cobra's own errors, which have no type.
+func isUsage(err error) bool {
+	for _, start := range []string{"unknown ", "flag needed", "flag needs", "invalid argument", "accepts ", "requires ", "bad flag", "required flag"} {
+		if strings.HasPrefix(err.Error(), start) {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "py3runctl",
+		Short:         "Look after py3run: the audit log, past runs, alerts and metrics",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			c.Help()
+			return exitCode(exitUsage)
+		},
+	}
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	root.PersistentFlags().StringVar(&a.configFile, "config", "", "read this `file` instead of the user's and the system's configuration")
+	root.PersistentFlags().StringVar(&a.dir, "dir", "", "the log's `directory`, instead of the configured one")
+	root.AddCommand(a.index(), a.history(), a.stats(), a.alerts(), a.metrics(), a.version())
+	return root
+}
+
+// desk is where the commands work.
+func (a *app) desk() (desk, error) {
+	loaded, err := config.Load(config.Sources{Environ: a.environ, File: a.configFile, Flags: map[string]string{}})
+	if err != nil {
+		return desk{}, err
+	}
+	dir := a.dir
+	if dir == "" {
+		if dir, err = loaded.Config.AuditDir(a.environ); err != nil {
+			return desk{}, err
+		}
+	}
+	return desk{dir: dir, config: loaded.Config, out: a.out, err: a.err, outIsTerminal: a.outIsTerminal, errIsTerminal: a.errIsTerminal}, nil
+}
+
+// at makes the work of a command out of what it does at its desk.
+func (a *app) at(do func(desk) error) func(*cobra.Command, []string) error {
+	return func(*cobra.Command, []string) error {
+		d, err := a.desk()
+		if err != nil {
+			return err
+		}
+		return do(d)
+	}
+}
+
+func indexFlag(c *cobra.Command, to *string) {
+	c.Flags().StringVar(to, "index", "", "the index `file` (default: "+indexName+" beside the log)")
+}
+
+func (a *app) index() *cobra.Command {
+	var path string
+	var rebuild bool
+	c := &cobra.Command{
+		Use: "index", Short: "Bring the index of past runs up to date, or make it", Args: cobra.NoArgs,
+		Long: `The index is an SQLite file beside the log that answers history and stats quickly. It holds nothing that the log does not: it can be removed
+at any time. Where there is one, history, stats and metrics bring it up to date by themselves; without one they read the log.`,
+		RunE: a.at(func(d desk) error {
+			path := d.indexPath(path)
+			if rebuild {
+				if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+					return err
+				}
+			}
+			return d.update(path, true)
+		}),
+	}
+	indexFlag(c, &path)
+	c.Flags().BoolVar(&rebuild, "rebuild", false, "make it anew")
+	return c
+}
+
+func (q *question) flags(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&q.user, "user", "", "only runs of this user")
+	f.StringVar(&q.script, "script", "", "only runs of this stored script")
+	f.StringVar(&q.status, "status", "", "only runs with this status: ok, error, timeout, … orphaned, denied, running")
+	f.StringVar(&q.since, "since", "", "only runs since this `time`: 2026-11-24, 2026-11-24T10:00:00Z, or how long ago, as 24h or 7d")
+	f.StringVar(&q.until, "until", "", "only runs before this `time`")
+	f.StringVar(&q.format, "format", "", "text, json (one object a line) or csv (default: text on a terminal, else json)")
+	indexFlag(c, &q.index)
+}
+
+func oneOf(what, given string, allowed ...string) error {
+	for _, s := range append(allowed, "") {
+		if given == s {
+			return nil
+		}
+	}
+	return fmt.Errorf("invalid argument %q for --%s: want %s", given, what, strings.Join(allowed, ", "))
+}
+
+func (a *app) history() *cobra.Command {
+	q := question{}
+	c := &cobra.Command{
+		Use: "history", Short: "Show past runs, newest first", Args: cobra.NoArgs,
+		Example: "  py3runctl history --user alice --since 7d\n  py3runctl history --status timeout --format csv --limit 0",
+		RunE: a.at(func(d desk) error {
+			if err := oneOf("format", q.format, "text", "json", "csv"); err != nil {
+				return err
+			}
+			return d.history(q, time.Now())
+		}),
+	}
+	q.flags(c)
+	c.Flags().IntVar(&q.limit, "limit", 50, "at most so many; 0: all")
+	return c
+}
+
+func (a *app) stats() *cobra.Command {
+	q, by := question{}, ""
+	c := &cobra.Command{
+		Use: "stats", Short: "Show what ended runs have used", Args: cobra.NoArgs,
+		Long:    "Counts, failures, percentiles of the duration (right to within 3 %), processor time and peak memory of the runs that have ended, by what they have in common.",
+		Example: "  py3runctl stats --by user --since 30d\n  py3runctl stats --by day --script tank-balance --format csv",
+		RunE: a.at(func(d desk) error {
+			if err := errors.Join(oneOf("by", by, "user", "script", "status", "day", "all"), oneOf("format", q.format, "text", "json", "csv")); err != nil {
+				return err
+			}
+			return d.stats(q, store.By(by), time.Now())
+		}),
+	}
+	q.flags(c)
+	c.Flags().StringVar(&by, "by", "user", "what runs are grouped by: user, script, status, day or all")
+	return c
+}
+
+func (a *app) alerts() *cobra.Command {
+	var state, format string
+	var everything bool
+	c := &cobra.Command{
+		Use: "alerts", Short: "Tell what is unusual in the log since the last time", Args: cobra.NoArgs,
+		Long: `Looks at the records since the last call, by the rules of the section alerts of the configuration (py3run config init prints them): repeated refusals, runs that end
+at a limit one after the other, a user's first import of a flagged module, connections to new hosts, runs in quiet hours, and whatever was done to the log. Each alert is
+printed, becomes a record of the log, and is handed to alerts.command and alerts.webhook; what cannot be delivered waits for the next call.
+
+The first call only learns what is usual. Call it from a timer. Exit status: 0 nothing new, 1 alerts, 3 it could not look, or not deliver.`,
+		RunE: func(*cobra.Command, []string) error {
+			if err := oneOf("format", format, "text", "json"); err != nil {
+				return err
+			}
+			d, err := a.desk()
+			fired := 0
+			if err == nil {
+				fired, err = d.alerts(state, format, everything)
+			}
+			if err != nil {
+				fmt.Fprintf(a.err, "py3runctl: error: %v\n", err)
+				return exitCode(exitUnable)
+			}
+			if fired > 0 {
+				return exitCode(exitFailed)
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&state, "state", "", "`file` that remembers what was seen (default: "+alertsName+" beside the log)")
+	c.Flags().StringVar(&format, "format", "", "text or json (default: text on a terminal, else json)")
+	c.Flags().BoolVar(&everything, "everything", false, "the first time: tell of all that is in the log already, instead of learning from it")
+	return c
+}
+
+func (a *app) metrics() *cobra.Command {
+	var index, file, format string
+	c := &cobra.Command{
+		Use: "metrics", Short: "Write metrics for Prometheus", Args: cobra.NoArgs,
+		Long: `Without --out: OpenMetrics text on standard output. With it: a file for the textfile collector of Prometheus' node exporter, replaced as a whole. Counters begin anew with
+a rebuilt index or a pruned log, as those of a restarted program do.`,
+		Example: "  py3runctl metrics --out /var/lib/node_exporter/textfile/py3run.prom",
+		RunE: a.at(func(d desk) error {
+			if err := oneOf("format", format, "prometheus", "openmetrics"); err != nil {
+				return err
+			}
+			return d.metrics(index, file, format == "openmetrics" || format == "" && file == "", time.Now())
+		}),
+	}
+	indexFlag(c, &index)
+	c.Flags().StringVar(&file, "out", "", "`file` to write")
+	c.Flags().StringVar(&format, "format", "", "prometheus or openmetrics (default: as --out wants it)")
+	return c
+}
+
+func (a *app) version() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			version := "(unknown)"
+			if info, ok := debug.ReadBuildInfo(); ok {
+				version = info.Main.Version
+			}
+			fmt.Fprintln(a.out, "py3runctl", version)
+			return nil
+		},
+	}
+}

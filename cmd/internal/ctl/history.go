@@ -1,0 +1,275 @@
+package ctl
+
+import (
+	"bufio"
+	"cmp"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"py3run/cmd/internal/store"
+)
+
+// A question is what history and stats ask, as it stands on the command line.
+type question struct {
+	user, script, status string
+	since, until         string
+	limit                int
+	index                string // file; empty: the usual one
+	format               string // text, json or csv; empty: text on a terminal, else json
+}
+
+func (q question) query(now time.Time) (store.Query, error) {
+	since, err := parseTime(q.since, now)
+	if err != nil {
+		return store.Query{}, err
+	}
+	until, err := parseTime(q.until, now)
+	return store.Query{User: q.user, Script: q.script, Status: q.status, Since: since, Until: until, Limit: q.limit}, err
+}
+
+// parseTime reads a time in RFC 3339, a day, or how long ago it was: 30m, 24h, 7d.
+func parseTime(s string, now time.Time) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02"} {
+		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		if n, err := strconv.ParseFloat(days, 64); err == nil && n >= 0 {
+			return now.Add(-time.Duration(n * 24 * float64(time.Hour))), nil
+		}
+	}
+	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+	return time.Time{}, fmt.Errorf("%q is no time: write 2026-11-24, 2026-11-24T10:00:00Z, or how long ago, as 24h or 7d", s)
+}
+
+func (d desk) formatOf(asked string) string {
+	if asked == "" && d.outIsTerminal {
+		return "text"
+	}
+	return cmp.Or(asked, "json")
+}
+
+// shownRun is a run as history prints it in JSON.
+type shownRun struct {
+	RunID       string  `json:"run_id"`
+	Started     string  `json:"started"`
+	Ended       string  `json:"ended,omitempty"`
+	User        string  `json:"user"`
+	Auth        string  `json:"auth,omitempty"`
+	Client      string  `json:"client_ip,omitempty"`
+	Host        string  `json:"host,omitempty"`
+	Script      string  `json:"script,omitempty"`
+	Version     string  `json:"script_version,omitempty"`
+	Command     string  `json:"command,omitempty"`
+	Code        string  `json:"code_sha256,omitempty"`
+	CodeBytes   int64   `json:"code_bytes"`
+	Status      string  `json:"status"`
+	Reason      string  `json:"reason,omitempty"`
+	Duration    float64 `json:"duration_seconds"`
+	CPU         float64 `json:"cpu_seconds"`
+	PeakMemory  int64   `json:"peak_memory_bytes"`
+	StdoutBytes int64   `json:"stdout_bytes"`
+	StderrBytes int64   `json:"stderr_bytes"`
+	ExitCode    *int    `json:"exit_code,omitempty"`
+	Signal      string  `json:"signal,omitempty"`
+	StartSeq    uint64  `json:"start_seq,omitempty"`
+	Seq         uint64  `json:"seq,omitempty"`
+	Hash        string  `json:"hash,omitempty"` // of the end record: the run's receipt
+}
+
+func shown(r store.Run) shownRun {
+	s := shownRun{r.ID, r.Started.UTC().Format(time.RFC3339Nano), "", r.User, r.Auth, r.Client, r.Host, r.Script, r.Version, r.Command, r.Code, r.CodeBytes,
+		r.Status, r.Reason, secondsOf(r.Duration), secondsOf(r.CPU), r.PeakMemory, r.StdoutBytes, r.StderrBytes, r.ExitCode, r.Signal, r.StartSeq, r.EndSeq, r.EndHash}
+	if r.Status == "" {
+		s.Status = store.Running
+	} else {
+		s.Ended = r.Ended.UTC().Format(time.RFC3339Nano)
+	}
+	return s
+}
+
+// history prints runs, newest first.
+func (d desk) history(q question, now time.Time) error {
+	query, err := q.query(now)
+	if err != nil {
+		return err
+	}
+	s, err := d.source(q.index)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	buffered := bufio.NewWriter(d.out)
+	put, done := d.runPrinter(buffered, d.formatOf(q.format))
+	for r, err := range s.History(query) {
+		if err != nil {
+			return err
+		}
+		if err := put(r); err != nil {
+			return err
+		}
+	}
+	if err := done(); err != nil {
+		return err
+	}
+	return buffered.Flush()
+}
+
+func (d desk) runPrinter(to io.Writer, format string) (put func(store.Run) error, done func() error) {
+	switch format {
+	case "json":
+		e := json.NewEncoder(to)
+		e.SetEscapeHTML(false)
+		return func(r store.Run) error { return e.Encode(shown(r)) }, func() error { return nil }
+	case "csv":
+		w := csv.NewWriter(to)
+		w.Write([]string{"run_id", "started", "ended", "user", "script", "status", "reason", "duration_seconds", "cpu_seconds", "peak_memory_bytes", "seq", "hash"})
+		return func(r store.Run) error {
+				s := shown(r)
+				return w.Write([]string{cell(s.RunID), s.Started, s.Ended, cell(s.User), cell(s.Script), cell(s.Status), cell(s.Reason), decimal(s.Duration), decimal(s.CPU),
+					strconv.FormatInt(s.PeakMemory, 10), strconv.FormatUint(s.Seq, 10), s.Hash})
+			}, func() error {
+				w.Flush()
+				return w.Error()
+			}
+	}
+	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "STARTED\tUSER\tSCRIPT\tSTATUS\tTIME\tCPU\tMEMORY\tRUN")
+	return func(r store.Run) error {
+		s := shown(r)
+		took, cpu, memory := shortTime(r.Duration), shortTime(r.CPU), shortSize(r.PeakMemory)
+		if r.Status == "" {
+			took, cpu, memory = "-", "-", "-"
+		}
+		_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Started.Local().Format("2006-01-02 15:04:05"), plain(s.User), plain(cmp.Or(s.Script, "-")), plain(s.Status), took, cpu, memory, plain(s.RunID))
+		return err
+	}, w.Flush
+}
+
+// shownGroup is a line of stats in JSON.
+type shownGroup struct {
+	Key         string           `json:"key"`
+	Runs        int64            `json:"runs"`
+	Failed      int64            `json:"failed"`
+	Statuses    map[string]int64 `json:"statuses"`
+	P50         float64          `json:"p50_seconds"`
+	P95         float64          `json:"p95_seconds"`
+	P99         float64          `json:"p99_seconds"`
+	Max         float64          `json:"max_seconds"`
+	CPU         float64          `json:"cpu_seconds"`
+	PeakMemory  int64            `json:"peak_memory_bytes"`
+	OutputBytes int64            `json:"output_bytes"`
+	Last        string           `json:"last_started"`
+}
+
+func shownGroupOf(g store.Group) shownGroup {
+	at := func(p float64) float64 { return secondsOf(g.Percentile(p)) }
+	return shownGroup{g.Key, g.Runs, g.Failed, g.Statuses, at(0.5), at(0.95), at(0.99), at(1), secondsOf(g.CPU), g.PeakMemory, g.OutputBytes, g.Last.UTC().Format(time.RFC3339)}
+}
+
+// stats prints what ended runs have used, by what they have in common.
+func (d desk) stats(q question, by store.By, now time.Time) error {
+	query, err := q.query(now)
+	if err != nil {
+		return err
+	}
+	s, err := d.source(q.index)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	groups, err := s.Stats(query, by)
+	if err != nil {
+		return err
+	}
+	switch d.formatOf(q.format) {
+	case "json":
+		e := json.NewEncoder(d.out)
+		e.SetEscapeHTML(false)
+		for _, g := range groups {
+			if err := e.Encode(shownGroupOf(g)); err != nil {
+				return err
+			}
+		}
+		return nil
+	case "csv":
+		w := csv.NewWriter(d.out)
+		w.Write([]string{string(by), "runs", "failed", "p50_seconds", "p95_seconds", "p99_seconds", "max_seconds", "cpu_seconds", "peak_memory_bytes", "output_bytes", "last_started"})
+		for _, g := range groups {
+			s := shownGroupOf(g)
+			w.Write([]string{cell(s.Key), strconv.FormatInt(s.Runs, 10), strconv.FormatInt(s.Failed, 10), decimal(s.P50), decimal(s.P95), decimal(s.P99), decimal(s.Max), decimal(s.CPU),
+				strconv.FormatInt(s.PeakMemory, 10), strconv.FormatInt(s.OutputBytes, 10), s.Last})
+		}
+		w.Flush()
+		return w.Error()
+	}
+	w := tabwriter.NewWriter(d.out, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(w, "%s\tRUNS\tFAILED\tP50\tP95\tP99\tMAX\tCPU\tMEMORY\tFAILURES\n", strings.ToUpper(string(by)))
+	for _, g := range groups {
+		var failures []string
+		for _, status := range slices.Sorted(maps.Keys(g.Statuses)) {
+			if status != "ok" {
+				failures = append(failures, fmt.Sprintf("%s %d", plain(status), g.Statuses[status]))
+			}
+		}
+		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", plain(cmp.Or(g.Key, "-")), g.Runs, g.Failed, shortTime(g.Percentile(0.5)), shortTime(g.Percentile(0.95)),
+			shortTime(g.Percentile(0.99)), shortTime(g.Percentile(1)), shortTime(g.CPU), shortSize(g.PeakMemory), strings.Join(failures, ", "))
+	}
+	return w.Flush()
+}
+
+// plain is text without anything that a terminal obeys.
+func plain(s string) string {
+	quoted := strconv.QuoteToGraphic(s)
+	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
+}
+
+// cell is text that no spreadsheet takes for a formula.
+func cell(s string) string {
+	s = plain(s)
+	if s != "" && strings.ContainsRune("=+-@\t\r", rune(s[0])) {
+		return "'" + s
+	}
+	return s
+}
+
+// secondsOf is a duration in seconds, with no more digits than it has.
+func secondsOf(d time.Duration) float64 { return float64(d.Microseconds()) / 1e6 }
+
+func decimal(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
+
+func shortTime(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return strconv.FormatInt(d.Milliseconds(), 10) + " ms"
+	case d < 100*time.Second:
+		return strconv.FormatFloat(d.Seconds(), 'f', 1, 64) + " s"
+	case d < 100*time.Minute:
+		return strconv.FormatFloat(d.Minutes(), 'f', 1, 64) + " min"
+	}
+	return strconv.FormatFloat(d.Hours(), 'f', 1, 64) + " h"
+}
+
+func shortSize(n int64) string {
+	for _, unit := range []string{"kB", "MB"} {
+		if n < 1000*1024 {
+			return strconv.FormatFloat(float64(n)/1024, 'f', 0, 64) + " " + unit
+		}
+		n /= 1024
+	}
+	return strconv.FormatFloat(float64(n)/1024, 'f', 1, 64) + " GB"
+}

@@ -1,0 +1,173 @@
+package ctl
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"path/filepath"
+	"time"
+
+	"py3run/audit"
+	"py3run/cmd/internal/config"
+	"py3run/cmd/internal/store"
+)
+
+// A desk is where a command works: which log, and who reads what it says.
+type desk struct {
+	dir           string // of the log
+	config        config.Config
+	out, err      io.Writer
+	outIsTerminal bool
+	errIsTerminal bool
+}
+
+func (d desk) warnf(format string, args ...any) {
+	fmt.Fprintf(d.err, "py3runctl: warning: "+format+"\n", args...)
+}
+
+const indexName = "index.sqlite"
+
+// indexPath is where the index is when nobody names another place: beside the log, whose permissions hold for it too.
+func (d desk) indexPath(named string) string {
+	if named != "" {
+		return named
+	}
+	return filepath.Join(d.dir, indexName)
+}
+
+// entries are the records behind a position. A line that is no record is told and passed over: verify says what is wrong with it.
+func (d desk) entries(r *audit.Reader, from audit.Position, at *audit.Position) iter.Seq2[store.Entry, error] {
+	return func(yield func(store.Entry, error) bool) {
+		for line, err := range r.Records(from) {
+			if bad := new(audit.LineError); errors.As(err, &bad) {
+				d.warnf("%v", err)
+				continue
+			}
+			if err != nil {
+				yield(store.Entry{}, err)
+				return
+			}
+			rec, err := line.Record()
+			if err != nil {
+				d.warnf("record %d: %v", line.Seq, err)
+				continue
+			}
+			position := line.Position()
+			if at != nil {
+				*at = position
+			}
+			if !yield(store.Entry{Record: rec, Hash: position.Hash}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// source is the index where there is one, brought up to date if this user may write it, else the log.
+func (d desk) source(index string) (store.Source, error) {
+	path := d.indexPath(index)
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) && index == "" {
+		r, err := audit.OpenReader(d.dir)
+		if err != nil {
+			return nil, err
+		}
+		return logSource{store.Log{Entries: d.entries(r, audit.Position{}, nil)}, r}, nil
+	}
+	if err := d.update(path, false); err != nil {
+		d.warnf("the index may be behind the log: %v", err)
+	}
+	return store.OpenIndex(path)
+}
+
+// logSource closes the reader as well.
+type logSource struct {
+	store.Log
+	reader *audit.Reader
+}
+
+func (l logSource) Close() error { return l.reader.Close() }
+
+const indexPiece = 50_000 // records of one transaction
+
+// update brings an index up to date, or makes it.
+func (d desk) update(path string, tellProgress bool) error {
+	r, err := audit.OpenReader(d.dir)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	w, err := store.OpenWriter(path)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	began, shown := time.Now(), time.Now()
+	for total := 0; ; {
+		n, err := d.updatePiece(w, r)
+		if err != nil {
+			return fmt.Errorf("index %s: %w", path, err)
+		}
+		total += n
+		if n < indexPiece {
+			if tellProgress {
+				fmt.Fprintf(d.err, "py3runctl: %d records read in %v\n", total, time.Since(began).Round(time.Millisecond))
+			}
+			return nil
+		}
+		if tellProgress && d.errIsTerminal && time.Since(shown) > time.Second {
+			fmt.Fprintf(d.err, "%d records\r", total)
+			shown = time.Now()
+		}
+	}
+}
+
+// updatePiece takes the next records in one transaction.
+func (d desk) updatePiece(w *store.Writer, r *audit.Reader) (n int, err error) {
+	from, err := w.Begin()
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		if err != nil {
+			w.Rollback()
+		}
+	}()
+	at, behind := from, uint64(0)
+	for tries := 0; ; tries++ {
+		gone := new(audit.PositionError)
+		n, err = d.addPiece(w, r, from, behind, &at)
+		if tries > 0 || !errors.As(err, &gone) {
+			break
+		}
+		from = audit.Position{}
+		if gone.Pruned {
+			behind = gone.Position.Seq
+			d.warnf("records behind number %d were removed by retention before the index has seen them", behind)
+			continue
+		}
+		d.warnf("the log is not the one that the index was made from (%v): it is made anew", err)
+		at = audit.Position{}
+		if err = w.Clear(); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		err = w.Commit(at)
+	}
+	return n, err
+}
+
+func (d desk) addPiece(w *store.Writer, r *audit.Reader, from audit.Position, behind uint64, at *audit.Position) (n int, err error) {
+	for e, err := range d.entries(r, from, at) {
+		if err == nil && e.Record.Seq > behind {
+			n++
+			err = w.Add(e)
+		}
+		if err != nil || n == indexPiece {
+			return n, err
+		}
+	}
+	return n, nil
+}

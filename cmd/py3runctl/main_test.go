@@ -1,0 +1,48 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"py3run/cmd"
+	"py3run/cmd/internal/ctl"
+	"py3run/cmd/internal/python"
+)
+
+// The scripts run both programs: copies of this test binary under their names.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"py3run":    func() { os.Exit(cmd.Main()) },
+		"py3runctl": func() { os.Exit(ctl.Main(os.Args[1:])) },
+	})
+}
+
+func TestScripts(t *testing.T) {
+	ip, skipped, err := python.Find(python.Want{Interpreter: "auto", Environ: os.Environ(), Dir: "/"})
+	if err != nil {
+		if strings.Contains(os.Getenv("PY3RUN_TEST_REQUIRE"), "python") {
+			t.Fatalf("%v (passed over: %v)", err, skipped)
+		}
+		t.Skip(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: "../../testdata/ctl",
+		Setup: func(env *testscript.Env) error {
+			if err := os.Mkdir(filepath.Join(env.WorkDir, "tmp"), 0o700); err != nil {
+				return err
+			}
+			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("PY3RUN_PYTHON_INTERPRETER", ip.Path)
+			env.Setenv("PY3RUN_SECURITY_AUDIT_DIR", filepath.Join(env.WorkDir, "audit"))
+			env.Setenv("PY3RUN_SECURITY_ISOLATION_WORKING_DIR", filepath.Join(env.WorkDir, "tmp", "p-${userId}-${executionId}"))
+			env.Setenv("XDG_CACHE_HOME", filepath.Join(os.TempDir(), "py3run-test-cache"))
+			env.Setenv("PY3RUN_CONFIG", "") // never this machine's own
+			env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, "config"))
+			return nil
+		},
+	})
+}
