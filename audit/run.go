@@ -312,7 +312,7 @@ func (l *Log) find(seq uint64, id string) (started, ended bool, err error) {
 	return started || !taken && newest > seq, ended, nil
 }
 
-// scan goes through the lines of a segment.
+// scan goes through the lines of a segment. Longer ones than a record can be are passed over.
 func (l *Log) scan(name string, line func([]byte)) error {
 	fd, err := l.openRegular(name, unix.O_RDONLY)
 	if err != nil {
@@ -320,15 +320,23 @@ func (l *Log) scan(name string, line func([]byte)) error {
 	}
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
-	lines := bufio.NewScanner(f)
-	lines.Buffer(make([]byte, 64<<10), 1<<20)
-	for lines.Scan() {
-		line(lines.Bytes())
+	lines, whole := bufio.NewReaderSize(f, 4*maxLine), true
+	for {
+		text, err := lines.ReadSlice('\n')
+		switch {
+		case err == bufio.ErrBufferFull:
+			whole = false
+			continue
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return l.failed("read", name, err)
+		}
+		if whole {
+			line(text[:len(text)-1])
+		}
+		whole = true
 	}
-	if err := lines.Err(); err != nil {
-		return l.failed("read", name, err)
-	}
-	return nil
 }
 
 // ThisHost is the machine that this process runs on.

@@ -126,6 +126,17 @@ func TestRecover(t *testing.T) {
 			must(t, os.Mkdir(runs, 0o700), os.WriteFile(filepath.Join(runs, "half"), []byte(`{"v":1,"se`), 0o600), os.WriteFile(filepath.Join(runs, "empty"), nil, 0o600),
 				unix.Mkfifo(filepath.Join(runs, "pipe"), 0o600), os.Mkdir(filepath.Join(runs, "dir"), 0o700), os.Symlink("/etc/passwd", filepath.Join(runs, "link")))
 		}, start, "dir link pipe"},
+		{"killed, and a line too long for a record follows", func(t *testing.T, dir string, l *Log) {
+			dies(t, dir)
+			mustAppend(t, l, startRecord("other"))
+			current := filepath.Join(dir, currentName)
+			text, err := os.ReadFile(current)
+			must(t, err)
+			first, rest, _ := strings.Cut(string(text), "\n")
+			must(t, os.WriteFile(current, []byte(first+"\n"+strings.Repeat("x", 2<<20)+"\n"+rest), 0o600), l.Recover())
+			text, err = os.ReadFile(current)
+			must(t, err, os.WriteFile(current, []byte(strings.ReplaceAll(string(text), strings.Repeat("x", 2<<20)+"\n", "")), 0o600))
+		}, start + " " + start + " " + orphaned, ""},
 		{"lives", func(t *testing.T, dir string, l *Log) {
 			run := begin(t, l, "lives")
 			t.Cleanup(func() { run.End(endRecord("lives")) })
