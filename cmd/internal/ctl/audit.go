@@ -1,0 +1,397 @@
+package ctl
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"py3run/audit"
+)
+
+func (a *app) audit() *cobra.Command {
+	c := &cobra.Command{Use: "audit", Short: "Read the records themselves", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			c.Help()
+			return exitCode(exitUsage)
+		}}
+	c.AddCommand(a.tail(), a.show(), a.export())
+	return c
+}
+
+// A selection is which records are wanted.
+type selection struct {
+	user, script, status string
+	since, until         time.Time
+}
+
+func (s selection) wants(line audit.Line, rec audit.Record) bool {
+	return (s.user == "" || rec.User.Name == s.user) && (s.script == "" || rec.Script.Name == s.script) && (s.status == "" || rec.Status == s.status) &&
+		(s.since.IsZero() || !line.Time.Before(s.since)) && (s.until.IsZero() || line.Time.Before(s.until))
+}
+
+func (s *selection) flags(c *cobra.Command) {
+	c.Flags().StringVar(&s.user, "user", "", "only records of this user")
+	c.Flags().StringVar(&s.script, "script", "", "only records of this stored script")
+	c.Flags().StringVar(&s.status, "status", "", "only end records with this status")
+}
+
+func (a *app) tail() *cobra.Command {
+	var s selection
+	var follow bool
+	var format string
+	count := 10
+	c := &cobra.Command{
+		Use: "tail", Short: "Show the newest records, and with -f those that follow", Args: cobra.NoArgs,
+		Long: "On a terminal a line for people, else the exact lines of the log, which can be hashed.",
+		RunE: a.at(func(d desk) error {
+			if err := oneOf("format", format, "text", "json"); err != nil {
+				return err
+			}
+			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			return d.tail(ctx, s, count, follow, format)
+		}),
+	}
+	s.flags(c)
+	c.Flags().IntVarP(&count, "lines", "n", count, "how many of those that are there")
+	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with every record that is written")
+	c.Flags().StringVar(&format, "format", "", "text or json (default: text on a terminal, else json)")
+	return c
+}
+
+func (d desk) tail(ctx context.Context, s selection, count int, follow bool, format string) error {
+	r, err := audit.OpenReader(d.dir)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	print := d.linePrinter(format)
+	var newest audit.Position
+	var lines []audit.Line
+	for line, err := range r.Backward() {
+		if err != nil {
+			d.warnf("%v", err)
+			continue
+		}
+		if newest == (audit.Position{}) {
+			newest = line.Position()
+		}
+		if len(lines) >= count {
+			break
+		}
+		if rec, err := line.Record(); err == nil && s.wants(line, rec) {
+			lines = append(lines, line)
+		}
+	}
+	for _, line := range slices.Backward(lines) {
+		if err := print(line); err != nil {
+			return err
+		}
+	}
+	if !follow {
+		return nil
+	}
+	for line, err := range r.Follow(ctx, newest) {
+		if err != nil {
+			d.warnf("%v", err)
+			if gone := new(audit.PositionError); errors.As(err, &gone) {
+				return err
+			}
+			continue
+		}
+		if rec, err := line.Record(); err != nil || !s.wants(line, rec) {
+			continue
+		}
+		if err := print(line); err != nil {
+			return err
+		}
+	}
+	return nil // the caller's SIGINT
+}
+
+func (d desk) linePrinter(format string) func(audit.Line) error {
+	if d.formatOf(format) == "json" {
+		return func(line audit.Line) error {
+			_, err := fmt.Fprintf(d.out, "%s\n", line.Text)
+			return err
+		}
+	}
+	colour := d.outIsTerminal && os.Getenv("NO_COLOR") == ""
+	return func(line audit.Line) error {
+		rec, err := line.Record()
+		if err == nil {
+			_, err = fmt.Fprintln(d.out, summary(line, rec, colour))
+		}
+		return err
+	}
+}
+
+// summary is a record in one line for people.
+func summary(line audit.Line, rec audit.Record, colour bool) string {
+	var words []string
+	add := func(format string, args ...any) { words = append(words, fmt.Sprintf(format, args...)) }
+	what, paint := strings.TrimPrefix(string(rec.Event.Action), "execution-"), ""
+	switch rec.Event.Action {
+	case audit.ExecutionStart:
+		add("%s of %d bytes, code %.12s", cmp.Or(rec.Command, "run"), rec.Code.Bytes, rec.Code.SHA256)
+	case audit.ExecutionEnd:
+		what, paint = rec.Status, "\x1b[31m"
+		if rec.Status == "ok" {
+			paint = "\x1b[32m"
+		}
+		add("%s", shortTime(time.Duration(rec.Event.DurationNS)))
+		if p := rec.Process; p != nil {
+			add("cpu %s, memory %s", shortTime(time.Duration(p.CPUMS)*time.Millisecond), shortSize(p.PeakMemoryBytes))
+		}
+		if h := rec.Hooks; h != nil {
+			for _, m := range h.FlaggedImports {
+				add("imports %s", m.Module)
+			}
+			for _, c := range h.Connections {
+				add("connects to %s:%d", c.Host, c.Port)
+			}
+			for _, p := range h.Processes {
+				add("starts %s", p.Program)
+			}
+		}
+	case audit.AuditRepair:
+		paint = "\x1b[33m"
+		add("%s", repaired(rec))
+	default:
+		paint = "\x1b[33m"
+		add("%s", cmp.Or(rec.Event.Reason, "-"))
+	}
+	if ms := rec.Host.ClockJumpMS; ms != 0 {
+		add("the clock has jumped by %v", time.Duration(ms)*time.Millisecond)
+	}
+	who := plain(rec.User.Name)
+	if rec.Script.Name != "" {
+		who += " " + plain(rec.Script.Name)
+	}
+	status := fmt.Sprintf("%-14s", plain(what))
+	if colour && paint != "" {
+		status = paint + status + "\x1b[0m"
+	}
+	return fmt.Sprintf("%s %7d %s %-16s %s  %s", line.Time.Local().Format("2006-01-02 15:04:05"), line.Seq, status, who, plain(rec.RunID), plain(strings.Join(words, ", ")))
+}
+
+func (a *app) show() *cobra.Command {
+	var format string
+	c := &cobra.Command{
+		Use: "show RUN_ID|SEQ", Short: "Show the records of a run, or one record", Args: cobra.ExactArgs(1),
+		Long: "The beginning of a run id is enough where no other begins like it (8 characters at least).",
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := oneOf("format", format, "text", "json"); err != nil {
+				return err
+			}
+			d, err := a.desk()
+			if err != nil {
+				return err
+			}
+			return d.show(args[0], format)
+		},
+	}
+	c.Flags().StringVar(&format, "format", "", "text (indented) or json: the exact lines (default: text on a terminal, else json)")
+	return c
+}
+
+const prefixLeast = 8 // characters of a run id that are looked for
+
+func (d desk) show(what, format string) error {
+	r, err := audit.OpenReader(d.dir)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	seq, numberErr := strconv.ParseUint(what, 10, 64)
+	if numberErr != nil && len(what) < prefixLeast {
+		return fmt.Errorf("%q is neither a number nor %d characters of a run id", what, prefixLeast)
+	}
+	var found []audit.Line
+	var ids []string
+	for line, err := range r.Records(audit.Position{}) {
+		switch {
+		case err != nil:
+			d.warnf("%v", err)
+		case numberErr == nil && line.Seq == seq, numberErr != nil && strings.HasPrefix(line.RunID, what):
+			found = append(found, line)
+			if !slices.Contains(ids, line.RunID) {
+				ids = append(ids, line.RunID)
+			}
+		}
+	}
+	switch {
+	case len(found) == 0:
+		return fmt.Errorf("no record of %q in %s", what, r.Dir())
+	case len(ids) > 1 && numberErr != nil:
+		return fmt.Errorf("%q begins %d run ids: %s", what, len(ids), plain(strings.Join(ids[:min(len(ids), 5)], ", ")))
+	}
+	for _, line := range found {
+		text := line.Text
+		if d.formatOf(format) == "text" {
+			var indented bytes.Buffer
+			if err := json.Indent(&indented, text, "", "  "); err != nil {
+				return err
+			}
+			text = indented.Bytes()
+		}
+		if _, err := fmt.Fprintf(d.out, "%s\n", text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *app) export() *cobra.Command {
+	var cursor, format, since, until string
+	c := &cobra.Command{
+		Use: "export", Short: "Write records for other programs, from where the last export ended", Args: cobra.NoArgs,
+		Long: `With --cursor the next export goes on behind the last record of this one. The cursor moves when all is written: after a failure records come twice, and never not at
+all. py3runctl audit prune waits for the cursors beside the log (cursor-*.json).`,
+		Example: "  py3runctl audit export --format csv --since 30d > runs.csv\n  py3runctl audit export --cursor /var/log/py3run/cursor-siem.json | to-siem",
+		RunE: a.at(func(d desk) error {
+			if err := oneOf("format", format, "json", "csv"); err != nil {
+				return err
+			}
+			s := selection{}
+			var err error
+			if s.since, err = parseTime(since, time.Now()); err == nil {
+				s.until, err = parseTime(until, time.Now())
+			}
+			if err != nil {
+				return err
+			}
+			return d.export(s, cmp.Or(format, "json"), cursor)
+		}),
+	}
+	c.Flags().StringVar(&cursor, "cursor", "", "`file` that remembers how far the export came")
+	c.Flags().StringVar(&format, "format", "json", "json (the exact lines) or csv")
+	c.Flags().StringVar(&since, "since", "", "only records since this `time`")
+	c.Flags().StringVar(&until, "until", "", "only records before this `time`")
+	return c
+}
+
+func (d desk) export(s selection, format, cursor string) error {
+	var from audit.Position
+	if cursor != "" {
+		text, err := os.ReadFile(cursor)
+		if err == nil {
+			err = json.Unmarshal(text, &from)
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("read %s: %w", cursor, err)
+		}
+	}
+	r, err := audit.OpenReader(d.dir)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	buffered := bufio.NewWriterSize(d.out, 1<<16)
+	put := func(line audit.Line, _ audit.Record) error {
+		_, err := fmt.Fprintf(buffered, "%s\n", line.Text)
+		return err
+	}
+	if format == "csv" {
+		put = csvPrinter(buffered)
+	}
+	at := from
+	for line, err := range r.Records(from) {
+		if bad := new(audit.LineError); errors.As(err, &bad) {
+			d.warnf("%v", err)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		rec, err := line.Record()
+		if err != nil {
+			return err
+		}
+		if s.wants(line, rec) {
+			if err := put(line, rec); err != nil {
+				return err
+			}
+		}
+		at = line.Position()
+	}
+	if err := buffered.Flush(); err != nil {
+		return err
+	}
+	if cursor == "" {
+		return nil
+	}
+	text, err := json.Marshal(at)
+	if err != nil {
+		return err
+	}
+	return replaceFile(cursor, append(text, '\n'), 0o600)
+}
+
+// csvColumns are those of an export; they stay, and new ones come at the end.
+var csvColumns = []string{"seq", "time", "action", "outcome", "reason", "run_id", "request_id", "host", "user", "auth", "os_uid", "client_ip", "script", "command", "code_sha256", "code_bytes",
+	"status", "duration_ms", "cpu_ms", "peak_memory_bytes", "exit_code", "signal", "stdout_bytes", "stderr_bytes", "isolation", "missing", "flagged_imports", "connections", "hash"}
+
+func csvPrinter(to io.Writer) func(audit.Line, audit.Record) error {
+	w := csv.NewWriter(to)
+	w.Write(csvColumns)
+	w.Flush()
+	return func(line audit.Line, r audit.Record) error {
+		number := func(n int64) string { return strconv.FormatInt(n, 10) }
+		row := []string{strconv.FormatUint(r.Seq, 10), r.Timestamp, string(r.Event.Action), string(r.Event.Outcome), r.Event.Reason, r.RunID, r.RequestID, r.Host.Name, r.User.Name,
+			string(r.Auth.Method), strconv.Itoa(r.Auth.OSUID), r.Client.IP, r.Script.Name, r.Command, r.Code.SHA256, number(r.Code.Bytes), r.Status}
+		if r.Event.DurationNS > 0 {
+			row = append(row, number(r.Event.DurationNS/1e6))
+		} else {
+			row = append(row, "")
+		}
+		if p := r.Process; p != nil {
+			exit := ""
+			if p.ExitCode != nil {
+				exit = strconv.Itoa(*p.ExitCode)
+			}
+			row = append(row, number(p.CPUMS), number(p.PeakMemoryBytes), exit, p.Signal, number(p.StdoutBytes), number(p.StderrBytes))
+		} else {
+			row = append(row, "", "", "", "", "", "")
+		}
+		method, missing, modules, hosts := "", []string{}, []string{}, []string{}
+		if i := r.Isolation; i != nil {
+			method = i.Method
+			for _, m := range i.Missing {
+				missing = append(missing, m.Name)
+			}
+		}
+		if h := r.Hooks; h != nil {
+			for _, m := range h.FlaggedImports {
+				modules = append(modules, m.Module)
+			}
+			for _, c := range h.Connections {
+				hosts = append(hosts, fmt.Sprintf("%s:%d", c.Host, c.Port))
+			}
+		}
+		row = append(row, method, strings.Join(missing, " "), strings.Join(modules, " "), strings.Join(hosts, " "), line.Hash().String())
+		for i := range row {
+			if _, err := strconv.ParseFloat(row[i], 64); err != nil {
+				row[i] = cell(row[i])
+			}
+		}
+		w.Write(row)
+		w.Flush()
+		return w.Error()
+	}
+}
