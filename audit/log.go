@@ -19,7 +19,6 @@ const (
 	lockName    = ".lock"
 
 	lockPatience = 2 * time.Second
-	lockPause    = time.Millisecond
 )
 
 // ErrLocked means that other writers held the log for too long. One that was
@@ -233,7 +232,7 @@ func (r Receipt) View(limit int) []byte {
 	return []byte(`{"truncated":true}`)
 }
 
-// lock takes the lock of the log, trying again until the deadline.
+// lock takes the lock of the log, and waits for it until the deadline.
 //
 // The file is opened for each try: two goroutines need two descriptions of it
 // to exclude each other, and a lock on a file that was removed excludes nobody.
@@ -244,22 +243,53 @@ func (l *Log) lock() (int, error) {
 		if err != nil {
 			return -1, l.failed("lock", lockName, err)
 		}
-		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
-		var st unix.Stat_t
-		if err == nil {
-			err = unix.Fstat(fd, &st)
+		if err := flock(fd, deadline); err != nil {
+			return -1, l.failed("lock", lockName, err)
 		}
-		if err == nil && st.Nlink > 0 {
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err == nil && st.Nlink > 0 {
 			return fd, nil
 		}
 		unix.Close(fd)
-		if err != nil && err != unix.EWOULDBLOCK && err != unix.EINTR {
-			return -1, l.failed("lock", lockName, err)
-		}
 		if time.Now().After(deadline) {
 			return -1, l.failed("lock", lockName, ErrLocked)
 		}
-		time.Sleep(lockPause)
+	}
+}
+
+// flock locks a file, which it closes when it fails. It waits in the kernel's own queue: a hundred writers that looked again every
+// millisecond would need all of a processor for that, and the slowest would starve.
+func flock(fd int, deadline time.Time) error {
+	err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	if err != unix.EWOULDBLOCK {
+		if err != nil {
+			unix.Close(fd)
+		}
+		return err
+	}
+	done := make(chan error)
+	over := make(chan struct{})
+	go func() {
+		for err = unix.EINTR; err == unix.EINTR; {
+			err = unix.Flock(fd, unix.LOCK_EX)
+		}
+		select {
+		case done <- err:
+		case <-over: // nobody waits any more
+			unlock(fd)
+		}
+	}()
+	timer := time.NewTimer(time.Until(deadline))
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		if err != nil {
+			unix.Close(fd)
+		}
+		return err
+	case <-timer.C:
+		close(over)
+		return ErrLocked
 	}
 }
 
