@@ -304,7 +304,7 @@ func TestHistogram(t *testing.T) {
 	}
 }
 
-// Questions to a large index: go test -bench . -runs 1000000 ./cmd/internal/store
+// Questions to a large index: go test -run - -bench . ./cmd/internal/store -runs 1000000
 func BenchmarkIndex(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "index.db")
 	began := time.Now()
