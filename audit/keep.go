@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,7 +43,9 @@ func (l *Log) KeepCode(code []byte) error {
 
 // place writes a file whole or not at all. replace is for one that is there.
 func (l *Log) place(dir int, name, path string, data []byte, replace bool) error {
-	temp := name + "." + strconv.Itoa(os.Getpid()) + "." + strconv.FormatUint(uint64(unix.Gettid()), 10)
+	var random [8]byte
+	rand.Read(random[:])
+	temp := name + "." + hex.EncodeToString(random[:])
 	fd, err := unix.Openat(dir, temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return l.failed("make", path, err)

@@ -22,6 +22,7 @@ const (
 	blockSize = 1 << 20  // bytes that are read at once
 	blockMost = 64 << 20 // bytes without a newline that are still looked at
 	followGap = 200 * time.Millisecond
+	lookPause = time.Millisecond
 )
 
 // A Reader reads the log of a directory while others write it. It changes nothing, and needs no more than to be allowed to read.
@@ -109,7 +110,9 @@ type LineError struct {
 	Err     error
 }
 
-func (e *LineError) Error() string { return fmt.Sprintf("%s: line at byte %d: %v", e.Segment, e.Offset, e.Err) }
+func (e *LineError) Error() string {
+	return fmt.Sprintf("%s: line at byte %d: %v", e.Segment, e.Offset, e.Err)
+}
 
 // Unwrap returns what is wrong with the line.
 func (e *LineError) Unwrap() error { return e.Err }
@@ -136,111 +139,95 @@ func (s *snapshot) close() {
 	}
 }
 
-// last is the current segment, if there is one.
-func (s *snapshot) last() (segment, bool) {
-	if n := len(s.segments); n > 0 && s.segments[n-1].current {
-		return s.segments[n-1], true
-	}
-	return segment{}, false
-}
-
 // look opens the segments from the one that begins with the record from. Writers close and remove segments meanwhile, and are not kept from it:
-// what was opened is right if the directory still looks the same afterwards.
+// the current segment is opened first, and what was closed after it is left out.
 func (r *Reader) look(from uint64) (*snapshot, error) {
-	for tries := 0; ; tries++ {
-		before, err := r.list()
-		if err != nil {
-			return nil, err
+	for tries := 1; ; tries++ {
+		current, err := r.open(currentName, 0)
+		if errors.Is(err, unix.ENOENT) && tries < 10 { // the moment between closing a segment and making the next, or there is none
+			time.Sleep(lookPause)
+			continue
 		}
-		s := r.openAll(before, from)
-		after, err := r.list()
+		s := &snapshot{}
+		switch {
+		case err == nil:
+			s.segments = append(s.segments, current)
+		case !errors.Is(err, unix.ENOENT):
+			s.foreign = append(s.foreign, err)
+		}
+		entries, err := os.ReadDir(r.path)
 		if err != nil {
 			s.close()
-			return nil, err
+			return nil, &StepError{"list", r.path, err}
 		}
-		if slices.Equal(before, after) || tries == 100 {
-			// Sizes come last: a removal that was seen above was recorded before it was done.
-			for i := range s.segments {
-				var st unix.Stat_t
-				if err := unix.Fstat(int(s.segments[i].file.Fd()), &st); err != nil {
-					s.close()
-					return nil, r.failed("look at", s.segments[i].name, err)
+		removed := false
+		for _, e := range entries { // sorted by name
+			if first := segmentFirst(e.Name()); first >= from && isSegment(e.Name()) {
+				seg, err := r.open(e.Name(), first)
+				switch {
+				case err == nil:
+					s.segments = append(s.segments, seg)
+				case errors.Is(err, unix.ENOENT):
+					removed = true
+				default:
+					s.foreign = append(s.foreign, err)
 				}
-				s.segments[i].size, s.segments[i].links = st.Size, uint64(st.Nlink)
 			}
-			if cur, ok := s.last(); ok {
-				s.segments[len(s.segments)-1].first = firstSeq(cur)
-			}
-			return s, nil
 		}
-		s.close()
+		if removed && tries < 100 {
+			s.close()
+			continue
+		}
+		return s, s.measure()
 	}
 }
 
-// entry is a name in the directory, with the inode behind it.
-type entry struct {
-	name string
-	ino  uint64
+// measure finds out how far the segments go, and puts them in order: the current one, which was opened first, comes last. Sizes come after all
+// else: a removal that was seen has been recorded before it was done.
+func (s *snapshot) measure() error {
+	for i := range s.segments {
+		seg := &s.segments[i]
+		var st unix.Stat_t
+		if err := unix.Fstat(int(seg.file.Fd()), &st); err != nil {
+			s.close()
+			return &StepError{"look at", seg.file.Name(), err}
+		}
+		seg.size, seg.links = st.Size, uint64(st.Nlink)
+	}
+	if len(s.segments) == 0 || !s.segments[0].current {
+		return nil
+	}
+	current := s.segments[0]
+	current.first = firstSeq(current)
+	closed := slices.DeleteFunc(s.segments[1:], func(seg segment) bool {
+		later := current.first > 0 && seg.first >= current.first // itself, by its later name, and what came after it
+		if later {
+			seg.file.Close()
+		}
+		return later
+	})
+	s.segments = append(closed, current)
+	return nil
 }
 
-// list is the segments, oldest first, the current one last.
-func (r *Reader) list() ([]entry, error) {
-	names, err := os.ReadDir(r.path)
+// open opens a segment, if it is a file of its own.
+func (r *Reader) open(name string, first uint64) (segment, error) {
+	fd, err := unix.Openat(r.dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err == unix.ELOOP {
+		err = fmt.Errorf("symbolic link (%w)", err)
+	}
 	if err != nil {
-		return nil, &StepError{"list", r.path, err}
+		return segment{}, r.failed("open", name, err)
 	}
-	var entries []entry
-	current := entry{}
-	for _, e := range names { // sorted by name
-		closed := isSegment(e.Name())
-		if !closed && e.Name() != currentName {
-			continue
-		}
-		var st unix.Stat_t
-		if unix.Fstatat(r.dir, e.Name(), &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
-			continue // removed a moment ago
-		}
-		if closed {
-			entries = append(entries, entry{e.Name(), st.Ino})
-		} else {
-			current = entry{e.Name(), st.Ino}
-		}
+	var st unix.Stat_t
+	if err = unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+		err = errors.New("not a regular file")
 	}
-	if current.name != "" {
-		entries = append(entries, current)
+	if err != nil {
+		unix.Close(fd)
+		return segment{}, r.failed("open", name, err)
 	}
-	return entries, nil
-}
-
-func (r *Reader) openAll(entries []entry, from uint64) *snapshot {
-	s := &snapshot{}
-	for _, e := range entries {
-		seg := segment{name: e.name, current: e.name == currentName, first: segmentFirst(e.name)}
-		if !seg.current && seg.first < from {
-			continue
-		}
-		fd, err := unix.Openat(r.dir, e.name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-		if err == unix.ELOOP {
-			err = fmt.Errorf("symbolic link (%w)", err)
-		}
-		var st unix.Stat_t
-		if err == nil {
-			err = unix.Fstat(fd, &st)
-			if err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
-				err = errors.New("not a regular file")
-			}
-			if err != nil {
-				unix.Close(fd)
-			}
-		}
-		if err != nil {
-			s.foreign = append(s.foreign, r.failed("open", e.name, err))
-			continue
-		}
-		seg.file = os.NewFile(uintptr(fd), filepath.Join(r.path, e.name))
-		s.segments = append(s.segments, seg)
-	}
-	return s
+	return segment{name: name, first: first, current: name == currentName, file: os.NewFile(uintptr(fd), filepath.Join(r.path, name))}, nil
 }
 
 // segmentFirst is the seq in the name of a closed segment.
@@ -269,6 +256,8 @@ type block struct {
 	rest   []byte
 	last   bool
 	err    error // of reading; then it is the last
+
+	buffer []byte // that the text lies in
 }
 
 // blocks cuts a segment from offset on into blocks. Their text is theirs; buffer makes one with room for at least so many bytes.
@@ -298,12 +287,12 @@ func blocks(s segment, offset int64, buffer func(int) []byte) iter.Seq[block] {
 				end += have
 			}
 			carry = append(carry[:0], text[end:]...) // the text may be somebody else's after the yield
-			b.text = text[:end:end]
+			b.text, b.buffer = text[:end], text
 			switch {
-			case b.last:
-				b.rest = carry
 			case len(carry) >= blockMost:
 				b.err, b.last = fmt.Errorf("no newline in %d bytes", len(carry)), true
+			case b.last:
+				b.rest = carry
 			case end == 0:
 				want *= 2
 				continue

@@ -40,6 +40,7 @@ type Record struct {
 	Hooks     *Hooks             `json:"hooks,omitempty"`
 	Repair    *Repair            `json:"repair,omitempty"`
 	Alert     *Alert             `json:"alert,omitempty"`
+	Retention *Retention         `json:"retention,omitempty"`
 	Truncated bool               `json:"truncated,omitempty"` // a list was dropped or a string cut
 }
 
