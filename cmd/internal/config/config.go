@@ -64,12 +64,13 @@ type Isolation struct {
 
 // Audit says what is written down about an execution.
 type Audit struct {
-	Enabled      bool
-	Dir          string // absolute, or empty: the place follows from who runs py3run
-	LogCode      bool
-	LogVariables string // "names", "off" or "hmac"
-	LogOutput    string // "sizes", "hash" or "head"
-	OnFailure    string // "refuse" or "warn"
+	Enabled       bool
+	Dir           string // absolute, or empty: the place follows from who runs py3run
+	LogCode       bool
+	LogVariables  string // "names", "off" or "hmac"
+	LogOutput     string // "sizes", "hash" or "head"
+	RetentionDays int    // for which py3runctl audit prune keeps records; 0: for ever
+	OnFailure     string // "refuse" or "warn"
 }
 
 // Input bounds what is read from stdin before anything of it is understood.

@@ -289,7 +289,7 @@ func TestRefusedInFile(t *testing.T) {
 		{"inline table", "\nsecurity = { max-memroy-mb = 5 }\n", `:2: security.max-memroy-mb: unknown key, the nearest is security.max-memory-mb`, `did you mean "max-memory-mb"?`},
 		{"nothing near", "[zebra]\nx = 1\n", `:1: zebra: unknown key`, `py3run config init prints every key`},
 		{"strange name", "\"a\\u001b.b\" = 1\n", `:1: "a\u001b.b": unknown key`, `py3run config init prints every key`},
-		{"later key", "[security.audit]\n# comment\nretention-days = 90\n", `:3: security.audit.retention-days: not available in this version`, ``},
+		{"later key", "[security.audit]\n# comment\nnative = \"auto\"\n", `:3: security.audit.native: not available in this version`, ``},
 		{"later section", "[security.rate-limit]\nper-user-per-hour = 1\n", `:1: security.rate-limit: not available in this version`, ``},
 		{"later choice", "security.isolation.method = 'container'\n", `:1: security.isolation.method: "container" is not available in this version`, ``},
 		{"section as value", "security = 5\n", `:1: security: must be a section, not 5`, `write [security]`},

@@ -222,6 +222,11 @@ var settings = [...]setting{
 		doc: "what is recorded of stdout, stderr and the result: sizes; hash: SHA-256 too; head: the first 512 bytes too, whatever they say",
 	},
 	{
+		key: "security.audit.retention-days", field: func(c *Config) any { return &c.Security.Audit.RetentionDays },
+		fallback: 90, min: 1, max: maxCount, unit: "days",
+		doc: "age of records that py3runctl audit prune leaves; py3run itself removes none",
+	},
+	{
 		key: "security.audit.on-failure", field: func(c *Config) any { return &c.Security.Audit.OnFailure },
 		fallback: "refuse", choices: []string{"refuse", "warn"},
 		doc: "what to do if the log cannot be written",
@@ -260,7 +265,7 @@ var settings = [...]setting{
 	{
 		key: "alerts.denials", field: func(c *Config) any { return &c.Alerts.Denials },
 		fallback: 5, min: 1, max: maxCount,
-		doc: "py3runctl alerts: so many refusals of one user within alerts.denials-within-minutes; 0: no such rule",
+		doc: "refusals of one user, within alerts.denials-within-minutes, of which py3runctl alerts tells",
 	},
 	{
 		key: "alerts.denials-within-minutes", field: func(c *Config) any { return &c.Alerts.DenialsWithinMinutes },
@@ -270,7 +275,7 @@ var settings = [...]setting{
 	{
 		key: "alerts.limits-in-a-row", field: func(c *Config) any { return &c.Alerts.LimitsInARow },
 		fallback: 3, min: 1, max: maxCount,
-		doc: "so many runs of one user and script that ended at a limit, one after the other; 0: no such rule",
+		doc: "runs of one user and script that end at a limit, one after the other, of which it tells",
 	},
 	{
 		key: "alerts.new-modules", field: func(c *Config) any { return &c.Alerts.NewModules },
@@ -307,7 +312,6 @@ var settings = [...]setting{
 // later lists keys and sections that the contract names and this version does
 // not have. They are refused like unknown ones, but not as mistakes.
 var later = [...]string{
-	"security.audit.retention-days",
 	"security.audit.native",
 	"security.rate-limit",
 	"identity",

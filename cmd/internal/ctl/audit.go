@@ -29,7 +29,7 @@ func (a *app) audit() *cobra.Command {
 			c.Help()
 			return exitCode(exitUsage)
 		}}
-	c.AddCommand(a.tail(), a.show(), a.verify(), a.export())
+	c.AddCommand(a.tail(), a.show(), a.verify(), a.export(), a.prune())
 	return c
 }
 
@@ -262,7 +262,7 @@ func (a *app) export() *cobra.Command {
 	c := &cobra.Command{
 		Use: "export", Short: "Write records for other programs, from where the last export ended", Args: cobra.NoArgs,
 		Long: `With --cursor the next export goes on behind the last record of this one. The cursor moves when all is written: after a failure records come twice, and never not at
-all.`,
+all. py3runctl audit prune waits for cursors beside the log (cursor-*.json).`,
 		Example: "  py3runctl audit export --format csv --since 30d > runs.csv\n  py3runctl audit export --cursor /var/log/py3run/cursor-siem.json | to-siem",
 		RunE: a.at(func(d desk) error {
 			if err := oneOf("format", format, "json", "csv"); err != nil {

@@ -67,7 +67,11 @@ func (b *bench) run(user, status string, hooks *audit.Hooks) *audit.Run {
 	b.must(err)
 	if status != "" {
 		rec.Event = audit.Event{Action: audit.ExecutionEnd, Outcome: audit.Success, DurationNS: 1.5e9}
+		if hooks == nil {
+			hooks = &audit.Hooks{}
+		}
 		rec.Status, rec.Hooks, rec.Process = status, hooks, &audit.Process{CPUMS: 700, PeakMemoryBytes: 64 << 20}
+		rec.Isolation = &audit.Isolation{Enforced: []string{}, Missing: []audit.Missing{}}
 		_, err = run.End(rec)
 		b.must(err)
 	}
