@@ -15,6 +15,7 @@ package seccomp
 
 import (
 	"runtime"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -112,8 +113,8 @@ const (
 	skipped = 0xffffffff
 )
 
-// Offsets in struct seccomp_data. The program reads nothing else, no argument: so a kernel from 5.11 on finds out once which numbers are
-// always allowed and does not run the program for them again.
+// Offsets in struct seccomp_data. Nothing else is read before the number of a call is known to matter, no argument: so a kernel from 5.11 on finds
+// out once which numbers are always allowed and does not run the program for them again.
 const (
 	offsetNumber = 0
 	offsetArch   = 4
@@ -121,50 +122,71 @@ const (
 
 // Filter returns the program for this machine's architecture. Denied calls fail with EPERM, x32 calls with ENOSYS; everything
 // else is allowed, also by an unknown architecture.
-func Filter() []unix.SockFilter { return assemble(entries[runtime.GOARCH]) }
+func Filter() []unix.SockFilter { return assemble(entries[runtime.GOARCH], deny) }
+
+// deny lays out the block of one architecture:
+//
+//	if the number is -1: allow                                 (amd64)
+//	if it has the bit of x32: fail with ENOSYS                 (amd64)
+//	if it is the number of a denied call: fail with EPERM, else allow
+func deny(arch uint32) []unix.SockFilter {
+	var block []unix.SockFilter
+	if arch == unix.AUDIT_ARCH_X86_64 {
+		block = append(block, compare(unix.BPF_JEQ, skipped, 0, 1), end(allow), compare(unix.BPF_JSET, x32Bit, 0, 1), end(unknown))
+	}
+	var branches []branch
+	for _, c := range denied {
+		if n := c.number(arch); n != 0 {
+			branches = append(branches, branch{n, []unix.SockFilter{end(refuse)}})
+		}
+	}
+	return append(block, tree(branches)...)
+}
 
 // assemble lays a program out:
 //
 //	load the architecture
 //	if it is the first: go on, else jump over the block
 //	    load the number
-//	    if it is -1: allow                                 (amd64)
-//	    if it has the bit of x32: fail with ENOSYS         (amd64)
-//	    if it is the number of a denied call: fail with EPERM
-//	    … one such pair for each
-//	    allow
-//	… one such block for each architecture
+//	    the block
+//	… the same for each architecture
 //	allow
-//
-// A conditional jump has eight bits for its distance: each skips one instruction. The jump over a block has 32 bits.
-func assemble(arches []uint32) []unix.SockFilter {
+func assemble(arches []uint32, block func(arch uint32) []unix.SockFilter) []unix.SockFilter {
 	program := []unix.SockFilter{load(offsetArch)}
 	for _, arch := range arches {
-		block := []unix.SockFilter{load(offsetNumber)}
-		if arch == unix.AUDIT_ARCH_X86_64 {
-			block = append(block, skipUnless(unix.BPF_JEQ, skipped), end(allow), skipUnless(unix.BPF_JSET, x32Bit), end(unknown))
-		}
-		for _, c := range denied {
-			if n := c.number(arch); n != 0 {
-				block = append(block, skipUnless(unix.BPF_JEQ, n), end(refuse))
-			}
-		}
-		block = append(block, end(allow))
-		program = append(program,
-			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jt: 1, K: arch},
-			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JA, K: uint32(len(block))})
-		program = append(program, block...)
+		b := append([]unix.SockFilter{load(offsetNumber)}, block(arch)...)
+		program = append(program, compare(unix.BPF_JEQ, arch, 1, 0), unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JA, K: uint32(len(b))})
+		program = append(program, b...)
 	}
 	return append(program, end(allow))
+}
+
+// A branch is what is done about the call with a number. It ends in a result whichever way it goes.
+type branch struct {
+	number uint32
+	code   []unix.SockFilter
+}
+
+// tree finds the branch of the number that was loaded, by halves, and allows a call that has none. To find out what is always allowed the kernel
+// goes through the program once for each of its calls when the filter is installed: one comparison after the other takes it five times as long.
+func tree(branches []branch) []unix.SockFilter {
+	slices.SortFunc(branches, func(a, b branch) int { return int(a.number) - int(b.number) })
+	if len(branches) == 1 {
+		b := branches[0]
+		return append(append([]unix.SockFilter{compare(unix.BPF_JEQ, b.number, 0, uint8(len(b.code)))}, b.code...), end(allow))
+	}
+	half := len(branches) / 2
+	below, above := tree(branches[:half]), tree(branches[half:])
+	return append(append([]unix.SockFilter{compare(unix.BPF_JGE, branches[half].number, uint8(len(below)), 0)}, below...), above...)
 }
 
 func load(offset uint32) unix.SockFilter {
 	return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
 }
 
-// skipUnless goes on with the next instruction if the comparison with k holds, else with the one after it.
-func skipUnless(comparison uint16, k uint32) unix.SockFilter {
-	return unix.SockFilter{Code: unix.BPF_JMP | comparison | unix.BPF_K, Jf: 1, K: k}
+// compare goes on, over so many instructions, if the comparison of what was loaded with k holds, and if it does not.
+func compare(comparison uint16, k uint32, holds, not uint8) unix.SockFilter {
+	return unix.SockFilter{Code: unix.BPF_JMP | comparison | unix.BPF_K, Jt: holds, Jf: not, K: k}
 }
 
 func end(result uint32) unix.SockFilter {

@@ -51,10 +51,13 @@ var architectures = []architecture{
 	{"arm", "zsysnum_linux_arm.go", unix.AUDIT_ARCH_ARM},
 }
 
-// evaluate runs a program for one call, as bpf(4) and Documentation/networking/filter.rst say, and gives its result. The arguments
-// are not there: reading one is an error.
-func evaluate(program []unix.SockFilter, arch, number uint32) (uint32, error) {
+// evaluate runs a program for one call, as bpf(4) and Documentation/networking/filter.rst say, and gives its result. Reading an argument that
+// is not there is an error.
+func evaluate(program []unix.SockFilter, arch, number uint32, args ...uint64) (uint32, error) {
 	data := map[uint32]uint32{0: number, 4: arch} // by offset in struct seccomp_data
+	for i, a := range args {
+		data[16+8*uint32(i)], data[20+8*uint32(i)] = uint32(a), uint32(a>>32)
+	}
 	var a uint32
 	for pc := 0; pc < len(program); pc++ {
 		i := program[pc]
@@ -76,6 +79,8 @@ func evaluate(program []unix.SockFilter, arch, number uint32) (uint32, error) {
 			pc += int(i.K)
 		case unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K:
 			jump(a == i.K)
+		case unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K:
+			jump(a >= i.K)
 		case unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K:
 			jump(a&i.K != 0)
 		case unix.BPF_RET | unix.BPF_K:
@@ -89,7 +94,7 @@ func evaluate(program []unix.SockFilter, arch, number uint32) (uint32, error) {
 
 // programs by machine; riscv64 stands for those without a table.
 var programs = map[string][]unix.SockFilter{
-	"amd64": assemble(entries["amd64"]), "arm64": assemble(entries["arm64"]), "riscv64": assemble(entries["riscv64"]),
+	"amd64": assemble(entries["amd64"], deny), "arm64": assemble(entries["arm64"], deny), "riscv64": assemble(entries["riscv64"], deny),
 }
 
 func check(t *testing.T, machine, what string, arch, number, want uint32) {
@@ -150,26 +155,37 @@ func TestFilterOutsideTheTable(t *testing.T) {
 	}
 }
 
-// What the kernel wants of a program's shape. The length is bounded by BPF_MAXINSNS, and more than that by what running it costs.
+// What the kernel wants of a program's shape: jumps stay inside, and every instruction is reached. The length is bounded by BPF_MAXINSNS, and more
+// than that by what running it costs.
 func TestShape(t *testing.T) {
-	for machine, program := range programs {
-		if len(program) > 200 {
-			t.Errorf("%s: %d instructions", machine, len(program))
+	shape := func(name string, program []unix.SockFilter) {
+		if len(program) > 250 {
+			t.Errorf("%s: %d instructions", name, len(program))
 		}
+		reached := make([]bool, len(program)+1)
+		reached[0] = true
 		for pc, i := range program {
-			next := pc + 1
-			if i.Code == unix.BPF_JMP|unix.BPF_JA {
-				next += int(i.K)
-			} else {
-				next += int(max(i.Jt, i.Jf))
+			to := []int{}
+			switch {
+			case i.Code == unix.BPF_JMP|unix.BPF_JA:
+				to = append(to, int(i.K))
+			case i.Code != unix.BPF_RET|unix.BPF_K:
+				to = append(to, int(i.Jt), int(i.Jf))
 			}
-			if i.Jt > 1 || i.Jf > 1 {
-				t.Errorf("%s: instruction %d jumps over more than one", machine, pc)
+			for _, over := range to {
+				if pc+1+over >= len(program) {
+					t.Fatalf("%s: instruction %d goes on at %d of %d", name, pc, pc+1+over, len(program))
+				}
+				reached[pc+1+over] = true
 			}
-			if next >= len(program) && i.Code != unix.BPF_RET|unix.BPF_K {
-				t.Errorf("%s: instruction %d goes on at %d of %d", machine, pc, next, len(program))
+			if !reached[pc] {
+				t.Errorf("%s: instruction %d is not reached", name, pc)
 			}
 		}
+	}
+	for machine, program := range programs {
+		shape("deny, "+machine, program)
+		shape("watch, "+machine, watch(entries[machine], nonce))
 	}
 	if first, second := Filter(), Filter(); !slices.Equal(first, second) || &first[0] == &second[0] {
 		t.Error("two filters differ or share memory")
