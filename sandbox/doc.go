@@ -28,6 +28,15 @@
 // [Process] the program can see and signal every process of the same user; without a control group limits on memory and
 // processes are weaker; [Protection] lists what was not had.
 //
+// # The trail
+//
+// With [Spec.Trail] a second filter of system calls asks the launcher before a process connects, binds, sends to an address or starts a program;
+// the launcher writes down what it finds in the process's memory and always lets it go on (see trail_linux.go). What is not seen: what is done
+// with sockets that are open already, or by io_uring; a change of that memory in the meantime; the x32 entry of amd64.
+//
+// A call waits for the launcher, a few microseconds. A signal that comes before the launcher has taken note, and whose handler does not restart calls
+// (SA_RESTART), ends the call with EINTR before it was made; from then on, before Linux 5.19 also until the answer.
+//
 // # What is left when the launcher is killed
 //
 // No process. Directories and control groups stand in an entry of the [Workdir]'s place, held locked by a living launcher; [Sweep] removes

@@ -461,6 +461,22 @@ var needs = map[string]func() error{
 	"userns":       sync.OnceValue(func() error { return try(true) }),
 	"memory-group": func() error { return tryGroup(cgroup.Limits{Memory: 1 << 30, Processes: 100}) },
 	"quota":        func() error { return tryGroup(cgroup.Limits{CPUs: 1}) },
+	"listener": sync.OnceValue(func() error {
+		spec := command("exit", "0")
+		spec.Trail, spec.DenyCalls, spec.OnMissing = ByName, true, Warn
+		r, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard})
+		if err != nil {
+			return err
+		}
+		r.Release()
+		r.Wait(nil, nil)
+		for _, g := range r.Protection().Missing {
+			if g.Name == trailMeasure {
+				return errors.New(g.Why)
+			}
+		}
+		return nil
+	}),
 	"landlock": func() error {
 		if landlockVersion() < 3 {
 			return fmt.Errorf("version %d", landlockVersion())

@@ -1,14 +1,11 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -30,7 +27,7 @@ func Probe(program []string, parent string) []Check {
 	t := prober{program: program, parent: parent}
 	checks := []Check{t.namespaces(), t.procFS(), t.network()}
 	checks = append(checks, t.groups()...)
-	return append(checks, t.landlock(), t.seccomp(), t.notification(), t.minimalDev())
+	return append(checks, t.landlock(), t.seccomp(), t.trail(), t.minimalDev())
 }
 
 // A prober makes one start after another.
@@ -219,34 +216,20 @@ func (t *prober) landlock() Check {
 	return c
 }
 
-// notification tries whether system calls can be recorded by a listener. The thread that gets the filter ends with the trial.
-func (t *prober) notification() Check {
+// trail tries whether system calls can be recorded by a listener, under the same conditions as a run with the list of refused calls.
+func (t *prober) trail() Check {
 	c := Check{Name: "seccomp-notify"}
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked
-		filter := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW}}
-		program := unix.SockFprog{Len: 1, Filter: unsafe.SliceData(filter)}
-		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-			done <- err
-			return
-		}
-		fd, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER, uintptr(unsafe.Pointer(&program)))
-		if errno != 0 {
-			done <- errno
-			return
-		}
-		unix.Close(int(fd))
-		done <- nil
-	}()
-	if err := <-done; err != nil {
-		c.Finding, c.Cause = "no listener for system calls", err.Error()
-		if errors.Is(err, unix.EBUSY) {
-			c.Cause += "; another listener, as of a container engine, is there already"
+	p, err := t.start(func(s *Spec) { s.Method, s.DenyCalls, s.Trail = Auto, true, ByName })
+	if err == nil {
+		c.OK, c.Finding = true, "what libraries and child programs connect to and start is recorded"
+		for _, g := range p.Missing {
+			if g.Name == trailMeasure {
+				c.OK, c.Finding, c.Cause = false, "what libraries and child programs connect to and start is not recorded", g.Why
+			}
 		}
 		return c
 	}
-	c.OK, c.Finding = true, "system calls can be listened to"
+	c.Finding, c.Cause = "no listener for system calls", err.Error()
 	return c
 }
 

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -34,12 +35,13 @@ type Running struct {
 	workdir    string        // where the run finds its directory; empty: it has none
 
 	lifeline *os.File   // write end
-	setup    *os.File   // read end
+	setup    *os.File   // our end of a socket
 	status   *os.File   // read end
 	gate     *os.File   // write end
 	dump     *os.File   // read end
 	outputs  []*os.File // read ends of stdout and stderr
 	copies   sync.WaitGroup
+	trail    *trail       // nil: there is none
 	printed  atomic.Int64 // bytes read from both streams so far: a sign of progress
 
 	reaping sync.Mutex
@@ -144,7 +146,7 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 		return read, write
 	}
 	lifelineRead, lifelineWrite := pipe()
-	setupRead, setupWrite := pipe()
+	setupRead, setupWrite := pair(&err)
 	statusRead, statusWrite := pipe()
 	gateRead, gateWrite := pipe()
 	dumpRead, dumpWrite := pipe()
@@ -174,12 +176,12 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 		at.unified = int(f.Fd())
 	}
 	at.memoryGroup, at.pidsGroup = group.Limits("memory"), group.Limits("pids")
-	// The set-up pipe tells of a failure until execve: not from a number that the program finds something else at.
+	// The set-up socket tells of a failure until execve: not from a number that the program finds something else at.
 	if n := len(at.files); at.setup < 3 || at.setup >= spec.FirstFile && at.setup < spec.FirstFile+n {
 		if at.setup, err = unix.FcntlInt(setupWrite.Fd(), unix.F_DUPFD_CLOEXEC, spec.FirstFile+n); err != nil {
-			return nil, &StepError{Step: "descriptors", Object: "set-up pipe", Err: err}
+			return nil, &StepError{Step: "descriptors", Object: "set-up socket", Err: err}
 		}
-		theirs = append(theirs, os.NewFile(uintptr(at.setup), "set-up pipe"))
+		theirs = append(theirs, os.NewFile(uintptr(at.setup), "set-up socket"))
 	}
 	if method == Namespace {
 		at.hidden = existing(spec.Hide)
@@ -205,7 +207,17 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 	}
 	r.protection.Enforced = append(r.protection.Enforced, have...)
 	r.protection.Missing = append(r.protection.Missing, gaps...)
+	if spec.Trail != NotAsked {
+		var nonce [8]byte
+		rand.Read(nonce[:])
+		at.nonce = binary.NativeEndian.Uint64(nonce[:])
+	}
 	s, b := build(spec, method, userNS, at, thisHost())
+	if b.trail {
+		r.protection.Enforced = append(r.protection.Enforced, trailMeasure)
+	} else if spec.Trail != NotAsked {
+		r.lack(trailMeasure, "an ordinary user has no filter of system calls without giving up set-user-ID programs; seccomp = \"default\" and no-new-privileges do")
+	}
 	if gaps := r.protection.refusing(); spec.OnMissing == Refuse && len(gaps) > 0 {
 		return nil, &MissingError{gaps}
 	}
@@ -232,7 +244,7 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 		f.Close()
 	}
 	theirs = nil
-	// An error here means that init is gone already; the set-up pipe knows more.
+	// An error here means that init is gone already; the set-up socket knows more.
 	r.lifeline.Write([]byte{0})
 	err = r.awaitExec(b)
 	if gaps := r.protection.refusing(); err == nil && spec.OnMissing == Refuse && len(gaps) > 0 {
@@ -303,13 +315,65 @@ func (r *Running) parent(s *stage, b *builder, cloned chan<- error) {
 	close(r.gone)
 }
 
-// awaitExec reads the set-up pipe until the program's execve, or the step that failed.
+// pair makes a socket pair that keeps messages apart; the first end does not block.
+func pair(failed *error) (ours, theirs *os.File) {
+	if *failed != nil {
+		return nil, nil
+	}
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.SetNonblock(ends[0], true)
+	}
+	if *failed = err; err != nil {
+		return nil, nil
+	}
+	return os.NewFile(uintptr(ends[0]), "set-up"), os.NewFile(uintptr(ends[1]), "set-up")
+}
+
+// receive reads one message and the descriptor that comes with it, or -1. It returns 0 bytes at the end.
+func receive(from *os.File, message []byte) (n, descriptor int) {
+	var rights [unix.SizeofCmsghdr + 8]byte
+	raw, err := from.SyscallConn()
+	if err != nil {
+		return 0, -1
+	}
+	iov := unix.Iovec{Base: &message[0], Len: uint64(len(message))}
+	header := unix.Msghdr{Iov: &iov, Iovlen: 1, Control: &rights[0], Controllen: uint64(len(rights))}
+	raw.Read(func(fd uintptr) bool {
+		for {
+			r, _, errno := unix.Syscall(unix.SYS_RECVMSG, fd, uintptr(unsafe.Pointer(&header)), unix.MSG_CMSG_CLOEXEC)
+			if errno == 0 {
+				n = int(r)
+			}
+			if errno != unix.EINTR {
+				return errno != unix.EAGAIN
+			}
+		}
+	})
+	if header.Controllen < unix.SizeofCmsghdr+4 {
+		return n, -1
+	}
+	return n, int(int32(binary.NativeEndian.Uint32(rights[unix.SizeofCmsghdr:])))
+}
+
+// awaitExec reads the set-up socket until the program's execve, or the step that failed.
 func (r *Running) awaitExec(b *builder) error {
 	defer r.setup.Close()
 	var m [8]byte
 	for {
-		if _, err := io.ReadFull(r.setup, m[:]); err != nil {
+		n, listener := receive(r.setup, m[:])
+		if n < len(m) {
 			return nil
+		}
+		if m[0] == msgListener {
+			var err error = unix.EMFILE // the kernel drops what there is no number for
+			if listener >= 0 {
+				r.trail, err = newTrail(listener, r.program)
+			}
+			if err != nil { // the program's calls would fail
+				return &StepError{Step: "recvmsg", Object: "seccomp listener", Err: err}
+			}
+			continue
 		}
 		number, errno := binary.NativeEndian.Uint16(m[2:]), int32(binary.NativeEndian.Uint32(m[4:]))
 		if m[0] == msgFailed {
@@ -332,7 +396,15 @@ func (r *Running) miss(b *builder, number uint16, errno int32) {
 			return
 		}
 	}
-	r.protection.Missing = append(r.protection.Missing, Gap{Name: name, Why: failure.Error()})
+	why := failure.Error()
+	if name == trailMeasure && failure.Err == unix.EBUSY {
+		why += "; another listener is there already: this runs inside another py3run, or a container engine listens"
+	}
+	r.lack(name, why)
+}
+
+func (r *Running) lack(name, why string) {
+	r.protection.Missing = append(r.protection.Missing, Gap{Name: name, Why: why, Extra: name == trailMeasure && r.spec.Trail != ByName})
 }
 
 // lookForSight tells what is watched instead of limited by the kernel, and what cannot even be watched, because /proc does not show this tree.
@@ -423,6 +495,9 @@ func (r *Running) close() {
 			f.Close()
 		}
 	}
+	if r.trail != nil {
+		r.trail.finish()
+	}
 }
 
 // copy passes one stream on until its end. A reader that has gone away ends the copying: the program then gets EPIPE or
@@ -511,7 +586,7 @@ func existing(paths []string) (found []hiddenPath) {
 }
 
 func thisHost() host {
-	h := host{root: os.Geteuid() == 0, hard: map[uintptr]uint64{}}
+	h := host{root: os.Geteuid() == 0, hard: map[uintptr]uint64{}, wait: waitKillable()}
 	for _, resource := range []int{unix.RLIMIT_CPU, unix.RLIMIT_FSIZE, unix.RLIMIT_DATA, unix.RLIMIT_NPROC, unix.RLIMIT_NOFILE} {
 		var limit unix.Rlimit
 		if unix.Getrlimit(resource, &limit) == nil {

@@ -33,6 +33,7 @@ type builder struct {
 	steps []step
 	keep  []any
 	list  *[]op
+	trail bool // the second filter is among them
 }
 
 // layout is where the descriptors of one run are before the clone.
@@ -40,7 +41,7 @@ type layout struct {
 	stdin, stdout, stderr int
 	files                 []int // in the order in which the program finds them at Spec.FirstFile
 	lifeline              int   // read end
-	setup, status         int   // write ends
+	setup, status         int   // the set-up socket, and the write end of the status pipe
 	hidden                []hiddenPath
 	kernel                []string    // files that set the kernel's parameters, to be read-only
 	binds                 [][2]string // what is mounted where
@@ -50,6 +51,7 @@ type layout struct {
 	pidsGroup             bool        // it limits processes
 	landlock              int         // ruleset, or 0
 	rules                 []landlockRule
+	nonce                 uint64 // by which the second filter knows our own calls
 }
 
 // A hiddenPath exists and is covered: a directory by an empty one, a file by /dev/null.
@@ -62,6 +64,7 @@ type hiddenPath struct {
 type host struct {
 	root bool               // effective uid 0 in this user namespace
 	hard map[uintptr]uint64 // hard limits in force, which only root can raise
+	wait uintptr            // SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, or 0 where the kernel does not have it
 }
 
 // identity of the descriptors that init keeps.
@@ -119,6 +122,7 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*stage, *b
 		b.capabilities(spec.KeepCapabilities)
 	}
 	b.restrict(spec, at, method, userNS, h)
+	b.watch(spec, s, at, userNS, h)
 	if u := spec.RunAs; u != nil {
 		b.become(*u)
 	}
@@ -128,7 +132,7 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*stage, *b
 	b.add(must, step{name: "chdir", object: spec.Dir}, unix.SYS_CHDIR, b.text(spec.Dir))
 	b.limits(spec, at, h)
 	b.signals()
-	b.add(must, step{name: "execve", object: spec.Path}, unix.SYS_EXECVE, b.text(spec.Path), b.vector(spec.Args), b.vector(spec.Env))
+	b.add(must, step{name: "execve", object: spec.Path}, unix.SYS_EXECVE, b.text(spec.Path), b.vector(spec.Args), b.vector(spec.Env), 0, 0, uintptr(at.nonce))
 
 	b.list = &s.after
 	// Init keeps only the lifeline and the status pipe, at low numbers; nothing it holds can keep a pipe of the caller open.
@@ -278,7 +282,7 @@ func (b *builder) descriptors(spec Spec, at layout) (ruleset int) {
 	for i, to := range targets {
 		move(high+i, to, 0)
 	}
-	// Everything else closes at execve; not before, because the set-up pipe has to tell of a failure until then.
+	// Everything else closes at execve; not before, because the set-up socket has to tell of a failure until then.
 	closeRange := func(from, to int) {
 		if from <= to {
 			b.add(must, step{name: "close_range"}, unix.SYS_CLOSE_RANGE, uintptr(from), uintptr(uint32(to)), unix.CLOSE_RANGE_CLOEXEC)
@@ -342,12 +346,34 @@ func (b *builder) restrict(spec Spec, at layout, method Method, userNS bool, h h
 		b.add(must, step{name: "landlock_restrict_self"}, unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(at.landlock), 0)
 	}
 	if spec.DenyCalls {
-		filter := seccomp.Filter()
-		program := &unix.SockFprog{Len: uint16(len(filter)), Filter: unsafe.SliceData(filter)}
-		b.keep = append(b.keep, filter, program)
-		b.add(optional, step{name: "seccomp", object: seccomp.Default, measure: "seccomp-" + seccomp.Default},
-			unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(program)))
+		b.install(optional, step{name: "seccomp", object: seccomp.Default, measure: "seccomp-" + seccomp.Default}, seccomp.Filter(), 0)
 	}
+}
+
+// watch installs the filter whose listener the trail is, and sends the listener to the launcher: by a call that this very filter would hold
+// up, were it not for the nonce. It changes nothing else: where a filter needs the promise to gain no privileges, and nothing else
+// made the process give it, there is none.
+func (b *builder) watch(spec Spec, s *stage, at layout, userNS bool, h host) {
+	privileged := h.root || userNS
+	if spec.Trail == NotAsked || !privileged && !spec.NoNewPrivileges && at.landlock == 0 && !spec.DenyCalls {
+		return
+	}
+	b.trail = true
+	b.install(optional|toSend, step{name: "seccomp", object: "listener", measure: trailMeasure}, seccomp.Watch(at.nonce), unix.SECCOMP_FILTER_FLAG_NEW_LISTENER|h.wait)
+	control := (*unix.Cmsghdr)(unsafe.Pointer(&s.rights))
+	control.Level, control.Type = unix.SOL_SOCKET, unix.SCM_RIGHTS
+	control.SetLen(unix.CmsgLen(4))
+	iov := &unix.Iovec{Base: &[]byte{msgListener, 7: 0}[0], Len: 8}
+	message := &unix.Msghdr{Iov: iov, Iovlen: 1, Control: &s.rights[0], Controllen: uint64(len(s.rights))}
+	b.keep = append(b.keep, message)
+	b.add(ifPrev, step{name: "sendmsg", object: "seccomp listener"}, unix.SYS_SENDMSG, uintptr(at.setup), uintptr(unsafe.Pointer(message)), unix.MSG_NOSIGNAL, 0, 0, uintptr(at.nonce))
+}
+
+// install adds a filter of system calls.
+func (b *builder) install(mode uint8, what step, filter []unix.SockFilter, flags uintptr) {
+	program := &unix.SockFprog{Len: uint16(len(filter)), Filter: unsafe.SliceData(filter)}
+	b.keep = append(b.keep, program)
+	b.add(mode, what, unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(program)))
 }
 
 // become changes to another user, with no way back.

@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"py3run/sandbox/seccomp"
 )
 
 // A table is a process's descriptors as a model: number to object.
@@ -36,6 +39,10 @@ func (f table) apply(ops []op) error {
 		case unix.SYS_WRITE:
 			if f[o.arg[0]].object != "group" {
 				return fmt.Errorf("op %d: enters the group by %+v", i, f[o.arg[0]])
+			}
+		case unix.SYS_SENDMSG:
+			if f[o.arg[0]].object != "setup" {
+				return fmt.Errorf("op %d: sends the listener to %+v", i, f[o.arg[0]])
 			}
 		case unix.SYS_LANDLOCK_RESTRICT_SELF:
 			if f[o.arg[0]].object != "ruleset" {
@@ -121,6 +128,9 @@ func TestDescriptorsNeverClobber(t *testing.T) {
 		spec := Spec{Path: "/bin/true", Dir: "/", FirstFile: 3 + r.IntN(9)}
 		if i%10 == 0 {
 			spec.FirstFile = 1024
+		}
+		if r.IntN(2) == 0 {
+			spec.Trail, spec.DenyCalls = ByName, true
 		}
 		method, userNS := []Method{Namespace, Process}[r.IntN(2)], r.IntN(2) == 0
 		at, open := randomLayout(r, spec)
@@ -368,6 +378,41 @@ func TestFailureNamesTheStep(t *testing.T) {
 	for _, test := range tests {
 		if got := b.failure(test.number, test.errno).Error(); got != test.want {
 			t.Errorf("%s: %q, want %q", test.name, got, test.want)
+		}
+	}
+}
+
+// The listener is sent at once, by a call that the filter knows, as is the execve; no other call of ours is one that it holds up.
+func TestTrailInTheProgram(t *testing.T) {
+	t.Parallel()
+	at := layout{stdin: 5, stdout: 6, stderr: 7, lifeline: 8, setup: 20, status: 21, landlock: 24, nonce: 0x1234567890}
+	full := Spec{Path: "/bin/true", Dir: "/tmp", FirstFile: 10, Trail: IfHad, DenyCalls: true, RunAs: &User{UID: 1, GID: 1}, Limits: Limits{CPU: time.Second, OpenFiles: 64}}
+	for _, method := range []Method{Namespace, Process} {
+		for _, root := range []bool{true, false} {
+			s, b := build(full, method, false, at, host{root: root, wait: 32})
+			if !b.trail {
+				t.Fatalf("%s, root %t: no trail", method, root)
+			}
+			installed := -1
+			for i, o := range s.program {
+				switch {
+				case o.nr == unix.SYS_SECCOMP && o.arg[1] != 0:
+					installed = i
+					if o.arg[1] != unix.SECCOMP_FILTER_FLAG_NEW_LISTENER|32 || o.mode != optional|toSend {
+						t.Errorf("op %+v", o)
+					}
+				case installed < 0:
+				case i == installed+1:
+					if o.nr != unix.SYS_SENDMSG || o.mode != ifPrev || o.arg[0] != 20 || o.arg[5] != uintptr(at.nonce) {
+						t.Errorf("op %+v", o)
+					}
+				case seccomp.Watched(unix.AUDIT_ARCH_X86_64, uint32(o.nr)) != seccomp.Nothing && runtime.GOARCH == "amd64" && (o.nr != unix.SYS_EXECVE || o.arg[5] != uintptr(at.nonce)):
+					t.Errorf("op %+v would wait for ever", o)
+				}
+			}
+			if installed < 0 || s.program[len(s.program)-1].nr != unix.SYS_EXECVE {
+				t.Errorf("%s, root %t: installed at %d of %d", method, root, installed, len(s.program))
+			}
 		}
 	}
 }

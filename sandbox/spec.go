@@ -54,6 +54,7 @@ type Spec struct {
 	MinimalDev       bool     // a /dev of its own with the usual few devices
 	DenyCalls        bool     // no system calls that only matter to the host: package seccomp
 	NoNewPrivileges  bool     // no program gains rights by its set-user-ID bit or file capabilities
+	Trail            Asked    // how the program and its children reach out is recorded: Outcome.Trail. It never refuses or changes a call
 	KeepCapabilities []string // of those that root loses otherwise, by name
 	RunAs            *User    // the user to become, as root; nil: none
 
@@ -91,6 +92,15 @@ type Missing string
 const (
 	Refuse Missing = "refuse" // do not start: [Start] returns a [*MissingError]
 	Warn   Missing = "warn"   // run, and list it in Outcome.Missing
+)
+
+// Asked is how much a measure is asked for.
+type Asked string
+
+const (
+	NotAsked Asked = ""     // it is not taken
+	IfHad    Asked = "auto" // where it cannot be had that is told, and refuses nothing
+	ByName   Asked = "on"   // as any other measure
 )
 
 // IO is where the program's streams and extra descriptors go.
@@ -136,8 +146,34 @@ type Outcome struct {
 	Refused  int64          // processes and threads that could not be made because of the limit; known with a control group only
 	Dump     []byte         // what the program wrote to the dump pipe: untrusted
 	Usage    Usage
+	Trail    Trail
 	// Incomplete is set when processes of the run were still alive at the end of the time given to kill them.
 	Incomplete bool
+}
+
+// A Trail is how the processes of a run reached out of themselves, as far as the kernel asked about it: attempts, whether they succeeded or
+// not. What was asked can have been changed since, so it proves nothing against code that fights it.
+type Trail struct {
+	Connections []Peer // connects, and sends with an address
+	Binds       []Peer
+	Executions  []Execution
+	Rings       int // set-ups of io_uring; what is done through it is not seen
+	Dropped     int // that found no room
+}
+
+// A Peer is an address.
+type Peer struct {
+	Host    string // an IP address; "unix:" and a path, or "@" and an abstract name; "family:" and a number; "?" if it could not be read
+	Port    int
+	Program string // path of the program whose call it was, if that is not the run's own
+	Count   int
+}
+
+// An Execution is of a program in a process, in the place of what ran there.
+type Execution struct {
+	Program string   // as it was named; "?" if it could not be read
+	Args    []string // after argv[0], each cut after 300 characters, and at most 16
+	Count   int
 }
 
 // Usage is what the whole tree used.

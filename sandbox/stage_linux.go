@@ -24,9 +24,10 @@ import (
 //
 //	kind 1 byte │ 0 1 byte │ step 2 bytes │ value 4 bytes     (native byte order)
 //
-//	on the set-up pipe, whose end of file without msgFailed means that the program's execve is done:
+//	on the set-up socket, whose end of file without msgFailed means that the program's execve is done:
 //	msgFailed     step failed with errno value; nothing of the program ran
 //	msgMissing    optional step failed with errno value; the set-up goes on
+//	msgListener   with a descriptor: the listener of the second filter (see trail)
 //
 //	on the status pipe:
 //	msgEnded      the program ended with wait status value
@@ -34,9 +35,10 @@ import (
 // Bytes on the lifeline, from the launcher to init: first 0 (the id maps are written, go on), later the
 // numbers of signals for the program. End of file: the launcher is gone.
 const (
-	msgFailed  = 1
-	msgMissing = 2
-	msgEnded   = 3
+	msgFailed   = 1
+	msgMissing  = 2
+	msgEnded    = 3
+	msgListener = 4
 )
 
 // An op is one system call of the set-up.
@@ -53,6 +55,8 @@ const (
 	quiet    = 1 << 1 // a failure means nothing
 	withPrev = 1 << 2 // the first argument is the previous op's result
 	wantOne  = 1 << 3 // a result other than 1 is a failure (the read of the gate)
+	ifPrev   = 1 << 4 // only after a success of the previous op
+	toSend   = 1 << 5 // the result is a descriptor, which the next op sends
 )
 
 const atFDCWD = ^uintptr(99) // AT_FDCWD, which is -100
@@ -82,13 +86,14 @@ type stage struct {
 	ruleset    uintptr // descriptor that they are added to
 	program    []op    // in the program's process; the last is execve
 	after      []op    // in init, after the program's clone; the last makes the signalfd
-	report     uintptr // descriptor that messages go to: the set-up pipe, then the status pipe
+	report     uintptr // descriptor that messages go to: the set-up socket, then the status pipe
 	lifeline   uintptr
 	namespace  bool
 
 	clone3   [11]uint64 // struct clone_args, for the program; without flags: not wanted
 	poll     [2]pollFD
 	message  [8]byte
+	rights   [24]byte // struct cmsghdr and a descriptor: what sendmsg sends along
 	byteRead [1]byte
 	wstatus  int32
 	stacks   [2 * stackSize]byte
@@ -162,8 +167,12 @@ func (s *stage) stackTop(n uintptr) uintptr {
 //go:norace
 //go:nosplit
 func (s *stage) run(ops []op) (prev uintptr) {
+	failed := false
 	for i := range ops {
 		o := &ops[i]
+		if failed && o.mode&ifPrev != 0 {
+			continue
+		}
 		first := o.arg[0]
 		if o.mode&withPrev != 0 {
 			first = prev
@@ -172,7 +181,10 @@ func (s *stage) run(ops []op) (prev uintptr) {
 		if e == 0 && o.mode&wantOne != 0 && r != 1 {
 			e = syscall.ECANCELED
 		}
-		prev = r
+		prev, failed = r, e != 0
+		if o.mode&toSend != 0 {
+			*(*int32)(unsafe.Pointer(&s.rights[unix.SizeofCmsghdr])) = int32(r)
+		}
 		if e == 0 || o.mode&quiet != 0 {
 			continue
 		}

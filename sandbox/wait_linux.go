@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"encoding/binary"
+	"fmt"
 	"io"
 	"math"
 	"os"
@@ -130,6 +131,12 @@ loop:
 	}
 	if r.protection.Method == Process {
 		r.group.Kill() // what survived an init that was killed
+	}
+	if r.trail != nil {
+		out.Trail, r.trail = r.trail.finish(), nil
+		if n := out.Trail.Rings; n > 0 {
+			r.protection.Missing = append(r.protection.Missing, Gap{Name: trailMeasure, Extra: true, Why: fmt.Sprintf("io_uring was set up %d times: what is done through it is not seen", n)})
+		}
 	}
 	out.Usage = Usage{
 		Wall:          time.Since(r.started),

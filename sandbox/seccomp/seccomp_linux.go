@@ -1,8 +1,8 @@
-// Package seccomp makes a filter (seccomp(2)) of system calls that no Python job needs and that act on the host: on its
-// kernel, clock, swap, quotas, keys or hardware.
+// Package seccomp makes two filters (seccomp(2)) of system calls: [Filter] refuses those that no Python job needs and that act on the
+// host, on its kernel, clock, swap, quotas, keys or hardware; [Watch] tells a listener of those that reach out of a process.
 //
-// It is a deny list, a second net behind the capabilities and the user's own rights: whatever is not named is allowed, today's calls and
-// tomorrow's. It makes no system call; who installs the filter needs PR_SET_NO_NEW_PRIVS or CAP_SYS_ADMIN.
+// The first is a deny list, a second net behind the capabilities and the user's own rights: whatever is not named is allowed, today's calls and
+// tomorrow's. The package makes no system call; who installs a filter needs PR_SET_NO_NEW_PRIVS or CAP_SYS_ADMIN.
 //
 // # Left to the capability check
 //
