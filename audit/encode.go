@@ -28,6 +28,7 @@ var cuts = []func(*draft){
 	dropHeads,
 	inHooks(func(h *Hooks) { h.FilesWritten = nil }),
 	inHooks(func(h *Hooks) { h.FilesDeleted = nil }),
+	inHooks(func(h *Hooks) { h.Binds = nil }),
 	inHooks(func(h *Hooks) { h.Processes = nil }),
 	inHooks(func(h *Hooks) { h.Connections = nil }),
 	inHooks(func(h *Hooks) { h.FlaggedImports = nil }),

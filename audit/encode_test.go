@@ -94,7 +94,7 @@ func TestLine(t *testing.T) {
 				`"python":{"version":"3.12.3","executable":"/usr/bin/python3"},` +
 				`"isolation":{"method":"namespace","enforced":["pids"],"missing":[{"name":"cgroup","why":"not delegated"}]},` +
 				`"hooks":{"imports":14,"flagged_imports":[{"module":"os","why":"operating system interface","direct":true}],` +
-				`"connections":[{"host":"10.0.0.1","port":443,"via":"python","count":2}],` +
+				`"connections":[{"host":"10.0.0.1","port":443,"via":"python","count":2},{"host":"10.0.0.2","port":443,"via":"native","count":1,"program":"/usr/bin/curl"}],"binds":[{"host":"*","port":8080,"via":"python","count":1}],` +
 				`"processes":[{"program":"/bin/ls","args":["-l"],"via":"native","count":1}],"files_written":["out.csv"],"files_deleted":["old.csv"],"dropped":1}}`,
 		},
 		{
@@ -137,6 +137,7 @@ func TestFitDropsInOrder(t *testing.T) {
 	}{
 		{"files written", func(r *Record) { r.Hooks.FilesWritten = many }, func(r *Record) { r.Hooks.FilesWritten = nil }},
 		{"files deleted", func(r *Record) { r.Hooks.FilesDeleted = many }, func(r *Record) { r.Hooks.FilesDeleted = nil }},
+		{"binds", func(r *Record) { r.Hooks.Binds = make([]Connection, 1000) }, func(r *Record) { r.Hooks.Binds = nil }},
 		{"processes", func(r *Record) { r.Hooks.Processes[0].Args = many }, func(r *Record) { r.Hooks.Processes = nil }},
 		{"connections", func(r *Record) { r.Hooks.Connections = make([]Connection, 1000) }, func(r *Record) { r.Hooks.Connections = nil }},
 		{"flagged imports", func(r *Record) { r.Hooks.FlaggedImports = make([]FlaggedImport, 1000) }, func(r *Record) { r.Hooks.FlaggedImports = nil }},

@@ -273,7 +273,8 @@ func endRecord(run string) Record {
 	r.Hooks = &Hooks{
 		Imports:        14,
 		FlaggedImports: []FlaggedImport{{"os", "operating system interface", true}},
-		Connections:    []Connection{{"10.0.0.1", 443, "python", 2}},
+		Connections:    []Connection{{"10.0.0.1", 443, "python", 2, ""}, {"10.0.0.2", 443, "native", 1, "/usr/bin/curl"}},
+		Binds:          []Connection{{"*", 8080, "python", 1, ""}},
 		Processes:      []Program{{"/bin/ls", []string{"-l"}, "native", 1}},
 		FilesWritten:   []string{"out.csv"},
 		FilesDeleted:   []string{"old.csv"},

@@ -190,13 +190,15 @@ type Missing struct {
 	Why  string `json:"why,omitempty"`
 }
 
-// Hooks is what the code was seen to do. It comes from inside the process that
-// is being watched and proves nothing against code that does not want to be
-// seen. Dropped counts the events that found no room.
+// Hooks is what the code was seen to do: by hooks inside the interpreter, and,
+// where an entry's Via is native, by the kernel. Neither proves anything against
+// code that does not want to be seen: it can change what it is asked about.
+// Dropped counts the events that found no room.
 type Hooks struct {
 	Imports        int             `json:"imports"`
 	FlaggedImports []FlaggedImport `json:"flagged_imports,omitempty"`
 	Connections    []Connection    `json:"connections,omitempty"`
+	Binds          []Connection    `json:"binds,omitempty"`
 	Processes      []Program       `json:"processes,omitempty"`
 	FilesWritten   []string        `json:"files_written,omitempty"`
 	FilesDeleted   []string        `json:"files_deleted,omitempty"`
@@ -210,12 +212,16 @@ type FlaggedImport struct {
 	Direct bool   `json:"direct"` // by the user's own code
 }
 
-// Connection is a peer the code connected to.
+// Connection is a peer the code connected to, or an address that it bound. Via
+// tells who has seen it: the interpreter (python), or only the kernel (native).
 type Connection struct {
 	Host  string `json:"host"`
 	Port  int    `json:"port,omitempty"`
 	Via   string `json:"via"`
 	Count int    `json:"count"`
+	// Program is the path of the program whose call it was; empty for the
+	// interpreter's own.
+	Program string `json:"program,omitempty"`
 }
 
 // Program is a program the code started.

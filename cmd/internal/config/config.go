@@ -71,6 +71,7 @@ type Audit struct {
 	LogOutput     string // "sizes", "hash" or "head"
 	RetentionDays int    // for which py3runctl audit prune keeps records; 0: for ever
 	OnFailure     string // "refuse" or "warn"
+	Native        string // "auto", "on" or "off"
 }
 
 // Input bounds what is read from stdin before anything of it is understood.

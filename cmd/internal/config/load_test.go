@@ -459,9 +459,9 @@ func TestRefusedCeiling(t *testing.T) {
 		hint string
 	}{
 		{"text", "[ceiling.python]\ninterpreter = 'auto'\n", `:2: ceiling.python.interpreter: cannot have a ceiling`,
-			"numbers can, and security.isolation.on-missing, security.isolation.network, security.isolation.dev, security.isolation.seccomp, security.isolation.no-new-privileges, security.audit.enabled, security.audit.log-code"},
+			"numbers can, and security.isolation.on-missing, security.isolation.network, security.isolation.dev, security.isolation.seccomp, security.isolation.no-new-privileges, security.audit.enabled, security.audit.log-code, security.audit.native"},
 		{"truth", "[ceiling]\nsecurity.isolation.cleanup-on-exit = true\n", `:2: ceiling.security.isolation.cleanup-on-exit: cannot have a ceiling`,
-			"numbers can, and security.isolation.on-missing, security.isolation.network, security.isolation.dev, security.isolation.seccomp, security.isolation.no-new-privileges, security.audit.enabled, security.audit.log-code"},
+			"numbers can, and security.isolation.on-missing, security.isolation.network, security.isolation.dev, security.isolation.seccomp, security.isolation.no-new-privileges, security.audit.enabled, security.audit.log-code, security.audit.native"},
 		{"0", "[ceiling.security]\nmax-disk-mb = 0\n", `:2: ceiling.security.max-disk-mb: 0 is no limit, so this ceiling would bound nothing`, "leave it out"},
 		{"count 0", "[ceiling.security]\nmax-processes = 0\n", `:2: ceiling.security.max-processes: 0 is no limit, so this ceiling would bound nothing`, "leave it out"},
 		{"bounds", "[ceiling.security]\nmax-open-files = 5\n", `:2: ceiling.security.max-open-files: must be 0 (no limit) or from 64 to 1073741824, not 5`, ""},
@@ -502,7 +502,7 @@ func TestWarnings(t *testing.T) {
 		{"nothing near", "PY3RUN_ZEBRA=5", []string{`"PY3RUN_ZEBRA": unknown variable`}},
 		{"a section", "PY3RUN_SECURITY=5", []string{`"PY3RUN_SECURITY": unknown variable`}},
 		{"strange name", "PY3RUN_\x1b[31m=5", []string{`"PY3RUN_\x1b[31m": unknown variable`}},
-		{"later key", "PY3RUN_SECURITY_AUDIT_NATIVE=on", []string{`PY3RUN_SECURITY_AUDIT_NATIVE: not available in this version`}},
+		{"later key", "PY3RUN_SECURITY_AUDIT_RETENTION_DAYS=9", []string{`PY3RUN_SECURITY_AUDIT_RETENTION_DAYS: not available in this version`}},
 		{"later section", "PY3RUN_SECURITY_RATE_LIMIT_PER_USER_PER_HOUR=5", []string{`PY3RUN_SECURITY_RATE_LIMIT_PER_USER_PER_HOUR: not available in this version`}},
 		{"empty", "PY3RUN_ZEBRA=", nil},
 		{"no value", "PY3RUN_ZEBRA", nil},

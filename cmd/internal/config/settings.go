@@ -232,6 +232,11 @@ var settings = [...]setting{
 		doc: "what to do if the log cannot be written",
 	},
 	{
+		key: "security.audit.native", field: func(c *Config) any { return &c.Security.Audit.Native },
+		fallback: "auto", choices: []string{"auto", "on", "off"}, strict: "on",
+		doc: "also record connects, binds and program starts outside Python's own calls: by libraries and child programs; on: a host that cannot give it counts as on-missing says",
+	},
+	{
 		key: "input.max-request-mb", field: func(c *Config) any { return &c.Input.MaxRequestMB },
 		fallback: 32.0, min: 1, max: 1024, noZero: true, unit: "MB",
 		doc: "size of a request",
@@ -312,7 +317,6 @@ var settings = [...]setting{
 // later lists keys and sections that the contract names and this version does
 // not have. They are refused like unknown ones, but not as mistakes.
 var later = [...]string{
-	"security.audit.native",
 	"security.rate-limit",
 	"identity",
 }

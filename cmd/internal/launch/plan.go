@@ -107,7 +107,7 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 		DenyNetwork: c.Security.Isolation.Network == "none", Hide: hide,
 		ReadDirs: readable, WriteDirs: writable, MinimalDev: c.Security.Isolation.Dev == "minimal",
 		DenyCalls: c.Security.Isolation.Seccomp == "default", NoNewPrivileges: c.Security.Isolation.NoNewPrivileges,
-		KeepCapabilities: c.Security.Isolation.KeepCapabilities,
+		KeepCapabilities: c.Security.Isolation.KeepCapabilities, Trail: trail[c.Security.Audit.Native],
 		Limits: sandbox.Limits{
 			Wall: seconds(limits.TimeoutSeconds), CPU: seconds(limits.CPUSeconds), Idle: seconds(limits.IdleSeconds),
 			Memory: megabytes(limits.MemoryMB), Processes: int(limits.Processes), OpenFiles: openFiles,
@@ -127,7 +127,7 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 		plan.Spec.Env = append(plan.Spec.Env, "HOME="+u.home, "USER="+u.name, "LOGNAME="+u.name)
 	}
 	if !job.Request.Command.RunsCode() { // nothing of the user's runs: nothing is hidden from it, and a missing measure refuses nothing
-		plan.Spec.OnMissing = sandbox.Warn
+		plan.Spec.OnMissing, plan.Spec.Trail = sandbox.Warn, sandbox.NotAsked
 	}
 	plan.Python = python.Job{
 		Command: job.Request.Command, Code: code, Text: job.Source == nil, Path: file, Shown: shown,
@@ -139,6 +139,9 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 	}
 	return plan, nil
 }
+
+// trail is how the configuration asks for it.
+var trail = map[string]sandbox.Asked{"auto": sandbox.IfHad, "on": sandbox.ByName}
 
 // places are what can be read and written where that is restricted; nil where it is not.
 func places(job Job, ip python.Interpreter, plan Plan, file string, importPath []string) (readable, writable []string) {

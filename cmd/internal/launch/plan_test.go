@@ -228,6 +228,29 @@ func TestMake(t *testing.T) {
 	}
 }
 
+// Each way to ask for the trail is one that the sandbox knows, and what runs nothing of the user's has none.
+func TestMakeTrail(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		command wire.Command
+		native  string
+		want    sandbox.Asked
+	}{
+		{wire.CommandExecute, "auto", sandbox.IfHad},
+		{wire.CommandExecute, "on", sandbox.ByName},
+		{wire.CommandExecute, "off", sandbox.NotAsked},
+		{wire.CommandCheckSyntax, "on", sandbox.NotAsked},
+	}
+	for _, tt := range tests {
+		job := Job{Config: config.Default(), Request: wire.Request{Command: tt.command}}
+		job.Config.Security.Audit.Native = tt.native
+		p, err := Make(job, python.Interpreter{Path: "/usr/bin/python3"}, wire.Limits{}, Facts{RunID: aRunID})
+		if err != nil || p.Spec.Trail != tt.want {
+			t.Errorf("%s, %s: %q, %v; want %q", tt.command, tt.native, p.Spec.Trail, err, tt.want)
+		}
+	}
+}
+
 func TestMakeHidden(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

@@ -214,6 +214,9 @@ func endRecord(base audit.Record, result wire.Result, took time.Duration) audit.
 		for _, c := range e.Connections {
 			rec.Hooks.Connections = append(rec.Hooks.Connections, audit.Connection(c))
 		}
+		for _, c := range e.Binds {
+			rec.Hooks.Binds = append(rec.Hooks.Binds, audit.Connection(c))
+		}
 		for _, p := range e.Processes {
 			rec.Hooks.Processes = append(rec.Hooks.Processes, audit.Program(p))
 		}

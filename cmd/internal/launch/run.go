@@ -293,7 +293,7 @@ func (r *run) finish() {
 	r.result.Isolation = isolation(protection)
 	began, noted := r.session.CodeStarted()
 	reply, replyErr := r.session.Reply()
-	events := r.session.Events(r.job.Config.Python.FlagImports)
+	events := r.session.Events(r.job.Config.Python.FlagImports, seen(o.Trail))
 	r.session.Close()
 	r.session = nil
 	contents := r.workdir.Measure(true, megabytes(r.limits.FileMB))
@@ -359,6 +359,21 @@ func (r *run) finish() {
 	if contents.Files > 0 && r.job.Config.Security.Isolation.CleanupOnExit {
 		r.warn("files_discarded", fmt.Sprintf("%d files left in the working directory, which is removed: %s", contents.Files, strings.Join(quoted(contents.Names), ", ")))
 	}
+}
+
+// seen is a trail as events.
+func seen(t sandbox.Trail) wire.Events {
+	e := wire.Events{Dropped: t.Dropped}
+	for _, p := range t.Connections {
+		e.Connections = append(e.Connections, wire.Connection{Host: p.Host, Port: p.Port, Program: p.Program, Count: p.Count})
+	}
+	for _, p := range t.Binds {
+		e.Binds = append(e.Binds, wire.Connection{Host: p.Host, Port: p.Port, Program: p.Program, Count: p.Count})
+	}
+	for _, x := range t.Executions {
+		e.Processes = append(e.Processes, wire.Process{Program: x.Program, Args: x.Args, Count: x.Count})
+	}
+	return e
 }
 
 // cut names a file that ends exactly at the size limit: buffered output that hit it is lost without an exception.

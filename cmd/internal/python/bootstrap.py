@@ -124,13 +124,13 @@ def start(first, cold):
             note("D", source)
             note("W", name(a[1], a[3] if len(a) > 3 else -1))
 
-    def connected(a):
+    def connected(a, kind="C"):
         to = a[1]
         if type(to) is tuple and len(to) > 1:
-            note("C", text(to[0]), to[1])
+            note(kind, text(to[0]), to[1])
         elif isinstance(to, (str, bytes)) and to:
             to = text(to)
-            note("C", "unix:" + ("@" + to[1:] if to[0] == "\0" else to))
+            note(kind, "unix:" + ("@" + to[1:] if to[0] == "\0" else to))
 
     def program(path, args):
         if isinstance(args, (str, bytes)):
@@ -148,7 +148,7 @@ def start(first, cold):
     events = {
         "open": opened, "os.truncate": written, "os.link": linked, "os.symlink": linked,
         "os.remove": deleted, "os.rmdir": deleted, "os.rename": renamed,
-        "socket.connect": connected, "socket.sendto": connected, "socket.sendmsg": connected,
+        "socket.connect": connected, "socket.sendto": connected, "socket.sendmsg": connected, "socket.bind": lambda a: connected(a, "B"),
         "subprocess.Popen": lambda a: program(a[0], a[1]), "os.exec": executed,
         "os.posix_spawn": spawned, "os.spawn": lambda a: program(a[1], a[2]), "os.system": lambda a: program("/bin/sh", ["sh", "-c", a[0]]),
     }

@@ -16,14 +16,18 @@ import (
 const (
 	mostFiles       = 100
 	mostConnections = 100
+	mostBinds       = 100
 	mostProcesses   = 100
 )
 
-// Events reads what the audit hook and the import watch have noted. It is what the interpreter said of itself: complete for code
-// that does not fight it.
-func (s *Session) Events(why map[string]string) wire.Events {
+// anywhere stands for all interfaces, which Python has an empty name for.
+const anywhere = "*"
+
+// Events reads what the audit hook and the import watch have noted: what the interpreter said of itself, complete for code that
+// does not fight it. What the kernel has seen beside it is told as native.
+func (s *Session) Events(why map[string]string, seen wire.Events) wire.Events {
 	s.reading.Wait()
-	e := wire.Events{Imports: int(s.word(wordImports)), Dropped: int(s.word(wordDropped))}
+	e := wire.Events{Imports: int(s.word(wordImports)), Dropped: int(s.word(wordDropped)) + seen.Dropped}
 	tally := newTally()
 	text := s.memory[textOffset:eventsSize]
 	if end := bytes.IndexByte(text, 0); end >= 0 {
@@ -44,6 +48,7 @@ func (s *Session) Events(why map[string]string) wire.Events {
 			tally.add(text, 1)
 		}
 	}
+	tally.native(seen)
 	tally.fill(&e, why)
 	return e
 }
@@ -51,6 +56,7 @@ func (s *Session) Events(why map[string]string) wire.Events {
 type tally struct {
 	direct, indirect map[string]bool
 	connections      list[wire.Connection]
+	binds            list[wire.Connection]
 	processes        list[wire.Process]
 	written, deleted list[string]
 }
@@ -74,6 +80,15 @@ func (l *list[T]) add(key string, item T, count int) {
 	l.items, l.count = append(l.items, item), append(l.count, count)
 }
 
+// counted gives the items with their counts.
+func (l *list[T]) counted(set func(*T, int)) []T {
+	items := slices.Clone(l.items)
+	for i := range items {
+		set(&items[i], l.count[i])
+	}
+	return items
+}
+
 func newTally() *tally {
 	return &tally{direct: map[string]bool{}, indirect: map[string]bool{}}
 }
@@ -93,12 +108,19 @@ func (t *tally) add(line string, count int) {
 		t.direct[fields[0]] = true
 	case 'I':
 		t.indirect[fields[0]] = true
-	case 'C':
+	case 'C', 'B':
 		c := wire.Connection{Host: fields[0], Via: "python"}
 		if len(fields) > 1 {
 			c.Port, _ = strconv.Atoi(fields[1])
 		}
-		t.connections.add(key, c, count)
+		if line[0] == 'C' {
+			t.connections.add(key, c, count)
+			break
+		}
+		if c.Host == "" { // of all interfaces
+			c.Host = anywhere
+		}
+		t.binds.add(key, c, count)
 	case 'P':
 		args := redact(fields)
 		t.processes.add(strings.Join(args, "\x00"), wire.Process{Program: args[0], Args: args[1:], Via: "python"}, count)
@@ -115,22 +137,18 @@ func (t *tally) fill(e *wire.Events, why map[string]string) {
 			e.FlaggedImports = append(e.FlaggedImports, wire.FlaggedImport{Module: module, Why: why[module], Direct: t.direct[module]})
 		}
 	}
-	for i, c := range t.connections.items {
-		if i < mostConnections {
-			c.Count = t.connections.count[i]
-			e.Connections = append(e.Connections, c)
-		}
-	}
-	for i, p := range t.processes.items {
-		if i < mostProcesses {
-			p.Count = t.processes.count[i]
-			e.Processes = append(e.Processes, p)
-		}
-	}
-	e.FilesWritten = t.written.items[:min(len(t.written.items), mostFiles)]
-	e.FilesDeleted = t.deleted.items[:min(len(t.deleted.items), mostFiles)]
-	e.Dropped += max(0, len(t.connections.items)-mostConnections) + max(0, len(t.processes.items)-mostProcesses) +
-		len(t.written.items) - len(e.FilesWritten) + len(t.deleted.items) - len(e.FilesDeleted)
+	address := func(c *wire.Connection, n int) { c.Count = n }
+	e.Connections, e.Dropped = first(t.connections.counted(address), mostConnections, e.Dropped)
+	e.Binds, e.Dropped = first(t.binds.counted(address), mostBinds, e.Dropped)
+	e.Processes, e.Dropped = first(t.processes.counted(func(p *wire.Process, n int) { p.Count = n }), mostProcesses, e.Dropped)
+	e.FilesWritten, e.Dropped = first(t.written.items, mostFiles, e.Dropped)
+	e.FilesDeleted, e.Dropped = first(t.deleted.items, mostFiles, e.Dropped)
+}
+
+// first cuts a list, and adds what goes to dropped.
+func first[T any](items []T, most, dropped int) ([]T, int) {
+	kept := items[:min(len(items), most)]
+	return kept, dropped + len(items) - len(kept)
 }
 
 // unescape reads what Python's unicode_escape codec writes. A surrogate, which stands for a byte that was no UTF-8, becomes U+FFFD.

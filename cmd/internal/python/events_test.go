@@ -73,6 +73,8 @@ func TestEvents(t *testing.T) {
 		{"a module that nobody flagged", []counted{{"Jnowhere\n", 1}}, "", 0, wire.Events{}},
 		{"counts", []counted{{"Ch\t80\n", 3}, {"W/a\n", 9}, {"Ch\t80\n", 4}}, "Ch\t80\nCh\t81\n", 0,
 			wire.Events{FilesWritten: []string{"/a"}, Connections: []wire.Connection{{Host: "h", Port: 80, Via: "python", Count: 8}, {Host: "h", Port: 81, Via: "python", Count: 1}}}},
+		{"binds", []counted{{"B\t8080\n", 2}, {"B127.0.0.1\t0\n", 1}, {"Bunix:/s\n", 1}}, "B\t8080\n", 0,
+			wire.Events{Binds: []wire.Connection{{Host: "*", Port: 8080, Via: "python", Count: 3}, {Host: "127.0.0.1", Via: "python", Count: 1}, {Host: "unix:/s", Via: "python", Count: 1}}}},
 		{"a count that did not come", []counted{{"Ch\t80\n", 0}}, "", 0, wire.Events{Connections: []wire.Connection{{Host: "h", Port: 80, Via: "python", Count: 1}}}},
 		{"torn", []counted{{"W/a\n", 1}, {"W/b", 1}}, "W/c\nW/d", 0, wire.Events{FilesWritten: []string{"/a", "/c"}}},
 		{"unknown kinds", []counted{{"X/a\n", 1}, {"\n", 1}, {"W/b\n", 1}}, "\n\nZ\n", 0, wire.Events{FilesWritten: []string{"/b"}}},
@@ -95,7 +97,7 @@ func TestEvents(t *testing.T) {
 				binary.NativeEndian.PutUint32(s.memory[4*(counters+i):], l.count)
 			}
 			binary.NativeEndian.PutUint32(s.memory[4*wordDropped:], tt.dropped)
-			if got, want := inWords(s.Events(whyFlagged)), inWords(tt.want); got != want {
+			if got, want := inWords(s.Events(whyFlagged, wire.Events{})), inWords(tt.want); got != want {
 				t.Errorf("\n%swant\n%s", got, want)
 			}
 		})

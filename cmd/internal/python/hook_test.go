@@ -82,14 +82,15 @@ func TestHooks(t *testing.T) {
 		{"in a forked child that closes all", "from posix import fork, wait, closerange, _exit\nif fork() == 0:\n    closerange(3, 4096)\n    open('a', 'w').close()\n    _exit(0)\nwait()", "", wire.Events{Dropped: 1}},
 
 		// connections
-		{"tcp", "import socket\ns = socket.create_server(('127.0.0.1', 0))\nfor _ in 1, 2: socket.create_connection(('127.0.0.1', PORT)).close()", "f", wire.Events{Connections: links{to(2, "127.0.0.1", 0)}}},
+		{"tcp", "import socket\ns = socket.create_server(('127.0.0.1', 0))\nfor _ in 1, 2: socket.create_connection(('127.0.0.1', PORT)).close()", "f", wire.Events{Connections: links{to(2, "127.0.0.1", 0)}, Binds: links{to(1, "127.0.0.1", 0)}}},
 		{"tcp, by name", "import socket\ns = socket.socket()\ns.connect(('localhost', PORT))", "f", wire.Events{Connections: links{to(1, "localhost", 0)}}},
-		{"tcp, refused", "import socket\ns = socket.create_server(('127.0.0.1', 0))\np = s.getsockname()[1]\ns.close()\nsocket.socket().connect_ex(('127.0.0.1', p))", "f", wire.Events{Connections: links{to(1, "127.0.0.1", 0)}}},
-		{"unix", "import socket\na = socket.socket(socket.AF_UNIX)\na.bind('s')\na.listen()\nsocket.socket(socket.AF_UNIX).connect('s')", "f", wire.Events{Connections: links{to(1, "unix:s", 0)}}},
+		{"tcp, refused", "import socket\ns = socket.create_server(('127.0.0.1', 0))\np = s.getsockname()[1]\ns.close()\nsocket.socket().connect_ex(('127.0.0.1', p))", "f", wire.Events{Connections: links{to(1, "127.0.0.1", 0)}, Binds: links{to(1, "127.0.0.1", 0)}}},
+		{"unix", "import socket\na = socket.socket(socket.AF_UNIX)\na.bind('s')\na.listen()\nsocket.socket(socket.AF_UNIX).connect('s')", "f", wire.Events{Connections: links{to(1, "unix:s", 0)}, Binds: links{to(1, "unix:s", 0)}}},
 		{"unix, abstract", "import socket\nsocket.socket(socket.AF_UNIX).connect_ex('\\0py3run-test')", "f", wire.Events{Connections: links{to(1, "unix:@py3run-test", 0)}}},
 		{"udp", "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.bind(('127.0.0.1', 0))\nfor _ in range(3): s.sendto(b'x', s.getsockname())\ns.sendmsg([b'x'], [], 0, s.getsockname())", "f",
-			wire.Events{Connections: links{to(4, "127.0.0.1", 0)}}},
-		{"listening only", "import socket\ns = socket.create_server(('127.0.0.1', 0))", "f", wire.Events{}},
+			wire.Events{Connections: links{to(4, "127.0.0.1", 0)}, Binds: links{to(1, "127.0.0.1", 0)}}},
+		{"listening only", "import socket\ns = socket.create_server(('127.0.0.1', 0))", "f", wire.Events{Binds: links{to(1, "127.0.0.1", 0)}}},
+		{"listening everywhere", "import socket\nfor _ in 1, 2: socket.create_server(('', 0))", "f", wire.Events{Binds: links{to(2, "*", 0)}}},
 		{"a pair", "import socket\na, b = socket.socketpair()\na.send(b'x')\na.sendmsg([b'x'])", "f", wire.Events{}},
 
 		// processes
@@ -144,9 +145,11 @@ func TestHooks(t *testing.T) {
 				}
 				got := tr.events
 				got.Imports = 0
-				for i := range got.Connections {
-					if got.Connections[i].Port > 1 { // of a listener
-						got.Connections[i].Port = 0
+				for _, list := range [][]wire.Connection{got.Connections, got.Binds} {
+					for i := range list {
+						if list[i].Port > 1 { // of a listener
+							list[i].Port = 0
+						}
 					}
 				}
 				for _, list := range []*[]string{&got.FilesWritten, &got.FilesDeleted} {
@@ -228,6 +231,9 @@ func inWords(e wire.Events) string {
 	}
 	for _, c := range e.Connections {
 		fmt.Fprintf(&b, "connection %+v\n", c)
+	}
+	for _, c := range e.Binds {
+		fmt.Fprintf(&b, "bind %+v\n", c)
 	}
 	for _, p := range e.Processes {
 		fmt.Fprintf(&b, "process %s %q %s %d\n", p.Program, p.Args, p.Via, p.Count)

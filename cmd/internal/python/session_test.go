@@ -172,7 +172,7 @@ func try(t *testing.T, ip Interpreter, job Job) trial {
 	tr.stdout, tr.stderr = stdout.String(), stderr.String()
 	_, tr.began = s.CodeStarted()
 	tr.reply, tr.err = s.Reply()
-	tr.events = s.Events(whyFlagged)
+	tr.events = s.Events(whyFlagged, wire.Events{})
 	return tr
 }
 

@@ -127,6 +127,7 @@ type Events struct {
 	Imports        int             `json:"imports"`
 	FlaggedImports []FlaggedImport `json:"flagged_imports"`
 	Connections    []Connection    `json:"connections"`
+	Binds          []Connection    `json:"binds"`
 	Processes      []Process       `json:"processes"`
 	FilesWritten   []string        `json:"files_written"`
 	FilesDeleted   []string        `json:"files_deleted"`
@@ -140,12 +141,14 @@ type FlaggedImport struct {
 	Direct bool   `json:"direct"` // by the user's own code
 }
 
-// A Connection is an attempt to reach another end. Via is python or native.
+// A Connection is an attempt to reach another end, or to be reached at an address. Via is python or native.
 type Connection struct {
 	Host  string `json:"host"`
 	Port  int    `json:"port,omitempty"`
 	Via   string `json:"via"`
 	Count int    `json:"count"`
+	// Program is the path of the program whose call it was; empty for the interpreter's own.
+	Program string `json:"program,omitempty"`
 }
 
 // A Process is a program that was started. Via is python or native.
@@ -216,6 +219,7 @@ func (e *Events) withLists() *Events {
 	out := *e
 	out.FlaggedImports = orEmpty(e.FlaggedImports)
 	out.Connections = orEmpty(e.Connections)
+	out.Binds = orEmpty(e.Binds)
 	out.FilesWritten = orEmpty(e.FilesWritten)
 	out.FilesDeleted = orEmpty(e.FilesDeleted)
 	out.Processes = make([]Process, len(e.Processes))

@@ -40,7 +40,7 @@ func samples() []sample {
 				`"usage":{"wall_ms":38,"setup_ms":9,"cpu_ms":31,"peak_memory_bytes":11534336,"peak_processes":1,"read_bytes":0,"write_bytes":0},` +
 				`"limits":{"timeout_seconds":5,"memory_mb":0.5},"isolation":{"method":"namespace","enforced":[],"missing":[],"warm":false},` +
 				`"python":{"version":"3.12.3","executable":"/usr/bin/python3"},"audit":{"seq":48212,"hash":"` + sampleHash + `"},` +
-				`"events":{"imports":0,"flagged_imports":[],"connections":[],"processes":[{"program":"sh","args":[],"via":"native","count":2}],"files_written":[],"files_deleted":[],"dropped":0},` +
+				`"events":{"imports":0,"flagged_imports":[],"connections":[],"binds":[],"processes":[{"program":"sh","args":[],"via":"native","count":2}],"files_written":[],"files_deleted":[],"dropped":0},` +
 				`"warnings":[{"code":"unknown_field","message":"colour: unknown field, ignored"}],"started_at":"2026-11-23T20:15:02.114Z"}`},
 		{"a failure", Result{RunID: sampleRun, Status: StatusTimeout, Result: json.RawMessage("1"), ResultType: "int", ResultText: "1", Error: "stopped after 5 s", Traceback: "Traceback <x>",
 			Failure: &Failure{Code: "timeout", Message: "stopped after 5 s", Hint: "h", Type: "X", Line: 3, Column: 1, Step: "mount /proc", Errno: "EPERM",
@@ -48,7 +48,8 @@ func samples() []sample {
 			Captured: &Captured{Stdout: "a\xffb\x00\u2028", StdoutBytes: 5, StdoutTruncated: true, StderrTruncated: true}, Signal: "SIGKILL", SignalNumber: 9,
 			Isolation: &Isolation{Method: "process", Enforced: []string{"rlimits"}, Missing: []Missing{{"userns", "EPERM"}}, Warm: true},
 			Python:    &Python{"3.8.1", "/p", "/venv"},
-			Events: &Events{Imports: 3, FlaggedImports: []FlaggedImport{{"os", "operating system interface", true}}, Connections: []Connection{{"127.0.0.1", 80, "python", 1}, {"/run/x.sock", 0, "native", 1}},
+			Events: &Events{Imports: 3, FlaggedImports: []FlaggedImport{{"os", "operating system interface", true}}, Connections: []Connection{{"127.0.0.1", 80, "python", 1, ""}, {"unix:/run/x.sock", 0, "native", 1, "/bin/x"}},
+				Binds:     []Connection{{"*", 8080, "python", 1, ""}},
 				Processes: []Process{{"ls", []string{"-l"}, "python", 1}}, FilesWritten: []string{"a"}, FilesDeleted: []string{"b"}, Dropped: 4},
 			WorkingDir: "/tmp/w", StartedAt: sampleTime},
 			`{"protocol":1,"id":"` + sampleRun + `","run_id":"` + sampleRun + `","success":false,"status":"timeout","error":"stopped after 5 s","traceback":"Traceback <x>",` +
@@ -57,7 +58,8 @@ func samples() []sample {
 				`"retryable":true,"retry_after_ms":20},"stdout":"a\ufffdb\u0000\u2028","stderr":"","stdout_bytes":5,"stderr_bytes":0,"stdout_truncated":true,"stderr_truncated":true,"signal":"SIGKILL",` +
 				`"isolation":{"method":"process","enforced":["rlimits"],"missing":[{"name":"userns","why":"EPERM"}],"warm":true},"python":{"version":"3.8.1","executable":"/p","venv":"/venv"},` +
 				`"events":{"imports":3,"flagged_imports":[{"module":"os","why":"operating system interface","direct":true}],` +
-				`"connections":[{"host":"127.0.0.1","port":80,"via":"python","count":1},{"host":"/run/x.sock","via":"native","count":1}],` +
+				`"connections":[{"host":"127.0.0.1","port":80,"via":"python","count":1},{"host":"unix:/run/x.sock","via":"native","count":1,"program":"/bin/x"}],` +
+				`"binds":[{"host":"*","port":8080,"via":"python","count":1}],` +
 				`"processes":[{"program":"ls","args":["-l"],"via":"python","count":1}],"files_written":["a"],"files_deleted":["b"],"dropped":4},` +
 				`"working_dir":"/tmp/w","started_at":"2026-11-23T20:15:02.114Z"}`},
 		{"a refusal", Result{ID: "req-8", RunID: sampleRun, Status: StatusBadRequest, Error: "code: number, want a string",

@@ -173,7 +173,7 @@ func TestAuditSchema(t *testing.T) {
 			`"variables":{"count":1,"bytes":3,"list":[{"n":"tank_id","t":"int","b":3}]},"labels":{"job":"7"},"limits":{"timeout_seconds":5}`
 		end = `,"status":"signal","process":{"signal":"SIGSEGV","cpu_ms":31,"peak_memory_bytes":41216,"stdout_bytes":512,"stderr_bytes":0},` +
 			`"python":{"version":"3.12.3","executable":"/usr/bin/python3"},"isolation":{"method":"process","enforced":["rlimits"],"missing":[{"name":"userns","why":"EPERM"},{"name":"cgroup"}]},` +
-			`"hooks":{"imports":14,"flagged_imports":[{"module":"os","why":"w","direct":true}],"connections":[{"host":"::1","port":80,"via":"native","count":1}],` +
+			`"hooks":{"imports":14,"flagged_imports":[{"module":"os","why":"w","direct":true}],"connections":[{"host":"::1","port":80,"via":"native","count":1,"program":"/usr/bin/curl"}],"binds":[{"host":"*","via":"python","count":1}],` +
 			`"processes":[{"program":"sh","via":"python","count":1}],"files_written":["a"],"files_deleted":["b"],"dropped":0},"truncated":true`
 		repair = `"run_id":"",` + `"host":{"name":"gw-a","boot":"7b1e91ce"},"user":{"name":""},"auth":{"method":"os-user","os_uid":0},"client":{},"script":{},` +
 			`"code":{"sha256":"","bytes":0},"variables":{"count":0,"bytes":0},"repair":{"bytes":12,"sha256":"` + sampleHash + `","kept":"audit.torn-1"}`

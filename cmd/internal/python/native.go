@@ -1,0 +1,164 @@
+package python
+
+import (
+	"net/netip"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"py3run/cmd/internal/wire"
+)
+
+// The kernel sees everything that the whole tree connects to, binds and starts; the audit hook tells what the interpreter does of that. What is left
+// of the first without the second was done outside of Python's own calls: by native code, or by other programs.
+//
+// They are matched by what and how often, not by when. An event of the hook's comes with one system call, to the same address if it names
+// one, and else, for a host that Python looks up first, to the same port.
+
+// native takes in what the kernel has seen (the Trail of package sandbox): each entry that the hook does not account for.
+func (t *tally) native(seen wire.Events) {
+	for _, l := range []struct {
+		told *list[wire.Connection]
+		seen []wire.Connection
+	}{{&t.connections, seen.Connections}, {&t.binds, seen.Binds}} {
+		told := l.told.counted(func(c *wire.Connection, n int) { c.Count = n })
+		for _, c := range beside(told, l.seen) {
+			c.Host, c.Program, c.Via = plain(c.Host), plain(c.Program), "native"
+			l.told.add("native\x00"+c.Program+"\x00"+key(c), c, c.Count)
+		}
+	}
+	told := t.processes.counted(func(p *wire.Process, n int) { p.Count = n })
+	started := make([]wire.Process, len(seen.Processes))
+	for i, p := range seen.Processes {
+		words := []string{plain(p.Program)}
+		for _, a := range p.Args {
+			words = append(words, plain(a))
+		}
+		words = redact(words)
+		started[i] = wire.Process{Program: words[0], Args: words[1:], Via: "native", Count: p.Count}
+	}
+	for _, p := range besideStarts(told, started) {
+		t.processes.add("native\x00"+p.Program+"\x00"+strings.Join(p.Args, "\x00"), p, p.Count)
+	}
+}
+
+// unreadable is what the trail could not read.
+const unreadable = "?"
+
+// beside takes from the addresses that were seen those that were told. Only the program itself is an interpreter with a hook; children of its own kind
+// have the same path, and so no Program either.
+func beside(told, seen []wire.Connection) []wire.Connection {
+	left := slices.Clone(seen)
+	at := map[string]int{}
+	for i, c := range left {
+		if c.Program == "" {
+			at[key(c)] = i
+		}
+	}
+	take := func(c *wire.Connection, from *wire.Connection) {
+		n := min(c.Count, from.Count)
+		c.Count -= n
+		from.Count -= n
+	}
+	rest := told[:0:0]
+	for _, c := range told {
+		if i, ok := at[key(c)]; ok {
+			take(&c, &left[i])
+		}
+		if c.Count > 0 {
+			rest = append(rest, c)
+		}
+	}
+	for _, c := range rest {
+		for i := range left {
+			if s := &left[i]; s.Program == "" && mayBe(c, *s) {
+				take(&c, s)
+			}
+		}
+	}
+	return slices.DeleteFunc(left, func(c wire.Connection) bool { return c.Count <= 0 })
+}
+
+// mayBe tells whether an address that was told may be the one that was seen, although they do not read the same.
+func mayBe(told, seen wire.Connection) bool {
+	switch {
+	case seen.Host == unreadable:
+		return true
+	case address(told.Host) != "" || strings.HasPrefix(told.Host, "unix:") || strings.HasPrefix(seen.Host, "unix:"):
+		return false
+	case told.Host == anywhere && seen.Host != "0.0.0.0" && seen.Host != "::":
+		return false
+	}
+	return seen.Port == told.Port || strings.HasPrefix(seen.Host, "family:")
+}
+
+// key is the same for a connection that was told and one that was seen.
+func key(c wire.Connection) string {
+	host := c.Host
+	if a := address(host); a != "" {
+		host = a
+	}
+	return plain(host) + "\x00" + strconv.Itoa(c.Port)
+}
+
+// address is a literal IP address in its usual form, without its zone; empty for a name.
+func address(host string) string {
+	a, err := netip.ParseAddr(host)
+	if err != nil {
+		return ""
+	}
+	return a.WithZone("").String()
+}
+
+// besideStarts takes from the programs that were seen to start those that were told. The hook tells a name that is looked for in PATH, the kernel
+// the path.
+func besideStarts(told, seen []wire.Process) []wire.Process {
+	left := slices.Clone(seen)
+	at := map[string][]int{}
+	for i, p := range left {
+		k := line(p)
+		at[k] = append(at[k], i)
+	}
+	take := func(p, from *wire.Process) {
+		n := min(p.Count, from.Count)
+		p.Count -= n
+		from.Count -= n
+	}
+	rest := told[:0:0]
+	for _, p := range told {
+		for _, i := range at[line(p)] {
+			take(&p, &left[i])
+		}
+		if p.Count > 0 {
+			rest = append(rest, p)
+		}
+	}
+	for _, p := range rest {
+		told, short := line(p), len(line(p)) > lineCut
+		_, args, _ := strings.Cut(told, "\x00")
+		for i := range left {
+			seen := line(left[i])
+			_, seenArgs, _ := strings.Cut(seen, "\x00")
+			byDescriptor := strings.Trim(p.Program, "0123456789") == "" && args == seenArgs
+			if left[i].Program == unreadable || short && strings.HasPrefix(seen, told) || byDescriptor {
+				take(&p, &left[i])
+			}
+		}
+	}
+	return slices.DeleteFunc(left, func(p wire.Process) bool { return p.Count <= 0 })
+}
+
+// lineCut: the hook cuts a longer line than this at some place (4000 bytes in unicode_escape, which has up to ten for a character).
+const lineCut = 400
+
+func line(p wire.Process) string {
+	args := p.Args
+	if len(args) > 1 && args[0] == "-c" && args[1] == "--" { // the C library's system() from glibc 2.38 on
+		args = slices.Concat(args[:1], args[2:])
+	}
+	return strings.Join(append([]string{path.Base(p.Program)}, args...), "\x00")
+}
+
+// plain is a text as it comes back from the hook: a character in the place of each byte that is no UTF-8.
+func plain(s string) string { return string([]rune(s)) }
