@@ -516,8 +516,9 @@ func TestTrailOfChildren(t *testing.T) {
 		if o.ExitCode != 0 || o.Signal != 0 {
 			t.Fatalf("%d, %v, %s", o.ExitCode, o.Signal, r.err.String())
 		}
-		if got, want := inTrail(Trail{Connections: o.Trail.Connections}, port), "connection 127.0.0.1 PORT ×400 by other\n"; got != want {
-			t.Errorf("\n%swant\n%s", got, want)
+		// A call that a signal interrupts, as Go's own, is made once more by the kernel, and asked about once more.
+		if c := o.Trail.Connections; len(c) != 1 || c[0].Host != "127.0.0.1" || c[0].Program != resolved(other) || c[0].Count < 400 || c[0].Count > 420 {
+			t.Errorf("\n%swant ×400 by other, or a few more", inTrail(Trail{Connections: c}, port))
 		}
 		started := 0
 		for _, x := range o.Trail.Executions {
