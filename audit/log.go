@@ -243,7 +243,7 @@ func (l *Log) lock() (int, error) {
 		if err != nil {
 			return -1, l.failed("lock", lockName, err)
 		}
-		if err := flock(fd, deadline); err != nil {
+		if err := flock(fd, unix.LOCK_EX, deadline); err != nil {
 			return -1, l.failed("lock", lockName, err)
 		}
 		var st unix.Stat_t
@@ -259,8 +259,8 @@ func (l *Log) lock() (int, error) {
 
 // flock locks a file, which it closes when it fails. It waits in the kernel's own queue: a hundred writers that looked again every
 // millisecond would need all of a processor for that, and the slowest would starve.
-func flock(fd int, deadline time.Time) error {
-	err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+func flock(fd, how int, deadline time.Time) error {
+	err := unix.Flock(fd, how|unix.LOCK_NB)
 	if err != unix.EWOULDBLOCK {
 		if err != nil {
 			unix.Close(fd)
@@ -271,7 +271,7 @@ func flock(fd int, deadline time.Time) error {
 	over := make(chan struct{})
 	go func() {
 		for err = unix.EINTR; err == unix.EINTR; {
-			err = unix.Flock(fd, unix.LOCK_EX)
+			err = unix.Flock(fd, how)
 		}
 		select {
 		case done <- err:

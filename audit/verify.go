@@ -383,14 +383,10 @@ func (v *verifier) addFinding(f Finding, format string, args ...any) {
 // begin looks at the log, while no writer is at work if that can be had, and at what stands beside it.
 func (v *verifier) begin() error {
 	r := v.reader
-	lock, err := r.share()
-	v.locked = err == nil
-	if lock >= 0 {
-		v.known, v.isKnown = remembered(lock)
-	}
-	unread := err
+	lock, unread := v.share()
+	var err error
 	v.snapshot, err = r.look(0)
-	if lock >= 0 {
+	if v.locked {
 		unlock(lock)
 	}
 	if err != nil {
@@ -429,25 +425,20 @@ func (v *verifier) begin() error {
 	return v.findBase()
 }
 
-// share opens .lock and locks it as a reader, so that no record is half written. The descriptor is -1 if there is nothing to read; without an
-// error the lock is held.
-func (r *Reader) share() (int, error) {
-	fd, err := unix.Openat(r.dir, lockName, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+// share reads .lock, and locks it as a reader does, so that no record is half written while v.locked.
+func (v *verifier) share() (lock int, err error) {
+	r := v.reader
+	lock, err = unix.Openat(r.dir, lockName, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, r.failed("read", lockName, err)
 	}
-	for deadline := time.Now().Add(lockPatience); ; time.Sleep(lookPause) {
-		err := unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB)
-		if err == nil {
-			return fd, nil
-		}
-		if err != unix.EWOULDBLOCK && err != unix.EINTR || time.Now().After(deadline) {
-			if err == unix.EWOULDBLOCK {
-				err = ErrLocked
-			}
-			return fd, r.failed("lock", lockName, err)
-		}
+	v.known, v.isKnown = remembered(lock) // if the lock is not to be had
+	if err := flock(lock, unix.LOCK_SH, time.Now().Add(lockPatience)); err != nil {
+		return -1, r.failed("lock", lockName, err)
 	}
+	v.locked = true
+	v.known, v.isKnown = remembered(lock)
+	return lock, nil
 }
 
 // findBase finds the newest record of removed segments, if the log does not begin at its beginning.
