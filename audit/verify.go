@@ -186,7 +186,7 @@ func (r *Reader) Verify(c Check) (*Report, error) {
 	var (
 		todo    = make(chan *job, workers)
 		ordered = make(chan *job, 2*workers)
-		buffers = sync.Pool{New: func() any { return []byte(nil) }}
+		buffers = sync.Pool{New: func() any { return new([]byte) }}
 		group   sync.WaitGroup
 	)
 	for range workers {
@@ -205,7 +205,7 @@ func (r *Reader) Verify(c Check) (*Report, error) {
 		defer close(todo)
 		for i, seg := range v.snapshot.segments {
 			for b := range blocks(seg, 0, func(n int) []byte {
-				return slices.Grow(buffers.Get().([]byte)[:0], n)
+				return slices.Grow((*buffers.Get().(*[]byte))[:0], n)
 			}) {
 				j := &job{block: b, segment: i, done: make(chan struct{})}
 				ordered <- j
@@ -219,7 +219,7 @@ func (r *Reader) Verify(c Check) (*Report, error) {
 		if v.Progress != nil {
 			v.Progress(v.report.Bytes, v.total)
 		}
-		buffers.Put(j.buffer)
+		buffers.Put(&j.buffer)
 	}
 	group.Wait()
 	v.end()
