@@ -43,7 +43,7 @@ func TestNativeTrail(t *testing.T) {
 		{"connect in a thread", "import threading\nt = threading.Thread(target=lambda: libc.connect(socket.socket().fileno(), address(P), 16)); t.start(); t.join()", []string{"connection 127.0.0.1:P native ×1"}},
 		{"connect by Python", "for _ in 1, 2: socket.create_connection(('127.0.0.1', P)).close()", []string{"connection 127.0.0.1:P python ×2"}},
 		{"connect by name", "socket.socket().connect(('localhost', P))", []string{"connection localhost:P python ×1"}},
-		{"connect after a lookup", "socket.create_connection(('localhost', P)).close()", []string{"connection 127.0.0.1:P python ×1"}},
+		{"connect after a lookup", "socket.getaddrinfo(None, P, 0, socket.SOCK_STREAM); socket.create_connection(('127.0.0.1', P)).close()", []string{"connection 127.0.0.1:P python ×1"}},
 		{"connect by both", "socket.create_connection(('127.0.0.1', P)).close(); s = socket.socket(); libc.connect(s.fileno(), address(P), 16)",
 			[]string{"connection 127.0.0.1:P python ×1", "connection 127.0.0.1:P native ×1"}},
 		{"connect in a forked child", "if os.fork() == 0:\n    socket.create_connection(('127.0.0.1', P)).close()\n    os._exit(0)\nos.wait()", []string{"connection 127.0.0.1:P python ×1"}},
@@ -73,7 +73,7 @@ func TestNativeTrail(t *testing.T) {
 		for _, tt := range tests {
 			t.Run(method+"/"+tt.name, func(t *testing.T) {
 				t.Parallel()
-				r := execute(t, interpreter, reach+strings.ReplaceAll(tt.code, "P)", port+")"), "--method="+method)
+				r := execute(t, interpreter, reach+strings.NewReplacer("P)", port+")", "P,", port+",").Replace(tt.code), "--method="+method)
 				if r.Status != wire.StatusOK && !strings.Contains(tt.code, "execvp") {
 					t.Fatalf("%s: %s", r.Status, r.Error)
 				}
