@@ -20,6 +20,7 @@ measures = [  # name, options with it, options without
     ("CPU quota", ["--set", "security.max-cpus=8"], []),
     ("byte rates", ["--set", "security.max-read-mb-per-second=100000"], []),
     ("seccomp list, read-only kernel settings", [], ["--set", "security.isolation.seccomp=off"]),
+    ("native trail", [], ["--set", "security.audit.native=off"]),
     ("write-dirs", ["--set", 'security.isolation.write-dirs=["/srv"]'], []),
     ("read-dirs", ["--set", 'security.isolation.read-dirs=["/srv"]'], []),
     ("network none", ["--network", "none"], []),

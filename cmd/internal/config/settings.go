@@ -234,7 +234,7 @@ var settings = [...]setting{
 	{
 		key: "security.audit.native", field: func(c *Config) any { return &c.Security.Audit.Native },
 		fallback: "auto", choices: []string{"auto", "on", "off"}, strict: "on",
-		doc: "also record connects, binds and program starts outside Python's own calls: by libraries and child programs; on: a host that cannot give it counts as on-missing says",
+		doc: "also record what libraries and child programs connect to, send to, bind and start, as the kernel sees it (not: io_uring, sockets connected before); on: a host without it counts as on-missing says",
 	},
 	{
 		key: "input.max-request-mb", field: func(c *Config) any { return &c.Input.MaxRequestMB },
