@@ -404,7 +404,7 @@ func launchForever(args []string) error {
 	for range 3 {
 		go func() {
 			for {
-				spec := Spec{Path: "/proc/self/exe", Args: []string{helperName, "daemons", args[1]}, Dir: "/", Method: Method(args[0]), FirstFile: 100}
+				spec := Spec{Path: "/proc/self/exe", Args: []string{helperName, "daemons", args[1]}, Dir: "/", Method: Method(args[0]), FirstFile: 100, Trail: IfHad}
 				r, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard})
 				if err != nil {
 					fmt.Fprintln(os.Stderr, err)

@@ -359,7 +359,9 @@ func (b *builder) watch(spec Spec, s *stage, at layout, userNS bool, h host) {
 		return
 	}
 	b.trail = true
-	b.install(optional|toSend, step{name: "seccomp", object: "listener", measure: trailMeasure}, seccomp.Watch(at.nonce), unix.SECCOMP_FILTER_FLAG_NEW_LISTENER|h.wait)
+	// Kernels before 5.16 switch speculation off for a process with a filter, unless told not to; this filter is no reason for it.
+	flags := unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW | h.wait
+	b.install(optional|toSend, step{name: "seccomp", object: "listener", measure: trailMeasure}, seccomp.Watch(at.nonce), flags)
 	control := (*unix.Cmsghdr)(unsafe.Pointer(&s.rights))
 	control.Level, control.Type = unix.SOL_SOCKET, unix.SCM_RIGHTS
 	control.SetLen(unix.CmsgLen(4))

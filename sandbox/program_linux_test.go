@@ -398,7 +398,7 @@ func TestTrailInTheProgram(t *testing.T) {
 				switch {
 				case o.nr == unix.SYS_SECCOMP && o.arg[1] != 0:
 					installed = i
-					if o.arg[1] != unix.SECCOMP_FILTER_FLAG_NEW_LISTENER|32 || o.mode != optional|toSend {
+					if o.arg[1] != unix.SECCOMP_FILTER_FLAG_NEW_LISTENER|unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW|32 || o.mode != optional|toSend {
 						t.Errorf("op %+v", o)
 					}
 				case installed < 0:
