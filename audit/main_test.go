@@ -66,6 +66,21 @@ var children = map[string]func(l *Log) error{
 			}
 		}
 	},
+	// Runs with pauses, for readers that are slower than a writer.
+	"run-gently": func(l *Log) error {
+		l.NoSync, l.segmentMost = true, 4000
+		for i := 0; ; i++ {
+			id := fmt.Sprintf("%d-%d", os.Getpid(), i)
+			run, _, err := l.Begin(startRecord(id))
+			if err == nil {
+				_, err = run.End(endRecord(id))
+			}
+			if err != nil {
+				return err
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	},
 	"begin": func(l *Log) error {
 		if _, _, err := l.Begin(startRecord("dies")); err != nil {
 			return err

@@ -512,7 +512,7 @@ func TestVerifyWitnesses(t *testing.T) {
 func TestVerifyWhileWritten(t *testing.T) {
 	t.Parallel()
 	dir := logDir(t)
-	c := childCommand(t, "run-forever", dir)
+	c := childCommand(t, "run-gently", dir)
 	must(t, c.Start())
 	defer func() {
 		c.Process.Kill()
@@ -554,6 +554,7 @@ func TestVerifyWhileWritten(t *testing.T) {
 			t.Fatalf("backward ends with record %d", newest)
 		}
 		must(t, r.Close())
+		time.Sleep(30 * time.Millisecond) // for the writer
 	}
 	if len(files(t, dir)) < 3 {
 		t.Errorf("only %d segments", len(files(t, dir)))
