@@ -66,10 +66,10 @@ var children = map[string]func(l *Log) error{
 			}
 		}
 	},
-	// Runs with pauses, for readers that are slower than a writer.
+	// Some hundred runs with pauses, for readers that are slower than a writer.
 	"run-gently": func(l *Log) error {
 		l.NoSync, l.segmentMost = true, 4000
-		for i := 0; ; i++ {
+		for i := range 500 {
 			id := fmt.Sprintf("%d-%d", os.Getpid(), i)
 			run, _, err := l.Begin(startRecord(id))
 			if err == nil {
@@ -80,6 +80,7 @@ var children = map[string]func(l *Log) error{
 			}
 			time.Sleep(5 * time.Millisecond)
 		}
+		select {}
 	},
 	"begin": func(l *Log) error {
 		if _, _, err := l.Begin(startRecord("dies")); err != nil {

@@ -265,10 +265,10 @@ func blocks(s segment, offset int64, buffer func(int) []byte) iter.Seq[block] {
 	return func(yield func(block) bool) {
 		var carry []byte // the start of a line whose end was not read yet
 		for want := blockSize; ; {
-			text := append(buffer(len(carry) + want)[:0], carry...)
-			have := len(text)
+			have := len(carry)
 			left := s.size - offset - int64(have)
-			text = text[:have+int(min(left, int64(want)))]
+			size := have + int(min(left, int64(want)))
+			text := append(buffer(size)[:0], carry...)[:size]
 			b := block{offset: offset, last: left <= int64(want)}
 			n, err := s.file.ReadAt(text[have:], offset+int64(have))
 			switch {

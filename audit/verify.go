@@ -205,7 +205,10 @@ func (r *Reader) Verify(c Check) (*Report, error) {
 		defer close(todo)
 		for i, seg := range v.snapshot.segments {
 			for b := range blocks(seg, 0, func(n int) []byte {
-				return slices.Grow((*buffers.Get().(*[]byte))[:0], n)
+				if b := *buffers.Get().(*[]byte); cap(b) >= n {
+					return b
+				}
+				return make([]byte, n+n/16) // a little more, for blocks that begin with a longer rest
 			}) {
 				j := &job{block: b, segment: i, done: make(chan struct{})}
 				ordered <- j

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -401,7 +400,7 @@ func TestVerifyFindsEverything(t *testing.T) {
 	}
 	names := files(t, dir)
 	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
-	for i := range 800 {
+	for i := range 400 {
 		name := names[random.IntN(len(names))]
 		text := slices.Clone(originals[name])
 		lines := bytes.SplitAfter(text, []byte("\n"))
@@ -645,7 +644,7 @@ func TestScan(t *testing.T) {
 		// Whatever scan takes is JSON, printable, and says the same to encoding/json.
 		random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 2))
 		taken := 0
-		for range 20000 {
+		for range 5000 {
 			changed := []byte(text)
 			for range 1 + random.IntN(2) {
 				i := random.IntN(len(changed))
@@ -663,14 +662,14 @@ func TestScan(t *testing.T) {
 				continue
 			}
 			taken++
-			if !json.Valid(changed) || regexp.MustCompile(`[^ -~]`).Match(changed) {
+			if !json.Valid(changed) || bytes.ContainsFunc(changed, func(r rune) bool { return r < ' ' || r > '~' }) {
 				t.Fatalf("scan takes %q", changed)
 			}
 			if slow, err := decode(changed); err == nil && !reflect.DeepEqual(f, slow) {
 				t.Fatalf("scan %+v, decode %+v\n%s", f, slow, changed)
 			}
 		}
-		if taken < 1000 {
+		if taken < 250 {
 			t.Errorf("only %d of the lines were taken", taken)
 		}
 	}
