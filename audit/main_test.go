@@ -80,7 +80,8 @@ var children = map[string]func(l *Log) error{
 			}
 			time.Sleep(5 * time.Millisecond)
 		}
-		select {}
+		time.Sleep(time.Hour)
+		return nil
 	},
 	"begin": func(l *Log) error {
 		if _, _, err := l.Begin(startRecord("dies")); err != nil {
