@@ -34,8 +34,9 @@
 // the launcher writes down what it finds in the process's memory and always lets it go on (see trail_linux.go). What is not seen: what is done
 // with sockets that are open already, or by io_uring; a change of that memory in the meantime; the x32 entry of amd64.
 //
-// A call waits for the launcher, a few microseconds. A signal that comes before the launcher has taken note, and whose handler does not restart calls
-// (SA_RESTART), ends the call with EINTR before it was made; from then on, before Linux 5.19 also until the answer.
+// A call waits for the launcher, a few microseconds. A signal that comes before the launcher has taken note of it (before Linux 5.19: before the
+// answer), and whose handler does not restart calls (SA_RESTART), ends the call with EINTR before it was made. Whoever takes an interrupted connect for one
+// under way, as POSIX has it, is wrong then: of signals in an endless row of connects every fifth does that.
 //
 // # What is left when the launcher is killed
 //
