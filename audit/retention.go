@@ -2,8 +2,12 @@ package audit
 
 import (
 	"errors"
+	"fmt"
+	"math"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,7 +26,7 @@ type Retention struct {
 	LastSeq  uint64 `json:"last_seq"`
 	LastHash string `json:"last_hash"`        // the prev of the oldest record that is left
 	Newest   string `json:"newest"`           // the newest of their times
-	Faults   int    `json:"faults,omitempty"` // that they had, and were removed with all the same
+	Faults   int    `json:"faults,omitempty"` // that verify found in them; they were removed all the same
 	Tree     Tree   `json:"tree"`
 }
 
@@ -34,6 +38,14 @@ type Tree struct {
 	Range  []string `json:"range"` // roots of the largest complete subtrees, from left to right
 }
 
+func treeOf(origin string, r *Range) Tree {
+	t := Tree{Origin: origin, Size: r.End, Root: r.Root().String(), Range: []string{}}
+	for _, h := range r.hashes {
+		t.Range = append(t.Range, h.String())
+	}
+	return t
+}
+
 // restore makes the range of a tree again.
 func (t Tree) restore() (*Range, error) {
 	r, err := restoreRange(t.Size, t.Range)
@@ -43,54 +55,202 @@ func (t Tree) restore() (*Range, error) {
 	return r, err
 }
 
-// RetentionOf tells of the removal of segments, the oldest first, with the trees that [Reader.Verify] has made of them.
-func RetentionOf(days int, origin string, segments []Segment) *Retention {
-	last := segments[len(segments)-1]
-	r := &Retention{Days: days, Segments: len(segments), FirstSeq: segments[0].First.Seq, LastSeq: last.Last.Seq, LastHash: last.Last.Hash}
-	newest := segments[0].Newest
-	for _, s := range segments {
-		r.Records += s.Records
+// A Cursor is how far somebody has read the log. What is behind it is still to be read.
+type Cursor struct {
+	Name string
+	Seq  uint64 // of the newest record that was read, 0: none
+}
+
+// Policy is what retention goes by.
+type Policy struct {
+	Days    int // for which records are kept; 0: for ever
+	Now     time.Time
+	Cursors []Cursor // that removal waits for
+	Force   bool     // more than half of the segments go, and those that are broken
+}
+
+// Plan is what is to be removed.
+type Plan struct {
+	Segments  []Segment // closed ones from the oldest on, all of whose records are too old
+	Leftover  []Segment // before those: an interrupted removal has left them, and their removal is recorded
+	Waits     []string  // why segments that are too old are kept
+	Retention Retention // what the record of it will say
+}
+
+// Empty tells whether there is nothing to do.
+func (p Plan) Empty() bool { return len(p.Segments)+len(p.Leftover) == 0 }
+
+// A GuardError is a refusal to remove segments, because it looks like a mistake.
+type GuardError struct {
+	Problem string
+	Force   bool // Policy.Force allows it
+}
+
+func (e *GuardError) Error() string { return "remove old segments: " + e.Problem }
+
+// Plan decides what of a log that was verified, with its tree, is to go: whole closed segments, from the oldest on, all of whose records are too
+// old. The error is a [*GuardError]. Time is that of the records, in UTC.
+func (rep *Report) Plan(p Policy) (Plan, error) {
+	var plan Plan
+	closed := rep.Segments
+	if n := len(closed); n > 0 && closed[n-1].Name == currentName {
+		closed = closed[:n-1]
+	}
+	for rep.Pruned != nil && len(closed) > 0 && closed[0].Records > 0 && closed[0].Last.Seq <= rep.Pruned.LastSeq {
+		plan.Leftover, closed = append(plan.Leftover, closed[0]), closed[1:]
+	}
+	if p.Days <= 0 {
+		return plan, nil
+	}
+	limit := p.Now.UTC().AddDate(0, 0, -p.Days)
+	var newest time.Time
+	for _, s := range rep.Segments {
 		if s.Newest.After(newest) {
 			newest = s.Newest
 		}
 	}
-	r.Newest = newest.UTC().Format(timeLayout)
-	if t := last.Tree; t != nil {
-		r.Tree = Tree{Origin: origin, Size: t.End, Root: t.Root().String()}
-		for _, h := range t.hashes {
-			r.Tree.Range = append(r.Tree.Range, h.String())
+	old := closed
+	for i, s := range closed {
+		if s.Records == 0 || !s.Newest.Before(limit) {
+			old = closed[:i]
+			break
 		}
 	}
-	return r
+	if len(old) > 0 && newest.Before(limit) {
+		return plan, &GuardError{Problem: fmt.Sprintf("all records are older than %d days, the newest is of %s: the clock may be wrong", p.Days, newest.Format(time.DateOnly))}
+	}
+	for _, c := range p.Cursors {
+		for i, s := range old {
+			if c.Seq < s.Last.Seq {
+				plan.Waits = append(plan.Waits, fmt.Sprintf("%s has only read up to record %d: %d segments from %s on are kept", c.Name, c.Seq, len(old)-i, s.Name))
+				old = old[:i]
+				break
+			}
+		}
+	}
+	if len(old) == 0 {
+		return plan, nil
+	}
+	if left := len(rep.Segments) - len(plan.Leftover); 2*len(old) > left && !p.Force {
+		return plan, &GuardError{Problem: fmt.Sprintf("%d of %d segments are older than %d days, more than half", len(old), left, p.Days), Force: true}
+	}
+	joint := ""
+	if next := len(plan.Leftover) + len(old); next < len(rep.Segments) {
+		joint = rep.Segments[next].Name
+	}
+	faults, unexplained := rep.faults(old, joint)
+	if (unexplained > 0 || rep.Omitted[Broken] > 0) && !p.Force {
+		return plan, &GuardError{Problem: fmt.Sprintf("what is to be removed has %d faults that nothing explains: see verify", unexplained), Force: true}
+	}
+	first, last := old[0], old[len(old)-1]
+	plan.Segments = old
+	plan.Retention = Retention{
+		Days: p.Days, Segments: len(old), FirstSeq: first.First.Seq, LastSeq: last.Last.Seq, LastHash: last.Last.Hash, Faults: faults,
+		Tree: treeOf(rep.Origin, last.Tree),
+	}
+	var removed time.Time
+	for _, s := range old {
+		plan.Retention.Records += s.Records
+		if s.Newest.After(removed) {
+			removed = s.Newest
+		}
+	}
+	plan.Retention.Newest = removed.UTC().Format(timeLayout)
+	return plan, nil
 }
 
-// Prune removes closed segments, oldest first, when the record r that tells of it is on the disk. Without r.Retention there is no record: what it
-// tells was recorded before, by somebody who got no further. No writer is at work meanwhile.
-func (l *Log) Prune(r Record, names []string) error {
-	for _, name := range names {
-		if !isSegment(name) {
-			return l.failed("remove", name, errors.New("is no closed segment"))
+// faults counts what is broken in segments, and at the first line of the one behind them.
+func (rep *Report) faults(old []Segment, joint string) (all, unexplained int) {
+	in := map[string]bool{}
+	for _, s := range old {
+		in[s.Name] = true
+	}
+	for _, f := range rep.Findings {
+		if f.Severity < Broken || !in[f.Segment] && (f.Segment != joint || f.Line != 1) {
+			continue
+		}
+		all++
+		if !f.Explained {
+			unexplained++
 		}
 	}
-	if r.Retention != nil {
-		if _, err := l.Append(r); err != nil {
-			return err
-		}
-	}
+	return all, unexplained
+}
+
+// Prune does what was planned, and returns the receipt of the record that tells it; who is to be named in it comes from r. The record is on the
+// disk before the first segment goes, and no other is written meanwhile. A removal that is interrupted is finished by the next.
+func (l *Log) Prune(r Record, plan Plan) (Receipt, error) {
 	lock, err := l.lock()
 	if err != nil {
-		return err
+		return Receipt{}, err
 	}
 	defer unlock(lock)
-	for _, name := range names {
-		if err := unix.Unlinkat(l.dir, name, 0); err != nil && err != unix.ENOENT {
-			return l.failed("remove", name, err)
+	all := append(append([]Segment(nil), plan.Leftover...), plan.Segments...)
+	for _, s := range all {
+		var st unix.Stat_t
+		err := unix.Fstatat(l.dir, s.Name, &st, unix.AT_SYMLINK_NOFOLLOW)
+		if err == nil && (!isSegment(s.Name) || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size != s.Bytes) {
+			err = errors.New("is not what was verified")
+		}
+		if err != nil {
+			return Receipt{}, l.failed("remove", s.Name, err)
 		}
 	}
-	if err := unix.Fsync(l.dir); err != nil {
-		return &StepError{"sync", l.path, err}
+	var receipt Receipt
+	last := uint64(0)
+	if n := len(plan.Leftover); n > 0 {
+		last = plan.Leftover[n-1].Last.Seq
 	}
-	return nil
+	if len(plan.Segments) > 0 {
+		last = plan.Retention.LastSeq
+		r.Event = Event{Action: AuditRetention, Outcome: Success}
+		r.Retention = &plan.Retention
+		if receipt, err = l.addLocked(lock, r); err != nil {
+			return Receipt{}, err
+		}
+	}
+	for _, s := range all {
+		if err := unix.Unlinkat(l.dir, s.Name, 0); err != nil {
+			return receipt, l.failed("remove", s.Name, err)
+		}
+	}
+	l.removeFragments(last)
+	if err := unix.Fsync(l.dir); err != nil {
+		return receipt, &StepError{"sync", l.path, err}
+	}
+	return receipt, nil
+}
+
+// addLocked adds a record while the lock is held, and returns when it is on the disk.
+func (l *Log) addLocked(lock int, r Record) (Receipt, error) {
+	r.follow(head{seq: math.MaxUint64 - 1, hash: origin.hash}) // the widest numbers
+	r.Host.ClockJumpMS = math.MinInt64
+	d, err := fit(r, maxLine-1)
+	if err != nil {
+		return Receipt{}, l.failed("encode record for", currentName, err)
+	}
+	fd, receipt, err := l.enter(lock, d, &entering{})
+	if fd >= 0 {
+		defer unix.Close(fd)
+	}
+	if err == nil {
+		if err = unix.Fdatasync(fd); err != nil {
+			err = l.failed("sync", currentName, err)
+		}
+	}
+	return receipt, err
+}
+
+// removeFragments takes away torn bytes whose repair was told by a record up to last: nothing refers to them any more.
+func (l *Log) removeFragments(last uint64) {
+	entries, _ := os.ReadDir(l.path)
+	for _, e := range entries {
+		name, torn := strings.CutPrefix(e.Name(), "torn-")
+		digits, _, _ := strings.Cut(name, "-")
+		if seq, err := strconv.ParseUint(digits, 10, 64); torn && err == nil && seq <= last && strings.HasSuffix(name, ".frag") {
+			unix.Unlinkat(l.dir, e.Name(), 0)
+		}
+	}
 }
 
 // PruneCode removes kept code that was last run before a time.

@@ -15,6 +15,7 @@ import (
 	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
 
+	"py3run/audit"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/store"
 )
@@ -53,6 +54,7 @@ func (a *app) main(args []string) int {
 	err := root.Execute()
 	var code exitCode
 	var conf *config.Error
+	var guard *audit.GuardError
 	switch {
 	case err == nil, errors.Is(err, syscall.EPIPE):
 		return 0
@@ -70,6 +72,8 @@ func (a *app) main(args []string) int {
 		fmt.Fprintln(a.err, "py3runctl: hint: the log's own permissions decide who may look; ask its owner, or use that user")
 	case errors.Is(err, os.ErrNotExist):
 		fmt.Fprintln(a.err, "py3runctl: hint: name the log's directory with --dir")
+	case errors.As(err, &guard) && guard.Force:
+		fmt.Fprintln(a.err, "py3runctl: hint: if that is right, say --force")
 	case errors.Is(err, store.ErrVersion):
 		fmt.Fprintln(a.err, "py3runctl: hint: py3runctl index --rebuild")
 	}

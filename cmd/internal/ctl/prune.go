@@ -1,13 +1,20 @@
 package ctl
 
 import (
+	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
+	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
 
 	"py3run/audit"
@@ -15,7 +22,9 @@ import (
 
 // A pruning is how py3runctl audit prune was called.
 type pruning struct {
-	dryRun, force, ignoreCursors bool
+	dryRun, force, ignoreCursors, yes bool
+	cursors                           []string
+	answers                           io.Reader // of a person, nil: nobody is there
 }
 
 func (a *app) prune() *cobra.Command {
@@ -27,13 +36,23 @@ it verify goes on from the oldest record that is left. Nothing is removed
 
   of the current segment,
   when the newest record of all is older than the retention (the clock may have jumped),
-  that an export has not read yet, by its cursor beside the log (cursor-*.json), but with --ignore-cursors,
-  of a segment that is broken, and no more than half of all segments at once, but with --force.`,
-		RunE: a.at(func(d desk) error { return d.prune(p, time.Now()) }),
+  that an export or the alerts have not read yet, but with --ignore-cursor: cursors are cursor-*.json and alerts.json beside the log, and those of --cursor,
+  of segments with faults, and no more than half of all segments at once, but with --force.
+
+Exit status: 0 done, 1 refused, or something waits for a cursor.`,
+		Example: "  py3runctl audit prune --dry-run\n  py3runctl audit prune --yes                 # from a timer, once a day",
+		RunE: a.at(func(d desk) error {
+			if isatty.IsTerminal(os.Stdin.Fd()) {
+				p.answers = os.Stdin
+			}
+			return d.prune(p, time.Now())
+		}),
 	}
 	c.Flags().BoolVar(&p.dryRun, "dry-run", false, "only say what would be removed")
-	c.Flags().BoolVar(&p.force, "force", false, "also more than half of the segments, and broken ones")
-	c.Flags().BoolVar(&p.ignoreCursors, "ignore-cursors", false, "also what exports have not read yet")
+	c.Flags().BoolVar(&p.force, "force", false, "also more than half of the segments, and some with faults; the record says how many faults they had")
+	c.Flags().BoolVar(&p.ignoreCursors, "ignore-cursor", false, "also what was not read yet")
+	c.Flags().BoolVar(&p.yes, "yes", false, "do not ask")
+	c.Flags().StringArrayVar(&p.cursors, "cursor", nil, "wait for this cursor `file` as well; may stand several times")
 	return c
 }
 
@@ -43,68 +62,80 @@ func (d desk) prune(p pruning, now time.Time) error {
 		fmt.Fprintln(d.out, "security.audit.retention-days is 0: records are kept for ever")
 		return nil
 	}
-	before := now.Add(-time.Duration(days) * 24 * time.Hour)
+	policy := audit.Policy{Days: days, Now: now, Force: p.force}
+	if !p.ignoreCursors {
+		var err error
+		if policy.Cursors, err = d.cursors(p.cursors); err != nil {
+			return err
+		}
+	}
 	r, err := audit.OpenReader(d.dir)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
 	rep, err := r.Verify(audit.Check{Tree: true, Progress: d.progress()})
+	d.endProgress()
 	if err != nil {
 		return err
 	}
-	if rest := unfinished(rep); len(rest) > 0 && !p.dryRun {
-		if err := d.remove(audit.Record{}, rest); err != nil {
-			return err
-		}
-		fmt.Fprintf(d.out, "finished an earlier removal: %d segments\n", len(rest))
-		if rep, err = r.Verify(audit.Check{Tree: true, Progress: d.progress()}); err != nil {
-			return err
-		}
+	plan, err := rep.Plan(policy)
+	if err != nil {
+		return err
 	}
-	if rep.Records > 0 && rep.LastTime.Before(before) {
-		return fmt.Errorf("prune %s: the newest record is of %s, and nothing newer than %d days is left: has the clock jumped?", d.dir, rep.LastTime.Format(time.RFC3339), days)
-	}
-	var old []audit.Segment
-	for _, s := range rep.Segments {
-		if s.Name == "audit.jsonl" || !s.Newest.Before(before) {
-			break
-		}
-		old = append(old, s)
-	}
-	if len(old) > 0 {
-		if err := d.mayPrune(p, rep, old); err != nil {
-			return err
-		}
+	for _, w := range plan.Waits {
+		d.warnf("%s", w)
 	}
 	if p.dryRun {
-		for _, s := range old {
+		for _, s := range append(plan.Leftover, plan.Segments...) {
 			fmt.Fprintf(d.out, "would remove %s: %d records, the newest of %s\n", s.Name, s.Records, s.Newest.Format(time.RFC3339))
 		}
-		fmt.Fprintf(d.out, "%d of %d segments are older than %d days\n", len(old), len(rep.Segments), days)
-		return nil
 	}
-	if len(old) > 0 {
-		var names []string
-		for _, s := range old {
-			names = append(names, s.Name)
-		}
-		retention := audit.RetentionOf(days, rep.Origin, old)
-		retention.Faults = faultsIn(rep, old)
-		rec := audit.Record{Event: audit.Event{Action: audit.AuditRetention, Outcome: audit.Success}, Host: audit.ThisHost(),
-			Auth: audit.Auth{Method: audit.AuthOSUser, OSUID: os.Getuid()}, Retention: retention}
-		if err := d.remove(rec, names); err != nil {
+	if len(plan.Segments) == 0 {
+		fmt.Fprintf(d.out, "no segment to remove: records are kept for %d days\n", days)
+	} else if p.dryRun {
+		fmt.Fprintf(d.out, "%d of %d segments would go\n", len(plan.Segments), len(rep.Segments))
+	}
+	if !p.dryRun {
+		if err := d.carryOut(p, plan, now.AddDate(0, 0, -days)); err != nil {
 			return err
 		}
-		fmt.Fprintf(d.out, "removed %d segments with the records %d to %d\n", len(old), retention.FirstSeq, retention.LastSeq)
-	} else {
-		fmt.Fprintf(d.out, "no segment is older than %d days\n", days)
+	}
+	if len(plan.Waits) > 0 {
+		return exitCode(exitFailed)
+	}
+	return nil
+}
+
+// carryOut removes what was planned, and the code that was last run before a time.
+func (d desk) carryOut(p pruning, plan audit.Plan, before time.Time) error {
+	if len(plan.Segments) > 0 && !p.yes {
+		if p.answers == nil {
+			return errors.New("remove old segments: there is nobody to ask: say --yes")
+		}
+		fmt.Fprintf(d.err, "Remove %d segments with %d records, the newest of %s? [y/N] ", len(plan.Segments), plan.Retention.Records, plan.Retention.Newest)
+		answer, _ := bufio.NewReader(p.answers).ReadString('\n')
+		if !strings.HasPrefix(strings.ToLower(strings.TrimSpace(answer)), "y") {
+			return errors.New("remove old segments: not wanted")
+		}
 	}
 	log, err := audit.Open(d.dir)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
+	if !plan.Empty() {
+		receipt, err := log.Prune(operator(), plan)
+		if err != nil {
+			return err
+		}
+		if n := len(plan.Leftover); n > 0 {
+			fmt.Fprintf(d.out, "finished an earlier removal: %d segments\n", n)
+		}
+		if r := plan.Retention; len(plan.Segments) > 0 {
+			fmt.Fprintf(d.out, "removed %d segments with the records %d to %d, the newest of %s; record %d tells it\n", r.Segments, r.FirstSeq, r.LastSeq, r.Newest, receipt.Seq)
+		}
+	}
 	removed, err := log.PruneCode(before)
 	if removed > 0 {
 		fmt.Fprintf(d.out, "removed %d files of kept code\n", removed)
@@ -112,65 +143,47 @@ func (d desk) prune(p pruning, now time.Time) error {
 	return err
 }
 
-// unfinished are the segments whose removal is recorded and that are there still.
-func unfinished(rep *audit.Report) (names []string) {
-	if rep.Pruned == nil {
-		return nil
+// operator is the record of something that the caller does to the log.
+func operator() audit.Record {
+	uid := os.Getuid()
+	name := strconv.Itoa(uid)
+	if u, err := user.LookupId(name); err == nil {
+		name = u.Username
 	}
-	for _, s := range rep.Segments {
-		if s.Name != "audit.jsonl" && s.Last.Seq <= rep.Pruned.LastSeq {
-			names = append(names, s.Name)
-		}
-	}
-	return names
+	return audit.Record{Host: audit.ThisHost(), User: audit.User{Name: name}, Auth: audit.Auth{Method: audit.AuthOSUser, OSUID: uid, OSUser: name}}
 }
 
-func (d desk) remove(rec audit.Record, names []string) error {
-	log, err := audit.Open(d.dir)
+// cursors are how far those have come who read the log: the files beside it, and others that are named.
+func (d desk) cursors(named []string) (list []audit.Cursor, err error) {
+	paths, err := filepath.Glob(filepath.Join(d.dir, "cursor-*.json"))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return errors.Join(log.Prune(rec, names), log.Close())
-}
-
-func faultsIn(rep *audit.Report, old []audit.Segment) (n int) {
-	for _, f := range rep.Findings {
-		for _, s := range old {
-			if f.Segment == s.Name && f.Severity >= audit.Broken {
-				n++
-			}
-		}
+	alerts := filepath.Join(d.dir, alertsName)
+	if _, err := os.Stat(alerts); err == nil {
+		paths = append(paths, alerts)
 	}
-	return n
-}
-
-// mayPrune are the guards.
-func (d desk) mayPrune(p pruning, rep *audit.Report, old []audit.Segment) error {
-	if n := faultsIn(rep, old); n > 0 && !p.force {
-		return fmt.Errorf("prune %s: the segments to be removed have %d faults, which verify tells; --force removes them all the same, and the record says so", d.dir, n)
-	}
-	if 2*len(old) > len(rep.Segments) && !p.force {
-		return fmt.Errorf("prune %s: %d of %d segments would go, more than half; is that meant? then --force", d.dir, len(old), len(rep.Segments))
-	}
-	if p.ignoreCursors {
-		return nil
-	}
-	cursors, err := filepath.Glob(filepath.Join(d.dir, "cursor-*.json"))
-	if err != nil {
-		return err
-	}
-	for _, path := range cursors {
+	for _, path := range append(paths, named...) {
 		text, err := os.ReadFile(path)
-		var at audit.Position
+		var at struct {
+			Seq      *uint64   `json:"seq"` // of an export
+			Position *struct { // of the alerts
+				Seq *uint64 `json:"seq"`
+			} `json:"position"`
+		}
 		if err == nil {
 			err = json.Unmarshal(text, &at)
 		}
+		if err == nil && at.Position != nil {
+			at.Seq = cmp.Or(at.Seq, at.Position.Seq)
+		}
+		if err == nil && at.Seq == nil {
+			err = errors.New("no cursor: it has no seq")
+		}
 		if err != nil {
-			return fmt.Errorf("read %s: %w", path, err)
+			return nil, fmt.Errorf("read cursor %s: %w", path, err)
 		}
-		if last := old[len(old)-1]; at.Seq < last.Last.Seq {
-			return fmt.Errorf("prune %s: %s has read up to record %d, and %s has records up to %d: let the export go on first, or --ignore-cursors", d.dir, filepath.Base(path), at.Seq, last.Name, last.Last.Seq)
-		}
+		list = append(list, audit.Cursor{Name: path, Seq: *at.Seq})
 	}
-	return nil
+	return list, nil
 }

@@ -72,12 +72,6 @@ func TestPrune(t *testing.T) {
 	b := newBench(t)
 	names := b.past(200, 150, 100, 10)
 	b.run("alice", "ok", nil)
-	b.must(b.log.KeepCode([]byte("old")))
-	b.must(b.log.KeepCode([]byte("new")))
-	code, err := filepath.Glob(filepath.Join(b.dir, "code", fmt.Sprintf("%x", sha256.Sum256([]byte("old")))))
-	b.must(err)
-	long := time.Now().Add(-100 * 24 * time.Hour)
-	b.must(os.Chtimes(code[0], long, long))
 	all := b.segments()
 	refused := func(what, want string, p pruning) {
 		t.Helper()
@@ -88,30 +82,65 @@ func TestPrune(t *testing.T) {
 			t.Errorf("%s: left are %s", what, b.segments())
 		}
 	}
-	refused("more than half", "3 of 5 segments would go", pruning{})
+	refused("more than half", "3 of 5 segments are older than 90 days, more than half", pruning{yes: true})
 	cursor := filepath.Join(b.dir, "cursor-siem.json")
 	b.must(os.WriteFile(cursor, []byte(`{"seq": 25}`), 0o600))
-	refused("not exported", "cursor-siem.json has read up to record 25", pruning{force: true})
+	b.must(b.prune(pruning{dryRun: true, force: true, ignoreCursors: true}, time.Now()))
+	if out, _ := b.said(); !strings.Contains(out, "3 of 5 segments would go") {
+		t.Errorf("without regard to cursors: %s", out)
+	}
+	if err := b.prune(pruning{dryRun: true, force: true}, time.Now()); err != exitCode(exitFailed) {
+		t.Errorf("not exported: %v", err)
+	}
+	if out, warned := b.said(); !strings.Contains(warned, "cursor-siem.json has only read up to record 25: 1 segments") || !strings.Contains(out, "2 of 5 segments would go") {
+		t.Errorf("not exported: %s%s", out, warned)
+	}
+	other := filepath.Join(b.TempDir(), "other.json")
+	b.must(os.WriteFile(other, []byte(`{"seq": 0}`), 0o600))
+	if err := b.prune(pruning{yes: true, force: true, cursors: []string{other}}, time.Now()); err != exitCode(exitFailed) || b.segments() != all {
+		t.Errorf("not exported at all: %v, left are %s", err, b.segments())
+	}
+	b.must(os.WriteFile(other, []byte(`{}`), 0o600))
+	refused("no cursor", "other.json: no cursor", pruning{yes: true, force: true, cursors: []string{other}})
+	b.must(os.WriteFile(filepath.Join(b.dir, alertsName), []byte(`{"position": {"seq": 9}}`), 0o600))
+	if err := b.prune(pruning{yes: true, force: true}, time.Now()); err != exitCode(exitFailed) || b.segments() != all {
+		t.Errorf("not looked at by alerts: %v, left are %s", err, b.segments())
+	}
+	b.must(os.Remove(filepath.Join(b.dir, alertsName)))
+	b.said()
 	b.must(os.WriteFile(cursor, []byte(`{"seq": 30}`), 0o600))
-	if err := b.prune(pruning{}, time.Now().Add(365*24*time.Hour)); err == nil || !strings.Contains(err.Error(), "has the clock jumped") {
+	if err := b.prune(pruning{yes: true}, time.Now().Add(365*24*time.Hour)); err == nil || !strings.Contains(err.Error(), "the clock may be wrong") {
 		t.Errorf("a clock that has jumped: %v", err)
 	}
 	kept := map[string][]byte{}
 	for _, n := range names {
-		kept[n], err = os.ReadFile(filepath.Join(b.dir, n))
+		text, err := os.ReadFile(filepath.Join(b.dir, n))
 		b.must(err)
+		kept[n] = text
 	}
 	bad := append([]byte(nil), kept[names[1]]...)
 	bad[100] ^= 1
 	b.must(os.WriteFile(filepath.Join(b.dir, names[1]), bad, 0o600))
-	refused("a broken segment", "faults", pruning{})
+	refused("a broken segment", "more than half", pruning{yes: true})
+	b.config.Security.Audit.RetentionDays = 120
+	refused("a broken segment", "1 faults", pruning{yes: true})
+	b.config.Security.Audit.RetentionDays = 90
 	b.must(os.WriteFile(filepath.Join(b.dir, names[1]), kept[names[1]], 0o600))
 	b.must(b.prune(pruning{dryRun: true, force: true}, time.Now()))
 	if out, _ := b.said(); strings.Count(out, "would remove") != 3 || b.segments() != all {
 		t.Errorf("dry run: %s", out)
 	}
 
-	b.must(b.prune(pruning{force: true}, time.Now()))
+	refused("nobody to ask", "say --yes", pruning{force: true})
+	refused("no", "not wanted", pruning{force: true, answers: strings.NewReader("n\n")})
+	b.said()
+	b.must(b.log.KeepCode([]byte("old")))
+	b.must(b.log.KeepCode([]byte("new")))
+	code, err := filepath.Glob(filepath.Join(b.dir, "code", fmt.Sprintf("%x", sha256.Sum256([]byte("old")))))
+	b.must(err)
+	long := time.Now().Add(-100 * 24 * time.Hour)
+	b.must(os.Chtimes(code[0], long, long))
+	b.must(b.prune(pruning{force: true, answers: strings.NewReader("y\n")}, time.Now()))
 	if out, _ := b.said(); !strings.Contains(out, "removed 3 segments with the records 1 to 30") || !strings.Contains(out, "removed 1 files of kept code") {
 		t.Errorf("it says %s", out)
 	}
@@ -121,8 +150,8 @@ func TestPrune(t *testing.T) {
 	if got := b.findings(); got != "" {
 		t.Errorf("verify finds %s", got)
 	}
-	b.must(b.prune(pruning{}, time.Now()))
-	if out, _ := b.said(); !strings.Contains(out, "no segment is older") {
+	b.must(b.prune(pruning{yes: true}, time.Now()))
+	if out, _ := b.said(); !strings.Contains(out, "no segment to remove") {
 		t.Errorf("a second time it says %s", out)
 	}
 	// as after a death between the record and the last removal
@@ -130,7 +159,7 @@ func TestPrune(t *testing.T) {
 	if got := b.findings(); got != string(audit.PruneUnfinished)+" " {
 		t.Errorf("verify finds %s", got)
 	}
-	b.must(b.prune(pruning{}, time.Now()))
+	b.must(b.prune(pruning{yes: true}, time.Now()))
 	if got := b.segments(); got != "-000000000031 " || b.findings() != "" {
 		t.Errorf("left are %q, verify finds %s", got, b.findings())
 	}
@@ -143,7 +172,7 @@ func TestPrune(t *testing.T) {
 		t.Errorf("history: %s", out)
 	}
 	b.config.Security.Audit.RetentionDays = 0
-	b.must(b.prune(pruning{}, time.Now()))
+	b.must(b.prune(pruning{yes: true}, time.Now()))
 	if out, _ := b.said(); !strings.Contains(out, "for ever") {
 		t.Errorf("without retention it says %s", out)
 	}

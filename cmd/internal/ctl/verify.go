@@ -92,10 +92,15 @@ func (d desk) verify(receipts string) (*audit.Report, error) {
 	}
 	defer r.Close()
 	rep, err := r.Verify(check)
+	d.endProgress()
+	return rep, err
+}
+
+// endProgress takes the progress away.
+func (d desk) endProgress() {
 	if d.errIsTerminal {
 		fmt.Fprint(d.err, "\r\x1b[K")
 	}
-	return rep, err
 }
 
 // progress shows how far a long reading is, on a terminal and from the second second on.
