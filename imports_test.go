@@ -26,7 +26,7 @@ func TestImports(t *testing.T) {
 		"py3run/cmd":                 {"github.com/spf13/cobra", "github.com/mattn/go-isatty", "golang.org/x/sys/unix"},
 		"py3run/cmd/internal/config": {"github.com/BurntSushi/toml"},
 		"py3run/cmd/internal/store":  {"modernc.org/sqlite"},
-		"py3run/cmd/internal/ctl":    {"github.com/spf13/cobra", "github.com/mattn/go-isatty", "golang.org/x/sys/unix"},
+		"py3run/cmd/internal/ctl":    {"github.com/spf13/cobra", "github.com/mattn/go-isatty", "golang.org/x/sys/unix", "golang.org/x/mod/sumdb/note", "golang.org/x/mod/sumdb/tlog"},
 		"py3run/cmd/internal/launch": {"golang.org/x/sys/unix"}, "py3run/cmd/internal/python": {"golang.org/x/sys/unix"},
 		"py3run/sandbox": {"golang.org/x/sys/unix"}, "py3run/sandbox/cgroup": {"golang.org/x/sys/unix"}, "py3run/sandbox/seccomp": {"golang.org/x/sys/unix"}, "py3run/audit": {"golang.org/x/sys/unix"},
 	}

@@ -43,29 +43,32 @@ type Kind string
 
 // The kinds of findings.
 const (
-	LineForm        Kind = "line-form"         // a line is no record, or not in the form of one
-	ChainBroken     Kind = "chain-broken"      // a record is not the one that the next was joined to
-	RecordsMissing  Kind = "records-missing"   // seq has a gap, or the log begins in the middle
-	RecordOrder     Kind = "record-order"      // seq does not rise
-	SegmentName     Kind = "segment-name"      // a closed segment does not begin with the record in its name
-	SegmentFile     Kind = "segment-file"      // a segment is no file of its own
-	SegmentEnd      Kind = "segment-end"       // a closed segment does not end with a record
-	TornEnd         Kind = "torn-end"          // bytes behind the last record, in the log or cut and kept
-	LogRepaired     Kind = "log-repaired"      // a writer found the log removed, cut or replaced
-	MemoryDiffers   Kind = "memory-differs"    // the newest record is not the one that its writer noted beside the log
-	MemoryMissing   Kind = "memory-missing"    // that note is not there, or not readable
-	LogHeld         Kind = "log-held"          // a writer did not let go of the log
-	EndWithoutStart Kind = "end-without-start" //
-	SecondStart     Kind = "second-start"      // of a run that has not ended
-	OrphanedRun     Kind = "orphaned-run"      // a start without an end, whose run is not alive
-	ClockBack       Kind = "clock-back"        // a record is older than the one before it
-	ClockJump       Kind = "clock-jump"        // a writer saw the clock run away from the uptime
-	PruneUnfinished Kind = "prune-unfinished"  // segments are there whose removal is recorded
-	RetentionForm   Kind = "retention-form"    // a record of removed segments contradicts itself
-	WitnessDiffers  Kind = "witness-differs"   // a receipt or checkpoint names a record that the log does not have
-	WitnessTooOld   Kind = "witness-too-old"   // one whose records were removed by retention
-	DirectoryOpen   Kind = "directory-open"    // others can write the log's directory
-	NotReadable     Kind = "not-readable"
+	LineForm          Kind = "line-form"          // a line is no record, or not in the form of one
+	ChainBroken       Kind = "chain-broken"       // a record is not the one that the next was joined to
+	RecordsMissing    Kind = "records-missing"    // seq has a gap, or the log begins in the middle
+	RecordOrder       Kind = "record-order"       // seq does not rise
+	SegmentName       Kind = "segment-name"       // a closed segment does not begin with the record in its name
+	SegmentFile       Kind = "segment-file"       // a segment is no file of its own
+	SegmentEnd        Kind = "segment-end"        // a closed segment does not end with a record
+	TornEnd           Kind = "torn-end"           // bytes behind the last record, in the log or cut and kept
+	LogRepaired       Kind = "log-repaired"       // a writer found the log removed, cut or replaced
+	MemoryDiffers     Kind = "memory-differs"     // the newest record is not the one that its writer noted beside the log
+	MemoryMissing     Kind = "memory-missing"     // that note is not there, or not readable
+	LogHeld           Kind = "log-held"           // a writer did not let go of the log
+	EndWithoutStart   Kind = "end-without-start"  //
+	SecondStart       Kind = "second-start"       // of a run that has not ended
+	OrphanedRun       Kind = "orphaned-run"       // a start without an end, whose run is not alive
+	ClockBack         Kind = "clock-back"         // a record is older than the one before it
+	ClockJump         Kind = "clock-jump"         // a writer saw the clock run away from the uptime
+	PruneUnfinished   Kind = "prune-unfinished"   // segments are there whose removal is recorded
+	RetentionForm     Kind = "retention-form"     // a record of removed segments contradicts itself
+	WitnessDiffers    Kind = "witness-differs"    // a receipt or checkpoint names a record that the log does not have
+	WitnessTooOld     Kind = "witness-too-old"    // one whose records were removed by retention
+	CheckpointForm    Kind = "checkpoint-form"    // a checkpoint that is not signed by a key that was valid then, or says nothing
+	CheckpointDiffers Kind = "checkpoint-differs" // the log is not, or does not begin with, what was signed
+	CheckpointLoose   Kind = "checkpoint-loose"   // it is only of records that retention removed, and no proof leads from it to those that are left
+	DirectoryOpen     Kind = "directory-open"     // others can write the log's directory
+	NotReadable       Kind = "not-readable"
 )
 
 // A Finding is one thing that a log is not as it should be.

@@ -29,7 +29,7 @@ func (a *app) audit() *cobra.Command {
 			c.Help()
 			return exitCode(exitUsage)
 		}}
-	c.AddCommand(a.tail(), a.show(), a.verify(), a.export(), a.prune())
+	c.AddCommand(a.tail(), a.show(), a.verify(), a.export(), a.prune(), a.checkpoint(), a.keygen())
 	return c
 }
 

@@ -57,7 +57,7 @@ func (b *bench) segments() string {
 // findings are those of verify above a note.
 func (b *bench) findings() (kinds string) {
 	b.Helper()
-	rep, err := b.verify("")
+	rep, err := b.verify(verification{})
 	b.must(err)
 	for _, f := range rep.Findings {
 		if f.Severity > audit.Note {

@@ -25,26 +25,43 @@ const (
 	verifyUnreadable = 3
 )
 
+// A verification is what verify is to compare the log with.
+type verification struct {
+	receipts, checkpoints, keys string // files and a directory, empty: nothing
+}
+
+// verified is what it found.
+type verified struct {
+	*audit.Report
+	checkpoints int // that were compared
+}
+
 func (a *app) verify() *cobra.Command {
-	var receipts, format string
+	var with verification
+	var format string
 	c := &cobra.Command{
 		Use: "verify", Short: "Check that the log is whole", Args: cobra.NoArgs,
 		Long: `Checks the form of every line, the chain through all segments, that every run has a start and an end, and what the log says of repairs and removals. It writes nothing, and
 runs can go on meanwhile.
 
 The chain proves that the log is consistent. That nothing was cut from its end, and that nobody has made it anew, is proved by what others keep: --receipts compares a CSV
-file with the columns run_id, seq and hash (audit.seq and audit.hash of each result), whose first line names them.
+file with the columns run_id, seq and hash (audit.seq and audit.hash of each result), whose first line names them; --checkpoints compares what py3runctl audit checkpoint has signed,
+with the public keys of --key.
 
 Exit status: 0 all is well, 1 warnings (nothing is lost), 2 broken (records were changed, removed or put in), 3 not readable.`,
-		Example: "  py3runctl audit verify\n  py3runctl audit verify --receipts gateway.csv --format json",
+		Example: "  py3runctl audit verify\n  py3runctl audit verify --receipts gateway.csv --format json\n" +
+			"  py3runctl audit verify --checkpoints /mnt/witness/gw-a --key py3run-checkpoint.key.pub",
 		RunE: func(*cobra.Command, []string) error {
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err
 			}
+			if (with.checkpoints == "") != (with.keys == "") {
+				return errors.New("requires --checkpoints and --key together: a checkpoint is worth what its signature is")
+			}
 			d, err := a.desk()
-			var rep *audit.Report
+			var rep verified
 			if err == nil {
-				rep, err = d.verify(receipts)
+				rep, err = d.verify(with)
 			}
 			if err != nil {
 				fmt.Fprintf(a.err, "py3runctl: error: %v\n", err)
@@ -69,29 +86,52 @@ Exit status: 0 all is well, 1 warnings (nothing is lost), 2 broken (records were
 			return nil
 		},
 	}
-	c.Flags().StringVar(&receipts, "receipts", "", "CSV `file` of receipts that somebody else has kept")
+	c.Flags().StringVar(&with.receipts, "receipts", "", "CSV `file` of receipts that somebody else has kept")
+	c.Flags().StringVar(&with.checkpoints, "checkpoints", "", "`directory` of checkpoints that somebody else has kept")
+	c.Flags().StringVar(&with.keys, "key", "", "`file` of the public keys they are signed with, as keygen makes it")
 	c.Flags().StringVar(&format, "format", "text", "text or json")
 	return c
 }
 
-func (d desk) verify(receipts string) (*audit.Report, error) {
+// verify reads what others have kept before it looks at the log, which then has to have it all.
+func (d desk) verify(with verification) (rep verified, err error) {
 	check := audit.Check{Progress: d.progress()}
-	if receipts != "" {
-		f, err := os.Open(receipts)
+	if with.receipts != "" {
+		f, err := os.Open(with.receipts)
 		if err != nil {
-			return nil, err
+			return rep, err
 		}
 		defer f.Close()
-		if check.Witnesses, err = readReceipts(f, receipts); err != nil {
-			return nil, fmt.Errorf("read %s: %w", receipts, err)
+		if check.Witnesses, err = readReceipts(f, with.receipts); err != nil {
+			return rep, fmt.Errorf("read %s: %w", with.receipts, err)
+		}
+	}
+	var checkpoints []checkpoint
+	var findings []audit.Finding
+	if with.checkpoints != "" {
+		keys, err := readKeys(with.keys)
+		if err != nil {
+			return rep, err
+		}
+		if checkpoints, findings, err = readCheckpoints(with.checkpoints, keys); err != nil {
+			return rep, err
+		}
+		check.Tree = true
+		for _, c := range checkpoints {
+			check.Sizes = append(check.Sizes, uint64(c.tree.N))
 		}
 	}
 	r, err := audit.OpenReader(d.dir)
 	if err != nil {
-		return nil, err
+		return rep, err
 	}
 	defer r.Close()
-	rep, err := r.Verify(check)
+	if rep.Report, err = r.Verify(check); err == nil {
+		for _, f := range findings {
+			rep.Add(f)
+		}
+		rep.checkpoints = compareCheckpoints(checkpoints, rep.Report)
+	}
 	d.endProgress()
 	return rep, err
 }
@@ -158,7 +198,7 @@ func readReceipts(from io.Reader, name string) ([]audit.Witness, error) {
 	}
 }
 
-func printReport(to io.Writer, rep *audit.Report) error {
+func printReport(to io.Writer, rep verified) error {
 	var b strings.Builder
 	for _, f := range rep.Findings {
 		place := f.Segment
@@ -193,6 +233,9 @@ func printReport(to io.Writer, rep *audit.Report) error {
 	if rep.Witnesses > 0 {
 		fmt.Fprintf(&b, "; %d receipts compared", rep.Witnesses)
 	}
+	if rep.checkpoints > 0 {
+		fmt.Fprintf(&b, "; %d checkpoints compared", rep.checkpoints)
+	}
 	switch rep.Worst() {
 	case audit.Note:
 		b.WriteString("\nthe log is whole\n")
@@ -207,7 +250,7 @@ func printReport(to io.Writer, rep *audit.Report) error {
 	return err
 }
 
-func printReportJSON(to io.Writer, rep *audit.Report) error {
+func printReportJSON(to io.Writer, rep verified) error {
 	findings := rep.Findings
 	if findings == nil {
 		findings = []audit.Finding{}
@@ -228,11 +271,12 @@ func printReportJSON(to io.Writer, rep *audit.Report) error {
 		Running   int              `json:"running"`
 		Orphaned  int              `json:"orphaned"`
 		Receipts  int              `json:"receipts"`
+		Checked   int              `json:"checkpoints"`
 		Segments  []audit.Segment  `json:"segments"`
 		Pruned    *audit.Retention `json:"pruned,omitempty"`
 		Findings  []audit.Finding  `json:"findings"`
 		Omitted   map[string]int   `json:"omitted,omitempty"`
-	}{strings.Replace(rep.Worst().String(), "note", "ok", 1), rep.Dir, rep.Records, rep.Bytes, rep.First, rep.Last, rep.FirstTime, rep.LastTime, rep.Alive, rep.Orphaned, rep.Witnesses,
+	}{strings.Replace(rep.Worst().String(), "note", "ok", 1), rep.Dir, rep.Records, rep.Bytes, rep.First, rep.Last, rep.FirstTime, rep.LastTime, rep.Alive, rep.Orphaned, rep.Witnesses, rep.checkpoints,
 		rep.Segments, rep.Pruned, findings, omitted})
 	return errors.Join(err, func() error { _, err := fmt.Fprintf(to, "%s\n", text); return err }())
 }
