@@ -66,6 +66,19 @@
 // what was found. A segment that was only moved away continues like this
 // without a gap in the numbers.
 //
+// # Removing old records
+//
+// [Log.Prune] removes closed segments, after an audit-retention record that
+// says what the oldest record left goes on from: the hash of the one before
+// it, and the Merkle tree over all records up to there. Record and removal
+// are under one lock.
+//
+// # Reading
+//
+// A [Reader] needs no more than to be allowed to read, and nobody waits for
+// it: it sees the log as it was at one moment. [Reader.Verify] checks all
+// that stands above.
+//
 // # What is not covered
 //
 // The log's user and root can rewrite all of it, .lock included: the chain

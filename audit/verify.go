@@ -907,7 +907,7 @@ func (v *verifier) end() {
 	v.seg, v.line = segment{}, 0
 	rep := v.report
 	rep.Last, rep.LastTime = Place{v.last.seq, v.last.hash}, v.lastAt
-	if v.isKnown {
+	if v.isKnown && rep.Count(Unreadable) == 0 { // else it may stand where nobody could read
 		switch {
 		case v.known.seq > v.last.seq && v.last.seq > 0:
 			v.add(Broken, MemoryDiffers, v.last.seq+1, "the log ends with record %d, and record %d was written: what came after it was cut", v.last.seq, v.known.seq)

@@ -15,10 +15,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"py3run/audit"
 )
@@ -64,6 +66,12 @@ func (a *app) tail() *cobra.Command {
 			}
 			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
+			if out, ok := a.out.(*os.File); ok && follow {
+				var watch sync.WaitGroup
+				watch.Go(func() { waitForReader(ctx, out, stop) })
+				defer watch.Wait()
+				defer stop()
+			}
 			return d.tail(ctx, s, count, follow, format)
 		}),
 	}
@@ -72,6 +80,17 @@ func (a *app) tail() *cobra.Command {
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with every record that is written")
 	c.Flags().StringVar(&format, "format", "", "text or json (default: text on a terminal, else json)")
 	return c
+}
+
+// waitForReader calls gone when nobody reads a pipe any more: without a new record no write would tell.
+func waitForReader(ctx context.Context, pipe *os.File, gone func()) {
+	for ctx.Err() == nil {
+		fds := []unix.PollFd{{Fd: int32(pipe.Fd())}} // errors come unasked
+		if n, err := unix.Poll(fds, 200); err == nil && n > 0 {
+			gone()
+			return
+		}
+	}
 }
 
 func (d desk) tail(ctx context.Context, s selection, count int, follow bool, format string) error {
@@ -268,6 +287,9 @@ all. py3runctl audit prune waits for cursors beside the log (cursor-*.json).`,
 			if err := oneOf("format", format, "json", "csv"); err != nil {
 				return err
 			}
+			if cursor != "" && until != "" { // the cursor would pass what the next export has to have
+				return errors.New("invalid argument --until: not with --cursor")
+			}
 			s := selection{}
 			var err error
 			if s.since, err = parseTime(since, time.Now()); err == nil {
@@ -320,8 +342,9 @@ func (d desk) export(s selection, format, cursor string) error {
 			return err
 		}
 		rec, err := line.Record()
-		if err != nil {
-			return err
+		if err != nil { // of a later version, perhaps; its line is exported all the same
+			d.warnf("record %d: %v", line.Seq, err)
+			rec = audit.Record{Seq: line.Seq}
 		}
 		if s.wants(line, rec) {
 			if err := put(line, rec); err != nil {
