@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -10,7 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
 	"py3run/audit"
+	"py3run/cmd/internal/wire"
 )
 
 // past makes closed segments of five runs each, so many days old.
@@ -143,6 +147,18 @@ func TestPrune(t *testing.T) {
 	b.must(b.prune(pruning{force: true, answers: strings.NewReader("y\n")}, time.Now()))
 	if out, _ := b.said(); !strings.Contains(out, "removed 3 segments with the records 1 to 30") || !strings.Contains(out, "removed 1 files of kept code") {
 		t.Errorf("it says %s", out)
+	}
+	b.must(b.show("43", "json"))
+	line, _ := b.said()
+	text, _ := wire.Schema("audit")
+	schema, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	b.must(err)
+	compiler := jsonschema.NewCompiler()
+	b.must(compiler.AddResource("audit", schema))
+	record, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
+	b.must(err)
+	if err := compiler.MustCompile("audit").Validate(record); err != nil || !strings.Contains(line, `"retention":{"days":90,"segments":3,`) {
+		t.Errorf("the record of it: %v\n%s", err, line)
 	}
 	if got := b.segments(); got != "-000000000031 " {
 		t.Errorf("left are %q", got)
