@@ -272,7 +272,8 @@ var (
 
 // concealed clones init, whose memory is the launcher's, and makes that memory undumpable: no process of the run may read it. It
 // does so after the id maps, because those of an undumpable process can be written by root only, and before the gate. An earlier run has
-// concealed the launcher already, so it is revealed for that moment.
+// concealed the launcher already, so it is revealed for that moment: a process that starts several runs at once is readable to the
+// others in it, as far as their user may. The command starts one.
 func concealed(userNS bool, clone func() error) error {
 	concealing.Lock()
 	defer concealing.Unlock()
