@@ -212,7 +212,10 @@ func lockState(path string) (unlock func(), err error) {
 		f.Close()
 		return nil, fmt.Errorf("lock %s.lock: another evaluation is under way: %w", path, err)
 	}
-	return func() { f.Close() }, nil
+	return func() {
+		unix.Flock(int(f.Fd()), unix.LOCK_UN) // a process that is just being started has a copy of the descriptor until its exec
+		f.Close()
+	}, nil
 }
 
 func readState(path string) (*alertState, bool, error) {
