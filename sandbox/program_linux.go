@@ -28,12 +28,18 @@ const (
 )
 
 // A builder turns a Spec into the lists of system calls of a [stage]. Building makes no system call, so the
-// result can be printed and tested. Memory that the calls point to is kept alive by keep.
+// result can be printed and tested. Memory that the calls point to is kept alive by regions.
 type builder struct {
-	steps []step
-	keep  []any
-	list  *[]op
-	trail bool // the second filter is among them
+	steps   []step
+	regions []region
+	list    *[]op
+	trail   bool // the second filter is among them
+}
+
+// A region is memory that system calls point to. Its address does not change: it is on the heap.
+type region struct {
+	data     []byte
+	pointers bool // some of its words are addresses of other regions
 }
 
 // layout is where the descriptors of one run are before the clone.
@@ -103,7 +109,8 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*stage, *b
 	b.add(wantOne, step{name: "read", object: "lifeline"}, unix.SYS_READ, uintptr(at.lifeline), gate, 1)
 	b.add(must, step{name: "setsid"}, unix.SYS_SETSID)
 	if method == Namespace {
-		b.mounts(spec, at)
+		b.mounts(spec, at, unix.MS_PRIVATE)
+		b.cover(at)
 	}
 	s.ruleset = uintptr(at.landlock)
 	for _, r := range at.rules {
@@ -178,10 +185,11 @@ func (b *builder) move(lifeline, status, newLifeline, newStatus int) {
 	moveOne(high+1, newStatus)
 }
 
-// mounts makes the mount namespace: nothing propagates to the host, /proc shows this pid namespace, hidden paths are covered.
-func (b *builder) mounts(spec Spec, at layout) {
+// mounts makes the mount namespace, as far as it is the same for all runs: nothing propagates to the host (see mount_namespaces(7) for
+// propagation, MS_PRIVATE or MS_SLAVE), /proc shows this pid namespace, loopback works in a network of its own.
+func (b *builder) mounts(spec Spec, at layout, propagation uintptr) {
 	none := b.text("none")
-	b.add(must, step{name: "mount", object: "/ as private"}, unix.SYS_MOUNT, none, b.text("/"), 0, unix.MS_REC|unix.MS_PRIVATE, 0)
+	b.add(must, step{name: "mount", object: "/ as private"}, unix.SYS_MOUNT, none, b.text("/"), 0, unix.MS_REC|propagation, 0)
 	if spec.MinimalDev {
 		b.dev()
 	}
@@ -190,6 +198,18 @@ func (b *builder) mounts(spec Spec, at layout) {
 	if spec.DenyCalls {
 		b.readOnlyKernel(at.kernel)
 	}
+	if spec.DenyNetwork {
+		up := step{name: "ioctl", object: "loopback up", measure: "loopback"}
+		request := make([]byte, 40) // struct ifreq
+		copy(request, "lo")
+		binary.NativeEndian.PutUint16(request[unix.IFNAMSIZ:], unix.IFF_UP|unix.IFF_RUNNING)
+		b.add(optional, up, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		b.add(optional|withPrev, up, unix.SYS_IOCTL, 0, unix.SIOCSIFFLAGS, b.bytes(request))
+	}
+}
+
+// cover shows the run its own directory and hides what it must not see.
+func (b *builder) cover(at layout) {
 	for _, bind := range at.binds {
 		b.add(must, step{name: "mount", object: bind[1]}, unix.SYS_MOUNT, b.text(bind[0]), b.text(bind[1]), 0, unix.MS_BIND, 0)
 	}
@@ -206,14 +226,6 @@ func (b *builder) mounts(spec Spec, at layout) {
 		default:
 			b.add(optional, what, unix.SYS_MOUNT, b.text("/dev/null"), b.text(h.path), 0, unix.MS_BIND, 0)
 		}
-	}
-	if spec.DenyNetwork {
-		up := step{name: "ioctl", object: "loopback up", measure: "loopback"}
-		request := make([]byte, 40) // struct ifreq
-		copy(request, "lo")
-		binary.NativeEndian.PutUint16(request[unix.IFNAMSIZ:], unix.IFF_UP|unix.IFF_RUNNING)
-		b.add(optional, up, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		b.add(optional|withPrev, up, unix.SYS_IOCTL, 0, unix.SIOCSIFFLAGS, b.bytes(request))
 	}
 }
 
@@ -343,11 +355,15 @@ func (b *builder) restrict(spec Spec, at layout, method Method, userNS bool, h h
 		b.add(must, step{name: "prctl", object: "no new privileges"}, unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1)
 	}
 	if at.landlock > 0 {
-		b.add(must, step{name: "landlock_restrict_self"}, unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(at.landlock), 0)
+		b.landlock(at.landlock)
 	}
 	if spec.DenyCalls {
 		b.install(optional, step{name: "seccomp", object: seccomp.Default, measure: "seccomp-" + seccomp.Default}, seccomp.Filter(), 0)
 	}
+}
+
+func (b *builder) landlock(ruleset int) {
+	b.add(must, step{name: "landlock_restrict_self"}, unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(ruleset), 0)
 }
 
 // watch installs the filter whose listener the trail is, and sends the listener to the launcher: by a call that this very filter would hold
@@ -365,16 +381,20 @@ func (b *builder) watch(spec Spec, s *stage, at layout, userNS bool, h host) {
 	control := (*unix.Cmsghdr)(unsafe.Pointer(&s.rights))
 	control.Level, control.Type = unix.SOL_SOCKET, unix.SCM_RIGHTS
 	control.SetLen(unix.CmsgLen(4))
-	iov := &unix.Iovec{Base: &[]byte{msgListener, 7: 0}[0], Len: 8}
+	body := []byte{msgListener, 7: 0}
+	iov := &unix.Iovec{Base: &body[0], Len: 8}
 	message := &unix.Msghdr{Iov: iov, Iovlen: 1, Control: &s.rights[0], Controllen: uint64(len(s.rights))}
-	b.keep = append(b.keep, message)
+	b.hold(body, false)
+	b.hold(bytesOf(iov), true)
+	b.hold(bytesOf(message), true)
 	b.add(ifPrev, step{name: "sendmsg", object: "seccomp listener"}, unix.SYS_SENDMSG, uintptr(at.setup), uintptr(unsafe.Pointer(message)), unix.MSG_NOSIGNAL, 0, 0, uintptr(at.nonce))
 }
 
 // install adds a filter of system calls.
 func (b *builder) install(mode uint8, what step, filter []unix.SockFilter, flags uintptr) {
 	program := &unix.SockFprog{Len: uint16(len(filter)), Filter: unsafe.SliceData(filter)}
-	b.keep = append(b.keep, program)
+	b.hold(unsafe.Slice((*byte)(unsafe.Pointer(&filter[0])), uintptr(len(filter))*unsafe.Sizeof(filter[0])), false)
+	b.hold(bytesOf(program), true)
 	b.add(mode, what, unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(program)))
 }
 
@@ -447,23 +467,25 @@ func (b *builder) add(mode uint8, what step, nr uintptr, args ...uintptr) {
 	*b.list = append(*b.list, o)
 }
 
-// bytes, text and vector keep memory alive for the child and give its address. What is kept is on the heap, which does not move.
-func (b *builder) bytes(p []byte) uintptr {
-	b.keep = append(b.keep, p)
+// hold keeps memory alive for whoever makes the calls and gives its address.
+func (b *builder) hold(p []byte, pointers bool) uintptr {
+	b.regions = append(b.regions, region{p, pointers})
 	return uintptr(unsafe.Pointer(unsafe.SliceData(p)))
 }
 
-func (b *builder) text(s string) uintptr {
-	return b.bytes(append([]byte(s), 0))
-}
+// bytesOf is the memory of a value.
+func bytesOf[T any](v *T) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v)) }
+
+func (b *builder) bytes(p []byte) uintptr { return b.hold(p, false) }
+
+func (b *builder) text(s string) uintptr { return b.bytes(append([]byte(s), 0)) }
 
 func (b *builder) vector(list []string) uintptr {
 	pointers := make([]uintptr, len(list)+1)
 	for i, s := range list {
 		pointers[i] = b.text(s)
 	}
-	b.keep = append(b.keep, pointers)
-	return uintptr(unsafe.Pointer(unsafe.SliceData(pointers)))
+	return b.hold(unsafe.Slice((*byte)(unsafe.Pointer(&pointers[0])), uintptr(len(pointers))*unsafe.Sizeof(pointers[0])), true)
 }
 
 // failure is the error of a message from the stage.

@@ -235,9 +235,9 @@ func TestOrderOfTheProgram(t *testing.T) {
 
 // memory finds what an argument of a call points to.
 func (b *builder) memory(address uintptr) []byte {
-	for _, k := range b.keep {
-		if p, ok := k.([]byte); ok && uintptr(unsafe.Pointer(unsafe.SliceData(p))) == address {
-			return p
+	for _, r := range b.regions {
+		if uintptr(unsafe.Pointer(unsafe.SliceData(r.data))) == address {
+			return r.data
 		}
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,6 +52,7 @@ type dir struct {
 // A Group is the control group of one run.
 type Group struct {
 	dirs    []dir
+	why     map[string]string // ability: why it is not there
 	limits  Limits
 	memory  *dir // that has the controller, or nil
 	pids    *dir
@@ -237,10 +239,22 @@ func (p Place) Paths(name string) (paths []string) {
 // Make makes a group with a name of its own and sets its limits. A limit that cannot be had is a gap; the group is
 // there for the others. The error is that not even a directory could be made, or that the name is taken.
 func (p Place) Make(name string, l Limits) (*Group, []Gap, error) {
-	g := &Group{limits: l}
-	var gaps []Gap
-	lack := func(controller, why string) { gaps = append(gaps, Gap{controller, why}) }
-	need := map[string]bool{"memory": l.Memory > 0, "pids": l.Processes > 0, "cpu": l.CPUs > 0, "io": l.ReadRate > 0 || l.WriteRate > 0, "kill": true}
+	g, err := p.Prepare(name, l)
+	if err != nil {
+		return nil, nil, err
+	}
+	return g, g.Limit(l), nil
+}
+
+// needs are the controllers that limits take.
+func (l Limits) needs() map[string]bool {
+	return map[string]bool{"memory": l.Memory > 0, "pids": l.Processes > 0, "cpu": l.CPUs > 0, "io": l.ReadRate > 0 || l.WriteRate > 0, "kill": true}
+}
+
+// Prepare makes a group for limits of this kind, whatever their numbers, that [Group.Limit] sets later.
+func (p Place) Prepare(name string, l Limits) (*Group, error) {
+	g := &Group{why: maps.Clone(p.why)}
+	need := l.needs()
 	need["cpuacct"] = !p.has("kill") // a v2 group accounts for CPU without any controller
 	for _, d := range p.dirs {
 		if !slices.ContainsFunc(d.controllers, func(c string) bool { return need[c] }) {
@@ -251,11 +265,11 @@ func (p Place) Make(name string, l Limits) (*Group, []Gap, error) {
 			if errors.Is(err, fs.ErrExist) {
 				g.Close()
 				g.Remove()
-				return nil, nil, fmt.Errorf("mkdir %s: %w", d.path, unix.EEXIST)
+				return nil, fmt.Errorf("mkdir %s: %w", d.path, unix.EEXIST)
 			}
 			for _, c := range d.controllers {
 				if need[c] {
-					p.why[c] = "mkdir " + d.path + ": " + plain(err)
+					g.why[c] = "mkdir " + d.path + ": " + plain(err)
 				}
 			}
 			continue
@@ -272,12 +286,21 @@ func (p Place) Make(name string, l Limits) (*Group, []Gap, error) {
 		}
 		if err != nil {
 			for _, c := range d.controllers {
-				p.why[c] = plain(err)
+				g.why[c] = plain(err)
 			}
 			os.Remove(d.path)
 			g.dirs = g.dirs[:len(g.dirs)-1]
 		}
 	}
+	return g, nil
+}
+
+// Limit sets the limits of a group, and says what of them cannot be had.
+func (g *Group) Limit(l Limits) (gaps []Gap) {
+	lack := func(controller, why string) { gaps = append(gaps, Gap{controller, why}) }
+	g.limits = l
+	need := l.needs()
+	need["cpuacct"] = !slices.ContainsFunc(g.dirs, func(d dir) bool { return d.v2 })
 	for i := range g.dirs {
 		d := &g.dirs[i]
 		for _, c := range d.controllers {
@@ -285,7 +308,7 @@ func (p Place) Make(name string, l Limits) (*Group, []Gap, error) {
 				continue
 			}
 			if err := d.limit(c, l); err != nil {
-				p.why[c] = plain(err)
+				g.why[c] = plain(err)
 				continue
 			}
 			need[c] = false
@@ -305,10 +328,49 @@ func (p Place) Make(name string, l Limits) (*Group, []Gap, error) {
 	}
 	for _, c := range abilities {
 		if need[c] {
-			lack(c, p.why[c])
+			lack(c, g.why[c])
 		}
 	}
-	return g, gaps, nil
+	return gaps
+}
+
+// Lines describe a prepared group for another process of this user: see [Adopt].
+func (g *Group) Lines() (lines []string) {
+	for _, d := range g.dirs {
+		version := "1"
+		if d.v2 {
+			version = "2"
+		}
+		lines = append(lines, "group "+version+" "+strings.Join(d.controllers, ",")+" "+d.path)
+	}
+	for _, c := range abilities {
+		if why := g.why[c]; why != "" {
+			lines = append(lines, "lack "+c+" "+strings.ReplaceAll(why, "\n", " "))
+		}
+	}
+	return lines
+}
+
+// Adopt is the group that [Group.Lines] describe. It has no files: whoever has prepared it lets processes in.
+func Adopt(lines []string) *Group {
+	g := &Group{why: map[string]string{}}
+	for _, line := range lines {
+		switch f := strings.SplitN(line, " ", 4); {
+		case len(f) == 4 && f[0] == "group":
+			g.dirs = append(g.dirs, dir{path: f[3], v2: f[1] == "2", controllers: strings.Split(f[2], ",")})
+		case len(f) >= 3 && f[0] == "lack":
+			g.why[f[1]] = strings.Join(f[2:], " ")
+		}
+	}
+	return g
+}
+
+// Paths are the directories of the group.
+func (g *Group) Paths() (paths []string) {
+	for _, d := range g.dirs {
+		paths = append(paths, d.path)
+	}
+	return paths
 }
 
 // limit sets what one controller limits.
