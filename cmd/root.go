@@ -172,5 +172,6 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 	app.setFlag(root)
 	root.AddCommand(newExec(app), newRun(app), newCheck(app), newExplain(app), newDoctor(app), newConfig(app), newSchema(app), newVersion(app))
 	root.AddCommand(newHelpTopics()...)
+	root.AddCommand(newWarm(app)...)
 	return root
 }

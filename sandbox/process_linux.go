@@ -35,7 +35,8 @@ type Running struct {
 	workdir    string        // where the run finds its directory; empty: it has none
 
 	lifeline *os.File   // write end
-	setup    *os.File   // our end of a socket
+	setup    []*os.File // our ends of sockets
+	pidfd    *os.File   // of a spare's init; nil: init is our child
 	status   *os.File   // read end
 	gate     *os.File   // write end
 	dump     *os.File   // read end
@@ -97,8 +98,7 @@ func Start(spec Spec, stdio IO) (*Running, error) {
 // makeGroup makes the control group of a run, as far as the host has one to give. The error is that its name is taken.
 func makeGroup(spec Spec, w *Workdir) (*cgroup.Group, []cgroup.Gap, error) {
 	if spec.Group.Name == "" {
-		none := &cgroup.Group{}
-		return none, []cgroup.Gap{{Controller: "memory", Why: noGroups}, {Controller: "pids", Why: noGroups}, {Controller: "cpu", Why: noGroups}, {Controller: "io", Why: noGroups}}, nil
+		return &cgroup.Group{}, noGaps(), nil
 	}
 	l := spec.Limits
 	place := cgroup.Find(spec.Group.Parent)
@@ -139,34 +139,18 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 			r.close()
 		}
 	}()
-	pipe := func() (read, write *os.File) {
-		if err == nil {
-			read, write, err = os.Pipe()
-		}
-		return read, write
-	}
-	lifelineRead, lifelineWrite := pipe()
 	setupRead, setupWrite := pair(&err)
-	statusRead, statusWrite := pipe()
-	gateRead, gateWrite := pipe()
-	dumpRead, dumpWrite := pipe()
-	outRead, outWrite := pipe()
-	errRead, errWrite := pipe()
-	theirs = append(theirs, lifelineRead, setupWrite, statusWrite, gateRead, dumpWrite, outWrite, errWrite)
-	r.lifeline, r.setup, r.status, r.gate, r.dump, r.outputs = lifelineWrite, setupRead, statusRead, gateWrite, dumpRead, []*os.File{outRead, errRead}
 	if err != nil {
-		return nil, &StepError{Step: "pipe", Err: err}
+		return nil, &StepError{Step: "socketpair", Err: err}
 	}
-	stdin := stdio.Stdin
-	if stdin == nil {
-		if stdin, err = os.Open(os.DevNull); err != nil {
-			return nil, &StepError{Step: "open", Object: os.DevNull, Err: err}
-		}
-		theirs = append(theirs, stdin)
+	r.setup, theirs = []*os.File{setupRead}, []*os.File{setupWrite}
+	stdin, ends, err := r.open(stdio, &theirs)
+	if err != nil {
+		return nil, err
 	}
 
-	at := layout{stdin: fd(stdin), stdout: fd(outWrite), stderr: fd(errWrite), lifeline: fd(lifelineRead), setup: fd(setupWrite), status: fd(statusWrite)}
-	for _, f := range append(append([]*os.File(nil), stdio.Files...), gateRead, dumpWrite) {
+	at := layout{stdin: fd(stdin), stdout: fd(ends.stdout), stderr: fd(ends.stderr), lifeline: fd(ends.lifeline), setup: fd(setupWrite), status: fd(ends.status)}
+	for _, f := range append(append([]*os.File(nil), stdio.Files...), ends.gate, ends.dump) {
 		at.files = append(at.files, fd(f))
 	}
 	for _, f := range group.Tasks() {
@@ -185,11 +169,7 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 	}
 	if method == Namespace {
 		at.hidden = existing(spec.Hide)
-		for _, path := range []string{"/proc/sys", "/proc/sysrq-trigger", "/sys/fs/cgroup"} {
-			if _, err := os.Stat(path); err == nil {
-				at.kernel = append(at.kernel, path)
-			}
-		}
+		at.kernel = kernelFiles()
 	}
 	if w := stdio.Workdir; w != nil {
 		r.workdir = w.path
@@ -208,9 +188,7 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 	r.protection.Enforced = append(r.protection.Enforced, have...)
 	r.protection.Missing = append(r.protection.Missing, gaps...)
 	if spec.Trail != NotAsked {
-		var nonce [8]byte
-		rand.Read(nonce[:])
-		at.nonce = binary.NativeEndian.Uint64(nonce[:])
+		at.nonce = nonce()
 	}
 	s, b := build(spec, method, userNS, at, thisHost())
 	if b.trail {
@@ -259,6 +237,53 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 		r.copies.Go(func() { r.copy(w, r.outputs[i]) })
 	}
 	return r, nil
+}
+
+// ends are the child's ends of the pipes between it and the launcher.
+type ends struct{ lifeline, status, gate, dump, stdout, stderr *os.File }
+
+// open makes the pipes. What is only the child's is added to theirs.
+func (r *Running) open(stdio IO, theirs *[]*os.File) (stdin *os.File, e ends, err error) {
+	pipe := func(read, write **os.File) {
+		if err == nil {
+			*read, *write, err = os.Pipe()
+		}
+	}
+	r.outputs = make([]*os.File, 2)
+	pipe(&e.lifeline, &r.lifeline)
+	pipe(&r.status, &e.status)
+	pipe(&e.gate, &r.gate)
+	pipe(&r.dump, &e.dump)
+	pipe(&r.outputs[0], &e.stdout)
+	pipe(&r.outputs[1], &e.stderr)
+	*theirs = append(*theirs, e.lifeline, e.status, e.gate, e.dump, e.stdout, e.stderr)
+	if err != nil {
+		return nil, e, &StepError{Step: "pipe", Err: err}
+	}
+	if stdin = stdio.Stdin; stdin == nil {
+		if stdin, err = os.Open(os.DevNull); err != nil {
+			return nil, e, &StepError{Step: "open", Object: os.DevNull, Err: err}
+		}
+		*theirs = append(*theirs, stdin)
+	}
+	return stdin, e, nil
+}
+
+// nonce is a number that no call has by chance.
+func nonce() uint64 {
+	var b [8]byte
+	rand.Read(b[:])
+	return binary.NativeEndian.Uint64(b[:])
+}
+
+// kernelFiles are the places through which root sets the kernel's parameters.
+func kernelFiles() (paths []string) {
+	for _, path := range []string{"/proc/sys", "/proc/sysrq-trigger", "/sys/fs/cgroup"} {
+		if _, err := os.Stat(path); err == nil {
+			paths = append(paths, path)
+		}
+	}
+	return paths
 }
 
 var (
@@ -357,12 +382,21 @@ func receive(from *os.File, message []byte) (n, descriptor int) {
 	return n, int(int32(binary.NativeEndian.Uint32(rights[unix.SizeofCmsghdr:])))
 }
 
-// awaitExec reads the set-up socket until the program's execve, or the step that failed.
+// awaitExec reads the set-up sockets until the program's execve, or the step that failed.
 func (r *Running) awaitExec(b *builder) error {
-	defer r.setup.Close()
+	for _, from := range r.setup {
+		if err := r.awaitEnd(from, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Running) awaitEnd(from *os.File, b *builder) error {
+	defer from.Close()
 	var m [8]byte
 	for {
-		n, listener := receive(r.setup, m[:])
+		n, listener := receive(from, m[:])
 		if n < len(m) {
 			return nil
 		}
@@ -397,11 +431,7 @@ func (r *Running) miss(b *builder, number uint16, errno int32) {
 			return
 		}
 	}
-	why := failure.Error()
-	if name == trailMeasure && failure.Err == unix.EBUSY {
-		why += "; another listener is there already: this runs inside another py3run, or a container engine listens"
-	}
-	r.lack(name, why)
+	r.lack(name, missingWhy(name, failure))
 }
 
 func (r *Running) lack(name, why string) {
@@ -485,13 +515,17 @@ func (r *Running) answers(s syscall.Signal) bool {
 func (r *Running) kill(s syscall.Signal) {
 	r.reaping.Lock()
 	defer r.reaping.Unlock()
-	if !r.reaped {
+	switch {
+	case r.reaped:
+	case r.pidfd != nil:
+		unix.PidfdSendSignal(int(r.pidfd.Fd()), s, nil, 0)
+	default:
 		syscall.Kill(r.pid, s)
 	}
 }
 
 func (r *Running) close() {
-	for _, f := range append([]*os.File{r.lifeline, r.setup, r.status, r.gate, r.dump}, r.outputs...) {
+	for _, f := range slices.Concat([]*os.File{r.lifeline, r.status, r.gate, r.dump, r.pidfd}, r.setup, r.outputs) {
 		if f != nil {
 			f.Close()
 		}

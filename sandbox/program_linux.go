@@ -93,13 +93,7 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*stage, *b
 	b.list = &s.setup
 	b.onlyOurs(at)
 	if method == Namespace {
-		s.cloneFlags = unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
-		if userNS {
-			s.cloneFlags |= unix.CLONE_NEWUSER
-		}
-		if spec.DenyNetwork {
-			s.cloneFlags |= unix.CLONE_NEWNET
-		}
+		s.cloneFlags = namespaces(spec, userNS)
 		b.add(must, step{name: "prctl", object: "parent-death signal"}, unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL))
 	} else {
 		// Not here: killed at once, init could not end the tree. It sees the end of the lifeline instead.
@@ -146,10 +140,27 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*stage, *b
 	b.move(at.lifeline, at.status, initLifeline, initStatus)
 	b.add(must, step{name: "close_range"}, unix.SYS_CLOSE_RANGE, 0, 2)
 	b.add(must, step{name: "close_range"}, unix.SYS_CLOSE_RANGE, initStatus+1, uintptr(^uint32(0)))
+	b.childEvents()
+	return s, b
+}
+
+// namespaces are the flags of those that a run has for itself.
+func namespaces(spec Spec, userNS bool) uintptr {
+	flags := uintptr(unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS)
+	if userNS {
+		flags |= unix.CLONE_NEWUSER
+	}
+	if spec.DenyNetwork {
+		flags |= unix.CLONE_NEWNET
+	}
+	return flags
+}
+
+// childEvents makes the descriptor by which init hears of ended processes.
+func (b *builder) childEvents() {
 	chld := make([]byte, 8)
 	binary.NativeEndian.PutUint64(chld, 1<<(uint(unix.SIGCHLD)-1))
 	b.add(must, step{name: "signalfd"}, unix.SYS_SIGNALFD4, ^uintptr(0), b.bytes(chld), 8, unix.SFD_CLOEXEC)
-	return s, b
 }
 
 // onlyOurs closes every descriptor that the run does not need, before the gate: a copy of the lifeline's own
@@ -295,14 +306,15 @@ func (b *builder) descriptors(spec Spec, at layout) (ruleset int) {
 		move(high+i, to, 0)
 	}
 	// Everything else closes at execve; not before, because the set-up socket has to tell of a failure until then.
-	closeRange := func(from, to int) {
-		if from <= to {
-			b.add(must, step{name: "close_range"}, unix.SYS_CLOSE_RANGE, uintptr(from), uintptr(uint32(to)), unix.CLOSE_RANGE_CLOEXEC)
-		}
-	}
-	closeRange(3, spec.FirstFile-1)
-	closeRange(spec.FirstFile+len(at.files), 1<<31-1)
+	b.closeRange(3, spec.FirstFile-1, unix.CLOSE_RANGE_CLOEXEC)
+	b.closeRange(spec.FirstFile+len(at.files), 1<<31-1, unix.CLOSE_RANGE_CLOEXEC)
 	return ruleset
+}
+
+func (b *builder) closeRange(from, to int, flags uintptr) {
+	if from <= to {
+		b.add(must, step{name: "close_range"}, unix.SYS_CLOSE_RANGE, uintptr(from), uintptr(uint32(to)), flags)
+	}
 }
 
 // dropped are the capabilities that would undo the sandbox or reach round its limits. Root keeps its access to

@@ -57,6 +57,7 @@ const (
 	wantOne  = 1 << 3 // a result other than 1 is a failure (the read of the gate)
 	ifPrev   = 1 << 4 // only after a success of the previous op
 	toSend   = 1 << 5 // the result is a descriptor, which the next op sends
+	addRule  = 1 << 6 // in a spare: see builder.rule
 )
 
 const atFDCWD = ^uintptr(99) // AT_FDCWD, which is -100

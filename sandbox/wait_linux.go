@@ -28,11 +28,19 @@ func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 	defer r.close()
 	out := Outcome{Reason: Finished}
 	ended := make(chan int32, 1)
+	reported := make(chan syscall.Rusage, 1)
 	go func() {
-		defer close(ended)
+		defer close(reported)
 		var m [8]byte
 		if _, err := io.ReadFull(r.status, m[:]); err == nil {
 			ended <- int32(binary.NativeEndian.Uint32(m[4:]))
+		}
+		close(ended)
+		if r.pidfd != nil { // only the parent of init hears of what it has used
+			var usage syscall.Rusage
+			if _, err := io.ReadFull(r.status, bytesOf(&usage)); err == nil {
+				reported <- usage
+			}
 		}
 	}()
 	var early []byte // what the program said of itself when its memory was nearly used up
@@ -128,6 +136,9 @@ loop:
 		case <-time.After(killWait):
 			out.Incomplete = true // in uninterruptible sleep: the kernel ends it when it can
 		}
+	}
+	if r.pidfd != nil && !out.Incomplete {
+		usage = <-reported
 	}
 	if r.protection.Method == Process {
 		r.group.Kill() // what survived an init that was killed

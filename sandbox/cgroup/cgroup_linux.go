@@ -54,7 +54,9 @@ type Group struct {
 	dirs    []dir
 	why     map[string]string // ability: why it is not there
 	limits  Limits
-	memory  *dir // that has the controller, or nil
+	adopted bool
+	spent   time.Duration // CPU time before the group was adopted
+	memory  *dir          // that has the controller, or nil
 	pids    *dir
 	cpu     *dir       // accounts for CPU time
 	tasks   []*os.File // v1
@@ -331,6 +333,9 @@ func (g *Group) Limit(l Limits) (gaps []Gap) {
 			lack(c, g.why[c])
 		}
 	}
+	if g.adopted {
+		g.spent, _ = g.CPU()
+	}
 	return gaps
 }
 
@@ -353,7 +358,7 @@ func (g *Group) Lines() (lines []string) {
 
 // Adopt is the group that [Group.Lines] describe. It has no files: whoever has prepared it lets processes in.
 func Adopt(lines []string) *Group {
-	g := &Group{why: map[string]string{}}
+	g := &Group{why: map[string]string{}, adopted: true}
 	for _, line := range lines {
 		switch f := strings.SplitN(line, " ", 4); {
 		case len(f) == 4 && f[0] == "group":
@@ -449,6 +454,21 @@ func disks() (numbers []string) {
 // the kernel takes no lock over all processors; a write to cgroup.procs takes one, which costs ten milliseconds and more.) The group owns them.
 func (g *Group) Tasks() []*os.File { return g.tasks }
 
+// Entries are files of all hierarchies that let the process in which writes "0" to them, if it has one thread. The group owns them. For v2 that takes
+// as long as [Group.Tasks] tells of cgroup.procs.
+func (g *Group) Entries() ([]*os.File, error) {
+	entries := g.tasks
+	if g.unified != nil {
+		fd, err := unix.Openat(int(g.unified.Fd()), "cgroup.procs", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, fmt.Errorf("open cgroup.procs: %w", err)
+		}
+		g.tasks = append(g.tasks, os.NewFile(uintptr(fd), "cgroup.procs"))
+		entries = g.tasks
+	}
+	return entries, nil
+}
+
 // Unified is the group's directory in v2, or nil: for clone3(2) with CLONE_INTO_CGROUP. The group owns it.
 func (g *Group) Unified() *os.File { return g.unified }
 
@@ -512,15 +532,17 @@ func (g *Group) PeakProcesses() int {
 	return int(number(filepath.Join(g.pids.path, "pids.peak"))) // since Linux 6.1
 }
 
-// CPU is the time that all processes of the group have used, dead ones included. known is false where it is not counted.
+// CPU is the time that all processes of the group have used, dead ones included, since it was made or adopted. known is false where it is not counted.
 func (g *Group) CPU() (used time.Duration, known bool) {
 	switch {
 	case g.cpu == nil:
 		return 0, false
 	case g.cpu.v2:
-		return time.Duration(field(filepath.Join(g.cpu.path, "cpu.stat"), "usage_usec")) * time.Microsecond, true
+		used = time.Duration(field(filepath.Join(g.cpu.path, "cpu.stat"), "usage_usec")) * time.Microsecond
+	default:
+		used = time.Duration(number(filepath.Join(g.cpu.path, "cpuacct.usage")))
 	}
-	return time.Duration(number(filepath.Join(g.cpu.path, "cpuacct.usage"))), true
+	return used - g.spent, true
 }
 
 // Kill kills every process in the group. It returns once none is left, or after a time that should do for it.

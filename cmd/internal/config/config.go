@@ -22,6 +22,7 @@ type Config struct {
 	Security Security
 	Input    Input
 	Python   Python
+	Warm     Warm
 	Alerts   Alerts
 }
 
@@ -85,6 +86,13 @@ type Python struct {
 	Interpreter string            // "auto", a path, a version as "3.12", or a venv directory
 	Path        []string          // absolute directories for sys.path
 	FlagImports map[string]string // dotted module name to the reason it is remarked on
+}
+
+// Warm says whether interpreters are kept ready.
+type Warm struct {
+	Enabled bool
+	Preload []string // modules that they have imported
+	Spares  int      // how many wait
 }
 
 // Alerts says what py3runctl alerts remarks on in the log, and whom it tells. 0, false and empty switch a rule off.

@@ -268,6 +268,21 @@ var settings = [...]setting{
 		doc:  "modules whose import is remarked on, and why; a table here replaces the whole default",
 	},
 	{
+		key: "warm.enabled", field: func(c *Config) any { return &c.Warm.Enabled },
+		fallback: false,
+		doc:      "keep interpreters ready in sandboxes of their own, so that a run starts faster; the first run starts them, security.idle-timeout-seconds without a run ends them",
+	},
+	{
+		key: "warm.preload", field: func(c *Config) any { return &c.Warm.Preload },
+		fallback: []string(nil), rule: &moduleName,
+		doc: `modules that they have imported already, such as ["pandas"]`,
+	},
+	{
+		key: "warm.spares", field: func(c *Config) any { return &c.Warm.Spares },
+		fallback: 2, min: 1, max: 64, noZero: true,
+		doc: "how many wait for a run",
+	},
+	{
 		key: "alerts.denials", field: func(c *Config) any { return &c.Alerts.Denials },
 		fallback: 5, min: 1, max: maxCount,
 		doc: "refusals of one user, within alerts.denials-within-minutes, of which py3runctl alerts tells",
@@ -327,7 +342,6 @@ var otherVariables = [...]string{
 	"PY3RUN_API_KEY_FILE",
 	"PY3RUN_TEST_*",
 	"PY3RUN_CASES*",
-	"PY3RUN_WARM_*",
 }
 
 var (

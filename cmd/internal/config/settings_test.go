@@ -35,6 +35,7 @@ func TestDefault(t *testing.T) {
 			"subprocess": "system command execution", "os": "operating system interface",
 			"ctypes": "low-level memory access", "multiprocessing": "process creation",
 		}},
+		Warm:   Warm{Spares: 2},
 		Alerts: Alerts{Denials: 5, DenialsWithinMinutes: 5, LimitsInARow: 3, NewModules: true, NewHosts: true, Tampering: true},
 	}
 	if got := Default(); !reflect.DeepEqual(got, want) {

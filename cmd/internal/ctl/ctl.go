@@ -93,7 +93,7 @@ func isUsage(err error) bool {
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "py3runctl",
-		Short:         "Look after py3run: the audit log, past runs, alerts and metrics",
+		Short:         "Look after py3run: the audit log, past runs, alerts, metrics and templates",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
@@ -106,7 +106,7 @@ func (a *app) root() *cobra.Command {
 	root.SetErr(a.err)
 	root.PersistentFlags().StringVar(&a.configFile, "config", "", "read this `file` instead of the user's and the system's configuration")
 	root.PersistentFlags().StringVar(&a.dir, "dir", "", "the log's `directory`, instead of the configured one")
-	root.AddCommand(a.audit(), a.index(), a.history(), a.stats(), a.alerts(), a.metrics(), a.version())
+	root.AddCommand(a.audit(), a.index(), a.history(), a.stats(), a.alerts(), a.metrics(), a.warm(), a.version())
 	return root
 }
 

@@ -58,6 +58,7 @@ type Facts struct {
 	RunID    string
 	AuditDir string   // empty: no records
 	CacheDir string   // empty: none
+	WarmDir  string   // of templates; empty: none are wanted, or there is no place for them
 	RunAs    *account // who security.isolation.run-as names
 	FileMax  int      // most descriptors this user may have: the hard RLIMIT_NOFILE
 }
@@ -80,7 +81,7 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 		}
 	}
 	var hide []string
-	for _, path := range append(slices.Clone(c.Security.Isolation.Hide), facts.AuditDir, facts.CacheDir) {
+	for _, path := range append(slices.Clone(c.Security.Isolation.Hide), facts.AuditDir, facts.CacheDir, facts.WarmDir) {
 		if path != "" {
 			hide = append(hide, filepath.Clean(path))
 		}

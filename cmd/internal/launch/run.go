@@ -20,6 +20,7 @@ import (
 	"py3run/audit"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/python"
+	"py3run/cmd/internal/warm"
 	"py3run/cmd/internal/wire"
 	"py3run/sandbox"
 )
@@ -49,8 +50,12 @@ func (r *run) answered() Answer {
 	return Answer{Result: r.result, AuditLine: r.auditLine, Sweep: r.sweep}
 }
 
-// sweep looks after what killed launchers have left: directories, groups, and runs without an end record.
+// sweep looks after what killed launchers have left: directories, groups, and runs without an end record. A template that is wanted and was
+// not there is started for the next run.
 func (r *run) sweep() (err error) {
+	if setup, wanted := r.template(); wanted && r.claim == nil {
+		warm.Start(setup) // what fails is told by py3runctl warm status
+	}
 	if r.plan.Workdir != "" {
 		err = sandbox.Sweep(filepath.Dir(r.plan.Workdir))
 	}
@@ -98,6 +103,7 @@ type run struct {
 	cleanup          []wire.Warning
 	session          *python.Session
 	running          *sandbox.Running
+	claim            *warm.Claim // of the spare that runs; nil: the interpreter is our own
 	out, err         *capture
 	liveOut, liveErr *passage
 	seen             [2]*witness // of stdout and stderr, where the record says more than sizes
@@ -151,18 +157,30 @@ func (r *run) do() {
 		r.end()
 		return
 	}
-	if err := r.running.Release(); err != nil {
-		// The program is gone already; its end says why.
-		_ = err
+	r.attend()
+	if r.claim != nil && !r.outcome.Began && r.outcome.Reason == sandbox.Finished { // the spare died before it had the code
+		r.dropSpare()
+		if err := r.startOwn(); err != nil {
+			r.abort()
+			r.refuse(wire.StatusLaunchFailed, launchFailure(err))
+			r.end()
+			return
+		}
+		r.attend()
 	}
-	workdir := r.workdir
-	r.outcome = r.running.Wait(r.job.Signals, func() int64 { return workdir.Measure(false, 0).Bytes })
 	r.finish()
 	cleaned := make(chan struct{})
 	go func() { r.removeDirs(); close(cleaned) }() // beside the end record: neither needs the other
 	r.end()
 	<-cleaned
 	r.result.Warnings = append(r.result.Warnings, r.cleanup...)
+}
+
+// attend opens the gate and waits for the end.
+func (r *run) attend() {
+	r.running.Release() // an error: the program is gone already, and its end says why
+	workdir := r.workdir
+	r.outcome = r.running.Wait(r.job.Signals, func() int64 { return workdir.Measure(false, 0).Bytes })
 }
 
 func effective(job Job, warnings []wire.Warning) (wire.Limits, []wire.Warning) {
@@ -196,6 +214,9 @@ func factsOf(job Job, runID string) (facts Facts, failed *refusal) {
 	var err error
 	if facts.RunAs, err = runAs(job.Config.Security.Isolation.RunAs); err != nil {
 		return facts, &refusal{wire.StatusConfigError, configFailure(err)}
+	}
+	if job.Config.Warm.Enabled {
+		facts.WarmDir = warm.Dir(job.Environ)
 	}
 	if job.Config.Security.Audit.Enabled {
 		if facts.AuditDir, err = job.Config.AuditDir(job.Environ); err != nil {
@@ -239,15 +260,35 @@ func (p Plan) directory(code []byte, keep bool) (*sandbox.Workdir, error) {
 
 // start makes the directories, the code's file, the session and the sandbox.
 func (r *run) start() (err error) {
-	spec := r.plan.Spec
 	if r.workdir, err = r.plan.directory(r.plan.Python.Code, !r.job.Config.Security.Isolation.CleanupOnExit); err != nil {
 		return err
 	}
+	if r.startSpare() {
+		return nil
+	}
+	return r.startOwn()
+}
+
+// startOwn starts an interpreter for this run.
+func (r *run) startOwn() (err error) {
+	spec := r.plan.Spec
 	if r.session, err = python.Open(r.ip, r.plan.Python, spec.FirstFile); err != nil {
 		return err
 	}
 	spec.Args = append([]string{spec.Path}, r.session.Args()...)
-	stdio := sandbox.IO{Files: r.session.Files(), Workdir: r.workdir}
+	stdio, stdin, err := r.streams()
+	defer stdin.Close()
+	if err != nil {
+		return err
+	}
+	r.running, err = sandbox.Start(spec, stdio)
+	r.session.Started()
+	return err
+}
+
+// streams are where the program's streams and the session's files go. stdin is the caller's to close when the program has it; it may be nil.
+func (r *run) streams() (stdio sandbox.IO, stdin *os.File, err error) {
+	stdio = sandbox.IO{Workdir: r.workdir, Files: r.session.Files()}
 	most := megabytes(r.limits.OutputMB)
 	if r.job.Config.Security.Audit.LogOutput != "sizes" {
 		r.seen = [2]*witness{{sum: sha256.New()}, {sum: sha256.New()}}
@@ -259,17 +300,13 @@ func (r *run) start() (err error) {
 		r.liveOut, r.liveErr = &passage{to: live.Stdout, most: most}, &passage{to: live.Stderr, most: most}
 		stdio.Stdout, stdio.Stderr = r.liveOut, r.liveErr
 	} else if text := r.job.Request.Stdin; text != nil && *text != "" {
-		input, err := python.Input(*text)
-		if err != nil {
-			return err
+		if stdin, err = python.Input(*text); err != nil {
+			return stdio, nil, err
 		}
-		defer input.Close()
-		stdio.Stdin = input
+		stdio.Stdin = stdin
 	}
 	stdio.Stdout, stdio.Stderr = witnessed(stdio.Stdout, r.seen[0]), witnessed(stdio.Stderr, r.seen[1])
-	r.running, err = sandbox.Start(spec, stdio)
-	r.session.Started()
-	return err
+	return stdio, stdin, nil
 }
 
 // abort takes back what start has done.
@@ -291,6 +328,7 @@ func (r *run) finish() {
 	o := r.outcome
 	protection := r.running.Protection()
 	r.result.Isolation = isolation(protection)
+	r.result.Isolation.Warm = r.claim != nil
 	began, noted := r.session.CodeStarted()
 	reply, replyErr := r.session.Reply()
 	events := r.session.Events(r.job.Config.Python.FlagImports, seen(o.Trail))
@@ -453,8 +491,13 @@ func (r *run) removeDirs() {
 		r.cleanup = append(r.cleanup, wire.Warning{Code: "cleanup_failed", Message: err.Error()})
 	}
 	if r.running != nil {
-		if err := r.running.RemoveGroup(); err != nil {
-			failed(err)
+		if r.claim == nil || !r.claim.Alive() { // else its template does it
+			if err := r.running.RemoveGroup(); err != nil {
+				failed(err)
+			}
+		}
+		if r.claim != nil {
+			r.claim.Close()
 		}
 		r.running = nil
 	}

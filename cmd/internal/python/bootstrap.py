@@ -17,37 +17,22 @@
 # What it says is data for the launcher, never a verdict.
 
 
-def start(first, cold):
+def start(first, cold, claim, end, preloaded):
     import sys, posix, marshal, mmap, faulthandler, time, gc, _json, _weakref
     from itertools import count
     from _codecs import unicode_escape_encode as escape  # by name, codecs would be imported in the middle of an event
 
+    try:
+        from fcntl import fcntl
+    except ImportError:
+        fcntl = None
     W_DROPPED, W_IMPORTS, W_COMMITTED, W_ABOUT, W_VALUE, W_REQUEST, W_START, COUNTERS = 0, 1, 2, 3, 4, 5, 6, 64
     TEXT, EVENTS, DISTINCT = 16384, 1 << 20, 4000
 
-    for fd in range(first, first + 5):
-        posix.set_inheritable(fd, False)
-    shared = first + 1
-    extra = {"trackfd": False} if sys.version_info >= (3, 13) else {}  # else mmap keeps a copy of the descriptor
-    ring = mmap.mmap(shared, EVENTS, **extra)
-    space = mmap.mmap(shared, 0, offset=EVENTS, **extra)
-    try:  # that copy has a low number, which the user may write to: seal the memory against write(2)
-        from fcntl import fcntl
-        fcntl(shared, 1033, 0x10)  # F_ADD_SEALS, F_SEAL_FUTURE_WRITE
-    except Exception:
-        pass
-    words = memoryview(ring).cast("I")
-    ring.seek(TEXT)
-    posix.close(first)
-    posix.close(shared)
-    faulthandler.enable(file=first + 4)
-    faulthandler.register(63, file=first + 4)  # the launcher asks where the program is
-    faulthandler.register(24, file=first + 4)  # SIGXCPU: the processor time is over, the kill follows
     me = posix.getpid()
 
     # --- events -----------------------------------------------------------------------------------------
 
-    write = ring.write
     seen, ids, drops, imports = {}, count(), count(1), count(1)
     children = first + 2
     child = False  # a forked copy: events go through the pipe
@@ -278,8 +263,7 @@ def start(first, cold):
         if type(about) is not bytes:
             about = encode(about)
         at = words[W_REQUEST]
-        end = at + len(about) + len(value)
-        if end > len(space):
+        if at + len(about) + len(value) > len(space):
             about, value = encode({"kind": "too_large", "bytes": len(value)}), b""
         space[at:at + len(about)] = about
         at += len(about)
@@ -311,10 +295,27 @@ def start(first, cold):
 
     # --- the run ------------------------------------------------------------------------------------------
 
-    gate = first + 3
-    if posix.read(gate, 1) != b"\1":
-        posix._exit(125)
-    posix.close(gate)
+    if claim:
+        claim()  # a spare waits here until it is wanted: see template.py
+    else:
+        for fd in range(first, first + 5):
+            posix.set_inheritable(fd, False)
+        posix.close(first)
+    shared = first + 1
+    extra = {"trackfd": False} if sys.version_info >= (3, 13) else {}  # else mmap keeps a copy of the descriptor
+    ring = mmap.mmap(shared, EVENTS, **extra)
+    space = mmap.mmap(shared, 0, offset=EVENTS, **extra)
+    try:  # that copy has a low number, which the user may write to: seal the memory against write(2)
+        fcntl(shared, 1033, 0x10)  # F_ADD_SEALS, F_SEAL_FUTURE_WRITE
+    except Exception:
+        pass
+    words, write = memoryview(ring).cast("I"), ring.write
+    ring.seek(TEXT)
+    posix.close(shared)
+    faulthandler.enable(file=first + 4)
+    faulthandler.register(63, file=first + 4)  # the launcher asks where the program is
+    faulthandler.register(24, file=first + 4)  # SIGXCPU: the processor time is over, the kill follows
+
     request = marshal.loads(memoryview(space)[:words[W_REQUEST]])
     most = request["most"]
     path, command, flagged = request["path"], request["command"], request["flagged"]
@@ -325,6 +326,35 @@ def start(first, cold):
     loaded = modules.copy()
     del loaded["__main__"]
     prefixes = sys.prefix + "/lib", sys.base_prefix + "/lib"
+    if claim:
+        environ = own("os").environ
+        for n in environ.keys() - request["environ"].keys():
+            del environ[n]
+        for n, v in request["environ"].items():
+            if environ.get(n) != v:
+                environ[n] = v
+        quiet = sys.stdin
+        sys.stdin = sys.__stdin__ = open(0, encoding=quiet.encoding, errors=quiet.errors, closefd=False)
+        sys.stdin.buffer.raw.name = "<stdin>"
+        sys.stdin.mode = "r"
+        if "numpy.random" in modules:
+            modules["numpy.random"].seed()  # random does so by itself
+        brought, tell = preloaded
+        met = set()
+
+        def imported(module):
+            """The first import of what the template has loaded brings what loading it has brought."""
+            todo = [] if silent or child else [module]
+            while todo:
+                m = todo.pop()
+                if m not in met:
+                    met.add(m)
+                    words[W_IMPORTS] = next(imports)
+                    if m in flagged and m != module:
+                        note("I", m)
+                    todo += brought.get(m, ())
+
+        tell[0] = imported
     sys.argv = request["argv"]
     sys.path[:0] = request["import_path"]
     sys.stdout.reconfigure(line_buffering=True)  # what was printed before a kill is kept
@@ -421,7 +451,7 @@ def start(first, cold):
         gc.unfreeze()  # else what can be reached from here is never taken apart
 
     def depart(code):
-        if audited or sys.modules is not modules or sys.stdout is not stdout or sys.stderr is not stderr:
+        if audited or not end or sys.modules is not modules or sys.stdout is not stdout or sys.stderr is not stderr:
             return
         threading, atexit = modules.get("threading"), modules.get("atexit")
         if threading is not None:
@@ -436,7 +466,7 @@ def start(first, cold):
         if silent_end():
             stdout.flush()
             stderr.flush()
-            posix._exit(code)
+            end(code)
 
     for module in flagged:
         spec = getattr(sys.modules.get(module), "__spec__", None)
@@ -448,19 +478,23 @@ def start(first, cold):
     sys.meta_path.insert(0, finder(flagged, path))
     sys.addaudithook(hook)
     gc.freeze()  # what is there from now on is the code's
+    gate = first + 3  # opened when the start record is durable; until then nothing of the user's is even compiled
+    if posix.read(gate, 1) != b"\1":
+        posix._exit(125)
+    posix.close(gate)
     now = time.monotonic_ns()
     words[W_START], words[W_START + 1] = now & 0xFFFFFFFF, now >> 32
     failed = False
     try:
         execute()
-    except SystemExit as end:
+    except SystemExit as asked:
         spare.close()
         if command == "execute" and posix.getpid() == me:
             try:
                 finish("exit")
             except Exception:  # a value that cannot be told does not change how the program ended
                 put(b'{"kind":"exit","absent":false}', b"null")
-        leave(end.code)
+        leave(asked.code)
         raise
     except BaseException as error:
         spare.close()
@@ -486,4 +520,4 @@ def start(first, cold):
         raise SystemExit(1)
 
 
-start(first, cold)
+start(first, cold, claim, end, preloaded)

@@ -245,6 +245,7 @@ func (f *finder) ask(path string) (Interpreter, error) {
 		}
 		if !shim {
 			if ip, ok := f.cache.get(key); ok {
+				ip.Identity = key
 				return ip, nil
 			}
 		}
@@ -253,7 +254,7 @@ func (f *finder) ask(path string) (Interpreter, error) {
 			return Interpreter{}, err
 		}
 		if !shim {
-			ip.Path, ip.Venv = path, venvOf(path)
+			ip.Path, ip.Venv, ip.Identity = path, venvOf(path), key
 			f.cache.put(key, ip)
 			return ip, nil
 		}
@@ -262,6 +263,12 @@ func (f *finder) ask(path string) (Interpreter, error) {
 		}
 	}
 	return Interpreter{}, errors.New("a script that leads to scripts only")
+}
+
+// Identify is the Identity of the interpreter at a path, as it is now.
+func Identify(path string) (string, error) {
+	key, _, err := keyOf(path)
+	return key, err
 }
 
 // venvOf is the directory of the virtual environment that an interpreter belongs to (PEP 405).
@@ -279,9 +286,9 @@ func start(path string, environ []string) (Interpreter, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), askLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, "-I", "-S", "-X", "utf8", "-c", probeSource,
-		strconv.Itoa(len(bootstrapSource)), strconv.Itoa(len(reportSource)))
+		strconv.Itoa(len(bootstrapSource)), strconv.Itoa(len(reportSource)), strconv.Itoa(len(templateSource)))
 	cmd.Env = environ
-	cmd.Stdin = strings.NewReader(bootstrapSource + reportSource)
+	cmd.Stdin = strings.NewReader(bootstrapSource + reportSource + templateSource)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second

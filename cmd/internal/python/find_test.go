@@ -345,7 +345,7 @@ func TestCache(t *testing.T) {
 			if got := asked(t, log); got != tt.want {
 				t.Errorf("asked %d times, want %d", got, tt.want)
 			}
-			second.Venv = first.Venv // of those that became one
+			second.Venv, second.Identity = first.Venv, first.Identity // of those that became one, and of all that were changed
 			if fmt.Sprint(first) != fmt.Sprint(second) || string(second.blob) != "blob" || second.Path != f.python || second.Banner != "3.11.4 (banner)" || second.Platform != "linux" {
 				t.Errorf("first %+v, then %+v", first, second)
 			}

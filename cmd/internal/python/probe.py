@@ -3,11 +3,13 @@
 import sys, marshal, binascii
 try:
     implementation = sys.implementation.name
-    hot, cold = int(sys.argv[1]), int(sys.argv[2])
-    text = sys.stdin.buffer.read()
-    cold = marshal.dumps(compile(text[hot:hot + cold], "<py3run report>", "exec", 0, True, 2))
-    hot = compile(text[:hot], "<py3run>", "exec", 0, True, 2)
-    blob = binascii.b2a_base64(marshal.dumps((hot, cold)), newline=False).decode()
+    text, code = sys.stdin.buffer.read(), []
+    for name, size in zip(("<py3run>", "<py3run report>", "<py3run template>"), map(int, sys.argv[1:])):
+        code.append(compile(text[:size], name, "exec", 0, True, 2))
+        text = text[size:]
+    hot, cold, template = code
+    # What most runs do not need is not even made into objects.
+    blob = binascii.b2a_base64(marshal.dumps((hot, marshal.dumps(cold), marshal.dumps(template))), newline=False).decode()
 except Exception as e:
     implementation, blob = getattr(getattr(sys, "implementation", None), "name", "unknown"), ""
 prefixes = "\x1f".join(sorted({sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}))

@@ -1,7 +1,7 @@
 // Package python knows CPython: how to find an interpreter, how to hand it the user's code, and how to read what it says back.
 //
-// What runs in front of the user's code is bootstrap.py, with report.py for what is needed only now and then. Both are
-// compiled by the interpreter itself when it is first met (probe.py) and kept in a cache.
+// What runs in front of the user's code is bootstrap.py, with report.py for what is needed only now and then, and template.py for
+// interpreters that wait. They are compiled by the interpreter itself when it is first met (probe.py) and kept in a cache.
 package python
 
 import (
@@ -16,6 +16,9 @@ var bootstrapSource string
 //go:embed report.py
 var reportSource string
 
+//go:embed template.py
+var templateSource string
+
 //go:embed probe.py
 var probeSource string
 
@@ -27,11 +30,12 @@ type Interpreter struct {
 	Platform string   // sys.platform
 	Venv     string   // directory of the virtual environment, or empty
 	Prefixes []string // directories that it is installed in
+	Identity string   // changes whenever the interpreter may have, or what runs in front of the user's code
 	blob     []byte   // marshalled bootstrap in this interpreter's byte code
 }
 
 // sourcesHash names the bootstrap that a cached blob was made from.
 func sourcesHash() string {
-	h := sha256.Sum256([]byte(bootstrapSource + "\x00" + reportSource + "\x00" + probeSource))
+	h := sha256.Sum256([]byte(bootstrapSource + "\x00" + reportSource + "\x00" + templateSource + "\x00" + probeSource))
 	return hex.EncodeToString(h[:8])
 }

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,6 +37,7 @@ type Job struct {
 	Flagged      map[string]string // modules whose import is told
 	Show         bool              // an uncaught exception is also printed on stderr, as Python does
 	OutputMost   int64             // bytes of the value's JSON; 0 = no limit
+	Environ      []string          // for a spare, which was started with another environment: NAME=value
 }
 
 // The shared memory, as bootstrap.py lays it out.
@@ -70,8 +72,38 @@ type Session struct {
 }
 
 // Open lays a job out for an interpreter that finds Files from descriptor first on.
-func Open(ip Interpreter, job Job, first int) (_ *Session, err error) {
-	s := &Session{most: job.OutputMost}
+func Open(ip Interpreter, job Job, first int) (*Session, error) {
+	blob, err := ip.file()
+	if err != nil {
+		return nil, err
+	}
+	s, err := open(job, blob)
+	if err == nil {
+		s.args = []string{"-I", "-X", "utf8", "-c", fmt.Sprintf(
+			"import marshal,posix,builtins;h,c,_=marshal.loads(posix.pread(%d,%d,0));exec(h,{\"first\":%d,\"cold\":c,\"claim\":None,\"end\":posix._exit,\"preloaded\":None,\"__builtins__\":{**vars(builtins)}})", first, len(ip.blob), first)}
+	}
+	return s, err
+}
+
+// OpenSpare lays a job out for a spare, which finds Files from the descriptor after the first on.
+func OpenSpare(job Job) (*Session, error) { return open(job) }
+
+// file is the interpreter's code in memory.
+func (ip Interpreter) file() (*os.File, error) {
+	blob, err := memfd("py3run-bootstrap", int64(len(ip.blob)))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := blob.WriteAt(ip.blob, 0); err != nil {
+		blob.Close()
+		return nil, fmt.Errorf("write bootstrap: %w", err)
+	}
+	return blob, nil
+}
+
+// open makes the memory of a session. It owns the files.
+func open(job Job, files ...*os.File) (_ *Session, err error) {
+	s := &Session{most: job.OutputMost, files: files}
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -79,14 +111,6 @@ func Open(ip Interpreter, job Job, first int) (_ *Session, err error) {
 	}()
 	if s.most <= 0 || s.most > unlimitedMost {
 		s.most = unlimitedMost
-	}
-	blob, err := memfd("py3run-bootstrap", int64(len(ip.blob)))
-	if err != nil {
-		return nil, err
-	}
-	s.files = append(s.files, blob)
-	if _, err := blob.WriteAt(ip.blob, 0); err != nil {
-		return nil, fmt.Errorf("write bootstrap: %w", err)
 	}
 	request := marshal(nil, job.request(s.most))
 	size := int64(eventsSize+len(request)) + s.most + aboutMost
@@ -114,8 +138,6 @@ func Open(ip Interpreter, job Job, first int) (_ *Session, err error) {
 		s.told, _ = io.ReadAll(io.LimitReader(s.children, childrenMost))
 		io.Copy(io.Discard, s.children) // a full pipe only drops events, but an unread one would hold them for ever
 	})
-	s.args = []string{"-I", "-X", "utf8", "-c", fmt.Sprintf(
-		"import marshal,posix,builtins;h,c=marshal.loads(posix.pread(%d,%d,0));exec(h,{\"first\":%d,\"cold\":c,\"__builtins__\":{**vars(builtins)}})", first, len(ip.blob), first)}
 	return s, nil
 }
 
@@ -128,7 +150,13 @@ func (j Job) request(most int64) map[string]any {
 	for module := range j.Flagged {
 		flagged[module] = nil
 	}
+	environ := map[string]any{}
+	for _, e := range j.Environ {
+		name, value, _ := strings.Cut(e, "=")
+		environ[name] = value
+	}
 	return map[string]any{
+		"environ": environ,
 		"command": string(j.Command), "code": code, "path": j.Path, "shown": j.Shown, "argv": j.Argv, "import_path": j.ImportPath,
 		"variables": j.Variables, "module": j.Module, "function": j.Function, "args": j.Args, "kwargs": j.Kwargs,
 		"line": j.Line, "column": j.Column, "result_format": j.ResultFormat, "result_from": j.ResultFrom,

@@ -1,0 +1,148 @@
+package ctl
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"py3run/cmd/internal/warm"
+)
+
+func (a *app) warm() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "warm",
+		Short: "Start, stop and look at templates: interpreters that are kept ready",
+		Long: `With warm.enabled = true in the configuration a run takes an interpreter that is ready already, in a sandbox of its own. A template keeps some of
+them. The first run of its kind starts it, unless "warm start" has done so, and it ends when it was unused for security.idle-timeout-seconds.
+There is one for each interpreter, policy and list of modules (warm.preload). Nothing depends on it: without one, a run starts an interpreter.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			c.Help()
+			return exitCode(exitUsage)
+		},
+	}
+	var format string
+	status := &cobra.Command{Use: "status", Short: "The templates of this user", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return a.warmStatus(format) }}
+	status.Flags().StringVar(&format, "format", "auto", "`auto|table|json`: auto is a table on a terminal")
+	var set []string
+	start := &cobra.Command{Use: "start", Short: "Start the template of the runs of this configuration, and wait until it is ready", Args: cobra.NoArgs,
+		Example: `  py3runctl warm start --set 'warm.preload=["pandas"]'`,
+		RunE:    func(*cobra.Command, []string) error { return a.warmStart(set) }}
+	start.Flags().StringArrayVar(&set, "set", nil, "set a configuration key for this call, as `key=value`; runs find the template only with the same settings")
+	stop := &cobra.Command{Use: "stop [KEY...]", Short: "End templates, all or those named; runs under way go on",
+		RunE: func(_ *cobra.Command, keys []string) error { return a.warmStop(keys) }}
+	root.AddCommand(start, stop, status)
+	return root
+}
+
+func (a *app) warmDir() (string, error) {
+	if dir := warm.Dir(a.environ); dir != "" {
+		return dir, nil
+	}
+	return "", errors.New("find the directory of templates: XDG_RUNTIME_DIR is not set")
+}
+
+// warmStart has py3run start it: a template belongs to the program that runs come from.
+func (a *app) warmStart(set []string) error {
+	program := "py3run"
+	if own, err := os.Executable(); err == nil {
+		if beside := filepath.Join(filepath.Dir(own), program); isProgram(beside) {
+			program = beside
+		}
+	}
+	args := []string{"warm-start"}
+	if a.configFile != "" {
+		args = append(args, "--config", a.configFile)
+	}
+	for _, s := range set {
+		args = append(args, "--set", s)
+	}
+	c := exec.Command(program, args...)
+	var failed strings.Builder
+	c.Env, c.Stderr = a.environ, &failed
+	out, err := c.Output()
+	if err != nil {
+		if text := failed.String(); text != "" {
+			fmt.Fprint(a.err, strings.ReplaceAll(text, "py3run: ", "py3runctl: "))
+			return exitCode(exitFailed)
+		}
+		return fmt.Errorf("start template: %w", err)
+	}
+	var s warm.Status
+	if err := json.Unmarshal(out, &s); err != nil {
+		return fmt.Errorf("start template: %w", err)
+	}
+	fmt.Fprintf(a.out, "%s  %s  process %d\n", s.Key, s.Interpreter, s.Process)
+	return nil
+}
+
+func isProgram(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
+}
+
+func (a *app) warmStop(keys []string) error {
+	dir, err := a.warmDir()
+	if err != nil {
+		return err
+	}
+	if len(keys) == 0 {
+		list, err := warm.All(dir)
+		if err != nil {
+			return err
+		}
+		for _, s := range list {
+			if s.Failed == "" {
+				keys = append(keys, s.Key)
+			}
+		}
+	}
+	var errs []error
+	for _, key := range keys {
+		errs = append(errs, warm.Stop(dir, key))
+	}
+	return errors.Join(errs...)
+}
+
+func (a *app) warmStatus(format string) error {
+	dir, err := a.warmDir()
+	if err != nil {
+		return err
+	}
+	list, err := warm.All(dir)
+	if err != nil {
+		return err
+	}
+	if format == "json" || format == "auto" && !a.outIsTerminal {
+		for _, s := range list {
+			if err := json.NewEncoder(a.out).Encode(s); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if len(list) == 0 {
+		fmt.Fprintln(a.err, "py3runctl: no templates")
+		return nil
+	}
+	table := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(table, "KEY\tPROCESS\tINTERPRETER\tPRELOAD\tREADY\tRUNNING\tSERVED\tMEMORY\tUNUSED")
+	for _, s := range list {
+		if s.Failed != "" {
+			fmt.Fprintf(table, "%s\t-\tnot started %s ago: %s\n", s.Key, time.Since(s.LastUse).Round(time.Second), s.Failed)
+			continue
+		}
+		fmt.Fprintf(table, "%s\t%d\t%s\t%s\t%d\t%d\t%d\t%d MB\t%s\n", s.Key, s.Process, s.Interpreter, strings.Join(s.Preload, ","), s.Ready, s.Running, s.Served,
+			s.MemoryBytes>>20, time.Since(s.LastUse).Round(time.Second))
+	}
+	return table.Flush()
+}

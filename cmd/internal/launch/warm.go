@@ -1,0 +1,98 @@
+package launch
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"py3run/cmd/internal/python"
+	"py3run/cmd/internal/warm"
+	"py3run/sandbox"
+)
+
+// template is the template that a spare for this run comes from; false where there can be none.
+func (r *run) template() (warm.Setup, bool) {
+	c := r.job.Config
+	base, ok := r.plan.Spec.Base()
+	if !ok || r.facts.WarmDir == "" {
+		return warm.Setup{}, false
+	}
+	base.Trail = trail[c.Security.Audit.Native] // also for what runs no code of the user's
+	return warm.Setup{
+		Base: base, Interpreter: r.ip.Path, Identity: r.ip.Identity, Environ: warm.Environ(r.plan.Spec.Env, c.Warm.Preload), Preload: c.Warm.Preload,
+		ImportPath: c.Python.Path, Flagged: slices.Sorted(maps.Keys(c.Python.FlagImports)), Dir: r.facts.WarmDir, CacheDir: r.facts.CacheDir, Spares: c.Warm.Spares, Idle: seconds(c.Security.IdleTimeoutSeconds),
+	}, true
+}
+
+// startSpare starts the run in a spare. Whatever is in the way of that, the run can still start an interpreter of its own.
+func (r *run) startSpare() bool {
+	setup, wanted := r.template()
+	if !wanted {
+		return false
+	}
+	var err error
+	if r.claim, err = warm.Take(setup.Dir, setup.Key()); err != nil {
+		r.claim = nil
+		return false
+	}
+	job := r.plan.Python
+	job.Environ = r.plan.Spec.Env
+	if r.session, err = python.OpenSpare(job); err != nil {
+		r.claim.Offer.Close()
+		r.dropSpare()
+		return false
+	}
+	stdio, stdin, err := r.streams()
+	defer stdin.Close()
+	if err == nil {
+		r.running, err = sandbox.StartSpare(r.plan.Spec, stdio, r.claim.Offer)
+	} else {
+		r.claim.Offer.Close()
+	}
+	r.session.Started()
+	if err != nil {
+		r.running = nil
+		r.dropSpare()
+		return false
+	}
+	return true
+}
+
+// dropSpare lets go of a spare that ran nothing.
+func (r *run) dropSpare() {
+	if r.session != nil {
+		r.session.Close()
+		r.session = nil
+	}
+	if r.running != nil && !r.claim.Alive() {
+		r.running.RemoveGroup()
+	}
+	r.claim.Close()
+	r.claim, r.running = nil, nil
+}
+
+// StartTemplate starts the template that runs like this job take their spares from, and waits until it has some.
+func StartTemplate(job Job, patience time.Duration) (warm.Status, error) {
+	r := run{job: job}
+	r.limits, _ = effective(job, nil)
+	var failed *refusal
+	if r.ip, _, failed = find(job); failed == nil {
+		r.facts, failed = factsOf(job, newRunID(job.Began))
+	}
+	if failed != nil {
+		return warm.Status{}, errors.New(failed.failure.Message)
+	}
+	var err error
+	if r.plan, err = Make(job, r.ip, r.limits, r.facts); err != nil {
+		return warm.Status{}, err
+	}
+	setup, wanted := r.template()
+	if !wanted {
+		return warm.Status{}, errors.New("no template is possible: security.isolation.method is process, XDG_RUNTIME_DIR is not set, or the limit on open files is too low")
+	}
+	if err := warm.Start(setup); err != nil {
+		return warm.Status{}, err
+	}
+	return warm.Wait(setup, patience)
+}

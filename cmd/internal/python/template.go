@@ -1,0 +1,99 @@
+package python
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Template is an interpreter that waits, and forks spares: see template.py.
+type Template struct {
+	Process *exec.Cmd
+	Control *os.File // takes a message with the descriptors of a spare's sockets and control groups
+}
+
+// A TemplateJob is what a template is made by.
+type TemplateJob struct {
+	Setup         []byte // image of the calls that make a spare: sandbox.Base.Setup
+	UserNamespace bool   // a spare has one, and maps its own user in it
+	First         int    // descriptor after which a spare finds its files
+	Environ       []string
+	Preload       []string // modules that are imported
+	ImportPath    []string // where they are looked for first
+	Flagged       []string // modules whose import is told: who of those that are imported now imports them is kept
+}
+
+// StartTemplate starts one and waits until its modules are imported, at most for as long as patience. The error says which module failed.
+// The template ends with the calling thread.
+func StartTemplate(ip Interpreter, job TemplateJob, patience time.Duration) (_ *Template, err error) {
+	blob, err := ip.file()
+	if err != nil {
+		return nil, err
+	}
+	defer blob.Close()
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socketpair: %w", err)
+	}
+	unix.SetNonblock(ends[0], true)
+	control, theirs := os.NewFile(uintptr(ends[0]), "template"), os.NewFile(uintptr(ends[1]), "template")
+	defer theirs.Close()
+	quiet := make([]*os.File, 2) // pipes, as the streams of a run are: the interpreter looks at them when it starts
+	for i := range quiet {
+		read, write, err := os.Pipe()
+		if err != nil {
+			control.Close()
+			return nil, err
+		}
+		read.Close()
+		defer write.Close()
+		quiet[i] = write
+	}
+	const atControl, atBlob = 3, 4
+	c := exec.Command(ip.Path, "-I", "-X", "utf8", "-c", fmt.Sprintf(
+		"import marshal,posix;h,c,t=marshal.loads(posix.pread(%d,%d,0));posix.close(%d);exec(marshal.loads(t),{\"first\":%d,\"control\":%d,\"hot\":h,\"cold\":c})",
+		atBlob, len(ip.blob), atBlob, job.First, atControl))
+	c.Env, c.Dir, c.ExtraFiles = job.Environ, "/", []*os.File{theirs, blob}
+	c.Stdout, c.Stderr = quiet[0], quiet[1]
+	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+	if err := c.Start(); err != nil {
+		control.Close()
+		return nil, fmt.Errorf("start %s: %w", ip.Path, err)
+	}
+	t := &Template{Process: c, Control: control}
+	defer func() {
+		if err != nil {
+			t.Close()
+		}
+	}()
+	hello := marshal(nil, map[string]any{"setup": job.Setup, "user_namespace": job.UserNamespace, "preload": job.Preload, "import_path": job.ImportPath, "flagged": job.Flagged})
+	if _, err := control.Write(hello); err != nil {
+		return nil, fmt.Errorf("start template: %w", err)
+	}
+	control.SetReadDeadline(time.Now().Add(patience))
+	answer := make([]byte, 4096)
+	n, err := control.Read(answer)
+	switch text := string(answer[:n]); {
+	case text == "ready":
+		control.SetReadDeadline(time.Time{})
+		return t, nil
+	case strings.HasPrefix(text, "failed "):
+		return nil, errors.New("import " + text[len("failed "):])
+	case err == nil || errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, fmt.Errorf("start template: no answer within %v", patience)
+	}
+	return nil, errors.New("start template: it has ended")
+}
+
+// Close ends the template. Its spares stay.
+func (t *Template) Close() {
+	t.Control.Close()
+	t.Process.Process.Kill()
+	t.Process.Wait()
+}

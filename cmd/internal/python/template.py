@@ -1,0 +1,338 @@
+# A template: an interpreter that waits, with modules imported, and forks spares: children that sit in namespaces and groups of their
+# own before anybody needs them (sandbox/spare_linux.go has the other side). A spare is used once.
+#
+#   template ──fork──► stage ──unshare, fork──► init (pid 1) ──fork──► program
+#
+# The stage ends at once. Init and the program make system calls that the launcher's own code has prepared (sandbox/image_linux.go): some
+# now, the rest when a launcher takes them. Then init does what the launcher's own init does, and the program goes on in bootstrap.py.
+#
+# Descriptors: first, the first message on it, and
+#   10  messages of and to init        12...  of control groups, to be entered
+#   11  messages of and to the program    20  a Landlock ruleset
+
+
+def template(first, control, hot, cold):
+    import sys, posix, marshal, builtins, gc, _signal
+
+    # A run that imports what the template has loaded does what loading it does: the imports that came with it are its own. Who has imported what is noted
+    # here, and a module's spec gets a class that tells of the first import (bootstrap.py explains why by _initializing).
+    early, brought, told = set(sys.modules), {}, [None]
+
+    class Recorder:
+        def find_spec(name, path=None, target=None):
+            f = sys._getframe(1)
+            while f and f.f_code.co_filename[:1] == "<" and f.f_code is not template.__code__:
+                f = f.f_back
+            brought.setdefault(f and f.f_globals.get("__name__"), []).append(name)
+
+    def watch(spec):
+        Plain = type(spec)
+        kind = kinds.get(Plain)
+        if kind is None:
+            def get(spec):
+                if told[0] is not None:
+                    spec.__class__ = Plain
+                    told[0](spec.name)
+                elif loading:
+                    Recorder.find_spec(spec.name)
+                return spec.__dict__.get("_initializing", False)
+
+            def put(spec, value):
+                spec.__dict__["_initializing"] = value
+
+            body = {"__module__": Plain.__module__, "__qualname__": Plain.__qualname__, "_initializing": property(get, put)}
+            kind = kinds[Plain] = type(Plain.__name__, (Plain,), body)
+        try:
+            spec.__class__ = kind
+        except TypeError:  # a spec of another make
+            pass
+
+    kinds, loading = {}, False
+    sys.meta_path.insert(0, Recorder)
+    import _socket, ctypes
+
+    FAILED, MISSING, ENDED, PID, READY = 1, 2, 3, 5, 6
+    OPTIONAL, QUIET, WITH_PREV, WANT_ONE, IF_PREV, TO_SEND, RULE = 1, 2, 4, 8, 16, 32, 64
+    INIT, PROGRAM, GROUPS, RULESET, GROUP_STEP = 10, 11, 12, 20, 1
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    call = libc.syscall
+    call.restype, call.argtypes = ctypes.c_long, [ctypes.c_long] * 7
+    errno, char, poll, getrusage, leave = ctypes.get_errno, ctypes.c_char, libc.poll, libc.getrusage, libc.exit
+    Polls, Usage = ctypes.c_short * 8, ctypes.c_char * 144
+
+    def tell(to, kind, step, value):
+        posix.write(to, bytes((kind, 0)) + step.to_bytes(2, sys.byteorder) + value.to_bytes(4, sys.byteorder, signed=True))
+
+    class Failed(Exception):
+        pass
+
+    def load(image):
+        """The lists of an image, its calls ready to be made, and what has to live as long as they do."""
+        memory = bytearray(image)
+        base = ctypes.addressof((char * len(memory)).from_buffer(memory))
+        words = memoryview(memory).cast("B").cast("Q")
+        lists, relocations, rights = words[0], words[1], words[2]
+        sizes = [words[4 + i] for i in range(lists)]
+        at = 4 + lists
+        calls = []
+        for size in sizes:
+            ops = []
+            for _ in range(size):
+                nr, *args, mode, pointers = words[at:at + 9]
+                args = [base + a if pointers >> i & 1 else a - (1 << 64) if a >> 63 else a for i, a in enumerate(args)]
+                ops.append((nr, args, mode & 0xFF, mode >> 8))
+                at += 9
+            calls.append(ops)
+        for i in range(relocations):
+            words[words[at + i] // 8] += base
+        return calls, (memory, base, base + rights)
+
+    def at_address(address, size):
+        return (char * size).from_address(address)
+
+    def run(ops, memory, to):
+        """Makes calls as sandbox/stage_linux.go does, and returns the last result."""
+        prev, failed = 0, False
+        for nr, args, mode, step in ops:
+            if failed and mode & IF_PREV:
+                continue
+            if mode & RULE:
+                allow(nr, args, step, to)
+                continue
+            if mode & WITH_PREV:
+                args = [prev, *args[1:]]
+            prev = call(nr, *args)
+            failed = prev < 0 or mode & WANT_ONE and prev != 1
+            if not failed:
+                if mode & TO_SEND:
+                    at_address(memory[2] + 16, 4)[:] = prev.to_bytes(4, sys.byteorder)
+                continue
+            if mode & QUIET:
+                continue
+            tell(to, MISSING if mode & OPTIONAL else FAILED, step, errno())
+            if not mode & OPTIONAL:
+                raise Failed
+        return prev
+
+    def allow(nr, args, step, to):
+        """Adds a rule to the Landlock ruleset. A place that does not exist needs none."""
+        ruleset, kind, attr, flags, path, of_files = args
+        try:
+            fd = posix.open(ctypes.string_at(path), 0o12000000)  # O_PATH | O_CLOEXEC
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as e:
+            tell(to, FAILED, step, e.errno)
+            raise Failed
+        at_address(attr + 8, 4)[:] = fd.to_bytes(4, sys.byteorder)
+        if call(nr, ruleset, kind, attr, flags, 0, 0) < 0:
+            access = int.from_bytes(at_address(attr, 8).raw, sys.byteorder) & of_files
+            at_address(attr, 8)[:] = access.to_bytes(8, sys.byteorder)  # a file, which has no rights of a directory's
+            if call(nr, ruleset, kind, attr, flags, 0, 0) < 0:
+                tell(to, FAILED, step, errno())
+                raise Failed
+        posix.close(fd)
+
+    def receive(socket):
+        data, extra, _, _ = socket.recvmsg(1 << 17, _socket.CMSG_SPACE(4 * 32), 0x40000000)  # MSG_CMSG_CLOEXEC
+        fds = []
+        for _, _, raw in extra:
+            fds += memoryview(raw[:len(raw) // 4 * 4]).cast("i").tolist()
+        return data, fds
+
+    def put(fds, numbers):
+        """Puts descriptors at numbers, and leaves none at the old ones. Both may overlap."""
+        high = max(fds + numbers) + 1
+        for i, fd in enumerate(fds):
+            posix.dup2(fd, high + i, False)
+        for fd in fds:
+            posix.close(fd)
+        for i, to in enumerate(numbers):
+            posix.dup2(high + i, to, False)
+            posix.close(high + i)
+
+    # --- in the spare -------------------------------------------------------------------------------------
+
+    def stage(message, fds):
+        groups = list(range(GROUPS, GROUPS + len(fds) - 2))
+        put(fds, [INIT, PROGRAM, *groups])
+        me = posix.geteuid(), posix.getegid()
+        calls, memory = load(setup)
+        run(calls[0], memory, INIT)
+        if hello["user_namespace"]:
+            for name, text in ("setgroups", "deny"), ("gid_map", "%d %d 1" % (me[1], me[1])), ("uid_map", "%d %d 1" % (me[0], me[0])):
+                fd = posix.open("/proc/self/" + name, posix.O_WRONLY)
+                posix.write(fd, text.encode())
+                posix.close(fd)
+        pid = posix.fork()
+        if pid:
+            tell(INIT, PID, 0, pid)
+            return
+        try:
+            init(calls, memory, groups)
+        except Failed:
+            pass
+
+    def init(calls, memory, groups):
+        control = _socket.socket(fileno=INIT)
+        posix.setsid()
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, _signal.valid_signals())
+        run(calls[1], memory, INIT)
+        done, ready = posix.pipe()  # to the program, that init is done
+        pid = posix.fork()
+        if not pid:
+            posix.close(ready)
+            program(calls, memory, groups, done)
+        posix.close(done)
+        posix.close(PROGRAM)
+        for fd in groups:
+            posix.close(fd)
+        signals = run(calls[3], memory, INIT)
+        tell(INIT, READY, 0, 0)
+        image, fds = receive(control)
+        if not image:
+            return
+        lists, memory = load(image)
+        run(lists[0], memory, INIT)
+        posix.write(ready, b"\1")
+        posix.close(ready)
+        control.close()
+        supervise(pid, signals, fds[0], fds[1])
+
+    def supervise(pid, signals, lifeline, status):
+        """The life of init: it passes signals on, reaps, and ends with the program or with the launcher."""
+        polls = Polls()
+        words = memoryview(polls).cast("B").cast("i")
+        while True:
+            words[0], words[1], words[2], words[3] = signals, 1, lifeline, 1
+            poll(polls, 2, -1)
+            if polls[7]:
+                byte = posix.read(lifeline, 1)
+                if not byte:
+                    return
+                try:
+                    posix.kill(pid, byte[0])
+                except OSError:
+                    pass
+            if polls[3]:
+                posix.read(signals, 128)
+                while True:
+                    try:
+                        ended, how = posix.waitpid(-1, posix.WNOHANG)
+                    except OSError:
+                        break
+                    if not ended:
+                        break
+                    if ended == pid:
+                        usage = Usage()
+                        getrusage(-1, usage)
+                        tell(status, ENDED, 0, how)
+                        posix.write(status, usage.raw)
+                        return
+
+    def program(calls, memory, groups, done):
+        posix.close(INIT)
+        for fd in groups:
+            try:
+                posix.write(fd, b"0")
+            except OSError as e:
+                tell(PROGRAM, MISSING, GROUP_STEP, e.errno)
+            posix.close(fd)
+        posix.setsid()
+        run(calls[2], memory, PROGRAM)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+        control = _socket.socket(fileno=PROGRAM)
+
+        def claim():
+            """Waits for a launcher; then all is as after the start of an interpreter of its own."""
+            tell(PROGRAM, READY, 0, 0)
+            image, fds = receive(control)
+            if not image:
+                posix._exit(0)
+            numbers = [0, 1, 2, *range(first + 1, first + 5), RULESET][:len(fds)]
+            put(fds, numbers)
+            posix.set_inheritable(0, True), posix.set_inheritable(1, True), posix.set_inheritable(2, True)
+            if not posix.read(done, 1):
+                posix._exit(0)
+            posix.close(done)
+            lists, kept = load(image)
+            try:
+                run(lists[0], kept, PROGRAM)
+            except Failed:
+                posix._exit(127)
+            control.close()
+
+        tables = {"first": first, "cold": cold, "claim": claim, "end": end, "preloaded": (brought, told)}
+        tables["__builtins__"] = {**vars(builtins)}
+        try:
+            exec(hot, tables)
+        except SystemExit:
+            raise
+        raise SystemExit(0)
+
+    # --- the template -------------------------------------------------------------------------------------
+
+    for number in _signal.valid_signals():  # what the starter has ignored or blocked; Python's own handlers stay
+        if number not in (_signal.SIGPIPE, _signal.SIGXFSZ) and _signal.getsignal(number) == _signal.SIG_IGN:
+            _signal.signal(number, _signal.SIG_DFL)
+    limit = (ctypes.c_ulong * 2)()
+    libc.getrlimit(7, limit)  # RLIMIT_NOFILE: the descriptors of a run may be above the usual number; it gets its own limit
+    limit[0] = limit[1]
+    libc.setrlimit(7, limit)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    control = _socket.socket(fileno=control)
+    data, fds = receive(control)
+    hello = marshal.loads(data)
+    setup = hello["setup"]
+    sys.path[:0] = hello["import_path"]
+    for module in set(hello["flagged"]).intersection(sys.modules):
+        if getattr(sys.modules[module], "__spec__", None) is not None:
+            watch(sys.modules[module].__spec__)
+    loading = True
+    try:
+        for module in hello["preload"]:
+            __import__(module)
+    except BaseException as e:
+        control.send(b"failed %s: %s" % (module.encode(), ("%s: %s" % (type(e).__name__, e)).encode("utf-8", "replace")[:2000]))
+        posix._exit(1)
+    del sys.path[:len(hello["import_path"])]
+    sys.meta_path.remove(Recorder)
+    loading = False
+    end = leave
+    for name, module in list(sys.modules.items()):
+        spec = getattr(module, "__spec__", None)
+        if spec is not None and name in early and type(spec) in kinds.values():
+            spec.__class__ = type(spec).__mro__[1]
+        if spec is not None and name not in early:
+            watch(spec)
+        # What other libraries than these do when a process ends without its interpreter being taken apart is not known. Objects of these hold memory only.
+        file = getattr(module, "__file__", None)
+        if name in ("_curses", "_dbm", "_gdbm", "_sqlite3", "_tkinter", "readline") or type(file) is str and file[-3:] == ".so" and not any(
+                part in file for part in ("/lib-dynload/", "/numpy/", "/scipy/", "/pandas/", "/bottleneck/", "/numexpr/")):
+            end = None
+    gc.collect()
+    gc.freeze()
+    control.send(b"ready")
+    while True:
+        data, fds = receive(control)
+        if not data:
+            posix._exit(0)
+        pid = posix.fork()
+        if not pid:
+            control.close()
+            code = 1
+            try:
+                stage(data, fds)
+                code = 0
+            except SystemExit:
+                raise
+            except BaseException as e:
+                posix.write(2, ("%s: %s\n" % (type(e).__name__, e)).encode("utf-8", "replace"))
+            posix._exit(code)
+        for fd in fds:
+            posix.close(fd)
+        posix.waitpid(pid, 0)
+
+
+template(first, control, hot, cold)

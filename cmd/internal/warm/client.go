@@ -1,0 +1,279 @@
+package warm
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"py3run/sandbox"
+)
+
+const (
+	claimPatience  = 250 * time.Millisecond // of a launcher, for an offer
+	queuePatience  = 100 * time.Millisecond // of a template, for a spare that is being made
+	failedPatience = time.Minute            // before a template that could not be started is tried again
+	stopPatience   = 10 * time.Second
+	lockSuffix     = ".lock"
+	socketSuffix   = ".sock"
+	failedPrefix   = "failed " // of a line in the lock file
+)
+
+// A Claim is a connection to a template, for the time of a run.
+type Claim struct {
+	Offer *sandbox.Offer
+	fd    int
+}
+
+// Take takes a spare. Any error means that there is none to be had now.
+func Take(dir, key string) (*Claim, error) {
+	fd, err := connect(dir, key)
+	if err != nil {
+		return nil, err
+	}
+	c := &Claim{fd: fd}
+	if err := unix.Sendmsg(fd, []byte("claim"), nil, nil, unix.MSG_NOSIGNAL); err != nil {
+		c.Close()
+		return nil, err
+	}
+	text, descriptors, err := receive(fd, claimPatience)
+	if err == nil {
+		c.Offer, err = sandbox.ReadOffer(text, descriptors)
+	}
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// Alive tells whether the template is still there, which removes what is left of the run.
+func (c *Claim) Alive() bool {
+	p := []unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(p, 0)
+	return n == 0 && err == nil
+}
+
+// Close tells the template that the run is over.
+func (c *Claim) Close() { unix.Close(c.fd) }
+
+// connect connects to a template of this user.
+func connect(dir, key string) (int, error) {
+	d, err := openDir(dir, false)
+	if err != nil {
+		return -1, err
+	}
+	defer d.Close()
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	// By the directory's descriptor: an address holds 108 bytes, a path may be longer.
+	err = unix.Connect(fd, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(int(d.Fd())) + "/" + key + socketSuffix})
+	if err == nil {
+		err = sameUser(fd)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// sameUser asks the kernel who is at the other end.
+func sameUser(fd int) error {
+	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err == nil && int(peer.Uid) != os.Geteuid() {
+		err = unix.EACCES
+	}
+	return err
+}
+
+// receive receives one message with its descriptors.
+func receive(fd int, patience time.Duration) (text []byte, descriptors []int, err error) {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	for end := time.Now().Add(patience); ; {
+		n, err := unix.Poll(p, int(max(0, time.Until(end)/time.Millisecond)))
+		if n > 0 {
+			break
+		}
+		if err == nil {
+			return nil, nil, unix.ETIMEDOUT
+		}
+		if err != unix.EINTR {
+			return nil, nil, err
+		}
+	}
+	buffer, rights := make([]byte, 16<<10), make([]byte, unix.CmsgSpace(4*8))
+	n, nr, _, _, err := unix.Recvmsg(fd, buffer, rights, unix.MSG_CMSG_CLOEXEC)
+	if err != nil {
+		return nil, nil, err
+	}
+	messages, _ := unix.ParseSocketControlMessage(rights[:nr])
+	for _, m := range messages {
+		list, _ := unix.ParseUnixRights(&m)
+		descriptors = append(descriptors, list...)
+	}
+	if n == 0 {
+		return nil, nil, unix.ECONNRESET
+	}
+	return buffer[:n], descriptors, nil
+}
+
+// Start starts the template of a Setup in the background, unless it is there or could not be started a moment ago.
+func Start(s Setup) error {
+	key := s.Key()
+	d, err := openDir(s.Dir, true)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	path := filepath.Join(s.Dir, key+lockSuffix)
+	if lock, err := os.OpenFile(path, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err == nil {
+		defer lock.Close()
+		if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+			return nil // it lives
+		}
+		if why, at := failure(lock); why != "" && time.Since(at) < failedPatience {
+			return errors.New(why)
+		}
+	}
+	text, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	read, write, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer read.Close()
+	defer write.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	// Nothing of the caller's goes with it: neither its environment nor its directory, its terminal or its streams.
+	_, err = syscall.ForkExec("/proc/self/exe", []string{"py3run-template", ServeCommand}, &syscall.ProcAttr{
+		Dir: "/", Env: []string{"PATH=/usr/bin:/bin"}, Files: []uintptr{read.Fd(), null.Fd(), null.Fd()}, Sys: &syscall.SysProcAttr{Setsid: true}})
+	if err != nil {
+		return fmt.Errorf("start template: %w", err)
+	}
+	unix.SetNonblock(int(write.Fd()), false)
+	_, err = write.Write(text)
+	return err
+}
+
+// ServeCommand is the argument by which a program is a template.
+const ServeCommand = "warm-template"
+
+// failure is why the last template of this lock could not be started.
+func failure(lock *os.File) (why string, at time.Time) {
+	text := make([]byte, 4096)
+	n, _ := lock.ReadAt(text, 0)
+	for line := range strings.Lines(string(text[:n])) {
+		if rest, ok := strings.CutPrefix(line, failedPrefix); ok {
+			why = strings.TrimSpace(rest)
+		}
+	}
+	if info, err := lock.Stat(); err == nil {
+		at = info.ModTime()
+	}
+	return why, at
+}
+
+// Wait waits until a template answers.
+func Wait(s Setup, patience time.Duration) (Status, error) {
+	key := s.Key()
+	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		status, err := Ask(s.Dir, key)
+		if err == nil && (status.Ready > 0 || status.Failed != "") {
+			return status, nil
+		}
+		if lock, e := os.Open(filepath.Join(s.Dir, key+lockSuffix)); e == nil {
+			why, _ := failure(lock)
+			lock.Close()
+			if why != "" {
+				return Status{}, errors.New(why)
+			}
+		}
+		if time.Now().After(end) {
+			return status, fmt.Errorf("the template does not answer within %v", patience)
+		}
+	}
+}
+
+// Ask asks a template how it is.
+func Ask(dir, key string) (s Status, err error) {
+	fd, err := connect(dir, key)
+	if err != nil {
+		return s, err
+	}
+	defer unix.Close(fd)
+	if err := unix.Sendmsg(fd, []byte("status"), nil, nil, unix.MSG_NOSIGNAL); err != nil {
+		return s, err
+	}
+	text, _, err := receive(fd, 5*time.Second)
+	if err == nil {
+		err = json.Unmarshal(text, &s)
+	}
+	return s, err
+}
+
+// All asks all templates of a directory. Those that could not be started are among them, with the reason.
+func All(dir string) (list []Status, err error) {
+	d, err := openDir(dir, false)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		key, ok := strings.CutSuffix(name, lockSuffix)
+		if !ok {
+			continue
+		}
+		if s, err := Ask(dir, key); err == nil {
+			list = append(list, s)
+			continue
+		}
+		if lock, err := os.Open(filepath.Join(dir, name)); err == nil {
+			if why, at := failure(lock); why != "" {
+				list = append(list, Status{Key: key, Failed: why, LastUse: at})
+			}
+			lock.Close()
+		}
+	}
+	return list, nil
+}
+
+// Stop ends a template and waits until it is gone. Runs under way go on.
+func Stop(dir, key string) error {
+	fd, err := connect(dir, key)
+	if err == nil {
+		defer unix.Close(fd)
+		if err = unix.Sendmsg(fd, []byte("stop"), nil, nil, unix.MSG_NOSIGNAL); err == nil {
+			_, _, err = receive(fd, stopPatience)
+			if err == unix.ECONNRESET {
+				err = nil
+			}
+		}
+	}
+	if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ECONNREFUSED) {
+		return fmt.Errorf("stop template %s: %w", key, err)
+	}
+	return nil
+}

@@ -1,0 +1,404 @@
+package warm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"py3run/cmd/internal/python"
+	"py3run/sandbox"
+	"py3run/sandbox/cgroup"
+)
+
+const (
+	importPatience = 2 * time.Minute  // for a template's modules
+	sparePatience  = 30 * time.Second // for one spare
+	lookEvery      = 5 * time.Second  // at the interpreter, the memory and the time unused
+	renewAfter     = 1000             // spares of one interpreter: all have its address layout and its hash seed
+	renewAge       = time.Hour
+	growthMost     = 64 << 20 // bytes that a template's memory may grow by
+	templatesMost  = 8        // of one user; the one that was unused for longest makes room
+)
+
+// Serve is the life of a template. The Setup is read from in.
+func Serve(in io.Reader) error {
+	runtime.LockOSThread() // the interpreter dies with the thread that has started it
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
+	unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+	var s Setup
+	if err := json.NewDecoder(in).Decode(&s); err != nil {
+		return fmt.Errorf("read set-up: %w", err)
+	}
+	dir, err := openDir(s.Dir, true)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	t := &server{setup: s, key: s.Key(), ready: make(chan *sandbox.Spare, s.Spares), want: make(chan struct{}, 1), quit: make(chan struct{}), started: time.Now(), used: time.Now()}
+	path := filepath.Join(s.Dir, t.key)
+	if t.lock, err = lockFile(path + lockSuffix); err != nil {
+		return err
+	}
+	sweep(s.Dir)
+	makeRoom(s.Dir)
+	if t.setup.Identity, err = t.begin(); err != nil {
+		t.lock.WriteString(failedPrefix + strings.ReplaceAll(err.Error(), "\n", " ") + "\n")
+		return err
+	}
+	os.Remove(path + socketSuffix)
+	listener, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: "/proc/self/fd/" + strconv.Itoa(int(dir.Fd())) + "/" + t.key + socketSuffix, Net: "unixpacket"})
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	listener.SetUnlinkOnClose(false)
+	go func() {
+		for {
+			c, err := listener.AcceptUnix()
+			if err != nil {
+				return
+			}
+			go t.serve(c)
+		}
+	}()
+	go t.watch()
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGTERM, syscall.SIGINT)
+	go func() { <-asked; t.stop() }()
+	t.fill()
+	// From here on nobody finds it.
+	os.Remove(path + socketSuffix)
+	listener.Close()
+	t.template.Close()
+	for {
+		select {
+		case spare := <-t.ready:
+			t.remove(spare)
+			continue
+		default:
+		}
+		break
+	}
+	t.runs.Wait() // what is left of runs under way is removed after them
+	os.Remove(path + lockSuffix)
+	for _, c := range t.waiting {
+		c.Close()
+	}
+	return nil
+}
+
+type server struct {
+	setup   Setup
+	key     string
+	lock    *os.File
+	started time.Time
+
+	interpreter python.Interpreter
+	template    *python.Template // of the filling goroutine
+	image       []byte
+	steps       *sandbox.Steps
+	born        time.Time
+	forked      int
+	first       int64 // memory of a new template
+
+	ready chan *sandbox.Spare
+	want  chan struct{} // a spare was taken
+	quit  chan struct{}
+	once  sync.Once
+	runs  sync.WaitGroup
+
+	mu      sync.Mutex
+	used    time.Time
+	served  int
+	running int
+	process int // of the template
+	waiting []*net.UnixConn
+}
+
+func (t *server) stop() { t.once.Do(func() { close(t.quit) }) }
+
+// lockFile makes and locks a template's file. The error is that another one has it.
+func lockFile(path string) (*os.File, error) {
+	lock, err := os.OpenFile(path, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	sweepFile(lock)
+	return lock, nil
+}
+
+// sweep removes what killed templates have left.
+func sweep(dir string) {
+	paths, _ := filepath.Glob(filepath.Join(dir, "*"+lockSuffix))
+	for _, path := range paths {
+		lock, err := os.OpenFile(path, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != nil {
+			continue
+		}
+		if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			if why, at := failure(lock); why == "" || time.Since(at) > failedPatience {
+				sweepFile(lock)
+				os.Remove(strings.TrimSuffix(path, lockSuffix) + socketSuffix)
+				os.Remove(path)
+			}
+		}
+		lock.Close()
+	}
+}
+
+func sweepFile(lock *os.File) {
+	text, _ := io.ReadAll(io.NewSectionReader(lock, 0, 1<<20))
+	for line := range strings.Lines(string(text)) {
+		if path, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "group "); ok {
+			cgroup.Sweep(path)
+		}
+	}
+	lock.Truncate(0)
+}
+
+// makeRoom ends the template that was unused for longest, where there are many.
+func makeRoom(dir string) {
+	list, _ := All(dir)
+	var oldest Status
+	n := 0
+	for _, s := range list {
+		if s.Failed != "" {
+			continue
+		}
+		if n++; n == 1 || s.LastUse.Before(oldest.LastUse) {
+			oldest = s
+		}
+	}
+	if n >= templatesMost {
+		Stop(dir, oldest.Key)
+	}
+}
+
+// begin starts the interpreter, and gives its identity.
+func (t *server) begin() (identity string, err error) {
+	ip, _, err := python.Find(python.Want{Interpreter: t.setup.Interpreter, Environ: t.setup.Environ, Dir: "/", CacheDir: t.setup.CacheDir})
+	if err != nil {
+		return "", err
+	}
+	t.interpreter = ip
+	t.image, t.steps = t.setup.Base.Setup()
+	t.template, err = python.StartTemplate(ip, python.TemplateJob{Setup: t.image, UserNamespace: os.Geteuid() != 0, First: t.setup.Base.FirstFile,
+		Environ: t.setup.Environ, Preload: t.setup.Preload, ImportPath: t.setup.ImportPath, Flagged: t.setup.Flagged}, importPatience)
+	if err != nil {
+		return "", err
+	}
+	t.born, t.forked = time.Now(), 0
+	t.mu.Lock()
+	t.process = t.template.Process.Process.Pid
+	t.mu.Unlock()
+	t.first = resident(t.process)
+	return ip.Identity, nil
+}
+
+// fill keeps spares ready until the template is to end.
+func (t *server) fill() {
+	for {
+		if len(t.ready) >= cap(t.ready) {
+			select {
+			case <-t.want:
+			case <-t.quit:
+				return
+			}
+			continue
+		}
+		select {
+		case <-t.quit:
+			return
+		default:
+		}
+		if t.forked >= renewAfter || time.Since(t.born) > renewAge {
+			old := t.template
+			if _, err := t.begin(); err != nil {
+				t.template = old
+				return
+			}
+			old.Close()
+		}
+		spare, err := t.spare()
+		if err != nil {
+			return // a template that cannot fork is of no use
+		}
+		t.ready <- spare
+	}
+}
+
+func (t *server) spare() (*sandbox.Spare, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), sparePatience)
+	defer cancel()
+	t.forked++
+	name := fmt.Sprintf("py3run-warm-%s-%d-%d", t.key[:8], os.Getpid(), t.started.UnixNano()%1e9*1e6+int64(t.forked))
+	return sandbox.NewSpare(ctx, t.setup.Base, t.steps, name, func(paths []string) { t.note(paths) }, func(files []*os.File) error {
+		var fds []int
+		for _, f := range files {
+			fds = append(fds, int(f.Fd()))
+		}
+		return sandbox.SendTo(t.template.Control, []byte("fork"), fds)
+	})
+}
+
+// note writes down what is to be removed if this process is killed.
+func (t *server) note(paths []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if info, err := t.lock.Stat(); err == nil && info.Size() > 1<<19 { // of runs long past
+		t.lock.Truncate(0)
+	}
+	for _, path := range paths {
+		t.lock.WriteString("group " + path + "\n")
+	}
+}
+
+func (t *server) remove(s *sandbox.Spare) {
+	s.Close()
+	unix.Wait4(s.Pid(), nil, 0, nil)
+}
+
+// serve answers one connection.
+func (t *server) serve(c *net.UnixConn) {
+	defer func() {
+		if c != nil {
+			c.Close()
+		}
+	}()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	var other error
+	raw.Control(func(fd uintptr) { other = sameUser(int(fd)) })
+	if other != nil {
+		return
+	}
+	message := make([]byte, 64)
+	c.SetReadDeadline(time.Now().Add(time.Second))
+	n, err := c.Read(message)
+	if err != nil {
+		return
+	}
+	c.SetReadDeadline(time.Time{})
+	switch string(message[:n]) {
+	case "claim":
+		t.offer(c)
+	case "status":
+		c.Write(t.status().text())
+	case "stop":
+		t.mu.Lock()
+		t.waiting, c = append(t.waiting, c), nil // closed at the very end
+		t.mu.Unlock()
+		t.stop()
+	}
+}
+
+// offer gives a spare to a launcher and looks after what is left when its run is over.
+func (t *server) offer(c *net.UnixConn) {
+	t.mu.Lock()
+	t.used = time.Now()
+	t.mu.Unlock()
+	late := time.NewTimer(queuePatience)
+	defer late.Stop()
+	for {
+		var spare *sandbox.Spare
+		select {
+		case spare = <-t.ready:
+		case <-late.C:
+		case <-t.quit:
+		}
+		if spare == nil {
+			c.Write([]byte("none"))
+			return
+		}
+		t.runs.Add(1)
+		select {
+		case t.want <- struct{}{}:
+		default:
+		}
+		if !spare.Alive() {
+			t.remove(spare)
+			t.runs.Done()
+			continue
+		}
+		text, descriptors := spare.Offer()
+		_, _, err := c.WriteMsgUnix(text, unix.UnixRights(descriptors...), nil)
+		spare.Give()
+		t.mu.Lock()
+		t.served++
+		t.running++
+		t.mu.Unlock()
+		if err == nil {
+			c.Read(make([]byte, 1)) // until the launcher is done, or dead
+		}
+		t.remove(spare)
+		t.mu.Lock()
+		t.running--
+		t.used = time.Now()
+		t.mu.Unlock()
+		t.runs.Done()
+		return
+	}
+}
+
+func (t *server) status() Status {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return Status{Key: t.key, Process: os.Getpid(), Interpreter: t.setup.Interpreter, Preload: t.setup.Preload, Started: t.started, LastUse: t.used,
+		Ready: len(t.ready), Running: t.running, Served: t.served, MemoryBytes: resident(t.process)}
+}
+
+// watch ends the template when there is a reason.
+func (t *server) watch() {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-t.quit:
+			return
+		case <-tick.C:
+		}
+		t.mu.Lock()
+		unused, busy, process := time.Since(t.used), t.running > 0, t.process
+		t.mu.Unlock()
+		identity, err := python.Identify(t.setup.Interpreter)
+		switch {
+		case t.setup.Idle > 0 && unused > t.setup.Idle && !busy,
+			err != nil || identity != t.setup.Identity,
+			resident(process) == 0, // it is gone
+			resident(process) > 2*t.first+growthMost:
+			t.stop()
+		}
+		if _, err := os.Stat(filepath.Join(t.setup.Dir, t.key+socketSuffix)); errors.Is(err, os.ErrNotExist) {
+			t.stop() // nobody can find it
+		}
+	}
+}
+
+// resident is the resident set of a process, in bytes.
+func resident(pid int) int64 {
+	text, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/statm")
+	fields := strings.Fields(string(text))
+	if len(fields) < 2 {
+		return 0
+	}
+	pages, _ := strconv.ParseInt(fields[1], 10, 64)
+	return pages * int64(os.Getpagesize())
+}

@@ -1,0 +1,130 @@
+// Package warm keeps interpreters ready: templates that fork spares ahead of time (package python: template.py, package sandbox: Spare).
+//
+// A template is a process of this program, in the background, for one interpreter under one policy. It ends when it was
+// unused for a while, when its interpreter changes, or when it is told to. Nobody depends on it: a run that finds none, or one that
+// does not answer, starts an interpreter of its own.
+//
+//	DIR/KEY.sock   where the template listens
+//	DIR/KEY.lock   held by it as long as it lives; what it has made and has to remove is written in it
+//
+// DIR is closed to everybody but its owner, and whoever connects is asked who it is. The key is a hash of all that a spare follows from, so
+// that a policy, an interpreter or a py3run of another kind finds no template. The protocol, a message each (SOCK_SEQPACKET):
+//
+//	launcher ──"claim"──► template     launcher ◄── an offer (sandbox.Offer), or "none"
+//	                                   the launcher closes the connection when the run is over: what is left of it is removed
+//	──"status"──►  ◄── JSON (Status)
+//	──"stop"──►    ◄── end of file, when it is gone
+package warm
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"py3run/sandbox"
+)
+
+// A Setup is all that a template follows from.
+type Setup struct {
+	Base        sandbox.Base
+	Interpreter string // path
+	Identity    string // of the interpreter: changes with it
+	Environ     []string
+	Preload     []string
+	ImportPath  []string
+	Flagged     []string // modules whose import is told
+
+	// What may change without another template.
+	Dir      string // where its socket is
+	CacheDir string // of facts about interpreters
+	Spares   int
+	Idle     time.Duration // it ends when it was unused for so long; 0: it does not
+}
+
+// Dir is where the templates of this user are: private to the user, and on a file system that forgets with the machine, where there is one. Empty: there is
+// no place for them.
+func Dir(environ []string) string {
+	for _, e := range environ {
+		if dir, ok := strings.CutPrefix(e, "XDG_RUNTIME_DIR="); ok && filepath.IsAbs(dir) {
+			return filepath.Join(dir, "py3run")
+		}
+	}
+	if os.Geteuid() == 0 {
+		return "/run/py3run"
+	}
+	return ""
+}
+
+// openDir opens the directory, if it is this user's and nobody else's. With create it is made.
+func openDir(dir string, create bool) (*os.File, error) {
+	if create {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	f, err := os.OpenFile(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err = unix.Fstat(int(f.Fd()), &st); err == nil && (int(st.Uid) != os.Geteuid() || st.Mode&0o077 != 0) {
+		err = fmt.Errorf("open %s: belongs to somebody else, or is open to others", dir)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// startNames are the environment variables that programs look at when they start, and not again.
+var startNames = []string{"LANG", "LANGUAGE", "LC_*", "LD_*", "TZ", "TZDIR", "LOCPATH", "NLSPATH", "MALLOC_*", "GLIBC_TUNABLES", "GCONV_PATH", "OPENSSL_*"}
+
+// Environ is the part of a run's environment that its template has to be started with: what the interpreter and the C library look at when they start. Imported
+// modules may look at anything but the run's own directory.
+func Environ(environ, preload []string) (kept []string) {
+	for _, e := range environ {
+		name, _, _ := strings.Cut(e, "=")
+		matches := func(pattern string) bool { ok, _ := filepath.Match(pattern, name); return ok }
+		if name != "TMPDIR" && (len(preload) > 0 || slices.ContainsFunc(startNames, matches)) {
+			kept = append(kept, e)
+		}
+	}
+	slices.Sort(kept)
+	return kept
+}
+
+// Key names the template of a Setup.
+func (s Setup) Key() string {
+	var program unix.Stat_t
+	unix.Stat("/proc/self/exe", &program)
+	h := sha256.New()
+	fmt.Fprintf(h, "%d:%d:%d:%d %+v %q %q %q %q %q %q", program.Dev, program.Ino, program.Size, program.Mtim.Nano(),
+		s.Base, s.Interpreter, s.Identity, s.Environ, s.Preload, s.ImportPath, s.Flagged)
+	return hex.EncodeToString(h.Sum(nil)[:12])
+}
+
+// A Status is what a template says of itself.
+type Status struct {
+	Key         string    `json:"key"`
+	Process     int       `json:"pid"`
+	Interpreter string    `json:"interpreter"`
+	Preload     []string  `json:"preload,omitempty"`
+	Started     time.Time `json:"started"`
+	LastUse     time.Time `json:"last_use"`
+	Ready       int       `json:"ready"`        // spares that wait
+	Running     int       `json:"running"`      // runs under way
+	Served      int       `json:"served"`       // runs so far
+	MemoryBytes int64     `json:"memory_bytes"` // resident set of the template interpreter
+	Failed      string    `json:"failed,omitempty"`
+}
+
+func (s Status) text() []byte { b, _ := json.Marshal(s); return b }

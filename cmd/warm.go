@@ -1,0 +1,36 @@
+package cmd
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"py3run/cmd/internal/config"
+	"py3run/cmd/internal/launch"
+	"py3run/cmd/internal/warm"
+	"py3run/cmd/internal/wire"
+)
+
+// newWarm are two commands that nobody types: what a template is, and the start of one for py3runctl, which is another program: a template belongs to
+// the very file that starts it.
+func newWarm(app *app) []*cobra.Command {
+	serve := &cobra.Command{Use: warm.ServeCommand, Hidden: true, Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return warm.Serve(app.in) }}
+	start := &cobra.Command{Use: "warm-start", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			loaded, err := config.Load(app.sources())
+			if err != nil {
+				return err
+			}
+			loaded.Config.Warm.Enabled = true
+			request := wire.Request{Command: wire.CommandExecute, ResultFormat: "plain", ResultFrom: "auto", Filename: "main.py"}
+			status, err := launch.StartTemplate(app.job(request, nil, loaded.Config), 3*time.Minute)
+			if err != nil {
+				return fmt.Errorf("start template: %w", err)
+			}
+			return json.NewEncoder(app.out).Encode(status)
+		}}
+	return []*cobra.Command{serve, start}
+}

@@ -1,0 +1,86 @@
+package sandbox
+
+import (
+	"encoding/binary"
+	"slices"
+	"unsafe"
+)
+
+// An image is lists of system calls with the memory that they point to, for another process to make them: a spare (see spare_linux.go), whose
+// program template.py reads it. All numbers have 64 bits, in the byte order of this machine:
+//
+//	number of lists │ number of relocations │ offset of the rights │ offset of the first region
+//	for each list: number of calls
+//	for each call: number │ six arguments │ step and mode │ bits of the arguments that are offsets of this image
+//	relocations: offsets of words that are offsets of this image
+//	regions
+//
+// The rights are the control message that a descriptor is sent with: see toSend.
+const imageHead = 4
+
+func (b *builder) image(s *stage, lists ...[]op) []byte {
+	regions := append(slices.Clone(b.regions), region{data: s.rights[:]})
+	calls := 0
+	for _, list := range lists {
+		calls += len(list)
+	}
+	relocations := 0
+	for _, r := range regions {
+		if r.pointers {
+			relocations += len(r.data) / 8
+		}
+	}
+	// Where a region goes. Only as many relocations are used as there are pointers; the rest of their room stays zero.
+	at := 8 * (imageHead + len(lists) + 9*calls + relocations)
+	first := at
+	offsets := map[uint64]uint64{} // by address
+	for _, r := range regions {
+		if len(r.data) > 0 {
+			offsets[uint64(uintptr(unsafe.Pointer(unsafe.SliceData(r.data))))] = uint64(at)
+		}
+		at += (len(r.data) + 15) &^ 7
+	}
+	image := make([]byte, 0, at)
+	word := func(v uint64) { image = binary.NativeEndian.AppendUint64(image, v) }
+	word(uint64(len(lists)))
+	word(0)
+	word(offsets[uint64(uintptr(unsafe.Pointer(&s.rights[0])))])
+	word(uint64(first))
+	for _, list := range lists {
+		word(uint64(len(list)))
+	}
+	for _, list := range lists {
+		for _, o := range list {
+			word(uint64(o.nr))
+			pointers := uint64(0)
+			for i, arg := range o.arg {
+				// No number in an argument looks like an address: they are smaller, or negative, but for the nonce, which is random.
+				offset, is := offsets[uint64(arg)]
+				if is {
+					pointers |= 1 << i
+					arg = uintptr(offset)
+				}
+				word(uint64(arg))
+			}
+			word(uint64(o.step)<<8 | uint64(o.mode))
+			word(pointers)
+		}
+	}
+	table := len(image)
+	image = image[:first]
+	n := uint64(0)
+	for _, r := range regions {
+		start := len(image)
+		image = append(image, r.data...)
+		image = append(image, make([]byte, (len(r.data)+15)&^7-len(r.data))...)
+		for i := 0; r.pointers && i+8 <= len(r.data); i += 8 {
+			if offset, is := offsets[binary.NativeEndian.Uint64(r.data[i:])]; is {
+				binary.NativeEndian.PutUint64(image[start+i:], offset)
+				binary.NativeEndian.PutUint64(image[table+8*int(n):], uint64(start+i))
+				n++
+			}
+		}
+	}
+	binary.NativeEndian.PutUint64(image[8:], n)
+	return image
+}
