@@ -509,7 +509,7 @@ func TestWarnings(t *testing.T) {
 		{"tests", "PY3RUN_TEST_REQUIRE=1", nil},
 		{"cases", "PY3RUN_CASES=1", nil},
 		{"cases directory", "PY3RUN_CASES_DIR=/x", nil},
-		{"warm", "PY3RUN_WARM_SOCKET=/x", []string{`"PY3RUN_WARM_SOCKET": unknown variable, did you mean PY3RUN_WARM_SPARES?`}},
+		{"warm", "PY3RUN_WARM_SOCKET=/x", []string{`"PY3RUN_WARM_SOCKET": unknown variable`}},
 		{"almost ours", "PY3RUNNER=1", nil},
 		{"gateway's number", "PYTHON3_MAX_CPU_SECONDS=soon", []string{`PYTHON3_MAX_CPU_SECONDS: must be a number, not "soon" (passed over)`}},
 		{"gateway's negative", "PYTHON3_MAX_MEMORY_MB=-1", []string{`PYTHON3_MAX_MEMORY_MB: must be 0 (no limit) or from 0.000001 to 1073741824, not -1 (passed over)`}},

@@ -161,7 +161,7 @@ func Start(s Setup) error {
 	}
 	defer null.Close()
 	// Nothing of the caller's goes with it: neither its environment nor its directory, its terminal or its streams.
-	_, err = syscall.ForkExec("/proc/self/exe", []string{"py3run-template", ServeCommand}, &syscall.ProcAttr{
+	_, err = syscall.ForkExec("/proc/self/exe", []string{"py3run", ServeCommand}, &syscall.ProcAttr{
 		Dir: "/", Env: []string{"PATH=/usr/bin:/bin"}, Files: []uintptr{read.Fd(), null.Fd(), null.Fd()}, Sys: &syscall.SysProcAttr{Setsid: true}})
 	if err != nil {
 		return fmt.Errorf("start template: %w", err)

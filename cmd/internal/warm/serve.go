@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -60,18 +59,19 @@ func Serve(in io.Reader) error {
 		return err
 	}
 	os.Remove(path + socketSuffix)
-	listener, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: "/proc/self/fd/" + strconv.Itoa(int(dir.Fd())) + "/" + t.key + socketSuffix, Net: "unixpacket"})
+	listener, err := listen(dir, t.key+socketSuffix)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	listener.SetUnlinkOnClose(false)
 	go func() {
 		for {
-			c, err := listener.AcceptUnix()
-			if err != nil {
+			c, _, err := unix.Accept4(listener, unix.SOCK_CLOEXEC)
+			if err == nil {
+				go t.serve(c)
+			} else if err != unix.EINTR && err != unix.ECONNABORTED {
+				t.stop()
 				return
 			}
-			go t.serve(c)
 		}
 	}()
 	go t.watch()
@@ -81,7 +81,7 @@ func Serve(in io.Reader) error {
 	t.fill()
 	// From here on nobody finds it.
 	os.Remove(path + socketSuffix)
-	listener.Close()
+	unix.Shutdown(listener, unix.SHUT_RDWR) // and with it the accepting
 	t.template.Close()
 	for {
 		select {
@@ -94,10 +94,19 @@ func Serve(in io.Reader) error {
 	}
 	t.runs.Wait() // what is left of runs under way is removed after them
 	os.Remove(path + lockSuffix)
-	for _, c := range t.waiting {
-		c.Close()
+	return nil // which closes the connections of those who wait for it
+}
+
+// listen makes the socket, by the directory's descriptor: see connect.
+func listen(dir *os.File, name string) (int, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(int(dir.Fd())) + "/" + name})
 	}
-	return nil
+	if err == nil {
+		err = unix.Listen(fd, 128)
+	}
+	return fd, err
 }
 
 type server struct {
@@ -125,7 +134,6 @@ type server struct {
 	served  int
 	running int
 	process int // of the template
-	waiting []*net.UnixConn
 }
 
 func (t *server) stop() { t.once.Do(func() { close(t.quit) }) }
@@ -275,43 +283,27 @@ func (t *server) remove(s *sandbox.Spare) {
 }
 
 // serve answers one connection.
-func (t *server) serve(c *net.UnixConn) {
-	defer func() {
-		if c != nil {
-			c.Close()
-		}
-	}()
-	raw, err := c.SyscallConn()
-	if err != nil {
+func (t *server) serve(c int) {
+	message, _, err := receive(c, time.Second)
+	if err == nil {
+		err = sameUser(c)
+	}
+	if err == nil && string(message) == "stop" {
+		t.stop() // the connection ends with this process
 		return
 	}
-	var other error
-	raw.Control(func(fd uintptr) { other = sameUser(int(fd)) })
-	if other != nil {
-		return
-	}
-	message := make([]byte, 64)
-	c.SetReadDeadline(time.Now().Add(time.Second))
-	n, err := c.Read(message)
-	if err != nil {
-		return
-	}
-	c.SetReadDeadline(time.Time{})
-	switch string(message[:n]) {
-	case "claim":
+	defer unix.Close(c)
+	switch {
+	case err != nil:
+	case string(message) == "claim":
 		t.offer(c)
-	case "status":
-		c.Write(t.status().text())
-	case "stop":
-		t.mu.Lock()
-		t.waiting, c = append(t.waiting, c), nil // closed at the very end
-		t.mu.Unlock()
-		t.stop()
+	case string(message) == "status":
+		unix.Sendmsg(c, t.status().text(), nil, nil, unix.MSG_NOSIGNAL)
 	}
 }
 
 // offer gives a spare to a launcher and looks after what is left when its run is over.
-func (t *server) offer(c *net.UnixConn) {
+func (t *server) offer(c int) {
 	t.mu.Lock()
 	t.used = time.Now()
 	t.mu.Unlock()
@@ -325,7 +317,7 @@ func (t *server) offer(c *net.UnixConn) {
 		case <-t.quit:
 		}
 		if spare == nil {
-			c.Write([]byte("none"))
+			unix.Sendmsg(c, []byte("none"), nil, nil, unix.MSG_NOSIGNAL)
 			return
 		}
 		t.runs.Add(1)
@@ -339,14 +331,14 @@ func (t *server) offer(c *net.UnixConn) {
 			continue
 		}
 		text, descriptors := spare.Offer()
-		_, _, err := c.WriteMsgUnix(text, unix.UnixRights(descriptors...), nil)
+		err := unix.Sendmsg(c, text, unix.UnixRights(descriptors...), nil, unix.MSG_NOSIGNAL)
 		spare.Give()
 		t.mu.Lock()
 		t.served++
 		t.running++
 		t.mu.Unlock()
 		if err == nil {
-			c.Read(make([]byte, 1)) // until the launcher is done, or dead
+			unix.Read(c, make([]byte, 1)) // until the launcher is done, or dead
 		}
 		t.remove(spare)
 		t.mu.Lock()
