@@ -4,10 +4,12 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"strconv"
 	"strings"
 	"time"
 
 	"py3run/audit"
+	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/wire"
 )
 
@@ -107,7 +109,7 @@ func record(job Job, limits wire.Limits, runID string) audit.Record {
 			kind, size := describe(v.Values[i])
 			rec.Variables.Bytes += size
 			if job.Config.Security.Audit.LogVariables != "off" && i < variablesMost {
-				rec.Variables.List = append(rec.Variables.List, audit.Variable{Name: n, Type: kind, Bytes: size})
+				rec.Variables.List = append(rec.Variables.List, audit.Variable{Name: shownName(n), Type: kind, Bytes: size})
 			}
 		}
 	}
@@ -118,6 +120,14 @@ func record(job Job, limits wire.Limits, runID string) audit.Record {
 		}
 	}
 	return rec
+}
+
+// shownName is the name of a variable, unless it looks like a key that somebody took for one.
+func shownName(name string) string {
+	if python.LooksSecret(name) {
+		return "[redacted:" + strconv.Itoa(len(name)) + "]"
+	}
+	return name
 }
 
 // describe names the Python type of a value and the size of its JSON, near enough to tell a number from a table.
