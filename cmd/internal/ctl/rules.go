@@ -2,7 +2,9 @@ package ctl
 
 import (
 	"fmt"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -127,16 +129,24 @@ func (w *watched) ended(r audit.Record, rules config.Alerts, tell func(rule, for
 			tell(ruleNewModule, "%s has imported %s (%s) for the first time", subject(r), m.Module, m.Why)
 		}
 	}
+	var hosts []string // one alert for all of a run: a scan of a network is one thing to look at
 	for _, c := range r.Hooks.Connections {
-		if c.Host == "" || w.Hosts[c.Host] {
+		if c.Host == "" || strings.HasPrefix(c.Host, "unix:") || w.Hosts[c.Host] {
 			continue
 		}
 		w.Hosts[c.Host] = true
-		if rules.NewHosts {
-			tell(ruleNewHost, "%s was the first to connect to %s, port %d", subject(r), c.Host, c.Port)
+		hosts = append(hosts, net.JoinHostPort(c.Host, strconv.Itoa(c.Port)))
+	}
+	if len(hosts) > 0 && rules.NewHosts {
+		more := ""
+		if n := len(hosts) - hostsMost; n > 0 {
+			hosts, more = hosts[:hostsMost], fmt.Sprintf(" and %d more", n)
 		}
+		tell(ruleNewHost, "%s was the first to connect to %s%s", subject(r), strings.Join(hosts, ", "), more)
 	}
 }
+
+const hostsMost = 5 // that an alert names
 
 func isLimit(status string) bool {
 	return strings.HasSuffix(status, "_limit") || strings.HasSuffix(status, "timeout")

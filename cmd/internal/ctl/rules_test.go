@@ -61,7 +61,8 @@ func TestRules(t *testing.T) {
 		{"slow refusals", all, slices.Repeat([]event{denied("a", 2*time.Minute)}, 9), ""},
 		{"flagged modules", all, []event{end("a", "ok", modules(true, "os", "ctypes")), end("a", "ok", modules(true, "os")), end("b", "ok", modules(true, "os"))}, "new-module@1 new-module@1 new-module@3"},
 		{"flagged modules of libraries", all, []event{end("a", "ok", modules(false, "os"))}, ""},
-		{"hosts", all, []event{end("a", "ok", hosts("10.0.0.1", "10.0.0.2")), end("b", "ok", hosts("10.0.0.1")), end("b", "ok", hosts("10.0.0.3", "10.0.0.3"))}, "new-host@1 new-host@1 new-host@3"},
+		{"hosts", all, []event{end("a", "ok", hosts("10.0.0.1", "10.0.0.2")), end("b", "ok", hosts("10.0.0.1")), end("b", "ok", hosts("10.0.0.3", "10.0.0.3"))}, "new-host@1 new-host@3"},
+		{"sockets of this host", all, []event{end("a", "ok", hosts("unix:/run/x"))}, ""},
 		{"at night", quiet, []event{start(0), start(10*time.Hour - time.Minute), start(time.Minute), start(7*time.Hour + 59*time.Minute), start(time.Minute)}, "quiet-hours@3 quiet-hours@4"},
 		{"a repair", all, []event{{0, audit.Record{Event: audit.Event{Action: audit.AuditRepair, Reason: "log-lost"}, Repair: &audit.Repair{Expected: &audit.Place{Seq: 9}, Found: &audit.Place{}}}}}, "tampering@1"},
 		{"a jump of the clock", all, []event{{0, audit.Record{Event: audit.Event{Action: audit.ExecutionStart}, Host: audit.Host{ClockJumpMS: -7200000}}}}, "clock-jump@1"},
@@ -87,6 +88,19 @@ func TestRules(t *testing.T) {
 		if strings.Join(got, " ") != c.want {
 			t.Errorf("%s: %v, want %s", c.name, got, c.want)
 		}
+	}
+}
+
+// A run that looks around in a network is one alert.
+func TestManyNewHosts(t *testing.T) {
+	t.Parallel()
+	r := audit.Record{Seq: 1, Event: audit.Event{Action: audit.ExecutionEnd}, User: audit.User{Name: "a"}, Hooks: &audit.Hooks{}}
+	for i := range 100 {
+		r.Hooks.Connections = append(r.Hooks.Connections, audit.Connection{Host: fmt.Sprintf("fe80::%d", i), Port: 22})
+	}
+	got := newWatched().look(store.Entry{Record: r}, config.Default().Alerts)
+	if len(got) != 1 || !strings.HasSuffix(got[0].Title, " [fe80::0]:22, [fe80::1]:22, [fe80::2]:22, [fe80::3]:22, [fe80::4]:22 and 95 more") {
+		t.Errorf("%+v", got)
 	}
 }
 
