@@ -19,7 +19,7 @@ func TestImports(t *testing.T) {
 		"py3run/cmd/internal/python": {"py3run/cmd/internal/wire"},
 		"py3run/cmd/internal/config": nil, "py3run/cmd/internal/wire": nil, "py3run/audit": nil,
 		"py3run/cmd/py3runctl":      {"py3run/cmd/internal/ctl"},
-		"py3run/cmd/internal/ctl":   {"py3run/audit", "py3run/cmd/internal/config", "py3run/cmd/internal/store", "py3run/cmd/internal/warm"},
+		"py3run/cmd/internal/ctl":   {"py3run/audit", "py3run/cmd/internal/config", "py3run/cmd/internal/store", "py3run/cmd/internal/warm", "py3run/cmd/internal/wire"},
 		"py3run/cmd/internal/store": {"py3run/audit"},
 		"py3run/sandbox":            {"py3run/sandbox/cgroup", "py3run/sandbox/seccomp"}, "py3run/sandbox/cgroup": nil, "py3run/sandbox/seccomp": nil,
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -37,6 +38,11 @@ type alertState struct {
 // alerts looks at the records since the last time, tells what the rules say of them, writes a record of each alert and delivers it. It returns how many there
 // were. The first time it only learns what is usual, unless everything is wanted.
 func (d desk) alerts(statePath, format string, everything bool) (fired int, err error) {
+	r, err := audit.OpenReader(d.dir)
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close()
 	if statePath == "" {
 		statePath = filepath.Join(d.dir, alertsName)
 	}
@@ -49,11 +55,6 @@ func (d desk) alerts(statePath, format string, everything bool) (fired int, err 
 	if err != nil {
 		return 0, err
 	}
-	r, err := audit.OpenReader(d.dir)
-	if err != nil {
-		return 0, err
-	}
-	defer r.Close()
 	learning := !known && !everything
 	found, err := d.evaluate(r, state)
 	if err != nil {
@@ -88,8 +89,17 @@ func (d desk) alerts(statePath, format string, everything bool) (fired int, err 
 
 // evaluate looks at what is new.
 func (d desk) evaluate(r *audit.Reader, state *alertState) (found []alert, err error) {
+	tampered := func(seq uint64, title string) {
+		if d.config.Alerts.Tampering {
+			found = append(found, alert{Rule: ruleTampering, Title: title, Time: time.Now().UTC().Format(time.RFC3339Nano), Seq: seq})
+		}
+	}
+	bad := func(err error) {
+		d.warn(err)
+		tampered(state.Watched.Seq, fmt.Sprintf("what follows record %d is no record: %v", state.Watched.Seq, err))
+	}
 	look := func(from audit.Position) (n int, err error) {
-		for e, err := range d.entries(r, from, &state.Position) {
+		for e, err := range d.entries(r, from, &state.Position, bad) {
 			if err != nil {
 				return n, err
 			}
@@ -105,8 +115,8 @@ func (d desk) evaluate(r *audit.Reader, state *alertState) (found []alert, err e
 	if !errors.As(err, &gone) {
 		return found, err
 	}
-	if d.config.Alerts.Tampering && !gone.Pruned {
-		found = append(found, alert{Rule: ruleTampering, Title: "the log is not what it was: " + gone.Error(), Time: time.Now().UTC().Format(time.RFC3339Nano), Seq: gone.Position.Seq})
+	if !gone.Pruned {
+		tampered(gone.Position.Seq, "the log is not what it was: "+gone.Error())
 	}
 	state.Position = audit.Position{}
 	n, err := look(state.Position)
@@ -119,8 +129,7 @@ func (d desk) evaluate(r *audit.Reader, state *alertState) (found []alert, err e
 
 func (d desk) printAlert(a alert, format string) {
 	if d.formatOf(format) == "json" {
-		line, _ := json.Marshal(a)
-		fmt.Fprintf(d.out, "%s\n", line)
+		writeJSON(d.out, a)
 		return
 	}
 	fmt.Fprintf(d.out, "%s  %-15s  record %d  %s\n", plain(a.Time), a.Rule, a.Seq, plain(a.Title))
@@ -245,7 +254,7 @@ func writeState(path string, state *alertState) error {
 func replaceFile(path string, text []byte, mode os.FileMode) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
-		return err
+		return fmt.Errorf("write %s: %w", path, cause(err))
 	}
 	_, err = f.Write(text)
 	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
@@ -254,6 +263,18 @@ func replaceFile(path string, text []byte, mode os.FileMode) error {
 	}
 	if err != nil {
 		os.Remove(f.Name())
+		return fmt.Errorf("write %s: %w", path, cause(err))
+	}
+	return nil
+}
+
+// cause is an error without the file that it names: it is a temporary one.
+func cause(err error) error {
+	if path := new(fs.PathError); errors.As(err, &path) {
+		return path.Err
+	}
+	if link := new(os.LinkError); errors.As(err, &link) {
+		return link.Err
 	}
 	return err
 }

@@ -61,7 +61,7 @@ func (a *app) tail() *cobra.Command {
 		Use: "tail", Short: "Show the newest records, and with -f those that follow", Args: cobra.NoArgs,
 		Long: "On a terminal a line for people, else the exact lines of the log, which can be hashed.",
 		RunE: a.at(func(d desk) error {
-			if err := oneOf("format", format, "text", "json"); err != nil {
+			if err := errors.Join(oneOf("format", format, "text", "json"), oneOf("status", s.status, statuses()...), atLeast("lines", count, 0)); err != nil {
 				return err
 			}
 			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -292,8 +292,8 @@ all. py3runctl audit prune waits for cursors beside the log (cursor-*.json).`,
 			}
 			s := selection{}
 			var err error
-			if s.since, err = parseTime(since, time.Now()); err == nil {
-				s.until, err = parseTime(until, time.Now())
+			if s.since, err = parseTime("since", since, time.Now()); err == nil {
+				s.until, err = parseTime("until", until, time.Now())
 			}
 			if err != nil {
 				return err

@@ -53,31 +53,46 @@ func (a *app) main(args []string) int {
 	root.SetArgs(args)
 	err := root.Execute()
 	var code exitCode
-	var conf *config.Error
-	var guard *audit.GuardError
 	switch {
 	case err == nil, errors.Is(err, syscall.EPIPE):
 		return 0
 	case errors.As(err, &code):
 		return int(code)
-	case isUsage(err):
-		fmt.Fprintf(a.err, "py3runctl: error: %v\npy3runctl: hint: see py3runctl --help\n", err)
+	}
+	a.tell(err)
+	if isUsage(err) {
 		return exitUsage
 	}
-	fmt.Fprintf(a.err, "py3runctl: error: %v\n", err)
-	switch {
-	case errors.As(err, &conf) && conf.Hint != "":
-		fmt.Fprintf(a.err, "py3runctl: hint: %s\n", conf.Hint)
-	case errors.Is(err, os.ErrPermission):
-		fmt.Fprintln(a.err, "py3runctl: hint: the log's own permissions decide who may look; ask its owner, or use that user")
-	case errors.Is(err, os.ErrNotExist):
-		fmt.Fprintln(a.err, "py3runctl: hint: name the log's directory with --dir")
-	case errors.As(err, &guard) && guard.Force:
-		fmt.Fprintln(a.err, "py3runctl: hint: if that is right, say --force")
-	case errors.Is(err, store.ErrVersion):
-		fmt.Fprintln(a.err, "py3runctl: hint: py3runctl index --rebuild")
-	}
 	return exitFailed
+}
+
+// tell prints an error, and what helps.
+func (a *app) tell(err error) {
+	fmt.Fprintf(a.err, "py3runctl: error: %v\n", err)
+	if h := hint(err); h != "" {
+		fmt.Fprintf(a.err, "py3runctl: hint: %s\n", h)
+	}
+}
+
+func hint(err error) string {
+	var conf *config.Error
+	var guard *audit.GuardError
+	var log *audit.StepError
+	switch {
+	case isUsage(err):
+		return "see py3runctl --help"
+	case errors.As(err, &conf):
+		return conf.Hint
+	case errors.As(err, &log) && errors.Is(err, os.ErrPermission):
+		return "the log's own permissions decide who may look; ask its owner, or use that user"
+	case errors.As(err, &log) && errors.Is(err, os.ErrNotExist):
+		return "name the log's directory with --dir"
+	case errors.As(err, &guard) && guard.Force:
+		return "if that is right, say --force"
+	case errors.Is(err, store.ErrVersion):
+		return "py3runctl index --rebuild"
+	}
+	return ""
 }
 
 // isUsage recognises cobra's own errors, which have no type.
@@ -182,13 +197,20 @@ func oneOf(what, given string, allowed ...string) error {
 	return fmt.Errorf("invalid argument %q for --%s: want %s", given, what, strings.Join(allowed, ", "))
 }
 
+func atLeast(what string, given, least int) error {
+	if given < least {
+		return fmt.Errorf("invalid argument %d for --%s: want %d or more", given, what, least)
+	}
+	return nil
+}
+
 func (a *app) history() *cobra.Command {
 	q := question{}
 	c := &cobra.Command{
 		Use: "history", Short: "Show past runs, newest first", Args: cobra.NoArgs,
 		Example: "  py3runctl history --user alice --since 7d\n  py3runctl history --status timeout --format csv --limit 0",
 		RunE: a.at(func(d desk) error {
-			if err := oneOf("format", q.format, "text", "json", "csv"); err != nil {
+			if err := errors.Join(oneOf("format", q.format, "text", "json", "csv"), atLeast("limit", q.limit, 0)); err != nil {
 				return err
 			}
 			return d.history(q, time.Now())
@@ -237,7 +259,7 @@ The first call only learns what is usual. Call it from a timer. Exit status: 0 n
 				fired, err = d.alerts(state, format, everything)
 			}
 			if err != nil {
-				fmt.Fprintf(a.err, "py3runctl: error: %v\n", err)
+				a.tell(err)
 				return exitCode(exitUnable)
 			}
 			if fired > 0 {

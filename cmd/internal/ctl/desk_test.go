@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -76,6 +77,27 @@ func (b *bench) run(user, status string, hooks *audit.Hooks) *audit.Run {
 		b.must(err)
 	}
 	return run
+}
+
+// What is JSON here is ASCII, whatever stands in the log.
+func TestJSONForTerminals(t *testing.T) {
+	t.Parallel()
+	line, err := jsonLine(map[string]string{"<é\u202e\x7f\x1b\u2028": "\U0001F600"})
+	if want := `{"<\u00e9\u202e\u007f\u001b\u2028":"\ud83d\ude00"}` + "\n"; err != nil || string(line) != want {
+		t.Errorf("%s, %v, want %s", line, err, want)
+	}
+	b := newBench(t)
+	b.run(evil, "ok", &audit.Hooks{Connections: []audit.Connection{{Host: evil}}})
+	b.must(b.history(question{}, time.Now()))
+	b.must(b.stats(question{}, store.ByUser, time.Now()))
+	b.must(b.metrics("", "", openMetrics, time.Now()))
+	if _, err := b.alerts("", "json", true); err != nil {
+		t.Fatal(err)
+	}
+	out, _ := b.said()
+	if strings.ContainsAny(out, "\x1b\u202e\u2028\x7f") || strings.Count(out, `evil\u001b[31m`) != 5 || !strings.Contains(out, `user="evil\\x1b[31m\\u202e\\u2028\\x7f\nnew"`) {
+		t.Errorf("%q", out)
+	}
 }
 
 func TestHistoryAndStats(t *testing.T) {
@@ -147,8 +169,8 @@ func TestHistoryAndStats(t *testing.T) {
 	if got := ask(question{user: "bob"}); !strings.Contains(got, `"status":"error"`) {
 		t.Errorf("bob: %s", got)
 	}
-	for _, bad := range []question{{since: "yesterday"}, {until: "-5h"}, {since: "x d"}} {
-		if err := b.history(bad, now); err == nil || !strings.Contains(err.Error(), "is no time") {
+	for _, bad := range []question{{since: "yesterday"}, {until: "-5h"}, {since: "x d"}, {status: "tiemout"}} {
+		if err := b.history(bad, now); err == nil || !isUsage(err) {
 			t.Errorf("%+v: %v", bad, err)
 		}
 	}
@@ -215,6 +237,30 @@ func TestAlerts(t *testing.T) {
 	n, err := b.alerts("", "", false)
 	if out, _ := b.said(); err != nil || n == 0 || !strings.Contains(out, `"rule":"tampering"`) {
 		t.Errorf("%d alerts, %v: %s", n, err, out)
+	}
+}
+
+// A line that somebody put between two records is told, once.
+func TestAlertOfALine(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.run("alice", "ok", nil)
+	_, err := b.alerts("", "", false)
+	b.must(err)
+	receipt, err := b.log.Append(audit.Record{Event: audit.Event{Action: "new", Outcome: audit.Unknown}})
+	b.must(err)
+	current := filepath.Join(b.dir, "audit.jsonl")
+	text, err := os.ReadFile(current)
+	b.must(err)
+	before := len(text) - len(receipt.Line) - 1
+	b.must(os.WriteFile(current, slices.Concat(text[:before], []byte("\x1b[2Jnothing happened\n"), text[before:]), 0o600))
+	b.said()
+	n, err := b.alerts("", "text", false)
+	if out, _ := b.said(); n != 1 || err != nil || !strings.Contains(out, "what follows record 2 is no record") || strings.Contains(out, "\x1b") {
+		t.Errorf("%d alerts, %v: %q", n, err, out)
+	}
+	if n, err := b.alerts("", "", false); n != 0 || err != nil {
+		t.Errorf("again: %d alerts, %v", n, err)
 	}
 }
 

@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"encoding/csv"
 	"encoding/json"
@@ -13,8 +14,10 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf16"
 
 	"py3run/cmd/internal/store"
+	"py3run/cmd/internal/wire"
 )
 
 // A question is what history and stats ask, as it stands on the command line.
@@ -27,16 +30,30 @@ type question struct {
 }
 
 func (q question) query(now time.Time) (store.Query, error) {
-	since, err := parseTime(q.since, now)
+	since, err := parseTime("since", q.since, now)
 	if err != nil {
 		return store.Query{}, err
 	}
-	until, err := parseTime(q.until, now)
-	return store.Query{User: q.user, Script: q.script, Status: q.status, Since: since, Until: until, Limit: q.limit}, err
+	until, err := parseTime("until", q.until, now)
+	if err != nil {
+		return store.Query{}, err
+	}
+	if err := oneOf("status", q.status, statuses()...); err != nil {
+		return store.Query{}, err
+	}
+	return store.Query{User: q.user, Script: q.script, Status: q.status, Since: since, Until: until, Limit: q.limit}, nil
 }
 
-// parseTime reads a time in RFC 3339, a day, or how long ago it was: 30m, 24h, 7d.
-func parseTime(s string, now time.Time) (time.Time, error) {
+// statuses are those that a run can have: of results, and those that no result has.
+func statuses() (list []string) {
+	for _, s := range wire.Statuses() {
+		list = append(list, string(s))
+	}
+	return append(list, store.Orphaned, store.Running)
+}
+
+// parseTime reads the time given for a flag: in RFC 3339, a day, or how long ago it was: 30m, 24h, 7d.
+func parseTime(what, s string, now time.Time) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
 	}
@@ -53,7 +70,7 @@ func parseTime(s string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
 		return now.Add(-d), nil
 	}
-	return time.Time{}, fmt.Errorf("%q is no time: write 2026-11-24, 2026-11-24T10:00:00Z, or how long ago, as 24h or 7d", s)
+	return time.Time{}, fmt.Errorf("invalid argument %q for --%s: want 2026-11-24, 2026-11-24T10:00:00Z, or how long ago, as 24h or 7d", s, what)
 }
 
 func (d desk) formatOf(asked string) string {
@@ -132,9 +149,7 @@ func (d desk) history(q question, now time.Time) error {
 func (d desk) runPrinter(to io.Writer, format string) (put func(store.Run) error, done func() error) {
 	switch format {
 	case "json":
-		e := json.NewEncoder(to)
-		e.SetEscapeHTML(false)
-		return func(r store.Run) error { return e.Encode(shown(r)) }, func() error { return nil }
+		return func(r store.Run) error { return writeJSON(to, shown(r)) }, func() error { return nil }
 	case "csv":
 		w := csv.NewWriter(to)
 		w.Write([]string{"run_id", "started", "ended", "user", "script", "status", "reason", "duration_seconds", "cpu_seconds", "peak_memory_bytes", "seq", "hash"})
@@ -198,10 +213,8 @@ func (d desk) stats(q question, by store.By, now time.Time) error {
 	}
 	switch d.formatOf(q.format) {
 	case "json":
-		e := json.NewEncoder(d.out)
-		e.SetEscapeHTML(false)
 		for _, g := range groups {
-			if err := e.Encode(shownGroupOf(g)); err != nil {
+			if err := writeJSON(d.out, shownGroupOf(g)); err != nil {
 				return err
 			}
 		}
@@ -230,6 +243,37 @@ func (d desk) stats(q question, by store.By, now time.Time) error {
 			shortTime(g.Percentile(0.99)), shortTime(g.Percentile(1)), shortTime(g.CPU), shortSize(g.PeakMemory), strings.Join(failures, ", "))
 	}
 	return w.Flush()
+}
+
+// jsonLine is a value in one line of JSON, in printable ASCII as the log itself: a terminal has nothing to obey in it.
+func jsonLine(v any) ([]byte, error) {
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	line := make([]byte, 0, text.Len())
+	for _, r := range text.String() {
+		switch {
+		case r < 0x7f:
+			line = append(line, byte(r))
+		case r <= 0xffff:
+			line = fmt.Appendf(line, `\u%04x`, r)
+		default:
+			high, low := utf16.EncodeRune(r)
+			line = fmt.Appendf(line, `\u%04x\u%04x`, high, low)
+		}
+	}
+	return line, nil
+}
+
+func writeJSON(to io.Writer, v any) error {
+	line, err := jsonLine(v)
+	if err == nil {
+		_, err = to.Write(line)
+	}
+	return err
 }
 
 // plain is text without anything that a terminal obeys.

@@ -203,7 +203,19 @@ func (m measurement) write(to io.Writer, f format) error {
 	return err
 }
 
-// escapeLabel escapes a label's value as both formats want it. Both are UTF-8.
+// escapeLabel escapes a label's value as both formats want it, which are UTF-8, and what a terminal would obey as everywhere else.
 func escapeLabel(s string) string {
-	return strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(strings.ToValidUTF8(s, "\uFFFD"))
+	s = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(strings.ToValidUTF8(s, "\uFFFD"))
+	if strings.IndexFunc(s, func(r rune) bool { return !strconv.IsGraphic(r) }) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if strconv.IsGraphic(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(`\` + plain(string(r)))
+		}
+	}
+	return b.String()
 }

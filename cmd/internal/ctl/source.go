@@ -23,6 +23,8 @@ type desk struct {
 	errIsTerminal bool
 }
 
+func (d desk) warn(err error) { d.warnf("%v", err) }
+
 func (d desk) warnf(format string, args ...any) {
 	fmt.Fprintf(d.err, "py3runctl: warning: "+format+"\n", args...)
 }
@@ -37,12 +39,12 @@ func (d desk) indexPath(named string) string {
 	return filepath.Join(d.dir, indexName)
 }
 
-// entries are the records behind a position. A line that is no record is told and passed over: verify says what is wrong with it.
-func (d desk) entries(r *audit.Reader, from audit.Position, at *audit.Position) iter.Seq2[store.Entry, error] {
+// entries are the records behind a position. A line that is no record is given to bad and passed over: verify says what is wrong with it.
+func (d desk) entries(r *audit.Reader, from audit.Position, at *audit.Position, bad func(error)) iter.Seq2[store.Entry, error] {
 	return func(yield func(store.Entry, error) bool) {
 		for line, err := range r.Records(from) {
-			if bad := new(audit.LineError); errors.As(err, &bad) {
-				d.warnf("%v", err)
+			if line := new(audit.LineError); errors.As(err, &line) {
+				bad(err)
 				continue
 			}
 			if err != nil {
@@ -51,7 +53,7 @@ func (d desk) entries(r *audit.Reader, from audit.Position, at *audit.Position) 
 			}
 			rec, err := line.Record()
 			if err != nil {
-				d.warnf("record %d: %v", line.Seq, err)
+				bad(fmt.Errorf("record %d: %w", line.Seq, err))
 				continue
 			}
 			position := line.Position()
@@ -68,12 +70,12 @@ func (d desk) entries(r *audit.Reader, from audit.Position, at *audit.Position) 
 // source is the index where there is one, brought up to date if this user may write it, else the log.
 func (d desk) source(index string) (store.Source, error) {
 	path := d.indexPath(index)
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) && index == "" {
+	if _, err := os.Stat(path); err != nil && index == "" { // a directory that this user cannot enter is the log's to tell
 		r, err := audit.OpenReader(d.dir)
 		if err != nil {
 			return nil, err
 		}
-		return logSource{store.Log{Entries: d.entries(r, audit.Position{}, nil)}, r}, nil
+		return logSource{store.Log{Entries: d.entries(r, audit.Position{}, nil, d.warn)}, r}, nil
 	}
 	if err := d.update(path, false); err != nil {
 		d.warnf("the index may be behind the log: %v", err)
@@ -160,7 +162,7 @@ func (d desk) updatePiece(w *store.Writer, r *audit.Reader) (n int, err error) {
 }
 
 func (d desk) addPiece(w *store.Writer, r *audit.Reader, from audit.Position, behind uint64, at *audit.Position) (n int, err error) {
-	for e, err := range d.entries(r, from, at) {
+	for e, err := range d.entries(r, from, at, d.warn) {
 		if err == nil && e.Record.Seq > behind {
 			n++
 			err = w.Add(e)

@@ -3,7 +3,6 @@ package ctl
 import (
 	"cmp"
 	"encoding/csv"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -64,7 +63,7 @@ Exit status: 0 all is well, 1 warnings (nothing is lost), 2 broken (records were
 				rep, err = d.verify(with)
 			}
 			if err != nil {
-				fmt.Fprintf(a.err, "py3runctl: error: %v\n", err)
+				a.tell(err)
 				return exitCode(verifyUnreadable)
 			}
 			if cmp.Or(format, "text") == "json" {
@@ -208,8 +207,8 @@ func printReport(to io.Writer, rep verified) error {
 		if place != "" {
 			place += ": "
 		}
-		if f.Seq > 0 {
-			place += fmt.Sprintf("record %d: ", f.Seq)
+		if record := fmt.Sprintf("record %d", f.Seq); f.Seq > 0 && !strings.HasPrefix(f.Message, record) {
+			place += record + ": "
 		}
 		explained := ""
 		if f.Explained {
@@ -259,7 +258,7 @@ func printReportJSON(to io.Writer, rep verified) error {
 	for s, n := range rep.Omitted {
 		omitted[s.String()] = n
 	}
-	text, err := json.Marshal(struct {
+	line, err := jsonLine(struct {
 		Verdict   string           `json:"verdict"` // the worst severity; ok: none above note
 		Dir       string           `json:"dir"`
 		Records   uint64           `json:"records"`
@@ -278,5 +277,9 @@ func printReportJSON(to io.Writer, rep verified) error {
 		Omitted   map[string]int   `json:"omitted,omitempty"`
 	}{strings.Replace(rep.Worst().String(), "note", "ok", 1), rep.Dir, rep.Records, rep.Bytes, rep.First, rep.Last, rep.FirstTime, rep.LastTime, rep.Alive, rep.Orphaned, rep.Witnesses, rep.checkpoints,
 		rep.Segments, rep.Pruned, findings, omitted})
-	return errors.Join(err, func() error { _, err := fmt.Fprintf(to, "%s\n", text); return err }())
+	if err != nil {
+		return err
+	}
+	_, err = to.Write(line)
+	return err
 }
