@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,7 +33,13 @@ type StepError struct {
 	Err        error
 }
 
-func (e *StepError) Error() string { return e.Step + " " + e.Path + ": " + e.Err.Error() }
+func (e *StepError) Error() string {
+	cause := e.Err
+	if p, ok := cause.(*fs.PathError); ok && strings.HasSuffix(e.Path, p.Path) { // it names the same file again
+		cause = p.Err
+	}
+	return e.Step + " " + e.Path + ": " + cause.Error()
+}
 
 // Unwrap returns the cause.
 func (e *StepError) Unwrap() error { return e.Err }
@@ -133,17 +141,12 @@ func (l *Log) Network() string {
 	if unix.Fstatfs(l.dir, &fs) != nil {
 		return ""
 	}
-	switch fs.Type {
-	case unix.NFS_SUPER_MAGIC:
-		return "NFS"
-	case unix.CIFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.SMB_SUPER_MAGIC:
-		return "SMB"
-	case unix.AFS_SUPER_MAGIC:
-		return "AFS"
-	case unix.CEPH_SUPER_MAGIC:
-		return "Ceph"
-	}
-	return ""
+	return networks[int64(fs.Type)]
+}
+
+var networks = map[int64]string{
+	unix.NFS_SUPER_MAGIC: "NFS", unix.CIFS_SUPER_MAGIC: "SMB", unix.SMB2_SUPER_MAGIC: "SMB", unix.SMB_SUPER_MAGIC: "SMB",
+	unix.AFS_SUPER_MAGIC: "AFS", unix.CEPH_SUPER_MAGIC: "Ceph", unix.V9FS_MAGIC: "9P",
 }
 
 // Close gives the directory back. Records need no closing.

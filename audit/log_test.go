@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -206,6 +208,31 @@ func TestAppendRefuses(t *testing.T) {
 				t.Errorf("error %v, want %q", err, want)
 			}
 		})
+	}
+}
+
+func TestNetwork(t *testing.T) {
+	t.Parallel()
+	if fs := openLog(t, logDir(t)).Network(); fs != "" && !slices.Contains(slices.Collect(maps.Values(networks)), fs) {
+		t.Errorf("on %s", fs)
+	}
+	for magic, want := range map[int64]string{0x6969: "NFS", 0xff534d42: "SMB", 0xfe534d42: "SMB", 0x01021997: "9P", 0xef53: "", 0x01021994: ""} { // linux/magic.h
+		if got := networks[magic]; got != want {
+			t.Errorf("%#x: %s, want %s", magic, got, want)
+		}
+	}
+}
+
+func TestStepError(t *testing.T) {
+	t.Parallel()
+	_, err := os.Open("/nowhere/audit/code/x")
+	for want, e := range map[string]*StepError{
+		"write /nowhere/audit/code/x: no such file or directory":                      {"write", "/nowhere/audit/code/x", err},
+		"write /nowhere/audit: open /nowhere/audit/code/x: no such file or directory": {"write", "/nowhere/audit", err},
+	} {
+		if e.Error() != want || !errors.Is(e, os.ErrNotExist) {
+			t.Errorf("%v, want %s", e, want)
+		}
 	}
 }
 

@@ -12,11 +12,13 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -91,7 +93,10 @@ var children = map[string]func(l *Log) error{
 		_, err := io.Copy(io.Discard, os.Stdin)
 		return err
 	},
-	"fill-disk": fillDisk,
+	"fill-disk":      fillDisk,
+	"read-only-disk": readOnlyDisk,
+	"no-fallocate":   func(l *Log) error { return without(l, unix.SYS_FALLOCATE) },
+	"no-flock":       func(l *Log) error { return without(l, unix.SYS_FLOCK) },
 	"hold-lock": func(l *Log) error {
 		lock, err := l.lock()
 		if err != nil {
@@ -255,6 +260,47 @@ func fillDisk(l *Log) error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(l.path, currentName), text, 0o600)
+}
+
+// readOnlyDisk cannot begin a run, and says why.
+func readOnlyDisk(l *Log) error {
+	dir := filepath.Join(l.path, "small")
+	if err := errors.Join(unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), os.Mkdir(dir, 0o700),
+		unix.Mount("tmpfs", dir, "tmpfs", unix.MS_RDONLY, "size=1m,mode=700")); err != nil {
+		return err
+	}
+	small, err := Open(dir)
+	if err != nil {
+		return err
+	}
+	defer small.Close()
+	if _, _, err := small.Begin(startRecord("r")); !errors.Is(err, unix.EROFS) || err.Error() != "lock "+dir+"/.lock: read-only file system" {
+		return fmt.Errorf("error %v", err)
+	}
+	return nil
+}
+
+// without makes a run where a system call is not allowed, as container engines refuse some.
+func without(l *Log, call uint32) error {
+	filter := []unix.SockFilter{ // seccomp_data begins with the number of the call
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: call},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	}
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	runtime.LockOSThread()
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	if _, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&program))); errno != 0 {
+		return errno
+	}
+	run, _, err := l.Begin(startRecord("r"))
+	if err == nil {
+		_, err = run.End(endRecord("r"))
+	}
+	return err
 }
 
 // startRecord is what a run leaves before it starts.

@@ -101,6 +101,26 @@ func TestLockHeld(t *testing.T) {
 	mustAppend(t, l, startRecord("r"))
 }
 
+// Where room cannot be reserved a run goes on without; where nobody can be kept out it does not begin.
+func TestCallsRefused(t *testing.T) {
+	t.Parallel()
+	dir := logDir(t)
+	must(t, childCommand(t, "no-fallocate", dir).Run())
+	if got := actions(verify(t, dir)); got != "execution-start execution-end" {
+		t.Errorf("records %s", got)
+	}
+	dir = logDir(t)
+	c := childCommand(t, "no-flock", dir)
+	c.Stderr = nil
+	_, err := c.Output()
+	if exit := new(exec.ExitError); !errors.As(err, &exit) || string(exit.Stderr) != fmt.Sprintf("lock %s/.lock: operation not permitted\n", dir) {
+		t.Errorf("error %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, currentName)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the log was touched: %v", err)
+	}
+}
+
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	const start, repair = "execution-start", "audit-repair"

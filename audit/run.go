@@ -111,7 +111,7 @@ func (run *Run) keep(r Record, because error) error {
 		err = run.file.Sync()
 	}
 	if err != nil {
-		return errors.Join(because, err)
+		return fmt.Errorf("%w; %w", because, err)
 	}
 	return &KeptError{run.file.Name(), because}
 }

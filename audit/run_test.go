@@ -384,15 +384,43 @@ func TestStorm(t *testing.T) {
 	t.Logf("%d records of %d runs, %d of them orphaned, %d writers killed, %d at once, in %v", len(records), len(open), orphans, kills.Load(), *writers, *storm)
 }
 
-func TestReservedRoom(t *testing.T) {
-	t.Parallel()
+// onOwnDisk runs a child that mounts a small disk.
+func onOwnDisk(t *testing.T, child, dir string) {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("only root can mount a small disk")
 	}
-	dir := logDir(t)
-	c := childCommand(t, "fill-disk", dir)
+	c := childCommand(t, child, dir)
 	c.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	must(t, c.Run())
+}
+
+func TestReadOnlyDisk(t *testing.T) {
+	t.Parallel()
+	onOwnDisk(t, "read-only-disk", logDir(t))
+}
+
+// A program that was started during a run does not hold it: when its writer is gone, it is over.
+func TestRunIsNotInherited(t *testing.T) {
+	t.Parallel()
+	dir := logDir(t)
+	l := openLog(t, dir)
+	run, _, err := l.Begin(startRecord("r1"))
+	must(t, err)
+	other := childCommand(t, "hold-lock", logDir(t))
+	in, err := other.StdinPipe()
+	must(t, err, other.Start())
+	run.release()
+	must(t, l.Recover(), in.Close(), other.Wait())
+	if got := actions(verify(t, dir)); got != "execution-start execution-orphaned" {
+		t.Errorf("records %s", got)
+	}
+}
+
+func TestReservedRoom(t *testing.T) {
+	t.Parallel()
+	dir := logDir(t)
+	onOwnDisk(t, "fill-disk", dir)
 	if got := len(verify(t, dir)); got < 10 {
 		t.Errorf("%d records", got)
 	}
