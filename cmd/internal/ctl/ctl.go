@@ -89,7 +89,7 @@ func hint(err error) string {
 		return "name the log's directory with --dir"
 	case errors.As(err, &guard) && guard.Force:
 		return "if that is right, say --force"
-	case errors.Is(err, store.ErrVersion):
+	case errors.Is(err, store.ErrVersion), errors.Is(err, store.ErrDamaged):
 		return "py3runctl index --rebuild"
 	}
 	return ""
@@ -163,13 +163,7 @@ func (a *app) index() *cobra.Command {
 		Long: `The index is an SQLite file beside the log that answers history and stats quickly. It holds nothing that the log does not: it can be removed
 at any time. Where there is one, history, stats and metrics bring it up to date by themselves; without one they read the log.`,
 		RunE: a.at(func(d desk) error {
-			path := d.indexPath(path)
-			if rebuild {
-				if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-					return err
-				}
-			}
-			return d.update(path, true)
+			return d.update(d.indexPath(path), rebuild, true)
 		}),
 	}
 	indexFlag(c, &path)

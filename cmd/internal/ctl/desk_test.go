@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -120,7 +121,7 @@ func TestHistoryAndStats(t *testing.T) {
 	plainAnswer := ""
 	for _, indexed := range []bool{false, true} {
 		if indexed {
-			b.must(b.update(b.indexPath(""), false))
+			b.must(b.update(b.indexPath(""), false, false))
 		}
 		var users []string
 		for line := range strings.Lines(ask(question{})) {
@@ -186,12 +187,39 @@ func TestIndexOfAnotherLog(t *testing.T) {
 		other.run("carol", "ok", nil)
 	}
 	path := b.indexPath("")
-	b.must(b.update(path, false))
+	b.must(b.update(path, false, false))
 	b.must(os.Rename(path, other.indexPath("")))
 	b.must(other.history(question{}, time.Now()))
 	out, errs := other.said()
 	if strings.Count(out, `"user":"carol"`) != 4 || strings.Contains(out, "alice") || !strings.Contains(errs, "it is made anew") {
 		t.Errorf("%s%s", out, errs)
+	}
+}
+
+// An index that cannot be used is no reason to answer nothing.
+func TestUnusableIndex(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.run("alice", "ok", nil)
+	path := b.indexPath("")
+	for _, c := range []struct {
+		name, want string
+		spoil      func()
+	}{
+		{"damaged", "damaged", func() { b.must(os.WriteFile(path, []byte("no database, but a text of some length"), 0o600)) }},
+		{"empty", "another version", func() { b.must(os.WriteFile(path, nil, 0o600)) }},
+		{"a directory", "is a directory", func() { b.must(errors.Join(os.Remove(path), os.Mkdir(path, 0o700))) }},
+	} {
+		b.must(b.update(path, true, false))
+		c.spoil()
+		b.must(b.history(question{}, time.Now()))
+		if out, errs := b.said(); strings.Count(out, "\n") != 1 || !strings.Contains(errs, "the log is read instead") || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%s: %s%s", c.name, out, errs)
+		}
+		if err := b.history(question{index: path}, time.Now()); err == nil || c.name != "a directory" && hint(err) != "py3runctl index --rebuild" {
+			t.Errorf("%s, by its name: %v", c.name, err)
+		}
+		b.said()
 	}
 }
 

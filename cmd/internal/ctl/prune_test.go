@@ -182,7 +182,7 @@ func TestPrune(t *testing.T) {
 	// an index and history go on
 	b.run("bob", "ok", nil)
 	b.said()
-	b.must(b.update(b.indexPath(""), false))
+	b.must(b.update(b.indexPath(""), false, false))
 	b.must(b.history(question{}, time.Now()))
 	if out, _ := b.said(); strings.Count(out, "\n") != 7 {
 		t.Errorf("history: %s", out)

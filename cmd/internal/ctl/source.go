@@ -71,16 +71,44 @@ func (d desk) entries(r *audit.Reader, from audit.Position, at *audit.Position, 
 func (d desk) source(index string) (store.Source, error) {
 	path := d.indexPath(index)
 	if _, err := os.Stat(path); err != nil && index == "" { // a directory that this user cannot enter is the log's to tell
-		r, err := audit.OpenReader(d.dir)
-		if err != nil {
-			return nil, err
+		return d.logSource()
+	}
+	failed := d.update(path, false, false)
+	s, err := store.OpenIndex(path)
+	if err != nil && index == "" {
+		d.warnf("%v: the log is read instead; py3runctl index --rebuild makes the index anew", err)
+		return d.logSource()
+	}
+	if err == nil && failed != nil {
+		if n := d.behind(s); n > 0 {
+			d.warnf("the index is %d records behind the log: %v", n, failed)
 		}
-		return logSource{store.Log{Entries: d.entries(r, audit.Position{}, nil, d.warn)}, r}, nil
 	}
-	if err := d.update(path, false); err != nil {
-		d.warnf("the index may be behind the log: %v", err)
+	return s, err
+}
+
+// behind is how many records of the log an index does not have.
+func (d desk) behind(index *store.Index) uint64 {
+	at, err := index.Position()
+	r, openErr := audit.OpenReader(d.dir)
+	if err != nil || openErr != nil {
+		return 0
 	}
-	return store.OpenIndex(path)
+	defer r.Close()
+	for line, err := range r.Backward() {
+		if err == nil {
+			return line.Seq - min(at.Seq, line.Seq)
+		}
+	}
+	return 0
+}
+
+func (d desk) logSource() (store.Source, error) {
+	r, err := audit.OpenReader(d.dir)
+	if err != nil {
+		return nil, err
+	}
+	return logSource{store.Log{Entries: d.entries(r, audit.Position{}, nil, d.warn)}, r}, nil
 }
 
 // logSource closes the reader as well.
@@ -91,23 +119,30 @@ type logSource struct {
 
 func (l logSource) Close() error { return l.reader.Close() }
 
-const indexPiece = 50_000 // records of one transaction
+const (
+	indexPiece    = 50_000 // records of one transaction
+	indexPatience = 10 * time.Second
+)
 
-// update brings an index up to date, or makes it.
-func (d desk) update(path string, tellProgress bool) error {
+// update brings an index up to date, or makes it, anew if that is asked for.
+func (d desk) update(path string, anew, tellProgress bool) error {
 	r, err := audit.OpenReader(d.dir)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	w, err := store.OpenWriter(path)
+	patience := indexPatience
+	if tellProgress { // it is all that is wanted
+		patience = time.Hour
+	}
+	w, err := store.OpenWriter(path, anew, patience)
 	if err != nil {
 		return err
 	}
 	defer w.Close()
 	began, shown := time.Now(), time.Now()
-	for total := 0; ; {
-		n, err := d.updatePiece(w, r)
+	for total := 0; ; anew = false {
+		n, err := d.updatePiece(w, r, anew)
 		if err != nil {
 			return fmt.Errorf("index %s: %w", path, err)
 		}
@@ -126,7 +161,7 @@ func (d desk) update(path string, tellProgress bool) error {
 }
 
 // updatePiece takes the next records in one transaction.
-func (d desk) updatePiece(w *store.Writer, r *audit.Reader) (n int, err error) {
+func (d desk) updatePiece(w *store.Writer, r *audit.Reader, anew bool) (n int, err error) {
 	from, err := w.Begin()
 	if err != nil {
 		return 0, err
@@ -136,6 +171,12 @@ func (d desk) updatePiece(w *store.Writer, r *audit.Reader) (n int, err error) {
 			w.Rollback()
 		}
 	}()
+	if anew {
+		from = audit.Position{}
+		if err := w.Clear(); err != nil {
+			return 0, err
+		}
+	}
 	at, behind := from, uint64(0)
 	for tries := 0; ; tries++ {
 		gone := new(audit.PositionError)

@@ -83,24 +83,29 @@ func (x *Index) History(q Query) iter.Seq2[Run, error] {
 		}
 		rows, err := x.db.Query("SELECT "+columns+" FROM runs"+where.String()+" ORDER BY seq DESC LIMIT ?", append(where.args, limit)...)
 		if err != nil {
-			yield(Run{}, err)
+			yield(Run{}, damage(err))
 			return
 		}
 		defer rows.Close()
 		for rows.Next() {
 			r, err := scanRun(rows)
-			if !yield(r, err) || err != nil {
+			if !yield(r, damage(err)) || err != nil {
 				return
 			}
 		}
 		if err := rows.Err(); err != nil {
-			yield(Run{}, err)
+			yield(Run{}, damage(err))
 		}
 	}
 }
 
 // Stats takes whole days from their sums, and goes through the runs of a day only where a query cuts it.
 func (x *Index) Stats(q Query, by By) ([]Group, error) {
+	groups, err := x.stats(q, by)
+	return groups, damage(err)
+}
+
+func (x *Index) stats(q Query, by By) ([]Group, error) {
 	all := grouping{}
 	first, last := q.Since, q.Until // of the whole days
 	if !first.IsZero() {
@@ -181,7 +186,7 @@ func (x *Index) cut(all grouping, q Query, by By, since, until time.Time) error 
 func (x *Index) Actions() (list []Action, err error) {
 	rows, err := x.db.Query("SELECT name, reason, count FROM actions ORDER BY name, reason")
 	if err != nil {
-		return nil, err
+		return nil, damage(err)
 	}
 	defer rows.Close()
 	for rows.Next() {
@@ -191,7 +196,7 @@ func (x *Index) Actions() (list []Action, err error) {
 		}
 		list = append(list, a)
 	}
-	return list, rows.Err()
+	return list, damage(rows.Err())
 }
 
 func midnight(t time.Time) time.Time {

@@ -7,7 +7,7 @@ import (
 	"net/url"
 	"os"
 
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	"modernc.org/sqlite" // and the driver "sqlite"
 )
 
 // schemaVersion is that of the tables. A file of another version is made anew: it is only derived.
@@ -40,8 +40,20 @@ CREATE TABLE cursor (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NU
 const columns = "seq, run_id, user, auth, client, host, script, version, command, code, code_bytes, started, ended, status, reason, duration, cpu, " +
 	"peak_memory, stdout_bytes, stderr_bytes, exit_code, signal, start_seq, end_seq, end_hash"
 
-// ErrVersion means that an index was made by another version of py3runctl.
-var ErrVersion = errors.New("made by another version: make it anew with py3runctl index --rebuild")
+// Why an index cannot be used. It can be made anew then.
+var (
+	ErrVersion = errors.New("made by another version")
+	ErrDamaged = errors.New("damaged")
+)
+
+// damage is an error that tells ErrDamaged apart.
+func damage(err error) error {
+	const corrupt, notADatabase = 11, 26 // sqlite.org/rescode.html
+	if e := new(sqlite.Error); errors.As(err, &e) && (e.Code()&0xff == corrupt || e.Code()&0xff == notADatabase) {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return err
+}
 
 func open(path string, write bool) (*sql.DB, error) {
 	mode := "ro"
@@ -58,7 +70,7 @@ func open(path string, write bool) (*sql.DB, error) {
 	var version int
 	if err := db.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
 		db.Close()
-		return nil, fmt.Errorf("open index %s: %w", path, err)
+		return nil, fmt.Errorf("open index %s: %w", path, damage(err))
 	}
 	if version != schemaVersion {
 		db.Close()
@@ -67,17 +79,25 @@ func open(path string, write bool) (*sql.DB, error) {
 	return db, nil
 }
 
-// create makes an empty index, readable for its owner only, as the log is.
+// create makes an empty index, readable for its owner only, as the log is. It is there as a whole or not at all, in the place of what was there.
 func create(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	made := path + ".new"
+	os.Remove(made)
+	f, err := os.OpenFile(made, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	f.Close()
-	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: url.PathEscape(path), RawQuery: "mode=rw"}).String())
+	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: url.PathEscape(made), RawQuery: "mode=rw"}).String())
 	if err != nil {
 		return err
 	}
 	_, err = db.Exec(fmt.Sprintf("BEGIN; %s PRAGMA user_version = %d; COMMIT;", schema, schemaVersion))
-	return errors.Join(err, db.Close())
+	if err = errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	if err := os.Remove(path + "-journal"); err != nil && !errors.Is(err, os.ErrNotExist) { // of what was there; it would be taken for this one's
+		return err
+	}
+	return os.Rename(made, path)
 }

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -86,7 +88,7 @@ func sequence(list []Entry) iter.Seq2[Entry, error] {
 // write brings an index up to date in pieces.
 func write(t testing.TB, path string, list []Entry, piece int) {
 	t.Helper()
-	w, err := OpenWriter(path)
+	w, err := OpenWriter(path, false, 0)
 	check(t, err)
 	defer w.Close()
 	for len(list) > 0 {
@@ -198,7 +200,7 @@ func TestClear(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "index.db")
 	write(t, path, records(50, 2), 1000)
-	w, err := OpenWriter(path)
+	w, err := OpenWriter(path, false, 0)
 	check(t, err)
 	_, err = w.Begin()
 	check(t, err, w.Clear())
@@ -221,7 +223,7 @@ func TestHalfWritten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "index.db")
 	list := records(60, 2)
 	write(t, path, list[:50], 1000)
-	w, err := OpenWriter(path)
+	w, err := OpenWriter(path, false, 0)
 	check(t, err)
 	_, err = w.Begin()
 	check(t, err, w.Add(list[50]))
@@ -241,17 +243,96 @@ func TestHalfWritten(t *testing.T) {
 	}
 }
 
+// What cannot be written is forgotten, and leaves the writer usable.
+func TestFailedCommit(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "index.db")
+	list := records(20, 2)
+	w, err := OpenWriter(path, false, 0)
+	check(t, err)
+	defer w.Close()
+	_, err = w.Begin()
+	check(t, err, w.Add(list[0]))
+	_, err = w.tx.Exec("DROP TABLE cursor")
+	check(t, err)
+	if err := w.Commit(audit.Position{Seq: 1}); err == nil {
+		t.Error("committed without a cursor")
+	}
+	check(t, w.Rollback())
+	at, err := w.Begin()
+	check(t, err)
+	if at.Seq != 0 {
+		t.Errorf("read to %d", at.Seq)
+	}
+	check(t, w.Add(list[0]), w.Commit(audit.Position{Seq: 1}))
+}
+
+// Of several that make an index anew at once each leaves a whole one, and whoever does not want to wait is told.
+func TestManyWriters(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "index.db")
+	check(t, os.WriteFile(path, []byte("no database, but a text of some length"), 0o600))
+	for _, open := range []func() error{
+		func() error { _, err := OpenIndex(path); return err },
+		func() error { _, err := OpenWriter(path, false, 0); return err },
+	} {
+		if err := open(); !errors.Is(err, ErrDamaged) {
+			t.Errorf("a text: %v", err)
+		}
+	}
+	check(t, os.WriteFile(path+"-journal", []byte("of another one"), 0o600))
+	list := records(30, 2)
+	var writers sync.WaitGroup
+	for range 6 {
+		writers.Go(func() {
+			w, err := OpenWriter(path, true, time.Hour)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer w.Close()
+			_, err = w.Begin()
+			for _, err := range []error{err, w.Clear()} {
+				if err != nil {
+					t.Error(err)
+				}
+			}
+			for _, e := range list {
+				if err := w.Add(e); err != nil {
+					t.Error(err)
+				}
+			}
+			if err := w.Commit(audit.Position{Seq: uint64(len(list))}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	writers.Wait()
+	index, err := OpenIndex(path)
+	check(t, err)
+	defer index.Close()
+	if got := len(all(t, index, Query{})); got != 30 {
+		t.Errorf("%d runs, want 30", got)
+	}
+	w, err := OpenWriter(path, false, 0)
+	check(t, err)
+	defer w.Close()
+	if _, err := OpenWriter(path, false, 0); err == nil || !strings.Contains(err.Error(), "another writer is at work") {
+		t.Errorf("two writers: %v", err)
+	}
+}
+
 func TestOtherVersion(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "index.db")
-	w, err := OpenWriter(path)
+	w, err := OpenWriter(path, false, 0)
 	check(t, err)
 	_, err = w.db.Exec("PRAGMA user_version = 99")
 	check(t, err, w.Close())
 	if _, err := OpenIndex(path); !errors.Is(err, ErrVersion) {
 		t.Errorf("read: %v", err)
 	}
-	if _, err := OpenWriter(path); !errors.Is(err, ErrVersion) {
+	if _, err := OpenWriter(path, false, 0); !errors.Is(err, ErrVersion) {
 		t.Errorf("write: %v", err)
 	}
 	check(t, os.WriteFile(path, []byte("no database, but a text of some length"), 0o600))

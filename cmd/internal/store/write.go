@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 	"time"
 
 	"py3run/audit"
@@ -12,6 +13,7 @@ import (
 
 // A Writer brings an index up to date. There is one at a time; others wait.
 type Writer struct {
+	lock    *os.File // beside the index
 	db      *sql.DB
 	tx      *sql.Tx
 	pending map[string]*Run // of this transaction
@@ -21,28 +23,53 @@ type Writer struct {
 	find    *sql.Stmt
 }
 
+const lockGap = 10 * time.Millisecond
+
 // A day is the key of a row of sums.
 type day struct{ day, user, script, status string }
 
-// OpenWriter opens an index, and makes it where there is none.
-func OpenWriter(path string) (*Writer, error) {
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-		if err := create(path); err != nil && !errors.Is(err, os.ErrExist) {
-			return nil, fmt.Errorf("make index %s: %w", path, err)
+// OpenWriter opens an index, and makes it where there is none. With anew one that cannot be used is made again. It waits for so long until no other
+// writer is at work.
+func OpenWriter(path string, anew bool, patience time.Duration) (w *Writer, err error) {
+	w = &Writer{}
+	defer func() {
+		if err != nil {
+			w.Close()
+			w = nil
+		}
+	}()
+	if w.lock, err = os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600); err != nil {
+		return w, err
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(lockGap) {
+		err = syscall.Flock(int(w.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			break
+		}
+		if err != syscall.EWOULDBLOCK || time.Now().After(deadline) {
+			return w, fmt.Errorf("lock index %s: another writer is at work: %w", path, err)
 		}
 	}
-	db, err := open(path, true)
-	if err != nil {
-		return nil, err
+	_, err = os.Stat(path)
+	if err == nil {
+		if w.db, err = open(path, true); !anew || err == nil {
+			return w, err
+		}
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return w, err
 	}
-	return &Writer{db: db}, nil
+	if err = create(path); err != nil {
+		return w, fmt.Errorf("make index %s: %w", path, err)
+	}
+	w.db, err = open(path, true)
+	return w, err
 }
 
 // Begin starts a transaction and tells how far the index has read the log.
 func (w *Writer) Begin() (audit.Position, error) {
 	tx, err := w.db.Begin()
 	if err != nil {
-		return audit.Position{}, err
+		return audit.Position{}, damage(err)
 	}
 	w.tx, w.pending, w.days, w.actions = tx, map[string]*Run{}, map[day]*Group{}, counting{}
 	if w.insert, err = tx.Prepare("INSERT OR REPLACE INTO runs (" + columns + ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"); err == nil {
@@ -53,9 +80,9 @@ func (w *Writer) Begin() (audit.Position, error) {
 		at, err = position(tx.QueryRow(selectPosition))
 	}
 	if err != nil {
-		tx.Rollback()
+		w.Rollback()
 	}
-	return at, err
+	return at, damage(err)
 }
 
 const selectPosition = "SELECT seq, hash, segment, offset FROM cursor"
@@ -106,13 +133,14 @@ func (w *Writer) Add(e Entry) error {
 // Commit makes what was added visible, with the place in the log that it was read to.
 func (w *Writer) Commit(at audit.Position) error {
 	err := w.flush(at)
-	if err != nil {
-		w.tx.Rollback()
-	} else {
+	if err == nil {
 		err = w.tx.Commit()
 	}
+	if err != nil {
+		w.tx.Rollback()
+	}
 	w.tx, w.pending, w.days, w.actions = nil, nil, nil, nil
-	return err
+	return damage(err)
 }
 
 func (w *Writer) flush(at audit.Position) error {
@@ -152,8 +180,11 @@ func (w *Writer) flush(at audit.Position) error {
 	return err
 }
 
-// Rollback forgets what was added since Begin.
+// Rollback forgets what was added since Begin, if that was not committed.
 func (w *Writer) Rollback() error {
+	if w.tx == nil {
+		return nil
+	}
 	err := w.tx.Rollback()
 	w.tx, w.pending, w.days, w.actions = nil, nil, nil, nil
 	return err
@@ -169,7 +200,15 @@ func (w *Writer) Clear() error {
 }
 
 // Close ends it.
-func (w *Writer) Close() error { return w.db.Close() }
+func (w *Writer) Close() (err error) {
+	if w.db != nil {
+		err = w.db.Close()
+	}
+	if w.lock != nil {
+		err = errors.Join(err, w.lock.Close())
+	}
+	return err
+}
 
 type row interface{ Scan(...any) error }
 
