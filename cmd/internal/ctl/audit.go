@@ -11,12 +11,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -64,7 +62,7 @@ func (a *app) tail() *cobra.Command {
 			if err := errors.Join(oneOf("format", format, "text", "json"), oneOf("status", s.status, statuses()...), atLeast("lines", count, 0)); err != nil {
 				return err
 			}
-			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+			ctx, stop := context.WithCancel(context.Background()) // a signal ends it as it ends any reader
 			defer stop()
 			if out, ok := a.out.(*os.File); ok && follow {
 				var watch sync.WaitGroup
@@ -140,7 +138,7 @@ func (d desk) tail(ctx context.Context, s selection, count int, follow bool, for
 			return err
 		}
 	}
-	return nil // the caller's SIGINT
+	return nil
 }
 
 func (d desk) linePrinter(format string) func(audit.Line) error {

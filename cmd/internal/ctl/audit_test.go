@@ -96,7 +96,7 @@ func TestTailFollows(t *testing.T) {
 		done <- d.tail(ctx, selection{}, 1, true, "json")
 	}()
 	lines := bufio.NewReader(from)
-	for seq := uint64(2); seq <= 40; seq++ {
+	for seq := uint64(2); seq <= 20; seq++ {
 		line, err := lines.ReadString('\n')
 		b.must(err)
 		if got := seqsOf(t, line); got[0] != seq {
@@ -105,7 +105,7 @@ func TestTailFollows(t *testing.T) {
 		if seq%2 == 1 {
 			continue
 		}
-		if seq == 20 { // as a writer closes a segment
+		if seq == 10 { // as a writer closes a segment
 			b.must(os.Rename(filepath.Join(b.dir, "audit.jsonl"), filepath.Join(b.dir, "audit-000000000001.jsonl")))
 		}
 		b.run("alice", "ok", nil)
