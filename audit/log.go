@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -247,6 +248,9 @@ func (l *Log) lock() (int, error) {
 			return -1, l.failed("lock", lockName, err)
 		}
 		if err := flock(fd, unix.LOCK_EX, deadline); err != nil {
+			if pid := l.holder(); err == ErrLocked && pid > 0 {
+				err = fmt.Errorf("%w: process %d", err, pid)
+			}
 			return -1, l.failed("lock", lockName, err)
 		}
 		var st unix.Stat_t
@@ -258,6 +262,24 @@ func (l *Log) lock() (int, error) {
 			return -1, l.failed("lock", lockName, ErrLocked)
 		}
 	}
+}
+
+// holder is the process that has the lock of the log, 0 where nobody can tell.
+func (l *Log) holder() int {
+	var st unix.Stat_t
+	text, err := os.ReadFile("/proc/locks")
+	if err != nil || unix.Fstatat(l.dir, lockName, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+		return 0
+	}
+	file := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
+	for line := range strings.Lines(string(text)) {
+		// 1: FLOCK  ADVISORY  WRITE 4711 fe:00:131 0 EOF; with an arrow behind the number those that wait
+		if f := strings.Fields(line); len(f) > 5 && f[1] == "FLOCK" && f[3] == "WRITE" && f[5] == file {
+			pid, _ := strconv.Atoi(f[4])
+			return pid
+		}
+	}
+	return 0
 }
 
 // flock locks a file, which it closes when it fails. It waits in the kernel's own queue: a hundred writers that looked again every
