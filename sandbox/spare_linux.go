@@ -74,6 +74,7 @@ func (b Base) limits() (l cgroup.Limits) {
 
 // Numbers of descriptors in a spare, as template.py has them.
 const (
+	spareOwnPid  = 9 // in the template: its pid namespace
 	spareInit    = 10
 	spareProgram = 11
 	spareRuleset = 20
@@ -86,8 +87,11 @@ const (
 	msgReady = 6
 )
 
-// Setup is the image that the template makes spares of this base by. Its lists are for what starts init, for init, for the program, and for init after the
-// program's start. Steps are what messages number.
+// Setup is the image that the template makes spares of this base by. Its lists are for what starts init (before the start, and after it), for init, for the
+// program, and for init after the program's start. Steps are what messages number.
+//
+// As root the template itself starts init: its next children are in a new pid namespace, until it goes back to its own, and init leaves the other namespaces
+// by itself. A user namespace cannot be left again, so there a child of the template starts init.
 func (b Base) Setup() (image []byte, steps *Steps) {
 	s, at, h := &stage{}, layout{setup: spareProgram, nonce: nonce()}, thisHost()
 	userNS := !h.root
@@ -95,10 +99,20 @@ func (b Base) Setup() (image []byte, steps *Steps) {
 	at.kernel = kernelFiles()
 	spec := b.spec()
 
-	var start, init, program, after []op
+	var start, back, init, program, after []op
+	first, rest := namespaces(spec, userNS), uintptr(0)
+	if !userNS {
+		first, rest = unix.CLONE_NEWPID, first&^unix.CLONE_NEWPID
+	}
+	unshare := step{name: "unshare", object: "namespaces"}
 	build.list = &start
-	build.add(must, step{name: "unshare", object: "namespaces"}, unix.SYS_UNSHARE, namespaces(spec, userNS))
+	build.add(must, unshare, unix.SYS_UNSHARE, first)
+	build.list = &back
+	build.add(must, step{name: "setns", object: "pid namespace"}, unix.SYS_SETNS, spareOwnPid, unix.CLONE_NEWPID)
 	build.list = &init
+	if rest != 0 {
+		build.add(must, unshare, unix.SYS_UNSHARE, rest)
+	}
 	// What the host mounts later is to be seen by the run; what the run mounts stays in it.
 	build.mounts(spec, at, unix.MS_SLAVE)
 	build.list = &program
@@ -110,7 +124,7 @@ func (b Base) Setup() (image []byte, steps *Steps) {
 	build.list = &after
 	build.add(must, step{name: "prctl", object: "not dumpable"}, unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0)
 	build.childEvents()
-	return build.image(s, start, init, program, after), &Steps{build}
+	return build.image(s, start, back, init, program, after), &Steps{build}
 }
 
 // Steps are what the calls of a Setup are about.

@@ -17,7 +17,7 @@
 # What it says is data for the launcher, never a verdict.
 
 
-def start(first, cold, claim, end, preloaded):
+def start(first, cold, claim, end, flagged, preloaded):
     import sys, posix, marshal, mmap, faulthandler, time, gc, _json, _weakref
     from itertools import count
     from _codecs import unicode_escape_encode as escape  # by name, codecs would be imported in the middle of an event
@@ -149,7 +149,7 @@ def start(first, cold, claim, end, preloaded):
     # An import of a loaded module raises no audit event, but it does read _initializing of the module's spec. A
     # spec of a flagged module therefore gets a class whose _initializing is a property.
 
-    def watch(spec, path):
+    def watch(spec):
         Plain = type(spec)
 
         def look(spec):
@@ -179,7 +179,7 @@ def start(first, cold, claim, end, preloaded):
         body = {"__module__": Plain.__module__, "__qualname__": Plain.__qualname__, "_initializing": property(get, put)}
         spec.__class__ = type(Plain.__name__, (Plain,), body)
 
-    def finder(flagged, path):
+    def finder():
         def find_spec(fullname, where=None, target=None):
             if not child and not silent:
                 words[W_IMPORTS] = next(imports)
@@ -191,13 +191,23 @@ def start(first, cold, claim, end, preloaded):
                     spec = find(fullname, where, target)
                     if spec is not None:
                         try:
-                            watch(spec, path)
+                            watch(spec)
                         except TypeError:  # a spec of another make
                             note("I", fullname)
                         return spec
             return None
 
         return type("py3run", (), {"find_spec": staticmethod(find_spec)})
+
+    def watch_imports():
+        for module in flagged:
+            spec = getattr(modules.get(module), "__spec__", None)
+            if spec is not None:
+                try:
+                    watch(spec)
+                except TypeError:
+                    pass
+        sys.meta_path.insert(0, finder())
 
     # --- the reply ----------------------------------------------------------------------------------------
 
@@ -295,7 +305,17 @@ def start(first, cold, claim, end, preloaded):
 
     # --- the run ------------------------------------------------------------------------------------------
 
+    name_of = type.__dict__["__name__"].__get__  # a metaclass may have another idea of it
+    modules = sys.modules
+    before = {  # what imports depend on, while the path is the interpreter's alone
+        "modules": modules, "path": sys.path.copy(), "meta_path": sys.meta_path.copy(), "path_hooks": sys.path_hooks.copy()}
+    loaded = modules.copy()
+    del loaded["__main__"]
+    prefixes = sys.prefix + "/lib", sys.base_prefix + "/lib"
+    spare = mmap.mmap(-1, 4 << 20, mmap.MAP_PRIVATE | 0x20)  # never touched: what the reply can be made from when memory is out
     if claim:
+        watch_imports()
+        exec(compile("encode({})", "", "exec", 0, True), {"encode": encode})  # what this touches is the spare's own from now on
         claim()  # a spare waits here until it is wanted: see template.py
     else:
         for fd in range(first, first + 5):
@@ -318,15 +338,11 @@ def start(first, cold, claim, end, preloaded):
 
     request = marshal.loads(memoryview(space)[:words[W_REQUEST]])
     most = request["most"]
-    path, command, flagged = request["path"], request["command"], request["flagged"]
-    name_of = type.__dict__["__name__"].__get__  # a metaclass may have another idea of it
-    modules = sys.modules
-    before = {  # what imports depend on, while the path is the interpreter's alone
-        "modules": modules, "path": sys.path.copy(), "meta_path": sys.meta_path.copy(), "path_hooks": sys.path_hooks.copy()}
-    loaded = modules.copy()
-    del loaded["__main__"]
-    prefixes = sys.prefix + "/lib", sys.base_prefix + "/lib"
-    if claim:
+    path, command = request["path"], request["command"]
+    if not claim:
+        flagged = request["flagged"]
+        watch_imports()
+    else:
         environ = own("os").environ
         for n in environ.keys() - request["environ"].keys():
             del environ[n]
@@ -367,7 +383,6 @@ def start(first, cold, claim, end, preloaded):
     if sys.version_info < (3, 14):
         names["__annotations__"] = {}
     sys.modules["__main__"] = main
-    spare = mmap.mmap(-1, 4 << 20, mmap.MAP_PRIVATE | 0x20)  # never touched: what the reply can be made from when memory is out
 
     def execute():
         if command == "execute":
@@ -468,14 +483,6 @@ def start(first, cold, claim, end, preloaded):
             stderr.flush()
             end(code)
 
-    for module in flagged:
-        spec = getattr(sys.modules.get(module), "__spec__", None)
-        if spec is not None:
-            try:
-                watch(spec, path)
-            except TypeError:
-                pass
-    sys.meta_path.insert(0, finder(flagged, path))
     sys.addaudithook(hook)
     gc.freeze()  # what is there from now on is the code's
     gate = first + 3  # opened when the start record is durable; until then nothing of the user's is even compiled
@@ -520,4 +527,4 @@ def start(first, cold, claim, end, preloaded):
         raise SystemExit(1)
 
 
-start(first, cold, claim, end, preloaded)
+start(first, cold, claim, end, flagged, preloaded)

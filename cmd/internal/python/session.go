@@ -80,7 +80,7 @@ func Open(ip Interpreter, job Job, first int) (*Session, error) {
 	s, err := open(job, blob)
 	if err == nil {
 		s.args = []string{"-I", "-X", "utf8", "-c", fmt.Sprintf(
-			"import marshal,posix,builtins;h,c,_=marshal.loads(posix.pread(%d,%d,0));exec(h,{\"first\":%d,\"cold\":c,\"claim\":None,\"end\":posix._exit,\"preloaded\":None,\"__builtins__\":{**vars(builtins)}})", first, len(ip.blob), first)}
+			"import marshal,posix,builtins;h,c,_=marshal.loads(posix.pread(%d,%d,0));exec(h,{\"first\":%d,\"cold\":c,\"claim\":None,\"end\":posix._exit,\"flagged\":None,\"preloaded\":None,\"__builtins__\":{**vars(builtins)}})", first, len(ip.blob), first)}
 	}
 	return s, err
 }

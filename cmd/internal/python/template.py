@@ -1,14 +1,15 @@
 # A template: an interpreter that waits, with modules imported, and forks spares: children that sit in namespaces and groups of their
 # own before anybody needs them (sandbox/spare_linux.go has the other side). A spare is used once.
 #
-#   template ──fork──► stage ──unshare, fork──► init (pid 1) ──fork──► program
+#   template ──fork──► (a user's: stage ──fork──►) init (pid 1) ──fork──► program
 #
-# The stage ends at once. Init and the program make system calls that the launcher's own code has prepared (sandbox/image_linux.go): some
+# Init and the program make system calls that the launcher's own code has prepared (sandbox/image_linux.go): some
 # now, the rest when a launcher takes them. Then init does what the launcher's own init does, and the program goes on in bootstrap.py.
 #
-# Descriptors: first, the first message on it, and
-#   10  messages of and to init        12...  of control groups, to be entered
-#   11  messages of and to the program    20  a Landlock ruleset
+# Descriptors:
+#    8  messages to the template          11     messages of and to the program
+#    9  the template's pid namespace      12...  of control groups, to be entered
+#   10  messages of and to init           20     a Landlock ruleset
 
 
 def template(first, control, hot, cold):
@@ -53,7 +54,7 @@ def template(first, control, hot, cold):
 
     FAILED, MISSING, ENDED, PID, READY = 1, 2, 3, 5, 6
     OPTIONAL, QUIET, WITH_PREV, WANT_ONE, IF_PREV, TO_SEND, RULE = 1, 2, 4, 8, 16, 32, 64
-    INIT, PROGRAM, GROUPS, RULESET, GROUP_STEP = 10, 11, 12, 20, 1
+    CONTROL, OWN_PID, INIT, PROGRAM, GROUPS, RULESET, GROUP_STEP = 8, 9, 10, 11, 12, 20, 1
 
     libc = ctypes.CDLL(None, use_errno=True)
     call = libc.syscall
@@ -154,47 +155,41 @@ def template(first, control, hot, cold):
 
     # --- in the spare -------------------------------------------------------------------------------------
 
-    def stage(message, fds):
-        groups = list(range(GROUPS, GROUPS + len(fds) - 2))
-        put(fds, [INIT, PROGRAM, *groups])
+    def stage():
+        """In a user namespace of its own: starts init."""
         me = posix.geteuid(), posix.getegid()
-        calls, memory = load(setup)
         run(calls[0], memory, INIT)
-        if hello["user_namespace"]:
-            for name, text in ("setgroups", "deny"), ("gid_map", "%d %d 1" % (me[1], me[1])), ("uid_map", "%d %d 1" % (me[0], me[0])):
-                fd = posix.open("/proc/self/" + name, posix.O_WRONLY)
-                posix.write(fd, text.encode())
-                posix.close(fd)
+        for name, text in ("setgroups", "deny"), ("gid_map", "%d %d 1" % (me[1], me[1])), ("uid_map", "%d %d 1" % (me[0], me[0])):
+            fd = posix.open("/proc/self/" + name, posix.O_WRONLY)
+            posix.write(fd, text.encode())
+            posix.close(fd)
         pid = posix.fork()
         if pid:
             tell(INIT, PID, 0, pid)
-            return
-        try:
-            init(calls, memory, groups)
-        except Failed:
-            pass
+        else:
+            init()
 
-    def init(calls, memory, groups):
+    def init():
         control = _socket.socket(fileno=INIT)
         posix.setsid()
         _signal.pthread_sigmask(_signal.SIG_SETMASK, _signal.valid_signals())
-        run(calls[1], memory, INIT)
+        run(calls[2], memory, INIT)
         done, ready = posix.pipe()  # to the program, that init is done
         pid = posix.fork()
         if not pid:
             posix.close(ready)
-            program(calls, memory, groups, done)
+            program(done)
         posix.close(done)
         posix.close(PROGRAM)
         for fd in groups:
             posix.close(fd)
-        signals = run(calls[3], memory, INIT)
+        signals = run(calls[4], memory, INIT)
         tell(INIT, READY, 0, 0)
         image, fds = receive(control)
         if not image:
             return
-        lists, memory = load(image)
-        run(lists[0], memory, INIT)
+        lists, kept = load(image)
+        run(lists[0], kept, INIT)
         posix.write(ready, b"\1")
         posix.close(ready)
         control.close()
@@ -231,7 +226,7 @@ def template(first, control, hot, cold):
                         posix.write(status, usage.raw)
                         return
 
-    def program(calls, memory, groups, done):
+    def program(done):
         posix.close(INIT)
         for fd in groups:
             try:
@@ -240,7 +235,7 @@ def template(first, control, hot, cold):
                 tell(PROGRAM, MISSING, GROUP_STEP, e.errno)
             posix.close(fd)
         posix.setsid()
-        run(calls[2], memory, PROGRAM)
+        run(calls[3], memory, PROGRAM)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
         control = _socket.socket(fileno=PROGRAM)
 
@@ -263,12 +258,9 @@ def template(first, control, hot, cold):
                 posix._exit(127)
             control.close()
 
-        tables = {"first": first, "cold": cold, "claim": claim, "end": end, "preloaded": (brought, told)}
+        tables = {"first": first, "cold": cold, "claim": claim, "end": end, "flagged": hello["flagged"], "preloaded": (brought, told)}
         tables["__builtins__"] = {**vars(builtins)}
-        try:
-            exec(hot, tables)
-        except SystemExit:
-            raise
+        exec(hot, tables)
         raise SystemExit(0)
 
     # --- the template -------------------------------------------------------------------------------------
@@ -284,7 +276,7 @@ def template(first, control, hot, cold):
     control = _socket.socket(fileno=control)
     data, fds = receive(control)
     hello = marshal.loads(data)
-    setup = hello["setup"]
+    me = posix.getpid()
     sys.path[:0] = hello["import_path"]
     for module in set(hello["flagged"]).intersection(sys.modules):
         if getattr(sys.modules[module], "__spec__", None) is not None:
@@ -313,26 +305,43 @@ def template(first, control, hot, cold):
             end = None
     gc.collect()
     gc.freeze()
+    calls, memory = load(hello["setup"])
+    own = posix.open("/proc/self/ns/pid", posix.O_RDONLY)
+    put([control.fileno(), own], [CONTROL, OWN_PID])
+    control.detach()
+    control = _socket.socket(fileno=CONTROL)
     control.send(b"ready")
     while True:
         data, fds = receive(control)
         if not data:
             posix._exit(0)
-        pid = posix.fork()
-        if not pid:
-            control.close()
-            code = 1
-            try:
-                stage(data, fds)
-                code = 0
-            except SystemExit:
-                raise
-            except BaseException as e:
-                posix.write(2, ("%s: %s\n" % (type(e).__name__, e)).encode("utf-8", "replace"))
-            posix._exit(code)
-        for fd in fds:
+        groups = list(range(GROUPS, GROUPS + len(fds) - 2))
+        put(fds, [INIT, PROGRAM, *groups])
+        try:
+            if not hello["user_namespace"]:
+                run(calls[0], memory, INIT)
+            pid = posix.fork()
+            if not pid:
+                control.close()
+                posix.close(OWN_PID)
+                stage() if hello["user_namespace"] else init()
+                posix._exit(0)
+            if not hello["user_namespace"]:
+                run(calls[1], memory, INIT)
+                tell(INIT, PID, 0, pid)
+        except Failed:
+            if posix.getpid() != me:
+                posix._exit(1)
+        for fd in (INIT, PROGRAM, *groups):
             posix.close(fd)
-        posix.waitpid(pid, 0)
+        if hello["user_namespace"]:
+            posix.waitpid(pid, 0)
+        else:
+            try:  # those that have ended since; the last stays a little
+                while posix.waitpid(-1, posix.WNOHANG)[0]:
+                    pass
+            except ChildProcessError:
+                pass
 
 
 template(first, control, hot, cold)
