@@ -3,11 +3,13 @@ package cmd_test
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -16,6 +18,7 @@ import (
 	"py3run/cmd"
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/wire"
+	"py3run/sandbox"
 )
 
 // The scripts run the real main: a copy of this test binary under the name py3run.
@@ -42,8 +45,24 @@ func TestScripts(t *testing.T) {
 			env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, "config"))
 			return nil
 		},
+		Condition: func(name string) (bool, error) {
+			if name != "namespaces" {
+				return false, fmt.Errorf("no condition %q", name)
+			}
+			return haveNamespaces(), nil
+		},
 	})
 }
+
+// haveNamespaces tries them.
+var haveNamespaces = sync.OnceValue(func() bool {
+	r, err := sandbox.Start(sandbox.Spec{Path: "/bin/true", Args: []string{"true"}, Dir: "/", Method: sandbox.Namespace, FirstFile: 64}, sandbox.IO{Stdout: io.Discard, Stderr: io.Discard})
+	if err != nil {
+		return false
+	}
+	r.Wait(nil, nil)
+	return r.RemoveGroup() == nil
+})
 
 // findPython is the interpreter of all tests here: resolved once, because a shim takes long to ask.
 func findPython(t *testing.T) string {

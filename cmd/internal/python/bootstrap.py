@@ -155,6 +155,8 @@ def start(first, cold, claim, end, flagged, preloaded):
         def look(spec):
             if silent:
                 return
+            if preloaded:
+                imported(spec.name)
             f = sys._getframe(2)  # past the import system, and past code from a string to who executed it
             while f and (f.f_code.co_filename[:1] == "<" or f.f_globals.get("__name__") == "importlib"):
                 f = f.f_back

@@ -52,6 +52,7 @@ func Serve(in io.Reader) error {
 	if t.lock, err = lockFile(path + lockSuffix); err != nil {
 		return err
 	}
+	t.open()
 	sweep(s.Dir)
 	makeRoom(s.Dir)
 	if t.setup.Identity, err = t.begin(); err != nil {
@@ -265,12 +266,18 @@ func (t *server) spare() (*sandbox.Spare, error) {
 	})
 }
 
+// open begins the lock file anew: with who holds it.
+func (t *server) open() {
+	t.lock.Truncate(0)
+	fmt.Fprintf(t.lock, "process %d\n", os.Getpid())
+}
+
 // note writes down what is to be removed if this process is killed.
 func (t *server) note(paths []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if info, err := t.lock.Stat(); err == nil && info.Size() > 1<<19 { // of runs long past
-		t.lock.Truncate(0)
+		t.open()
 	}
 	for _, path := range paths {
 		t.lock.WriteString("group " + path + "\n")
