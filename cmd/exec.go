@@ -175,14 +175,27 @@ func (app *app) watchReader() {
 	if !ok {
 		return
 	}
-	for {
-		poll := []unix.PollFd{{Fd: int32(out.Fd())}}
-		if _, err := unix.Poll(poll, -1); err == unix.EINTR {
-			continue
-		} else if err == nil && poll[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0 {
-			app.signals <- syscall.SIGPIPE
-		}
+	// A thread that waits would cost more than the rest of this. The runtime's poller wants files that do not block, and it is not for us to make
+	// this one so, which others share; but an epoll (7) of it can be.
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
 		return
+	}
+	unix.SetNonblock(fd, true)
+	reader := os.NewFile(uintptr(fd), "epoll")
+	defer reader.Close()
+	if unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, int(out.Fd()), &unix.EpollEvent{}) != nil { // errors and hang-ups come unasked; a file has none
+		return
+	}
+	raw, err := reader.SyscallConn()
+	if err == nil {
+		err = raw.Read(func(fd uintptr) bool {
+			n, _ := unix.EpollWait(int(fd), make([]unix.EpollEvent, 1), 0)
+			return n > 0
+		})
+	}
+	if err == nil {
+		app.signals <- syscall.SIGPIPE
 	}
 }
 

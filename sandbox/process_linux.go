@@ -200,12 +200,11 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 		return nil, &MissingError{gaps}
 	}
 
-	cloned := make(chan error, 1)
 	if err := concealed(userNS, func() error {
-		go r.parent(s, b, cloned)
-		if err := <-cloned; err != nil {
+		if err := r.clone(s); err != nil {
 			return err
 		}
+		go r.reap(s, b)
 		if userNS {
 			if err := writeIDMaps(r.pid); err != nil {
 				r.lifeline.Close()
@@ -309,26 +308,30 @@ func concealed(userNS bool, clone func() error) error {
 	return clone()
 }
 
-// parent clones init and reaps it. It keeps its thread: the parent-death signal follows the thread that cloned, not the process.
-func (r *Running) parent(s *stage, b *builder, cloned chan<- error) {
-	runtime.LockOSThread() // never unlocked: the thread ends with this goroutine, after init
+// clone makes init. The parent-death signal follows the thread that does it, not the process; threads of Go's live as long as the process, except
+// one whose goroutine ends locked to it, and no goroutine of this program does.
+func (r *Running) clone(s *stage) error {
+	runtime.LockOSThread() // for the mask, which is the thread's
+	defer runtime.UnlockOSThread()
 	all, old := [8]byte{}, [8]byte{}
 	binary.NativeEndian.PutUint64(all[:], ^uint64(0))
 	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), 8, 0, 0)
 	pid := cloneStage(s.cloneFlags|syscall.CLONE_VM|uintptr(syscall.SIGCHLD), s.stackTop(0), s, s.initEntry)
 	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
 	if pid < 0 {
-		cloned <- &StepError{Step: "clone", Object: "namespaces", Err: syscall.Errno(-pid)}
-		return
+		return &StepError{Step: "clone", Object: "namespaces", Err: syscall.Errno(-pid)}
 	}
 	r.pid = pid
-	cloned <- nil
-	for unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
-	}
+	return nil
+}
+
+// reap waits for the end of init.
+func (r *Running) reap(s *stage, b *builder) {
+	awaitEnd(r.pid)
 	var usage syscall.Rusage
 	r.reaping.Lock()
 	for {
-		_, err := syscall.Wait4(pid, nil, 0, &usage)
+		_, err := syscall.Wait4(r.pid, nil, 0, &usage)
 		if err != syscall.EINTR {
 			break
 		}
@@ -339,6 +342,23 @@ func (r *Running) parent(s *stage, b *builder, cloned chan<- error) {
 	runtime.KeepAlive(s)
 	r.gone <- usage
 	close(r.gone)
+}
+
+// awaitEnd waits until a child can be reaped: in the runtime's poller, for which no thread has to be made, kept and woken, where the kernel
+// gives a descriptor for the child.
+func awaitEnd(pid int) {
+	if fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK); err == nil {
+		child := os.NewFile(uintptr(fd), "init")
+		defer child.Close()
+		if raw, err := child.SyscallConn(); err == nil {
+			raw.Read(func(fd uintptr) bool {
+				n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+				return n > 0
+			})
+		}
+	}
+	for unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+	}
 }
 
 // pair makes a socket pair that keeps messages apart; the first end does not block.
