@@ -1,5 +1,8 @@
 //go:build linux
 
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Py3run runs Python code under limits, isolated, with a complete record of who ran what.
 package main
 

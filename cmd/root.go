@@ -82,7 +82,7 @@ func (app *app) warnf(format string, args ...any) {
 
 // main is the one place where an error becomes an exit code.
 func (app *app) main(args []string) (code int) {
-	root := app.root()
+	root := app.root(args)
 	root.SetArgs(args)
 	err := func() (err error) {
 		defer app.catch(&err)
@@ -137,7 +137,7 @@ func isCobraUsage(err error) bool {
 	return false
 }
 
-func (app *app) root() *cobra.Command {
+func (app *app) root(args []string) *cobra.Command {
 	var showVersion bool
 	root := &cobra.Command{
 		Use:   "py3run",
@@ -170,8 +170,18 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.PersistentFlags().StringVar(&app.configFile, "config", "", "read this `file` instead of the user's and the system's configuration")
 	app.setFlag(root)
-	root.AddCommand(newExec(app), newRun(app), newCheck(app), newExplain(app), newDoctor(app), newConfig(app), newSchema(app), newVersion(app))
-	root.AddCommand(newHelpTopics()...)
-	root.AddCommand(newWarm(app)...)
+	// What runs something needs nothing of the other commands, and all of them take a part of the time of a start.
+	switch {
+	case len(args) == 0 && !app.inIsTerminal:
+	case len(args) > 0 && args[0] == "exec":
+		root.AddCommand(newExec(app))
+	case len(args) > 0 && args[0] == "run":
+		root.AddCommand(newRun(app))
+	default:
+		root.AddCommand(newExec(app), newRun(app), newCheck(app), newExplain(app), newDoctor(app), newConfig(app), newSchema(app), newVersion(app))
+		root.AddCommand(newHelpTopics()...)
+		root.AddCommand(newWarm(app)...)
+	}
+	root.CompletionOptions.DisableDefaultCmd = len(root.Commands()) < 2
 	return root
 }
