@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"py3run/cmd/internal/config"
+	_ "py3run/cmd/internal/lean"
 	"py3run/cmd/internal/wire"
 )
 
