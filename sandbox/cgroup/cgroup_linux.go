@@ -6,7 +6,6 @@
 package cgroup
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -179,7 +178,7 @@ func (p *Place) unified(m mount, path string, configured bool) {
 			have := words(filepath.Join(at, "cgroup.subtree_control"))
 			if want := missing(have, wanted); len(want) > 0 && (configured || delegated(at)) {
 				for _, c := range want { // one by one: a host may lack one of them
-					if e := os.WriteFile(filepath.Join(at, "cgroup.subtree_control"), []byte("+"+c), 0); e != nil && why == nil {
+					if e := write(filepath.Join(at, "cgroup.subtree_control"), "+"+c); e != nil && why == nil {
 						why = fmt.Errorf("%s: controller %s: %s", at, c, plain(e))
 					}
 				}
@@ -279,10 +278,10 @@ func (p Place) Prepare(name string, l Limits) (*Group, error) {
 		g.dirs = append(g.dirs, d)
 		var err error
 		if d.v2 {
-			g.unified, err = os.OpenFile(d.path, os.O_RDONLY|unix.O_DIRECTORY, 0)
+			g.unified, err = open(d.path, unix.O_RDONLY|unix.O_DIRECTORY)
 		} else {
 			var tasks *os.File
-			if tasks, err = os.OpenFile(filepath.Join(d.path, "tasks"), os.O_WRONLY, 0); err == nil {
+			if tasks, err = open(filepath.Join(d.path, "tasks"), unix.O_WRONLY); err == nil {
 				g.tasks = append(g.tasks, tasks)
 			}
 		}
@@ -380,9 +379,7 @@ func (g *Group) Paths() (paths []string) {
 
 // limit sets what one controller limits.
 func (d dir) limit(controller string, l Limits) error {
-	set := func(name, value string) error {
-		return os.WriteFile(filepath.Join(d.path, name), []byte(value), 0)
-	}
+	set := func(name, value string) error { return write(filepath.Join(d.path, name), value) }
 	number := func(n int64) string { return strconv.FormatInt(n, 10) }
 	const period = 100000 // microseconds
 	switch {
@@ -548,7 +545,7 @@ func (g *Group) CPU() (used time.Duration, known bool) {
 // Kill kills every process in the group. It returns once none is left, or after a time that should do for it.
 func (g *Group) Kill() error {
 	for _, d := range g.dirs {
-		if d.v2 && os.WriteFile(filepath.Join(d.path, "cgroup.kill"), []byte("1"), 0) == nil { // since Linux 5.14
+		if d.v2 && write(filepath.Join(d.path, "cgroup.kill"), "1") == nil { // since Linux 5.14
 			return nil
 		}
 	}
@@ -631,7 +628,7 @@ type mount struct {
 
 // hierarchies reads what is mounted, and which group of each this process is in.
 func hierarchies(root string) (mounts []mount, own map[string]string, err error) {
-	text, err := os.ReadFile(filepath.Join(root, "proc/self/cgroup"))
+	text, err := read(filepath.Join(root, "proc/self/cgroup"))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -641,14 +638,15 @@ func hierarchies(root string) (mounts []mount, own map[string]string, err error)
 			own[parts[1]] = parts[2]
 		}
 	}
-	file, err := os.Open(filepath.Join(root, "proc/self/mountinfo"))
-	if err != nil {
+	if text, err = read(filepath.Join(root, "proc/self/mountinfo")); err != nil {
 		return nil, nil, err
 	}
-	defer file.Close()
-	for lines := bufio.NewScanner(file); lines.Scan(); {
+	for line := range strings.Lines(string(text)) {
 		// 36 35 98:0 /root /point options optional… - type source superoptions
-		before, after, ok := strings.Cut(lines.Text(), " - ")
+		before, after, ok := strings.Cut(line, " - ")
+		if !strings.HasPrefix(after, "cgroup") {
+			continue
+		}
 		left, right := strings.Fields(before), strings.Fields(after)
 		if !ok || len(left) < 6 || len(right) < 3 {
 			continue
@@ -696,16 +694,61 @@ func missing(have, want []string) (none []string) {
 
 // unescape undoes the octal escapes of mountinfo.
 func unescape(s string) string {
+	if !strings.Contains(s, `\`) { // as a rule
+		return s
+	}
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
+// read, write and open are what package os has, without what it does for files that can be waited for: there are many of these small ones in each run.
+func read(path string) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	text := make([]byte, 0, 1024)
+	for {
+		n, err := unix.Read(fd, text[len(text):cap(text)])
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return nil, &fs.PathError{Op: "read", Path: path, Err: err}
+		case n == 0:
+			return text, nil
+		default:
+			text = slices.Grow(text[:len(text)+n], 1)
+		}
+	}
+}
+
+func write(path, value string) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	if _, err := unix.Write(fd, []byte(value)); err != nil {
+		return &fs.PathError{Op: "write", Path: path, Err: err}
+	}
+	return nil
+}
+
+func open(path string, flags int) (*os.File, error) {
+	fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
 func words(path string) []string {
-	text, _ := os.ReadFile(path)
+	text, _ := read(path)
 	return strings.Fields(string(text))
 }
 
 func number(path string) int64 {
-	text, _ := os.ReadFile(path)
+	text, _ := read(path)
 	n, _ := strconv.ParseInt(string(bytes.TrimSpace(text)), 10, 64)
 	return n
 }

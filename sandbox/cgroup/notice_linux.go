@@ -2,7 +2,6 @@ package cgroup
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
@@ -52,7 +51,7 @@ func (g *Group) AlmostFull(told func()) (stop func(), err error) {
 			if g.held() >= threshold-slack(g.limits.Memory) {
 				told()
 				if g.memory.v2 {
-					os.WriteFile(filepath.Join(path, "memory.high"), []byte("max"), 0)
+					write(filepath.Join(path, "memory.high"), "max")
 				}
 				return
 			}
@@ -80,7 +79,7 @@ func (g *Group) threshold(bytes int64) (int, error) {
 		return -1, err
 	}
 	line := fmt.Sprintf("%d %d %d", event, usage, bytes)
-	if err := os.WriteFile(filepath.Join(g.memory.path, "cgroup.event_control"), []byte(line), 0); err != nil {
+	if err := write(filepath.Join(g.memory.path, "cgroup.event_control"), line); err != nil {
 		unix.Close(event)
 		return -1, err
 	}
