@@ -149,10 +149,11 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 		return nil, err
 	}
 
-	at := layout{stdin: fd(stdin), stdout: fd(ends.stdout), stderr: fd(ends.stderr), lifeline: fd(ends.lifeline), setup: fd(setupWrite), status: fd(ends.status)}
-	for _, f := range append(append([]*os.File(nil), stdio.Files...), ends.gate, ends.dump) {
+	at := layout{stdin: fd(stdin), stdout: int(ends.stdout.Fd()), stderr: int(ends.stderr.Fd()), lifeline: int(ends.lifeline.Fd()), setup: int(setupWrite.Fd()), status: int(ends.status.Fd())}
+	for _, f := range stdio.Files {
 		at.files = append(at.files, fd(f))
 	}
+	at.files = append(at.files, int(ends.gate.Fd()), int(ends.dump.Fd()))
 	for _, f := range group.Tasks() {
 		at.groups = append(at.groups, int(f.Fd()))
 	}
@@ -243,18 +244,13 @@ type ends struct{ lifeline, status, gate, dump, stdout, stderr *os.File }
 
 // open makes the pipes. What is only the child's is added to theirs.
 func (r *Running) open(stdio IO, theirs *[]*os.File) (stdin *os.File, e ends, err error) {
-	pipe := func(read, write **os.File) {
-		if err == nil {
-			*read, *write, err = os.Pipe()
-		}
-	}
 	r.outputs = make([]*os.File, 2)
-	pipe(&e.lifeline, &r.lifeline)
-	pipe(&r.status, &e.status)
-	pipe(&e.gate, &r.gate)
-	pipe(&r.dump, &e.dump)
-	pipe(&r.outputs[0], &e.stdout)
-	pipe(&r.outputs[1], &e.stderr)
+	e.lifeline, r.lifeline = pipe(&err, nobody)
+	r.status, e.status = pipe(&err, reader)
+	e.gate, r.gate = pipe(&err, nobody)
+	r.dump, e.dump = pipe(&err, reader)
+	r.outputs[0], e.stdout = pipe(&err, reader)
+	r.outputs[1], e.stderr = pipe(&err, reader)
 	*theirs = append(*theirs, e.lifeline, e.status, e.gate, e.dump, e.stdout, e.stderr)
 	if err != nil {
 		return nil, e, &StepError{Step: "pipe", Err: err}
@@ -359,6 +355,27 @@ func awaitEnd(pid int) {
 	}
 	for unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
 	}
+}
+
+// Who waits for a pipe in the runtime's poller: nobody, where what is written always fits.
+const (
+	nobody = iota
+	reader
+)
+
+// pipe makes a pipe, of which only the end that is waited for does not block: what the poller has no part in needs no system calls for it.
+func pipe(failed *error, waits int) (read, write *os.File) {
+	if *failed != nil {
+		return nil, nil
+	}
+	var ends [2]int
+	if *failed = unix.Pipe2(ends[:], unix.O_CLOEXEC); *failed != nil {
+		return nil, nil
+	}
+	if waits == reader {
+		unix.SetNonblock(ends[0], true)
+	}
+	return os.NewFile(uintptr(ends[0]), "pipe"), os.NewFile(uintptr(ends[1]), "pipe")
 }
 
 // pair makes a socket pair that keeps messages apart; the first end does not block.
@@ -590,7 +607,7 @@ func pending(f *os.File) (n int) {
 	return n
 }
 
-// fd is for descriptors that the child gets: in blocking mode, which a pipe of Go's is not.
+// fd is for descriptors of others that the child gets: in blocking mode.
 func fd(f *os.File) int {
 	n := int(f.Fd())
 	unix.SetNonblock(n, false)

@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"encoding/binary"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -83,7 +82,8 @@ const (
 func build(spec Spec, method Method, userNS bool, at layout, h host) (*stage, *builder) {
 	s := &stage{initEntry: entryOf(initMain), programEntry: entryOf(programMain), lifeline: uintptr(at.lifeline), report: uintptr(at.setup), namespace: method == Namespace}
 	copy(s.children[:], "/proc/thread-self/children")
-	b := &builder{steps: []step{stepProgramClone: {name: "clone", object: "program"}, stepGroup: {name: "clone", object: "into the control group", measure: "control-group"}}}
+	s.setup, s.program = make([]op, 0, 40), make([]op, 0, 140) // as long as they come out, as a rule
+	b := &builder{steps: append(make([]step, 0, 200), []step{stepProgramClone: {name: "clone", object: "program"}, stepGroup: {name: "clone", object: "into the control group", measure: "control-group"}}...)}
 	if at.unified > 0 {
 		top := uint64(s.stackTop(1))
 		s.clone3[cloneFlags], s.clone3[cloneExitSignal] = unix.CLONE_VM|unix.CLONE_VFORK|unix.CLONE_INTO_CGROUP, uint64(unix.SIGCHLD)
@@ -354,7 +354,7 @@ func (b *builder) capabilities(keep []string) {
 		if c.late {
 			mode = quiet
 		}
-		b.add(mode, step{name: "prctl", object: fmt.Sprintf("drop capability %d", c.number), measure: "capabilities"},
+		b.add(mode, step{name: "prctl", object: c.name, measure: "capabilities"},
 			unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c.number)
 	}
 }
@@ -466,7 +466,7 @@ func (b *builder) signals() {
 	zero := b.bytes(make([]byte, 32)) // struct sigaction: SIG_DFL, no flags, empty mask
 	for n := uintptr(1); n <= 64; n++ {
 		if n != uintptr(unix.SIGKILL) && n != uintptr(unix.SIGSTOP) {
-			b.add(must, step{name: "sigaction", object: "signal " + strconv.Itoa(int(n))}, unix.SYS_RT_SIGACTION, n, zero, 0, 8)
+			b.add(must, step{name: "sigaction", object: "default"}, unix.SYS_RT_SIGACTION, n, zero, 0, 8)
 		}
 	}
 	b.add(must, step{name: "sigprocmask"}, unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, zero, 0, 8)
