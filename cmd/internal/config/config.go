@@ -120,14 +120,14 @@ type Sources struct {
 // Loaded is a Config with its history.
 type Loaded struct {
 	Config   Config
-	Origins  map[string]Origin // by key, complete
+	Origins  map[string]Origin // by key; without an entry it is the zero Origin, the default
 	Warnings []string          // what was passed over, one line each
 	Files    []string          // files that were read; next to a --config file, the one in /etc for its ceilings only
 }
 
 // Kinds of Origin, from the weakest to the strongest.
 const (
-	FromDefault     = "default"
+	FromDefault     = "" // in words: default
 	FromFile        = "file"
 	FromEnvironment = "environment"
 	FromFlag        = "flag"

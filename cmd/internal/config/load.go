@@ -14,10 +14,7 @@ import (
 // Load merges all sources. The error is an *Error that says what the operator
 // or caller has to repair; then nothing is loaded.
 func Load(src Sources) (*Loaded, error) {
-	l := &Loaded{Config: Default(), Origins: make(map[string]Origin, len(settings))}
-	for i := range settings {
-		l.Origins[settings[i].key] = Origin{Kind: FromDefault}
-	}
+	l := &Loaded{Config: Default(), Origins: map[string]Origin{}}
 	ceilings, err := l.readFiles(src)
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -45,7 +46,7 @@ func Show(l *Loaded, origin bool) []byte {
 //
 //	environment PY3RUN_SECURITY_MAX_MEMORY_MB, asked 4096 (ceiling 512 from /etc/py3run/config.toml)
 func (o Origin) String() string {
-	text := o.Kind
+	text := cmp.Or(o.Kind, "default")
 	if o.Name != "" {
 		text += " " + o.Name
 	}
