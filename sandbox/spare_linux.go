@@ -390,6 +390,9 @@ func StartSpare(spec Spec, stdio IO, o *Offer) (_ *Running, err error) {
 		b.become(*u)
 	}
 	b.add(must, step{name: "chdir", object: spec.Dir}, unix.SYS_CHDIR, b.text(spec.Dir))
+	mask := unix.Umask(0) // the launcher's own, which the template may have another of
+	unix.Umask(mask)
+	b.add(must, step{name: "umask"}, unix.SYS_UMASK, uintptr(mask))
 	b.limits(spec, at, h)
 	if spec.RunAs == nil { // becoming another user has done it
 		b.giveUp(spec, h)

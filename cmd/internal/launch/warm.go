@@ -21,7 +21,8 @@ func (r *run) template() (warm.Setup, bool) {
 	base.Trail = trail[c.Security.Audit.Native] // also for what runs no code of the user's
 	return warm.Setup{
 		Base: base, Interpreter: r.ip.Path, Identity: r.ip.Identity, Environ: warm.Environ(r.plan.Spec.Env, c.Warm.Preload), Preload: c.Warm.Preload,
-		ImportPath: c.Python.Path, Flagged: slices.Sorted(maps.Keys(c.Python.FlagImports)), Dir: r.facts.WarmDir, CacheDir: r.facts.CacheDir, Spares: c.Warm.Spares, Idle: seconds(c.Security.IdleTimeoutSeconds),
+		ImportPath: c.Python.Path, Flagged: slices.Sorted(maps.Keys(c.Python.FlagImports)),
+		Inherited: warm.Inherited(base.Groups && base.Parent == ""), Dir: r.facts.WarmDir, CacheDir: r.facts.CacheDir, Spares: c.Warm.Spares, Idle: seconds(c.Security.IdleTimeoutSeconds),
 	}, true
 }
 

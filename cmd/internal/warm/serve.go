@@ -47,7 +47,7 @@ func Serve(in io.Reader) error {
 		return err
 	}
 	defer dir.Close()
-	t := &server{setup: s, key: s.Key(), ready: make(chan *sandbox.Spare, s.Spares), want: make(chan struct{}, 1), quit: make(chan struct{}), started: time.Now(), used: time.Now()}
+	t := &server{setup: s, key: s.Key(), ready: make(chan waiting, s.Spares), want: make(chan struct{}, 1), quit: make(chan struct{}), started: time.Now(), used: time.Now()}
 	path := filepath.Join(s.Dir, t.key)
 	if t.lock, err = lockFile(path + lockSuffix); err != nil {
 		return err
@@ -87,15 +87,19 @@ func Serve(in io.Reader) error {
 	for {
 		select {
 		case spare := <-t.ready:
-			t.remove(spare)
+			t.remove(spare.Spare)
 			continue
 		default:
 		}
 		break
 	}
-	t.runs.Wait() // what is left of runs under way is removed after them
-	os.Remove(path + lockSuffix)
-	return nil // which closes the connections of those who wait for it
+	os.Remove(path + lockSuffix) // another one may begin
+	t.lock.Close()
+	for _, c := range t.asked {
+		unix.Close(c)
+	}
+	t.runs.Wait() // what is left of runs under way is removed after them; if this process is killed, by their launchers
+	return nil
 }
 
 // listen makes the socket, by the directory's descriptor: see connect.
@@ -124,7 +128,7 @@ type server struct {
 	forked      int
 	first       int64 // memory of a new template
 
-	ready chan *sandbox.Spare
+	ready chan waiting
 	want  chan struct{} // a spare was taken
 	quit  chan struct{}
 	once  sync.Once
@@ -134,7 +138,16 @@ type server struct {
 	used    time.Time
 	served  int
 	running int
-	process int // of the template
+	process int   // of the template
+	asked   []int // connections that wait for the end
+	table   *os.File
+	changes int // of table
+}
+
+// waiting is a spare that waits, and how often the mounts had changed before it was made.
+type waiting struct {
+	*sandbox.Spare
+	mounts int
 }
 
 func (t *server) stop() { t.once.Do(func() { close(t.quit) }) }
@@ -244,11 +257,12 @@ func (t *server) fill() {
 			}
 			old.Close()
 		}
+		mounts := t.mounts()
 		spare, err := t.spare()
 		if err != nil {
 			return // a template that cannot fork is of no use
 		}
-		t.ready <- spare
+		t.ready <- waiting{spare, mounts}
 	}
 }
 
@@ -296,7 +310,10 @@ func (t *server) serve(c int) {
 		err = sameUser(c)
 	}
 	if err == nil && string(message) == "stop" {
-		t.stop() // the connection ends with this process
+		t.mu.Lock()
+		t.asked = append(t.asked, c) // closed when it is done
+		t.mu.Unlock()
+		t.stop()
 		return
 	}
 	defer unix.Close(c)
@@ -317,13 +334,13 @@ func (t *server) offer(c int) {
 	late := time.NewTimer(queuePatience)
 	defer late.Stop()
 	for {
-		var spare *sandbox.Spare
+		var spare waiting
 		select {
 		case spare = <-t.ready:
 		case <-late.C:
 		case <-t.quit:
 		}
-		if spare == nil {
+		if spare.Spare == nil {
 			unix.Sendmsg(c, []byte("none"), nil, nil, unix.MSG_NOSIGNAL)
 			return
 		}
@@ -332,9 +349,8 @@ func (t *server) offer(c int) {
 		case t.want <- struct{}{}:
 		default:
 		}
-		if !spare.Alive() {
-			t.remove(spare)
-			t.runs.Done()
+		if !spare.Alive() || spare.mounts != t.mounts() {
+			go func() { t.remove(spare.Spare); t.runs.Done() }()
 			continue
 		}
 		text, descriptors := spare.Offer()
@@ -347,7 +363,7 @@ func (t *server) offer(c int) {
 		if err == nil {
 			unix.Read(c, make([]byte, 1)) // until the launcher is done, or dead
 		}
-		t.remove(spare)
+		t.remove(spare.Spare)
 		t.mu.Lock()
 		t.running--
 		t.used = time.Now()
@@ -389,6 +405,20 @@ func (t *server) watch() {
 			t.stop() // nobody can find it
 		}
 	}
+}
+
+// mounts counts the changes of what is mounted. Where mounts are not propagated (mount_namespaces(7)), a spare made before one does not see it.
+func (t *server) mounts() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.table == nil {
+		t.table, _ = os.Open("/proc/self/mountinfo")
+	}
+	p := []unix.PollFd{{Fd: int32(t.table.Fd()), Events: unix.POLLPRI}}
+	if n, _ := unix.Poll(p, 0); n > 0 {
+		t.changes++
+	}
+	return t.changes
 }
 
 // resident is the resident set of a process, in bytes.

@@ -41,6 +41,7 @@ type Setup struct {
 	Preload     []string
 	ImportPath  []string
 	Flagged     []string // modules whose import is told
+	Inherited   string   // see Inherited
 
 	// What may change without another template.
 	Dir      string // where its socket is
@@ -102,13 +103,49 @@ func Environ(environ, preload []string) (kept []string) {
 	return kept
 }
 
+// Inherited is what a process inherits from the one that starts it, and a run would from its launcher: where it is and what it may. Only a template that has
+// inherited the same can serve this process. groups is whether the place of control groups follows from the own one.
+func Inherited(groups bool) string {
+	var b strings.Builder
+	for _, name := range []string{"/proc/self/ns/mnt", "/proc/self/ns/pid", "/proc/self/ns/user", "/proc/self/ns/net", "/proc/self/ns/ipc", "/proc/self/ns/uts", "/proc/self/ns/cgroup", "/proc/self/ns/time", "/"} {
+		var st unix.Stat_t
+		unix.Stat(name, &st) // one that this kernel does not have is 0 for all
+		fmt.Fprintf(&b, "%d:%d ", st.Dev, st.Ino)
+	}
+	for resource := range 16 { // RLIM_NLIMITS
+		var l unix.Rlimit
+		if unix.Getrlimit(resource, &l); resource == unix.RLIMIT_NOFILE { // Go has raised the other one
+			l.Cur = 0
+		}
+		fmt.Fprintf(&b, "%d:%d ", l.Cur, l.Max)
+	}
+	nice, _ := unix.Getpriority(unix.PRIO_PROCESS, 0)
+	fmt.Fprintln(&b, nice)
+	files := []string{"/proc/self/status", "/proc/self/oom_score_adj", "/proc/self/attr/current"}
+	if groups {
+		files = append(files, "/proc/self/cgroup")
+	}
+	for i, name := range files {
+		text, _ := os.ReadFile(name)
+		for line := range strings.Lines(string(text)) {
+			field, _, _ := strings.Cut(line, ":")
+			if i > 0 || slices.Contains(statusFields, field) {
+				b.WriteString(line)
+			}
+		}
+	}
+	return b.String()
+}
+
+var statusFields = []string{"Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Cpus_allowed", "Mems_allowed"}
+
 // Key names the template of a Setup.
 func (s Setup) Key() string {
 	var program unix.Stat_t
 	unix.Stat("/proc/self/exe", &program)
 	h := sha256.New()
-	fmt.Fprintf(h, "%d:%d:%d:%d %+v %q %q %q %q %q %q", program.Dev, program.Ino, program.Size, program.Mtim.Nano(),
-		s.Base, s.Interpreter, s.Identity, s.Environ, s.Preload, s.ImportPath, s.Flagged)
+	fmt.Fprintf(h, "%d:%d:%d:%d %+v %q %q %q %q %q %q %q", program.Dev, program.Ino, program.Size, program.Mtim.Nano(),
+		s.Base, s.Interpreter, s.Identity, s.Environ, s.Preload, s.ImportPath, s.Flagged, s.Inherited)
 	return hex.EncodeToString(h.Sum(nil)[:12])
 }
 
