@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Start py3run many times at once with unruly jobs, maltreat the launchers, and count what they leave or get wrong.
 
-    testdata/torture.py --py3run BIN [--runs 10000] [--jobs 8] [--seed N] [--python /usr/bin/python3] [--user nobody] [--keep-going]
+    testdata/torture.py --py3run BIN [--runs 10000] [--jobs 8] [--seed N] [--python /usr/bin/python3] [--user nobody] [--warm] [--keep-going]
 
 Runs go in batches. After each one, when nothing should be alive any more, a plain run gives py3run the occasion to sweep what killed
 launchers left; then everything is counted. The first batch with a fault is the last, but with --keep-going. The same --seed gives
@@ -10,6 +10,7 @@ the same jobs, disturbances and delays; what they meet is up to the machine.
 As root it moves into a pid and mount namespace and bounded control groups of its own: any process there is a survivor, working
 directories lie on a small tmpfs, and nothing outlives it, however it ends. --user (root only) has py3run run as that user. Without
 root, full disks and read-only control groups are left out, and survivors are known by the directory's name in their environment.
+With --warm runs take spares of templates, and templates and their interpreters are killed at random.
 Control groups are looked for on the whole machine: a launcher that somebody else kills meanwhile counts too.
 
 Needs Python 3.8 or newer, nothing else; as root also unshare, mount, umount and setpriv (util-linux).
@@ -65,6 +66,7 @@ class Torture:
         self.faults = {kind: {} for kind in KINDS}  # of each kind the texts, each once
         self.statuses, self.runs, self.active = collections.Counter(), [], set()
         self.lock, self.stop = threading.Lock(), False
+        self.killed_templates, self.warm, self.calm = 0, 0, threading.Event()
         who = pwd.getpwnam(options.user) if options.user else pwd.getpwuid(os.geteuid())
         self.uid, self.gid = who.pw_uid, who.pw_gid
         self.binary = shutil.copy(options.py3run, home + "/py3run")
@@ -78,6 +80,8 @@ class Torture:
         self.env = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": home, "LANG": "C.UTF-8", "TMPDIR": home + "/tmp", "PY3RUN_CONFIG": home + "/config.toml",
                     "XDG_RUNTIME_DIR": home + "/run", "XDG_CACHE_HOME": home + "/cache", "PY3RUN_PYTHON_INTERPRETER": options.python,
                     "PY3RUN_SECURITY_AUDIT_DIR": home + "/audit", "PY3RUN_SECURITY_ISOLATION_WORKING_DIR": template(home + "/work")}
+        if options.warm:
+            self.env.update(PY3RUN_WARM_ENABLED="true", PY3RUN_WARM_SPARES="3")
         with open(home + "/config.toml", "w"):
             pass
         for name in ("PER_USER_PER_MINUTE", "PER_USER_PER_HOUR", "GLOBAL_PER_MINUTE", "CONCURRENT_PER_USER"):
@@ -205,6 +209,7 @@ class Torture:
             self.fault("bad results", f"{name}: {type(e).__name__}: {e}; exit code {code}, stdout {out[:150]!r}, stderr {err[-300:]!r}")
             return self.note(run._replace(status="(no result)"))
         status, wanted = result["status"], []
+        self.warm += result.get("isolation", {}).get("warm", False)
         if status == "exit":
             wanted = [result.get("exit_code")]
         elif status == "signal":
@@ -236,6 +241,8 @@ class Torture:
     def count(self, batch):
         self.look_for_survivors(batch)
         self.run(f"plain-{batch}", "quick", "none", random.Random(0))
+        if self.options.warm:
+            self.end_templates()
         self.look_for_survivors(batch)
         records, broken = chain(self.home + "/audit")
         for text in broken:
@@ -248,6 +255,43 @@ class Torture:
             gone(group)
         for text in settle(lambda: mounts() - self.mounts):
             self.fault("left mounts", text)
+
+    # Templates.
+
+    def templates(self):
+        """The process ids of templates, and of their interpreters."""
+        hosts, interpreters = [], []
+        for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+            with contextlib.suppress(OSError):
+                command = open(f"/proc/{pid}/cmdline", "rb").read()
+                if command.endswith(b"\0warm-template\0"):
+                    hosts.append(pid)
+                elif b"h,c,t=marshal" in command:
+                    interpreters.append((pid, int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1])))
+        return hosts, [pid for pid, parent in interpreters if parent in hosts]
+
+    def kill_templates(self):
+        rng = random.Random(f"{self.options.seed}/templates")
+        while not self.calm.wait(rng.choice((rng.uniform(0, 0.3), rng.uniform(0.5, 4)))):
+            hosts, interpreters = self.templates()
+            if hosts:
+                with contextlib.suppress(OSError):
+                    os.kill(rng.choice(hosts + interpreters), rng.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)))
+                self.killed_templates += 1
+
+    def end_templates(self):
+        """A new template removes what killed ones have left; then it ends in order, and with it the killing of others."""
+        self.calm.set()
+        self.killer.join()
+        command = [self.binary, "warm-start"]
+        if self.root and self.uid:
+            command = ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups", "--", *command]
+        if subprocess.run(command, env=self.env, stdout=subprocess.DEVNULL).returncode:
+            self.fault("bad results", "no template can be started")
+        for pid in self.templates()[0]:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGTERM)
+        settle(lambda: self.templates()[0])
 
     def look_for_survivors(self, batch):
         for pid, command in settle(self.processes).items():
@@ -314,11 +358,17 @@ class Torture:
         try:
             while done < self.options.runs and (self.options.keep_going or not any(self.faults.values())):
                 batch = range(done + 1, min(done + BATCH, self.options.runs) + 1)
+                if self.options.warm:
+                    self.calm.clear()
+                    self.killer = threading.Thread(target=self.kill_templates, daemon=True)
+                    self.killer.start()
                 for future in concurrent.futures.as_completed([pool.submit(self.random_run, n) for n in batch]):
                     future.result()
                     done += 1
                     if sys.stderr.isatty():
                         print(f"\r{done} of {self.options.runs} runs, {sum(map(len, self.faults.values()))} faults ", end="", file=sys.stderr, flush=True)
+                if self.options.warm:
+                    self.end_templates()
                 self.count(batch[-1])
         except KeyboardInterrupt:
             self.stop = True
@@ -333,6 +383,8 @@ class Torture:
         if sys.stderr.isatty():
             print("\r\033[K", end="", file=sys.stderr)
         print(f"{len(self.runs)} runs in {time.monotonic() - began:.1f} s, seed {self.options.seed}, as {pwd.getpwuid(self.uid).pw_name}\n")
+        if self.options.warm:
+            print(f"  {self.warm} runs in spares, templates killed {self.killed_templates} times\n")
         for status, number in sorted(self.statuses.items(), key=lambda item: -item[1]):
             print(f"  {status:24}{number:7}")
         print()
@@ -492,6 +544,7 @@ def main():
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     parser.add_argument("--python", default="/usr/bin/python3")
     parser.add_argument("--user", help="run py3run as this user (root only)")
+    parser.add_argument("--warm", action="store_true", help="with templates")
     parser.add_argument("--keep-going", action="store_true", help="go on after a batch with faults")
     options = parser.parse_args()
     options.jobs = max(1, min(options.jobs, 32))

@@ -616,6 +616,15 @@ func Sweep(path string) error {
 	return RemoveDir(path)
 }
 
+// SweepEmpty removes a directory of a group if no process is in it, and tells whether it is gone. What is no control group is left alone.
+func SweepEmpty(path string) (gone bool) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(path, &fs); err != nil || fs.Type != unix.CGROUP_SUPER_MAGIC && fs.Type != unix.CGROUP2_SUPER_MAGIC {
+		return true
+	}
+	return len(words(filepath.Join(path, "cgroup.procs"))) == 0 && RemoveDir(path) == nil
+}
+
 // slack is the distance from the memory limit at which AlmostFull is told.
 func slack(limit int64) int64 { return min(limit/8, 8<<20) }
 

@@ -54,7 +54,7 @@ func (r *run) answered() Answer {
 // not there is started for the next run.
 func (r *run) sweep() (err error) {
 	if setup, wanted := r.template(); wanted && r.claim == nil {
-		warm.Start(setup) // what fails is told by py3runctl warm status
+		warm.Start(setup, false) // what fails is told by py3runctl warm status
 	}
 	if r.plan.Workdir != "" {
 		err = sandbox.Sweep(filepath.Dir(r.plan.Workdir))

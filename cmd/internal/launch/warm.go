@@ -92,7 +92,7 @@ func StartTemplate(job Job, patience time.Duration) (warm.Status, error) {
 	if !wanted {
 		return warm.Status{}, errors.New("no template is possible: security.isolation.method is process, XDG_RUNTIME_DIR is not set, or the limit on open files is too low")
 	}
-	if err := warm.Start(setup); err != nil {
+	if err := warm.Start(setup, true); err != nil {
 		return warm.Status{}, err
 	}
 	return warm.Wait(setup, patience)

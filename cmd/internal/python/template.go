@@ -3,6 +3,7 @@ package python
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -43,29 +44,28 @@ func StartTemplate(ip Interpreter, job TemplateJob, patience time.Duration) (_ *
 	}
 	unix.SetNonblock(ends[0], true)
 	control, theirs := os.NewFile(uintptr(ends[0]), "template"), os.NewFile(uintptr(ends[1]), "template")
-	defer theirs.Close()
-	quiet := make([]*os.File, 2) // pipes, as the streams of a run are: the interpreter looks at them when it starts
-	for i := range quiet {
-		read, write, err := os.Pipe()
-		if err != nil {
-			control.Close()
-			return nil, err
-		}
-		read.Close()
-		defer write.Close()
-		quiet[i] = write
+	defer func() { theirs.Close() }()
+	// A pipe, as the streams of a run are: the interpreter looks at them when it starts. What it says is told if it fails.
+	read, write, err := os.Pipe()
+	if err != nil {
+		control.Close()
+		return nil, err
 	}
+	defer read.Close()
+	defer func() { write.Close() }()
 	const atControl, atBlob = 3, 4
 	c := exec.Command(ip.Path, "-I", "-X", "utf8", "-c", fmt.Sprintf(
 		"import marshal,posix;h,c,t=marshal.loads(posix.pread(%d,%d,0));posix.close(%d);exec(marshal.loads(t),{\"first\":%d,\"control\":%d,\"hot\":h,\"cold\":c})",
 		atBlob, len(ip.blob), atBlob, job.First, atControl))
 	c.Env, c.Dir, c.ExtraFiles = job.Environ, "/", []*os.File{theirs, blob}
-	c.Stdout, c.Stderr = quiet[0], quiet[1]
+	c.Stdout, c.Stderr = write, write
 	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	if err := c.Start(); err != nil {
 		control.Close()
 		return nil, fmt.Errorf("start %s: %w", ip.Path, err)
 	}
+	theirs.Close() // else its end would not be seen
+	write.Close()
 	t := &Template{Process: c, Control: control}
 	defer func() {
 		if err != nil {
@@ -88,7 +88,10 @@ func StartTemplate(ip Interpreter, job TemplateJob, patience time.Duration) (_ *
 	case err == nil || errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, fmt.Errorf("start template: no answer within %v", patience)
 	}
-	return nil, errors.New("start template: it has ended")
+	read.SetReadDeadline(time.Now().Add(time.Second))
+	said, _ := io.ReadAll(io.LimitReader(read, 64<<10))
+	lines := strings.Split(strings.TrimSpace(string(said)), "\n")
+	return nil, errors.New("start template: it has ended: " + lines[len(lines)-1])
 }
 
 // Close ends the template. Its spares stay.

@@ -19,7 +19,8 @@ import (
 const (
 	claimPatience  = 250 * time.Millisecond // of a launcher, for an offer
 	queuePatience  = 100 * time.Millisecond // of a template, for a spare that is being made
-	failedPatience = time.Minute            // before a template that could not be started is tried again
+	failedPatience = time.Second            // before a template that could not be started is tried again
+	importPause    = time.Minute            // likewise, for want of a module
 	stopPatience   = 10 * time.Second
 	lockSuffix     = ".lock"
 	socketSuffix   = ".sock"
@@ -127,8 +128,9 @@ func receive(fd int, patience time.Duration) (text []byte, descriptors []int, er
 	return buffer[:n], descriptors, nil
 }
 
-// Start starts the template of a Setup in the background, unless it is there or could not be started a moment ago.
-func Start(s Setup) error {
+// Start starts the template of a Setup in the background, unless it is there. One that could not be started is only tried again after a while, or if
+// that is insisted on.
+func Start(s Setup, insist bool) error {
 	key := s.Key()
 	d, err := openDir(s.Dir, true)
 	if err != nil {
@@ -137,11 +139,17 @@ func Start(s Setup) error {
 	defer d.Close()
 	path := filepath.Join(s.Dir, key+lockSuffix)
 	if lock, err := os.OpenFile(path, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err == nil {
-		defer lock.Close()
-		if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		free := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
+		why, again := failure(lock)
+		if free && insist && why != "" {
+			lock.Truncate(0)
+			why = ""
+		}
+		lock.Close() // the template wants it
+		if !free {
 			return nil // it lives
 		}
-		if why, at := failure(lock); why != "" && time.Since(at) < failedPatience {
+		if why != "" && time.Now().Before(again) {
 			return errors.New(why)
 		}
 	}
@@ -174,8 +182,9 @@ func Start(s Setup) error {
 // ServeCommand is the argument by which a program is a template.
 const ServeCommand = "warm-template"
 
-// failure is why the last template of this lock could not be started.
-func failure(lock *os.File) (why string, at time.Time) {
+// failure is why the last template of this lock could not be started, and when it may be tried again: a module that cannot be imported will not be there
+// the next moment.
+func failure(lock *os.File) (why string, again time.Time) {
 	text := make([]byte, 4096)
 	n, _ := lock.ReadAt(text, 0)
 	for line := range strings.Lines(string(text[:n])) {
@@ -184,9 +193,12 @@ func failure(lock *os.File) (why string, at time.Time) {
 		}
 	}
 	if info, err := lock.Stat(); err == nil {
-		at = info.ModTime()
+		again = info.ModTime().Add(failedPatience)
+		if strings.HasPrefix(why, "import ") {
+			again = info.ModTime().Add(importPause)
+		}
 	}
-	return why, at
+	return why, again
 }
 
 // Wait waits until a template answers.
@@ -251,8 +263,12 @@ func All(dir string) (list []Status, err error) {
 			continue
 		}
 		if lock, err := os.Open(filepath.Join(dir, name)); err == nil {
-			if why, at := failure(lock); why != "" {
-				list = append(list, Status{Key: key, Failed: why, LastUse: at})
+			if why, _ := failure(lock); why != "" {
+				s := Status{Key: key, Failed: why}
+				if info, err := lock.Stat(); err == nil {
+					s.LastUse = info.ModTime()
+				}
+				list = append(list, s)
 			}
 			lock.Close()
 		}

@@ -52,8 +52,7 @@ func Serve(in io.Reader) error {
 	if t.lock, err = lockFile(path + lockSuffix); err != nil {
 		return err
 	}
-	t.open()
-	sweep(s.Dir)
+	t.sweep()
 	makeRoom(s.Dir)
 	if t.setup.Identity, err = t.begin(); err != nil {
 		t.lock.WriteString(failedPrefix + strings.ReplaceAll(err.Error(), "\n", " ") + "\n")
@@ -95,9 +94,11 @@ func Serve(in io.Reader) error {
 	}
 	os.Remove(path + lockSuffix) // another one may begin
 	t.lock.Close()
+	t.mu.Lock()
 	for _, c := range t.asked {
 		unix.Close(c)
 	}
+	t.mu.Unlock()
 	t.runs.Wait() // what is left of runs under way is removed after them; if this process is killed, by their launchers
 	return nil
 }
@@ -161,12 +162,16 @@ func lockFile(path string) (*os.File, error) {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	sweepFile(lock)
 	return lock, nil
 }
 
-// sweep removes what killed templates have left.
-func sweep(dir string) {
+// sweep removes what killed templates have left: groups of spares, which end by themselves, and files. Groups in which something lives belong to a run, whose
+// launcher removes them; they are noted again.
+func (t *server) sweep() {
+	dir := t.setup.Dir
+	left := sweepFile(t.lock)
+	t.open()
+	defer func() { t.note(left) }()
 	paths, _ := filepath.Glob(filepath.Join(dir, "*"+lockSuffix))
 	for _, path := range paths {
 		lock, err := os.OpenFile(path, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -174,8 +179,8 @@ func sweep(dir string) {
 			continue
 		}
 		if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-			if why, at := failure(lock); why == "" || time.Since(at) > failedPatience {
-				sweepFile(lock)
+			if why, again := failure(lock); why == "" || time.Now().After(again) {
+				left = append(left, sweepFile(lock)...)
 				os.Remove(strings.TrimSuffix(path, lockSuffix) + socketSuffix)
 				os.Remove(path)
 			}
@@ -184,14 +189,14 @@ func sweep(dir string) {
 	}
 }
 
-func sweepFile(lock *os.File) {
+func sweepFile(lock *os.File) (left []string) {
 	text, _ := io.ReadAll(io.NewSectionReader(lock, 0, 1<<20))
 	for line := range strings.Lines(string(text)) {
-		if path, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "group "); ok {
-			cgroup.Sweep(path)
+		if path, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "group "); ok && !cgroup.SweepEmpty(path) {
+			left = append(left, path)
 		}
 	}
-	lock.Truncate(0)
+	return left
 }
 
 // makeRoom ends the template that was unused for longest, where there are many.
