@@ -10,6 +10,7 @@ import (
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
+	"unsafe"
 )
 
 // A Number is the literal of a JSON number as it was written: 2^100 stays exact until somebody decides what it is.
@@ -78,9 +79,9 @@ const (
 )
 
 // Parse reads one strict JSON value: nil, bool, Number, string, []any or *Object. Containers may nest maxDepth deep. The
-// values share one copy of data. Errors are *SyntaxError.
+// values are parts of data, which must not change any more. Errors are *SyntaxError.
 func Parse(data []byte, maxDepth int) (any, error) {
-	p := parser{text: string(data), maxDepth: maxDepth, build: true, seed: maphash.MakeSeed()}
+	p := parser{text: textOf(data), maxDepth: maxDepth, build: true, seed: maphash.MakeSeed()}
 	return p.document(reasonEmpty)
 }
 
@@ -95,10 +96,13 @@ type Findings struct {
 // Inspect checks that raw, which comes from the untrusted Python process, is one strict JSON value by the rules of Parse,
 // nested at most 512 deep. It builds no tree.
 func Inspect(raw []byte) (Findings, error) {
-	p := parser{text: string(raw), maxDepth: maxInspectDepth, root: "result", seed: maphash.MakeSeed()}
+	p := parser{text: textOf(raw), maxDepth: maxInspectDepth, root: "result", seed: maphash.MakeSeed()}
 	_, err := p.document("the result is empty")
 	return p.findings, err
 }
+
+// textOf is data as a text, without a copy.
+func textOf(data []byte) string { return unsafe.String(unsafe.SliceData(data), len(data)) }
 
 // A parser makes one pass over text. With build it returns the values; without, it notes findings and returns nothing.
 type parser struct {
@@ -110,6 +114,7 @@ type parser struct {
 	root     string   // how paths begin
 	path     []step   // one for each open container
 	names    []string // names of the open objects so far, innermost last
+	values   []any    // likewise values of the open containers: each gets memory once, when its length is known
 	seed     maphash.Seed
 	findings Findings
 }
@@ -190,10 +195,7 @@ func (p *parser) array() (any, error) {
 	if err := p.open(0); err != nil {
 		return nil, err
 	}
-	var list []any
-	if p.build {
-		list = []any{}
-	}
+	base := len(p.values)
 	for i, more := 0, !p.at(']'); more; i++ {
 		p.path[len(p.path)-1].index = i
 		v, err := p.value()
@@ -201,13 +203,19 @@ func (p *parser) array() (any, error) {
 			return nil, err
 		}
 		if p.build {
-			list = append(list, v)
+			p.values = append(p.values, v)
 		}
 		if more, err = p.separator(']'); err != nil {
 			return nil, err
 		}
 	}
 	p.close()
+	if !p.build {
+		return nil, nil
+	}
+	list := make([]any, len(p.values)-base)
+	copy(list, p.values[base:])
+	p.values = p.values[:base]
 	return list, nil
 }
 
@@ -215,11 +223,7 @@ func (p *parser) object() (any, error) {
 	if err := p.open(inObject); err != nil {
 		return nil, err
 	}
-	var object *Object
-	if p.build {
-		object = &Object{}
-	}
-	base := len(p.names)
+	base, first := len(p.names), len(p.values)
 	var seen nameTable
 	for more := !p.at('}'); more; {
 		here := &p.path[len(p.path)-1]
@@ -248,15 +252,23 @@ func (p *parser) object() (any, error) {
 			return nil, err
 		}
 		if p.build {
-			object.Names = append(object.Names, name)
-			object.Values = append(object.Values, v)
+			p.values = append(p.values, v)
 		}
 		if more, err = p.separator('}'); err != nil {
 			return nil, err
 		}
 	}
-	p.names = p.names[:base]
 	p.close()
+	object := &Object{}
+	if n := len(p.names) - base; p.build && n > 0 {
+		object.Names, object.Values = make([]string, n), make([]any, n)
+		copy(object.Names, p.names[base:])
+		copy(object.Values, p.values[first:])
+	}
+	p.names, p.values = p.names[:base], p.values[:first]
+	if !p.build {
+		return nil, nil
+	}
 	return object, nil
 }
 
@@ -345,7 +357,7 @@ func (t *nameTable) grow() {
 func (p *parser) str() (string, error) {
 	start := p.pos + 1
 	high, escaped := byte(0), false
-	i := start
+	i := start + plainRun(p.text[start:])
 	for ; i < len(p.text); i++ {
 		c := p.text[i]
 		if c == '"' {
@@ -380,6 +392,23 @@ func (p *parser) str() (string, error) {
 		return p.unescape(span, start)
 	}
 	return span, nil
+}
+
+// plainRun is how many bytes of a string can be passed over, eight at a time: ASCII that is neither a quote, nor a backslash, nor a control character.
+func plainRun(text string) (n int) {
+	const each, top = 0x0101010101010101, 0x8080808080808080
+	none := func(word uint64, c byte) uint64 { // top bits of bytes that are c; those above the first may be wrong
+		x := word ^ each*uint64(c)
+		return (x - each) &^ x & top
+	}
+	for ; len(text)-n >= 8; n += 8 {
+		word := uint64(text[n]) | uint64(text[n+1])<<8 | uint64(text[n+2])<<16 | uint64(text[n+3])<<24 |
+			uint64(text[n+4])<<32 | uint64(text[n+5])<<40 | uint64(text[n+6])<<48 | uint64(text[n+7])<<56
+		if word&top|none(word, '"')|none(word, '\\')|(word-each*' ')&^word&top != 0 {
+			break
+		}
+	}
+	return n
 }
 
 // unescape decodes the escapes of span, which begins at offset.

@@ -121,6 +121,32 @@ func TestEncodeRefuses(t *testing.T) {
 	}
 }
 
+// A large value stands where a small one stands, whatever the other members hold, and is held to the same rules.
+func TestEncodeLarge(t *testing.T) {
+	t.Parallel()
+	text := `"` + strings.Repeat("x", 100<<10) + `"`
+	r := Result{ID: `"result":0`, Status: StatusOK, Captured: &Captured{Stdout: `"result":0`}}
+	for _, value := range []string{text, "[0,\n" + text + "]", "[0,\r" + text + "]"} {
+		r.Result = json.RawMessage("0")
+		small, err := r.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Result = json.RawMessage(value)
+		line, err := r.Encode()
+		want := strings.Replace(string(small), `,"result":0,`, `,"result":`+strings.NewReplacer("\n", "", "\r", "").Replace(value)+`,`, 1)
+		if err != nil || string(line) != want {
+			t.Errorf("%.100q: %v, %.200q", value, err, line)
+		}
+	}
+	for _, value := range []string{text + text, text[1:], `["` + "\xff" + text[1:] + "]", "[" + text} {
+		r.Result = json.RawMessage(value)
+		if line, err := r.Encode(); err == nil {
+			t.Errorf("%.100q: encoded as %.200q", value, line)
+		}
+	}
+}
+
 func BenchmarkEncode(b *testing.B) {
 	big := large()
 	for name, result := range map[string]Result{
