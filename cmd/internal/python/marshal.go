@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"math/big"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -11,59 +12,119 @@ import (
 	"py3run/cmd/internal/wire"
 )
 
-// marshal encodes values in CPython's marshal format, version 2, which every Python 3 reads (Python/marshal.c). It costs the
+// marshal encodes values in CPython's marshal format as every Python 3 from 3.4 on reads it (Python/marshal.c). It costs the
 // child nothing to load, where json would cost a third of its start. Values are those of wire.Parse and Go's own string,
 // []byte, bool, int, []string and map.
 func marshal(b []byte, v any) []byte {
-	switch v := v.(type) {
-	case nil:
-		return append(b, 'N')
-	case bool:
-		if v {
-			return append(b, 'T')
-		}
-		return append(b, 'F')
-	case string:
-		v = surrogateEscape(v)
-		return append(sized(b, 'u', len(v)), v...)
-	case []byte:
-		return append(sized(b, 's', len(v)), v...)
-	case int:
-		return integer(b, big.NewInt(int64(v)))
-	case wire.Number:
-		return number(b, string(v))
-	case []any:
-		b = sized(b, '[', len(v))
-		for _, x := range v {
-			b = marshal(b, x)
-		}
-		return b
-	case []string:
-		b = sized(b, '[', len(v))
-		for _, x := range v {
-			b = marshal(b, x)
-		}
-		return b
-	case *wire.Object:
-		b = append(b, '{')
-		if v != nil {
-			for i, name := range v.Names {
-				b = marshal(marshal(b, name), v.Values[i])
-			}
-		}
-		return append(b, '0')
-	case map[string]any:
-		b = append(b, '{')
-		for name, x := range v {
-			b = marshal(marshal(b, name), x)
-		}
-		return append(b, '0')
-	}
-	panic("marshal: a value of no JSON kind")
+	m := marshaller{out: b}
+	m.put(v)
+	return m.out
 }
 
-func sized(b []byte, kind byte, n int) []byte {
-	return binary.LittleEndian.AppendUint32(append(b, kind), uint32(n))
+type marshaller struct {
+	out   []byte
+	names map[string]uint32 // of objects, by when they came first: Python makes each once, as its json does
+}
+
+const (
+	flagRef   = 0x80    // of a kind: the value can be referred to by its number
+	namesMost = 1 << 12 // that are remembered
+)
+
+func (m *marshaller) put(v any) {
+	switch v := v.(type) {
+	case nil:
+		m.out = append(m.out, 'N')
+	case bool:
+		if v {
+			m.out = append(m.out, 'T')
+		} else {
+			m.out = append(m.out, 'F')
+		}
+	case string:
+		m.text(v)
+	case []byte:
+		m.sized('s', len(v))
+		m.out = append(m.out, v...)
+	case int:
+		m.out = integer(m.out, int64(v))
+	case wire.Number:
+		m.out = number(m.out, string(v))
+	case []any:
+		m.sized('[', len(v))
+		for _, x := range v {
+			m.put(x)
+		}
+	case []string:
+		m.sized('[', len(v))
+		for _, x := range v {
+			m.text(x)
+		}
+	case *wire.Object:
+		m.out = append(m.out, '{')
+		if v != nil {
+			for i, name := range v.Names {
+				m.name(name)
+				m.put(v.Values[i])
+			}
+		}
+		m.out = append(m.out, '0')
+	case map[string]any:
+		m.out = append(m.out, '{')
+		for name, x := range v {
+			m.text(name)
+			m.put(x)
+		}
+		m.out = append(m.out, '0')
+	default:
+		panic("marshal: a value of no JSON kind")
+	}
+}
+
+func (m *marshaller) text(s string) {
+	switch {
+	case !ascii(s):
+		s = surrogateEscape(s)
+		m.sized('u', len(s))
+	case len(s) < 256:
+		m.out = append(m.out, 'z', byte(len(s)))
+	default:
+		m.sized('a', len(s))
+	}
+	m.out = append(m.out, s...)
+}
+
+func (m *marshaller) name(s string) {
+	number, known := m.names[s]
+	if known {
+		m.out = binary.LittleEndian.AppendUint32(append(m.out, 'r'), number)
+		return
+	}
+	at := len(m.out)
+	m.text(s)
+	if len(m.names) < namesMost {
+		if m.names == nil {
+			m.names = map[string]uint32{}
+		}
+		m.names[s] = uint32(len(m.names))
+		m.out[at] |= flagRef
+	}
+}
+
+// sized begins a value with its length. Room is made by doubling: what append does for large slices would copy it all several times.
+func (m *marshaller) sized(kind byte, n int) {
+	if need := len(m.out) + n + 16; need > cap(m.out) {
+		m.out = slices.Grow(m.out, max(n+16, cap(m.out)))
+	}
+	m.out = binary.LittleEndian.AppendUint32(append(m.out, kind), uint32(n))
+}
+
+func ascii(s string) bool {
+	high := byte(0)
+	for i := range len(s) {
+		high |= s[i]
+	}
+	return high < utf8.RuneSelf
 }
 
 // surrogateEscape stands for bytes that are no UTF-8, in a file's name or an argument, as Python itself does (PEP 383).
@@ -86,6 +147,9 @@ func surrogateEscape(s string) string {
 
 // number: a literal without fraction and exponent is an int of any size, every other a float, as in Python's json.
 func number(b []byte, literal string) []byte {
+	if n, err := strconv.ParseInt(literal, 10, 64); err == nil {
+		return integer(b, n)
+	}
 	if strings.ContainsAny(literal, ".eE") {
 		f, _ := strconv.ParseFloat(literal, 64) // wire has checked the range
 		return binary.LittleEndian.AppendUint64(append(b, 'g'), math.Float64bits(f))
@@ -94,40 +158,47 @@ func number(b []byte, literal string) []byte {
 	if !ok {
 		panic("marshal: a number that wire let through: " + literal)
 	}
-	return integer(b, n)
+	return long(b, n.Bytes(), n.Sign() < 0)
 }
 
-// integer: 32 bits as they are, larger ones as digits of 15 bits, the sign on their count.
-func integer(b []byte, n *big.Int) []byte {
-	if n.IsInt64() {
-		if i := n.Int64(); i >= math.MinInt32 && i <= math.MaxInt32 {
-			return binary.LittleEndian.AppendUint32(append(b, 'i'), uint32(int32(i)))
-		}
+// integer: 32 bits as they are, larger ones as long.
+func integer(b []byte, n int64) []byte {
+	if n >= math.MinInt32 && n <= math.MaxInt32 {
+		return binary.LittleEndian.AppendUint32(append(b, 'i'), uint32(int32(n)))
 	}
-	var digits []byte
+	var magnitude [8]byte
+	binary.BigEndian.PutUint64(magnitude[:], uint64(max(n, -n))) // also of the smallest, whose negative is itself
+	return long(b, magnitude[:], n < 0)
+}
+
+// long: digits of 15 bits of the absolute value, whose bytes come most significant first, and the sign on their count.
+func long(b, magnitude []byte, negative bool) []byte {
+	start := len(b)
+	b = append(b, 'l', 0, 0, 0, 0)
 	count := 0
-	magnitude := n.Bytes() // of the absolute value, most significant first
 	// Word by word instead of by repeated division, which would be quadratic in the length.
 	var carry, bits uint
 	for i := len(magnitude) - 1; i >= 0; i-- {
 		carry |= uint(magnitude[i]) << bits
 		if bits += 8; bits >= 15 {
-			digits = binary.LittleEndian.AppendUint16(digits, uint16(carry)&(1<<15-1))
+			b = binary.LittleEndian.AppendUint16(b, uint16(carry)&(1<<15-1))
 			carry >>= 15
 			bits -= 15
 			count++
 		}
 	}
 	if carry != 0 {
-		digits = binary.LittleEndian.AppendUint16(digits, uint16(carry))
+		b = binary.LittleEndian.AppendUint16(b, uint16(carry))
 		count++
 	}
-	for count > 0 && digits[2*count-1] == 0 && digits[2*count-2] == 0 { // no leading zeros
+	for count > 0 && b[len(b)-1] == 0 && b[len(b)-2] == 0 { // no leading zeros
+		b = b[:len(b)-2]
 		count--
 	}
 	signed := int32(count)
-	if n.Sign() < 0 {
+	if negative {
 		signed = -signed
 	}
-	return append(binary.LittleEndian.AppendUint32(append(b, 'l'), uint32(signed)), digits[:2*count]...)
+	binary.LittleEndian.PutUint32(b[start+1:], uint32(signed))
+	return b
 }

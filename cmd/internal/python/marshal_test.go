@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math/big"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -32,6 +33,9 @@ func TestMarshal(t *testing.T) {
 		{"half a letter", "\xf0\x9f", `b'\xf0\x9f'.decode('utf-8', 'surrogateescape')`},
 		{"a surrogate", "\xed\xa0\x80", `b'\xed\xa0\x80'.decode('utf-8', 'surrogateescape')`},
 		{"long text", strings.Repeat("é", 100000), `'\xe9' * 100000`},
+		{"text of 255 and 256", []any{strings.Repeat("a", 255), strings.Repeat("b", 256)}, "['a' * 255, 'b' * 256]"},
+		{"names that come again", []any{named("a", "é", ""), named("é", "a"), "a", named("", "b", "a")}, `[{'a': 0, '\xe9': 1, '': 2}, {'\xe9': 0, 'a': 1}, 'a', {'': 0, 'b': 1, 'a': 2}]`},
+		{"more names than are remembered", []any{many(5000), many(5000)}, "[{str(i): i for i in range(5000)}] * 2"},
 		{"empty list", []any{}, "[]"},
 		{"no list", []any(nil), "[]"},
 		{"nested", []any{[]any{[]any{}}, nil, "x"}, "[[[]], None, 'x']"},
@@ -88,6 +92,23 @@ print(n)`
 			t.Errorf("%v\n%s", err, out)
 		}
 	})
+}
+
+// named is an object that numbers its names.
+func named(names ...string) any {
+	o := &wire.Object{Names: names}
+	for i := range names {
+		o.Values = append(o.Values, wire.Number(strconv.Itoa(i)))
+	}
+	return o
+}
+
+func many(n int) any {
+	var names []string
+	for i := range n {
+		names = append(names, strconv.Itoa(i))
+	}
+	return named(names...)
 }
 
 func deep(n int) any {
