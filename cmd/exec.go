@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -106,23 +107,26 @@ func (app *app) request(limits config.Input) (wire.Request, []wire.Warning, erro
 // Files, pipes and terminals cannot all be given a deadline, so the reading is left behind when the patience is over: the
 // process ends soon after.
 func read(in io.Reader, signals <-chan os.Signal, most int64, patience time.Duration) ([]byte, error) {
-	type piece struct {
-		data []byte
-		err  error
+	type news struct {
+		all []byte // so far
+		err error
 	}
-	pieces := make(chan piece)
+	coming := make(chan news)
 	enough := make(chan struct{})
 	defer close(enough)
 	go func() {
-		for {
-			buffer := make([]byte, 64<<10)
-			n, err := in.Read(buffer)
-			select {
-			case pieces <- piece{buffer[:n], err}:
-			case <-enough:
-				return
+		var so news
+		so.all = make([]byte, 0, min(sizeOf(in), most)+bytes.MinRead)
+		for so.err == nil {
+			if cap(so.all)-len(so.all) < bytes.MinRead {
+				so.all = slices.Grow(so.all, cap(so.all))
 			}
-			if err != nil {
+			var n int
+			n, so.err = in.Read(so.all[len(so.all):cap(so.all)])
+			so.all = so.all[:len(so.all)+n]
+			select {
+			case coming <- so:
+			case <-enough:
 				return
 			}
 		}
@@ -134,22 +138,22 @@ func read(in io.Reader, signals <-chan os.Signal, most int64, patience time.Dura
 		defer timer.Stop()
 		late = timer.C
 	}
-	var all bytes.Buffer
+	received := 0
 	for {
 		select {
 		case s := <-signals:
 			sig, _ := s.(syscall.Signal)
 			return nil, &cancelledError{sig}
 		case <-late:
-			return nil, &wire.BadRequest{Field: "request", Message: fmt.Sprintf("the request has no end: %d bytes came, then nothing for %v", all.Len(), patience),
+			return nil, &wire.BadRequest{Field: "request", Message: fmt.Sprintf("the request has no end: %d bytes came, then nothing for %v", received, patience),
 				Hint: "close the pipe after the request, or raise input.timeout-seconds"}
-		case p := <-pieces:
-			all.Write(p.data)
-			if int64(all.Len()) > most {
+		case p := <-coming:
+			received = len(p.all)
+			if int64(received) > most {
 				return nil, &wire.BadRequest{Field: "request", Message: fmt.Sprintf("the request is larger than %d MB", most>>20), Hint: "raise input.max-request-mb, or hand large data over in a file"}
 			}
 			if p.err == io.EOF {
-				return all.Bytes(), nil
+				return p.all, nil
 			}
 			if p.err != nil {
 				return nil, &wire.BadRequest{Field: "request", Message: "the request cannot be read: " + p.err.Error()}
@@ -159,6 +163,16 @@ func read(in io.Reader, signals <-chan os.Signal, most int64, patience time.Dura
 			}
 		}
 	}
+}
+
+// sizeOf is the size of a file, for a pipe what most requests have room in.
+func sizeOf(in io.Reader) int64 {
+	if f, ok := in.(*os.File); ok {
+		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+			return info.Size()
+		}
+	}
+	return 16 << 10
 }
 
 // A cancelledError is a signal that came before the request was complete.
