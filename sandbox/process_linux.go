@@ -41,7 +41,12 @@ type Running struct {
 	gate     *os.File   // write end
 	dump     *os.File   // read end
 	outputs  []*os.File // read ends of stdout and stderr
+	to       []io.Writer
 	copies   sync.WaitGroup
+	reap     func() // waits for the end of init, and collects it
+	reapOnce sync.Once
+	begun    func() error // of a spare: waits until its set-up is done
+	attended bool         // goroutines look after the run
 	trail    *trail       // nil: there is none
 	printed  atomic.Int64 // bytes read from both streams so far: a sign of progress
 
@@ -129,7 +134,7 @@ func hostCannot(e *StepError) bool {
 }
 
 func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group, p Protection) (_ *Running, err error) {
-	r := &Running{spec: spec, group: group, protection: p, started: time.Now(), gone: make(chan syscall.Rusage, 1)}
+	r := &Running{spec: spec, group: group, protection: p, started: time.Now(), gone: make(chan syscall.Rusage, 1), to: []io.Writer{stdio.Stdout, stdio.Stderr}}
 	var theirs []*os.File // what only the child needs
 	defer func() {
 		for _, f := range theirs {
@@ -205,11 +210,16 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 		if err := r.clone(s); err != nil {
 			return err
 		}
-		go r.reap(s, b)
+		r.reap = func() {
+			awaitEnd(r.pid)
+			r.collect()
+			runtime.KeepAlive(b) // until now init ran on this memory
+			runtime.KeepAlive(s)
+		}
 		if userNS {
 			if err := writeIDMaps(r.pid); err != nil {
 				r.lifeline.Close()
-				<-r.gone
+				<-r.ended()
 				return &StepError{Step: "id-map", Object: "user namespace", Err: err}
 			}
 		}
@@ -230,12 +240,10 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 	}
 	if err != nil {
 		r.lifeline.Close()
-		<-r.gone
+		<-r.ended()
 		return nil, err
 	}
-	for i, w := range []io.Writer{stdio.Stdout, stdio.Stderr} {
-		r.copies.Go(func() { r.copy(w, r.outputs[i]) })
-	}
+	r.attend()
 	return r, nil
 }
 
@@ -321,12 +329,17 @@ func (r *Running) clone(s *stage) error {
 	return nil
 }
 
-// reap waits for the end of init.
-func (r *Running) reap(s *stage, b *builder) {
-	awaitEnd(r.pid)
+// ended tells when init was reaped; from the first time it is asked, something waits for that.
+func (r *Running) ended() <-chan syscall.Rusage {
+	r.reapOnce.Do(func() { go r.reap() })
+	return r.gone
+}
+
+// collect takes what is left of an init that has ended.
+func (r *Running) collect() {
 	var usage syscall.Rusage
 	r.reaping.Lock()
-	for {
+	for r.pidfd == nil { // else it is somebody else's child
 		_, err := syscall.Wait4(r.pid, nil, 0, &usage)
 		if err != syscall.EINTR {
 			break
@@ -334,8 +347,6 @@ func (r *Running) reap(s *stage, b *builder) {
 	}
 	r.reaped = true
 	r.reaping.Unlock()
-	runtime.KeepAlive(b) // until now init ran on this memory
-	runtime.KeepAlive(s)
 	r.gone <- usage
 	close(r.gone)
 }
@@ -433,6 +444,11 @@ func (r *Running) awaitEnd(from *os.File, b *builder) error {
 	defer from.Close()
 	var m [8]byte
 	for {
+		if r.pidfd != nil { // a spare takes no time to speak of
+			p := []pollFD{polled(from)}
+			for end := time.Now().Add(briefMost); p[0].revents == 0 && pollBriefly(p, time.Until(end)); {
+			}
+		}
 		n, listener := receive(from, m[:])
 		if n < len(m) {
 			return nil
@@ -509,8 +525,14 @@ func (r *Running) lookForSight() {
 // Protection says what is in force.
 func (r *Running) Protection() Protection { return r.protection }
 
-// Release opens the gate: a byte that the program reads at descriptor Spec.GateFile. The wall clock starts now.
+// Release opens the gate: a byte that the program reads at descriptor Spec.GateFile. The wall clock starts now. The error is that the program cannot read
+// it any more or, of a spare, what [StartSpare] would return had it waited.
 func (r *Running) Release() error {
+	if r.begun != nil {
+		if err := r.begun(); err != nil {
+			return err
+		}
+	}
 	r.started, r.released = time.Now(), true
 	_, err := r.gate.Write([]byte{1})
 	return err

@@ -310,19 +310,20 @@ func (o *Offer) Close() {
 	}
 }
 
-// StartSpare is [Start] with a spare of the Spec's base. Path, Args and Env of the Spec are the template's business. An error leaves nothing behind; the
-// program has not begun then, and Start can be tried. Files begin at Spec.FirstFile+1.
+// StartSpare is [Start] with a spare of the Spec's base. Path, Args and Env of the Spec are the template's business. It does not wait: that the set-up of the
+// spare has failed is an error of [Running.Release]. An error leaves nothing behind; the program has not begun then, and Start can be tried. Files begin
+// at Spec.FirstFile+1.
 func StartSpare(spec Spec, stdio IO, o *Offer) (_ *Running, err error) {
 	r := &Running{spec: spec, started: time.Now(), gone: make(chan syscall.Rusage, 1), pid: o.pid, pidfd: o.pidfd, group: cgroup.Adopt(o.lines), setup: []*os.File{o.init, o.program}}
 	var theirs []*os.File // what only the child needs
-	go r.awaitGone()
+	r.reap, r.to = r.awaitGone, []io.Writer{stdio.Stdout, stdio.Stderr}
 	defer func() {
 		for _, f := range theirs {
 			f.Close()
 		}
 		if err != nil {
 			r.kill(unix.SIGKILL)
-			<-r.gone
+			<-r.ended()
 			if o.listener != nil {
 				o.listener.Close()
 			}
@@ -418,15 +419,15 @@ func StartSpare(spec Spec, stdio IO, o *Offer) (_ *Running, err error) {
 			return nil, &StepError{Step: "dup", Object: "seccomp listener", Err: err}
 		}
 	}
-	if err := r.awaitExec(b); err != nil {
-		return nil, err
-	}
-	r.lookForSight()
-	if gaps := r.protection.refusing(); spec.OnMissing == Refuse && len(gaps) > 0 {
-		return nil, &MissingError{gaps}
-	}
-	for i, w := range []io.Writer{stdio.Stdout, stdio.Stderr} {
-		r.copies.Go(func() { r.copy(w, r.outputs[i]) })
+	r.begun = func() error {
+		if err := r.awaitExec(b); err != nil {
+			return err
+		}
+		r.lookForSight()
+		if gaps := r.protection.refusing(); spec.OnMissing == Refuse && len(gaps) > 0 {
+			return &MissingError{gaps}
+		}
+		return nil
 	}
 	return r, nil
 }
@@ -439,10 +440,7 @@ func (r *Running) awaitGone() {
 			break
 		}
 	}
-	r.reaping.Lock()
-	r.reaped = true
-	r.reaping.Unlock()
-	close(r.gone)
+	r.collect()
 }
 
 // rule is a call that adds a rule to the ruleset: the place is opened first, and what a file has no rights for is left out.

@@ -33,6 +33,7 @@ type trail struct {
 	listener *os.File
 	program  func() int // the process id of the program
 	done     chan struct{}
+	started  bool
 
 	notice notice
 	answer answer
@@ -98,12 +99,17 @@ func newTrail(listener int, program func() int) (*trail, error) {
 		t.listener.Close()
 		return nil, err
 	}
-	go t.serve()
 	return t, nil
 }
 
+// start begins to answer. Until then processes wait with what they want to do.
+func (t *trail) start() { t.started = true; go t.serve() }
+
 // finish ends the trail of a tree that has ended and gives what it has found.
 func (t *trail) finish() Trail {
+	if !t.started { // nobody has asked anything
+		close(t.done)
+	}
 	t.listener.SetReadDeadline(time.Now())
 	select {
 	case <-t.done:

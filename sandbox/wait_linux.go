@@ -8,6 +8,7 @@ import (
 	"os"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,6 +27,12 @@ const (
 // end, the second kills. disk measures what the run has written below its directory; nil: not watched.
 func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 	defer r.close()
+	if !r.attended {
+		if status, ok := r.brief(); ok {
+			return r.conclude(Outcome{Reason: Finished}, status, true, &watch{}, nil)
+		}
+		r.attend()
+	}
 	out := Outcome{Reason: Finished}
 	ended := make(chan int32, 1)
 	reported := make(chan syscall.Rusage, 1)
@@ -120,6 +127,82 @@ loop:
 			grace = nil
 		}
 	}
+	out = r.conclude(out, status, known, &w, reported)
+	if out.Reason == MemoryLimit && len(out.Dump) == 0 {
+		out.Dump = early
+	}
+	return out
+}
+
+// attend has somebody look after everything that a run can want while it lasts.
+func (r *Running) attend() {
+	r.attended = true
+	r.ended()
+	for i, w := range r.to {
+		r.copies.Go(func() { r.copy(w, r.outputs[i]) })
+	}
+	if r.trail != nil {
+		r.trail.start()
+	}
+}
+
+// briefMost is how long a run in a spare is waited for without anybody else looking after it. No limit is watched so early.
+const briefMost = almostAfter
+
+// brief waits for a run that is over soon and wants nothing: it prints nothing, and no call of it is watched. To have goroutines wait, and the runtime's threads
+// wake each other for them, takes longer than such a run in a spare.
+func (r *Running) brief() (status int32, ok bool) {
+	p := []pollFD{polled(r.status), polled(r.outputs[0]), polled(r.outputs[1])}
+	if r.trail != nil {
+		p = append(p, polled(r.trail.listener))
+	}
+	for end := time.Now().Add(briefMost); p[0].revents == 0; {
+		if !pollBriefly(p, time.Until(end)) {
+			return 0, false
+		}
+		for i := 1; i < len(p); i++ {
+			switch {
+			case p[i].revents&unix.POLLIN != 0:
+				return 0, false
+			case p[i].revents != 0: // its other end is closed: nothing will come
+				p[i].fd, p[i].revents = -1, 0
+			}
+		}
+	}
+	var m [8]byte
+	if n, err := unix.Read(int(p[0].fd), m[:]); n != len(m) || err != nil {
+		return 0, false
+	}
+	return int32(binary.NativeEndian.Uint32(m[4:])), true
+}
+
+// polled is a file that is to be read, by its number. (File.Fd would take it from the runtime's poller.)
+func polled(f *os.File) pollFD {
+	p := pollFD{fd: -1, events: unix.POLLIN}
+	if raw, err := f.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) { p.fd = int32(fd) })
+	}
+	return p
+}
+
+// pollBriefly waits for descriptors without telling the runtime: no other thread takes over for that time. False: it is over.
+func pollBriefly(p []pollFD, most time.Duration) bool {
+	if most <= 0 {
+		return false
+	}
+	t := unix.NsecToTimespec(int64(most))
+	n, _, errno := syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), uintptr(unsafe.Pointer(&t)), 0, 0, 0)
+	if errno == syscall.EINTR {
+		for i := range p {
+			p[i].revents = 0
+		}
+		return true
+	}
+	return errno == 0 && n > 0
+}
+
+// conclude makes the outcome of a run whose program has ended, by itself or not. reported is what a spare's init says of its use; nil: it is read here.
+func (r *Running) conclude(out Outcome, status int32, known bool, w *watch, reported <-chan syscall.Rusage) Outcome {
 	if !known { // init itself was killed
 		status = int32(syscall.SIGKILL)
 	}
@@ -127,8 +210,11 @@ loop:
 	out.Began = r.released && pending(r.gate) == 0
 
 	var usage syscall.Rusage
+	if !r.attended && !r.collectBriefly() {
+		r.attend()
+	}
 	select {
-	case usage = <-r.gone:
+	case usage = <-r.ended():
 	case <-time.After(killWait):
 		r.Kill()
 		select {
@@ -137,7 +223,11 @@ loop:
 			out.Incomplete = true // in uninterruptible sleep: the kernel ends it when it can
 		}
 	}
-	if r.pidfd != nil && !out.Incomplete {
+	switch {
+	case r.pidfd == nil || out.Incomplete:
+	case reported == nil:
+		unix.Read(int(polled(r.status).fd), bytesOf(&usage))
+	default:
 		usage = <-reported
 	}
 	if r.protection.Method == Process {
@@ -166,16 +256,34 @@ loop:
 	}
 	out.Usage.PeakProcesses = max(out.Usage.PeakProcesses, r.group.PeakProcesses())
 	out.Refused = r.group.Refused()
-	for _, o := range r.outputs { // all writers are gone; a deadline only for what survived in spite of all
+	for i, o := range r.outputs { // all writers are gone; a deadline only for what survived in spite of all
 		o.SetReadDeadline(time.Now().Add(drainWait))
+		if !r.attended {
+			r.copy(r.to[i], o)
+		}
 	}
 	r.copies.Wait()
 	out.Dump = append(out.Dump, r.readDump(dumpQuiet)...)
 	r.decide(&out)
-	if out.Reason == MemoryLimit && len(out.Dump) == 0 {
-		out.Dump = early
-	}
 	return out
+}
+
+// collectBriefly waits for the end of init as brief does.
+func (r *Running) collectBriefly() bool {
+	p := []pollFD{{fd: -1, events: unix.POLLIN}}
+	if r.pidfd != nil {
+		p[0] = polled(r.pidfd)
+	} else if own, err := unix.PidfdOpen(r.pid, 0); err == nil {
+		p[0].fd = int32(own)
+		defer unix.Close(own)
+	}
+	for end := time.Now().Add(briefMost); p[0].revents == 0; {
+		if !pollBriefly(p, time.Until(end)) {
+			return false
+		}
+	}
+	r.reapOnce.Do(r.collect)
+	return true
 }
 
 // decide tells a limit that the kernel enforced from an end that nobody here caused.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -101,7 +102,7 @@ func sameUser(fd int) error {
 func receive(fd int, patience time.Duration) (text []byte, descriptors []int, err error) {
 	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	for end := time.Now().Add(patience); ; {
-		n, err := unix.Poll(p, int(max(0, time.Until(end)/time.Millisecond)))
+		n, err := pollBriefly(p, time.Until(end))
 		if n > 0 {
 			break
 		}
@@ -126,6 +127,16 @@ func receive(fd int, patience time.Duration) (text []byte, descriptors []int, er
 		return nil, nil, unix.ECONNRESET
 	}
 	return buffer[:n], descriptors, nil
+}
+
+// pollBriefly is poll(2) without telling the runtime: to hand over to another thread takes longer than an offer does.
+func pollBriefly(p []unix.PollFd, most time.Duration) (int, error) {
+	t := unix.NsecToTimespec(int64(max(0, most)))
+	n, _, errno := syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), uintptr(unsafe.Pointer(&t)), 0, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
 }
 
 // Start starts the template of a Setup in the background, unless it is there. One that could not be started is only tried again after a while, or if

@@ -350,11 +350,11 @@ func (t *server) offer(c int) {
 			return
 		}
 		t.runs.Add(1)
-		select {
-		case t.want <- struct{}{}:
-		default:
+		if len(t.ready) == 0 {
+			t.refill()
 		}
 		if !spare.Alive() || spare.mounts != t.mounts() {
+			t.refill()
 			go func() { t.remove(spare.Spare); t.runs.Done() }()
 			continue
 		}
@@ -368,6 +368,7 @@ func (t *server) offer(c int) {
 		if err == nil {
 			unix.Read(c, make([]byte, 1)) // until the launcher is done, or dead
 		}
+		t.refill() // not before: to make a spare takes as much of a processor as most runs do
 		t.remove(spare.Spare)
 		t.mu.Lock()
 		t.running--
@@ -375,6 +376,14 @@ func (t *server) offer(c int) {
 		t.mu.Unlock()
 		t.runs.Done()
 		return
+	}
+}
+
+// refill has another spare made.
+func (t *server) refill() {
+	select {
+	case t.want <- struct{}{}:
+	default:
 	}
 }
 
