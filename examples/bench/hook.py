@@ -18,10 +18,16 @@ def read(name):
 
 
 def blob(python):
-    hot, cold = read("bootstrap.py"), read("report.py")
-    out = subprocess.run([python, "-I", "-S", "-X", "utf8", "-c", read("probe.py"), str(len(hot.encode())), str(len(cold.encode()))],
-                         input=(hot + cold).encode(), stdout=subprocess.PIPE, check=True).stdout.decode()
-    return base64.b64decode(out.split("\n")[6])
+    sources = [read(name).encode() for name in ("bootstrap.py", "report.py", "template.py")]
+    out = subprocess.run([python, "-I", "-S", "-X", "utf8", "-c", read("probe.py"), *(str(len(s)) for s in sources)], input=b"".join(sources),
+                         stdout=subprocess.PIPE, check=True).stdout.decode()
+    return base64.b64decode(out.split("\n")[7])
+
+
+def stub(hooked):
+    """What the interpreter is started with: taken from the launcher's source, so that it is the same."""
+    form = re.search(r'"(import marshal,.*)", first, len\(ip\.blob\), first\)', read("session.go"))[1]
+    return form.replace('\\"', '"') % (FIRST, len(hooked), FIRST)
 
 
 def job(code, hooked):
@@ -49,7 +55,7 @@ def run(argv, code=None, hooked=None):
     if hooked:
         job(code, hooked)
     begin = time.perf_counter()
-    pid = os.posix_spawn(argv[0], argv, os.environ)
+    pid = os.posix_spawn(argv[0], argv, os.environ, file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)])
     _, status, usage = os.wait4(pid, 0)
     wall = time.perf_counter() - begin
     if hooked:
@@ -74,9 +80,8 @@ def main():
     p.add_argument("--code", default="import pandas")
     o = p.parse_args()
     hooked = blob(o.python)
-    stub = f'import marshal,posix;h,c=marshal.loads(posix.pread({FIRST},{len(hooked)},0));exec(h,{{"first":{FIRST},"cold":c}})'
     bare = [o.python, "-I", "-X", "utf8", "-c", o.code]
-    with_hook = [o.python, "-I", "-X", "utf8", "-c", stub]
+    with_hook = [o.python, "-I", "-X", "utf8", "-c", stub(hooked)]
     pairs = [(run(bare), run(with_hook, o.code, hooked)) for _ in range(o.runs)]
     for name, i in (("wall clock", 0), ("user + system", 1)):
         ratios = [b[i] / a[i] for a, b in pairs]
@@ -89,4 +94,5 @@ def main():
         print(f"  of which the start of the bootstrap is {empty[1] - empty[0]:,}; the hook alone: {(b - (empty[1] - empty[0])) / a:.4f}")
 
 
-main()
+if __name__ == "__main__":
+    main()
