@@ -21,7 +21,8 @@ const (
 	currentName = "audit.jsonl"
 	lockName    = ".lock"
 
-	lockPatience = 2 * time.Second
+	lockPatience = 2 * time.Second  // with one holder
+	queueMost    = 30 * time.Second // with all who come first
 )
 
 // ErrLocked means that other writers held the log for too long. One that was
@@ -241,13 +242,20 @@ func (r Receipt) View(limit int) []byte {
 // The file is opened for each try: two goroutines need two descriptions of it
 // to exclude each other, and a lock on a file that was removed excludes nobody.
 func (l *Log) lock() (int, error) {
-	deadline := time.Now().Add(l.patience)
+	deadline, began, seen := time.Now().Add(l.patience), time.Now(), l.length()
+	busy := func() time.Duration { // a log that grows is not held: others come first
+		if now := l.length(); now != seen && time.Since(began) < queueMost {
+			seen = now
+			return l.patience
+		}
+		return 0
+	}
 	for {
 		fd, err := unix.Openat(l.dir, lockName, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 		if err != nil {
 			return -1, l.failed("lock", lockName, err)
 		}
-		if err := flock(fd, unix.LOCK_EX, deadline); err != nil {
+		if err := flock(fd, unix.LOCK_EX, deadline, busy); err != nil {
 			if pid := l.holder(); err == ErrLocked && pid > 0 {
 				err = fmt.Errorf("%w: process %d", err, pid)
 			}
@@ -262,6 +270,13 @@ func (l *Log) lock() (int, error) {
 			return -1, l.failed("lock", lockName, ErrLocked)
 		}
 	}
+}
+
+// length tells by its change that records are being written.
+func (l *Log) length() [2]uint64 {
+	var st unix.Stat_t
+	unix.Fstatat(l.dir, currentName, &st, unix.AT_SYMLINK_NOFOLLOW)
+	return [2]uint64{st.Ino, uint64(st.Size)}
 }
 
 // holder is the process that has the lock of the log, 0 where nobody can tell.
@@ -283,8 +298,8 @@ func (l *Log) holder() int {
 }
 
 // flock locks a file, which it closes when it fails. It waits in the kernel's own queue: a hundred writers that looked again every
-// millisecond would need all of a processor for that, and the slowest would starve.
-func flock(fd, how int, deadline time.Time) error {
+// millisecond would need all of a processor for that, and the slowest would starve. After the deadline more tells how much longer it is to wait.
+func flock(fd, how int, deadline time.Time, more func() time.Duration) error {
 	err := unix.Flock(fd, how|unix.LOCK_NB)
 	if err != unix.EWOULDBLOCK {
 		if err != nil {
@@ -306,15 +321,21 @@ func flock(fd, how int, deadline time.Time) error {
 	}()
 	timer := time.NewTimer(time.Until(deadline))
 	defer timer.Stop()
-	select {
-	case err := <-done:
-		if err != nil {
-			unix.Close(fd)
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				unix.Close(fd)
+			}
+			return err
+		case <-timer.C:
+			longer := more()
+			if longer == 0 {
+				close(over)
+				return ErrLocked
+			}
+			timer.Reset(longer)
 		}
-		return err
-	case <-timer.C:
-		close(over)
-		return ErrLocked
 	}
 }
 

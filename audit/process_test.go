@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestAppendFromProcesses(t *testing.T) {
@@ -101,6 +103,38 @@ func TestLockHeld(t *testing.T) {
 
 	l.patience = patient
 	mustAppend(t, l, startRecord("r"))
+}
+
+// Patience is for a holder; who waits behind others waits on while they get on.
+func TestLockBusy(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), lockName)
+	open := func() int {
+		fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+		must(t, err)
+		return fd
+	}
+	holder, waiter, asked := open(), open(), 0
+	must(t, unix.Flock(holder, unix.LOCK_EX))
+	err := flock(waiter, unix.LOCK_EX, time.Now(), func() time.Duration {
+		if asked++; asked < 3 {
+			return time.Millisecond
+		}
+		unlock(holder)
+		return patient
+	})
+	must(t, err)
+	if asked != 3 {
+		t.Errorf("asked %d times whether to wait on, want 3", asked)
+	}
+	unlock(waiter)
+
+	l := openLog(t, logDir(t))
+	before := l.length()
+	mustAppend(t, l, startRecord("r"))
+	if l.length() == before {
+		t.Error("a record does not show in the length of the log")
+	}
 }
 
 // Where room cannot be reserved a run goes on without; where nobody can be kept out it does not begin.

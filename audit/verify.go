@@ -439,7 +439,7 @@ func (v *verifier) share() (lock int, err error) {
 		return -1, r.failed("read", lockName, err)
 	}
 	v.known, v.isKnown = remembered(lock) // if the lock is not to be had
-	if err := flock(lock, unix.LOCK_SH, time.Now().Add(lockPatience)); err != nil {
+	if err := flock(lock, unix.LOCK_SH, time.Now().Add(lockPatience), func() time.Duration { return 0 }); err != nil {
 		return -1, r.failed("lock", lockName, err)
 	}
 	v.locked = true
