@@ -94,8 +94,8 @@ func TestDiskOfUnlinkedFiles(t *testing.T) {
 		r, err := Start(spec, IO{Stdout: os.Stdout, Stderr: os.Stderr, Workdir: w})
 		check(t, err, r.Release())
 		out := r.Wait(nil, func() int64 { return w.Measure(false, 0).Bytes })
-		if out.Reason != DiskLimit || out.Used < 3e6 || out.Used > 4e6 {
-			t.Errorf("outcome %+v, want the disk limit at three megabytes", out)
+		if out.Reason != DiskLimit || out.Used <= 2<<20 || out.Used > 4e6 { // a look can come while it is still written
+			t.Errorf("outcome %+v, want the disk limit at two to three megabytes", out)
 		}
 	})
 }
