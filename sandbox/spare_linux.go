@@ -473,7 +473,7 @@ func (b *builder) giveUp(spec Spec, h host) {
 func sendFiles(to *os.File, message []byte, files []*os.File) error {
 	var fds []int
 	for _, f := range files {
-		fds = append(fds, int(f.Fd()))
+		fds = append(fds, fd(f))
 	}
 	return SendTo(to, message, fds)
 }

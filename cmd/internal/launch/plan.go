@@ -58,7 +58,8 @@ type Facts struct {
 	RunID    string
 	AuditDir string   // empty: no records
 	CacheDir string   // empty: none
-	WarmDir  string   // of templates; empty: none are wanted, or there is no place for them
+	WarmDir  string   // of the template that is wanted; empty: none is, or there is no place for it
+	WarmDirs []string // where templates can be
 	RunAs    *account // who security.isolation.run-as names
 	FileMax  int      // most descriptors this user may have: the hard RLIMIT_NOFILE
 }
@@ -81,11 +82,12 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 		}
 	}
 	var hide []string
-	for _, path := range append(slices.Clone(c.Security.Isolation.Hide), facts.AuditDir, facts.CacheDir, facts.WarmDir) {
+	for _, path := range append(slices.Clone(c.Security.Isolation.Hide), facts.AuditDir, facts.CacheDir) {
 		if path != "" {
 			hide = append(hide, filepath.Clean(path))
 		}
 	}
+	hide = append(hide, facts.WarmDirs...)
 	for _, h := range hide {
 		for _, needed := range []string{plan.Workdir, file, dir, ip.Path} {
 			if within(h, needed) {

@@ -216,7 +216,7 @@ func factsOf(job Job, runID string) (facts Facts, failed *refusal) {
 	if facts.RunAs, err = runAs(job.Config.Security.Isolation.RunAs); err != nil {
 		return facts, &refusal{wire.StatusConfigError, configFailure(err)}
 	}
-	if job.Config.Warm.Enabled {
+	if facts.WarmDirs = warm.Dirs(job.Environ); job.Config.Warm.Enabled {
 		facts.WarmDir = warm.Dir(job.Environ)
 	}
 	if job.Config.Security.Audit.Enabled {

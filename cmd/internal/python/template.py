@@ -170,7 +170,6 @@ def template(first, control, hot, cold):
             init()
 
     def init():
-        control = _socket.socket(fileno=INIT)
         posix.setsid()
         _signal.pthread_sigmask(_signal.SIG_SETMASK, _signal.valid_signals())
         run(calls[2], memory, INIT)
@@ -179,6 +178,7 @@ def template(first, control, hot, cold):
         if not pid:
             posix.close(ready)
             program(done)
+        control = _socket.socket(fileno=INIT)  # not before the fork: the program's copy would close whatever has this number at its end
         posix.close(done)
         posix.close(PROGRAM)
         for fd in groups:

@@ -314,6 +314,9 @@ func (t *server) serve(c int) {
 	if err == nil {
 		err = sameUser(c)
 	}
+	if err == nil && !sameSpaces(c) {
+		err = unix.EACCES
+	}
 	if err == nil && string(message) == "stop" {
 		t.mu.Lock()
 		t.asked = append(t.asked, c) // closed when it is done
@@ -329,6 +332,21 @@ func (t *server) serve(c int) {
 	case string(message) == "status":
 		unix.Sendmsg(c, t.status().text(), nil, nil, unix.MSG_NOSIGNAL)
 	}
+}
+
+// sameSpaces tells whether who is at the other end is in the pid and mount namespaces of this process: code that a template has been started for never is.
+func sameSpaces(c int) bool {
+	peer, err := unix.GetsockoptUcred(c, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return false
+	}
+	for _, name := range []string{"pid", "mnt"} {
+		var own, other unix.Stat_t
+		if unix.Stat("/proc/self/ns/"+name, &own) != nil || unix.Stat("/proc/"+strconv.Itoa(int(peer.Pid))+"/ns/"+name, &other) != nil || own.Ino != other.Ino {
+			return false
+		}
+	}
+	return true
 }
 
 // offer gives a spare to a launcher and looks after what is left when its run is over.

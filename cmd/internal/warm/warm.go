@@ -24,6 +24,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -62,6 +63,18 @@ func Dir(environ []string) string {
 		return "/run/py3run"
 	}
 	return ""
+}
+
+// Dirs are all places where templates of this user can be, whatever the caller's environment was: no run may see one.
+func Dirs(environ []string) []string {
+	dirs := []string{"/run/user/" + strconv.Itoa(os.Geteuid()) + "/py3run"}
+	if own := Dir(environ); own != "" {
+		dirs = append(dirs, own)
+	}
+	if os.Geteuid() == 0 {
+		dirs = append(dirs, Dir(nil))
+	}
+	return dirs
 }
 
 // openDir opens the directory, if it is this user's and nobody else's. With create it is made.
