@@ -47,7 +47,6 @@ Bare py3run with something on standard input is the same.`,
 
 // exec answers one request. Whatever goes wrong becomes a result line; the error returned only carries the exit code.
 func (app *app) exec(auditLine bool) error {
-	app.listen()
 	loaded, err := config.Load(app.sources())
 	if err != nil {
 		request, _, _ := app.request(config.Default().Input) // for its id: the caller waits for that one
@@ -96,17 +95,44 @@ func (app *app) sweep(answer launch.Answer, ended error) {
 
 // request reads and decodes standard input.
 func (app *app) request(limits config.Input) (wire.Request, []wire.Warning, error) {
-	data, err := read(app.in, app.signals, int64(limits.MaxRequestMB*(1<<20)), time.Duration(limits.TimeoutSeconds*float64(time.Second)))
+	app.listen()
+	// To wait for bytes takes a goroutine, and another thread for it: longer than to read most requests.
+	data, whole := readReady(app.in, int64(limits.MaxRequestMB*(1<<20)))
+	var err error
+	if !whole {
+		data, err = read(app.in, data, app.signals, int64(limits.MaxRequestMB*(1<<20)), time.Duration(limits.TimeoutSeconds*float64(time.Second)))
+	}
 	if err != nil {
 		return wire.Request{}, nil, err
 	}
 	return wire.Decode(data)
 }
 
-// read reads to the end of the input, at most `most` bytes, and never waits longer than patience for the next byte (0: for ever).
+// readReady reads as much as can be had without waiting, and tells whether that is all, and at most `most` bytes.
+func readReady(in *os.File, most int64) (all []byte, whole bool) {
+	fd := int(in.Fd())
+	all = make([]byte, 0, min(sizeOf(in), most)+bytes.MinRead)
+	for int64(len(all)) <= most {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		if n, err := unix.Poll(p, 0); n != 1 || err != nil || p[0].Revents&(unix.POLLIN|unix.POLLHUP) == 0 {
+			return all, false
+		}
+		if cap(all)-len(all) < bytes.MinRead {
+			all = slices.Grow(all, cap(all))
+		}
+		n, err := unix.Read(fd, all[len(all):cap(all)])
+		if n == 0 || err != nil {
+			return all, err == nil
+		}
+		all = all[:len(all)+n]
+	}
+	return all, false
+}
+
+// read reads on to the end of the input, at most `most` bytes, and never waits longer than patience for the next byte (0: for ever).
 // Files, pipes and terminals cannot all be given a deadline, so the reading is left behind when the patience is over: the
 // process ends soon after.
-func read(in io.Reader, signals <-chan os.Signal, most int64, patience time.Duration) ([]byte, error) {
+func read(in io.Reader, all []byte, signals <-chan os.Signal, most int64, patience time.Duration) ([]byte, error) {
 	type news struct {
 		all []byte // so far
 		err error
@@ -115,11 +141,10 @@ func read(in io.Reader, signals <-chan os.Signal, most int64, patience time.Dura
 	enough := make(chan struct{})
 	defer close(enough)
 	go func() {
-		var so news
-		so.all = make([]byte, 0, min(sizeOf(in), most)+bytes.MinRead)
+		so := news{all: all}
 		for so.err == nil {
 			if cap(so.all)-len(so.all) < bytes.MinRead {
-				so.all = slices.Grow(so.all, cap(so.all))
+				so.all = slices.Grow(so.all, max(cap(so.all), bytes.MinRead))
 			}
 			var n int
 			n, so.err = in.Read(so.all[len(so.all):cap(so.all)])
@@ -138,8 +163,10 @@ func read(in io.Reader, signals <-chan os.Signal, most int64, patience time.Dura
 		defer timer.Stop()
 		late = timer.C
 	}
-	received := 0
-	for {
+	for received := len(all); ; {
+		if int64(received) > most {
+			return nil, &wire.BadRequest{Field: "request", Message: fmt.Sprintf("the request is larger than %d MB", most>>20), Hint: "raise input.max-request-mb, or hand large data over in a file"}
+		}
 		select {
 		case s := <-signals:
 			sig, _ := s.(syscall.Signal)
@@ -149,13 +176,10 @@ func read(in io.Reader, signals <-chan os.Signal, most int64, patience time.Dura
 				Hint: "close the pipe after the request, or raise input.timeout-seconds"}
 		case p := <-coming:
 			received = len(p.all)
-			if int64(received) > most {
-				return nil, &wire.BadRequest{Field: "request", Message: fmt.Sprintf("the request is larger than %d MB", most>>20), Hint: "raise input.max-request-mb, or hand large data over in a file"}
-			}
-			if p.err == io.EOF {
+			if p.err == io.EOF && int64(received) <= most {
 				return p.all, nil
 			}
-			if p.err != nil {
+			if p.err != nil && p.err != io.EOF {
 				return nil, &wire.BadRequest{Field: "request", Message: "the request cannot be read: " + p.err.Error()}
 			}
 			if timer != nil {
@@ -298,6 +322,9 @@ var ending = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscal
 // listen asks for the signals that end a run; before it they end the launcher, as they do every program. One that the caller has
 // us ignore (nohup) stays ignored.
 func (app *app) listen() {
+	if app.signals != nil {
+		return
+	}
 	app.signals = make(chan os.Signal, len(ending))
 	for _, s := range ending {
 		if !signal.Ignored(s) {

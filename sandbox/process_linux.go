@@ -347,6 +347,10 @@ func (r *Running) collect() {
 	}
 	r.reaped = true
 	r.reaping.Unlock()
+	r.over(usage)
+}
+
+func (r *Running) over(usage syscall.Rusage) {
 	r.gone <- usage
 	close(r.gone)
 }

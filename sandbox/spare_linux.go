@@ -127,6 +127,17 @@ func (b Base) Setup() (image []byte, steps *Steps) {
 	return build.image(s, start, back, init, program, after), &Steps{build}
 }
 
+// Practice is an image of calls that change nothing, in one list: for a template to learn by what it takes to make calls.
+func Practice() []byte {
+	b := &builder{steps: []step{{}}}
+	var list []op
+	b.list = &list
+	for range 20 {
+		b.add(must, step{name: "access"}, unix.SYS_FACCESSAT, 0, b.text("/"), 0)
+	}
+	return b.image(&stage{}, list)
+}
+
 // Steps are what the calls of a Setup are about.
 type Steps struct{ b *builder }
 

@@ -29,25 +29,20 @@ func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 	defer r.close()
 	if !r.attended {
 		if status, ok := r.brief(); ok {
-			return r.conclude(Outcome{Reason: Finished}, status, true, &watch{}, nil)
+			return r.conclude(Outcome{Reason: Finished}, status, true, &watch{})
 		}
 		r.attend()
 	}
 	out := Outcome{Reason: Finished}
 	ended := make(chan int32, 1)
-	reported := make(chan syscall.Rusage, 1)
 	go func() {
-		defer close(reported)
 		var m [8]byte
 		if _, err := io.ReadFull(r.status, m[:]); err == nil {
 			ended <- int32(binary.NativeEndian.Uint32(m[4:]))
 		}
 		close(ended)
-		if r.pidfd != nil { // only the parent of init hears of what it has used
-			var usage syscall.Rusage
-			if _, err := io.ReadFull(r.status, bytesOf(&usage)); err == nil {
-				reported <- usage
-			}
+		if r.pidfd != nil {
+			r.awaitReport()
 		}
 	}()
 	var early []byte // what the program said of itself when its memory was nearly used up
@@ -127,7 +122,7 @@ loop:
 			grace = nil
 		}
 	}
-	out = r.conclude(out, status, known, &w, reported)
+	out = r.conclude(out, status, known, &w)
 	if out.Reason == MemoryLimit && len(out.Dump) == 0 {
 		out.Dump = early
 	}
@@ -137,7 +132,11 @@ loop:
 // attend has somebody look after everything that a run can want while it lasts.
 func (r *Running) attend() {
 	r.attended = true
-	r.ended()
+	if r.pidfd == nil {
+		r.ended()
+	} else {
+		r.reapOnce.Do(func() {}) // awaitReport does it
+	}
 	for i, w := range r.to {
 		r.copies.Go(func() { r.copy(w, r.outputs[i]) })
 	}
@@ -191,7 +190,7 @@ func pollBriefly(p []pollFD, most time.Duration) bool {
 		return false
 	}
 	t := unix.NsecToTimespec(int64(most))
-	n, _, errno := syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), uintptr(unsafe.Pointer(&t)), 0, 0, 0)
+	n, _, errno := syscall.Syscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), uintptr(unsafe.Pointer(&t)), 0, 0, 0)
 	if errno == syscall.EINTR {
 		for i := range p {
 			p[i].revents = 0
@@ -201,8 +200,8 @@ func pollBriefly(p []pollFD, most time.Duration) bool {
 	return errno == 0 && n > 0
 }
 
-// conclude makes the outcome of a run whose program has ended, by itself or not. reported is what a spare's init says of its use; nil: it is read here.
-func (r *Running) conclude(out Outcome, status int32, known bool, w *watch, reported <-chan syscall.Rusage) Outcome {
+// conclude makes the outcome of a run whose program has ended, by itself or not.
+func (r *Running) conclude(out Outcome, status int32, known bool, w *watch) Outcome {
 	if !known { // init itself was killed
 		status = int32(syscall.SIGKILL)
 	}
@@ -212,6 +211,9 @@ func (r *Running) conclude(out Outcome, status int32, known bool, w *watch, repo
 	var usage syscall.Rusage
 	if !r.attended && !r.collectBriefly() {
 		r.attend()
+		if r.pidfd != nil {
+			go r.awaitReport()
+		}
 	}
 	select {
 	case usage = <-r.ended():
@@ -222,13 +224,6 @@ func (r *Running) conclude(out Outcome, status int32, known bool, w *watch, repo
 		case <-time.After(killWait):
 			out.Incomplete = true // in uninterruptible sleep: the kernel ends it when it can
 		}
-	}
-	switch {
-	case r.pidfd == nil || out.Incomplete:
-	case reported == nil:
-		unix.Read(int(polled(r.status).fd), bytesOf(&usage))
-	default:
-		usage = <-reported
 	}
 	if r.protection.Method == Process {
 		r.group.Kill() // what survived an init that was killed
@@ -272,7 +267,7 @@ func (r *Running) conclude(out Outcome, status int32, known bool, w *watch, repo
 func (r *Running) collectBriefly() bool {
 	p := []pollFD{{fd: -1, events: unix.POLLIN}}
 	if r.pidfd != nil {
-		p[0] = polled(r.pidfd)
+		p[0] = polled(r.status)
 	} else if own, err := unix.PidfdOpen(r.pid, 0); err == nil {
 		p[0].fd = int32(own)
 		defer unix.Close(own)
@@ -282,8 +277,27 @@ func (r *Running) collectBriefly() bool {
 			return false
 		}
 	}
+	if r.pidfd != nil {
+		var usage syscall.Rusage
+		if n, _ := unix.Read(int(p[0].fd), bytesOf(&usage)); n != len(bytesOf(&usage)) {
+			return false // init was killed
+		}
+		r.reapOnce.Do(func() { r.over(usage) })
+		return true
+	}
 	r.reapOnce.Do(r.collect)
 	return true
+}
+
+// awaitReport waits until a spare's init says what the tree has used. It does when nothing of the tree is left, and has nothing more to do but to end, which
+// its maker waits for. If it was killed, its end is waited for: with it the namespace ends.
+func (r *Running) awaitReport() {
+	var usage syscall.Rusage
+	if _, err := io.ReadFull(r.status, bytesOf(&usage)); err != nil {
+		r.awaitGone()
+		return
+	}
+	r.over(usage)
 }
 
 // decide tells a limit that the kernel enforced from an end that nobody here caused.

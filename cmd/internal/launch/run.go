@@ -103,7 +103,7 @@ type run struct {
 	cleanup          []wire.Warning
 	session          *python.Session
 	running          *sandbox.Running
-	claim            *warm.Claim // of the spare that runs; nil: the interpreter is our own
+	claim            *warm.Claim // of the spare that runs; nil: the interpreter is our own. Open until the process ends: then its template makes a new one
 	out, err         *capture
 	liveOut, liveErr *passage
 	seen             [2]*witness // of stdout and stderr, where the record says more than sizes
@@ -261,10 +261,14 @@ func (p Plan) directory(code []byte, keep bool) (*sandbox.Workdir, error) {
 
 // start makes the directories, the code's file, the session and the sandbox.
 func (r *run) start() (err error) {
+	claim := r.askForSpare()
 	if r.workdir, err = r.plan.directory(r.plan.Python.Code, !r.job.Config.Security.Isolation.CleanupOnExit); err != nil {
+		if claim != nil {
+			claim.Close()
+		}
 		return err
 	}
-	if r.startSpare() {
+	if r.startSpare(claim) {
 		return nil
 	}
 	return r.startOwn()
@@ -496,9 +500,6 @@ func (r *run) removeDirs() {
 			if err := r.running.RemoveGroup(); err != nil {
 				failed(err)
 			}
-		}
-		if r.claim != nil {
-			r.claim.Close()
 		}
 		r.running = nil
 	}

@@ -26,17 +26,27 @@ func (r *run) template() (warm.Setup, bool) {
 	}, true
 }
 
-// startSpare starts the run in a spare. Whatever is in the way of that, the run can still start an interpreter of its own.
-func (r *run) startSpare() bool {
-	setup, wanted := r.template()
-	if !wanted {
+// askForSpare asks the template for a spare, which takes it a moment; nil: there is none.
+func (r *run) askForSpare() *warm.Claim {
+	if setup, wanted := r.template(); wanted {
+		if claim, err := warm.Take(setup.Dir, setup.Key()); err == nil {
+			return claim
+		}
+	}
+	return nil
+}
+
+// startSpare starts the run in a spare that was asked for. Whatever is in the way of that, the run can still start an interpreter of its own.
+func (r *run) startSpare(claim *warm.Claim) bool {
+	if claim == nil {
 		return false
 	}
-	var err error
-	if r.claim, err = warm.Take(setup.Dir, setup.Key()); err != nil {
-		r.claim = nil
+	err := claim.Receive()
+	if err != nil {
+		claim.Close()
 		return false
 	}
+	r.claim = claim
 	job := r.plan.Python
 	job.Environ = r.plan.Spec.Env
 	if r.session, err = python.OpenSpare(job); err != nil {

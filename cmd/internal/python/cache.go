@@ -67,23 +67,36 @@ func (c *cache) get(key string) (Interpreter, bool) {
 	if c.dir == "" {
 		return Interpreter{}, false
 	}
-	data, err := os.ReadFile(c.file(key))
+	f, err := os.Open(c.file(key))
 	if err != nil {
 		return Interpreter{}, false
 	}
-	parts := bytes.SplitN(data, []byte("\n"), 8)
-	if len(parts) < 8 || string(parts[0]) != key || len(parts[7]) == 0 {
+	// The byte code behind the facts is the interpreter's to read: it gets the file.
+	head := make([]byte, headMost)
+	n, _ := io.ReadFull(f, head)
+	parts := bytes.SplitN(head[:n], []byte("\n"), 8)
+	info, err := f.Stat()
+	if err != nil || len(parts) < 8 || string(parts[0]) != key {
+		f.Close()
+		return Interpreter{}, false
+	}
+	code := byteCode{file: f, at: int64(n - len(parts[7]))}
+	if code.size = info.Size() - code.at; code.size == 0 {
+		f.Close()
 		return Interpreter{}, false
 	}
 	return Interpreter{Path: string(parts[1]), Version: string(parts[2]), Platform: string(parts[3]),
-		Banner: string(parts[4]), Venv: string(parts[5]), Prefixes: strings.Split(string(parts[6]), prefixSeparator), blob: parts[7]}, true
+		Banner: string(parts[4]), Venv: string(parts[5]), Prefixes: strings.Split(string(parts[6]), prefixSeparator), code: code}, true
 }
+
+const headMost = 16 << 10 // bytes of an entry before its byte code
 
 const prefixSeparator = "\x1f" // of the probe's answer and of the cache
 
 // put replaces the entry at once or not at all; a failure only costs the next run its time.
 func (c *cache) put(key string, ip Interpreter) {
-	if c.dir == "" || strings.ContainsAny(ip.Path+ip.Venv+strings.Join(ip.Prefixes, ""), "\n") {
+	head := strings.Join([]string{key, ip.Path, ip.Version, ip.Platform, ip.Banner, ip.Venv, strings.Join(ip.Prefixes, prefixSeparator)}, "\n") + "\n"
+	if c.dir == "" || strings.Count(head, "\n") != 7 || len(head) > headMost {
 		return
 	}
 	f, err := os.CreateTemp(c.dir, ".new-")
@@ -91,8 +104,7 @@ func (c *cache) put(key string, ip Interpreter) {
 		return
 	}
 	defer os.Remove(f.Name())
-	head := strings.Join([]string{key, ip.Path, ip.Version, ip.Platform, ip.Banner, ip.Venv, strings.Join(ip.Prefixes, prefixSeparator)}, "\n") + "\n"
-	_, err = f.Write(append([]byte(head), ip.blob...))
+	_, err = f.Write(append([]byte(head), ip.code.bytes...))
 	if e := f.Close(); err == nil && e == nil {
 		os.Rename(f.Name(), c.file(key))
 	}

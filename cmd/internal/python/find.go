@@ -324,7 +324,7 @@ func start(path string, environ []string) (Interpreter, error) {
 	if fmt.Sscanf(ip.Version, "%d.%d", &major, &minor); major != 3 || minor < Oldest {
 		return Interpreter{}, fmt.Errorf("is Python %s, older than 3.%d", ip.Version, Oldest)
 	}
-	if ip.blob, err = base64.StdEncoding.DecodeString(lines[6]); err != nil || len(ip.blob) == 0 {
+	if ip.code.bytes, err = base64.StdEncoding.DecodeString(lines[6]); err != nil || len(ip.code.bytes) == 0 {
 		return Interpreter{}, errors.New("could not compile the bootstrap")
 	}
 	return ip, nil

@@ -8,7 +8,11 @@ import (
 	"crypto/sha256"
 	_ "embed"
 	"encoding/hex"
+	"fmt"
+	"os"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 //go:embed bootstrap.py
@@ -32,7 +36,33 @@ type Interpreter struct {
 	Venv     string   // directory of the virtual environment, or empty
 	Prefixes []string // directories that it is installed in
 	Identity string   // changes whenever the interpreter may have, or what runs in front of the user's code
-	blob     []byte   // marshalled bootstrap in this interpreter's byte code
+	code     byteCode // of what runs in front of the user's code
+}
+
+// A byteCode is the marshalled bootstrap for one interpreter: in a file of the cache, or new.
+type byteCode struct {
+	file     *os.File // with what it was checked by; kept open
+	at, size int64    // in the file
+	bytes    []byte   // instead of a file
+}
+
+// open gives a file that a child can have, and where in it the byte code is.
+func (c byteCode) open() (f *os.File, at, size int64, err error) {
+	if c.file != nil {
+		fd, err := unix.FcntlInt(c.file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return nil, 0, 0, fmt.Errorf("dup bootstrap: %w", err)
+		}
+		return os.NewFile(uintptr(fd), c.file.Name()), c.at, c.size, nil
+	}
+	if f, err = memfd("py3run-bootstrap", int64(len(c.bytes))); err != nil {
+		return nil, 0, 0, err
+	}
+	if _, err = f.WriteAt(c.bytes, 0); err != nil {
+		f.Close()
+		return nil, 0, 0, fmt.Errorf("write bootstrap: %w", err)
+	}
+	return f, 0, int64(len(c.bytes)), nil
 }
 
 // sourcesHash names the bootstrap that a cached blob was made from.

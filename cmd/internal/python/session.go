@@ -73,33 +73,20 @@ type Session struct {
 
 // Open lays a job out for an interpreter that finds Files from descriptor first on.
 func Open(ip Interpreter, job Job, first int) (*Session, error) {
-	blob, err := ip.file()
+	code, at, size, err := ip.code.open()
 	if err != nil {
 		return nil, err
 	}
-	s, err := open(job, blob)
+	s, err := open(job, code)
 	if err == nil {
 		s.args = []string{"-I", "-X", "utf8", "-c", fmt.Sprintf(
-			"import marshal,posix,builtins;h,c,_=marshal.loads(posix.pread(%d,%d,0));exec(h,{\"first\":%d,\"cold\":c,\"claim\":None,\"end\":posix._exit,\"flagged\":None,\"preloaded\":None,\"__builtins__\":{**vars(builtins)}})", first, len(ip.blob), first)}
+			"import marshal,posix,builtins;h,c,_=marshal.loads(posix.pread(%d,%d,%d));exec(h,{\"first\":%d,\"cold\":c,\"claim\":None,\"end\":posix._exit,\"flagged\":None,\"preloaded\":None,\"__builtins__\":{**vars(builtins)}})", first, size, at, first)}
 	}
 	return s, err
 }
 
 // OpenSpare lays a job out for a spare, which finds Files from the descriptor after the first on.
 func OpenSpare(job Job) (*Session, error) { return open(job) }
-
-// file is the interpreter's code in memory.
-func (ip Interpreter) file() (*os.File, error) {
-	blob, err := memfd("py3run-bootstrap", int64(len(ip.blob)))
-	if err != nil {
-		return nil, err
-	}
-	if _, err := blob.WriteAt(ip.blob, 0); err != nil {
-		blob.Close()
-		return nil, fmt.Errorf("write bootstrap: %w", err)
-	}
-	return blob, nil
-}
 
 // open makes the memory of a session. It owns the files.
 func open(job Job, files ...*os.File) (_ *Session, err error) {

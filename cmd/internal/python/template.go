@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"py3run/cmd/internal/wire"
 )
 
 // A Template is an interpreter that waits, and forks spares: see template.py.
@@ -22,6 +24,7 @@ type Template struct {
 // A TemplateJob is what a template is made by.
 type TemplateJob struct {
 	Setup         []byte // image of the calls that make a spare: sandbox.Base.Setup
+	Practice      []byte // image of calls that do nothing: sandbox.Practice
 	UserNamespace bool   // a spare has one, and maps its own user in it
 	First         int    // descriptor after which a spare finds its files
 	Environ       []string
@@ -30,14 +33,17 @@ type TemplateJob struct {
 	Flagged       []string // modules whose import is told: who of those that are imported now imports them is kept
 }
 
+// practice is what a template runs once, to learn what a run touches: a little of everything.
+const practice = "import sys\nprint('.')\nresult = {'text': sys.platform, 'list': [1, 2.5, None, True]}\n"
+
 // StartTemplate starts one and waits until its modules are imported, at most for as long as patience. The error says which module failed.
 // The template ends with the calling thread.
 func StartTemplate(ip Interpreter, job TemplateJob, patience time.Duration) (_ *Template, err error) {
-	blob, err := ip.file()
+	code, at, size, err := ip.code.open()
 	if err != nil {
 		return nil, err
 	}
-	defer blob.Close()
+	defer code.Close()
 	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("socketpair: %w", err)
@@ -53,11 +59,11 @@ func StartTemplate(ip Interpreter, job TemplateJob, patience time.Duration) (_ *
 	}
 	defer read.Close()
 	defer func() { write.Close() }()
-	const atControl, atBlob = 3, 4
+	const atControl, atCode = 3, 4
 	c := exec.Command(ip.Path, "-I", "-X", "utf8", "-c", fmt.Sprintf(
-		"import marshal,posix;h,c,t=marshal.loads(posix.pread(%d,%d,0));posix.close(%d);exec(marshal.loads(t),{\"first\":%d,\"control\":%d,\"hot\":h,\"cold\":c})",
-		atBlob, len(ip.blob), atBlob, job.First, atControl))
-	c.Env, c.Dir, c.ExtraFiles = job.Environ, "/", []*os.File{theirs, blob}
+		"import marshal,posix;h,c,t=marshal.loads(posix.pread(%d,%d,%d));posix.close(%d);exec(marshal.loads(t),{\"first\":%d,\"control\":%d,\"hot\":h,\"cold\":c})",
+		atCode, size, at, atCode, job.First, atControl))
+	c.Env, c.Dir, c.ExtraFiles = job.Environ, "/", []*os.File{theirs, code}
 	c.Stdout, c.Stderr = write, write
 	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	if err := c.Start(); err != nil {
@@ -72,7 +78,8 @@ func StartTemplate(ip Interpreter, job TemplateJob, patience time.Duration) (_ *
 			t.Close()
 		}
 	}()
-	hello := marshal(nil, map[string]any{"setup": job.Setup, "user_namespace": job.UserNamespace, "preload": job.Preload, "import_path": job.ImportPath, "flagged": job.Flagged})
+	practice := Job{Command: wire.CommandExecute, Code: []byte(practice), Text: true, Path: "/practice.py", Shown: "/practice.py", Environ: job.Environ, ResultFormat: "plain", ResultFrom: "auto"}
+	hello := marshal(nil, map[string]any{"setup": job.Setup, "practice": []any{marshal(nil, practice.request(1<<20)), job.Practice}, "user_namespace": job.UserNamespace, "preload": job.Preload, "import_path": job.ImportPath, "flagged": job.Flagged})
 	if _, err := control.Write(hello); err != nil {
 		return nil, fmt.Errorf("start template: %w", err)
 	}

@@ -14,6 +14,12 @@
 
 def template(first, control, hot, cold):
     import sys, posix, marshal, builtins, gc, _signal
+    import mmap, faulthandler, time, _json, _weakref  # of bootstrap.py: once, not in each spare
+
+    try:
+        import fcntl
+    except ImportError:
+        pass
 
     # A run that imports what the template has loaded does what loading it does: the imports that came with it are its own. Who has imported what is noted
     # here, and a module's spec gets a class that tells of the first import (bootstrap.py explains why by _initializing).
@@ -60,6 +66,9 @@ def template(first, control, hot, cold):
     call = libc.syscall
     call.restype, call.argtypes = ctypes.c_long, [ctypes.c_long] * 7
     errno, char, poll, getrusage, leave = ctypes.get_errno, ctypes.c_char, libc.poll, libc.getrusage, libc.exit
+    kill, waitpid, EINTR = libc.kill, libc.waitpid, 4
+    madvise, page = libc.madvise, posix.sysconf("SC_PAGESIZE")
+    madvise.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
     Polls, Usage = ctypes.c_short * 8, ctypes.c_char * 144
 
     def tell(to, kind, step, value):
@@ -153,6 +162,100 @@ def template(first, control, hot, cold):
             posix.dup2(high + i, to, False)
             posix.close(high + i)
 
+    # --- memory ahead of time -----------------------------------------------------------------------------
+    # A fork shares its memory with the template until it writes: then each page costs a fault, and a run of one line writes a hundred. Which these are is
+    # learned once, from a run of nothing. A spare makes them its own while nobody waits for it.
+
+    def touched(maps, pagemap):
+        """What a process has written of the memory it got from its parent, and the files it has mapped: address, size and advice for madvise(2)."""
+        text = b""
+        while piece := posix.read(maps, 1 << 16):
+            text += piece
+        ranges = []
+        for line in text.splitlines():
+            place, rights, _, device, *_ = line.split()
+            start, end = (int(x, 16) for x in place.split(b"-"))
+            written, mapped = rights == b"rw-p", rights in (b"r--p", b"r-xp") and device != b"00:00"
+            if not written and not mapped or start >> 63:
+                continue
+            entries = memoryview(posix.pread(pagemap, (end - start) // page * 8, start // page * 8)).cast("Q")
+            last = None
+            for i, entry in enumerate(entries):
+                # 63: present; 61: of a file; 56: nobody else has it
+                if entry >> 63 and (mapped or entry >> 56 & 1 and not entry >> 61 & 1):
+                    if last is not None and i - last <= (64 if mapped else 4):
+                        ranges[-1][1] = start + (i + 1) * page - ranges[-1][0]
+                    else:
+                        ranges.append([start + i * page, page, 22 if mapped else 23])  # MADV_POPULATE_READ, MADV_POPULATE_WRITE
+                    last = i
+        return ranges
+
+    def prepare(ranges):
+        """What it cannot do, it leaves: kernels before 5.14 do not know the advice."""
+        for start, size, advice in ranges:
+            madvise(start, size, advice)
+
+    def scout():
+        """What a run touches in init and in the program."""
+        ends = posix.pipe(), posix.pipe()
+        pid = posix.fork()
+        if not pid:
+            try:
+                practise(ends[0][1], ends[1][1])
+            finally:
+                posix._exit(0)
+        ranges = []
+        for read, write in ends:
+            posix.close(write)
+        for read, write in ends:
+            text = b""
+            while piece := posix.read(read, 1 << 16):
+                text += piece
+            posix.close(read)
+            ranges.append(marshal.loads(text) if text else [])
+        posix.waitpid(pid, 0)
+        return ranges
+
+    def practise(of_init, of_program):
+        """A run without a launcher and without a sandbox, but otherwise the same."""
+        request, image = hello["practice"]
+        null = posix.open("/dev/null", posix.O_RDWR)
+        shared, events = posix.memfd_create("py3run-practice"), 1 << 20
+        posix.ftruncate(shared, events + len(request) + (2 << 20))
+        posix.pwrite(shared, len(request).to_bytes(4, sys.byteorder), 4 * 5)
+        posix.pwrite(shared, request, events)
+        (gate, opener), (lifeline, keep), (done, ready) = posix.pipe(), posix.pipe(), posix.pipe()
+        posix.write(opener, b"\1")
+
+        def claimed(*fds):
+            ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+            fds = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
+            ours.sendmsg([image], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fds)])
+            return theirs
+
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, _signal.valid_signals())
+        pid = posix.fork()
+        if not pid:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+            _signal.alarm(5)  # whatever the preloaded modules do, it is over then
+            posix.close(ready)
+            files = posix.open("/proc/self/maps", posix.O_RDONLY), posix.open("/proc/self/pagemap", posix.O_RDONLY)
+
+            def practised(code):
+                posix.write(of_program, marshal.dumps(touched(*files)))
+                posix._exit(0)
+
+            play(claimed(null, null, null, shared, null, gate, null), done, practised, lambda: None)
+        files = posix.open("/proc/self/maps", posix.O_RDONLY), posix.open("/proc/self/pagemap", posix.O_RDONLY)
+        signals = run(calls[4], memory, INIT)
+        data, fds = receive(claimed(lifeline, null))
+        lists, kept = load(data)
+        run(lists[0], kept, INIT)
+        posix.write(ready, b"\1")
+        posix.close(ready)
+        supervise(pid, signals, fds[0])
+        posix.write(of_init, marshal.dumps(touched(*files)))
+
     # --- in the spare -------------------------------------------------------------------------------------
 
     def stage():
@@ -170,6 +273,7 @@ def template(first, control, hot, cold):
             init()
 
     def init():
+        prepare(ranges[0])
         posix.setsid()
         _signal.pthread_sigmask(_signal.SIG_SETMASK, _signal.valid_signals())
         run(calls[2], memory, INIT)
@@ -183,6 +287,7 @@ def template(first, control, hot, cold):
         posix.close(PROGRAM)
         for fd in groups:
             posix.close(fd)
+        prepare(ranges[0])  # what the fork has made common again
         signals = run(calls[4], memory, INIT)
         tell(INIT, READY, 0, 0)
         image, fds = receive(control)
@@ -193,10 +298,20 @@ def template(first, control, hot, cold):
         posix.write(ready, b"\1")
         posix.close(ready)
         control.close()
-        supervise(pid, signals, fds[0], fds[1])
+        how = supervise(pid, signals, fds[0])
+        if how is None or posix.getpid() != 1:
+            return
+        tell(fds[1], ENDED, 0, how)
+        while True:  # what is left of the tree: when no child is left, nothing is. Both calls fail as a rule, and exceptions take their time
+            kill(-1, 9)
+            if waitpid(-1, None, 0) < 0 and errno() != EINTR:
+                break
+        usage = Usage()
+        getrusage(-1, usage)
+        posix.write(fds[1], usage.raw)  # the launcher takes this for the end of the namespace
 
-    def supervise(pid, signals, lifeline, status):
-        """The life of init: it passes signals on, reaps, and ends with the program or with the launcher."""
+    def supervise(pid, signals, lifeline):
+        """Passes signals on and reaps, until the program has ended, whose status it gives, or the launcher."""
         polls = Polls()
         words = memoryview(polls).cast("B").cast("i")
         while True:
@@ -205,7 +320,7 @@ def template(first, control, hot, cold):
             if polls[7]:
                 byte = posix.read(lifeline, 1)
                 if not byte:
-                    return
+                    return None
                 try:
                     posix.kill(pid, byte[0])
                 except OSError:
@@ -220,13 +335,10 @@ def template(first, control, hot, cold):
                     if not ended:
                         break
                     if ended == pid:
-                        usage = Usage()
-                        getrusage(-1, usage)
-                        tell(status, ENDED, 0, how)
-                        posix.write(status, usage.raw)
-                        return
+                        return how
 
     def program(done):
+        prepare(ranges[1])
         posix.close(INIT)
         for fd in groups:
             try:
@@ -237,11 +349,14 @@ def template(first, control, hot, cold):
         posix.setsid()
         run(calls[3], memory, PROGRAM)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-        control = _socket.socket(fileno=PROGRAM)
+        play(_socket.socket(fileno=PROGRAM), done, end, lambda: tell(PROGRAM, READY, 0, 0))
+
+    def play(control, done, end, waits):
+        """The life of the program."""
 
         def claim():
             """Waits for a launcher; then all is as after the start of an interpreter of its own."""
-            tell(PROGRAM, READY, 0, 0)
+            waits()
             image, fds = receive(control)
             if not image:
                 posix._exit(0)
@@ -310,6 +425,8 @@ def template(first, control, hot, cold):
     put([control.fileno(), own], [CONTROL, OWN_PID])
     control.detach()
     control = _socket.socket(fileno=CONTROL)
+    ranges = [], []
+    ranges = scout()
     control.send(b"ready")
     while True:
         data, fds = receive(control)

@@ -34,7 +34,7 @@ type Claim struct {
 	fd    int
 }
 
-// Take takes a spare. Any error means that there is none to be had now.
+// Take asks for a spare. Any error means that there is none to be had now.
 func Take(dir, key string) (*Claim, error) {
 	fd, err := connect(dir, key)
 	if err != nil {
@@ -45,15 +45,16 @@ func Take(dir, key string) (*Claim, error) {
 		c.Close()
 		return nil, err
 	}
-	text, descriptors, err := receive(fd, claimPatience)
+	return c, nil
+}
+
+// Receive waits for the Offer, not for long. Any error means that there is none.
+func (c *Claim) Receive() error {
+	text, descriptors, err := receive(c.fd, claimPatience)
 	if err == nil {
 		c.Offer, err = sandbox.ReadOffer(text, descriptors)
 	}
-	if err != nil {
-		c.Close()
-		return nil, err
-	}
-	return c, nil
+	return err
 }
 
 // Alive tells whether the template is still there, which removes what is left of the run.

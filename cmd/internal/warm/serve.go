@@ -225,7 +225,7 @@ func (t *server) begin() (identity string, err error) {
 	}
 	t.interpreter = ip
 	t.image, t.steps = t.setup.Base.Setup()
-	t.template, err = python.StartTemplate(ip, python.TemplateJob{Setup: t.image, UserNamespace: os.Geteuid() != 0, First: t.setup.Base.FirstFile,
+	t.template, err = python.StartTemplate(ip, python.TemplateJob{Setup: t.image, Practice: sandbox.Practice(), UserNamespace: os.Geteuid() != 0, First: t.setup.Base.FirstFile,
 		Environ: t.setup.Environ, Preload: t.setup.Preload, ImportPath: t.setup.ImportPath, Flagged: t.setup.Flagged}, importPatience)
 	if err != nil {
 		return "", err
