@@ -85,6 +85,7 @@ type Input struct {
 type Python struct {
 	Interpreter string            // "auto", a path, a version as "3.12", or a venv directory
 	Path        []string          // absolute directories for sys.path
+	Site        string            // "eager" or "lazy"
 	FlagImports map[string]string // dotted module name to the reason it is remarked on
 }
 

@@ -257,6 +257,11 @@ var settings = [...]setting{
 		doc: "directories to import from, besides the interpreter's own",
 	},
 	{
+		key: "python.site", field: func(c *Config) any { return &c.Python.Site },
+		fallback: "eager", choices: []string{"eager", "lazy"},
+		doc: "when site-packages and .pth files are looked at: at the start, or when something is imported that the standard library does not have, which saves a quarter of the start",
+	},
+	{
 		key: "python.flag-imports", field: func(c *Config) any { return &c.Python.FlagImports },
 		fallback: reasons{
 			{"subprocess", "system command execution"},

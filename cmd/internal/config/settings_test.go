@@ -31,7 +31,7 @@ func TestDefault(t *testing.T) {
 			Audit: Audit{Enabled: true, LogVariables: "names", LogOutput: "sizes", RetentionDays: 90, OnFailure: "refuse", Native: "auto"},
 		},
 		Input: Input{MaxRequestMB: 32, TimeoutSeconds: 10},
-		Python: Python{Interpreter: "auto", FlagImports: map[string]string{
+		Python: Python{Interpreter: "auto", Site: "eager", FlagImports: map[string]string{
 			"subprocess": "system command execution", "os": "operating system interface",
 			"ctypes": "low-level memory access", "multiprocessing": "process creation",
 		}},

@@ -185,6 +185,8 @@ def start(first, cold, claim, end, flagged, preloaded):
         def find_spec(fullname, where=None, target=None):
             if not child and not silent:
                 words[W_IMPORTS] = next(imports)
+            if site is not None and fullname in shows_site:
+                site()
             if fullname in flagged:
                 for other in list(sys.meta_path):
                     find = getattr(other, "find_spec", None)
@@ -210,6 +212,43 @@ def start(first, cold, claim, end, flagged, preloaded):
                 except TypeError:
                     pass
         sys.meta_path.insert(0, finder())
+
+    # --- lazy site ----------------------------------------------------------------------------------------
+    # Started with -S, the interpreter does what site does when it is missed: when an import finds nothing, or shows what site has done.
+
+    site = None  # loads it; None: it is there
+    shows_site = frozenset(("site", "sysconfig", "pkgutil", "runpy", "importlib.metadata", "importlib.util", "pkg_resources", "multiprocessing", "venv"))
+
+    def lazy_site():
+        nonlocal site
+        from _thread import RLock
+
+        lock = RLock()  # who misses something meanwhile waits
+
+        def load():
+            nonlocal site
+            with lock:
+                if site is not None:
+                    site = None
+                    sys.meta_path[:] = [f for f in sys.meta_path if f is not last]
+                    quietly(own("site").main)
+
+        def find_spec(fullname, where=None, target=None):
+            if type(where) is list:  # of a package that was found: site adds nothing to it
+                return None
+            load()
+            for other in list(sys.meta_path):
+                spec = other.find_spec(fullname, where, target) if hasattr(other, "find_spec") and other is not last else None
+                if spec is not None:
+                    return spec
+            return None
+
+        names, builtins = own("_sitebuiltins"), sys.modules["builtins"]
+        builtins.quit, builtins.exit = (names.Quitter(n, "Ctrl-D (i.e. EOF)") for n in ("quit", "exit"))
+        builtins.help = names._Helper()
+        last = type("py3run", (), {"find_spec": staticmethod(find_spec)})
+        sys.meta_path.append(last)
+        site = load
 
     # --- the reply ----------------------------------------------------------------------------------------
 
@@ -344,6 +383,8 @@ def start(first, cold, claim, end, flagged, preloaded):
     if not claim:
         flagged = request["flagged"]
         watch_imports()
+        if request["lazy_site"]:
+            lazy_site()
     else:
         environ = own("os").environ
         for n in environ.keys() - request["environ"].keys():

@@ -34,6 +34,7 @@ type Job struct {
 	Line, Column int
 	ResultFormat string
 	ResultFrom   string
+	LazySite     bool              // site is imported when it is missed
 	Flagged      map[string]string // modules whose import is told
 	Show         bool              // an uncaught exception is also printed on stderr, as Python does
 	OutputMost   int64             // bytes of the value's JSON; 0 = no limit
@@ -79,8 +80,12 @@ func Open(ip Interpreter, job Job, first int) (*Session, error) {
 	}
 	s, err := open(job, code)
 	if err == nil {
-		s.args = []string{"-I", "-X", "utf8", "-c", fmt.Sprintf(
-			"import marshal,posix,builtins;h,c,_=marshal.loads(posix.pread(%d,%d,%d));exec(h,{\"first\":%d,\"cold\":c,\"claim\":None,\"end\":posix._exit,\"flagged\":None,\"preloaded\":None,\"__builtins__\":{**vars(builtins)}})", first, size, at, first)}
+		s.args = []string{"-I", "-X", "utf8"}
+		if job.LazySite {
+			s.args = append(s.args, "-S")
+		}
+		s.args = append(s.args, "-c", fmt.Sprintf(
+			"import marshal,posix,builtins;h,c,_=marshal.loads(posix.pread(%d,%d,%d));exec(h,{\"first\":%d,\"cold\":c,\"claim\":None,\"end\":posix._exit,\"flagged\":None,\"preloaded\":None,\"__builtins__\":{**vars(builtins)}})", first, size, at, first))
 	}
 	return s, err
 }
@@ -147,7 +152,7 @@ func (j Job) request(most int64) map[string]any {
 		"command": string(j.Command), "code": code, "path": j.Path, "shown": j.Shown, "argv": j.Argv, "import_path": j.ImportPath,
 		"variables": j.Variables, "module": j.Module, "function": j.Function, "args": j.Args, "kwargs": j.Kwargs,
 		"line": j.Line, "column": j.Column, "result_format": j.ResultFormat, "result_from": j.ResultFrom,
-		"flagged": flagged, "show": j.Show, "most": int(most),
+		"flagged": flagged, "lazy_site": j.LazySite, "show": j.Show, "most": int(most),
 	}
 }
 

@@ -1,0 +1,93 @@
+package python
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A lazy site is one that nobody notices: the same code says the same with and without, but for what the README lists.
+func TestLazySite(t *testing.T) {
+	tests := []struct{ name, code string }{
+		{"nothing imported", "result = 1"},
+		{"standard library", "import json, os, re; result = json.dumps([os.sep, re.escape('.')])"},
+		{"package of the environment", "import planted; result = planted.value"},
+		{"package inside a package", "import planted.inner; result = planted.inner.value"},
+		{"part of a namespace package", "import space.far; result = space.far.value"},
+		{"both parts", "import space.near, space.far; result = [space.near.value, space.far.value]"},
+		{"what a .pth file does", "import planted, sys; result = getattr(sys, 'planted_by_pth', None)"},
+		{"directory that a .pth file names", "import elsewhere; result = elsewhere.value"},
+		{"no such module", "try:\n    import nowhere\nexcept ImportError as e:\n    result = [type(e).__name__, str(e)]"},
+		{"no such module of a package", "try:\n    import json.nowhere\nexcept ImportError as e:\n    result = [type(e).__name__, str(e)]"},
+		{"importlib finds", "import importlib.util; result = importlib.util.find_spec('planted') is not None"},
+		{"what is installed", "import pkgutil; result = 'planted' in [m.name for m in pkgutil.iter_modules()]"},
+		{"prefix, once a package is there", "import planted, sys; result = [sys.prefix, sys.exec_prefix, sys.base_prefix]"},
+		{"path, once a package is there", "import planted, sys; result = sys.path"},
+		{"exit", "exit(3)"},
+		{"quit", "quit()"},
+		{"help", "result = repr(help)"},
+		{"in threads", "import threading\nfound = []\ndef load():\n    import planted\n    found.append(planted.value)\nts = [threading.Thread(target=load) for _ in range(8)]\n[x.start() for x in ts]; [x.join() for x in ts]\nresult = found"},
+		{"multiprocessing, spawned", "import multiprocessing, subprocess, sys\nfrom multiprocessing import spawn\nresult = any('site-packages' in p for p in spawn.get_preparation_data('x')['sys_path'])"},
+	}
+	inEach(t, func(t *testing.T, ip Interpreter) {
+		env := t.TempDir()
+		real, err := filepath.EvalSymlinks(ip.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		version := strings.Join(strings.SplitN(ip.Version, ".", 3)[:2], ".")
+		packages := filepath.Join(env, "lib", "python"+version, "site-packages")
+		near := filepath.Join(env, "near")
+		for path, text := range map[string]string{
+			"pyvenv.cfg":                      "home = " + filepath.Dir(real) + "\n",
+			packages + "/planted/__init__.py": "value = 'planted'\n",
+			packages + "/planted/inner.py":    "value = 'inner'\n",
+			packages + "/space/far.py":        "value = 'far'\n",
+			packages + "/planted.pth":         "import sys; sys.planted_by_pth = 'yes'\n" + filepath.Join(env, "else") + "\n",
+			"else/elsewhere.py":               "value = 'elsewhere'\n",
+			near + "/space/near.py":           "value = 'near'\n",
+		} {
+			if !filepath.IsAbs(path) {
+				path = filepath.Join(env, path)
+			}
+			os.MkdirAll(filepath.Dir(path), 0o700)
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		os.MkdirAll(filepath.Join(env, "bin"), 0o700)
+		if err := os.Symlink(real, filepath.Join(env, "bin", "python")); err != nil {
+			t.Fatal(err)
+		}
+		venv, _, err := Find(Want{Interpreter: env, Environ: os.Environ(), Dir: "/"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
+				if !turn(ip, i) {
+					t.Skip("another version's turn")
+				}
+				t.Parallel()
+				job := code(tt.code)
+				job.ImportPath = []string{near}
+				eager := try(t, venv, job)
+				job.LazySite = true
+				lazy := try(t, venv, job)
+				if eager.kind() != lazy.kind() || string(eager.reply.Value) != string(lazy.reply.Value) || eager.exit != lazy.exit || eager.stderr != lazy.stderr {
+					t.Errorf("eager: %s %s exit %d %s\nlazy: %s %s %s exit %d %s", eager.kind(), eager.reply.Value, eager.exit, eager.stderr, lazy.kind(), lazy.reply.Value, lazy.reply.Error, lazy.exit, lazy.stderr)
+				}
+			})
+		}
+		t.Run("it is lazy", func(t *testing.T) {
+			job := code("import sys, json\nbefore = 'site' in sys.modules\nimport planted\nresult = [before, 'site' in sys.modules]")
+			job.LazySite = true
+			var got []bool
+			if err := json.Unmarshal([]byte(try(t, venv, job).value(t)), &got); err != nil || len(got) != 2 || got[0] || !got[1] {
+				t.Errorf("site before and after: %v %v", got, err)
+			}
+		})
+	})
+}
