@@ -19,6 +19,7 @@ import (
 type Template struct {
 	Process *exec.Cmd
 	Control *os.File // takes a message with the descriptors of a spare's sockets and control groups
+	Pages   [2]int   // how many pages init and the program of a spare make their own ahead of time; 0: it could not be learned
 }
 
 // A TemplateJob is what a template is made by.
@@ -87,7 +88,8 @@ func StartTemplate(ip Interpreter, job TemplateJob, patience time.Duration) (_ *
 	answer := make([]byte, 4096)
 	n, err := control.Read(answer)
 	switch text := string(answer[:n]); {
-	case text == "ready":
+	case strings.HasPrefix(text, "ready "):
+		fmt.Sscanf(text, "ready %d %d", &t.Pages[0], &t.Pages[1])
 		control.SetReadDeadline(time.Time{})
 		return t, nil
 	case strings.HasPrefix(text, "failed "):

@@ -437,7 +437,7 @@ def template(first, control, hot, cold):
     control = _socket.socket(fileno=CONTROL)
     ranges = [], []
     ranges = scout()
-    control.send(b"ready")
+    control.send(b"ready %d %d" % tuple(sum(total for _, _, total, _ in lists) // page for lists in ranges))
     while True:
         data, fds = receive(control)
         if not data:

@@ -1,0 +1,73 @@
+package cmd
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestReadReady(t *testing.T) {
+	const most = 1 << 20
+	file := func(size int) func(t *testing.T) *os.File {
+		return func(t *testing.T) *os.File {
+			path := filepath.Join(t.TempDir(), "in")
+			if err := os.WriteFile(path, make([]byte, size), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			f, err := os.Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return f
+		}
+	}
+	pipe := func(size int, close bool) func(t *testing.T) *os.File {
+		return func(t *testing.T) *os.File {
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.Write(make([]byte, size))
+			if close {
+				w.Close()
+			} else {
+				t.Cleanup(func() { w.Close() })
+			}
+			return r
+		}
+	}
+	tests := []struct {
+		name  string
+		in    func(t *testing.T) *os.File
+		size  int
+		whole bool
+	}{
+		{"file", file(1000), 1000, true},
+		{"empty file", file(0), 0, true},
+		{"file of the most", file(most), most, true},
+		{"pipe that is closed", pipe(1000, true), 1000, true},
+		{"empty pipe that is closed", pipe(0, true), 0, true},
+		{"pipe that stays open", pipe(1000, false), 1000, false},
+		{"empty pipe that stays open", pipe(0, false), 0, false},
+		{"nothing", func(*testing.T) *os.File { f, _ := os.Open(os.DevNull); return f }, 0, true},
+		{"directory", func(t *testing.T) *os.File { f, _ := os.Open(t.TempDir()); return f }, 0, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			in := tt.in(t)
+			defer in.Close()
+			got, whole := readReady(in, most)
+			if len(got) != tt.size || whole != tt.whole || len(bytes.Trim(got, "\x00")) > 0 {
+				t.Errorf("%d bytes, whole %v; want %d, %v", len(got), whole, tt.size, tt.whole)
+			}
+		})
+	}
+	t.Run("file of more than the most", func(t *testing.T) {
+		in := file(most + 100)(t)
+		defer in.Close()
+		if got, whole := readReady(in, most); whole || len(got) <= most {
+			t.Errorf("%d bytes, whole %v", len(got), whole)
+		}
+	})
+}
