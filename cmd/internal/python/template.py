@@ -348,7 +348,6 @@ def template(first, control, hot, cold):
                         return how
 
     def program(done):
-        prepare(ranges[1])
         posix.close(INIT)
         for fd in groups:
             try:
@@ -356,6 +355,7 @@ def template(first, control, hot, cold):
             except OSError as e:
                 tell(PROGRAM, MISSING, GROUP_STEP, e.errno)
             posix.close(fd)
+        prepare(ranges[1])  # in the group, which these pages count in
         posix.setsid()
         run(calls[3], memory, PROGRAM)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
