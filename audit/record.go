@@ -182,6 +182,7 @@ type Isolation struct {
 	Method   string    `json:"method"`
 	Enforced []string  `json:"enforced"`
 	Missing  []Missing `json:"missing"`
+	Warm     bool      `json:"warm,omitempty"` // the interpreter was ready before the run: what its modules did when they were imported is in no record
 }
 
 // Missing is one protection that was not to be had.

@@ -138,7 +138,7 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 		Variables: job.Request.Variables, Module: job.Request.Module, Function: job.Request.Function,
 		Args: job.Request.Args, Kwargs: job.Request.Kwargs, Line: job.Request.Line, Column: job.Request.Column,
 		ResultFormat: job.Request.ResultFormat, ResultFrom: job.Request.ResultFrom,
-		LazySite: c.Python.Site == "lazy", Flagged: c.Python.FlagImports, Show: show, OutputMost: megabytes(limits.OutputMB),
+		LazySite: c.Python.Site == "lazy" && job.Request.Command.RunsCode(), Flagged: c.Python.FlagImports, Show: show, OutputMost: megabytes(limits.OutputMB),
 	}
 	return plan, nil
 }

@@ -208,7 +208,7 @@ func endRecord(base audit.Record, result wire.Result, took time.Duration) audit.
 	}
 	rec.Isolation = &audit.Isolation{Method: "none", Enforced: []string{}, Missing: []audit.Missing{}}
 	if i := result.Isolation; i != nil {
-		rec.Isolation.Method = i.Method
+		rec.Isolation.Method, rec.Isolation.Warm = i.Method, i.Warm
 		rec.Isolation.Enforced = append(rec.Isolation.Enforced, i.Enforced...)
 		for _, m := range i.Missing {
 			rec.Isolation.Missing = append(rec.Isolation.Missing, audit.Missing{Name: m.Name, Why: m.Why})

@@ -186,7 +186,9 @@ def start(first, cold, claim, end, flagged, preloaded):
             if not child and not silent:
                 words[W_IMPORTS] = next(imports)
             if site is not None and fullname in shows_site:
-                site()
+                found = site(fullname)
+                if found is not None:
+                    return found
             if fullname in flagged:
                 for other in list(sys.meta_path):
                     find = getattr(other, "find_spec", None)
@@ -217,7 +219,10 @@ def start(first, cold, claim, end, flagged, preloaded):
     # Started with -S, the interpreter does what site does when it is missed: when an import finds nothing, or shows what site has done.
 
     site = None  # loads it; None: it is there
-    shows_site = frozenset(("site", "sysconfig", "pkgutil", "runpy", "importlib.metadata", "importlib.util", "pkg_resources", "multiprocessing", "venv"))
+    shows_site = frozenset((
+        "site", "sysconfig", "pkgutil", "runpy", "importlib.machinery", "importlib.metadata", "importlib.util", "pkg_resources", "multiprocessing", "venv"))
+    # What the standard library itself looks for, for other systems: no package has such a name.
+    never = frozenset(getattr(sys, "stdlib_module_names", ("nt", "msvcrt", "winreg", "_winapi", "_winreg", "_overlapped"))) | {"org", "java", "vms_lib"}
 
     def lazy_site():
         nonlocal site
@@ -225,18 +230,34 @@ def start(first, cold, claim, end, flagged, preloaded):
 
         lock = RLock()  # who misses something meanwhile waits
 
-        def load():
+        def load(wanted):
             nonlocal site
             with lock:
                 if site is not None:
                     site = None
                     sys.meta_path[:] = [f for f in sys.meta_path if f is not last]
                     quietly(own("site").main)
+            module = modules.get(wanted)
+            if module is None:
+                return None
+            kept = module.__spec__  # site has brought it: it is not made again
+
+            class Loader:
+                def create_module(spec):
+                    return module
+
+                def exec_module(module):
+                    module.__spec__ = kept
+
+            module.__spec__ = type(sys.__spec__)(wanted, Loader)  # importlib looks there, and would make the module again
+            return module.__spec__
 
         def find_spec(fullname, where=None, target=None):
-            if type(where) is list:  # of a package that was found: site adds nothing to it
+            if type(where) is list or fullname in never:  # of a package that was found: site adds nothing to it
                 return None
-            load()
+            spec = load(fullname)
+            if spec is not None:
+                return spec
             for other in list(sys.meta_path):
                 spec = other.find_spec(fullname, where, target) if hasattr(other, "find_spec") and other is not last else None
                 if spec is not None:

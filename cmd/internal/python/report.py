@@ -4,7 +4,7 @@
 # the interpreter's own libraries.
 
 modules = system["modules"]
-StringIO, Mapping = loaded["_io"].StringIO, loaded["_collections_abc"].Mapping
+StringIO, Mapping = loaded["_io"].StringIO, (loaded.get("_collections_abc") or own("_collections_abc")).Mapping
 
 LARGEST = 2**53 - 1
 DEPTH = 64

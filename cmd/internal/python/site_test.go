@@ -28,6 +28,16 @@ func TestLazySite(t *testing.T) {
 		{"exit", "exit(3)"},
 		{"quit", "quit()"},
 		{"help", "result = repr(help)"},
+		{"a tuple", "result = (1, 2)"},
+		{"a set of dates", "import datetime; result = {datetime.date(2026, 1, 1): {1}}"},
+		{"a long integer", "result = 10 ** 5000"},
+		{"an exception", "def f():\n    raise ValueError('x')\nf()"},
+		{"a mistake of syntax", "x = = 1"},
+		{"an exception that says nothing", "class E(Exception):\n    def __str__(self): raise RuntimeError\nraise E"},
+		{"what a .pth file has started", "import agent; result = agent.started"},
+		{"a module that site has brought, once", "import agent, sys; result = [agent.count, sys.modules['agent'] is agent, agent.__spec__.origin == agent.__file__]"},
+		{"site itself", "import site; result = [site.ENABLE_USER_SITE, bool(site.USER_SITE), site.PREFIXES]"},
+		{"a finder", "import importlib.machinery; result = importlib.machinery.PathFinder.find_spec('planted') is not None"},
 		{"in threads", "import threading\nfound = []\ndef load():\n    import planted\n    found.append(planted.value)\nts = [threading.Thread(target=load) for _ in range(8)]\n[x.start() for x in ts]; [x.join() for x in ts]\nresult = found"},
 		{"multiprocessing, spawned", "import multiprocessing, subprocess, sys\nfrom multiprocessing import spawn\nresult = any('site-packages' in p for p in spawn.get_preparation_data('x')['sys_path'])"},
 	}
@@ -45,7 +55,8 @@ func TestLazySite(t *testing.T) {
 			packages + "/planted/__init__.py": "value = 'planted'\n",
 			packages + "/planted/inner.py":    "value = 'inner'\n",
 			packages + "/space/far.py":        "value = 'far'\n",
-			packages + "/planted.pth":         "import sys; sys.planted_by_pth = 'yes'\n" + filepath.Join(env, "else") + "\n",
+			packages + "/planted.pth":         "import sys; sys.planted_by_pth = 'yes'\nimport agent; agent.start()\n" + filepath.Join(env, "else") + "\n",
+			packages + "/agent.py":            "import sys\nstarted = False\ncount = sys.agents = getattr(sys, 'agents', 0) + 1\ndef start():\n    global started\n    started = True\n",
 			"else/elsewhere.py":               "value = 'elsewhere'\n",
 			near + "/space/near.py":           "value = 'near'\n",
 		} {
@@ -76,11 +87,18 @@ func TestLazySite(t *testing.T) {
 				eager := try(t, venv, job)
 				job.LazySite = true
 				lazy := try(t, venv, job)
-				if eager.kind() != lazy.kind() || string(eager.reply.Value) != string(lazy.reply.Value) || eager.exit != lazy.exit || eager.stderr != lazy.stderr {
-					t.Errorf("eager: %s %s exit %d %s\nlazy: %s %s %s exit %d %s", eager.kind(), eager.reply.Value, eager.exit, eager.stderr, lazy.kind(), lazy.reply.Value, lazy.reply.Error, lazy.exit, lazy.stderr)
+				if eager.kind() != lazy.kind() || string(eager.reply.Value) != string(lazy.reply.Value) || eager.reply.Error != lazy.reply.Error || eager.reply.Traceback != lazy.reply.Traceback || eager.exit != lazy.exit || eager.stderr != lazy.stderr {
+					t.Errorf("eager: %s %s exit %d %s\nlazy: %s %s %s exit %d %s", eager.kind(), eager.reply.Value, eager.exit, eager.stderr, lazy.kind(), lazy.reply.Value, lazy.reply.Error+lazy.reply.Traceback, lazy.exit, lazy.stderr)
 				}
 			})
 		}
+		t.Run("the standard library does not miss it", func(t *testing.T) {
+			job := code("import sys, copy, pickle, pathlib, subprocess, json, re, csv, datetime, logging\nresult = 'site' in sys.modules")
+			job.LazySite = true
+			if got := try(t, venv, job).value(t); got != "false" {
+				t.Errorf("site is loaded: %s", got)
+			}
+		})
 		t.Run("it is lazy", func(t *testing.T) {
 			job := code("import sys, json\nbefore = 'site' in sys.modules\nimport planted\nresult = [before, 'site' in sys.modules]")
 			job.LazySite = true

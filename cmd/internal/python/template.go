@@ -93,7 +93,7 @@ func StartTemplate(ip Interpreter, job TemplateJob, patience time.Duration) (_ *
 		control.SetReadDeadline(time.Time{})
 		return t, nil
 	case strings.HasPrefix(text, "failed "):
-		return nil, errors.New("import " + text[len("failed "):])
+		return nil, fmt.Errorf("import %s (in %s)", text[len("failed "):], ip.Path)
 	case err == nil || errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, fmt.Errorf("start template: no answer within %v", patience)
 	}
