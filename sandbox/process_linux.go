@@ -537,8 +537,9 @@ func (r *Running) Release() error {
 			return err
 		}
 	}
-	r.started, r.released = time.Now(), true
+	r.started = time.Now()
 	_, err := r.gate.Write([]byte{1})
+	r.released = err == nil // else it has no reader any more
 	return err
 }
 

@@ -213,6 +213,20 @@ func TestGate(t *testing.T) {
 	})
 }
 
+// A program that is gone before its gate opens has not begun, whatever it ended with.
+func TestGateTooLate(t *testing.T) {
+	t.Parallel()
+	eachMethod(t, func(t *testing.T, m Method) {
+		spec := command("exit", "0")
+		spec.Method = m
+		r := begin(t, spec)
+		eventually(t, "the end of the program", func() bool { return r.program() == 0 })
+		if out := r.end(nil, nil); out.Began {
+			t.Errorf("it has begun: %+v", out)
+		}
+	})
+}
+
 func TestDump(t *testing.T) {
 	t.Parallel()
 	eachMethod(t, func(t *testing.T, m Method) {

@@ -226,17 +226,35 @@ def start(first, cold, claim, end, flagged, preloaded):
 
     def lazy_site():
         nonlocal site
+        import _imp
         from _thread import RLock
 
         lock = RLock()  # who misses something meanwhile waits
 
         def load(wanted):
             nonlocal site
-            with lock:
-                if site is not None:
-                    site = None
-                    sys.meta_path[:] = [f for f in sys.meta_path if f is not last]
-                    quietly(own("site").main)
+            held = 0
+            try:  # a finder is asked under the import lock, and other threads may import
+                while True:
+                    _imp.release_lock()
+                    held += 1
+            except RuntimeError:
+                pass
+            try:
+                with lock:
+                    if site is not None:
+                        site = None
+                        sys.meta_path[:] = [f for f in sys.meta_path if f is not last]
+                        # site sorts the whole path: it gets the interpreter's, and what it adds to that comes behind the code's
+                        path, sys.path = sys.path, before["path"].copy()
+                        try:
+                            quietly(own("site").main)
+                        finally:
+                            added, sys.path = sys.path, path
+                            path += [p for p in added if p not in before["path"] and p not in path]
+            finally:
+                for _ in range(held):
+                    _imp.acquire_lock()
             module = modules.get(wanted)
             if module is None:
                 return None

@@ -71,7 +71,7 @@ func (c *cache) get(key string) (Interpreter, bool) {
 	if err != nil {
 		return Interpreter{}, false
 	}
-	// The byte code behind the facts is the interpreter's to read: it gets the file.
+	// The byte code behind the facts is only copied, if at all.
 	head := make([]byte, headMost)
 	n, _ := io.ReadFull(f, head)
 	parts := bytes.SplitN(head[:n], []byte("\n"), 8)

@@ -9,6 +9,7 @@ import (
 	_ "embed"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"os"
 	"unsafe"
 
@@ -41,28 +42,30 @@ type Interpreter struct {
 
 // A byteCode is the marshalled bootstrap for one interpreter: in a file of the cache, or new.
 type byteCode struct {
-	file     *os.File // with what it was checked by; kept open
+	file     *os.File // kept open; nil: it is in bytes
 	at, size int64    // in the file
-	bytes    []byte   // instead of a file
+	bytes    []byte
 }
 
-// open gives a file that a child can have, and where in it the byte code is.
-func (c byteCode) open() (f *os.File, at, size int64, err error) {
-	if c.file != nil {
-		fd, err := unix.FcntlInt(c.file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-		if err != nil {
-			return nil, 0, 0, fmt.Errorf("dup bootstrap: %w", err)
+func (c byteCode) length() int64 { return c.size + int64(len(c.bytes)) }
+
+// open gives a copy of the byte code that a child can have: what runs in it before the bootstrap (.pth files) could write to the cache's own.
+func (c byteCode) open() (f *os.File, err error) {
+	if f, err = memfd("py3run-bootstrap", 0); err != nil {
+		return nil, err
+	}
+	_, err = f.Write(c.bytes)
+	for at := c.at; err == nil && at < c.at+c.size; { // the kernel copies
+		var n int
+		if n, err = unix.Sendfile(int(f.Fd()), int(c.file.Fd()), &at, int(c.at+c.size-at)); n == 0 && err == nil {
+			err = io.ErrUnexpectedEOF
 		}
-		return os.NewFile(uintptr(fd), c.file.Name()), c.at, c.size, nil
 	}
-	if f, err = memfd("py3run-bootstrap", int64(len(c.bytes))); err != nil {
-		return nil, 0, 0, err
-	}
-	if _, err = f.WriteAt(c.bytes, 0); err != nil {
+	if err != nil {
 		f.Close()
-		return nil, 0, 0, fmt.Errorf("write bootstrap: %w", err)
+		return nil, fmt.Errorf("write bootstrap: %w", err)
 	}
-	return f, 0, int64(len(c.bytes)), nil
+	return f, nil
 }
 
 // sourcesHash names the bootstrap that a cached blob was made from.

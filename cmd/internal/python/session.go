@@ -74,7 +74,7 @@ type Session struct {
 
 // Open lays a job out for an interpreter that finds Files from descriptor first on.
 func Open(ip Interpreter, job Job, first int) (*Session, error) {
-	code, at, size, err := ip.code.open()
+	code, err := ip.code.open()
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func Open(ip Interpreter, job Job, first int) (*Session, error) {
 			s.args = append(s.args, "-S")
 		}
 		s.args = append(s.args, "-c", fmt.Sprintf(
-			"import marshal,posix,builtins;h,c,_=marshal.loads(posix.pread(%d,%d,%d));exec(h,{\"first\":%d,\"cold\":c,\"claim\":None,\"end\":posix._exit,\"flagged\":None,\"preloaded\":None,\"__builtins__\":{**vars(builtins)}})", first, size, at, first))
+			"import marshal,posix,builtins;h,c,_=marshal.loads(posix.pread(%d,%d,0));exec(h,{\"first\":%d,\"cold\":c,\"claim\":None,\"end\":posix._exit,\"flagged\":None,\"preloaded\":None,\"__builtins__\":{**vars(builtins)}})", first, ip.code.length(), first))
 	}
 	return s, err
 }

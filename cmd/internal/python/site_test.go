@@ -42,40 +42,21 @@ func TestLazySite(t *testing.T) {
 		{"multiprocessing, spawned", "import multiprocessing, subprocess, sys\nfrom multiprocessing import spawn\nresult = any('site-packages' in p for p in spawn.get_preparation_data('x')['sys_path'])"},
 	}
 	inEach(t, func(t *testing.T, ip Interpreter) {
-		env := t.TempDir()
-		real, err := filepath.EvalSymlinks(ip.Path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		version := strings.Join(strings.SplitN(ip.Version, ".", 3)[:2], ".")
-		packages := filepath.Join(env, "lib", "python"+version, "site-packages")
-		near := filepath.Join(env, "near")
-		for path, text := range map[string]string{
-			"pyvenv.cfg":                      "home = " + filepath.Dir(real) + "\n",
-			packages + "/planted/__init__.py": "value = 'planted'\n",
-			packages + "/planted/inner.py":    "value = 'inner'\n",
-			packages + "/space/far.py":        "value = 'far'\n",
-			packages + "/planted.pth":         "import sys; sys.planted_by_pth = 'yes'\nimport agent; agent.start()\n" + filepath.Join(env, "else") + "\n",
-			packages + "/agent.py":            "import sys\nstarted = False\ncount = sys.agents = getattr(sys, 'agents', 0) + 1\ndef start():\n    global started\n    started = True\n",
-			"else/elsewhere.py":               "value = 'elsewhere'\n",
-			near + "/space/near.py":           "value = 'near'\n",
-		} {
-			if !filepath.IsAbs(path) {
-				path = filepath.Join(env, path)
-			}
+		root := t.TempDir()
+		near, elsewhere := filepath.Join(root, "near"), filepath.Join(root, "else")
+		for path, text := range map[string]string{elsewhere + "/elsewhere.py": "value = 'elsewhere'\n", near + "/space/near.py": "value = 'near'\n"} {
 			os.MkdirAll(filepath.Dir(path), 0o700)
 			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
-		os.MkdirAll(filepath.Join(env, "bin"), 0o700)
-		if err := os.Symlink(real, filepath.Join(env, "bin", "python")); err != nil {
-			t.Fatal(err)
-		}
-		venv, _, err := Find(Want{Interpreter: env, Environ: os.Environ(), Dir: "/"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		venv := plantEnvironment(t, ip, map[string]string{
+			"planted/__init__.py": "value = 'planted'\n",
+			"planted/inner.py":    "value = 'inner'\n",
+			"space/far.py":        "value = 'far'\n",
+			"agent.py":            "import sys\nstarted = False\ncount = sys.agents = getattr(sys, 'agents', 0) + 1\ndef start():\n    global started\n    started = True\n",
+			"planted.pth":         "import sys; sys.planted_by_pth = 'yes'\nimport agent; agent.start()\n" + elsewhere + "\n",
+		})
 		for i, tt := range tests {
 			t.Run(tt.name, func(t *testing.T) {
 				if !turn(ip, i) {
@@ -108,4 +89,49 @@ func TestLazySite(t *testing.T) {
 			}
 		})
 	})
+}
+
+// While site is loaded in one thread, others import: neither waits for the other for ever.
+func TestLazySiteAmongThreads(t *testing.T) {
+	inEach(t, func(t *testing.T, ip Interpreter) {
+		env := plantEnvironment(t, ip, map[string]string{
+			"sitecustomize.py": "import asyncio, threading\nt = threading.Thread(target=lambda: __import__('colorsys'))\nt.start()\nt.join()\n",
+			"planted.py":       "value = 1\n",
+		})
+		job := code("import sys, threading, time\nt = threading.Thread(target=lambda: __import__('asyncio'))\nt.start()\nsys.path.append(None)\ntime.sleep(0.01)\nimport planted\nt.join()\nresult = planted.value")
+		job.LazySite = true
+		if got := try(t, env, job).value(t); got != "1" {
+			t.Error(got)
+		}
+	})
+}
+
+// plantEnvironment makes a virtual environment with these files among its packages.
+func plantEnvironment(t *testing.T, ip Interpreter, files map[string]string) Interpreter {
+	t.Helper()
+	env := t.TempDir()
+	real, err := filepath.EvalSymlinks(ip.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := strings.Join(strings.SplitN(ip.Version, ".", 3)[:2], ".")
+	write := func(path, text string) {
+		os.MkdirAll(filepath.Dir(path), 0o700)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(filepath.Join(env, "pyvenv.cfg"), "home = "+filepath.Dir(real)+"\n")
+	for name, text := range files {
+		write(filepath.Join(env, "lib", "python"+version, "site-packages", name), text)
+	}
+	os.MkdirAll(filepath.Join(env, "bin"), 0o700)
+	if err := os.Symlink(real, filepath.Join(env, "bin", "python")); err != nil {
+		t.Fatal(err)
+	}
+	venv, _, err := Find(Want{Interpreter: env, Environ: os.Environ(), Dir: "/"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return venv
 }

@@ -40,7 +40,7 @@ const practice = "import sys\nprint('.')\nresult = {'text': sys.platform, 'list'
 // StartTemplate starts one and waits until its modules are imported, at most for as long as patience. The error says which module failed.
 // The template ends with the calling thread.
 func StartTemplate(ip Interpreter, job TemplateJob, patience time.Duration) (_ *Template, err error) {
-	code, at, size, err := ip.code.open()
+	code, err := ip.code.open()
 	if err != nil {
 		return nil, err
 	}
@@ -52,18 +52,24 @@ func StartTemplate(ip Interpreter, job TemplateJob, patience time.Duration) (_ *
 	unix.SetNonblock(ends[0], true)
 	control, theirs := os.NewFile(uintptr(ends[0]), "template"), os.NewFile(uintptr(ends[1]), "template")
 	defer func() { theirs.Close() }()
-	// A pipe, as the streams of a run are: the interpreter looks at them when it starts. What it says is told if it fails.
+	// A pipe, as the streams of a run are: the interpreter looks at them when it starts. What it says is told if it fails, and else read so that it does not wait.
 	read, write, err := os.Pipe()
 	if err != nil {
 		control.Close()
 		return nil, err
 	}
-	defer read.Close()
+	said := make(chan []byte, 1)
+	go func() {
+		defer read.Close()
+		text, _ := io.ReadAll(io.LimitReader(read, 64<<10))
+		said <- text
+		io.Copy(io.Discard, read)
+	}()
 	defer func() { write.Close() }()
 	const atControl, atCode = 3, 4
 	c := exec.Command(ip.Path, "-I", "-X", "utf8", "-c", fmt.Sprintf(
-		"import marshal,posix;h,c,t=marshal.loads(posix.pread(%d,%d,%d));posix.close(%d);exec(marshal.loads(t),{\"first\":%d,\"control\":%d,\"hot\":h,\"cold\":c})",
-		atCode, size, at, atCode, job.First, atControl))
+		"import marshal,posix;h,c,t=marshal.loads(posix.pread(%d,%d,0));posix.close(%d);exec(marshal.loads(t),{\"first\":%d,\"control\":%d,\"hot\":h,\"cold\":c})",
+		atCode, ip.code.length(), atCode, job.First, atControl))
 	c.Env, c.Dir, c.ExtraFiles = job.Environ, "/", []*os.File{theirs, code}
 	c.Stdout, c.Stderr = write, write
 	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
@@ -97,9 +103,12 @@ func StartTemplate(ip Interpreter, job TemplateJob, patience time.Duration) (_ *
 	case err == nil || errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, fmt.Errorf("start template: no answer within %v", patience)
 	}
-	read.SetReadDeadline(time.Now().Add(time.Second))
-	said, _ := io.ReadAll(io.LimitReader(read, 64<<10))
-	lines := strings.Split(strings.TrimSpace(string(said)), "\n")
+	var text []byte
+	select {
+	case text = <-said:
+	case <-time.After(time.Second): // what it has started holds the pipe
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	return nil, errors.New("start template: it has ended: " + lines[len(lines)-1])
 }
 

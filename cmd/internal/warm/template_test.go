@@ -2,7 +2,10 @@ package warm
 
 import (
 	"os"
+	"path/filepath"
 	"runtime"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,6 +34,60 @@ func TestTemplateLearns(t *testing.T) {
 		defer template.Close()
 		if template.Pages[0] == 0 || template.Pages[1] == 0 {
 			t.Errorf("with %v: pages of init and of the program: %v", preload, template.Pages)
+		}
+	}
+}
+
+// Whatever a preloaded module does to a process, its template starts, and nothing of the practice is left.
+func TestTemplateOfOddModules(t *testing.T) {
+	dir := t.TempDir()
+	left := filepath.Join(dir, "left")
+	modules := map[string]string{
+		"reaps":     "import os, signal\ndef reap(*a):\n    try:\n        while os.waitpid(-1, os.WNOHANG)[0]: pass\n    except ChildProcessError: pass\nsignal.signal(signal.SIGCHLD, reap)\n",
+		"ignores":   "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n",
+		"kills":     "import atexit, os\natexit.register(lambda: os.killpg(0, 9))\n",
+		"writes":    "import atexit\natexit.register(lambda: open(" + strconv.Quote(left) + ", 'w').close())\n",
+		"no_alarms": "import atexit, signal, time\nsignal.signal(signal.SIGALRM, lambda *a: None)\natexit.register(lambda: time.sleep(1000))\n",
+		"prints":    "import sys\nprint('x' * 300000)\nsys.stdout.flush()\n",
+		"threads":   "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n",
+		"closes":    "import os\nos.closerange(0, 3)\n",
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	ip, _, err := python.Find(python.Want{Interpreter: "auto", Environ: os.Environ(), Dir: "/"})
+	if err != nil {
+		t.Skip(err)
+	}
+	base := sandbox.Base{FirstFile: 1024}
+	setup, _ := base.Setup()
+	for name, text := range modules {
+		if err := os.WriteFile(filepath.Join(dir, "odd_"+name+".py"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		t.Run(name, func(t *testing.T) {
+			template, err := python.StartTemplate(ip, python.TemplateJob{Setup: setup, Practice: sandbox.Practice(), First: base.FirstFile, Environ: os.Environ(),
+				ImportPath: []string{dir}, Preload: []string{"odd_" + name}}, time.Minute)
+			if err != nil {
+				t.Fatal(err)
+			}
+			template.Close()
+			if _, err := os.Stat(left); err == nil {
+				t.Error("a function for the end has run")
+			}
+		})
+	}
+	practising := func() (left []string) {
+		paths, _ := filepath.Glob("/proc/[0-9]*/fd/*")
+		for _, path := range paths {
+			if to, _ := os.Readlink(path); strings.HasPrefix(to, "/memfd:py3run-practice") {
+				left = append(left, path)
+			}
+		}
+		return left
+	}
+	for end := time.Now().Add(30 * time.Second); len(practising()) > 0; time.Sleep(10 * time.Millisecond) { // other tests have templates as well
+		if time.Now().After(end) {
+			t.Fatalf("left: %v", practising())
 		}
 	}
 }
