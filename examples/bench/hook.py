@@ -26,7 +26,7 @@ def blob(python):
 
 def stub(hooked):
     """What the interpreter is started with: taken from the launcher's source, so that it is the same."""
-    form = re.search(r'"(import marshal,.*)", first, len\(ip\.blob\), first\)', read("session.go"))[1]
+    form = re.search(r'"(import marshal,.*)", first, ip\.code\.length\(\), first\)', read("session.go"))[1]
     return form.replace('\\"', '"') % (FIRST, len(hooked), FIRST)
 
 
@@ -35,7 +35,7 @@ def job(code, hooked):
     flagged = dict.fromkeys(["subprocess", "os", "ctypes", "multiprocessing"])
     request = marshal.dumps(dict(command="execute", code=code, path="/nonexistent/main.py", shown="main.py", argv=["main.py"], import_path=[],
                                  variables={}, module="", function="", args=None, kwargs={}, line=0, column=0, result_format="plain",
-                                 result_from="none", flagged=flagged, show=True, most=1 << 20), 2)
+                                 result_from="none", flagged=flagged, lazy_site=False, show=True, most=1 << 20), 2)
     boot, memory = os.memfd_create("bootstrap"), os.memfd_create("memory", os.MFD_ALLOW_SEALING)
     os.write(boot, hooked)
     os.ftruncate(memory, (4 << 20) + len(request))

@@ -460,7 +460,6 @@ def template(first, control, hot, cold):
     put([control.fileno(), own], [CONTROL, OWN_PID])
     control.detach()
     control = _socket.socket(fileno=CONTROL)
-    ranges = [], []
     ranges = scout()
     control.send(b"ready %d %d" % tuple(sum(total for _, _, total, _ in lists) // page for lists in ranges))
     while True:
