@@ -192,16 +192,13 @@ func NewSpare(ctx context.Context, base Base, steps *Steps, name string, note fu
 		}
 		from.SetReadDeadline(time.Time{})
 	}
-	if s.pidfd == nil {
-		return nil, &StepError{Step: "fork", Object: "init", Err: unix.ESRCH}
-	}
 	return s, nil
 }
 
-// await reads messages until one of a spare's processes is ready.
+// await reads messages until one of a spare's processes is ready. Who it is, of init, the template says, before or after that.
 func (s *Spare) await(from *os.File, b *builder) error {
 	var m [8]byte
-	for {
+	for ready := false; !ready || from == s.init && s.pidfd == nil; {
 		n, descriptor := receive(from, m[:])
 		if n < len(m) {
 			return &StepError{Step: "fork", Object: "spare", Err: errors.New("it ended, or did not answer in time")}
@@ -209,7 +206,7 @@ func (s *Spare) await(from *os.File, b *builder) error {
 		number, value := binary.NativeEndian.Uint16(m[2:]), int32(binary.NativeEndian.Uint32(m[4:]))
 		switch m[0] {
 		case msgReady:
-			return nil
+			ready = true
 		case msgPid:
 			s.pid = int(value)
 			fd, err := unix.PidfdOpen(s.pid, 0)
@@ -233,6 +230,7 @@ func (s *Spare) await(from *os.File, b *builder) error {
 			return b.failure(number, value)
 		}
 	}
+	return nil
 }
 
 // Alive tells whether the spare still waits.

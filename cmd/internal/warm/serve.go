@@ -92,6 +92,7 @@ func Serve(in io.Reader) error {
 		}
 		break
 	}
+	noted := groupsOf(t.lock)
 	os.Remove(path + lockSuffix) // another one may begin
 	t.lock.Close()
 	t.mu.Lock()
@@ -100,6 +101,9 @@ func Serve(in io.Reader) error {
 	}
 	t.mu.Unlock()
 	t.runs.Wait() // what is left of runs under way is removed after them; if this process is killed, by their launchers
+	for _, group := range noted {
+		cgroup.SweepEmpty(group) // of a killed template, whose spares had not ended yet when this one began
+	}
 	return nil
 }
 
@@ -190,13 +194,23 @@ func (t *server) sweep() {
 }
 
 func sweepFile(lock *os.File) (left []string) {
-	text, _ := io.ReadAll(io.NewSectionReader(lock, 0, 1<<20))
-	for line := range strings.Lines(string(text)) {
-		if path, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "group "); ok && !cgroup.SweepEmpty(path) {
+	for _, path := range groupsOf(lock) {
+		if !cgroup.SweepEmpty(path) {
 			left = append(left, path)
 		}
 	}
 	return left
+}
+
+// groupsOf are those that a lock file names.
+func groupsOf(lock *os.File) (paths []string) {
+	text, _ := io.ReadAll(io.NewSectionReader(lock, 0, 1<<20))
+	for line := range strings.Lines(string(text)) {
+		if path, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "group "); ok {
+			paths = append(paths, path)
+		}
+	}
+	return paths
 }
 
 // makeRoom ends the template that was unused for longest, where there are many.
