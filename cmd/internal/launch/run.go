@@ -103,7 +103,7 @@ type run struct {
 	cleanup          []wire.Warning
 	session          *python.Session
 	running          *sandbox.Running
-	claim            *warm.Claim // of the spare that runs; nil: the interpreter is our own. Open until the process ends: then its template makes a new one
+	claim            *warm.Claim // of the spare that runs; nil: the interpreter is our own
 	out, err         *capture
 	liveOut, liveErr *passage
 	seen             [2]*witness // of stdout and stderr, where the record says more than sizes
@@ -500,6 +500,9 @@ func (r *run) removeDirs() {
 			if err := r.running.RemoveGroup(); err != nil {
 				failed(err)
 			}
+		}
+		if r.claim != nil {
+			r.claim.Close()
 		}
 		r.running = nil
 	}
