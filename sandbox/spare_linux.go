@@ -81,11 +81,8 @@ const (
 	spareTop     = 64 // first number that a program's own may have
 )
 
-// Messages of a spare to its maker, beside those of a stage. The value of msgPid is the process id of init.
-const (
-	msgPid   = 5
-	msgReady = 6
-)
+// msgReady is the message of a spare to its maker, beside those of a stage: one of its processes waits. Its value is the process id of init, from init.
+const msgReady = 6
 
 // Setup is the image that the template makes spares of this base by. Its lists are for what starts init (before the start, and after it), for init, for the
 // program, and for init after the program's start. Steps are what messages number.
@@ -195,10 +192,10 @@ func NewSpare(ctx context.Context, base Base, steps *Steps, name string, note fu
 	return s, nil
 }
 
-// await reads messages until one of a spare's processes is ready. Who it is, of init, the template says, before or after that.
+// await reads messages until one of a spare's processes is ready.
 func (s *Spare) await(from *os.File, b *builder) error {
 	var m [8]byte
-	for ready := false; !ready || from == s.init && s.pidfd == nil; {
+	for {
 		n, descriptor := receive(from, m[:])
 		if n < len(m) {
 			return &StepError{Step: "fork", Object: "spare", Err: errors.New("it ended, or did not answer in time")}
@@ -206,14 +203,16 @@ func (s *Spare) await(from *os.File, b *builder) error {
 		number, value := binary.NativeEndian.Uint16(m[2:]), int32(binary.NativeEndian.Uint32(m[4:]))
 		switch m[0] {
 		case msgReady:
-			ready = true
-		case msgPid:
+			if from != s.init {
+				return nil
+			}
 			s.pid = int(value)
 			fd, err := unix.PidfdOpen(s.pid, 0)
 			if err != nil {
 				return &StepError{Step: "pidfd_open", Object: "init", Err: err}
 			}
 			s.pidfd = os.NewFile(uintptr(fd), "pidfd")
+			return nil
 		case msgListener:
 			if descriptor < 0 {
 				return &StepError{Step: "recvmsg", Object: "seccomp listener", Err: unix.EMFILE}
@@ -230,7 +229,6 @@ func (s *Spare) await(from *os.File, b *builder) error {
 			return b.failure(number, value)
 		}
 	}
-	return nil
 }
 
 // Alive tells whether the spare still waits.

@@ -266,9 +266,14 @@ class Torture:
                 command = open(f"/proc/{pid}/cmdline", "rb").read()
                 if command.endswith(b"\0warm-template\0"):
                     hosts.append(pid)
-                elif b"h,c,t=marshal" in command:
+                elif b"h,c,t=marshal" in command and not self.spare(pid):
                     interpreters.append((pid, int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1])))
         return hosts, [pid for pid, parent in interpreters if parent in hosts]
+
+    def spare(self, pid):
+        """Whether it is in a pid namespace below this one: a run's, whose end is the run's. When an interpreter is killed, its spares become its starter's children."""
+        numbers = next(line for line in open(f"/proc/{pid}/status") if line.startswith("NSpid:")).split()
+        return len(numbers) > len(next(line for line in open("/proc/self/status") if line.startswith("NSpid:")).split())
 
     def kill_templates(self):
         rng = random.Random(f"{self.options.seed}/templates")

@@ -58,7 +58,7 @@ def template(first, control, hot, cold):
     sys.meta_path.insert(0, Recorder)
     import _socket, ctypes
 
-    FAILED, MISSING, ENDED, PID, READY = 1, 2, 3, 5, 6
+    FAILED, MISSING, ENDED, READY = 1, 2, 3, 6
     OPTIONAL, QUIET, WITH_PREV, WANT_ONE, IF_PREV, TO_SEND, RULE = 1, 2, 4, 8, 16, 32, 64
     CONTROL, OWN_PID, INIT, PROGRAM, GROUPS, RULESET, GROUP_STEP = 8, 9, 10, 11, 12, 20, 1
 
@@ -300,14 +300,12 @@ def template(first, control, hot, cold):
             fd = posix.open("/proc/self/" + name, posix.O_WRONLY)
             posix.write(fd, text.encode())
             posix.close(fd)
-        pid = posix.fork()
-        if pid:
-            tell(INIT, PID, 0, pid)
-        else:
+        if not posix.fork():
             init()
 
     def init():
         prepare(ranges[0])
+        me = int(posix.readlink("/proc/self"))  # still the /proc of the maker: its number there
         posix.setsid()
         _signal.pthread_sigmask(_signal.SIG_SETMASK, _signal.valid_signals())
         run(calls[2], memory, INIT)
@@ -324,7 +322,7 @@ def template(first, control, hot, cold):
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # a preloaded module may ignore it, and nobody would hear of the program's end
         prepare(ranges[0])  # what the fork has made common again
         signals = run(calls[4], memory, INIT)
-        tell(INIT, READY, 0, 0)
+        tell(INIT, READY, 0, me)
         image, fds = receive(control)
         if not image:
             return
@@ -479,7 +477,6 @@ def template(first, control, hot, cold):
                 posix._exit(0)
             if not hello["user_namespace"]:
                 run(calls[1], memory, INIT)
-                tell(INIT, PID, 0, pid)
         except Failed:
             if posix.getpid() != me:
                 posix._exit(1)
