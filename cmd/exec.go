@@ -144,7 +144,7 @@ func read(in io.Reader, all []byte, signals <-chan os.Signal, most int64, patien
 		so := news{all: all}
 		for so.err == nil {
 			if cap(so.all)-len(so.all) < bytes.MinRead {
-				so.all = slices.Grow(so.all, max(cap(so.all), bytes.MinRead))
+				so.all = slices.Grow(so.all, cap(so.all))
 			}
 			var n int
 			n, so.err = in.Read(so.all[len(so.all):cap(so.all)])

@@ -190,7 +190,7 @@ func pollBriefly(p []pollFD, most time.Duration) bool {
 		return false
 	}
 	t := unix.NsecToTimespec(int64(most))
-	n, _, errno := syscall.Syscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), uintptr(unsafe.Pointer(&t)), 0, 0, 0)
+	n, _, errno := syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), uintptr(unsafe.Pointer(&t)), 0, 0, 0)
 	if errno == syscall.EINTR {
 		for i := range p {
 			p[i].revents = 0

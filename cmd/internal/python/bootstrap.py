@@ -395,7 +395,6 @@ def start(first, cold, claim, end, flagged, preloaded):
     spare = mmap.mmap(-1, 4 << 20, mmap.MAP_PRIVATE | 0x20)  # never touched: what the reply can be made from when memory is out
     if claim:
         watch_imports()
-        exec(compile("encode({})", "", "exec", 0, True), {"encode": encode})  # what this touches is the spare's own from now on
         claim()  # a spare waits here until it is wanted: see template.py
     else:
         for fd in range(first, first + 5):

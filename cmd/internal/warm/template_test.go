@@ -13,26 +13,33 @@ import (
 	"py3run/sandbox"
 )
 
-// A template that does not learn which pages a run touches works, and is slow: nothing else would tell.
-func TestTemplateLearns(t *testing.T) {
-	if _, err := os.Stat("/proc/self/pagemap"); err != nil {
-		t.Skip(err)
-	}
-	runtime.LockOSThread() // templates end with it
-	defer runtime.UnlockOSThread()
+// start starts a template that ends with the test.
+func start(t *testing.T, importPath []string, preload ...string) *python.Template {
+	t.Helper()
+	runtime.LockOSThread() // it ends with this thread
+	t.Cleanup(runtime.UnlockOSThread)
 	ip, _, err := python.Find(python.Want{Interpreter: "auto", Environ: os.Environ(), Dir: "/"})
 	if err != nil {
 		t.Skip(err)
 	}
 	base := sandbox.Base{FirstFile: 1024}
 	setup, _ := base.Setup()
+	template, err := python.StartTemplate(ip, python.TemplateJob{Setup: setup, Practice: sandbox.Practice(), First: base.FirstFile, Environ: os.Environ(),
+		ImportPath: importPath, Preload: preload}, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(template.Close)
+	return template
+}
+
+// A template that does not learn which pages a run touches works, and is slow: nothing else would tell.
+func TestTemplateLearns(t *testing.T) {
+	if _, err := os.Stat("/proc/self/pagemap"); err != nil {
+		t.Skip(err)
+	}
 	for _, preload := range [][]string{nil, {"json", "threading"}} {
-		template, err := python.StartTemplate(ip, python.TemplateJob{Setup: setup, Practice: sandbox.Practice(), First: base.FirstFile, Environ: os.Environ(), Preload: preload}, time.Minute)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer template.Close()
-		if template.Pages[0] == 0 || template.Pages[1] == 0 {
+		if template := start(t, nil, preload...); template.Pages[0] == 0 || template.Pages[1] == 0 {
 			t.Errorf("with %v: pages of init and of the program: %v", preload, template.Pages)
 		}
 	}
@@ -52,25 +59,12 @@ func TestTemplateOfOddModules(t *testing.T) {
 		"threads":   "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n",
 		"closes":    "import os\nos.closerange(0, 3)\n",
 	}
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	ip, _, err := python.Find(python.Want{Interpreter: "auto", Environ: os.Environ(), Dir: "/"})
-	if err != nil {
-		t.Skip(err)
-	}
-	base := sandbox.Base{FirstFile: 1024}
-	setup, _ := base.Setup()
 	for name, text := range modules {
 		if err := os.WriteFile(filepath.Join(dir, "odd_"+name+".py"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		t.Run(name, func(t *testing.T) {
-			template, err := python.StartTemplate(ip, python.TemplateJob{Setup: setup, Practice: sandbox.Practice(), First: base.FirstFile, Environ: os.Environ(),
-				ImportPath: []string{dir}, Preload: []string{"odd_" + name}}, time.Minute)
-			if err != nil {
-				t.Fatal(err)
-			}
-			template.Close()
+			start(t, []string{dir}, "odd_"+name)
 			if _, err := os.Stat(left); err == nil {
 				t.Error("a function for the end has run")
 			}
