@@ -24,10 +24,11 @@ import (
 )
 
 const (
-	importPatience = 2 * time.Minute  // for a template's modules
-	sparePatience  = 30 * time.Second // for one spare
-	lookEvery      = 5 * time.Second  // at the interpreter, the memory and the time unused
-	renewAfter     = 1000             // spares of one interpreter: all have its address layout and its hash seed
+	importPatience = 2 * time.Minute       // for a template's modules
+	sparePatience  = 30 * time.Second      // for one spare
+	lookEvery      = 5 * time.Second       // at the interpreter, the memory and the time unused
+	recordPatience = 50 * time.Millisecond // for a launcher whose run is over to write its record and end
+	renewAfter     = 1000                  // spares of one interpreter: all have its address layout and its hash seed
 	renewAge       = time.Hour
 	growthMost     = 64 << 20 // bytes that a template's memory may grow by
 	templatesMost  = 8        // of one user; the one that was unused for longest makes room
@@ -400,15 +401,30 @@ func (t *server) offer(c int) {
 		if err == nil {
 			unix.Read(c, make([]byte, 1)) // until the launcher is done, or dead
 		}
-		t.refill() // not before: to make a spare takes as much of a processor as most runs do
 		t.remove(spare.Spare)
 		t.mu.Lock()
 		t.running--
 		t.used = time.Now()
 		t.mu.Unlock()
 		t.runs.Done()
+		awaitEnd(c, recordPatience)
+		t.refill() // not before: to make a spare takes as much of a processor as most runs do
 		return
 	}
+}
+
+// awaitEnd waits for the end of the process at the other end of a connection, not for long.
+func awaitEnd(c int, patience time.Duration) {
+	peer, err := unix.GetsockoptUcred(c, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return
+	}
+	fd, err := unix.PidfdOpen(int(peer.Pid), 0)
+	if err != nil { // it has ended
+		return
+	}
+	defer unix.Close(fd)
+	unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(patience.Milliseconds()))
 }
 
 // refill has another spare made.
