@@ -428,8 +428,8 @@ func TestDescribe(t *testing.T) {
 		{"text", "abc", 5, "str"},
 		{"integer", wire.Number("-12"), 3, "int"},
 		{"float", wire.Number("1e5"), 3, "float"},
-		{"list", []any{nil, "a"}, 2 + 5 + 4, "list"},
-		{"dict", &wire.Object{Names: []string{"k"}, Values: []any{wire.Number("1")}}, 2 + 1 + 1 + 4, "dict"},
+		{"list", &wire.Raw{Text: `[null, "a"]`, Size: 10}, 10, "list"},
+		{"dict", &wire.Raw{Text: `{"k": 1}`, Size: 7}, 7, "dict"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

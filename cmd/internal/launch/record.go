@@ -144,20 +144,11 @@ func describe(v any) (kind string, size int64) {
 			return "float", int64(len(v))
 		}
 		return "int", int64(len(v))
-	case []any:
-		size = 2
-		for _, x := range v {
-			_, n := describe(x)
-			size += n + 1
+	case *wire.Raw:
+		if v.Text[0] == '[' {
+			return "list", int64(v.Size)
 		}
-		return "list", size
-	case *wire.Object:
-		size = 2
-		for i, name := range v.Names {
-			_, n := describe(v.Values[i])
-			size += int64(len(name)) + n + 4
-		}
-		return "dict", size
+		return "dict", int64(v.Size)
 	}
 	return "unknown", 0
 }

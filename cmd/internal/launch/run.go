@@ -466,6 +466,7 @@ func (r *run) value(reply python.Reply, replyErr error, printed wire.Captured) {
 		return
 	}
 	r.result.Result, r.result.ResultType, r.result.ResultText = reply.Value, reply.Type, reply.Text
+	r.result.Inspected = true
 	if r.result.ResultType == "" {
 		r.result.ResultType = "NoneType"
 	}

@@ -19,7 +19,7 @@
 
 def start(first, cold, claim, end, flagged, preloaded):
     import sys, posix, marshal, mmap, faulthandler, time, gc, _json, _weakref
-    from itertools import count
+    from itertools import chain, count
     from _codecs import unicode_escape_encode as escape  # by name, codecs would be imported in the middle of an event
 
     try:
@@ -310,7 +310,7 @@ def start(first, cold, claim, end, flagged, preloaded):
     make_encoder, quote = _json.make_encoder, _json.encode_basestring_ascii
 
     def encode(value):
-        return "".join(make_encoder({}, refuse, quote, None, ":", ",", False, False, False)(value, 0)).encode("ascii")
+        return "".join(make_encoder({}, refuse, quote, None, ":", ",", False, False, False)(value, 0))
 
     scalars = frozenset((int, str, bool, float, type(None)))
     containers = frozenset((list, dict))
@@ -321,23 +321,19 @@ def start(first, cold, claim, end, flagged, preloaded):
         """Whether the C encoder gives this value exactly: only JSON's own types, names that are strings, not deep, not endless."""
         level = [value]
         for depth in range(60):
-            below = []
-            for v in level:
-                if type(v) is dict:
-                    if not words_of.issuperset(map(type, v)):
-                        return False
-                    v = v.values()
-                types = set(map(type, v))
-                if not types <= plain:
-                    return False
-                most -= len(v)
-                if most < 0:
-                    return False
-                if types & containers:
-                    below += [x for x in v if type(x) in containers]
-            if not below:
+            most -= sum(map(len, level))
+            if most < 0:
+                return False
+            dicts = [v for v in level if type(v) is dict]
+            if not words_of.issuperset(map(type, chain.from_iterable(dicts))):
+                return False
+            below = [*chain.from_iterable([v for v in level if type(v) is list]), *chain.from_iterable(map(dict.values, dicts))]
+            types = set(map(type, below))
+            if not types <= plain:
+                return False
+            if not types & containers:
                 return True
-            level = below
+            level = [v for v in below if type(v) in containers]
         return False
 
     def rest():
@@ -347,17 +343,25 @@ def start(first, cold, claim, end, flagged, preloaded):
         exec(marshal.loads(cold), names)
         return names
 
-    def put(about, value=b""):
+    def put(about, value=""):
+        """Leaves the reply, two texts in ASCII, in the shared memory. about may be what a text is made of."""
         if posix.getpid() != me:
             return
-        if type(about) is not bytes:
+        if type(about) is not str:
             about = encode(about)
         at = words[W_REQUEST]
         if at + len(about) + len(value) > len(space):
-            about, value = encode({"kind": "too_large", "bytes": len(value)}), b""
-        space[at:at + len(about)] = about
-        at += len(about)
-        space[at:at + len(value)] = value
+            about, value = encode({"kind": "too_large", "bytes": len(value)}), ""
+        if len(value) > 1 << 18:
+            try:
+                space.madvise(23, at & -4096, len(value))  # MADV_POPULATE_WRITE: all pages at once, not a fault for each
+            except Exception:  # before Linux 5.14
+                pass
+        for part in about, value:
+            for i in range(0, len(part), 1 << 16):  # in pieces: a copy of all would be memory that may not be there
+                piece = part[i:i + (1 << 16)].encode("ascii")
+                space[at:at + len(piece)] = piece
+                at += len(piece)
         words[W_ABOUT], words[W_VALUE] = len(about), len(value)
         words[W_COMMITTED] = 1
 
@@ -370,7 +374,7 @@ def start(first, cold, claim, end, flagged, preloaded):
             try:
                 if type(value) in scalars or type(value) in containers and simple(value, most):
                     raw = encode(value)
-                    if b"\\ud" not in raw:  # a surrogate: perhaps a lone one
+                    if "\\ud" not in raw:  # a surrogate: perhaps a lone one
                         put(about, raw)
                         return
             except (ValueError, TypeError, RecursionError):
@@ -492,7 +496,7 @@ def start(first, cold, claim, end, flagged, preloaded):
     def finish(kind):
         wanted = request["result_from"]
         if wanted == "none" or "result" not in names:
-            put(b'{"kind":"%s","absent":%s}' % (kind.encode(), b"true" if wanted == "auto" else b"false"), b"null")
+            put('{"kind":"%s","absent":%s}' % (kind, "true" if wanted == "auto" else "false"), "null")
         else:
             reply(names["result"], kind)
 
@@ -581,7 +585,7 @@ def start(first, cold, claim, end, flagged, preloaded):
             try:
                 finish("exit")
             except Exception:  # a value that cannot be told does not change how the program ended
-                put(b'{"kind":"exit","absent":false}', b"null")
+                put('{"kind":"exit","absent":false}', "null")
         leave(asked.code)
         raise
     except BaseException as error:

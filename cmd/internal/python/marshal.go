@@ -4,11 +4,11 @@ import (
 	"encoding/binary"
 	"math"
 	"math/big"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
+	"py3run/cmd/internal/lean"
 	"py3run/cmd/internal/wire"
 )
 
@@ -49,12 +49,14 @@ func (m *marshaller) put(v any) {
 	case int:
 		m.out = integer(m.out, int64(v))
 	case wire.Number:
-		m.out = number(m.out, string(v))
+		m.out = number(m.out, string(v), !strings.ContainsAny(string(v), ".eE"))
 	case []any:
 		m.sized('[', len(v))
 		for _, x := range v {
 			m.put(x)
 		}
+	case *wire.Raw:
+		m.raw(v)
 	case []string:
 		m.sized('[', len(v))
 		for _, x := range v {
@@ -111,11 +113,62 @@ func (m *marshaller) name(s string) {
 	}
 }
 
-// sized begins a value with its length. Room is made by doubling: what append does for large slices would copy it all several times.
-func (m *marshaller) sized(kind byte, n int) {
-	if need := len(m.out) + n + 16; need > cap(m.out) {
-		m.out = slices.Grow(m.out, max(n+16, cap(m.out)))
+// raw writes a text in the other form, without building what it says.
+func (m *marshaller) raw(v *wire.Raw) {
+	m.out = lean.Grow(m.out, v.Size) // about
+	type open struct {
+		list     bool
+		lengthAt int // where the length of a list stands
+		elements uint32
 	}
+	var above []open
+	here := open{}
+	for t := range v.Tokens() {
+		if here.list && t.Kind != ']' {
+			here.elements++
+		}
+		switch t.Kind {
+		case '[', '{':
+			above = append(above, here)
+			here = open{list: t.Kind == '['}
+			if !here.list {
+				m.out = append(m.out, '{')
+				break
+			}
+			m.sized('[', 0)
+			here.lengthAt = len(m.out) - 4
+		case ']':
+			binary.LittleEndian.PutUint32(m.out[here.lengthAt:], here.elements)
+			here, above = above[len(above)-1], above[:len(above)-1]
+		case '}':
+			m.out = append(m.out, '0')
+			here, above = above[len(above)-1], above[:len(above)-1]
+		case ':':
+			m.name(t.Text)
+		case '"':
+			m.text(t.Text)
+		case '0':
+			m.room(16)
+			m.out = number(m.out, t.Text, t.Integer)
+		case 't':
+			m.out = append(m.out, 'T')
+		case 'f':
+			m.out = append(m.out, 'F')
+		case 'n':
+			m.out = append(m.out, 'N')
+		}
+	}
+}
+
+func (m *marshaller) room(n int) {
+	if cap(m.out)-len(m.out) < n {
+		m.out = lean.Grow(m.out, n)
+	}
+}
+
+// sized begins a value with its length.
+func (m *marshaller) sized(kind byte, n int) {
+	m.room(n + 16)
 	m.out = binary.LittleEndian.AppendUint32(append(m.out, kind), uint32(n))
 }
 
@@ -146,13 +199,13 @@ func surrogateEscape(s string) string {
 }
 
 // number: a literal without fraction and exponent is an int of any size, every other a float, as in Python's json.
-func number(b []byte, literal string) []byte {
-	if n, err := strconv.ParseInt(literal, 10, 64); err == nil {
-		return integer(b, n)
-	}
-	if strings.ContainsAny(literal, ".eE") {
+func number(b []byte, literal string, whole bool) []byte {
+	if !whole {
 		f, _ := strconv.ParseFloat(literal, 64) // wire has checked the range
 		return binary.LittleEndian.AppendUint64(append(b, 'g'), math.Float64bits(f))
+	}
+	if n, err := strconv.ParseInt(literal, 10, 64); err == nil {
+		return integer(b, n)
 	}
 	n, ok := new(big.Int).SetString(literal, 10)
 	if !ok {

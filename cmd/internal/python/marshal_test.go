@@ -119,6 +119,40 @@ func deep(n int) any {
 	return v
 }
 
+// A text that was not taken apart becomes the same bytes as the tree of it would.
+func TestMarshalRaw(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ name, text string }{
+		{"empty list", `[]`},
+		{"empty dict", `{}`},
+		{"nested", `[[[]], {"a": [1, {"b": []}], "c": {}}, [2, [3], 4], []]`},
+		{"words", `[true, false, null]`},
+		{"names that come again", `[{"a": 1, "b": "a"}, {"b": {"a": 2}, "é": 3}, {"é": 4}]`},
+		{"text", `["", "é😀", "\u00e9\ud83d\ude00\n", "` + strings.Repeat("x", 300) + `"]`},
+		{"numbers", `[0, -0, -1, 2147483648, 123456789012345678901234567890, 1.5, -0.0, 1e5, 5E-324]`},
+		{"large", "[" + strings.Repeat(`{"tank": "T1", "level": 0.37, "ok": [true]}, `, 50000) + "0]"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			request, _, err := wire.Decode([]byte(`{"code": "", "args": [` + tt.text + `]}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, ok := request.Args[0].(*wire.Raw); !ok {
+				t.Fatalf("%T, want *wire.Raw", request.Args[0])
+			}
+			tree, err := wire.Parse([]byte(tt.text), 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(marshal(nil, request.Args), marshal(nil, []any{tree})) {
+				t.Error("other bytes than the tree's")
+			}
+		})
+	}
+}
+
 // The bytes of whole numbers are those that Python itself writes: digits of 15 bits, no leading zero.
 func TestMarshalInteger(t *testing.T) {
 	t.Parallel()

@@ -278,13 +278,13 @@ def slow_base64(octets):
 
 
 def value(v, form, most, about, encode):
-    """The JSON of a value as bytes; fills in the description that goes with it."""
+    """The JSON of a value; fills in the description that goes with it."""
     converter = Converter(form, most)
     try:
         raw = encode(converter.convert(v, "result"))
     except TooLarge:
         about.update(kind="too_large", bytes=most)
-        return b""
+        return ""
     if converter.text is not None:
         about["text"] = converter.text
     for code, n in converter.counts.items():

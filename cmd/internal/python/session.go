@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"py3run/cmd/internal/lean"
 	"py3run/cmd/internal/wire"
 )
 
@@ -118,7 +119,9 @@ func open(job Job, files ...*os.File) (_ *Session, err error) {
 	if s.memory, err = unix.Mmap(int(shared.Fd()), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
 		return nil, fmt.Errorf("map shared memory: %w", err)
 	}
-	copy(s.memory[eventsSize:], request)
+	if _, err := shared.WriteAt(request, eventsSize); err != nil { // in the mapping each new page would be a fault
+		return nil, fmt.Errorf("write shared memory: %w", err)
+	}
 	binary.NativeEndian.PutUint32(s.memory[4*wordRequest:], uint32(len(request)))
 	var ends [2]int
 	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
@@ -230,7 +233,7 @@ func (s *Session) Reply() (Reply, error) {
 		return Reply{}, fmt.Errorf("reply: %w", err)
 	}
 	if r.Kind == "value" || r.Kind == "exit" {
-		r.Value = append([]byte(nil), s.memory[start+about:start+about+value]...)
+		r.Value = append(lean.Grow(nil, int(value)), s.memory[start+about:start+about+value]...)
 		if int64(len(r.Value)) > s.most {
 			return Reply{Kind: "too_large", Bytes: int64(len(r.Value))}, nil
 		}

@@ -81,7 +81,7 @@ const (
 // Parse reads one strict JSON value: nil, bool, Number, string, []any or *Object. Containers may nest maxDepth deep. The
 // values are parts of data, which must not change any more. Errors are *SyntaxError.
 func Parse(data []byte, maxDepth int) (any, error) {
-	p := parser{text: textOf(data), maxDepth: maxDepth, build: true, seed: maphash.MakeSeed()}
+	p := parser{text: textOf(data), maxDepth: maxDepth, keep: maxDepth, build: true, seed: maphash.MakeSeed()}
 	return p.document(reasonEmpty)
 }
 
@@ -110,6 +110,8 @@ type parser struct {
 	pos      int
 	maxDepth int
 	build    bool
+	keep     int // containers that stand in this many others are not built, but returned as *Raw
+	blanks   int // passed over so far
 
 	root     string   // how paths begin
 	path     []step   // one for each open container
@@ -160,10 +162,8 @@ func (p *parser) value() (any, error) {
 			return nil, err
 		}
 		return s, nil
-	case c == '{':
-		return p.object()
-	case c == '[':
-		return p.array()
+	case c == '{' || c == '[':
+		return p.container(c)
 	case c == '-' || '0' <= c && c <= '9':
 		return p.number()
 	case p.word("true"):
@@ -189,6 +189,24 @@ func (p *parser) open(index int) error {
 func (p *parser) close() {
 	p.path = p.path[:len(p.path)-1]
 	p.pos++
+}
+
+func (p *parser) container(c byte) (any, error) {
+	read := p.object
+	if c == '[' {
+		read = p.array
+	}
+	if !p.build || len(p.path) < p.keep {
+		return read()
+	}
+	start, blanks := p.pos, p.blanks
+	p.build = false
+	_, err := read()
+	p.build = true
+	if err != nil {
+		return nil, err
+	}
+	return &Raw{p.text[start:p.pos], p.pos - start - (p.blanks - blanks)}, nil
 }
 
 func (p *parser) array() (any, error) {
@@ -484,6 +502,25 @@ func hex4(s string) rune {
 }
 
 func (p *parser) number() (any, error) {
+	literal, integer, err := p.literal()
+	if err != nil {
+		return nil, err
+	}
+	if p.build {
+		return Number(literal), nil
+	}
+	digits := strings.TrimPrefix(literal, "-")
+	if whole := len(digits); integer && (whole > len(maxSafeInteger) || whole == len(maxSafeInteger) && digits > maxSafeInteger) {
+		p.findings.BigIntegerCount++
+		if len(p.findings.BigIntegers) < maxFindings {
+			p.findings.BigIntegers = append(p.findings.BigIntegers, p.pathText())
+		}
+	}
+	return nil, nil
+}
+
+// literal reads a number as it is written.
+func (p *parser) literal() (literal string, integer bool, err error) {
 	start := p.pos
 	if p.at('-') {
 		p.pos++
@@ -492,18 +529,18 @@ func (p *parser) number() (any, error) {
 	switch {
 	case whole == 0:
 		if p.word("Infinity") {
-			return nil, p.fail(start, reasonNoNumber)
+			return "", false, p.fail(start, reasonNoNumber)
 		}
-		return nil, p.want("a digit")
+		return "", false, p.want("a digit")
 	case whole > 1 && p.text[p.pos-whole] == '0':
-		return nil, p.fail(start, "a number with a leading zero")
+		return "", false, p.fail(start, "a number with a leading zero")
 	}
 	total, integer := whole, true
 	if p.at('.') {
 		p.pos++
 		n := p.digits()
 		if n == 0 {
-			return nil, p.want("a digit")
+			return "", false, p.want("a digit")
 		}
 		total, integer = total+n, false
 	}
@@ -516,7 +553,7 @@ func (p *parser) number() (any, error) {
 		}
 		n := p.digits()
 		if n == 0 {
-			return nil, p.want("a digit")
+			return "", false, p.want("a digit")
 		}
 		total, integer = total+n, false
 		if !minus {
@@ -526,25 +563,15 @@ func (p *parser) number() (any, error) {
 		}
 	}
 	if total > maxDigits {
-		return nil, p.fail(start, reasonDigits)
+		return "", false, p.fail(start, reasonDigits)
 	}
-	literal := p.text[start:p.pos]
+	literal = p.text[start:p.pos]
 	if !integer && whole+exponent > 308 { // below that many digits nothing reaches 1.8e308
 		if _, err := strconv.ParseFloat(literal, 64); err != nil {
-			return nil, p.fail(start, reasonOverflow)
+			return "", false, p.fail(start, reasonOverflow)
 		}
 	}
-	if p.build {
-		return Number(literal), nil
-	}
-	digits := p.text[p.pos-whole : p.pos]
-	if integer && (whole > len(maxSafeInteger) || whole == len(maxSafeInteger) && digits > maxSafeInteger) {
-		p.findings.BigIntegerCount++
-		if len(p.findings.BigIntegers) < maxFindings {
-			p.findings.BigIntegers = append(p.findings.BigIntegers, p.pathText())
-		}
-	}
-	return nil, nil
+	return literal, integer, nil
 }
 
 // digits skips decimal digits and counts them.
@@ -560,6 +587,7 @@ func (p *parser) skipSpace() {
 	const space = 1<<' ' | 1<<'\t' | 1<<'\n' | 1<<'\r'
 	for p.pos < len(p.text) && uint64(space)>>p.text[p.pos]&1 != 0 {
 		p.pos++
+		p.blanks++
 	}
 }
 
@@ -695,6 +723,8 @@ func AppendJSON(b []byte, v any) []byte {
 			b = AppendJSON(b, x)
 		}
 		return append(b, ']')
+	case *Raw:
+		return AppendJSON(b, v.tree())
 	case *Object:
 		b = append(b, '{')
 		for i, name := range v.Names {

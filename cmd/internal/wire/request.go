@@ -3,6 +3,7 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math"
 	"net/netip"
 	"slices"
@@ -17,6 +18,7 @@ const Protocol = 1
 
 const (
 	maxRequestDepth = 64
+	keptDepth       = 2  // the request and its fields are taken apart; arrays and objects in these are Raw
 	maxNamed        = 16 // unknown fields that get a warning of their own
 )
 
@@ -28,7 +30,7 @@ type Request struct {
 
 	Code, Expression string
 	Module, Function string
-	Args             []any // values as Parse makes them
+	Args             []any // values as Parse makes them, but that arrays and objects are *Raw; likewise those of Kwargs and Variables
 	Kwargs           *Object
 	Variables        *Object // names are Python identifiers that user code may bind
 	Line             int     // from 1; 0 = not given
@@ -186,7 +188,8 @@ func (e *BadRequest) Error() string { return e.Message }
 // Decode reads a request by the rules of the contract. The warnings name top-level fields that nobody knows. An error is a
 // *BadRequest; the Request beside it holds nothing but the id, if that much could be read, so that the refusal can echo it.
 func Decode(data []byte) (Request, []Warning, error) {
-	v, err := Parse(data, maxRequestDepth)
+	p := parser{text: textOf(data), maxDepth: maxRequestDepth, keep: keptDepth, build: true, seed: maphash.MakeSeed()}
+	v, err := p.document(reasonEmpty)
 	if err != nil {
 		return Request{}, nil, badSyntax(err)
 	}
@@ -678,7 +681,7 @@ func wrongKind(v any, want string) *fault {
 }
 
 func kind(v any) string {
-	switch v.(type) {
+	switch v := v.(type) {
 	case nil:
 		return "null"
 	case bool:
@@ -689,6 +692,10 @@ func kind(v any) string {
 		return "string"
 	case []any:
 		return "array"
+	case *Raw:
+		if v.Text[0] == '[' {
+			return "array"
+		}
 	}
 	return "object"
 }

@@ -82,7 +82,7 @@ func TestDecodeWhole(t *testing.T) {
 			"labels": {"l": "x"}}`,
 			Request{ID: "i", Command: CommandCallModule, Code: "c", Expression: "e", Module: "m", Function: "f",
 				Args: []any{Number("1.50"), nil}, Kwargs: &Object{[]string{"k"}, []any{true}},
-				Variables: &Object{[]string{"v"}, []any{&Object{[]string{"n"}, []any{Number("12345678901234567890")}}}},
+				Variables: &Object{[]string{"v"}, []any{&Raw{`{"n": 12345678901234567890}`, 26}}},
 				Line:      2, Column: 3, Argv: []string{"a"}, Stdin: &stdin, Filename: "n.py", User: "u", ClientIP: "::1", SecurityMode: "ADMIN",
 				Limits: Limits{TimeoutSeconds: 0.5, Processes: 4, IdleSeconds: 8}, ResultFormat: "tagged", ResultFrom: "none",
 				Labels: &Object{[]string{"l"}, []any{"x"}}}},

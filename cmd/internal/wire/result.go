@@ -3,9 +3,10 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
-	"slices"
 	"time"
 	"unicode/utf8"
+
+	"py3run/cmd/internal/lean"
 )
 
 // A Result is the one line that answers a request. Its fields stand in the order in which they are written; absent means
@@ -17,7 +18,8 @@ type Result struct {
 	Success  bool   `json:"success"` // Encode sets it: true exactly when Status is ok
 	Status   Status `json:"status"`
 
-	Result     json.RawMessage `json:"result,omitempty"` // one valid JSON value, see Inspect; absent on success = null
+	Result     json.RawMessage `json:"result,omitempty"` // one valid JSON value; absent on success = null
+	Inspected  bool            `json:"-"`                // Result has passed Inspect: it is not looked through again
 	ResultType string          `json:"result_type,omitempty"`
 	ResultText string          `json:"result_text,omitempty"`
 
@@ -207,9 +209,12 @@ func (r *Result) Encode() ([]byte, error) {
 	large := out.Result
 	if len(large) < 64<<10 || bytes.IndexByte(large, '\n') >= 0 || bytes.IndexByte(large, '\r') >= 0 { // blanks between tokens: only a forged one has those
 		large = nil
-	} else if _, err := Inspect(large); err != nil {
-		return nil, err
 	} else {
+		if !r.Inspected {
+			if _, err := Inspect(large); err != nil {
+				return nil, err
+			}
+		}
 		out.Result = json.RawMessage("0")
 	}
 	var line bytes.Buffer
@@ -220,7 +225,8 @@ func (r *Result) Encode() ([]byte, error) {
 	}
 	if large != nil { // in a string the quotes have backslashes, so this is the member
 		before, after, _ := bytes.Cut(line.Bytes(), []byte(`"result":0`))
-		return slices.Concat(before, []byte(`"result":`), large, after), nil
+		whole := lean.Grow(nil, line.Len()+len(large))
+		return append(append(append(append(whole, before...), `"result":`...), large...), after...), nil
 	}
 	if !utf8.Valid(line.Bytes()) { // only a RawMessage can bring that about
 		return bytes.ToValidUTF8(line.Bytes(), []byte("\ufffd")), nil

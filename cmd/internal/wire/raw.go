@@ -1,0 +1,68 @@
+package wire
+
+import (
+	"hash/maphash"
+	"iter"
+)
+
+// A Raw is an array or object of a request that was checked and not taken apart: a table of a million cells is text that somebody wants in another
+// form, and as a tree of Go values it would take five times its size for that.
+type Raw struct {
+	Text string
+	Size int // of Text in bytes, without the blanks between its tokens
+}
+
+// A Token is a part of a Raw. Commas and blanks are none.
+type Token struct {
+	Kind    byte   // [ ] { } for the ends of containers, : for a name, " for a string, 0 for a number, and t f n for the three words
+	Text    string // of a name or string, decoded; of a number, as it was written
+	Integer bool   // a number has neither fraction nor exponent
+}
+
+// Tokens are the parts of r in the order of its text, first the beginning of r itself.
+func (r *Raw) Tokens() iter.Seq[Token] {
+	return func(yield func(Token) bool) {
+		p := parser{text: r.Text} // what fails has failed when r was checked
+		for p.pos < len(p.text) {
+			var t Token
+			switch c := p.text[p.pos]; c {
+			case '"':
+				t.Kind = '"'
+				t.Text, _ = p.str()
+				p.skipSpace()
+				if p.at(':') {
+					t.Kind = ':'
+					p.pos++
+				}
+			case '[', ']', '{', '}':
+				t.Kind = c
+				p.pos++
+			case 't', 'n':
+				t.Kind = c
+				p.pos += len("true")
+			case 'f':
+				t.Kind = c
+				p.pos += len("false")
+			case ',', ' ', '\t', '\n', '\r':
+				p.pos++
+				continue
+			default:
+				t.Kind = '0'
+				t.Text, t.Integer, _ = p.literal()
+			}
+			if !yield(t) {
+				return
+			}
+		}
+	}
+}
+
+// tree takes r apart after all.
+func (r *Raw) tree() any {
+	p := parser{text: r.Text, maxDepth: maxRequestDepth, keep: maxRequestDepth, build: true, seed: maphash.MakeSeed()}
+	v, err := p.document("")
+	if err != nil {
+		panic("wire: a Raw that was not checked: " + err.Error())
+	}
+	return v
+}
