@@ -18,7 +18,7 @@
 
 
 def start(first, cold, claim, end, flagged, preloaded):
-    import sys, posix, marshal, mmap, faulthandler, time, gc, _json, _weakref
+    import sys, posix, marshal, mmap, faulthandler, time, gc, _imp, _json, _warnings, _weakref
     from itertools import chain, count
     from _codecs import unicode_escape_encode as escape  # by name, codecs would be imported in the middle of an event
 
@@ -469,6 +469,35 @@ def start(first, cold, claim, end, flagged, preloaded):
         names["__annotations__"] = {}
     sys.modules["__main__"] = main
 
+    def compiled(source, mode):
+        """As compile(), whose first call makes the types of all syntax trees: a sixth of an interpreter's start. exec and eval
+        compile without them, but name every text "<string>": so they are stopped in front of its first instruction."""
+        code = None
+
+        def stop(frame, event, arg):
+            nonlocal code
+            if frame.f_code.co_filename == "<string>":
+                code = frame.f_code
+                raise KeyboardInterrupt
+
+        if sys.gettrace() is None and hasattr(_warnings, "_filters_mutated"):
+            filters = modules.get("warnings", _warnings).filters
+            filters.insert(0, ("error", None, Warning, None, 0))  # else a warning would come with that name
+            _warnings._filters_mutated()
+            try:
+                sys.settrace(stop)
+                (exec if mode == "exec" else eval)(source, {})
+            except BaseException:  # if not ours, it comes again
+                pass
+            finally:
+                sys.settrace(None)
+                del filters[0]
+                _warnings._filters_mutated()
+        if code is None:
+            return compile(source, path, mode, 0, True)
+        _imp._fix_co_filename(code, path)
+        return code
+
     def execute():
         if command == "execute":
             code = request["code"]
@@ -480,11 +509,11 @@ def start(first, cold, claim, end, flagged, preloaded):
                     last = compile(own("_ast").Expression(last.value), path, "eval", body.co_flags & 0x1ff0000, True)
                 exec(body, names)
                 return reply(eval(last, names) if last is not None else None)
-            exec(compile(code, path, "exec", 0, True), names)
+            exec(compiled(code, "exec"), names)
             spare.close()  # here: without memory even the next call would fail
             return finish("value")
         if command == "evaluate":
-            return reply(eval(compile(request["code"].lstrip(" \t"), path, "eval", 0, True), names))
+            return reply(eval(compiled(request["code"].lstrip(" \t"), "eval"), names))
         if command == "call_module":
             __import__(request["module"])
             call = sys.modules[request["module"]]
