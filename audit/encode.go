@@ -1,10 +1,10 @@
 package audit
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"unicode/utf8"
+
+	"py3run/internal/json"
 )
 
 const (
@@ -110,13 +110,11 @@ func fit(r Record, limit int) (draft, error) {
 // encode makes the record's line, without newline, and says whether a string
 // was too long for it.
 func (d draft) encode() (line []byte, shortened bool, err error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(d.record); err != nil {
+	text, err := json.Append(nil, &d.record)
+	if err != nil {
 		return nil, false, err
 	}
-	line, shortened = printable(bytes.TrimSuffix(b.Bytes(), []byte("\n")), d.maxString)
+	line, shortened = printable(text, d.maxString)
 	return line, shortened, nil
 }
 

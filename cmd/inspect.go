@@ -143,8 +143,13 @@ func (app *app) checkConfig(files []string) error {
 }
 
 func newHelpTopics() []*cobra.Command {
+	codes := &cobra.Command{Use: "exit-codes", Short: "What the exit codes of exec and run mean"}
+	codes.SetHelpFunc(func(c *cobra.Command, args []string) { // not made at every start
+		c.Long = exitCodes()
+		c.Parent().HelpFunc()(c, args)
+	})
 	return []*cobra.Command{
-		{Use: "exit-codes", Short: "What the exit codes of exec and run mean", Long: exitCodes()},
+		codes,
 		{Use: "environment", Short: "Variables that py3run reads", Long: environmentHelp},
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/warm"
 	"py3run/cmd/internal/wire"
+	quick "py3run/internal/json"
 	"py3run/sandbox"
 )
 
@@ -179,7 +180,6 @@ func (r *run) do() {
 // attend opens the gate and waits for the end.
 func (r *run) attend() {
 	r.running.Release() // an error: the program is gone already, and its end says why
-	r.result.Encode()   // for nobody: encoding/json looks at a type when it first meets it, and now nothing waits for that
 	workdir := r.workdir
 	r.outcome = r.running.Wait(r.job.Signals, func() int64 { return workdir.Measure(false, 0).Bytes })
 }
@@ -639,13 +639,11 @@ func monotonic() time.Duration {
 
 // encode writes a value of ours, which cannot fail.
 func encode(v any) json.RawMessage {
-	var b strings.Builder
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
+	text, err := quick.Append(nil, v)
+	if err != nil {
 		panic(err)
 	}
-	return json.RawMessage(strings.TrimSuffix(b.String(), "\n"))
+	return text
 }
 
 func quoted(names []string) []string {

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"py3run/cmd/internal/lean"
+	quick "py3run/internal/json"
 )
 
 // A Result is the one line that answers a request. Its fields stand in the order in which they are written; absent means
@@ -217,21 +218,20 @@ func (r *Result) Encode() ([]byte, error) {
 		}
 		out.Result = json.RawMessage("0")
 	}
-	var line bytes.Buffer
-	encoder := json.NewEncoder(&line)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(&out); err != nil {
+	line, err := quick.Append(nil, &out)
+	if err != nil {
 		return nil, err
 	}
+	line = append(line, '\n')
 	if large != nil { // in a string the quotes have backslashes, so this is the member
-		before, after, _ := bytes.Cut(line.Bytes(), []byte(`"result":0`))
-		whole := lean.Grow(nil, line.Len()+len(large))
+		before, after, _ := bytes.Cut(line, []byte(`"result":0`))
+		whole := lean.Grow(nil, len(line)+len(large))
 		return append(append(append(append(whole, before...), `"result":`...), large...), after...), nil
 	}
-	if !utf8.Valid(line.Bytes()) { // only a RawMessage can bring that about
-		return bytes.ToValidUTF8(line.Bytes(), []byte("\ufffd")), nil
+	if !utf8.Valid(line) { // only a RawMessage can bring that about
+		return bytes.ToValidUTF8(line, []byte("\ufffd")), nil
 	}
-	return line.Bytes(), nil
+	return line, nil
 }
 
 // withLists is e with no list nil.

@@ -1,0 +1,262 @@
+// Package json writes values as encoding/json does, for programs that live for milliseconds. encoding/json prepares for a type what makes the next
+// thousand values of it fast, which takes longer than all that a launcher has to write; here each value is just looked at.
+package json
+
+import (
+	"bytes"
+	"encoding"
+	"encoding/json"
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Append appends the JSON of v to b, as an encoding/json Encoder with SetEscapeHTML(false) writes it, without a newline. It knows structs with the
+// options - and omitempty, embedded ones, pointers, slices, maps with string keys, interfaces, strings, numbers, booleans, and types with the methods
+// MarshalJSON and MarshalText. Other types are an error, as are numbers that JSON has no form for.
+func Append(b []byte, v any) ([]byte, error) {
+	e := encoder{out: b}
+	err := e.value(reflect.ValueOf(v))
+	return e.out, err
+}
+
+type encoder struct {
+	out    []byte
+	fields map[reflect.Type][]field
+}
+
+type field struct {
+	index     int
+	name      string
+	omitEmpty bool
+	inline    bool // an embedded struct, or a pointer to one
+}
+
+func (e *encoder) value(v reflect.Value) error {
+	if !v.IsValid() {
+		e.out = append(e.out, "null"...)
+		return nil
+	}
+	nilable := v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface || v.Kind() == reflect.Map || v.Kind() == reflect.Slice
+	if v.CanInterface() && v.NumMethod() > 0 && !(nilable && v.IsNil()) {
+		switch m := v.Interface().(type) {
+		case json.Marshaler:
+			text, err := m.MarshalJSON()
+			if err != nil {
+				return err
+			}
+			compact := bytes.NewBuffer(e.out)
+			err = json.Compact(compact, text)
+			e.out = compact.Bytes()
+			return err
+		case encoding.TextMarshaler:
+			text, err := m.MarshalText()
+			e.text(string(text))
+			return err
+		}
+	}
+	if nilable && v.IsNil() {
+		e.out = append(e.out, "null"...)
+		return nil
+	}
+	switch v.Kind() {
+	case reflect.Bool:
+		e.out = strconv.AppendBool(e.out, v.Bool())
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		e.out = strconv.AppendInt(e.out, v.Int(), 10)
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		e.out = strconv.AppendUint(e.out, v.Uint(), 10)
+	case reflect.Float64:
+		return e.float(v.Float())
+	case reflect.String:
+		e.text(v.String())
+	case reflect.Pointer, reflect.Interface:
+		return e.value(v.Elem())
+	case reflect.Slice:
+		if v.Type().Elem().Kind() != reflect.Uint8 {
+			return e.list(v)
+		}
+		return fmt.Errorf("json: no form for %v", v.Type())
+	case reflect.Map:
+		return e.dict(v)
+	case reflect.Struct:
+		e.out = append(e.out, '{')
+		_, err := e.members(v, true)
+		e.out = append(e.out, '}')
+		return err
+	default:
+		return fmt.Errorf("json: no form for %v", v.Type())
+	}
+	return nil
+}
+
+func (e *encoder) list(v reflect.Value) error {
+	e.out = append(e.out, '[')
+	for i := range v.Len() {
+		if i > 0 {
+			e.out = append(e.out, ',')
+		}
+		if err := e.value(v.Index(i)); err != nil {
+			return err
+		}
+	}
+	e.out = append(e.out, ']')
+	return nil
+}
+
+func (e *encoder) dict(v reflect.Value) error {
+	if v.Type().Key().Kind() != reflect.String {
+		return fmt.Errorf("json: no form for %v", v.Type())
+	}
+	keys := v.MapKeys()
+	slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })
+	e.out = append(e.out, '{')
+	for i, k := range keys {
+		if i > 0 {
+			e.out = append(e.out, ',')
+		}
+		e.text(k.String())
+		e.out = append(e.out, ':')
+		if err := e.value(v.MapIndex(k)); err != nil {
+			return err
+		}
+	}
+	e.out = append(e.out, '}')
+	return nil
+}
+
+// members writes the fields of a struct; first tells, before and after, that none has been written yet.
+func (e *encoder) members(v reflect.Value, first bool) (bool, error) {
+	for _, f := range e.fieldsOf(v.Type()) {
+		x := v.Field(f.index)
+		if f.inline {
+			if x.Kind() == reflect.Pointer {
+				if x.IsNil() {
+					continue
+				}
+				x = x.Elem()
+			}
+			var err error
+			if first, err = e.members(x, first); err != nil {
+				return first, err
+			}
+			continue
+		}
+		if f.omitEmpty && isEmpty(x) {
+			continue
+		}
+		if !first {
+			e.out = append(e.out, ',')
+		}
+		first = false
+		e.text(f.name)
+		e.out = append(e.out, ':')
+		if err := e.value(x); err != nil {
+			return first, err
+		}
+	}
+	return first, nil
+}
+
+func (e *encoder) fieldsOf(t reflect.Type) []field {
+	known, ok := e.fields[t]
+	if ok {
+		return known
+	}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		tag, tagged := f.Tag.Lookup("json")
+		name, options, _ := strings.Cut(tag, ",")
+		inner := f.Type
+		if inner.Kind() == reflect.Pointer {
+			inner = inner.Elem()
+		}
+		switch {
+		case tag == "-":
+		case f.Anonymous && !tagged && inner.Kind() == reflect.Struct:
+			known = append(known, field{index: i, inline: true})
+		case f.IsExported():
+			if name == "" {
+				name = f.Name
+			}
+			known = append(known, field{index: i, name: name, omitEmpty: options == "omitempty"})
+		}
+	}
+	if e.fields == nil {
+		e.fields = map[reflect.Type][]field{}
+	}
+	e.fields[t] = known
+	return known
+}
+
+func isEmpty(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.Slice, reflect.Map, reflect.String:
+		return v.Len() == 0
+	case reflect.Struct:
+		return false
+	}
+	return v.IsZero()
+}
+
+// float writes numbers as JavaScript does: with an exponent below 1e-6 and from 1e21 on.
+func (e *encoder) float(f float64) error {
+	if math.IsNaN(f) || math.IsInf(f, 0) {
+		return fmt.Errorf("json: no form for %v", f)
+	}
+	format := byte('f')
+	if abs := math.Abs(f); abs != 0 && (abs < 1e-6 || abs >= 1e21) {
+		format = 'e'
+	}
+	e.out = strconv.AppendFloat(e.out, f, format, -1, 64)
+	if n := len(e.out); format == 'e' && n >= 4 && string(e.out[n-4:n-1]) == "e-0" { // e-09 is e-9
+		e.out = append(e.out[:n-2], e.out[n-1])
+	}
+	return nil
+}
+
+func (e *encoder) text(s string) {
+	const hex = "0123456789abcdef"
+	b := append(e.out, '"')
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c < utf8.RuneSelf {
+			switch {
+			case c == '"' || c == '\\':
+				b = append(b, '\\', c)
+			case c >= ' ':
+				b = append(b, c)
+			case c == '\b':
+				b = append(b, '\\', 'b')
+			case c == '\f':
+				b = append(b, '\\', 'f')
+			case c == '\n':
+				b = append(b, '\\', 'n')
+			case c == '\r':
+				b = append(b, '\\', 'r')
+			case c == '\t':
+				b = append(b, '\\', 't')
+			default:
+				b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+			}
+			i++
+			continue
+		}
+		r, size := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && size == 1:
+			b = append(b, `\ufffd`...)
+		case r == '\u2028' || r == '\u2029': // line ends in JavaScript
+			b = append(b, `\u202`...)
+			b = append(b, hex[r&15])
+		default:
+			b = append(b, s[i:i+size]...)
+		}
+		i += size
+	}
+	e.out = append(b, '"')
+}
