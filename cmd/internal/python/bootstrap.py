@@ -29,8 +29,6 @@ def start(first, cold, claim, end, flagged, preloaded):
     W_DROPPED, W_IMPORTS, W_COMMITTED, W_ABOUT, W_VALUE, W_REQUEST, W_START, COUNTERS = 0, 1, 2, 3, 4, 5, 6, 64
     TEXT, EVENTS, DISTINCT = 16384, 1 << 20, 4000
 
-    me = posix.getpid()
-
     # --- events -----------------------------------------------------------------------------------------
 
     seen, ids, drops, imports = {}, count(), count(1), count(1)
@@ -68,8 +66,6 @@ def start(first, cold, claim, end, flagged, preloaded):
         nonlocal child
         child = True
         seen.clear()
-
-    posix.register_at_fork(after_in_child=forked)
 
     def name(path, directory=-1):
         if type(path) is not str:
@@ -399,11 +395,13 @@ def start(first, cold, claim, end, flagged, preloaded):
     spare = mmap.mmap(-1, 4 << 20, mmap.MAP_PRIVATE | 0x20)  # never touched: what the reply can be made from when memory is out
     if claim:
         watch_imports()
-        claim()  # a spare waits here until it is wanted: see template.py
+        end = claim()  # a template stays here, and its spares go on: see template.py
     else:
         for fd in range(first, first + 5):
             posix.set_inheritable(fd, False)
         posix.close(first)
+    me = posix.getpid()
+    posix.register_at_fork(after_in_child=forked)
     shared = first + 1
     extra = {"trackfd": False} if sys.version_info >= (3, 13) else {}  # else mmap keeps a copy of the descriptor
     ring = mmap.mmap(shared, EVENTS, **extra)
@@ -478,7 +476,7 @@ def start(first, cold, claim, end, flagged, preloaded):
             nonlocal code
             if frame.f_code.co_filename == "<string>":
                 code = frame.f_code
-                raise KeyboardInterrupt
+                raise StopIteration
 
         if sys.gettrace() is None and hasattr(_warnings, "_filters_mutated"):
             filters = modules.get("warnings", _warnings).filters

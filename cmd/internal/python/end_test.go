@@ -74,3 +74,57 @@ func TestEnd(t *testing.T) {
 		}
 	})
 }
+
+// The code is compiled without compile(), in a way that nobody can tell.
+func TestCompiled(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, code string
+		value      string // JSON; "" = an error
+		stderr     string // with which it begins, after the path of the code's file
+	}{
+		{"names of files", "def f():\n  return [g.gi_code for g in [(lambda: (yield))()]]\nclass A:\n  def m(self): pass\nimport sys\nresult = {c.co_filename == __file__ for c in [sys._getframe().f_code, f.__code__, A.m.__code__, *f()]} == {True}", "true", ""},
+		{"source", "import inspect\ndef f(): pass\nresult = inspect.getsource(f)", `"def f(): pass\n"`, ""},
+		{"no tracing", "import sys\nresult = [sys.gettrace(), sys.getprofile()]", "[null,null]", ""},
+		{"no filter", "import warnings\nresult = [f[0] for f in warnings.filters][:1]", `["default"]`, ""},
+		{"a warning", "1 is 1\nresult = 1", "1", `:1: SyntaxWarning: "is" with `},
+		{"a warning twice", "def f():\n  1 is 1\ndef g():\n  2 is 2\nresult = 1", "1", `:2: SyntaxWarning: "is" with `},
+		{"a future", "from __future__ import annotations\ndef f(x: y): pass\nresult = f.__annotations__", `{"x":"y"}`, ""},
+		{"no future of ours", "def f(x: int): pass\nresult = f.__annotations__['x'] is int", "true", ""},
+		{"a cookie means nothing in a text", "# -*- coding: latin-1 -*-\nresult = 'é'", `"\u00e9"`, ""},
+		{"a syntax error", "x = (", "", ""},
+		{"a syntax error behind other code", "print(1)\nreturn 1", "", ""},
+		{"empty", "", "null", ""},
+		{"what dies at the end", "class A:\n  def __del__(self): print('gone')\nresult, a = 1, A()", "1", ""},
+		{"its own interrupt", "try: raise KeyboardInterrupt\nexcept KeyboardInterrupt: result = 1\nclass A:\n  def __del__(self): pass\na = A()", "1", ""},
+		{"names", "import sys\nresult = sorted(n for n in sys._getframe().f_globals if n[:1] != '_')", `["sys"]`, ""},
+	}
+	inEach(t, func(t *testing.T, ip Interpreter) {
+		for i, tt := range tests {
+			if !turn(ip, i) {
+				continue
+			}
+			t.Run(tt.name, func(t *testing.T) {
+				t.Parallel()
+				job := code(tt.code)
+				job.Path = filepath.Join(t.TempDir(), "code.py")
+				if err := os.WriteFile(job.Path, job.Code, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				tr := try(t, ip, job)
+				if tt.value == "" {
+					if tr.kind() != "error" || !tr.reply.Syntax || tr.exit != 1 || !strings.Contains(tr.reply.Error, "main.py, line") || tr.stdout != "" {
+						t.Errorf("%s, exit code %d, %+v\n%s", tr.kind(), tr.exit, tr.reply, tr.stdout)
+					}
+					return
+				}
+				if got := string(tr.reply.Value); tr.exit != 0 || tr.signal != 0 || got != tt.value {
+					t.Errorf("%s, exit code %d, signal %v, value %s, want %s\n%s", tr.kind(), tr.exit, tr.signal, got, tt.value, tr.stderr)
+				}
+				if want := tt.stderr; want == "" && tr.stderr != "" || want != "" && !strings.HasPrefix(tr.stderr, job.Path+want) || strings.Contains(tr.stderr, "<string>") {
+					t.Errorf("stderr %q, want %q", tr.stderr, want)
+				}
+			})
+		}
+	})
+}

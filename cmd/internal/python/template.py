@@ -3,6 +3,8 @@
 #
 #   template ──fork──► (a user's: stage ──fork──►) init (pid 1) ──fork──► program
 #
+# All of bootstrap.py that is the same for every run happens once, in the template: it calls serve, which returns in programs only.
+#
 # Init and the program make system calls that the launcher's own code has prepared (sandbox/image_linux.go): some
 # now, the rest when a launcher takes them. Then init does what the launcher's own init does, and the program goes on in bootstrap.py.
 #
@@ -183,12 +185,23 @@ def template(first, control, hot, cold):
             for i, entry in enumerate(entries):
                 # 63: present; 61: of a file; 56: nobody else has it
                 if entry >> 63 and (mapped or entry >> 56 & 1 and not entry >> 61 & 1):
-                    if last is not None and i - last <= (64 if mapped else 4):
+                    if last is not None and i - last <= (64 if mapped else 1):  # a page more to map is cheap, one to copy is not
                         ranges[-1][1] = start + (i + 1) * page - ranges[-1][0]
                     else:
                         ranges.append([start + i * page, page, 22 if mapped else 23])  # MADV_POPULATE_READ, MADV_POPULATE_WRITE
                     last = i
         return ranges
+
+    def compared():
+        """From here on it counts what is written: another process has all of the memory until this one ends. What touched needs."""
+        read, write = posix.pipe()
+        if not posix.fork():
+            prctl(1, 9, 0, 0, 0)
+            posix.close(write)
+            posix.read(read, 1)
+            posix._exit(0)
+        posix.close(read)  # and write is open until the end
+        return posix.open("/proc/self/maps", posix.O_RDONLY), posix.open("/proc/self/pagemap", posix.O_RDONLY)
 
     def prepare(lists):
         """What it cannot do, it leaves: kernels before 5.14 do not know the advice, those before 6.14 take one range at a time."""
@@ -206,14 +219,17 @@ def template(first, control, hot, cold):
         return lists
 
     def scout():
-        """What a run touches in init and in the program; nothing, if the preloaded modules are in the way of it."""
+        """What a run touches in init and in the program; nothing, if the preloaded modules are in the way of it. In the program it returns what ends that."""
         ends = posix.pipe(), posix.pipe()
         pid = posix.fork()
         if not pid:
+            end = None
             try:
-                practise(ends[0][1], ends[1][1])
+                end = practise(ends[0][1], ends[1][1])
             finally:
-                posix._exit(0)
+                if end is None:
+                    posix._exit(0)
+            return None, end
         ranges, end = [], time.monotonic() + 5
         for read, write in ends:
             posix.close(write)
@@ -239,7 +255,7 @@ def template(first, control, hot, cold):
             posix.waitpid(pid, 0)
         except OSError:
             pass
-        return ranges
+        return ranges, None
 
     def practise(of_init, of_program):
         """A run of a few lines of ours, without a launcher and without a sandbox, but otherwise the same."""
@@ -273,15 +289,16 @@ def template(first, control, hot, cold):
             _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
             prctl(1, 9, 0, 0, 0)
             posix.close(ready)
-            files = posix.open("/proc/self/maps", posix.O_RDONLY), posix.open("/proc/self/pagemap", posix.O_RDONLY)
+            files = compared()
 
             def practised(code):
                 posix.write(of_program, marshal.dumps(touched(*files)))
                 posix._exit(0)
 
-            play(claimed(null, null, null, shared, null, gate, null), done, practised, lambda: None)
-        files = posix.open("/proc/self/maps", posix.O_RDONLY), posix.open("/proc/self/pagemap", posix.O_RDONLY)
+            claim(claimed(null, null, null, shared, null, gate, null), done)
+            return practised
         signals = run(calls[4], memory, INIT)
+        files = compared()
         data, fds = receive(claimed(lifeline, null))
         lists, kept = load(data)
         run(lists[0], kept, INIT)
@@ -300,11 +317,11 @@ def template(first, control, hot, cold):
             fd = posix.open("/proc/self/" + name, posix.O_WRONLY)
             posix.write(fd, text.encode())
             posix.close(fd)
-        if not posix.fork():
-            init()
+        if posix.fork():
+            posix._exit(0)
+        return init()
 
     def init():
-        prepare(ranges[0])
         me = int(posix.readlink("/proc/self"))  # still the /proc of the maker: its number there
         posix.setsid()
         _signal.pthread_sigmask(_signal.SIG_SETMASK, _signal.valid_signals())
@@ -313,19 +330,19 @@ def template(first, control, hot, cold):
         pid = posix.fork()
         if not pid:
             posix.close(ready)
-            program(done)
+            return program(done)
         control = _socket.socket(fileno=INIT)  # not before the fork: the program's copy would close whatever has this number at its end
         posix.close(done)
         posix.close(PROGRAM)
         for fd in groups:
             posix.close(fd)
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # a preloaded module may ignore it, and nobody would hear of the program's end
-        prepare(ranges[0])  # what the fork has made common again
         signals = run(calls[4], memory, INIT)
+        prepare(ranges[0])
         tell(INIT, READY, 0, me)
         image, fds = receive(control)
         if not image:
-            return
+            posix._exit(0)
         lists, kept = load(image)
         run(lists[0], kept, INIT)
         posix.write(ready, b"\1")
@@ -333,7 +350,7 @@ def template(first, control, hot, cold):
         control.close()
         how = supervise(pid, signals, fds[0])
         if how is None or posix.getpid() != 1:
-            return
+            posix._exit(0)
         tell(fds[1], ENDED, 0, how)
         while True:  # what is left of the tree: when no child is left, nothing is. Both calls fail as a rule, and exceptions take their time
             kill(-1, 9)
@@ -342,6 +359,7 @@ def template(first, control, hot, cold):
         usage = Usage()
         getrusage(-1, usage)
         posix.write(fds[1], usage.raw)  # the launcher takes this for the end of the namespace
+        posix._exit(0)
 
     def supervise(pid, signals, lifeline):
         """Passes signals on and reaps, until the program has ended, whose status it gives, or the launcher."""
@@ -378,38 +396,32 @@ def template(first, control, hot, cold):
             except OSError as e:
                 tell(PROGRAM, MISSING, GROUP_STEP, e.errno)
             posix.close(fd)
-        prepare(ranges[1])  # in the group, which these pages count in
         posix.setsid()
         run(calls[3], memory, PROGRAM)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-        play(_socket.socket(fileno=PROGRAM), done, end, lambda: tell(PROGRAM, READY, 0, 0))
+        prepare(ranges[1])  # in the group, which these pages count in
+        control = _socket.socket(fileno=PROGRAM)
+        tell(PROGRAM, READY, 0, 0)
+        claim(control, done)
+        return end
 
-    def play(control, done, end, waits):
-        """The life of the program."""
-
-        def claim():
-            """Waits for a launcher; then all is as after the start of an interpreter of its own."""
-            waits()
-            image, fds = receive(control)
-            if not image:
-                posix._exit(0)
-            numbers = [0, 1, 2, *range(first + 1, first + 5), RULESET][:len(fds)]
-            put(fds, numbers)
-            posix.set_inheritable(0, True), posix.set_inheritable(1, True), posix.set_inheritable(2, True)
-            if not posix.read(done, 1):
-                posix._exit(0)
-            posix.close(done)
-            lists, kept = load(image)
-            try:
-                run(lists[0], kept, PROGRAM)
-            except Failed:
-                posix._exit(127)
-            control.close()
-
-        tables = {"first": first, "cold": cold, "claim": claim, "end": end, "flagged": hello["flagged"], "preloaded": (brought, told)}
-        tables["__builtins__"] = {**vars(builtins)}
-        exec(hot, tables)
-        raise SystemExit(0)
+    def claim(control, done):
+        """Waits for a launcher; then all is as after the start of an interpreter of its own."""
+        image, fds = receive(control)
+        if not image:
+            posix._exit(0)
+        numbers = [0, 1, 2, *range(first + 1, first + 5), RULESET][:len(fds)]
+        put(fds, numbers)
+        posix.set_inheritable(0, True), posix.set_inheritable(1, True), posix.set_inheritable(2, True)
+        if not posix.read(done, 1):
+            posix._exit(0)
+        posix.close(done)
+        lists, kept = load(image)
+        try:
+            run(lists[0], kept, PROGRAM)
+        except Failed:
+            posix._exit(127)
+        control.close()
 
     # --- the template -------------------------------------------------------------------------------------
 
@@ -451,45 +463,55 @@ def template(first, control, hot, cold):
         if name in ("_curses", "_dbm", "_gdbm", "_sqlite3", "_tkinter", "readline") or type(file) is str and file[-3:] == ".so" and not any(
                 part in file for part in ("/lib-dynload/", "/numpy/", "/scipy/", "/pandas/", "/bottleneck/", "/numexpr/")):
             end = None
-    gc.collect()
-    gc.freeze()
     calls, memory = load(hello["setup"])
     own = posix.open("/proc/self/ns/pid", posix.O_RDONLY)
     put([control.fileno(), own], [CONTROL, OWN_PID])
     control.detach()
     control = _socket.socket(fileno=CONTROL)
-    ranges = scout()
-    control.send(b"ready %d %d" % tuple(sum(total for _, _, total, _ in lists) // page for lists in ranges))
-    while True:
-        data, fds = receive(control)
-        if not data:
-            posix._exit(0)
-        groups = list(range(GROUPS, GROUPS + len(fds) - 2))
-        put(fds, [INIT, PROGRAM, *groups])
-        try:
-            if not hello["user_namespace"]:
-                run(calls[0], memory, INIT)
-            pid = posix.fork()
-            if not pid:
-                control.close()
-                posix.close(OWN_PID)
-                stage() if hello["user_namespace"] else init()
+    ranges = []
+
+    def serve():
+        """The life of the template. In the program of a spare it returns, when a launcher has taken that: what ends it."""
+        nonlocal ranges
+        gc.collect()
+        gc.freeze()
+        ranges, practised = scout()
+        if practised:
+            return practised
+        control.send(b"ready %d %d" % tuple(sum(total for _, _, total, _ in lists) // page for lists in ranges))
+        while True:
+            data, fds = receive(control)
+            if not data:
                 posix._exit(0)
-            if not hello["user_namespace"]:
-                run(calls[1], memory, INIT)
-        except Failed:
-            if posix.getpid() != me:
-                posix._exit(1)
-        for fd in (INIT, PROGRAM, *groups):
-            posix.close(fd)
-        if hello["user_namespace"]:
-            posix.waitpid(pid, 0)
-        else:
-            try:  # those that have ended since; the last stays a little
-                while posix.waitpid(-1, posix.WNOHANG)[0]:
+            groups[:] = range(GROUPS, GROUPS + len(fds) - 2)
+            put(fds, [INIT, PROGRAM, *groups])
+            try:
+                if not hello["user_namespace"]:
+                    run(calls[0], memory, INIT)
+                pid = posix.fork()
+                if not pid:
+                    control.close()
+                    posix.close(OWN_PID)
+                    return stage() if hello["user_namespace"] else init()
+                if not hello["user_namespace"]:
+                    run(calls[1], memory, INIT)
+            except Failed:
+                if posix.getpid() != me:
+                    posix._exit(1)
+            for fd in (INIT, PROGRAM, *groups):
+                posix.close(fd)
+            if hello["user_namespace"]:
+                posix.waitpid(pid, 0)
+            else:
+                try:  # those that have ended since; the last stays a little
+                    while posix.waitpid(-1, posix.WNOHANG)[0]:
+                        pass
+                except ChildProcessError:
                     pass
-            except ChildProcessError:
-                pass
+
+    groups = []
+    exec(hot, {"first": first, "cold": cold, "claim": serve, "end": None, "flagged": hello["flagged"], "preloaded": (brought, told),
+               "__builtins__": {**vars(builtins)}})
 
 
 template(first, control, hot, cold)
