@@ -90,7 +90,7 @@ def measures(s):
     def python():
         code = "import json"
         bare = lambda code: [s.python, "-I", "-X", "utf8", "-c", code]
-        return [instructions(bare(hook.stub(hooked)), code, hooked) / instructions(bare(code))]
+        return [instructions(bare(hook.stub()), code, hooked) / instructions(bare(code))]
 
     def times(pairs=20):
         bare, kept = s.bare("pass"), s.path("audit", "audit.jsonl")

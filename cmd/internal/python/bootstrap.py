@@ -558,7 +558,7 @@ def start(first, cold, claim, end, flagged, preloaded):
                     size += len(x)
                 elif weak in mro_of(kind):
                     call = x.__callback__
-                    if type(call) is type(start) and call.__module__ != "weakref":
+                    if type(call) is type(start) and call.__module__ not in ("weakref", "_weakrefset"):
                         return False
             if size > 20000:
                 return False

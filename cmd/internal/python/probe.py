@@ -7,9 +7,9 @@ try:
     for name, size in zip(("<py3run>", "<py3run report>", "<py3run template>"), map(int, sys.argv[1:])):
         code.append(compile(text[:size], name, "exec", 0, True, 2))
         text = text[size:]
-    hot, cold, template = code
-    # What most runs do not need is not even made into objects.
-    blob = binascii.b2a_base64(marshal.dumps((hot, marshal.dumps(cold), marshal.dumps(template))), newline=False).decode()
+    hot, cold, template = map(marshal.dumps, code)
+    # Each is read by itself: what most runs do not need is not even made into objects.
+    blob = binascii.b2a_base64(b"%8d%8d" % (len(hot), len(cold)) + hot + cold + template, newline=False).decode()
 except Exception as e:
     implementation, blob = getattr(getattr(sys, "implementation", None), "name", "unknown"), ""
 prefixes = "\x1f".join(sorted({sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}))

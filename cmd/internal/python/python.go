@@ -40,7 +40,8 @@ type Interpreter struct {
 	code     byteCode // of what runs in front of the user's code
 }
 
-// A byteCode is the marshalled bootstrap for one interpreter: in a file of the cache, or new.
+// A byteCode is the bootstrap for one interpreter, as probe.py makes it: the lengths of the first two of its three parts, in 8 digits each, and the parts,
+// marshalled. It is in a file of the cache, or new.
 type byteCode struct {
 	file     *os.File // kept open; nil: it is in bytes
 	at, size int64    // in the file

@@ -86,7 +86,7 @@ func Open(ip Interpreter, job Job, first int) (*Session, error) {
 			s.args = append(s.args, "-S")
 		}
 		s.args = append(s.args, "-c", fmt.Sprintf(
-			"import marshal,posix,builtins;h,c,_=marshal.loads(posix.pread(%d,%d,0));exec(h,{\"first\":%d,\"cold\":c,\"claim\":None,\"end\":posix._exit,\"flagged\":None,\"preloaded\":None,\"__builtins__\":{**vars(builtins)}})", first, ip.code.length(), first))
+			"import marshal,posix,builtins;f,r=%d,posix.pread;h,c=int(r(f,8,0)),int(r(f,8,8));exec(marshal.loads(r(f,h,16)),{\"first\":f,\"cold\":r(f,c,16+h),\"claim\":None,\"end\":posix._exit,\"flagged\":None,\"preloaded\":None,\"__builtins__\":{**vars(builtins)}})", first))
 	}
 	return s, err
 }
