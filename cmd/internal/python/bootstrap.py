@@ -34,7 +34,7 @@ def start(first, cold, claim, end, flagged, preloaded):
     seen, ids, drops, imports = {}, count(), count(1), count(1)
     children = first + 2
     child = False  # a forked copy: events go through the pipe
-    silent = False  # we are importing something ourselves
+    silent = True  # nothing is told yet; later: we are importing something ourselves
 
     def note(kind, *fields):
         fields = [f if type(f) is str else str(f) for f in fields]
@@ -390,7 +390,7 @@ def start(first, cold, claim, end, flagged, preloaded):
     before = {  # what imports depend on, while the path is the interpreter's alone
         "modules": modules, "path": sys.path.copy(), "meta_path": sys.meta_path.copy(), "path_hooks": sys.path_hooks.copy()}
     loaded = modules.copy()
-    del loaded["__main__"]
+    loaded.pop("__main__", None)
     prefixes = sys.prefix + "/lib", sys.base_prefix + "/lib"
     spare = mmap.mmap(-1, 4 << 20, mmap.MAP_PRIVATE | 0x20)  # never touched: what the reply can be made from when memory is out
     if claim:
@@ -413,6 +413,7 @@ def start(first, cold, claim, end, flagged, preloaded):
     words, write = memoryview(ring).cast("I"), ring.write
     ring.seek(TEXT)
     posix.close(shared)
+    silent = False
     faulthandler.enable(file=first + 4)
     faulthandler.register(63, file=first + 4)  # the launcher asks where the program is
     faulthandler.register(24, file=first + 4)  # SIGXCPU: the processor time is over, the kill follows
@@ -433,9 +434,13 @@ def start(first, cold, claim, end, flagged, preloaded):
             if environ.get(n) != v:
                 environ[n] = v
         quiet = sys.stdin
-        sys.stdin = sys.__stdin__ = open(0, encoding=quiet.encoding, errors=quiet.errors, closefd=False)
+        sys.stdin = sys.__stdin__ = modules["_io"].open(0, encoding=quiet.encoding, errors=quiet.errors, closefd=False)
         sys.stdin.buffer.raw.name = "<stdin>"
         sys.stdin.mode = "r"
+        if "threading" in modules:  # its number outside of the namespace
+            modules["threading"].main_thread()._set_native_id()
+        if "multiprocessing.process" in modules:  # a secret
+            modules["multiprocessing.process"].current_process().authkey = posix.urandom(32)
         if "numpy.random" in modules:
             modules["numpy.random"].seed()  # random does so by itself
         brought, tell = preloaded
@@ -485,6 +490,8 @@ def start(first, cold, claim, end, flagged, preloaded):
             try:
                 sys.settrace(stop)
                 (exec if mode == "exec" else eval)(source, {})
+            except KeyboardInterrupt:
+                raise
             except BaseException:  # if not ours, it comes again
                 pass
             finally:

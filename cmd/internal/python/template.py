@@ -193,15 +193,22 @@ def template(first, control, hot, cold):
         return ranges
 
     def compared():
-        """From here on it counts what is written: another process has all of the memory until this one ends. What touched needs."""
+        """From here on it counts what is written: another process has all of the memory until the function that comes back has told."""
         read, write = posix.pipe()
-        if not posix.fork():
+        pid = posix.fork()
+        if not pid:
             prctl(1, 9, 0, 0, 0)
             posix.close(write)
             posix.read(read, 1)
             posix._exit(0)
-        posix.close(read)  # and write is open until the end
-        return posix.open("/proc/self/maps", posix.O_RDONLY), posix.open("/proc/self/pagemap", posix.O_RDONLY)
+        files = posix.open("/proc/self/maps", posix.O_RDONLY), posix.open("/proc/self/pagemap", posix.O_RDONLY)
+
+        def written(to):
+            posix.write(to, marshal.dumps(touched(*files)))
+            posix.close(write)
+            posix.waitpid(pid, 0)
+
+        return written
 
     def prepare(lists):
         """What it cannot do, it leaves: kernels before 5.14 do not know the advice, those before 6.14 take one range at a time."""
@@ -289,23 +296,23 @@ def template(first, control, hot, cold):
             _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
             prctl(1, 9, 0, 0, 0)
             posix.close(ready)
-            files = compared()
+            written = compared()
 
             def practised(code):
-                posix.write(of_program, marshal.dumps(touched(*files)))
+                written(of_program)
                 posix._exit(0)
 
             claim(claimed(null, null, null, shared, null, gate, null), done)
             return practised
         signals = run(calls[4], memory, INIT)
-        files = compared()
+        written = compared()
         data, fds = receive(claimed(lifeline, null))
         lists, kept = load(data)
         run(lists[0], kept, INIT)
         posix.write(ready, b"\1")
         posix.close(ready)
         supervise(pid, signals, fds[0])
-        posix.write(of_init, marshal.dumps(touched(*files)))
+        written(of_init)
 
     # --- in the spare -------------------------------------------------------------------------------------
 
@@ -405,8 +412,17 @@ def template(first, control, hot, cold):
         claim(control, done)
         return end
 
+    def flush():
+        """What preloaded modules have left in buffers is in no run's output."""
+        for stream in sys.stdout, sys.stderr:
+            try:
+                stream.flush()
+            except Exception:
+                pass
+
     def claim(control, done):
         """Waits for a launcher; then all is as after the start of an interpreter of its own."""
+        flush()
         image, fds = receive(control)
         if not image:
             posix._exit(0)
@@ -427,7 +443,7 @@ def template(first, control, hot, cold):
 
     for number in _signal.valid_signals():  # what the starter has ignored or blocked; Python's own handlers stay
         if number not in (_signal.SIGPIPE, _signal.SIGXFSZ) and _signal.getsignal(number) == _signal.SIG_IGN:
-            _signal.signal(number, _signal.SIG_DFL)
+            _signal.signal(number, _signal.default_int_handler if number == _signal.SIGINT else _signal.SIG_DFL)
     limit = (ctypes.c_ulong * 2)()
     libc.getrlimit(7, limit)  # RLIMIT_NOFILE: the descriptors of a run may be above the usual number; it gets its own limit
     limit[0] = limit[1]
@@ -441,6 +457,7 @@ def template(first, control, hot, cold):
     for module in set(hello["flagged"]).intersection(sys.modules):
         if getattr(sys.modules[module], "__spec__", None) is not None:
             watch(sys.modules[module].__spec__)
+    gc.freeze()
     loading = True
     try:
         for module in hello["preload"]:
@@ -463,6 +480,9 @@ def template(first, control, hot, cold):
         if name in ("_curses", "_dbm", "_gdbm", "_sqlite3", "_tkinter", "readline") or type(file) is str and file[-3:] == ".so" and not any(
                 part in file for part in ("/lib-dynload/", "/numpy/", "/scipy/", "/pandas/", "/bottleneck/", "/numexpr/")):
             end = None
+    for kind in set(map(type, gc.get_objects())):  # what dies with something to do, and is not looked at when a run ends
+        if any("__del__" in vars(base) for base in type.__dict__["__mro__"].__get__(kind)):
+            end = None
     calls, memory = load(hello["setup"])
     own = posix.open("/proc/self/ns/pid", posix.O_RDONLY)
     put([control.fileno(), own], [CONTROL, OWN_PID])
@@ -483,6 +503,7 @@ def template(first, control, hot, cold):
             data, fds = receive(control)
             if not data:
                 posix._exit(0)
+            flush()
             groups[:] = range(GROUPS, GROUPS + len(fds) - 2)
             put(fds, [INIT, PROGRAM, *groups])
             try:
