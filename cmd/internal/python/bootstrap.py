@@ -323,13 +323,14 @@ def start(first, cold, claim, end, flagged, preloaded):
             dicts = [v for v in level if type(v) is dict]
             if not words_of.issuperset(map(type, chain.from_iterable(dicts))):
                 return False
-            below = [*chain.from_iterable([v for v in level if type(v) is list]), *chain.from_iterable(map(dict.values, dicts))]
-            types = set(map(type, below))
+            lists = [v for v in level if type(v) is list] if dicts else level
+            below = lambda: chain(chain.from_iterable(lists), chain.from_iterable(map(dict.values, dicts)))
+            types = set(map(type, below()))  # not as a list: that may be as large as the value
             if not types <= plain:
                 return False
             if not types & containers:
                 return True
-            level = [v for v in below if type(v) in containers]
+            level = [v for v in below() if type(v) in containers]
         return False
 
     def rest():
@@ -475,21 +476,23 @@ def start(first, cold, claim, end, flagged, preloaded):
     def compiled(source, mode):
         """As compile(), whose first call makes the types of all syntax trees: a sixth of an interpreter's start. exec and eval
         compile without them, but name every text "<string>": so they are stopped in front of its first instruction."""
-        code = None
+        code, scope = None, {}
 
         def stop(frame, event, arg):
             nonlocal code
-            if frame.f_code.co_filename == "<string>":
+            if frame.f_globals is scope:
                 code = frame.f_code
                 raise StopIteration
 
-        if sys.gettrace() is None and hasattr(_warnings, "_filters_mutated"):
+        # A file may name its coding in the first two lines: codecs are code that would run in here.
+        known = type(source) is str or b"coding" not in b"".join(source.split(b"\n", 2)[:2])
+        if known and sys.gettrace() is None and hasattr(_warnings, "_filters_mutated"):
             filters = modules.get("warnings", _warnings).filters
             filters.insert(0, ("error", None, Warning, None, 0))  # else a warning would come with that name
             _warnings._filters_mutated()
             try:
                 sys.settrace(stop)
-                (exec if mode == "exec" else eval)(source, {})
+                (exec if mode == "exec" else eval)(source, scope)
             except KeyboardInterrupt:
                 raise
             except BaseException:  # if not ours, it comes again

@@ -97,6 +97,10 @@ func TestCompiled(t *testing.T) {
 		{"empty", "", "null", ""},
 		{"what dies at the end", "class A:\n  def __del__(self): print('gone')\nresult, a = 1, A()", "1", ""},
 		{"its own interrupt", "try: raise KeyboardInterrupt\nexcept KeyboardInterrupt: result = 1\nclass A:\n  def __del__(self): pass\na = A()", "1", ""},
+		{"file with a cookie", "# coding: idna\nresult = 1", "1", ""},
+		{"file with a cookie in the second line", "\n# -*- coding: latin-1 -*-\nresult = 'é'", `"\u00c3\u00a9"`, ""},
+		{"file with an unknown cookie", "# coding: nonesuch\nresult = 1", "", ""},
+		{"file without a cookie", "1 is 1\nresult = 'é'", `"\u00e9"`, `:1: SyntaxWarning: "is" with `},
 		{"names", "import sys\nresult = sorted(n for n in sys._getframe().f_globals if n[:1] != '_')", `["sys"]`, ""},
 	}
 	inEach(t, func(t *testing.T, ip Interpreter) {
@@ -107,6 +111,7 @@ func TestCompiled(t *testing.T) {
 			t.Run(tt.name, func(t *testing.T) {
 				t.Parallel()
 				job := code(tt.code)
+				job.Text = !strings.HasPrefix(tt.name, "file")
 				job.Path = filepath.Join(t.TempDir(), "code.py")
 				if err := os.WriteFile(job.Path, job.Code, 0o600); err != nil {
 					t.Fatal(err)
