@@ -15,7 +15,7 @@ type level int
 type inner struct {
 	A string   `json:"a"`
 	B []string `json:"b,omitempty"`
-	c int
+	_ int
 }
 
 type Embedded struct {
