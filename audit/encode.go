@@ -120,7 +120,7 @@ func (d draft) encode() (line []byte, shortened bool, err error) {
 
 // printable writes JSON again in the characters from space to tilde, the others
 // as \uXXXX, and ends strings of more than limit bytes with an ellipsis. The
-// input is encoding/json's: no blanks between tokens, C0 controls and invalid
+// input is as encoding/json writes it: no blanks between tokens, C0 controls and invalid
 // UTF-8 already escaped. What that leaves as it is, and terminals and viewers
 // obey, is DEL, the C1 controls and the likes of U+202E.
 func printable(in []byte, limit int) (out []byte, shortened bool) {

@@ -117,9 +117,7 @@ func readReady(in *os.File, most int64) (all []byte, whole bool) {
 		if n, err := unix.Poll(p, 0); n != 1 || err != nil || p[0].Revents&(unix.POLLIN|unix.POLLHUP) == 0 {
 			return all, false
 		}
-		if cap(all)-len(all) < bytes.MinRead {
-			all = lean.Grow(all, bytes.MinRead)
-		}
+		all = lean.Grow(all, bytes.MinRead)
 		n, err := unix.Read(fd, all[len(all):cap(all)])
 		if n == 0 || err != nil {
 			return all, err == nil
@@ -143,9 +141,7 @@ func read(in io.Reader, all []byte, signals <-chan os.Signal, most int64, patien
 	go func() {
 		so := news{all: all}
 		for so.err == nil {
-			if cap(so.all)-len(so.all) < bytes.MinRead {
-				so.all = lean.Grow(so.all, bytes.MinRead)
-			}
+			so.all = lean.Grow(so.all, bytes.MinRead)
 			var n int
 			n, so.err = in.Read(so.all[len(so.all):cap(so.all)])
 			so.all = so.all[:len(so.all)+n]

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"strconv"
-	"strings"
 	"time"
 
 	"py3run/audit"
@@ -140,12 +139,12 @@ func describe(v any) (kind string, size int64) {
 	case string:
 		return "str", int64(len(v)) + 2
 	case wire.Number:
-		if strings.ContainsAny(string(v), ".eE") {
-			return "float", int64(len(v))
+		if v.IsInteger() {
+			return "int", int64(len(v))
 		}
-		return "int", int64(len(v))
+		return "float", int64(len(v))
 	case *wire.Raw:
-		if v.Text[0] == '[' {
+		if v.IsArray() {
 			return "list", int64(v.Size)
 		}
 		return "dict", int64(v.Size)

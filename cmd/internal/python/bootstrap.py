@@ -438,10 +438,13 @@ def start(first, cold, claim, end, flagged, preloaded):
         sys.stdin = sys.__stdin__ = modules["_io"].open(0, encoding=quiet.encoding, errors=quiet.errors, closefd=False)
         sys.stdin.buffer.raw.name = "<stdin>"
         sys.stdin.mode = "r"
-        if "threading" in modules:  # its number outside of the namespace
-            modules["threading"].main_thread()._set_native_id()
-        if "multiprocessing.process" in modules:  # a secret
-            modules["multiprocessing.process"].current_process().authkey = posix.urandom(32)
+        try:
+            if "threading" in modules:  # its number outside of the namespace
+                modules["threading"].main_thread()._set_native_id()
+            if "multiprocessing.process" in modules:  # a secret
+                modules["multiprocessing.process"].current_process().authkey = posix.urandom(32)
+        except AttributeError:  # somebody has put something else in their place
+            pass
         if "numpy.random" in modules:
             modules["numpy.random"].seed()  # random does so by itself
         brought, tell = preloaded

@@ -112,11 +112,8 @@ func TestCompiled(t *testing.T) {
 				t.Parallel()
 				job := code(tt.code)
 				job.Text = !strings.HasPrefix(tt.name, "file")
-				job.Path = filepath.Join(t.TempDir(), "code.py")
-				if err := os.WriteFile(job.Path, job.Code, 0o600); err != nil {
-					t.Fatal(err)
-				}
 				tr := try(t, ip, job)
+				path := filepath.Join(filepath.Dir(tr.dir), "code.py")
 				if tt.value == "" {
 					if tr.kind() != "error" || !tr.reply.Syntax || tr.exit != 1 || !strings.Contains(tr.reply.Error, "main.py, line") || tr.stdout != "" {
 						t.Errorf("%s, exit code %d, %+v\n%s", tr.kind(), tr.exit, tr.reply, tr.stdout)
@@ -126,7 +123,7 @@ func TestCompiled(t *testing.T) {
 				if got := string(tr.reply.Value); tr.exit != 0 || tr.signal != 0 || got != tt.value {
 					t.Errorf("%s, exit code %d, signal %v, value %s, want %s\n%s", tr.kind(), tr.exit, tr.signal, got, tt.value, tr.stderr)
 				}
-				if want := tt.stderr; want == "" && tr.stderr != "" || want != "" && !strings.HasPrefix(tr.stderr, job.Path+want) || strings.Contains(tr.stderr, "<string>") {
+				if want := tt.stderr; want == "" && tr.stderr != "" || want != "" && !strings.HasPrefix(tr.stderr, path+want) || strings.Contains(tr.stderr, "<string>") {
 					t.Errorf("stderr %q, want %q", tr.stderr, want)
 				}
 			})

@@ -49,7 +49,7 @@ func (m *marshaller) put(v any) {
 	case int:
 		m.out = integer(m.out, int64(v))
 	case wire.Number:
-		m.out = number(m.out, string(v), !strings.ContainsAny(string(v), ".eE"))
+		m.out = number(m.out, string(v), v.IsInteger())
 	case []any:
 		m.sized('[', len(v))
 		for _, x := range v {
@@ -148,8 +148,7 @@ func (m *marshaller) raw(v *wire.Raw) {
 		case '"':
 			m.text(t.Text)
 		case '0':
-			m.room(16)
-			m.out = number(m.out, t.Text, t.Integer)
+			m.out = number(lean.Grow(m.out, 16), t.Text, t.Integer)
 		case 't':
 			m.out = append(m.out, 'T')
 		case 'f':
@@ -160,15 +159,9 @@ func (m *marshaller) raw(v *wire.Raw) {
 	}
 }
 
-func (m *marshaller) room(n int) {
-	if cap(m.out)-len(m.out) < n {
-		m.out = lean.Grow(m.out, n)
-	}
-}
-
 // sized begins a value with its length.
 func (m *marshaller) sized(kind byte, n int) {
-	m.room(n + 16)
+	m.out = lean.Grow(m.out, n+16)
 	m.out = binary.LittleEndian.AppendUint32(append(m.out, kind), uint32(n))
 }
 

@@ -233,10 +233,10 @@ func (s *Session) Reply() (Reply, error) {
 		return Reply{}, fmt.Errorf("reply: %w", err)
 	}
 	if r.Kind == "value" || r.Kind == "exit" {
-		r.Value = append(lean.Grow(nil, int(value)), s.memory[start+about:start+about+value]...)
-		if int64(len(r.Value)) > s.most {
-			return Reply{Kind: "too_large", Bytes: int64(len(r.Value))}, nil
+		if int64(value) > s.most {
+			return Reply{Kind: "too_large", Bytes: int64(value)}, nil
 		}
+		r.Value = append(lean.Grow(nil, int(value)), s.memory[start+about:start+about+value]...)
 		if r.Inexact, err = wire.Inspect(r.Value); err != nil {
 			return Reply{}, fmt.Errorf("reply: value: %w", err)
 		}

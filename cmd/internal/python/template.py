@@ -299,8 +299,10 @@ def template(first, control, hot, cold):
             written = compared()
 
             def practised(code):
-                written(of_program)
-                posix._exit(0)
+                try:
+                    written(of_program)
+                finally:
+                    posix._exit(0)
 
             claim(claimed(null, null, null, shared, null, gate, null), done)
             return practised
@@ -488,7 +490,7 @@ def template(first, control, hot, cold):
     put([control.fileno(), own], [CONTROL, OWN_PID])
     control.detach()
     control = _socket.socket(fileno=CONTROL)
-    ranges = []
+    ranges, groups = [], []
 
     def serve():
         """The life of the template. In the program of a spare it returns, when a launcher has taken that: what ends it."""
@@ -530,7 +532,6 @@ def template(first, control, hot, cold):
                 except ChildProcessError:
                     pass
 
-    groups = []
     exec(hot, {"first": first, "cold": cold, "claim": serve, "end": None, "flagged": hello["flagged"], "preloaded": (brought, told),
                "__builtins__": {**vars(builtins)}})
 

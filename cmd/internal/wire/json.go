@@ -16,6 +16,9 @@ import (
 // A Number is the literal of a JSON number as it was written: 2^100 stays exact until somebody decides what it is.
 type Number string
 
+// IsInteger reports whether n has neither fraction nor exponent.
+func (n Number) IsInteger() bool { return !strings.ContainsAny(string(n), ".eE") }
+
 // An Object is a JSON object in the order it was written. No name stands in it twice.
 type Object struct {
 	Names  []string
@@ -81,7 +84,11 @@ const (
 // Parse reads one strict JSON value: nil, bool, Number, string, []any or *Object. Containers may nest maxDepth deep. The
 // values are parts of data, which must not change any more. Errors are *SyntaxError.
 func Parse(data []byte, maxDepth int) (any, error) {
-	p := parser{text: textOf(data), maxDepth: maxDepth, keep: maxDepth, build: true, seed: maphash.MakeSeed()}
+	return parse(textOf(data), maxDepth, maxDepth)
+}
+
+func parse(text string, maxDepth, keep int) (any, error) {
+	p := parser{text: text, maxDepth: maxDepth, keep: keep, build: true, seed: maphash.MakeSeed()}
 	return p.document(reasonEmpty)
 }
 

@@ -1,9 +1,6 @@
 package wire
 
-import (
-	"hash/maphash"
-	"iter"
-)
+import "iter"
 
 // A Raw is an array or object of a request that was checked and not taken apart: a table of a million cells is text that somebody wants in another
 // form, and as a tree of Go values it would take five times its size for that.
@@ -11,6 +8,9 @@ type Raw struct {
 	Text string
 	Size int // of Text in bytes, without the blanks between its tokens
 }
+
+// IsArray reports whether r is an array; else it is an object.
+func (r *Raw) IsArray() bool { return r.Text[0] == '[' }
 
 // A Token is a part of a Raw. Commas and blanks are none.
 type Token struct {
@@ -59,8 +59,7 @@ func (r *Raw) Tokens() iter.Seq[Token] {
 
 // tree takes r apart after all.
 func (r *Raw) tree() any {
-	p := parser{text: r.Text, maxDepth: maxRequestDepth, keep: maxRequestDepth, build: true, seed: maphash.MakeSeed()}
-	v, err := p.document("")
+	v, err := parse(r.Text, maxRequestDepth, maxRequestDepth)
 	if err != nil {
 		panic("wire: a Raw that was not checked: " + err.Error())
 	}

@@ -3,7 +3,6 @@ package wire
 import (
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"math"
 	"net/netip"
 	"slices"
@@ -188,8 +187,7 @@ func (e *BadRequest) Error() string { return e.Message }
 // Decode reads a request by the rules of the contract. The warnings name top-level fields that nobody knows. An error is a
 // *BadRequest; the Request beside it holds nothing but the id, if that much could be read, so that the refusal can echo it.
 func Decode(data []byte) (Request, []Warning, error) {
-	p := parser{text: textOf(data), maxDepth: maxRequestDepth, keep: keptDepth, build: true, seed: maphash.MakeSeed()}
-	v, err := p.document(reasonEmpty)
+	v, err := parse(textOf(data), maxRequestDepth, keptDepth)
 	if err != nil {
 		return Request{}, nil, badSyntax(err)
 	}
@@ -693,7 +691,7 @@ func kind(v any) string {
 	case []any:
 		return "array"
 	case *Raw:
-		if v.Text[0] == '[' {
+		if v.IsArray() {
 			return "array"
 		}
 	}
