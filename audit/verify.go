@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -67,6 +68,7 @@ const (
 	CheckpointForm    Kind = "checkpoint-form"    // a checkpoint that is not signed by a key that was valid then, or says nothing
 	CheckpointDiffers Kind = "checkpoint-differs" // the log is not, or does not begin with, what was signed
 	CheckpointLoose   Kind = "checkpoint-loose"   // it is only of records that retention removed, and no proof leads from it to those that are left
+	CodeDiffers       Kind = "code-differs"       // kept code is not what was run
 	DirectoryOpen     Kind = "directory-open"     // others can write the log's directory
 	NotReadable       Kind = "not-readable"
 )
@@ -134,6 +136,7 @@ type Report struct {
 	Alive       int        // runs under way
 	Orphaned    int        // runs that are recorded as such
 	Witnesses   int        // that were compared
+	Code        int        // files of kept code that were compared with their names
 	Findings    []Finding
 	Omitted     map[Severity]int // findings beyond those
 
@@ -939,6 +942,7 @@ func (v *verifier) end() {
 		}
 	}
 	v.runs()
+	v.code()
 }
 
 // runs finds out which runs without an end are alive.
@@ -974,6 +978,49 @@ func (v *verifier) runs() {
 		if o := v.open[g.id]; !ended[g.id] {
 			v.seg.name, v.line = o.segment, o.line
 			v.addFinding(Finding{Severity: Warning, Kind: OrphanedRun, Seq: o.seq, RunID: g.id}, "run %s has no end and is not alive: %s", g.id, g.how)
+		}
+	}
+}
+
+// code compares kept code with its names, which are hashes.
+func (v *verifier) code() {
+	v.seg, v.line = segment{}, 0
+	fd, err := unix.Openat(v.reader.dir, codeName, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err == unix.ENOENT {
+		return
+	}
+	var names []string
+	if err == nil {
+		dir := os.NewFile(uintptr(fd), codeName)
+		defer dir.Close()
+		names, err = dir.Readdirnames(-1)
+	}
+	if err != nil {
+		v.add(Note, NotReadable, 0, "kept code was not looked at: %v", v.reader.failed("read", codeName, err))
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if len(name) != hex.EncodedLen(sha256.Size) {
+			continue // of a writer at work
+		}
+		path := filepath.Join(codeName, name)
+		sum := sha256.New()
+		at, err := unix.Openat(fd, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err == unix.ENOENT { // removed by retention meanwhile
+			continue
+		}
+		if err == nil {
+			file := os.NewFile(uintptr(at), path)
+			_, err = io.Copy(sum, file)
+			file.Close()
+		}
+		switch {
+		case err != nil:
+			v.add(Unreadable, NotReadable, 0, "%v", v.reader.failed("read", path, err))
+		case hex.EncodeToString(sum.Sum(nil)) != name:
+			v.add(Broken, CodeDiffers, 0, "%s is not the code that was run: its SHA-256 is %x", path, sum.Sum(nil))
+		default:
+			v.report.Code++
 		}
 	}
 }

@@ -123,9 +123,10 @@ func TestVerifyClean(t *testing.T) {
 			t.Errorf("%d segments", len(rep.Segments))
 		}
 		live := begin(t, l, "lives")
+		must(t, l.KeepCode([]byte("pass")), os.WriteFile(filepath.Join(dir, codeName, "half-written"), nil, 0o600))
 		rep = check(t, dir, Check{})
-		if summary(rep) != "" || rep.Alive != 1 {
-			t.Errorf("a run under way: %d alive, %s", rep.Alive, summary(rep))
+		if summary(rep) != "" || rep.Alive != 1 || rep.Code != 1 {
+			t.Errorf("a run under way, code kept: %d alive, %d files of code, %s", rep.Alive, rep.Code, summary(rep))
 		}
 		live.End(endRecord("lives"))
 	}
@@ -157,6 +158,15 @@ func TestVerifyFinds(t *testing.T) {
 		{"a line put in", func(t *testing.T, dir string, l *Log) {
 			editLine(t, dir, 5, func(s string) string { return s + replace("alice", "mallo")(s) })
 		}, "broken record-order 5; broken second-start 5; broken chain-broken 5", "record 5 stands behind record 5"},
+		{"kept code changed", func(t *testing.T, dir string, l *Log) {
+			must(t, l.KeepCode([]byte("open()")), l.KeepCode([]byte("pass")))
+			must(t, os.WriteFile(filepath.Join(dir, codeName, hexSHA256([]byte("open()"))), []byte("pass()"), 0o600))
+		}, "broken code-differs", "is not the code that was run"},
+		{"a link in the place of kept code", func(t *testing.T, dir string, l *Log) {
+			must(t, l.KeepCode([]byte("open()")))
+			path := filepath.Join(dir, codeName, hexSHA256([]byte("open()")))
+			must(t, os.Rename(path, filepath.Join(dir, "elsewhere")), os.Symlink("../elsewhere", path))
+		}, "unreadable not-readable", "too many levels of symbolic links"},
 		{"a line that is no record", func(t *testing.T, dir string, l *Log) {
 			editLine(t, dir, 6, func(s string) string { return s + "hello\n" })
 		},

@@ -73,8 +73,10 @@ func parseTime(what, s string, now time.Time) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("invalid argument %q for --%s: want 2026-11-24, 2026-11-24T10:00:00Z, or how long ago, as 24h or 7d", s, what)
 }
 
-func (d desk) formatOf(asked string) string {
-	if asked == "" && d.outIsTerminal {
+func (d desk) formatOf(asked string) string { return formatOf(asked, d.outIsTerminal) }
+
+func formatOf(asked string, terminal bool) string {
+	if asked == "" && terminal {
 		return "text"
 	}
 	return cmp.Or(asked, "json")

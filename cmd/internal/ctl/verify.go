@@ -40,8 +40,8 @@ func (a *app) verify() *cobra.Command {
 	var format string
 	c := &cobra.Command{
 		Use: "verify", Short: "Check that the log is whole", Args: cobra.NoArgs,
-		Long: `Checks the form of every line, the chain through all segments, that every run has a start and an end, and what the log says of repairs and removals. It writes nothing, and
-runs can go on meanwhile.
+		Long: `Checks the form of every line, the chain through all segments, that every run has a start and an end, what the log says of repairs and removals, and that kept code is what
+was run. It writes nothing, and runs can go on meanwhile.
 
 The chain proves that the log is consistent. That nothing was cut from its end, and that nobody has made it anew, is proved by what others keep: --receipts compares a CSV
 file with the columns run_id, seq and hash (audit.seq and audit.hash of each result), whose first line names them; --checkpoints compares what py3runctl audit checkpoint has signed,
@@ -232,6 +232,9 @@ func printReport(to io.Writer, rep verified) error {
 	if rep.Witnesses > 0 {
 		fmt.Fprintf(&b, "; %d receipts compared", rep.Witnesses)
 	}
+	if rep.Code > 0 {
+		fmt.Fprintf(&b, "; %d files of kept code compared", rep.Code)
+	}
 	if rep.checkpoints > 0 {
 		fmt.Fprintf(&b, "; %d checkpoints compared", rep.checkpoints)
 	}
@@ -271,11 +274,12 @@ func printReportJSON(to io.Writer, rep verified) error {
 		Orphaned  int              `json:"orphaned"`
 		Receipts  int              `json:"receipts"`
 		Checked   int              `json:"checkpoints"`
+		Code      int              `json:"code"`
 		Segments  []audit.Segment  `json:"segments"`
 		Pruned    *audit.Retention `json:"pruned,omitempty"`
 		Findings  []audit.Finding  `json:"findings"`
 		Omitted   map[string]int   `json:"omitted,omitempty"`
-	}{strings.Replace(rep.Worst().String(), "note", "ok", 1), rep.Dir, rep.Records, rep.Bytes, rep.First, rep.Last, rep.FirstTime, rep.LastTime, rep.Alive, rep.Orphaned, rep.Witnesses, rep.checkpoints,
+	}{strings.Replace(rep.Worst().String(), "note", "ok", 1), rep.Dir, rep.Records, rep.Bytes, rep.First, rep.Last, rep.FirstTime, rep.LastTime, rep.Alive, rep.Orphaned, rep.Witnesses, rep.checkpoints, rep.Code,
 		rep.Segments, rep.Pruned, findings, omitted})
 	if err != nil {
 		return err

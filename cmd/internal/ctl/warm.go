@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -31,8 +32,13 @@ There is one for each interpreter, policy and list of modules (warm.preload). No
 	}
 	var format string
 	status := &cobra.Command{Use: "status", Short: "The templates of this user", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return a.warmStatus(format) }}
-	status.Flags().StringVar(&format, "format", "auto", "`auto|table|json`: auto is a table on a terminal")
+		RunE: func(*cobra.Command, []string) error {
+			if err := oneOf("format", format, "text", "json"); err != nil {
+				return err
+			}
+			return a.warmStatus(format)
+		}}
+	status.Flags().StringVar(&format, "format", "", "text or json (default: text on a terminal, else json)")
 	var set []string
 	start := &cobra.Command{Use: "start", Short: "Start the template of the runs of this configuration, and wait until it is ready", Args: cobra.NoArgs,
 		Example: `  py3runctl warm start --set 'warm.preload=["pandas"]'`,
@@ -90,24 +96,32 @@ func isProgram(path string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
+var errNoTemplate = errors.New("there is none of this name")
+
 func (a *app) warmStop(keys []string) error {
 	dir, err := a.warmDir()
 	if err != nil {
 		return err
 	}
+	list, err := warm.All(dir)
+	if err != nil {
+		return err
+	}
+	var live []string
+	for _, s := range list {
+		if s.Failed == "" {
+			live = append(live, s.Key)
+		}
+	}
 	if len(keys) == 0 {
-		list, err := warm.All(dir)
-		if err != nil {
-			return err
-		}
-		for _, s := range list {
-			if s.Failed == "" {
-				keys = append(keys, s.Key)
-			}
-		}
+		keys = live
 	}
 	var errs []error
 	for _, key := range keys {
+		if !slices.Contains(live, key) {
+			errs = append(errs, fmt.Errorf("stop template %s: %w", key, errNoTemplate))
+			continue
+		}
 		errs = append(errs, warm.Stop(dir, key))
 	}
 	return errors.Join(errs...)
@@ -122,7 +136,7 @@ func (a *app) warmStatus(format string) error {
 	if err != nil {
 		return err
 	}
-	if format == "json" || format == "auto" && !a.outIsTerminal {
+	if formatOf(format, a.outIsTerminal) == "json" {
 		for _, s := range list {
 			if err := json.NewEncoder(a.out).Encode(s); err != nil {
 				return err
