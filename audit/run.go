@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,6 +21,8 @@ import (
 const (
 	runsName = "runs"
 	runsMost = 100 // dead runs that one Recover looks after, under the lock
+
+	glanceMost = time.Second // that a run's new file may be held by who looks whether it lives
 )
 
 // A Run is an execution whose start is in the log.
@@ -77,7 +80,11 @@ func (run *Run) enter(line []byte) (err error) {
 		return run.log.failed("make", name, err)
 	}
 	run.file = os.NewFile(uintptr(fd), filepath.Join(run.log.path, name))
-	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	for end := time.Now().Add(glanceMost); err == unix.EWOULDBLOCK && time.Now().Before(end); err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) {
+		time.Sleep(time.Millisecond) // for somebody who looks for dead runs, and has seen it before it was locked
+	}
+	if err != nil {
 		return run.log.failed("lock", name, err)
 	}
 	if _, err := run.file.Write(append(slices.Clip(line), '\n')); err != nil {

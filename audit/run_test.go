@@ -542,3 +542,46 @@ func TestClockJump(t *testing.T) {
 		t.Errorf("host %+v", got)
 	}
 }
+
+// TestBeginBesideRecover begins runs while others look for dead ones, for which they lock the files of all: nobody may be in a run's way.
+func TestBeginBesideRecover(t *testing.T) {
+	t.Parallel()
+	dir := logDir(t)
+	l := openLog(t, dir)
+	must(t, l.Recover())
+	begin(t, l, "first").End(endRecord("first"))
+	done := make(chan struct{})
+	var lookers sync.WaitGroup
+	for range 2 {
+		lookers.Go(func() {
+			runs, err := l.openRuns(false)
+			must(t, err)
+			defer unix.Close(runs)
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				names, _ := l.listRuns()
+				for _, name := range names {
+					if f := claim(runs, name); f != nil {
+						f.Close()
+					}
+				}
+			}
+		})
+	}
+	for i := range 400 {
+		id := fmt.Sprint("run-", i)
+		run, _, err := l.Begin(startRecord(id))
+		if err != nil {
+			t.Fatal(i, err)
+		}
+		if _, err := run.End(endRecord(id)); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	close(done)
+	lookers.Wait()
+}

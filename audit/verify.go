@@ -1025,9 +1025,18 @@ func (v *verifier) code() {
 	}
 }
 
+// Running is the number of runs under way whose launchers live, as far as this user can see them.
+func (r *Reader) Running() (n int) {
+	names, _ := os.ReadDir(filepath.Join(r.path, runsName))
+	for _, e := range names {
+		if alive, _ := r.alive(e.Name()); alive {
+			n++
+		}
+	}
+	return n
+}
+
 // alive tells whether a run's writer lives, else how the log will come by the run's end; nothing if it cannot be seen.
-//
-// Its file is only looked at when its start is in the log: before that its writer has yet to lock it, and must find nobody there.
 func (r *Reader) alive(id string) (alive bool, how string) {
 	const lost = "nothing is left of it"
 	if !isRunID(id) {

@@ -125,10 +125,13 @@ func TestVerifyClean(t *testing.T) {
 		live := begin(t, l, "lives")
 		must(t, l.KeepCode([]byte("pass")), os.WriteFile(filepath.Join(dir, codeName, "half-written"), nil, 0o600))
 		rep = check(t, dir, Check{})
-		if summary(rep) != "" || rep.Alive != 1 || rep.Code != 1 {
+		if r := openReader(t, dir); summary(rep) != "" || rep.Alive != 1 || rep.Code != 1 || r.Running() != 1 {
 			t.Errorf("a run under way, code kept: %d alive, %d files of code, %s", rep.Alive, rep.Code, summary(rep))
 		}
-		live.End(endRecord("lives"))
+		live.release() // as if killed
+		if n := openReader(t, dir).Running(); n != 0 {
+			t.Errorf("%d runs under way, of which one is dead", n)
+		}
 	}
 }
 

@@ -57,14 +57,12 @@ func (d desk) metrics(index, file string, f format, now time.Time) error {
 		return err
 	}
 	m.now = now
-	if names, err := os.ReadDir(filepath.Join(d.dir, "runs")); err == nil {
-		m.running = len(names)
-	}
 	r, err := audit.OpenReader(d.dir)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
+	m.running = r.Running()
 	for line, err := range r.Backward() {
 		if err == nil {
 			m.seq = line.Seq
