@@ -30,8 +30,9 @@ const (
 	recordPatience = 50 * time.Millisecond // for a launcher whose run is over to write its record and end
 	renewAfter     = 1000                  // spares of one interpreter: all have its address layout and its hash seed
 	renewAge       = time.Hour
-	growthMost     = 64 << 20 // bytes that a template's memory may grow by
-	templatesMost  = 8        // of one user; the one that was unused for longest makes room
+	growthMost     = 64 << 20               // bytes that a template's memory may grow by
+	glanceMost     = 100 * time.Millisecond // that a template's file may be held by who looks whether it lives
+	templatesMost  = 8                      // of one user; the one that was unused for longest makes room
 )
 
 // Serve is the life of a template. The Setup is read from in.
@@ -158,16 +159,26 @@ type waiting struct {
 
 func (t *server) stop() { t.once.Do(func() { close(t.quit) }) }
 
-// lockFile makes and locks a template's file. The error is that another one has it.
+// lockFile makes and locks a template's file. The error is that another one has it, for longer than it takes to look whether it lives.
 func lockFile(path string) (*os.File, error) {
-	lock, err := os.OpenFile(path, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_APPEND, 0o600)
-	if err != nil {
-		return nil, err
+	for end := time.Now().Add(glanceMost); ; time.Sleep(time.Millisecond) {
+		lock, err := os.OpenFile(path, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_APPEND, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		var st unix.Stat_t
+		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			if err = unix.Fstat(int(lock.Fd()), &st); err == nil && st.Nlink > 0 {
+				return lock, nil
+			}
+			err = unix.EWOULDBLOCK // the template before has just removed it
+		}
+		lock.Close()
+		if err != unix.EWOULDBLOCK || time.Now().After(end) {
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
 	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, fmt.Errorf("lock %s: %w", path, err)
-	}
-	return lock, nil
 }
 
 // sweep removes what killed templates have left: groups of spares, which end by themselves, and files. Groups in which something lives belong to a run, whose
