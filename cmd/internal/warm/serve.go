@@ -51,7 +51,7 @@ func Serve(in io.Reader) error {
 	defer dir.Close()
 	t := &server{setup: s, key: s.Key(), ready: make(chan waiting, s.Spares), want: make(chan struct{}, 1), quit: make(chan struct{}), started: time.Now(), used: time.Now()}
 	path := filepath.Join(s.Dir, t.key)
-	if t.lock, err = lockFile(path + lockSuffix); err != nil {
+	if t.lock, err = lockFile(path+lockSuffix, glanceMost); err != nil {
 		return err
 	}
 	t.sweep()
@@ -159,9 +159,9 @@ type waiting struct {
 
 func (t *server) stop() { t.once.Do(func() { close(t.quit) }) }
 
-// lockFile makes and locks a template's file. The error is that another one has it, for longer than it takes to look whether it lives.
-func lockFile(path string) (*os.File, error) {
-	for end := time.Now().Add(glanceMost); ; time.Sleep(time.Millisecond) {
+// lockFile makes and locks a template's file. The error is that another one has it, for longer than patience: somebody may only look whether it lives.
+func lockFile(path string, patience time.Duration) (*os.File, error) {
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		lock, err := os.OpenFile(path, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_APPEND, 0o600)
 		if err != nil {
 			return nil, err

@@ -14,20 +14,20 @@ import (
 func TestLockFile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "key"+lockSuffix)
-	held, err := lockFile(path)
+	held, err := lockFile(path, glanceMost)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := lockFile(path); !errors.Is(err, unix.EWOULDBLOCK) {
+	if _, err := lockFile(path, glanceMost); !errors.Is(err, unix.EWOULDBLOCK) {
 		t.Fatalf("beside one that lives: %v", err)
 	}
-	time.AfterFunc(glanceMost/10, func() { held.Close() })
-	looked, err := lockFile(path)
+	time.AfterFunc(10*time.Millisecond, func() { held.Close() })
+	looked, err := lockFile(path, time.Minute)
 	if err != nil {
 		t.Fatalf("beside somebody who looks: %v", err)
 	}
-	time.AfterFunc(glanceMost/10, func() { os.Remove(path); looked.Close() })
-	lock, err := lockFile(path)
+	time.AfterFunc(10*time.Millisecond, func() { os.Remove(path); looked.Close() })
+	lock, err := lockFile(path, time.Minute)
 	if err != nil {
 		t.Fatalf("behind one that ends: %v", err)
 	}
