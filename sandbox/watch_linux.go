@@ -22,14 +22,14 @@ type watch struct {
 	disk    func() int64
 	started time.Time
 
-	progress     time.Time // when CPU or output last moved
-	lastCPU      time.Duration
-	lastPrinted  int64
-	nextDisk     time.Time
-	measuredDisk chan int64
-	peak         int
-	tree         tree
-	cpu          time.Duration // most that was seen of the tree's CPU time
+	progress    time.Time // when CPU or output last moved
+	lastCPU     time.Duration
+	lastPrinted int64
+	nextDisk    time.Time
+	measuring   chan diskLook // of the disk, under way
+	peak        int
+	tree        tree
+	cpu         time.Duration // most that was seen of the tree's CPU time
 }
 
 // idleCPU is how much CPU time a look may find without calling it progress: a sleeping interpreter with a timer thread uses some.
@@ -71,28 +71,35 @@ func (w *watch) look() (Reason, float64) {
 	return Finished, 0
 }
 
-// lookDisk measures beside the loop, because a large tree takes long, and rests twenty times as long as it took.
-func (w *watch) lookDisk(now time.Time) (int64, bool) {
+// A diskLook is what a look at the disk has found, and how long it took.
+type diskLook struct {
+	used int64
+	took time.Duration
+}
+
+// lookDisk measures beside the loop, because a large tree takes long, and rests twenty times as long as it took. It tells what the look before has found.
+func (w *watch) lookDisk(now time.Time) (used int64, known bool) {
 	if w.limits.Disk <= 0 || w.disk == nil {
 		return 0, false
 	}
-	if w.measuredDisk == nil {
-		if now.Before(w.nextDisk) {
-			return 0, false
+	if w.measuring != nil {
+		select {
+		case l := <-w.measuring:
+			w.measuring, w.nextDisk = nil, now.Add(20*l.took)
+			used, known = l.used, true
+		default:
 		}
-		w.measuredDisk = make(chan int64, 1)
-		w.nextDisk = now // start of the measuring
-		done := w.measuredDisk
-		go func() { done <- w.disk() }()
 	}
-	select {
-	case used := <-w.measuredDisk:
-		w.measuredDisk = nil
-		w.nextDisk = now.Add(20 * now.Sub(w.nextDisk))
-		return used, true
-	default:
-		return 0, false
+	if w.measuring == nil && !now.Add(sampleEvery/2).Before(w.nextDisk) {
+		done := make(chan diskLook, 1)
+		w.measuring = done
+		go func() {
+			began := time.Now()
+			used := w.disk()
+			done <- diskLook{used, time.Since(began)}
+		}()
 	}
+	return used, known
 }
 
 // unlinked is what files take of the disk that the run has opened below a path, and that have no name any more, or never had one (O_TMPFILE).
@@ -119,12 +126,12 @@ func unlinked(root int, below string) (bytes int64) {
 
 // finish waits for a measuring under way: whoever removes the directory next must be alone with it.
 func (w *watch) finish() {
-	if w.measuredDisk != nil {
+	if w.measuring != nil {
 		select {
-		case <-w.measuredDisk:
+		case <-w.measuring:
 		case <-time.After(drainWait): // one that hangs, on a dead network file system say, must not hold the result back
 		}
-		w.measuredDisk = nil
+		w.measuring = nil
 	}
 }
 

@@ -82,6 +82,35 @@ func TestHiddenProcesses(t *testing.T) {
 	}
 }
 
+// The disk is looked at at every look, but rests twenty times as long as one took.
+func TestDiskLooks(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name          string
+		takes         time.Duration
+		least, atMost int // in twenty looks, one each sampleEvery
+	}{{"quick", 0, 18, 20}, {"slow", 2 * sampleEvery, 0, 1}} {
+		n := int64(0)
+		w := watch{limits: Limits{Disk: 1000}, disk: func() int64 { time.Sleep(c.takes); n++; return n }}
+		now, looks, last := time.Now(), 0, int64(0)
+		for range 20 {
+			if used, known := w.lookDisk(now); known {
+				looks, last = looks+1, used
+			}
+			if w.measuring != nil && c.takes == 0 {
+				for end := time.Now().Add(time.Minute); len(w.measuring) == 0 && time.Now().Before(end); {
+					time.Sleep(time.Millisecond)
+				}
+			}
+			now = now.Add(sampleEvery)
+		}
+		w.finish()
+		if looks < c.least || looks > c.atMost || int(last) != looks {
+			t.Errorf("%s: %d looks, the last saw %d", c.name, looks, last)
+		}
+	}
+}
+
 // A file without a name takes its room as well, as long as it is open.
 func TestDiskOfUnlinkedFiles(t *testing.T) {
 	t.Parallel()
