@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"strings"
 	"syscall"
+	"unicode/utf8"
 
 	"py3run/audit"
 )
@@ -63,7 +64,49 @@ func (c *capture) text() string {
 	}
 	b.Write(c.tail[c.next:])
 	b.Write(c.tail[:c.next])
-	return strings.ToValidUTF8(b.String(), "\uFFFD")
+	return decode(b.String())
+}
+
+// decode is text with U+FFFD in the place of what is no UTF-8: one for each maximal subpart (The Unicode Standard, section 3.9), as Python and browsers do it.
+func decode(text string) string {
+	if utf8.ValidString(text) {
+		return text
+	}
+	var b strings.Builder
+	for text != "" {
+		r, n := utf8.DecodeRuneInString(text)
+		if r == utf8.RuneError && n == 1 {
+			n = subpart(text)
+		}
+		b.WriteRune(r)
+		text = text[n:]
+	}
+	return b.String()
+}
+
+// subpart is the length of the beginning of a sequence that breaks off: of the bytes that could have gone on to a character.
+func subpart(text string) (n int) {
+	low, high, more := byte(0x80), byte(0xbf), 0 // of the second byte; how many follow the first
+	switch lead := text[0]; {
+	case lead >= 0xe0 && lead <= 0xef:
+		more = 2
+		if lead == 0xe0 { // else it would be too long a form
+			low = 0xa0
+		} else if lead == 0xed { // a surrogate
+			high = 0x9f
+		}
+	case lead >= 0xf0 && lead <= 0xf4:
+		more = 3
+		if lead == 0xf0 {
+			low = 0x90
+		} else if lead == 0xf4 { // beyond the last character
+			high = 0x8f
+		}
+	}
+	for n = 1; n <= more && n < len(text) && text[n] >= low && text[n] <= high; n++ {
+		low, high = 0x80, 0xbf
+	}
+	return n
 }
 
 // A witness sees a whole stream go by, for what the record says of it beyond its size.
@@ -94,7 +137,7 @@ func (w *witness) Write(p []byte) (int, error) {
 func (w *witness) stream(head bool) *audit.Stream {
 	s := &audit.Stream{Bytes: w.total, SHA256: hex.EncodeToString(w.sum.Sum(nil))}
 	if head {
-		s.Head = strings.ToValidUTF8(string(w.head), "\uFFFD")
+		s.Head = decode(string(w.head))
 	}
 	return s
 }

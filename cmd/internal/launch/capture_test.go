@@ -34,7 +34,7 @@ func TestCapture(t *testing.T) {
 		{"a limit of two", 2, []string{"abc", "d"}, "a" + cut(2) + "d"},
 		{"tail grows over the ring's end", 8, []string{"abcd", "ef", "ghijk"}, "abcd" + cut(3) + "hijk"},
 		{"tail turns", 8, []string{"abcd", "efgh", "ij", "klm"}, "abcd" + cut(5) + "jklm"},
-		{"bytes that are no UTF-8", 0, []string{"a\xff\xfeb"}, "a\uFFFDb"},
+		{"bytes that are no UTF-8", 0, []string{"a\xff\xfeb"}, "a\uFFFD\uFFFDb"},
 		{"a letter cut in two", 4, []string{"aéééb"}, "a\uFFFD" + cut(4) + "\uFFFDb"},
 		{"a letter in two writes", 0, []string{"\xc3", "\xa9"}, "é"},
 	}
@@ -143,6 +143,30 @@ func TestPassageLost(t *testing.T) {
 	}
 	if p.lost != syscall.ENOSPC || p.total != 6 {
 		t.Errorf("%+v", p)
+	}
+}
+
+// TestDecode has what Python's bytes.decode("utf-8", "replace") makes of the same bytes.
+func TestDecode(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ bytes, want string }{
+		{"\x61\xff\xff\xff\x62", "\U00000061\U0000fffd\U0000fffd\U0000fffd\U00000062"},
+		{"\xe2\x82", "\U0000fffd"},
+		{"\xe2\x82\x41", "\U0000fffd\U00000041"},
+		{"\xf0\x9f\x98\x21", "\U0000fffd\U00000021"},
+		{"\xed\xa0\x80", "\U0000fffd\U0000fffd\U0000fffd"},
+		{"\xf4\x90\x80\x80", "\U0000fffd\U0000fffd\U0000fffd\U0000fffd"},
+		{"\xe0\x80\x80", "\U0000fffd\U0000fffd\U0000fffd"},
+		{"\xf0\x80", "\U0000fffd\U0000fffd"},
+		{"\xf1\x80\xe1\x80\xc2\x62\x80\x63", "\U0000fffd\U0000fffd\U0000fffd\U00000062\U0000fffd\U00000063"},
+		{"\x67\x72\xc3\xb6\xc3\x9f\x65\x20\xe2\x82\xac\xf0\x9f\x98\x80", "\U00000067\U00000072\U000000f6\U000000df\U00000065\U00000020\U000020ac\U0001f600"},
+		{"\xc0\xaf\xc2", "\U0000fffd\U0000fffd\U0000fffd"},
+		{"\xf0\x9f\x98\xe2\x82\xac", "\U0000fffd\U000020ac"},
+		{"", ""},
+	} {
+		if got := decode(c.bytes); got != c.want {
+			t.Errorf("%q: %q, want %q", c.bytes, got, c.want)
+		}
 	}
 }
 

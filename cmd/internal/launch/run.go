@@ -348,7 +348,7 @@ func (r *run) finish() {
 		r.result.Error = verdict.Failure.Message
 		r.result.Traceback = reply.Traceback
 		if verdict.Failure.Limit != nil || verdict.Status == wire.StatusSignal || verdict.Status == wire.StatusCancelled {
-			verdict.Failure.Where = python.Where(o.Dump, r.plan.Python.Path, r.plan.Python.Shown)
+			verdict.Failure.Where = python.Where(o.Dump, r.plan.Python.Path, r.plan.Python.Shown, r.ip.Prefixes)
 		}
 	}
 	if o.Signal != 0 {
@@ -457,8 +457,11 @@ func (r *run) value(reply python.Reply, replyErr error, printed wire.Captured) {
 		if wanted && printed.Stdout != "" {
 			text, short := fitting(printed.Stdout, megabytes(r.limits.OutputMB))
 			r.result.Result, r.result.ResultType = encode(text), "str"
-			if printed.StdoutTruncated || short {
+			switch {
+			case printed.StdoutTruncated:
 				r.warn("truncated_value", "result: the output was cut, and the result with it")
+			case short:
+				r.warn("truncated_value", "result: what was printed is longer as JSON than output_mb, and cut")
 			}
 			return
 		}

@@ -469,7 +469,11 @@ def start(first, cold, claim, end, flagged, preloaded):
 
     main = type(sys)("__main__")
     names = main.__dict__
-    names.update(request["variables"])
+    variables = request["variables"]
+    if not "".join(variables).isascii():  # code looks names up after NFKC
+        normalize = own("unicodedata").normalize
+        variables = {normalize("NFKC", n): v for n, v in variables.items()}
+    names.update(variables)
     names.update(__name__="__main__", __file__=path, __builtins__=sys.modules["builtins"], __package__=None, __cached__=None,
                  __loader__=sys.modules["_frozen_importlib_external"].SourceFileLoader("__main__", path))
     if sys.version_info < (3, 14):

@@ -8,7 +8,8 @@ StringIO, Mapping = loaded["_io"].StringIO, (loaded.get("_collections_abc") or o
 
 LARGEST = 2**53 - 1
 DEPTH = 64
-TEXT = 65536  # characters of one str() of an object
+DIGITS = 4300  # of a number in JSON, as Python itself has it
+TEXT = 65536  # bytes of one str() of an object, in UTF-8
 NAMED = 10  # warnings of one kind that name their path
 
 
@@ -49,10 +50,11 @@ class Converter:
         except BaseException as e:
             self.warn("inexact_value", path, "str() failed with " + name_of(type(e)))
             return "<%s object>" % name_of(type(value))
-        if len(text) > TEXT:
-            self.warn("truncated_value", path, "text of %d characters cut to %d" % (len(text), TEXT))
-            text = text[:TEXT]
-        return self.whole(text, path)
+        text = self.whole(text, path)
+        cut = text[:TEXT].encode("utf-8")[:TEXT].decode("utf-8", "ignore")
+        if len(cut) < len(text):
+            self.warn("truncated_value", path, "text of %d characters cut to %d" % (len(text), len(cut)))
+        return cut
 
     def whole(self, text, path):
         """Text without lone surrogates, which JSON readers refuse or spoil."""
@@ -109,16 +111,18 @@ class Converter:
             return v
         if self.tagged:
             return {"$int": digits(v)}
-        if abs(v) < 10**308:  # the launcher names it in its warnings
-            return v
-        self.inexact_text(v, path)
-        return digits(v)
-
-    def inexact_text(self, v, path):
+        text = digits(v)
+        try:
+            int.__repr__(v)
+            if len(text) <= DIGITS:
+                return v  # the launcher names it in its warnings
+        except ValueError:  # the encoder would say the same
+            pass
         if path == "result":
-            self.text = digits(v)[:TEXT]
+            self.text = text[:TEXT]
         else:
-            self.warn("inexact_value", path, "an integer of more than 308 digits, as text")
+            self.warn("inexact_value", path, "an integer of %d digits, as text" % len(text.lstrip("-")))
+        return text
 
     def real(self, v, path):
         if v - v == 0:
@@ -143,11 +147,16 @@ class Converter:
         """Types of the standard library and of NumPy and pandas that are one value. Modules that are not loaded cannot be their type's."""
         loaded = sys.modules.get
         pandas = loaded("pandas")
-        if pandas is not None and (v is getattr(pandas, "NaT", v) or v is getattr(pandas, "NA", v)):
-            return None
+        if pandas is not None and (v is getattr(pandas, "NaT", ABSENT) or v is getattr(pandas, "NA", ABSENT)):
+            return self.none(v, path)
         numpy = loaded("numpy")
         if numpy is not None and isinstance(v, getattr(numpy, "generic", ())):
             item = v.item()
+            if v.dtype.kind in "mM":
+                if item is None:
+                    return self.none(v, path)
+                if isinstance(item, int):  # nanoseconds: no type of the standard library has them
+                    return self.moment(v, path)
             return NotImplemented if type(item) is type(v) else self.convert(item, path)
         datetime = loaded("datetime")
         if datetime is not None:
@@ -171,6 +180,28 @@ class Converter:
             return {"$complex": [self.real(v.real, path), self.real(v.imag, path)]}
         return NotImplemented
 
+    def none(self, v, path):
+        """Not a time, not available."""
+        if self.tagged:
+            return self.named(v, path)
+        self.inexact(v, path, "%s, replaced by null" % self.string(v, path))
+        return None
+
+    def moment(self, v, path):
+        text = self.string(v, path)
+        if v.dtype.kind == "m":
+            if self.tagged:
+                return self.named(v, path)
+            self.inexact(v, path, "a timedelta64, as text")
+            return text
+        if self.tagged:
+            return {"$datetime": text}
+        self.inexact(v, path, "a datetime64, as ISO 8601 text")
+        return text
+
+    def named(self, v, path):
+        return {"$str": self.string(v, path), "type": type(v).__module__ + "." + type(v).__qualname__}
+
     def container(self, v, path, depth):
         def items(values):
             return [self.convert(x, "%s[%d]" % (path, i), depth) for i, x in enumerate(values)]
@@ -191,12 +222,16 @@ class Converter:
             return {"$deque": items(v)} if self.tagged else items(v)
         numpy, pandas = sys.modules.get("numpy"), sys.modules.get("pandas")
         if numpy is not None and isinstance(v, getattr(numpy, "ndarray", ())):
-            plain = self.convert(v.tolist(), path, depth)
+            # Times one by one: what the array itself makes of those in nanoseconds is numbers.
+            plain = self.convert(scalars(v) if v.dtype.kind in "mM" else v.tolist(), path, depth)
             return {"$ndarray": plain, "dtype": str(v.dtype), "shape": list(v.shape)} if self.tagged else plain
         if pandas is not None:
             if isinstance(v, getattr(pandas, "DataFrame", ())):
+                columns = v.columns.tolist()
+                v = self.distinct(v, columns, path)
                 if self.tagged:
                     frame = v.to_dict(orient="split")
+                    frame["columns"] = columns
                     return {"$dataframe": {key: self.convert(frame[key], path + "." + key, depth) for key in ("columns", "index", "data")}}
                 return self.convert(v.to_dict(orient="records"), path, depth)
             if isinstance(v, getattr(pandas, "Series", ())):
@@ -204,14 +239,36 @@ class Converter:
                 return {"$series": plain, "index": self.convert(v.index.tolist(), path, depth)} if self.tagged else plain
             if isinstance(v, getattr(pandas, "Index", ())):
                 return self.convert(v.tolist(), path, depth)
-        text = self.string(v, path)
+            if isinstance(v, getattr(sys.modules.get("pandas.api.extensions"), "ExtensionArray", ())):
+                plain = self.convert(list(v), path, depth)
+                return {"$ndarray": plain, "dtype": str(v.dtype), "shape": [len(v)]} if self.tagged else plain
         if self.tagged:
-            return {"$str": text, "type": type(v).__module__ + "." + type(v).__qualname__}
+            return self.named(v, path)
+        text = self.string(v, path)
         if path == "result":
             self.text = text
         else:
             self.warn("inexact_value", path, "an object of type %s, as its str()" % name_of(type(v)))
         return text
+
+    def distinct(self, frame, columns, path):
+        """A table whose columns have names of their own: of those that share one, pandas gives the last only."""
+        if frame.columns.is_unique:
+            return frame
+        labels = [self.key(c, path) for c in columns]
+        names, seen, taken = [], set(), set(labels)
+        for label in labels:
+            name, n = label, 0
+            while name in seen or n and name in taken:
+                n += 1
+                name = "%s#%d" % (label, n)
+            if n and not self.tagged:
+                self.warn("inexact_value", "%s[%s]" % (path, ascii(label)), "a second column of this name, as %s" % name)
+            seen.add(name)
+            names.append(name)
+        frame = frame.copy(deep=False)
+        frame.columns = names
+        return frame
 
     def mapping(self, v, path, depth):
         pairs = list(v.items())
@@ -230,15 +287,28 @@ class Converter:
         return out
 
     def key(self, k, path):
-        if type(k) is str:
-            return self.whole(k, path)
+        """A name, of what a value is of the same text."""
+        numpy = sys.modules.get("numpy")
+        if numpy is not None and isinstance(k, getattr(numpy, "bool_", ())):
+            k = bool(k)
+        if isinstance(k, str):
+            return self.whole(str.__str__(k), path)
         if k is None or k is True or k is False:
             return {None: "null", True: "true", False: "false"}[k]
-        if type(k) is int:
-            return digits(k)
-        if isinstance(k, (bytes, bytearray)):
-            return bytes(k).decode("utf-8", "replace")
+        if isinstance(k, int):
+            return digits(int(k))
+        if isinstance(k, bytes):
+            try:
+                return bytes(k).decode("utf-8")
+            except UnicodeDecodeError:
+                return base64(bytes(k))
         return self.string(k, path)
+
+
+def scalars(array):
+    if array.ndim == 0:
+        return array[()]
+    return list(array) if array.ndim == 1 else [scalars(a) for a in array]
 
 
 def digits(v):
@@ -380,7 +450,7 @@ def failure(error, request, about):
     if syntax:
         if isinstance(error.lineno, int):
             about["line"] = error.lineno
-        if isinstance(error.offset, int):
+        if isinstance(error.offset, int) and error.offset > 0:
             about["column"] = error.offset
         about["syntax"] = True
     elif here:
@@ -400,8 +470,14 @@ def standard_text(error, path, shown, lines):
     """The message, the line, the traceback with the user's frames only, and the whole."""
     linecache, traceback = own("linecache"), own("traceback")
     linecache.cache[path] = sum(map(len, lines)), None, lines, path  # the file may be gone, or say another encoding
-    told = traceback.TracebackException(type(error), error, error.__traceback__)
-    here = rename(told, path, shown, set())
+    lazycache = getattr(linecache, "lazycache", None)
+    # The main program's loader gives its source for every name: what the code has compiled itself would be shown with the main program's lines.
+    linecache.lazycache = lambda name, names: bool(lazycache) and (names or {}).get("__name__") != "__main__" and lazycache(name, names)
+    try:
+        told = traceback.TracebackException(type(error), error, error.__traceback__)
+        here = rename(told, path, shown, set())
+    finally:
+        linecache.lazycache = lazycache
     text = full = "".join(told.format())
     if prune(told, True, set()):
         prune(told, False, set())
@@ -498,23 +574,24 @@ def check_syntax(request):
         try:
             compile(request["code"], request["shown"], "exec", 0, True)
         except SyntaxError as e:
-            found.append({"line": e.lineno or 1, "column": e.offset or 0, "message": e.msg, "severity": "error"})
+            found.append({"line": max(e.lineno or 1, 1), "column": max(e.offset or 1, 1), "message": e.msg, "severity": "error"})
         except (ValueError, OverflowError, RecursionError, MemoryError) as e:  # a NUL, nesting beyond the parser
-            found.append({"line": 1, "column": 0, "message": str(e) or type(e).__name__, "severity": "error"})
+            found.append({"line": 1, "column": 1, "message": str(e) or type(e).__name__, "severity": "error"})
     for w in noted:
-        found.append({"line": w.lineno or 1, "column": 0, "message": str(w.message), "severity": "warning"})
+        found.append({"line": w.lineno or 1, "column": 1, "message": str(w.message), "severity": "warning"})
     return {"errors": found}
 
 
 def get_completions(request):
-    try:
-        import jedi
-    except ImportError:
-        return {"completions": [], "count": 0, "message": "jedi is not installed for " + sys.executable}
     line, column = request["line"], request["column"]
     lines = request["code"].split("\n")
     line = min(line, len(lines)) if line else len(lines)
     column = min(column, len(lines[line - 1])) if column >= 0 else len(lines[line - 1])
+    try:
+        import jedi
+    except ImportError:
+        out = plain_completions(lines, line, column)
+        return {"completions": out, "count": len(out), "message": "jedi is not installed for %s: only keywords, built-ins, names of the code and the standard library" % sys.executable}
     out = []
     for c in jedi.Script(request["code"]).complete(line, column)[:200]:
         item = {"text": c.name, "type": c.type, "complete": c.complete}
@@ -522,6 +599,70 @@ def get_completions(request):
             item["description"] = c.description
         out.append(item)
     return {"completions": out, "count": len(out)}
+
+
+def plain_completions(lines, line, column):
+    """What can be told without jedi, and without running anything but imports of the standard library."""
+    re, keyword = own("re"), own("keyword")
+    before, behind = lines[line - 1][:column], lines[line - 1][column:]
+    owner, start = re.search(r"((?:[^\W\d]\w*\.)*)((?:[^\W\d]\w*)?)$", before).groups()
+    # The code without the name that is being written.
+    code = "\n".join(lines[:line - 1] + [before[:column - len(owner + start)] + " " + re.sub(r"^\w+", "", behind)] + lines[line:])
+    found = {}
+
+    def offer(names, holder=ABSENT, kind="statement"):
+        for name in names:
+            if name.startswith(start) and (start[:1] == "_" or name[:1] != "_"):
+                found.setdefault(name, kind if holder is ABSENT else kind_of(getattr(holder, name, None)))
+
+    package = re.match(r"\s*from\s+([\w.]+)\s+import\s+[\w, (]*$", before)
+    if package and not owner:
+        module = standard(package.group(1))
+        offer(dir(module) if module else (), module)
+    elif re.match(r"\s*(import|from)\s+([\w.]+\s*(as\s+\w+)?,\s*)*[\w.]*$", before):
+        if owner:
+            module = standard(owner[:-1])
+            offer([m.name for m in own("pkgutil").iter_modules(getattr(module, "__path__", []))], kind="module")
+        else:
+            offer(list_modules(None)["modules"], kind="module")
+    elif owner:
+        first, *more = owner[:-1].split(".")
+        thing = getattr(loaded["builtins"], first, None)
+        for module, name in re.findall(r"\bimport\s+([\w.]+)(?:\s+as\s+(\w+))?", code):
+            if first == (name or module.partition(".")[0]):
+                thing = standard(module if name else module.partition(".")[0])
+        for name in more:
+            thing = getattr(thing, name, None)
+        if thing is not None:
+            offer(dir(thing), thing)
+    else:
+        offer(re.findall(r"[^\W\d]\w*", re.sub(r"#.*|'[^'\n]*'|\"[^\"\n]*\"", "", code)))
+        offer(dir(loaded["builtins"]), loaded["builtins"])
+        for name in keyword.kwlist:
+            if name.startswith(start):
+                found[name] = "keyword"
+    return [{"text": name, "type": found[name], "complete": name[len(start):]} for name in sorted(found)[:200]]
+
+
+def standard(name):
+    """A module of the standard library, or None."""
+    top = name.partition(".")[0]
+    try:
+        spec = own("importlib.util").find_spec(top)
+        if not spec or top in ("__main__", "antigravity", "idlelib", "test", "this") or "-packages" in spec.origin or not (
+                spec.origin in ("built-in", "frozen") or spec.origin.startswith(libraries)):
+            return None
+        return own(name)
+    except Exception:
+        return None
+
+
+def kind_of(thing):
+    if isinstance(thing, type):
+        return "class"
+    if isinstance(thing, type(sys)):
+        return "module"
+    return "function" if callable(thing) else "instance"
 
 
 def list_modules(request):

@@ -204,6 +204,42 @@ func (tr trial) value(t *testing.T) string {
 	return string(tr.reply.Value)
 }
 
+// TestTables has values of NumPy and pandas, where an interpreter has them.
+func TestTables(t *testing.T) {
+	t.Parallel()
+	const start = "try:\n    import numpy as np, pandas as pd\nexcept ImportError:\n    import sys; sys.exit(9)\nresult = "
+	tests := []struct{ code, plain, tagged string }{
+		{"np.array([[1, 2], [3, 4]])", `[[1,2],[3,4]]`, `{"$ndarray":[[1,2],[3,4]],"dtype":"int64","shape":[2,2]}`},
+		{"np.datetime64('2024-01-01T00:00:00.123456789')", `"2024-01-01T00:00:00.123456789"`, `{"$datetime":"2024-01-01T00:00:00.123456789"}`},
+		{"np.array([['2024-01-01', 'NaT']], dtype='M8[ns]')", `[["2024-01-01T00:00:00.000000000",null]]`,
+			`{"$ndarray":[[{"$datetime":"2024-01-01T00:00:00.000000000"},{"$str":"NaT","type":"numpy.datetime64"}]],"dtype":"datetime64[ns]","shape":[1,2]}`},
+		{"np.array('2024-01-01', dtype='M8[ns]')", `"2024-01-01T00:00:00.000000000"`, `{"$ndarray":{"$datetime":"2024-01-01T00:00:00.000000000"},"dtype":"datetime64[ns]","shape":[]}`},
+		{"np.array([5], dtype='m8[ns]')", `["5 nanoseconds"]`, `{"$ndarray":[{"$str":"5 nanoseconds","type":"numpy.timedelta64"}],"dtype":"timedelta64[ns]","shape":[1]}`},
+		{"pd.DataFrame({'a': [1, 2], 'b': ['x', None]})", `[{"a":1,"b":"x"},{"a":2,"b":null}]`, `{"$dataframe":{"columns":["a","b"],"index":[0,1],"data":[[1,"x"],[2,null]]}}`},
+		{"pd.DataFrame([[1, 2, 3, 4]], columns=['a', 'a', 'a#1', 5])", `[{"a":1,"a#2":2,"a#1":3,"5":4}]`, `{"$dataframe":{"columns":["a","a","a#1",5],"index":[0],"data":[[1,2,3,4]]}}`},
+		{"[pd.NaT, pd.NA]", `[null,null]`, `[{"$str":"NaT","type":"pandas._libs.tslibs.nattype.NaTType"},{"$str":"<NA>","type":"pandas._libs.missing.NAType"}]`},
+		{"pd.Categorical(['a', 'b'])", `["a","b"]`, `{"$ndarray":["a","b"],"dtype":"category","shape":[2]}`},
+		{"pd.Series([1.5, None], name='s')", `[1.5,null]`, `{"$series":[1.5,{"$float":"NaN"}],"index":[0,1]}`},
+	}
+	var codes, plain, tagged []string
+	for _, tt := range tests {
+		codes, plain, tagged = append(codes, tt.code), append(plain, tt.plain), append(tagged, tt.tagged)
+	}
+	inEach(t, func(t *testing.T, ip Interpreter) {
+		for form, want := range map[string][]string{"plain": plain, "tagged": tagged} {
+			job := code(start + "[\n" + strings.Join(codes, ",\n") + "]")
+			job.ResultFormat = form
+			tr := try(t, ip, job)
+			if tr.exit == 9 {
+				t.Skip("without NumPy and pandas")
+			}
+			if got, want := tr.value(t), "["+strings.Join(want, ",")+"]"; got != want || tr.stderr != "" {
+				t.Errorf("%s:\n%s, want\n%s; stderr %q", form, got, want, tr.stderr)
+			}
+		}
+	})
+}
+
 // The values of the variable result, in the plain form.
 func TestPlainValues(t *testing.T) {
 	t.Parallel()
@@ -223,7 +259,9 @@ func TestPlainValues(t *testing.T) {
 		{"five thousand digits", "10**5000", "int", "1" + strings.Repeat("0", 5000), nil, `"1` + strings.Repeat("0", 5000) + `"`},
 		{"five thousand digits, no limit", "10**5000\nimport sys\nif hasattr(sys, 'set_int_max_str_digits'): sys.set_int_max_str_digits(0)", "int",
 			"1" + strings.Repeat("0", 5000), nil, `"1` + strings.Repeat("0", 5000) + `"`},
-		{"five thousand digits in a list", "[-10**5000]", "list", "", list{"inexact_value result[0]: an integer of more than 308 digits, as text"}, `["-1` + strings.Repeat("0", 5000) + `"]`},
+		{"four hundred digits among other things", "[10**400, {1}]", "list", "", nil, "[1" + strings.Repeat("0", 400) + ",[1]]"},
+		{"enumerations as names", "0\nimport enum\nclass E(str, enum.Enum): A = 'x'\nclass I(enum.IntEnum): B = 2\nresult = {E.A: E.A, I.B: I.B, b'\\xff': 1, b'a': 2}", "dict", "", nil, `{"x":"x","2":2,"/w==":1,"a":2}`},
+		{"five thousand digits in a list", "[-10**5000]", "list", "", list{"inexact_value result[0]: an integer of 5001 digits, as text"}, `["-1` + strings.Repeat("0", 5000) + `"]`},
 		{"float", "0.1", "float", "", nil, `0.1`},
 		{"whole float", "1e22", "float", "", nil, `1e+22`},
 		{"negative zero", "-0.0", "float", "", nil, `-0.0`},
@@ -438,15 +476,23 @@ func TestCommands(t *testing.T) {
 		{"evaluate with space around", as(wire.CommandEvaluate, "  [n\n for n in (1, 2)] \n"), false, `[1,2]`},
 		{"call", call("math", "hypot", []any{wire.Number("3"), wire.Number("4.0")}, nil), false, `5.0`},
 		{"call with names", call("builtins", "dict", nil, &wire.Object{Names: []string{"a", "b"}, Values: []any{nil, "é"}}), false, `{"a":null,"b":"\u00e9"}`},
+		{"call with names that are no identifiers", call("builtins", "dict", nil, &wire.Object{Names: []string{"from", "a-b", ""}, Values: []any{true, true, true}}), false, `{"from":true,"a-b":true,"":true}`},
 		{"call a method", call("datetime", "date.fromisoformat", []any{"2024-01-02"}, nil), false, `"2024-01-02"`},
 		{"call in a package", call("xml.sax.saxutils", "escape", []any{"<"}, nil), false, `"&lt;"`},
 		{"check good code", as(wire.CommandCheckSyntax, "x = 1\nimport nowhere"), false, `{"errors":[]}`},
 		{"check a NUL", as(wire.CommandCheckSyntax, "a\x00b"), false, `*"severity":"error"*`},
-		{"check a bad escape", as(wire.CommandCheckSyntax, "\n'\\d'"), false, `*"line":2,"column":0,*"severity":"warning"*`},
+		{"check a bad escape", as(wire.CommandCheckSyntax, "\n'\\d'"), false, `*"line":2,"column":1,*"severity":"warning"*`},
 		{"check bad code", as(wire.CommandCheckSyntax, "x = 1\nx = = 2\n"), false, `{"errors":[{"line":2,"column":5,"message":"invalid syntax","severity":"error"}]}`},
 		{"check runs nothing", as(wire.CommandCheckSyntax, "1/0"), false, `{"errors":[]}`},
 		{"modules", Job{Command: wire.CommandListModules}, false, `*"json",*"sys",*`},
 		{"completions", Job{Command: wire.CommandGetCompletions, Code: []byte("import o"), Text: true, Line: 1, Column: 8}, false, `{"completions":[*`},
+		{"completions of names", Job{Command: wire.CommandGetCompletions, Code: []byte("pressure = 1\npress = 2\npri(1)"), Text: true, Line: 3, Column: 3}, false, `{"completions":[{"text":"print","type":"function","complete":"nt"*`},
+		{"completions of the code's own", Job{Command: wire.CommandGetCompletions, Code: []byte("def pressure(): pass\npressu"), Text: true, Line: 2, Column: 6}, false, `*"text":"pressure",*"count":1*`},
+		{"completions of a module", Job{Command: wire.CommandGetCompletions, Code: []byte("import os.path as p\np.joi"), Text: true, Line: 2, Column: 5}, false, `*"text":"join","type":"function","complete":"n"*"count":1*`},
+		{"completions of an import", Job{Command: wire.CommandGetCompletions, Code: []byte("from json import JSONDec"), Text: true, Line: 1, Column: 24}, false, `*"text":"JSONDecodeError",*"text":"JSONDecoder",*"count":2*`},
+		{"completions of a type", Job{Command: wire.CommandGetCompletions, Code: []byte("str.joi"), Text: true, Line: 1, Column: 7}, false, `*"text":"join",*"count":1*`},
+		{"names as code looks them up", Job{Code: []byte("result = [ﬁ, fi, é]"), Text: true, Variables: &wire.Object{Names: []string{"ﬁ", "e\u0301"}, Values: []any{true, "é"}}}, false,
+			`[true,true,"\u00e9"]`},
 		{"variables", Job{Code: []byte("result = [x, y, sorted(k for k in globals() if k[0] != '_')]"), Text: true,
 			Variables: &wire.Object{Names: []string{"x", "y"}, Values: []any{wire.Number("12345678901234567890"), []any{"é", nil, true}}}}, false,
 			`[12345678901234567890,["\u00e9",null,true],["x","y"]]`},
@@ -711,7 +757,7 @@ os._exit(0)
 					t.Fatal(err)
 				}
 				tr := try(t, ip, job)
-				frames := Where(tr.dump, job.Path, "main.py")
+				frames := Where(tr.dump, job.Path, "main.py", ip.Prefixes)
 				var main []wire.Frame
 				work := false
 				for _, f := range frames {

@@ -2,9 +2,11 @@ package python
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"py3run/cmd/internal/wire"
@@ -14,9 +16,9 @@ import (
 const mostFrames = 40
 
 // Where reads what faulthandler wrote to the dump pipe (Python's own format: a header a thread, then a line a frame,
-// innermost first) and returns the last dump's frames, without those of the bootstrap. The thread that runs the main program
-// comes first and is number 0. In each thread the innermost frame is last, as in a traceback.
-func Where(dump []byte, path, shown string) []wire.Frame {
+// innermost first) and returns the last dump's frames: the user's, as in a traceback, or all but the bootstrap's where there is none of these. prefixes are
+// the interpreter's. The thread that runs the main program comes first and is number 0. In each thread the innermost frame is last, as in a traceback.
+func Where(dump []byte, path, shown string, prefixes []string) []wire.Frame {
 	var threads [][]wire.Frame
 	seen := map[string]bool{}
 	skip := true // until a header
@@ -48,15 +50,34 @@ func Where(dump []byte, path, shown string) []wire.Frame {
 		last := len(threads) - 1
 		threads[last] = append(threads[last], frame)
 	}
-	var frames []wire.Frame
+	var frames, users []wire.Frame
 	for i, t := range threads {
 		for _, f := range slices.Backward(t) {
 			f.Thread = i
 			frames = append(frames, f)
+			if !isLibrary(f.File, prefixes) {
+				users = append(users, f)
+			}
 		}
+	}
+	if len(users) > 0 {
+		frames = users
 	}
 	return frames[:min(len(frames), mostFrames)]
 }
+
+// isLibrary tells whether a file, by its name in a dump, is one of the interpreter's own libraries or of those that are installed for it.
+func isLibrary(file string, prefixes []string) bool {
+	return strings.HasPrefix(file, "<frozen ") || slices.ContainsFunc(prefixes, func(prefix string) bool {
+		// PREFIX/lib/python3.11/, with lib64, site-packages and, of Debian, local and dist-packages in all their places
+		below, ok := strings.CutPrefix(file, dumped(strings.TrimSuffix(prefix, "/"))+"/")
+		return ok && libraryPath().MatchString(below)
+	})
+}
+
+var libraryPath = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(local/)?lib(64|32)?/(python3(\.\d+)?t?|pypy3(\.\d+)?)/`)
+})
 
 // dumped is a name as faulthandler writes it: at most 500 characters, all that is not printable ASCII escaped.
 func dumped(name string) string {

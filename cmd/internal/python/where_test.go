@@ -39,15 +39,19 @@ func TestWhere(t *testing.T) {
 		{"nothing", "", path, nil},
 		{"no dump", "Fatal Python error: Aborted\n\n", path, nil},
 		{"one thread", main, path, inMain},
-		{"the main thread last", worker + main, path, append(slices.Clone(inMain), frame(1, shown, 9, "work"), frame(1, "/usr/lib/python3.11/threading.py", 320, "wait"))},
-		{"the main thread first", main + "\n" + worker, path, append(slices.Clone(inMain), frame(1, shown, 9, "work"), frame(1, "/usr/lib/python3.11/threading.py", 320, "wait"))},
+		{"the main thread last", worker + main, path, append(slices.Clone(inMain), frame(1, shown, 9, "work"))},
+		{"the main thread first", main + "\n" + worker, path, append(slices.Clone(inMain), frame(1, shown, 9, "work"))},
 		{"a fatal error before", "Fatal Python error: Segmentation fault\n\n" + main, path, inMain},
 		{"two dumps", worker + strings.ReplaceAll(main, "line 2 in f", "line 1 in g") + worker + main, path,
-			append(slices.Clone(inMain), frame(1, shown, 9, "work"), frame(1, "/usr/lib/python3.11/threading.py", 320, "wait"))},
+			append(slices.Clone(inMain), frame(1, shown, 9, "work"))},
 		{"the second dump torn", main + "Current thread 0x00007f0000000001 (most recent call first):\n  File \"/tmp/w.py\", line 3 in g\n  File \"/tmp/w.p", path, frames{frame(0, shown, 3, "g")}},
 		{"names of threads", "Thread 0x01 [Thread-1 (work)] (most recent call first):\n  File \"/tmp/w.py\", line 9 in work\n\nThread 0x02 [Thread-2 (work)] (most recent call first):\n  File \"/tmp/w.py\", line 9 in work\n\n" + main, path,
 			append(slices.Clone(inMain), frame(1, shown, 9, "work"), frame(2, shown, 9, "work"))},
-		{"no main thread", worker, path, frames{frame(0, shown, 9, "work"), frame(0, "/usr/lib/python3.11/threading.py", 320, "wait")}},
+		{"no main thread", worker, path, frames{frame(0, shown, 9, "work")}},
+		{"installed libraries", main + "\nThread 0x3 (most recent call first):\n  File \"/usr/lib/python3/dist-packages/a.py\", line 1 in a\n  File \"/usr/local/lib/python3.11/dist-packages/b.py\", line 1 in b\n" +
+			"  File \"/home/u/venv/lib64/python3.13t/site-packages/c.py\", line 1 in c\n  File \"<frozen runpy>\", line 1 in d\n  File \"/usr/lib/app/e.py\", line 1 in e\n", path,
+			append(slices.Clone(inMain), frame(1, "/usr/lib/app/e.py", 1, "e"))},
+		{"only libraries", "Thread 0x3 (most recent call first):\n  File \"/usr/lib/python3.11/a.py\", line 1 in a\n", path, frames{frame(0, "/usr/lib/python3.11/a.py", 1, "a")}},
 		{"code from a string", "Thread 0x1 (most recent call first):\n  File \"<string>\", line 3 in f\n  File \"<string>\", line 1 in <module>\n", path, frames{frame(0, "<string>", 3, "f")}},
 		{"frames without a header", "  File \"/tmp/w.py\", line 2 in f\n", path, nil},
 		{"lines of the program's own", strings.Replace(main, "  File", "hello\n  File \"x\n  File \"a\", line z in q\n  ...\n  File", 1), path, inMain},
@@ -60,7 +64,7 @@ func TestWhere(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			if got := Where([]byte(tt.dump), tt.path, shown); !slices.Equal(got, tt.want) {
+			if got := Where([]byte(tt.dump), tt.path, shown, []string{"/usr", "/home/u/venv/"}); !slices.Equal(got, tt.want) {
 				t.Errorf("%v, want %v", got, tt.want)
 			}
 		})
@@ -76,7 +80,7 @@ func TestWhereBounded(t *testing.T) {
 			fmt.Fprintf(&dump, "  File \"/x.py\", line %d in f\n", j)
 		}
 	}
-	if got := len(Where([]byte(dump.String()), "/y.py", "main.py")); got != mostFrames {
+	if got := len(Where([]byte(dump.String()), "/y.py", "main.py", nil)); got != mostFrames {
 		t.Errorf("%d frames, want %d", got, mostFrames)
 	}
 }

@@ -257,7 +257,7 @@ var fields = [...]struct {
 	{"module", func(r *Request, v any) *fault { return readString(&r.Module, v) }},
 	{"function", func(r *Request, v any) *fault { return readString(&r.Function, v) }},
 	{"args", readArgs},
-	{"kwargs", func(r *Request, v any) *fault { return readNames(&r.Kwargs, v) }},
+	{"kwargs", func(r *Request, v any) *fault { return readObject(&r.Kwargs, v) }},
 	{"variables", func(r *Request, v any) *fault { return readNames(&r.Variables, v) }},
 	{"line", func(r *Request, v any) *fault { return readInteger(&r.Line, 1, v) }},
 	{"column", func(r *Request, v any) *fault { return readInteger(&r.Column, 0, v) }},
@@ -547,11 +547,21 @@ func readLabels(r *Request, v any) *fault {
 	return nil
 }
 
-// readNames reads an object whose names Python code binds.
-func readNames(to **Object, v any) *fault {
+// readObject reads an object of any names, which a call takes as keywords.
+func readObject(to **Object, v any) *fault {
 	object, ok := v.(*Object)
 	if !ok {
 		return wrongKind(v, "an object")
+	}
+	*to = object
+	return nil
+}
+
+// readNames reads an object whose names Python code binds.
+func readNames(to **Object, v any) *fault {
+	var object *Object
+	if f := readObject(&object, v); f != nil {
+		return f
 	}
 	for _, name := range object.Names {
 		if reason := badName(name); reason != "" {
@@ -567,8 +577,8 @@ func readNames(to **Object, v any) *fault {
 }
 
 // badName says why Python code cannot, or must not, bind name; "" if it can. Python compares names after NFKC, which the
-// standard library does not have: a letter that NFKC changes passes here and is the bootstrap's to normalise. No letter,
-// mark or digit becomes an underscore that way, so none turns into a dunder name.
+// standard library does not have: a letter that NFKC changes passes here and is the bootstrap's to normalise. None of
+// these becomes an underscore that way, so no name turns into a dunder name.
 func badName(name string) string {
 	switch {
 	case utf8.RuneCountInString(name) > 256:
@@ -607,9 +617,15 @@ func first(s string) rune {
 	return r
 }
 
-func isNameStart(r rune) bool { return r == '_' || unicode.IsLetter(r) }
+// What may be in an identifier: XID_Start and XID_Continue of the Unicode Standard, Annex 31, without what NFKC makes an underscore of: see badName.
 
-func isNamePart(r rune) bool { return isNameStart(r) || unicode.IsMark(r) || unicode.IsDigit(r) }
+func isNameStart(r rune) bool {
+	return r == '_' || unicode.IsLetter(r) || r > 0x7f && unicode.In(r, unicode.Nl, unicode.Other_ID_Start)
+}
+
+func isNamePart(r rune) bool {
+	return isNameStart(r) || unicode.IsDigit(r) || r > 0x7f && (unicode.In(r, unicode.Mn, unicode.Mc, unicode.Other_ID_Continue) || r == '\u203f' || r == '\u2040' || r == '\u2054')
+}
 
 // isKeyword knows the hard keywords of Python 3.8 to 3.13.
 func isKeyword(name string) bool {
