@@ -78,7 +78,10 @@ func (a *app) warmStart(set []string) error {
 	out, err := c.Output()
 	if err != nil {
 		if text := failed.String(); text != "" {
-			fmt.Fprint(a.err, strings.ReplaceAll(text, "py3run: ", "py3runctl: "))
+			for line := range strings.Lines(text) {
+				own, _ := strings.CutPrefix(line, "py3run: ")
+				fmt.Fprint(a.err, "py3runctl: "+own)
+			}
 			return exitCode(exitFailed)
 		}
 		return fmt.Errorf("start template: %w", err)

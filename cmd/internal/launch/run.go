@@ -179,7 +179,10 @@ func (r *run) do() {
 
 // attend opens the gate and waits for the end.
 func (r *run) attend() {
-	r.running.Release() // an error: the program is gone already, and its end says why
+	err := r.running.Release() // the program is gone already, and its end says why
+	if err != nil && r.claim != nil {
+		r.running.Kill() // or a spare, in which something that has to be is missing, waits: an interpreter of its own tells the same
+	}
 	workdir := r.workdir
 	r.outcome = r.running.Wait(r.job.Signals, func() int64 { return workdir.Measure(false, 0).Bytes })
 }

@@ -422,22 +422,24 @@ def start(first, cold, claim, end, flagged, preloaded):
     request = marshal.loads(memoryview(space)[:words[W_REQUEST]])
     most = request["most"]
     path, command = request["path"], request["command"]
+    ahead = 0
     if not claim:
         flagged = request["flagged"]
         watch_imports()
         if request["lazy_site"]:
             lazy_site()
     else:
-        environ = own("os").environ
-        for n in environ.keys() - request["environ"].keys():
-            del environ[n]
+        brought, tell, given, quiet, ahead = preloaded
+        environ = own("os").environ  # what the interpreter and modules have made of the environment stays
+        for n in given.keys() - request["environ"].keys():
+            environ.pop(n, None)
         for n, v in request["environ"].items():
-            if environ.get(n) != v:
+            if given.get(n) != v:
                 environ[n] = v
-        quiet = sys.stdin
-        sys.stdin = sys.__stdin__ = modules["_io"].open(0, encoding=quiet.encoding, errors=quiet.errors, closefd=False)
-        sys.stdin.buffer.raw.name = "<stdin>"
-        sys.stdin.mode = "r"
+        if sys.stdin is quiet and not quiet.closed:  # else a module has put its own there
+            sys.stdin = sys.__stdin__ = modules["_io"].open(0, encoding=quiet.encoding, errors=quiet.errors, closefd=False)
+            sys.stdin.buffer.raw.name = "<stdin>"
+            sys.stdin.mode = "r"
         try:
             if "threading" in modules:  # its number outside of the namespace
                 modules["threading"].main_thread()._set_native_id()
@@ -447,7 +449,6 @@ def start(first, cold, claim, end, flagged, preloaded):
             pass
         if "numpy.random" in modules:
             modules["numpy.random"].seed()  # random does so by itself
-        brought, tell = preloaded
         met = set()
 
         def imported(module):
@@ -464,8 +465,9 @@ def start(first, cold, claim, end, flagged, preloaded):
 
         tell[0] = imported
     sys.argv = request["argv"]
-    sys.path[:0] = request["import_path"]
-    sys.stdout.reconfigure(line_buffering=True)  # what was printed before a kill is kept
+    sys.path[:0] = request["import_path"][:len(request["import_path"]) - ahead]  # the rest is the template's, where modules have left it
+    if not claim:  # else the template has done it, before it imported modules
+        sys.stdout.reconfigure(line_buffering=True)  # what was printed before a kill is kept
 
     main = type(sys)("__main__")
     names = main.__dict__
@@ -618,6 +620,8 @@ def start(first, cold, claim, end, flagged, preloaded):
     if posix.read(gate, 1) != b"\1":
         posix._exit(125)
     posix.close(gate)
+    if claim:
+        tell[1] = True  # from here on what fails is the run's
     now = time.monotonic_ns()
     words[W_START], words[W_START + 1] = now & 0xFFFFFFFF, now >> 32
     failed = False

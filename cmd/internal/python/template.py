@@ -25,7 +25,7 @@ def template(first, control, hot, cold):
 
     # A run that imports what the template has loaded does what loading it does: the imports that came with it are its own. Who has imported what is noted
     # here, and a module's spec gets a class that tells of the first import (bootstrap.py explains why by _initializing).
-    early, brought, told = set(sys.modules), {}, [None]
+    early, brought, told = set(sys.modules), {}, [None, False]
 
     class Recorder:
         def find_spec(name, path=None, target=None):
@@ -58,12 +58,30 @@ def template(first, control, hot, cold):
 
     kinds, loading = {}, False
     sys.meta_path.insert(0, Recorder)
-    import _socket, ctypes
+    import _socket
 
     FAILED, MISSING, ENDED, READY = 1, 2, 3, 6
     OPTIONAL, QUIET, WITH_PREV, WANT_ONE, IF_PREV, TO_SEND, RULE = 1, 2, 4, 8, 16, 32, 64
     CONTROL, OWN_PID, INIT, PROGRAM, GROUPS, RULESET, GROUP_STEP = 8, 9, 10, 11, 12, 20, 1
 
+    def receive(socket):
+        data, extra, _, _ = socket.recvmsg(1 << 17, _socket.CMSG_SPACE(4 * 32), 0x40000000)  # MSG_CMSG_CLOEXEC
+        fds = []
+        for _, _, raw in extra:
+            fds += memoryview(raw[:len(raw) // 4 * 4]).cast("i").tolist()
+        return data, fds
+
+    control = _socket.socket(fileno=control)
+    data, fds = receive(control)
+    hello = marshal.loads(data)
+    sys.path[:0] = hello["import_path"]
+    for module in set(hello["flagged"]).intersection(sys.modules):
+        if getattr(sys.modules[module], "__spec__", None) is not None:
+            watch(sys.modules[module].__spec__)
+    loading = True
+    import ctypes
+
+    loading = False
     libc = ctypes.CDLL(None, use_errno=True)
     call = libc.syscall
     call.restype, call.argtypes = ctypes.c_long, [ctypes.c_long] * 7
@@ -145,13 +163,6 @@ def template(first, control, hot, cold):
                 tell(to, FAILED, step, errno())
                 raise Failed
         posix.close(fd)
-
-    def receive(socket):
-        data, extra, _, _ = socket.recvmsg(1 << 17, _socket.CMSG_SPACE(4 * 32), 0x40000000)  # MSG_CMSG_CLOEXEC
-        fds = []
-        for _, _, raw in extra:
-            fds += memoryview(raw[:len(raw) // 4 * 4]).cast("i").tolist()
-        return data, fds
 
     def put(fds, numbers):
         """Puts descriptors at numbers, and leaves none at the old ones. Both may overlap."""
@@ -424,6 +435,8 @@ def template(first, control, hot, cold):
 
     def claim(control, done):
         """Waits for a launcher; then all is as after the start of an interpreter of its own."""
+        nonlocal claiming
+        claiming = True
         flush()
         image, fds = receive(control)
         if not image:
@@ -440,6 +453,16 @@ def template(first, control, hot, cold):
         except Failed:
             posix._exit(127)
         control.close()
+        if held:  # a run's file under a number that a module believes to be its own would get what the module writes
+            try:
+                null = posix.open("/dev/null", 0o12000000)  # O_PATH: whatever is done with it fails, as if it was closed
+                for n in held - {null}:
+                    if 2 < n < first:
+                        posix.dup2(null, n)
+                if null not in held:
+                    posix.close(null)
+            except OSError:
+                posix._exit(127)
 
     # --- the template -------------------------------------------------------------------------------------
 
@@ -451,14 +474,26 @@ def template(first, control, hot, cold):
     limit[0] = limit[1]
     libc.setrlimit(7, limit)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-    control = _socket.socket(fileno=control)
-    data, fds = receive(control)
-    hello = marshal.loads(data)
     me = posix.getpid()
-    sys.path[:0] = hello["import_path"]
-    for module in set(hello["flagged"]).intersection(sys.modules):
-        if getattr(sys.modules[module], "__spec__", None) is not None:
-            watch(sys.modules[module].__spec__)
+    sys.stdout.reconfigure(line_buffering=True)  # before modules put something else in its place, as in a run of its own
+    stdin, given = sys.stdin, posix.open("/proc/self/environ", posix.O_RDONLY)
+    environ = b""
+    while piece := posix.read(given, 1 << 16):
+        environ += piece
+    posix.close(given)
+    given = dict(e.decode("utf-8", "surrogateescape").partition("=")[::2] for e in environ.split(b"\0") if e)
+
+    def descriptors():
+        found = set()
+        for n in posix.listdir("/proc/self/fd"):
+            try:
+                posix.fstat(int(n))
+                found.add(int(n))
+            except OSError:  # the directory's own
+                pass
+        return found
+
+    held = descriptors()
     gc.freeze()
     loading = True
     try:
@@ -467,7 +502,10 @@ def template(first, control, hot, cold):
     except BaseException as e:
         control.send(b"failed %s: %s" % (module.encode(), ("%s: %s" % (type(e).__name__, e)).encode("utf-8", "replace")[:2000]))
         posix._exit(1)
-    del sys.path[:len(hello["import_path"])]
+    held = descriptors() - held  # numbers that modules believe to be theirs
+    temporary = sys.modules.get("tempfile")
+    if temporary is not None and getattr(temporary, "tempdir", None) in ("/tmp", "/var/tmp", "/usr/tmp", "/"):
+        temporary.tempdir = None  # looked up before there was a TMPDIR
     sys.meta_path.remove(Recorder)
     loading = False
     end = leave
@@ -532,8 +570,14 @@ def template(first, control, hot, cold):
                 except ChildProcessError:
                     pass
 
-    exec(hot, {"first": first, "cold": cold, "claim": serve, "end": None, "flagged": hello["flagged"], "preloaded": (brought, told),
-               "__builtins__": {**vars(builtins)}})
+    claiming = False
+    try:
+        exec(hot, {"first": first, "cold": cold, "claim": serve, "end": None, "flagged": hello["flagged"], "preloaded": (brought, told, given, stdin, len(hello["import_path"])),
+                   "__builtins__": {**vars(builtins)}})
+    except BaseException:
+        if claiming and not told[1]:  # the code has not begun, and the launcher starts another interpreter: nothing of this is the run's
+            posix._exit(125)
+        raise
 
 
 template(first, control, hot, cold)

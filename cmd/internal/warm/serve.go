@@ -31,6 +31,7 @@ const (
 	renewAfter     = 1000                  // spares of one interpreter: all have its address layout and its hash seed
 	renewAge       = time.Hour
 	growthMost     = 64 << 20               // bytes that a template's memory may grow by
+	notesMost      = 1 << 19                // bytes of a lock file
 	glanceMost     = 100 * time.Millisecond // that a template's file may be held by who looks whether it lives
 	templatesMost  = 8                      // of one user; the one that was unused for longest makes room
 )
@@ -56,14 +57,18 @@ func Serve(in io.Reader) error {
 	}
 	t.sweep()
 	makeRoom(s.Dir)
-	if t.setup.Identity, err = t.begin(); err != nil {
+	failed := func(err error) error {
 		t.lock.WriteString(failedPrefix + strings.ReplaceAll(err.Error(), "\n", " ") + "\n")
 		return err
+	}
+	if t.setup.Identity, err = t.begin(); err != nil {
+		return failed(err)
 	}
 	os.Remove(path + socketSuffix)
 	listener, err := listen(dir, t.key+socketSuffix)
 	if err != nil {
-		return fmt.Errorf("listen: %w", err)
+		t.template.Close()
+		return failed(fmt.Errorf("listen at %s: %w", path+socketSuffix, err))
 	}
 	go func() {
 		for {
@@ -147,6 +152,7 @@ type server struct {
 	running int
 	process int   // of the template
 	asked   []int // connections that wait for the end
+	ended   []int // inits of spares that the interpreter has to wait for
 	table   *os.File
 	changes int // of table
 }
@@ -287,6 +293,7 @@ func (t *server) fill() {
 				return
 			}
 			old.Close()
+			t.reap()
 		}
 		mounts := t.mounts()
 		spare, err := t.spare()
@@ -321,8 +328,14 @@ func (t *server) open() {
 func (t *server) note(paths []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if info, err := t.lock.Stat(); err == nil && info.Size() > 1<<19 { // of runs long past
+	if info, err := t.lock.Stat(); err == nil && info.Size() > notesMost { // most of runs long past
+		noted := groupsOf(t.lock)
 		t.open()
+		for _, path := range noted {
+			if _, err := os.Stat(path); err == nil {
+				paths = append(paths, path)
+			}
+		}
 	}
 	for _, path := range paths {
 		t.lock.WriteString("group " + path + "\n")
@@ -331,7 +344,21 @@ func (t *server) note(paths []string) {
 
 func (t *server) remove(s *sandbox.Spare) {
 	s.Close()
-	unix.Wait4(s.Pid(), nil, 0, nil)
+	if _, err := unix.Wait4(s.Pid(), nil, 0, nil); err == unix.ECHILD { // the interpreter's child, and this process's when that has been replaced
+		t.mu.Lock()
+		t.ended = append(t.ended, s.Pid())
+		t.mu.Unlock()
+	}
+}
+
+// reap waits for what a replaced interpreter has not waited for.
+func (t *server) reap() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, pid := range t.ended {
+		unix.Wait4(pid, nil, unix.WNOHANG, nil)
+	}
+	t.ended = nil
 }
 
 // serve answers one connection.
