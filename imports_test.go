@@ -25,7 +25,7 @@ func TestImports(t *testing.T) {
 		"py3run/sandbox":            {"py3run/sandbox/cgroup", "py3run/sandbox/seccomp"}, "py3run/sandbox/cgroup": nil, "py3run/sandbox/seccomp": nil,
 	}
 	outside := map[string][]string{ // modules that a package may use beside the standard library
-		"py3run/cmd":                 {"github.com/spf13/cobra", "github.com/mattn/go-isatty", "golang.org/x/sys/unix"},
+		"py3run/cmd":                 {"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/mattn/go-isatty", "golang.org/x/sys/unix"},
 		"py3run/cmd/internal/config": {"github.com/BurntSushi/toml"},
 		"py3run/cmd/internal/store":  {"modernc.org/sqlite"},
 		"py3run/cmd/internal/ctl":    {"github.com/spf13/cobra", "github.com/mattn/go-isatty", "golang.org/x/sys/unix", "golang.org/x/mod/sumdb/note", "golang.org/x/mod/sumdb/tlog"},

@@ -153,6 +153,7 @@ type Process struct {
 	PeakMemoryBytes int64  `json:"peak_memory_bytes"`
 	StdoutBytes     int64  `json:"stdout_bytes"`
 	StderrBytes     int64  `json:"stderr_bytes"`
+	ResultBytes     int64  `json:"result_bytes,omitempty"` // as JSON
 }
 
 // Output is what came out of a run, on request.

@@ -2,13 +2,16 @@ package cmd
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"py3run/cmd/internal/config"
+	"py3run/cmd/internal/launch"
 	"py3run/cmd/internal/wire"
 )
 
@@ -94,7 +97,7 @@ func newConfig(app *app) *cobra.Command {
 	}
 	start := &cobra.Command{
 		Use: "init", Short: "Print a configuration file with every key at its default", Args: cobra.NoArgs,
-		Example: "  py3run config init > ~/.config/py3run/config.toml",
+		Example: "  mkdir -p ~/.config/py3run && py3run config init > ~/.config/py3run/config.toml",
 		RunE: func(*cobra.Command, []string) error {
 			_, err := app.out.Write(config.Init())
 			return err
@@ -104,31 +107,51 @@ func newConfig(app *app) *cobra.Command {
 	return c
 }
 
-// checkConfig checks the file that is named, or all that would be read here and then what the environment and the flags add.
+// checkConfig checks the file that is named, or all that would be read here and then what the environment and the flags add; and whether a run could start with it.
 func (app *app) checkConfig(files []string) error {
-	whole := len(files) == 0
-	if whole {
-		loaded, err := config.Load(app.sources())
-		if loaded != nil {
-			files = loaded.Files
+	code := exitCode(0)
+	tell := func(problem, hint string) {
+		code = 1
+		fmt.Fprintln(app.out, problem)
+		if hint != "" {
+			fmt.Fprintln(app.out, "  hint: "+hint)
 		}
-		if err != nil {
-			app.errorf("%v", err)
-			return exitCode(1)
+	}
+	check := func(file string) {
+		for _, finding := range config.Check(file) {
+			tell(finding.Error(), finding.Hint)
 		}
+	}
+	sources := app.sources()
+	if len(files) > 0 {
+		check(files[0])
+		sources.File = files[0]
+	}
+	if code != 0 {
+		return code
+	}
+	loaded, err := config.Load(sources)
+	if e, ok := errors.AsType[*config.Error](err); ok { // of the first thing that is wrong: all that is wrong with that file
+		if file, _, ok := strings.Cut(e.Where, ":"); ok {
+			check(file)
+		}
+	}
+	switch {
+	case code != 0:
+		return code
+	case err != nil:
+		return err
+	case len(files) == 0:
+		files = loaded.Files
 		for _, w := range loaded.Warnings {
 			app.warnf("%s", w)
 		}
-	}
-	code := exitCode(0)
-	for _, f := range files {
-		for _, finding := range config.Check(f) {
-			code = 1
-			fmt.Fprintln(app.out, finding.Error())
-			if finding.Hint != "" {
-				fmt.Fprintln(app.out, "  hint: "+finding.Hint)
-			}
+		for _, f := range files {
+			check(f)
 		}
+	}
+	if f := launch.Refused(app.job(wire.Request{Command: wire.CommandExecute}, nil, loaded.Config)); f != nil {
+		tell(f.Message, f.Hint)
 	}
 	if code != 0 {
 		return code

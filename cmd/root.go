@@ -32,7 +32,7 @@ func Main() int {
 	// A reader that went away is an error of write(2) here, not the death of the launcher in the middle of a run.
 	signal.Ignore(syscall.SIGPIPE)
 	app := &app{
-		began: time.Now(), in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ(), flags: map[string]string{},
+		began: time.Now(), in: os.Stdin, out: &output{to: os.Stdout}, err: os.Stderr, environ: os.Environ(), flags: map[string]string{},
 		inIsTerminal: isTerminal(os.Stdin), errIsTerminal: isTerminal(os.Stderr),
 	}
 	return app.main(os.Args[1:])
@@ -50,6 +50,20 @@ type app struct {
 
 	configFile string
 	flags      map[string]string // configuration key -> value
+}
+
+// An output remembers that something of it was lost: most commands only print.
+type output struct {
+	to   io.Writer
+	lost error
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.to.Write(p)
+	if o.lost == nil {
+		o.lost = err
+	}
+	return n, err
 }
 
 func isTerminal(f *os.File) bool { return isatty.IsTerminal(f.Fd()) }
@@ -93,6 +107,10 @@ func (app *app) main(args []string) (code int) {
 	var usage *usageError
 	switch {
 	case err == nil:
+		if o, ok := app.out.(*output); ok && o.lost != nil && !errors.Is(o.lost, syscall.EPIPE) {
+			app.errorf("write standard output: %v", cause(o.lost))
+			return 1
+		}
 		return 0
 	case errors.As(err, &own):
 		return int(own)
@@ -180,9 +198,15 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 		root.AddCommand(newRun(app))
 	default:
 		root.AddCommand(newExec(app), newRun(app), newCheck(app), newExplain(app), newDoctor(app), newConfig(app), newSchema(app), newVersion(app))
+		root.AddCommand(newMan(app))
+		root.SetHelpCommand(newHelp())
 		root.AddCommand(newHelpTopics()...)
 		root.AddCommand(newWarm(app)...)
 	}
 	root.CompletionOptions.DisableDefaultCmd = len(root.Commands()) < 2
+	root.InitDefaultCompletionCmd(args...)
+	if c, _, err := root.Find([]string{"completion"}); err == nil && c != root {
+		c.Args, c.RunE = nil, func(*cobra.Command, []string) error { return usagef("completion: want bash, fish, powershell or zsh") }
+	}
 	return root
 }

@@ -176,8 +176,10 @@ func (t *prober) groups() []Check {
 		defer g.Remove()
 	}
 	repair := "in the service that starts py3run: Delegate=yes and DelegateSubgroup=main (systemd 254 and later); for one user: loginctl enable-linger, then systemd-run --user -p Delegate=yes …; or name a group that this user owns with security.isolation.cgroup-parent"
+	killRepair := repair
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err != nil {
-		repair = "as root, for each v1 controller: mkdir /sys/fs/cgroup/CONTROLLER/py3run && chown -R USER /sys/fs/cgroup/CONTROLLER/py3run, then security.isolation.cgroup-parent = \"/py3run\""
+		repair = fmt.Sprintf("as root: for d in /sys/fs/cgroup/{memory,pids,cpu,cpuacct,blkio}; do mkdir -p $d/py3run && chown -R %d $d/py3run; done; then security.isolation.cgroup-parent = \"/py3run\"", os.Geteuid())
+		killRepair = "none for an ordinary user beside v1 controllers; a run in namespaces ends as a whole without it"
 	}
 	var checks []Check
 	for _, c := range []struct{ controller, have, lack string }{
@@ -190,6 +192,9 @@ func (t *prober) groups() []Check {
 		check := Check{Name: "cgroup-" + c.controller, OK: true, Finding: c.have}
 		if cause, gap := why[c.controller]; gap {
 			check = Check{Name: check.Name, Finding: c.lack, Cause: cause, Repair: repair}
+			if c.controller == "kill" {
+				check.Repair = killRepair
+			}
 		}
 		checks = append(checks, check)
 	}

@@ -89,8 +89,14 @@ func (s *setting) strictSchema() schema {
 
 func (s *setting) textSchema() schema {
 	switch {
-	case s.onTrue != "":
-		values := []any{true, false}
+	case s.onTrue != "" || s.onFalse != "":
+		var values []any
+		if s.onTrue != "" {
+			values = append(values, true)
+		}
+		if s.onFalse != "" {
+			values = append(values, false)
+		}
 		for _, choice := range s.choices {
 			values = append(values, choice)
 		}

@@ -62,7 +62,7 @@ func (s *setting) fromTOML(v any) (any, *Error) {
 		case string:
 			return s.text(t)
 		case bool:
-			if s.onTrue != "" {
+			if t && s.onTrue != "" || !t && s.onFalse != "" {
 				return s.text(strconv.FormatBool(t))
 			}
 		}

@@ -124,6 +124,22 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&a.configFile, "config", "", "read this `file` instead of the user's and the system's configuration")
 	root.PersistentFlags().StringVar(&a.dir, "dir", "", "the log's `directory`, instead of the configured one")
 	root.AddCommand(a.audit(), a.index(), a.history(), a.stats(), a.alerts(), a.metrics(), a.warm(), a.version())
+	root.SetHelpCommand(&cobra.Command{
+		Use: "help [COMMAND]", Short: "Help about a command",
+		RunE: func(c *cobra.Command, args []string) error {
+			of, rest, err := c.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return fmt.Errorf("unknown command %q for help", strings.Join(args, " "))
+			}
+			return of.Help()
+		},
+	})
+	root.InitDefaultCompletionCmd()
+	if c, _, err := root.Find([]string{"completion"}); err == nil {
+		c.Args, c.RunE = nil, func(*cobra.Command, []string) error {
+			return errors.New("invalid argument for completion: want bash, fish, powershell or zsh")
+		}
+	}
 	return root
 }
 
@@ -132,6 +148,9 @@ func (a *app) desk() (desk, error) {
 	loaded, err := config.Load(config.Sources{Environ: a.environ, File: a.configFile, Flags: map[string]string{}})
 	if err != nil {
 		return desk{}, err
+	}
+	for _, w := range loaded.Warnings {
+		fmt.Fprintf(a.err, "py3runctl: warning: %s\n", w)
 	}
 	dir := a.dir
 	if dir == "" {

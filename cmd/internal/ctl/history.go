@@ -98,7 +98,7 @@ type shownRun struct {
 	CodeBytes   int64   `json:"code_bytes"`
 	Status      string  `json:"status"`
 	Reason      string  `json:"reason,omitempty"`
-	Duration    float64 `json:"duration_seconds"`
+	Duration    float64 `json:"duration_seconds,omitempty"` // 0: not known, of runs under way and orphaned ones
 	CPU         float64 `json:"cpu_seconds"`
 	PeakMemory  int64   `json:"peak_memory_bytes"`
 	StdoutBytes int64   `json:"stdout_bytes"`
@@ -169,7 +169,7 @@ func (d desk) runPrinter(to io.Writer, format string) (put func(store.Run) error
 	return func(r store.Run) error {
 		s := shown(r)
 		took, cpu, memory := shortTime(r.Duration), shortTime(r.CPU), shortSize(r.PeakMemory)
-		if r.Status == "" {
+		if r.Status == "" || r.Status == store.Orphaned {
 			took, cpu, memory = "-", "-", "-"
 		}
 		_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Started.Local().Format("2006-01-02 15:04:05"), plain(s.User), plain(cmp.Or(s.Script, "-")), plain(s.Status), took, cpu, memory, plain(s.RunID))

@@ -11,6 +11,7 @@ import (
 
 	"py3run/audit"
 	"py3run/cmd/internal/config"
+	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/wire"
 	"py3run/sandbox"
 )
@@ -76,12 +77,29 @@ func Explain(job Job) Explanation {
 	}
 	slices.Sort(e.Environment)
 	protection, err := try(plan)
-	e.Warnings = append(e.Warnings, absent(job.Config.Security.Isolation)...)
+	e.Warnings = append(e.Warnings, absent(job.Config)...)
 	if err != nil {
 		return refuse(wire.StatusLaunchFailed, launchFailure(err))
 	}
 	e.Isolation = isolation(protection)
 	return e
+}
+
+// Refused is what of the configuration keeps a run from starting on this host, beyond what can be told of it alone; nil: nothing.
+func Refused(job Job) *wire.Failure {
+	ip, _, failed := find(job)
+	if failed != nil { // doctor tells
+		ip = python.Interpreter{Path: "/"}
+	}
+	limits, _ := Effective(job.Config.Security, job.Request.Limits)
+	facts, failed := factsOf(job, newRunID(job.Began))
+	if failed != nil {
+		return fail(failed.status, failed.failure).Failure
+	}
+	if _, err := Make(job, ip, limits, facts); err != nil {
+		return fail(wire.StatusConfigError, configFailure(err)).Failure
+	}
+	return nil
 }
 
 // try starts the interpreter as the plan says, but to print its version.

@@ -36,17 +36,17 @@ func runAs(name string) (*account, error) {
 	if name == "" {
 		return nil, nil
 	}
-	wrong := func(problem string) error {
-		return &config.Error{Where: "security", Key: "isolation.run-as", Problem: problem}
+	wrong := func(problem, hint string) error {
+		return &config.Error{Where: "security", Key: "isolation.run-as", Problem: problem, Hint: hint}
 	}
 	if os.Geteuid() != 0 {
-		return nil, wrong("only root can become another user")
+		return nil, wrong("only root can become another user", "leave it empty for runs of this user")
 	}
 	passwd, _ := os.ReadFile("/etc/passwd")
 	group, _ := os.ReadFile("/etc/group")
 	as, ok := lookUp(name, string(passwd), string(group))
 	if !ok {
-		return nil, wrong("no user " + name + " in /etc/passwd")
+		return nil, wrong("no user "+name+" in /etc/passwd", "name one that is there, or leave it empty")
 	}
 	return &as, nil
 }

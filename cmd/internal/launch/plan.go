@@ -3,7 +3,6 @@ package launch
 import (
 	"fmt"
 	"math"
-	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -92,14 +91,23 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 		for _, needed := range []string{plan.Workdir, file, dir, ip.Path} {
 			if within(h, needed) {
 				return Plan{}, &config.Error{Where: "security", Key: "isolation.hide",
-					Problem: fmt.Sprintf("%s is hidden from the code, and %s, which it needs, lies in it", h, needed)}
+					Problem: fmt.Sprintf("%s is hidden from the code, and %s, which it needs, lies in it", h, needed),
+					Hint:    "hide less, or move what is needed"}
 			}
 		}
 	}
 
 	for _, name := range c.Security.Isolation.KeepCapabilities {
 		if _, known := sandbox.Capability(name); !known {
-			return Plan{}, &config.Error{Where: "security", Key: "isolation.keep-capabilities", Problem: name + " is not among those that root loses"}
+			return Plan{}, &config.Error{Where: "security", Key: "isolation.keep-capabilities", Problem: name + " is not among those that root loses",
+				Hint: "what is not taken away needs no mention; names are those of capabilities(7), as CAP_SYS_TIME"}
+		}
+	}
+	if dirs := c.Security.Isolation.ReadDirs; len(dirs) > 0 { // what is read for Python lies beside what only root reads
+		for _, secret := range secrets {
+			if !slices.ContainsFunc(dirs, func(dir string) bool { return within(secret, dir) || dir != "/" && within(dir, secret) }) {
+				hide = append(hide, secret)
+			}
 		}
 	}
 	readable, writable := places(job, ip, plan, file, importPath)
@@ -167,6 +175,9 @@ func places(job Job, ip python.Interpreter, plan Plan, file string, importPath [
 	return readable, writable
 }
 
+// secrets lie in the directories that Python and the system's libraries need, and neither needs them.
+var secrets = []string{"/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/security/opasswd", "/etc/ssh", "/etc/ssl/private", "/etc/sudoers", "/etc/sudoers.d"}
+
 // codeOf are the bytes that the record's hash is of.
 func codeOf(job Job) []byte {
 	switch r := job.Request; {
@@ -215,8 +226,12 @@ func workdir(template, user, runID string) string {
 	if id == "" {
 		id = "user"
 	}
+	return filepath.Clean(strings.NewReplacer("${userId}", id[:min(len(id), 16)], "${executionId}", shortID(runID)).Replace(template))
+}
+
+func shortID(runID string) string {
 	short := strings.ReplaceAll(runID, "-", "")
-	return filepath.Clean(strings.NewReplacer("${userId}", id[:min(len(id), 16)], "${executionId}", short[len(short)-16:]).Replace(template))
+	return short[len(short)-16:]
 }
 
 // group names the control group of a run.
@@ -244,7 +259,10 @@ func environment(job Job, limits wire.Limits, workdir string) []string {
 		if name == "TMPDIR" || has(name) {
 			continue
 		}
-		if slices.ContainsFunc(keep, func(pattern string) bool { ok, _ := path.Match(pattern, name); return ok }) {
+		if slices.ContainsFunc(keep, func(pattern string) bool {
+			start, open := strings.CutSuffix(pattern, "*")
+			return name == pattern || open && strings.HasPrefix(name, start)
+		}) {
 			env = append(env, e)
 		}
 	}

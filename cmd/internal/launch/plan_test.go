@@ -500,13 +500,13 @@ func TestAbsent(t *testing.T) {
 		{"all there", config.Isolation{Hide: []string{dir}, ReadDirs: []string{file}, WriteDirs: []string{dir + "/."}}, nil},
 		{"not there", config.Isolation{Hide: []string{dir + "/absent", dir}, ReadDirs: []string{file + "/below"}, WriteDirs: []string{link}},
 			[]string{"security.isolation.hide: " + dir + "/absent does not exist", "security.isolation.read-dirs: " + file + "/below does not exist",
-				"security.isolation.write-dirs: " + link + " does not exist"}},
+				"security.isolation.write-dirs: " + link + " does not exist", "python.path: " + dir + "/absent.zip does not exist"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			var got []string
-			for _, w := range absent(tt.in) {
+			for _, w := range absent(config.Config{Security: config.Security{Isolation: tt.in}, Python: config.Python{Path: []string{dir, dir + "/absent.zip"}[:min(len(tt.want), 2)]}}) {
 				if w.Code != "absent_path" {
 					t.Errorf("code %s", w.Code)
 				}

@@ -193,6 +193,9 @@ func endRecord(base audit.Record, result wire.Result, took time.Duration) audit.
 	if c := result.Captured; c != nil {
 		rec.Process.StdoutBytes, rec.Process.StderrBytes = c.StdoutBytes, c.StderrBytes
 	}
+	if result.Status == wire.StatusOK {
+		rec.Process.ResultBytes = int64(len(result.Result))
+	}
 	if p := result.Python; p != nil {
 		rec.Python = &audit.Python{Version: p.Version, Executable: p.Executable}
 	}

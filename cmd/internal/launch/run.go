@@ -142,7 +142,7 @@ func (r *run) do() {
 
 	// The record is written and made durable while Python starts, which takes many times as long; the gate opens after it.
 	setup := r.start()
-	r.result.Warnings = append(r.result.Warnings, absent(r.job.Config.Security.Isolation)...)
+	r.result.Warnings = append(r.result.Warnings, absent(r.job.Config)...)
 	if err := r.recordStart(); err != nil {
 		if r.job.Config.Security.Audit.OnFailure == "refuse" {
 			r.abort()
@@ -232,14 +232,15 @@ func factsOf(job Job, runID string) (facts Facts, failed *refusal) {
 
 // absent warns of paths that the configuration names to be hidden, read or written and that do not exist: mistyped, perhaps. Nothing is done about
 // them. For after the start, which makes what is missing above the working directory.
-func absent(i config.Isolation) (warnings []wire.Warning) {
+func absent(c config.Config) (warnings []wire.Warning) {
+	i := c.Security.Isolation
 	for _, list := range []struct {
 		key   string
 		paths []string
-	}{{"hide", i.Hide}, {"read-dirs", i.ReadDirs}, {"write-dirs", i.WriteDirs}} {
+	}{{"security.isolation.hide", i.Hide}, {"security.isolation.read-dirs", i.ReadDirs}, {"security.isolation.write-dirs", i.WriteDirs}, {"python.path", c.Python.Path}} {
 		for _, path := range list.paths {
 			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
-				warnings = append(warnings, wire.Warning{Code: "absent_path", Message: "security.isolation." + list.key + ": " + path + " does not exist"})
+				warnings = append(warnings, wire.Warning{Code: "absent_path", Message: list.key + ": " + path + " does not exist"})
 			}
 		}
 	}
@@ -519,6 +520,10 @@ func (r *run) removeDirs() {
 	if r.job.Config.Security.Isolation.CleanupOnExit {
 		if err := r.workdir.Remove(); err != nil {
 			failed(err)
+		}
+		// What of its path was only this run's: the name of another makes other parents.
+		id := shortID(r.result.RunID)
+		for parent := filepath.Dir(r.plan.Workdir); strings.Contains(parent, id) && unix.Rmdir(parent) == nil; parent = filepath.Dir(parent) {
 		}
 	} else if err := r.workdir.Close(); err != nil {
 		failed(err)

@@ -11,7 +11,7 @@ import (
 )
 
 // schemaVersion is that of the tables. A file of another version is made anew: it is only derived.
-const schemaVersion = 1
+const schemaVersion = 2
 
 // The tables. Times are microseconds since 1970, durations microseconds. ended is null until a run has its end. days holds sums of the ended runs by the
 // day of their start, so that statistics do not go through all runs.

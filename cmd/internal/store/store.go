@@ -124,7 +124,8 @@ const (
 	ByDay    By = "day" // of the start, UTC
 )
 
-// A Group is the statistics of the ended runs that have something in common. Percentiles are right to within 3 %.
+// A Group is the statistics of the ended runs that have something in common. Percentiles are right to within 3 %, and of
+// those whose duration is known.
 type Group struct {
 	Key         string
 	Runs        int64
@@ -167,7 +168,9 @@ func single(r *Run) *Group {
 	if r.Status != "ok" {
 		g.Failed = 1
 	}
-	g.durations.Add(r.Duration)
+	if r.Status != Orphaned { // nobody knows how long it took
+		g.durations.Add(r.Duration)
+	}
 	return g
 }
 
