@@ -32,7 +32,7 @@ func Main() int {
 	// A reader that went away is an error of write(2) here, not the death of the launcher in the middle of a run.
 	signal.Ignore(syscall.SIGPIPE)
 	app := &app{
-		began: time.Now(), in: os.Stdin, out: &output{to: os.Stdout}, err: os.Stderr, environ: os.Environ(), flags: map[string]string{},
+		began: time.Now(), in: os.Stdin, out: &output{file: os.Stdout}, err: os.Stderr, environ: os.Environ(), flags: map[string]string{},
 		inIsTerminal: isTerminal(os.Stdin), errIsTerminal: isTerminal(os.Stderr),
 	}
 	return app.main(os.Args[1:])
@@ -54,12 +54,12 @@ type app struct {
 
 // An output remembers that something of it was lost: most commands only print.
 type output struct {
-	to   io.Writer
+	file *os.File
 	lost error
 }
 
 func (o *output) Write(p []byte) (int, error) {
-	n, err := o.to.Write(p)
+	n, err := o.file.Write(p)
 	if o.lost == nil {
 		o.lost = err
 	}

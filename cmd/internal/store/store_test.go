@@ -429,3 +429,13 @@ func BenchmarkIndex(b *testing.B) {
 		})
 	}
 }
+
+// How long an orphaned run took nobody knows: it counts, but not as one that took no time.
+func TestOrphansHaveNoDuration(t *testing.T) {
+	t.Parallel()
+	g := single(&Run{Status: Orphaned})
+	g.merge(single(&Run{Status: "ok", Duration: time.Second}))
+	if g.Runs != 2 || g.durations.Count() != 1 || g.Percentile(0.5) < time.Second*9/10 {
+		t.Errorf("%d runs, %d durations, half of them below %v", g.Runs, g.durations.Count(), g.Percentile(0.5))
+	}
+}
