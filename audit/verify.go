@@ -1036,6 +1036,14 @@ func (r *Reader) Running() (n int) {
 	return n
 }
 
+// Dead tells that a run without an end has lost its launcher, which the next writer will record. What cannot be seen is not dead.
+func (r *Reader) Dead(id string) bool {
+	_, how := r.alive(id)
+	return how == orphan
+}
+
+const orphan = "the next writer records it as orphaned"
+
 // alive tells whether a run's writer lives, else how the log will come by the run's end; nothing if it cannot be seen.
 func (r *Reader) alive(id string) (alive bool, how string) {
 	const lost = "nothing is left of it"
@@ -1063,7 +1071,7 @@ func (r *Reader) alive(id string) (alive bool, how string) {
 	if bytes.Count(text[:n], []byte("\n")) > 1 {
 		return false, "its end waits in " + filepath.Join(runsName, id) + " for the next writer"
 	}
-	return false, "the next writer records it as orphaned"
+	return false, orphan
 }
 
 // originOf names a log by the host and the hash of its first record.

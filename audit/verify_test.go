@@ -128,9 +128,12 @@ func TestVerifyClean(t *testing.T) {
 		if r := openReader(t, dir); summary(rep) != "" || rep.Alive != 1 || rep.Code != 1 || r.Running() != 1 {
 			t.Errorf("a run under way, code kept: %d alive, %d files of code, %s", rep.Alive, rep.Code, summary(rep))
 		}
+		if openReader(t, dir).Dead("lives") {
+			t.Error("dead while it lives")
+		}
 		live.release() // as if killed
-		if n := openReader(t, dir).Running(); n != 0 {
-			t.Errorf("%d runs under way, of which one is dead", n)
+		if r := openReader(t, dir); r.Running() != 0 || !r.Dead("lives") {
+			t.Errorf("%d runs under way, of which one is dead", r.Running())
 		}
 	}
 }

@@ -100,6 +100,8 @@ func (app *app) request(limits config.Input) (wire.Request, []wire.Warning, erro
 	data, whole := readReady(app.in, int64(limits.MaxRequestMB*(1<<20)))
 	var err error
 	if !whole {
+		waiting := time.Now()
+		defer func() { app.began = app.began.Add(time.Since(waiting)) }() // for the caller, which is not our taking time
 		data, err = read(app.in, data, app.signals, int64(limits.MaxRequestMB*(1<<20)), time.Duration(limits.TimeoutSeconds*float64(time.Second)))
 	}
 	if err != nil {

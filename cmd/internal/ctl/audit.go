@@ -235,6 +235,7 @@ func (d desk) show(what, format string) error {
 		return err
 	}
 	defer r.Close()
+	what = strings.ToLower(what)
 	seq, numberErr := strconv.ParseUint(what, 10, 64)
 	if numberErr != nil && len(what) < prefixLeast {
 		return fmt.Errorf("%q is neither a number nor %d characters of a run id", what, prefixLeast)

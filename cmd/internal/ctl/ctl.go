@@ -89,6 +89,8 @@ func hint(err error) string {
 		return "name the log's directory with --dir"
 	case errors.As(err, &guard) && guard.Force:
 		return "if that is right, say --force"
+	case errors.Is(err, errNoProgram):
+		return "put both into one directory"
 	case errors.Is(err, errNoTemplate):
 		return "py3runctl warm status lists those that there are"
 	case errors.Is(err, store.ErrVersion), errors.Is(err, store.ErrDamaged):

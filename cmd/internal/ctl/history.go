@@ -16,6 +16,7 @@ import (
 	"time"
 	"unicode/utf16"
 
+	"py3run/audit"
 	"py3run/cmd/internal/store"
 	"py3run/cmd/internal/wire"
 )
@@ -115,7 +116,7 @@ func shown(r store.Run) shownRun {
 		r.Status, r.Reason, secondsOf(r.Duration), secondsOf(r.CPU), r.PeakMemory, r.StdoutBytes, r.StderrBytes, r.ExitCode, r.Signal, r.StartSeq, r.EndSeq, r.EndHash}
 	if r.Status == "" {
 		s.Status = store.Running
-	} else {
+	} else if !r.Ended.IsZero() {
 		s.Ended = r.Ended.UTC().Format(time.RFC3339Nano)
 	}
 	return s
@@ -134,9 +135,19 @@ func (d desk) history(q question, now time.Time) error {
 	defer s.Close()
 	buffered := bufio.NewWriter(d.out)
 	put, done := d.runPrinter(buffered, d.formatOf(q.format))
+	log, err := audit.OpenReader(d.dir)
+	if err == nil {
+		defer log.Close()
+	}
 	for r, err := range s.History(query) {
 		if err != nil {
 			return err
+		}
+		if r.Status == "" && log != nil && log.Dead(r.ID) {
+			if query.Status == store.Running {
+				continue
+			}
+			r.Status, r.Reason = store.Orphaned, "launcher-died" // as the next run will record it
 		}
 		if err := put(r); err != nil {
 			return err

@@ -84,6 +84,9 @@ func (a *app) warmStart(set []string) error {
 			}
 			return exitCode(exitFailed)
 		}
+		if errors.Is(err, exec.ErrNotFound) {
+			err = errNoProgram
+		}
 		return fmt.Errorf("start template: %w", err)
 	}
 	var s warm.Status
@@ -99,7 +102,10 @@ func isProgram(path string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
-var errNoTemplate = errors.New("there is none of this name")
+var (
+	errNoTemplate = errors.New("there is none of this name")
+	errNoProgram  = errors.New("py3run is neither beside py3runctl nor in PATH")
+)
 
 func (a *app) warmStop(keys []string) error {
 	dir, err := a.warmDir()

@@ -99,8 +99,14 @@ func StartTemplate(job Job, patience time.Duration) (warm.Status, error) {
 		return warm.Status{}, err
 	}
 	setup, wanted := r.template()
-	if !wanted {
-		return warm.Status{}, errors.New("no template is possible: security.isolation.method is process, XDG_RUNTIME_DIR is not set, or the limit on open files is too low")
+	switch {
+	case wanted:
+	case r.facts.WarmDir == "":
+		return warm.Status{}, errors.New("no template is possible: XDG_RUNTIME_DIR is not set")
+	case r.plan.Spec.Method == sandbox.Process:
+		return warm.Status{}, errors.New("no template is possible: security.isolation.method is process")
+	default:
+		return warm.Status{}, errors.New("no template is possible: this user's limit on open files is too low")
 	}
 	if err := warm.Start(setup, true); err != nil {
 		return warm.Status{}, err

@@ -518,6 +518,8 @@ def start(first, cold, claim, end, flagged, preloaded):
     def execute():
         if command == "execute":
             code = request["code"]
+            if type(code) is str and code[:1] == "\ufeff":  # as in a file
+                code = code[1:]
             if request["result_from"] == "last_expression":
                 tree = compile(code, path, "exec", 0x400, True)  # PyCF_ONLY_AST
                 last = tree.body.pop() if tree.body and type(tree.body[-1]).__name__ == "Expr" else None

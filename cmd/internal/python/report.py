@@ -263,7 +263,7 @@ class Converter:
                 n += 1
                 name = "%s#%d" % (label, n)
             if n and not self.tagged:
-                self.warn("inexact_value", "%s[%s]" % (path, ascii(label)), "a second column of this name, as %s" % name)
+                self.warn("inexact_value", "%s[%s]" % (path, json_name(label)), "a second column of this name, as %s" % name)
             seen.add(name)
             names.append(name)
         frame = frame.copy(deep=False)
@@ -283,7 +283,7 @@ class Converter:
                     n += 1
                 self.warn("inexact_value", "%s.%s" % (path, name), "a second key of this name, as %s#%d" % (name, n))
                 name = "%s#%d" % (name, n)
-            out[name] = self.convert(x, "%s.%s" % (path, name) if name.isidentifier() else "%s[%s]" % (path, ascii(name)), depth)
+            out[name] = self.convert(x, "%s.%s" % (path, name) if name.isidentifier() else "%s[%s]" % (path, json_name(name)), depth)
         return out
 
     def key(self, k, path):
@@ -303,6 +303,10 @@ class Converter:
             except UnicodeDecodeError:
                 return base64(bytes(k))
         return self.string(k, path)
+
+
+def json_name(name):
+    return '"%s"' % ascii(name)[1:-1].replace('"', '\\"')
 
 
 def scalars(array):
@@ -572,7 +576,7 @@ def check_syntax(request):
     with warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("always")
         try:
-            compile(request["code"], request["shown"], "exec", 0, True)
+            compile(request["code"].lstrip("\ufeff"), request["shown"], "exec", 0, True)
         except SyntaxError as e:
             found.append({"line": max(e.lineno or 1, 1), "column": max(e.offset or 1, 1), "message": e.msg, "severity": "error"})
         except (ValueError, OverflowError, RecursionError, MemoryError) as e:  # a NUL, nesting beyond the parser

@@ -236,11 +236,12 @@ func makeRoom(dir string) {
 	list, _ := All(dir)
 	var oldest Status
 	n := 0
+	idle := func(s Status) bool { return s.Running == 0 }
 	for _, s := range list {
 		if s.Failed != "" {
 			continue
 		}
-		if n++; n == 1 || s.LastUse.Before(oldest.LastUse) {
+		if n++; n == 1 || idle(s) && !idle(oldest) || idle(s) == idle(oldest) && s.LastUse.Before(oldest.LastUse) {
 			oldest = s
 		}
 	}
@@ -501,8 +502,10 @@ func (t *server) watch() {
 			resident(process) > 2*t.first+growthMost:
 			t.stop()
 		}
-		if _, err := os.Stat(filepath.Join(t.setup.Dir, t.key+socketSuffix)); errors.Is(err, os.ErrNotExist) {
-			t.stop() // nobody can find it
+		for _, suffix := range []string{socketSuffix, lockSuffix} {
+			if _, err := os.Stat(filepath.Join(t.setup.Dir, t.key+suffix)); errors.Is(err, os.ErrNotExist) {
+				t.stop() // nobody can find it
+			}
 		}
 	}
 }
