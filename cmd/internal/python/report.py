@@ -287,7 +287,7 @@ class Converter:
         return out
 
     def key(self, k, path):
-        """A name, of what a value is of the same text."""
+        """What the key is as a value, as text."""
         numpy = sys.modules.get("numpy")
         if numpy is not None and isinstance(k, getattr(numpy, "bool_", ())):
             k = bool(k)
@@ -609,9 +609,13 @@ def plain_completions(lines, line, column):
     """What can be told without jedi, and without running anything but imports of the standard library."""
     re, keyword = own("re"), own("keyword")
     before, behind = lines[line - 1][:column], lines[line - 1][column:]
-    owner, start = re.search(r"((?:[^\W\d]\w*\.)*)((?:[^\W\d]\w*)?)$", before).groups()
+    at = column
+    while at and (before[at - 1].isalnum() or before[at - 1] in "_."):
+        at -= 1
+    owner, dot, start = before[at:].rpartition(".")
+    owner += dot
     # The code without the name that is being written.
-    code = "\n".join(lines[:line - 1] + [before[:column - len(owner + start)] + " " + re.sub(r"^\w+", "", behind)] + lines[line:])
+    code = "\n".join(lines[:line - 1] + [before[:at] + " " + re.sub(r"^\w+", "", behind)] + lines[line:])
     found = {}
 
     def offer(names, holder=ABSENT, kind="statement"):
@@ -627,6 +631,7 @@ def plain_completions(lines, line, column):
         if owner:
             module = standard(owner[:-1])
             offer([m.name for m in own("pkgutil").iter_modules(getattr(module, "__path__", []))], kind="module")
+            offer([n[len(owner):] for n in sorted(modules) if n.startswith(owner) and "." not in n[len(owner):]], kind="module")  # as os.path
         else:
             offer(list_modules(None)["modules"], kind="module")
     elif owner:
