@@ -996,7 +996,11 @@ func (v *verifier) code() {
 		names, err = dir.Readdirnames(-1)
 	}
 	if err != nil {
-		v.add(Note, NotReadable, 0, "kept code was not looked at: %v", v.reader.failed("read", codeName, err))
+		severity := Unreadable
+		if err == unix.EACCES { // it is closed to those who may only read the log
+			severity = Note
+		}
+		v.add(severity, NotReadable, 0, "kept code was not looked at: %v", v.reader.failed("read", codeName, err))
 	}
 	slices.Sort(names)
 	for _, name := range names {
@@ -1014,13 +1018,13 @@ func (v *verifier) code() {
 			_, err = io.Copy(sum, file)
 			file.Close()
 		}
-		switch {
-		case err != nil:
+		if err != nil {
 			v.add(Unreadable, NotReadable, 0, "%v", v.reader.failed("read", path, err))
-		case hex.EncodeToString(sum.Sum(nil)) != name:
+			continue
+		}
+		v.report.Code++
+		if hex.EncodeToString(sum.Sum(nil)) != name {
 			v.add(Broken, CodeDiffers, 0, "%s is not the code that was run: its SHA-256 is %x", path, sum.Sum(nil))
-		default:
-			v.report.Code++
 		}
 	}
 }

@@ -107,7 +107,7 @@ func newConfig(app *app) *cobra.Command {
 	return c
 }
 
-// checkConfig checks the file that is named, or all that would be read here and then what the environment and the flags add; and whether a run could start with it.
+// checkConfig checks the file that is named, or all that would be read here with what the environment and the flags add; and whether a run could start with it.
 func (app *app) checkConfig(files []string) error {
 	code := exitCode(0)
 	tell := func(problem, hint string) {
@@ -125,7 +125,7 @@ func (app *app) checkConfig(files []string) error {
 	sources := app.sources()
 	if len(files) > 0 {
 		check(files[0])
-		sources.File = files[0]
+		sources = config.Sources{File: files[0]}
 	}
 	if code != 0 {
 		return code

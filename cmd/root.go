@@ -106,6 +106,8 @@ func (app *app) main(args []string) (code int) {
 	var own exitCode
 	var usage *usageError
 	switch {
+	case errors.Is(err, syscall.EPIPE): // the reader has seen enough
+		return 0
 	case err == nil:
 		if o, ok := app.out.(*output); ok && o.lost != nil && !errors.Is(o.lost, syscall.EPIPE) {
 			app.errorf("write standard output: %v", cause(o.lost))

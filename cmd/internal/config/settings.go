@@ -398,9 +398,9 @@ var (
 		},
 	}
 	variablePattern = rule{
-		says: "must be the name of a variable, with a * at most at its end", pattern: `^([^=*\s]+\*?|\*)$`,
+		says: "must be the name of a variable, with a * at most at its end", pattern: `^([^=*?\[\]\s]+\*?|\*)$`,
 		holds: func(s string) bool {
-			return s != "" && !strings.ContainsAny(strings.TrimSuffix(s, "*"), "=* \t")
+			return s != "" && !strings.ContainsAny(strings.TrimSuffix(s, "*"), "=*?[] \t")
 		},
 	}
 	moduleName = rule{

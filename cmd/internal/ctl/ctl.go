@@ -43,9 +43,23 @@ type app struct {
 // Main runs the command line and returns the exit code.
 func Main(args []string) int {
 	signal.Ignore(syscall.SIGPIPE) // a reader that went away is an error of write(2), and no news
-	a := &app{out: os.Stdout, err: os.Stderr, environ: os.Environ(),
+	a := &app{out: &output{file: os.Stdout}, err: os.Stderr, environ: os.Environ(),
 		outIsTerminal: isatty.IsTerminal(os.Stdout.Fd()), errIsTerminal: isatty.IsTerminal(os.Stderr.Fd())}
 	return a.main(args)
+}
+
+// An output remembers that something of it was lost: cobra's help does not tell.
+type output struct {
+	file *os.File
+	lost error
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.file.Write(p)
+	if o.lost == nil {
+		o.lost = err
+	}
+	return n, err
 }
 
 func (a *app) main(args []string) int {
@@ -54,7 +68,13 @@ func (a *app) main(args []string) int {
 	err := root.Execute()
 	var code exitCode
 	switch {
-	case err == nil, errors.Is(err, syscall.EPIPE):
+	case errors.Is(err, syscall.EPIPE):
+		return 0
+	case err == nil:
+		if o, ok := a.out.(*output); ok && o.lost != nil && !errors.Is(o.lost, syscall.EPIPE) {
+			a.tell(fmt.Errorf("write standard output: %w", errors.Unwrap(o.lost)))
+			return exitFailed
+		}
 		return 0
 	case errors.As(err, &code):
 		return int(code)

@@ -139,17 +139,54 @@ func (d desk) history(q question, now time.Time) error {
 	if err == nil {
 		defer log.Close()
 	}
+	dead := func(r *store.Run) bool { // and the next run will record it
+		if r.Status != "" || log == nil || !log.Dead(r.ID) {
+			return false
+		}
+		r.Status, r.Reason = store.Orphaned, "launcher-died"
+		return true
+	}
+	limit, n := query.Limit, 0
+	tell := func(r store.Run) error {
+		if n++; limit > 0 && n > limit {
+			return nil
+		}
+		return put(r)
+	}
+	var unrecorded []store.Run // newest first
+	if query.Status == store.Orphaned {
+		open := query
+		open.Status, open.Limit = store.Running, 0
+		for r, err := range s.History(open) {
+			if err != nil {
+				return err
+			}
+			if dead(&r) {
+				unrecorded = append(unrecorded, r)
+			}
+		}
+	}
+	if query.Status == store.Running {
+		query.Limit = 0 // dead ones are not told
+	}
 	for r, err := range s.History(query) {
 		if err != nil {
 			return err
 		}
-		if r.Status == "" && log != nil && log.Dead(r.ID) {
-			if query.Status == store.Running {
-				continue
-			}
-			r.Status, r.Reason = store.Orphaned, "launcher-died" // as the next run will record it
+		if dead(&r) && query.Status == store.Running {
+			continue
 		}
-		if err := put(r); err != nil {
+		for ; len(unrecorded) > 0 && unrecorded[0].Started.After(r.Started); unrecorded = unrecorded[1:] {
+			if err := tell(unrecorded[0]); err != nil {
+				return err
+			}
+		}
+		if err := tell(r); err != nil {
+			return err
+		}
+	}
+	for _, r := range unrecorded {
+		if err := tell(r); err != nil {
 			return err
 		}
 	}

@@ -32,9 +32,12 @@ class Converter:
         self.text = None  # str() of the whole value, when the JSON does not hold it exactly
 
     def warn(self, code, path, message):
+        entry = [code, (path if len(path) <= 400 else path[:200] + "..." + path[-200:]) + ": " + message]
+        if entry in self.warnings[-1:]:
+            return
         n = self.counts[code] = self.counts.get(code, 0) + 1
         if n <= NAMED:
-            self.warnings.append([code, (path if len(path) <= 400 else path[:200] + "..." + path[-200:]) + ": " + message])
+            self.warnings.append(entry)
 
     def inexact(self, value, path, what):
         if path == "result":
@@ -151,7 +154,7 @@ class Converter:
             return self.none(v, path)
         numpy = loaded("numpy")
         if numpy is not None and isinstance(v, getattr(numpy, "generic", ())):
-            item = v.item()
+            item = tuple([v[name] for name in v.dtype.names]) if v.dtype.names else v.item()
             if v.dtype.kind in "mM":
                 if item is None:
                     return self.none(v, path)
@@ -166,7 +169,7 @@ class Converter:
                         return {tag: v.isoformat()}
                     self.inexact(v, path, "a " + kind + ", as ISO 8601 text")
                     return v.isoformat()
-            if isinstance(v, getattr(datetime, "timedelta", ())) and self.tagged:
+            if isinstance(v, getattr(datetime, "timedelta", ())) and self.tagged and not getattr(v, "nanoseconds", 0):  # pandas has those
                 return {"$timedelta": [v.days, v.seconds, v.microseconds]}
         for module, kind, tag in (("decimal", "Decimal", "$decimal"), ("pathlib", "PurePath", "$path"), ("uuid", "UUID", "$uuid"), ("fractions", "Fraction", "$fraction")):
             there = loaded(module)
@@ -223,7 +226,7 @@ class Converter:
         numpy, pandas = sys.modules.get("numpy"), sys.modules.get("pandas")
         if numpy is not None and isinstance(v, getattr(numpy, "ndarray", ())):
             # Times one by one: what the array itself makes of those in nanoseconds is numbers.
-            plain = self.convert(scalars(v) if v.dtype.kind in "mM" else v.tolist(), path, depth)
+            plain = self.convert(scalars(v) if v.dtype.kind in "mM" or v.dtype.names else v.tolist(), path, depth)
             return {"$ndarray": plain, "dtype": str(v.dtype), "shape": list(v.shape)} if self.tagged else plain
         if pandas is not None:
             if isinstance(v, getattr(pandas, "DataFrame", ())):
@@ -576,7 +579,7 @@ def check_syntax(request):
     with warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("always")
         try:
-            compile(request["code"].lstrip("\ufeff"), request["shown"], "exec", 0, True)
+            compile(request["code"][request["code"][:1] == "\ufeff":], request["shown"], "exec", 0, True)
         except SyntaxError as e:
             found.append({"line": max(e.lineno or 1, 1), "column": max(e.offset or 1, 1), "message": e.msg, "severity": "error"})
         except (ValueError, OverflowError, RecursionError, MemoryError) as e:  # a NUL, nesting beyond the parser
@@ -623,11 +626,12 @@ def plain_completions(lines, line, column):
             if name.startswith(start) and (start[:1] == "_" or name[:1] != "_"):
                 found.setdefault(name, kind if holder is ABSENT else kind_of(getattr(holder, name, None)))
 
-    package = re.match(r"\s*from\s+([\w.]+)\s+import\s+[\w, (]*$", before)
+    short = before if len(before) < 1000 else ""  # what imports are written on
+    package = re.match(r"\s*from\s+([\w.]+)\s+import\s+[\w, (]*$", short)
     if package and not owner:
         module = standard(package.group(1))
         offer(dir(module) if module else (), module)
-    elif re.match(r"\s*(import|from)\s+([\w.]+\s*(as\s+\w+)?,\s*)*[\w.]*$", before):
+    elif re.match(r"\s*(import|from)\s+([\w.]+\s*(as\s+\w+)?,\s*)*[\w.]*$", short):
         if owner:
             module = standard(owner[:-1])
             offer([m.name for m in own("pkgutil").iter_modules(getattr(module, "__path__", []))], kind="module")
@@ -637,14 +641,18 @@ def plain_completions(lines, line, column):
     elif owner:
         first, *more = owner[:-1].split(".")
         thing = getattr(loaded["builtins"], first, None)
-        for module, name in re.findall(r"\bimport\s+([\w.]+)(?:\s+as\s+(\w+))?", code):
-            if first == (name or module.partition(".")[0]):
-                thing = standard(module if name else module.partition(".")[0])
+        for package, names in re.findall(r"(?m)^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+)?import[ \t]+([^#;\n]+)", code):
+            for each in names.strip("() \t").split(","):
+                name, _, known = (part.strip() for part in each.partition(" as "))
+                if package and first == (known or name):
+                    thing = getattr(standard(package), name, None)
+                elif not package and first == (known or name.partition(".")[0]):
+                    thing = standard(name if known else first)
         for name in more:
             thing = getattr(thing, name, None)
         if thing is not None:
             offer(dir(thing), thing)
-    else:
+    elif before[:at].rstrip()[-1:] != ".":  # else of something that is not known
         offer(re.findall(r"[^\W\d]\w*", re.sub(r"#.*|'[^'\n]*'|\"[^\"\n]*\"", "", code)))
         offer(dir(loaded["builtins"]), loaded["builtins"])
         for name in keyword.kwlist:
@@ -658,11 +666,11 @@ def standard(name):
     top = name.partition(".")[0]
     try:
         spec = own("importlib.util").find_spec(top)
-        if not spec or top in ("__main__", "antigravity", "idlelib", "test", "this") or "-packages" in spec.origin or not (
+        if not spec or "__main__" in name.split(".") or top in ("antigravity", "idlelib", "test", "this") or "-packages" in spec.origin or not (
                 spec.origin in ("built-in", "frozen") or spec.origin.startswith(libraries)):
             return None
         return own(name)
-    except Exception:
+    except (Exception, SystemExit):
         return None
 
 
