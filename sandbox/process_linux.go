@@ -434,6 +434,9 @@ func receive(from *os.File, message []byte) (n, descriptor int) {
 	return n, int(int32(binary.NativeEndian.Uint32(rights[unix.SizeofCmsghdr:])))
 }
 
+// spareMost is how long a spare may take to get ready for its run. A thread of a preloaded module can be in the way of it, and then the run takes another interpreter.
+const spareMost = 5 * time.Second
+
 // awaitExec reads the set-up sockets until the program's execve, or the step that failed.
 func (r *Running) awaitExec(b *builder) error {
 	for _, from := range r.setup {
@@ -450,7 +453,17 @@ func (r *Running) awaitEnd(from *os.File, b *builder) error {
 	for {
 		if r.pidfd != nil { // a spare takes no time to speak of
 			p := []pollFD{polled(from)}
-			for end := time.Now().Add(briefMost); p[0].revents == 0 && pollBriefly(p, time.Until(end)); {
+			began := time.Now()
+			for brief := began.Add(briefMost); p[0].revents == 0 && pollBriefly(p, time.Until(brief)); {
+			}
+			for left := spareMost; p[0].revents == 0 && left > 0; left = spareMost - time.Since(began) {
+				poll := []unix.PollFd{{Fd: p[0].fd, Events: unix.POLLIN}}
+				if n, err := unix.Poll(poll, int(left.Milliseconds())+1); n > 0 || err != nil && err != unix.EINTR {
+					p[0].revents = unix.POLLIN
+				}
+			}
+			if p[0].revents == 0 {
+				return &StepError{Step: "set-up", Object: "spare", Err: unix.ETIMEDOUT}
 			}
 		}
 		n, listener := receive(from, m[:])

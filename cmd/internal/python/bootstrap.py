@@ -429,7 +429,7 @@ def start(first, cold, claim, end, flagged, preloaded):
         if request["lazy_site"]:
             lazy_site()
     else:
-        brought, tell, given, quiet, ahead = preloaded
+        brought, tell, given, (quiet, printed), ahead = preloaded
         environ = own("os").environ  # what the interpreter and modules have made of the environment stays
         for n in given.keys() - request["environ"].keys():
             environ.pop(n, None)
@@ -466,8 +466,10 @@ def start(first, cold, claim, end, flagged, preloaded):
         tell[0] = imported
     sys.argv = request["argv"]
     sys.path[:0] = request["import_path"][:len(request["import_path"]) - ahead]  # the rest is the template's, where modules have left it
-    if not claim:  # else the template has done it, before it imported modules
-        sys.stdout.reconfigure(line_buffering=True)  # what was printed before a kill is kept
+    if not claim:
+        printed = sys.stdout  # else what modules have put in its place may go there
+    if not printed.closed:
+        printed.reconfigure(line_buffering=True)  # what was printed before a kill is kept
 
     main = type(sys)("__main__")
     names = main.__dict__

@@ -427,7 +427,7 @@ def template(first, control, hot, cold):
 
     def flush():
         """What preloaded modules have left in buffers is in no run's output."""
-        for stream in sys.stdout, sys.stderr:
+        for stream in sys.stdout, streams[1], sys.stderr:
             try:
                 stream.flush()
             except Exception:
@@ -475,8 +475,7 @@ def template(first, control, hot, cold):
     libc.setrlimit(7, limit)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     me = posix.getpid()
-    sys.stdout.reconfigure(line_buffering=True)  # before modules put something else in its place, as in a run of its own
-    stdin, given = sys.stdin, posix.open("/proc/self/environ", posix.O_RDONLY)
+    streams, given = (sys.stdin, sys.stdout), posix.open("/proc/self/environ", posix.O_RDONLY)
     environ = b""
     while piece := posix.read(given, 1 << 16):
         environ += piece
@@ -572,7 +571,7 @@ def template(first, control, hot, cold):
 
     claiming = False
     try:
-        exec(hot, {"first": first, "cold": cold, "claim": serve, "end": None, "flagged": hello["flagged"], "preloaded": (brought, told, given, stdin, len(hello["import_path"])),
+        exec(hot, {"first": first, "cold": cold, "claim": serve, "end": None, "flagged": hello["flagged"], "preloaded": (brought, told, given, streams, len(hello["import_path"])),
                    "__builtins__": {**vars(builtins)}})
     except BaseException:
         if claiming and not told[1]:  # the code has not begun, and the launcher starts another interpreter: nothing of this is the run's
