@@ -79,14 +79,12 @@ func (run *Run) enter(line []byte) (err error) {
 	if err != nil {
 		return run.log.failed("make", name, err)
 	}
-	run.file = os.NewFile(uintptr(fd), filepath.Join(run.log.path, name))
-	err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
-	for end := time.Now().Add(glanceMost); err == unix.EWOULDBLOCK && time.Now().Before(end); err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) {
-		time.Sleep(time.Millisecond) // for somebody who looks for dead runs, and has seen it before it was locked
-	}
-	if err != nil {
+	// For somebody who looks for dead runs, and has seen it before it was locked.
+	if err := flock(fd, unix.LOCK_EX, time.Now().Add(glanceMost), func() time.Duration { return 0 }); err != nil {
+		unix.Unlinkat(run.dir, run.id, 0)
 		return run.log.failed("lock", name, err)
 	}
+	run.file = os.NewFile(uintptr(fd), filepath.Join(run.log.path, name))
 	if _, err := run.file.Write(append(slices.Clip(line), '\n')); err != nil {
 		return run.log.failed("write", name, err)
 	}

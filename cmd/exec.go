@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"py3run/cmd/internal/cli"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/launch"
 	"py3run/cmd/internal/lean"
@@ -207,7 +208,7 @@ func (e *cancelledError) Error() string {
 // watchReader asks for the end of the run when nobody can read the result any more: the caller is dead, as a rule, and its work would
 // go on unseen. Only a pipe or a socket tells that; a file never does.
 func (app *app) watchReader() {
-	out, ok := app.out.(*output)
+	out, ok := app.out.(*cli.Output)
 	if !ok {
 		return
 	}
@@ -220,7 +221,7 @@ func (app *app) watchReader() {
 	unix.SetNonblock(fd, true)
 	reader := os.NewFile(uintptr(fd), "epoll")
 	defer reader.Close()
-	if unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, int(out.file.Fd()), &unix.EpollEvent{}) != nil { // errors and hang-ups come unasked; a file has none
+	if unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, int(out.File.Fd()), &unix.EpollEvent{}) != nil { // errors and hang-ups come unasked; a file has none
 		return
 	}
 	raw, err := reader.SyscallConn()

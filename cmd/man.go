@@ -88,16 +88,3 @@ func roff(text string) string {
 }
 
 func quoted(text string) string { return `"` + strings.ReplaceAll(text, `"`, `""`) + `"` }
-
-func newHelp() *cobra.Command {
-	return &cobra.Command{
-		Use: "help [COMMAND|TOPIC]", Short: "Help about a command or a topic",
-		RunE: func(c *cobra.Command, args []string) error {
-			of, rest, err := c.Root().Find(args)
-			if err != nil || len(rest) > 0 {
-				return usagef("help: no command and no topic %q", strings.Join(args, " "))
-			}
-			return of.Help()
-		},
-	}
-}

@@ -15,6 +15,7 @@ import (
 	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
 
+	"py3run/cmd/internal/cli"
 	"py3run/cmd/internal/config"
 	_ "py3run/cmd/internal/lean"
 	"py3run/cmd/internal/wire"
@@ -32,7 +33,7 @@ func Main() int {
 	// A reader that went away is an error of write(2) here, not the death of the launcher in the middle of a run.
 	signal.Ignore(syscall.SIGPIPE)
 	app := &app{
-		began: time.Now(), in: os.Stdin, out: &output{file: os.Stdout}, err: os.Stderr, environ: os.Environ(), flags: map[string]string{},
+		began: time.Now(), in: os.Stdin, out: &cli.Output{File: os.Stdout}, err: os.Stderr, environ: os.Environ(), flags: map[string]string{},
 		inIsTerminal: isTerminal(os.Stdin), errIsTerminal: isTerminal(os.Stderr),
 	}
 	return app.main(os.Args[1:])
@@ -52,20 +53,6 @@ type app struct {
 	flags      map[string]string // configuration key -> value
 }
 
-// An output remembers that something of it was lost: most commands only print.
-type output struct {
-	file *os.File
-	lost error
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	n, err := o.file.Write(p)
-	if o.lost == nil {
-		o.lost = err
-	}
-	return n, err
-}
-
 func isTerminal(f *os.File) bool { return isatty.IsTerminal(f.Fd()) }
 
 // sources is where the configuration of this invocation comes from.
@@ -78,12 +65,9 @@ type exitCode int
 
 func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
-// usageError is a mistake on the command line.
-type usageError struct{ text string }
-
-func (e *usageError) Error() string { return e.text }
-
-func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
+func usagef(format string, args ...any) error {
+	return &cli.UsageError{Text: fmt.Sprintf(format, args...)}
+}
 
 func (app *app) errorf(format string, args ...any) {
 	fmt.Fprintf(app.err, "py3run: error: "+format+"\n", args...)
@@ -104,19 +88,18 @@ func (app *app) main(args []string) (code int) {
 		return root.Execute()
 	}()
 	var own exitCode
-	var usage *usageError
 	switch {
 	case errors.Is(err, syscall.EPIPE): // the reader has seen enough
 		return 0
 	case err == nil:
-		if o, ok := app.out.(*output); ok && o.lost != nil && !errors.Is(o.lost, syscall.EPIPE) {
-			app.errorf("write standard output: %v", cause(o.lost))
+		if o, ok := app.out.(*cli.Output); ok && o.Lost() != nil {
+			app.errorf("%v", o.Lost())
 			return 1
 		}
 		return 0
 	case errors.As(err, &own):
 		return int(own)
-	case errors.As(err, &usage), isCobraUsage(err):
+	case cli.IsUsage(err):
 		if app.isExec(args) { // a machine is reading: it gets its line
 			result := refused("", wire.StatusBadRequest, &wire.BadRequest{Message: "command line: " + err.Error(), Hint: "see py3run exec --help"}, app.began)
 			line, _ := result.Encode()
@@ -145,17 +128,6 @@ func (app *app) isExec(args []string) bool {
 		}
 	}
 	return !app.inIsTerminal
-}
-
-// isCobraUsage recognises cobra's own errors, which have no type: all that the commands return themselves has one.
-func isCobraUsage(err error) bool {
-	text := err.Error()
-	for _, start := range []string{"unknown ", "flag needed", "flag needs", "invalid argument", "accepts ", "requires ", "bad flag", "required flag", "unknown shorthand"} {
-		if strings.HasPrefix(text, start) {
-			return true
-		}
-	}
-	return false
 }
 
 func (app *app) root(args []string) *cobra.Command {
@@ -201,14 +173,10 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 	default:
 		root.AddCommand(newExec(app), newRun(app), newCheck(app), newExplain(app), newDoctor(app), newConfig(app), newSchema(app), newVersion(app))
 		root.AddCommand(newMan(app))
-		root.SetHelpCommand(newHelp())
 		root.AddCommand(newHelpTopics()...)
 		root.AddCommand(newWarm(app)...)
+		cli.AddHelp(root)
 	}
 	root.CompletionOptions.DisableDefaultCmd = len(root.Commands()) < 2
-	root.InitDefaultCompletionCmd(args...)
-	if c, _, err := root.Find([]string{"completion"}); err == nil && c != root {
-		c.Args, c.RunE = nil, func(*cobra.Command, []string) error { return usagef("completion: want bash, fish, powershell or zsh") }
-	}
 	return root
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"py3run/audit"
+	"py3run/cmd/internal/cli"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/store"
 )
@@ -43,23 +44,9 @@ type app struct {
 // Main runs the command line and returns the exit code.
 func Main(args []string) int {
 	signal.Ignore(syscall.SIGPIPE) // a reader that went away is an error of write(2), and no news
-	a := &app{out: &output{file: os.Stdout}, err: os.Stderr, environ: os.Environ(),
+	a := &app{out: &cli.Output{File: os.Stdout}, err: os.Stderr, environ: os.Environ(),
 		outIsTerminal: isatty.IsTerminal(os.Stdout.Fd()), errIsTerminal: isatty.IsTerminal(os.Stderr.Fd())}
 	return a.main(args)
-}
-
-// An output remembers that something of it was lost: cobra's help does not tell.
-type output struct {
-	file *os.File
-	lost error
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	n, err := o.file.Write(p)
-	if o.lost == nil {
-		o.lost = err
-	}
-	return n, err
 }
 
 func (a *app) main(args []string) int {
@@ -71,8 +58,8 @@ func (a *app) main(args []string) int {
 	case errors.Is(err, syscall.EPIPE):
 		return 0
 	case err == nil:
-		if o, ok := a.out.(*output); ok && o.lost != nil && !errors.Is(o.lost, syscall.EPIPE) {
-			a.tell(fmt.Errorf("write standard output: %w", errors.Unwrap(o.lost)))
+		if o, ok := a.out.(*cli.Output); ok && o.Lost() != nil {
+			a.tell(o.Lost())
 			return exitFailed
 		}
 		return 0
@@ -80,7 +67,7 @@ func (a *app) main(args []string) int {
 		return int(code)
 	}
 	a.tell(err)
-	if isUsage(err) {
+	if cli.IsUsage(err) {
 		return exitUsage
 	}
 	return exitFailed
@@ -99,7 +86,7 @@ func hint(err error) string {
 	var guard *audit.GuardError
 	var log *audit.StepError
 	switch {
-	case isUsage(err):
+	case cli.IsUsage(err):
 		return "see py3runctl --help"
 	case errors.As(err, &conf):
 		return conf.Hint
@@ -119,16 +106,6 @@ func hint(err error) string {
 	return ""
 }
 
-// isUsage recognises cobra's own errors, which have no type.
-func isUsage(err error) bool {
-	for _, start := range []string{"unknown ", "flag needed", "flag needs", "invalid argument", "accepts ", "requires ", "bad flag", "required flag"} {
-		if strings.HasPrefix(err.Error(), start) {
-			return true
-		}
-	}
-	return false
-}
-
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "py3runctl",
@@ -146,22 +123,7 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&a.configFile, "config", "", "read this `file` instead of the user's and the system's configuration")
 	root.PersistentFlags().StringVar(&a.dir, "dir", "", "the log's `directory`, instead of the configured one")
 	root.AddCommand(a.audit(), a.index(), a.history(), a.stats(), a.alerts(), a.metrics(), a.warm(), a.version())
-	root.SetHelpCommand(&cobra.Command{
-		Use: "help [COMMAND]", Short: "Help about a command",
-		RunE: func(c *cobra.Command, args []string) error {
-			of, rest, err := c.Root().Find(args)
-			if err != nil || len(rest) > 0 {
-				return fmt.Errorf("unknown command %q for help", strings.Join(args, " "))
-			}
-			return of.Help()
-		},
-	})
-	root.InitDefaultCompletionCmd()
-	if c, _, err := root.Find([]string{"completion"}); err == nil {
-		c.Args, c.RunE = nil, func(*cobra.Command, []string) error {
-			return errors.New("invalid argument for completion: want bash, fish, powershell or zsh")
-		}
-	}
+	cli.AddHelp(root)
 	return root
 }
 

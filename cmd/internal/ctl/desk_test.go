@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"py3run/audit"
+	"py3run/cmd/internal/cli"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/store"
 )
@@ -171,7 +172,7 @@ func TestHistoryAndStats(t *testing.T) {
 		t.Errorf("bob: %s", got)
 	}
 	for _, bad := range []question{{since: "yesterday"}, {until: "-5h"}, {since: "x d"}, {status: "tiemout"}} {
-		if err := b.history(bad, now); err == nil || !isUsage(err) {
+		if err := b.history(bad, now); err == nil || !cli.IsUsage(err) {
 			t.Errorf("%+v: %v", bad, err)
 		}
 	}
