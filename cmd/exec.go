@@ -238,8 +238,8 @@ func (app *app) watchReader() {
 
 func (app *app) job(request wire.Request, warnings []wire.Warning, c config.Config) launch.Job {
 	dir, _ := os.Getwd()
-	return launch.Job{Request: request, Warnings: warnings, Config: c, Environ: app.environ, Dir: dir, Caller: caller(),
-		Began: app.began, Signals: app.signals}
+	return launch.Job{Request: request, Warnings: warnings, Config: c, Environ: app.environ, Dir: dir, Caller: caller(), Umask: app.umask,
+		Steering: app.sources().Named(dir), Began: app.began, Signals: app.signals}
 }
 
 // caller is the operating-system user, by the name in /etc/passwd. os/user would make the binary depend on the C library

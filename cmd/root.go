@@ -32,7 +32,8 @@ import (
 func Main() int {
 	// A reader that went away is an error of write(2) here, not the death of the launcher in the middle of a run.
 	signal.Ignore(syscall.SIGPIPE)
-	app := &app{
+	mask := syscall.Umask(0o022) // a caller's could close to their owner the directories that all runs share
+	app := &app{umask: &mask,
 		began: time.Now(), in: os.Stdin, out: &cli.Output{File: os.Stdout}, err: os.Stderr, environ: os.Environ(), flags: map[string]string{},
 		inIsTerminal: isTerminal(os.Stdin), errIsTerminal: isTerminal(os.Stderr),
 	}
@@ -45,6 +46,7 @@ type app struct {
 	in       *os.File
 	out, err io.Writer
 	environ  []string
+	umask    *int           // the caller's, for the code
 	signals  chan os.Signal // that ask for the end of the run; nil before listen
 
 	inIsTerminal, errIsTerminal bool

@@ -203,7 +203,7 @@ func TestReadWriteDirsWithMounts(t *testing.T) {
 				parent := t.TempDir()
 				elsewhere := filepath.Join(parent, "f")
 				check(t, os.WriteFile(elsewhere, []byte("text\n"), 0o644))
-				w, err := MakeWorkdir(filepath.Join(parent, "run"), true, false)
+				w, err := MakeWorkdir(Dir{Path: filepath.Join(parent, "run"), Private: true})
 				check(t, err, w.AddFile(".py", []byte("code")))
 				defer func() { check(t, w.Remove()) }()
 				shm := fmt.Sprintf("/dev/shm/py3run-test-%016x", rand.Uint64())
@@ -241,7 +241,7 @@ func TestNeighbours(t *testing.T) {
 	need(t, "namespaces")
 	parent := t.TempDir()
 	start := func(name, script string) (*trial, *Workdir) {
-		w, err := MakeWorkdir(filepath.Join(parent, name), true, false)
+		w, err := MakeWorkdir(Dir{Path: filepath.Join(parent, name), Private: true})
 		check(t, err, w.AddFile(".py", []byte("secret of "+name)))
 		spec := shell(script)
 		spec.Method, spec.Dir = Namespace, w.Path()
@@ -366,9 +366,9 @@ func TestSweep(t *testing.T) {
 	t.Parallel()
 	eachMethod(t, func(t *testing.T, m Method) {
 		parent := t.TempDir()
-		living, err := MakeWorkdir(filepath.Join(parent, "living"), true, false)
+		living, err := MakeWorkdir(Dir{Path: filepath.Join(parent, "living"), Private: true})
 		check(t, err, living.AddFile(".py", nil))
-		kept, err := MakeWorkdir(filepath.Join(parent, "kept"), true, true)
+		kept, err := MakeWorkdir(Dir{Path: filepath.Join(parent, "kept"), Private: true, Keep: true})
 		check(t, err, os.WriteFile(filepath.Join(kept.real, "f"), nil, 0o600))
 		kept.lock.Close() // as when its launcher died
 		word := mark(t)
@@ -389,7 +389,7 @@ func TestSweep(t *testing.T) {
 			return nil
 		})
 		slices.Sort(left)
-		if want := []string{".", "PLACE", "PLACE/living", "PLACE/living.py", "PLACE/living.run", "kept", "kept/f", "living", "living.py"}; !slices.Equal(left, want) {
+		if want := []string{".", "PLACE", "PLACE/living.d", "PLACE/living.d/living", "PLACE/living.d/living.py", "PLACE/living.run", "kept", "kept/f", "living", "living.py"}; !slices.Equal(left, want) {
 			t.Errorf("left %q\nwant %q", left, want)
 		}
 		check(t, living.Remove())
@@ -414,18 +414,20 @@ func TestSweepOnlyRuns(t *testing.T) {
 	write(filepath.Join(place, "empty.run"), "")
 	// a run that was to stay, with something else at its path by now
 	write(filepath.Join(place, "kept.run"), "keep\n")
-	check(t, os.Mkdir(filepath.Join(place, "kept"), 0o700), os.Mkdir(filepath.Join(parent, "kept"), 0o700))
-	write(filepath.Join(place, "kept", "f"), "of the run")
+	check(t, os.MkdirAll(filepath.Join(place, "kept.d", "kept"), 0o700), os.Mkdir(filepath.Join(parent, "kept"), 0o700))
+	write(filepath.Join(place, "kept.d", "kept", "f"), "of the run")
 	write(filepath.Join(parent, "kept", "f"), "of others")
 	// a private run, with something else where it was mounted
 	write(filepath.Join(place, "taken.run"), "file .py\n")
-	check(t, os.Mkdir(filepath.Join(parent, "taken"), 0o700), os.Mkdir(filepath.Join(place, "taken"), 0o700))
+	check(t, os.Mkdir(filepath.Join(parent, "taken"), 0o700), os.MkdirAll(filepath.Join(place, "taken.d", "taken"), 0o700))
 	write(filepath.Join(parent, "taken", "f"), "of others")
 	write(filepath.Join(parent, "taken.py"), "of others")
-	write(filepath.Join(place, "taken.py"), "of the run")
+	write(filepath.Join(place, "taken.d", "taken.py"), "of the run")
+	// names that lead elsewhere
+	write(filepath.Join(place, "out.run"), "settled\nat ../other\nat /etc\nat other\nat out/../other\n")
 	check(t, Sweep(parent), Sweep(parent))
 	gone(t, filepath.Join(place, "sparse.run"), filepath.Join(place, "groups.run"), filepath.Join(place, "empty.run"), filepath.Join(place, "kept.run"),
-		filepath.Join(place, "taken.run"), filepath.Join(place, "taken"), filepath.Join(place, "taken.py"))
+		filepath.Join(place, "taken.run"), filepath.Join(place, "taken.d"), filepath.Join(place, "out.run"))
 	for path, want := range map[string]string{"other": "of others", "kept/f": "of others", "kept-1/f": "of the run", "taken/f": "of others", "taken.py": "of others"} {
 		if text, err := os.ReadFile(filepath.Join(parent, path)); string(text) != want {
 			t.Errorf("%s: %q, %v, want %q", path, text, err, want)
@@ -438,7 +440,7 @@ func TestPlaceTaken(t *testing.T) {
 	t.Parallel()
 	need(t, "namespaces")
 	path := filepath.Join(t.TempDir(), "run")
-	w, err := MakeWorkdir(path, true, false)
+	w, err := MakeWorkdir(Dir{Path: path, Private: true})
 	check(t, err, w.AddFile(".py", nil))
 	spec := command("linger")
 	spec.Method, spec.Dir = Namespace, path
@@ -466,7 +468,7 @@ func TestPlaceOfSomebodyElse(t *testing.T) {
 	t.Parallel()
 	parent := t.TempDir()
 	check(t, os.Mkdir(placeIn(parent), 0o777), os.Chmod(placeIn(parent), 0o777))
-	w, err := MakeWorkdir(filepath.Join(parent, "run"), true, false)
+	w, err := MakeWorkdir(Dir{Path: filepath.Join(parent, "run"), Private: true})
 	check(t, err)
 	if w.private == nil || w.real != w.path {
 		t.Errorf("%+v", w)
@@ -485,7 +487,7 @@ func TestPlaceOfSomebodyElse(t *testing.T) {
 func TestSettle(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "run")
-	w, err := MakeWorkdir(path, true, false)
+	w, err := MakeWorkdir(Dir{Path: path, Private: true})
 	check(t, err, w.AddFile(".py", []byte("code")), os.WriteFile(filepath.Join(w.real, "f"), nil, 0o600))
 	if info, err := os.Stat(w.place); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("place %v, %v", info, err)

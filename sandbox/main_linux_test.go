@@ -109,7 +109,7 @@ func reserve(args []string) error {
 func startAndLinger(args []string) error {
 	method, parent, word := Method(args[0]), args[1], args[2]
 	name := fmt.Sprintf("py3run-test-%016x", rand.Uint64())
-	w, err := MakeWorkdir(filepath.Join(parent, name), true, false)
+	w, err := MakeWorkdir(Dir{Path: filepath.Join(parent, name), Private: true})
 	if err != nil {
 		return err
 	}

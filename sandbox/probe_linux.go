@@ -238,19 +238,25 @@ func (t *prober) trail() Check {
 	return c
 }
 
-// ProbeDir tries to make and remove a working directory at a path, and says what its file system means for it.
-func ProbeDir(path string) Check {
+// ProbeDir tries to make and remove a working directory, and says what its file system means for it.
+func ProbeDir(d Dir) Check {
 	c := Check{Name: "working-dir"}
-	w, err := MakeWorkdir(path, true, false)
+	d.Private = true
+	w, err := MakeWorkdir(d)
 	if err != nil {
 		c.Finding, c.Cause, c.Repair = "cannot be made", err.Error(), "name a writable place with security.isolation.working-dir"
 		return c
 	}
 	defer w.Remove()
-	parent := filepath.Dir(path)
+	parent := w.root
 	if w.private != nil {
 		c.Finding, c.Cause = "other runs of this user can see it", w.private.Error()
 		c.Repair = "remove " + w.place + ", or name another place with security.isolation.working-dir"
+		return c
+	}
+	if !w.own {
+		c.Finding, c.Cause = "other runs of this user can remove it", parent+" holds other things than runs"
+		c.Repair = `name a directory in between that py3run makes itself, as security.isolation.working-dir = "` + filepath.Join(parent, "py3run-${uid}", "python3-${userId}-${executionId}") + `"`
 		return c
 	}
 	var fs unix.Statfs_t

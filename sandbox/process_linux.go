@@ -32,7 +32,7 @@ type Running struct {
 	pid        int // of init, in the launcher's pid namespace
 	released   bool
 	group      *cgroup.Group // nil: none could be made, or none was wanted
-	workdir    string        // where the run finds its directory; empty: it has none
+	workdir    *Workdir      // nil: it has none
 
 	lifeline *os.File   // write end
 	setup    []*os.File // our ends of sockets
@@ -174,11 +174,11 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 		theirs = append(theirs, os.NewFile(uintptr(at.setup), "set-up socket"))
 	}
 	if method == Namespace {
-		at.hidden = existing(spec.Hide)
+		r.hide(spec, stdio.Workdir, &at)
 		at.kernel = kernelFiles()
 	}
 	if w := stdio.Workdir; w != nil {
-		r.workdir = w.path
+		r.workdir = w
 		if err := r.show(w, method, &at); err != nil {
 			return nil, err
 		}
@@ -660,19 +660,22 @@ func (r *Running) show(w *Workdir, method Method, at *layout) error {
 	why := ""
 	switch {
 	case method == Process:
-		why = "without a mount namespace other runs of this user can see the working directory"
+		why = "without a mount namespace other runs of this user can see, replace and remove the working directory"
 		if err := w.Settle(); err != nil {
 			return err
 		}
 	case w.private != nil:
 		why = w.private.Error()
+	case w.own:
+		at.binds = append(at.binds, [2]string{w.top, w.root})
+		r.protection.Enforced = append(r.protection.Enforced, measure)
+		return nil
 	default:
 		for _, suffix := range append([]string{""}, w.files...) {
 			at.binds = append(at.binds, [2]string{w.real + suffix, w.path + suffix})
 		}
 		at.hidden = append(at.hidden, hiddenPath{path: w.place, dir: true})
-		r.protection.Enforced = append(r.protection.Enforced, measure)
-		return nil
+		why = w.root + " is not py3run's alone: other runs of this user do not see what is in the working directory, but they can remove what it is mounted on, and that ends this run"
 	}
 	r.protection.Missing = append(r.protection.Missing, Gap{Name: measure, Why: why})
 	return nil

@@ -48,6 +48,8 @@ type layout struct {
 	lifeline              int   // read end
 	setup, status         int   // the set-up socket, and the write end of the status pipe
 	hidden                []hiddenPath
+	pinned                []string    // directories that cannot be moved, outer ones first
+	fixed                 []string    // what cannot be changed
 	kernel                []string    // files that set the kernel's parameters, to be read-only
 	binds                 [][2]string // what is mounted where
 	groups                []int       // files through which the program enters its control group (v1)
@@ -131,6 +133,7 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*stage, *b
 		b.add(must, step{name: "prctl", object: "parent-death signal"}, unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL))
 	}
 	b.add(must, step{name: "chdir", object: spec.Dir}, unix.SYS_CHDIR, b.text(spec.Dir))
+	b.umask(spec)
 	b.limits(spec, at, h)
 	b.signals()
 	b.add(must, step{name: "execve", object: spec.Path}, unix.SYS_EXECVE, b.text(spec.Path), b.vector(spec.Args), b.vector(spec.Env), 0, 0, uintptr(at.nonce))
@@ -206,6 +209,10 @@ func (b *builder) mounts(spec Spec, at layout, propagation uintptr) {
 	}
 	b.add(optional, step{name: "mount", object: "/proc", measure: "proc"},
 		unix.SYS_MOUNT, b.text("proc"), b.text("/proc"), b.text("proc"), unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, 0)
+	if spec.PrivateShm && !spec.MinimalDev { // which has one
+		b.add(optional, step{name: "mount", object: shmDir, measure: shmMeasure}, unix.SYS_MOUNT,
+			b.text("tmpfs"), b.text(shmDir), b.text("tmpfs"), unix.MS_NOSUID|unix.MS_NODEV, b.text(shmOptions(spec)))
+	}
 	if spec.DenyCalls {
 		b.readOnlyKernel(at.kernel)
 	}
@@ -219,8 +226,40 @@ func (b *builder) mounts(spec Spec, at layout, propagation uintptr) {
 	}
 }
 
-// cover shows the run its own directory and hides what it must not see.
+const (
+	shmDir     = "/dev/shm"
+	shmMeasure = "private-shm"
+)
+
+// shmOptions make a /dev/shm that everybody may use, as large as the memory that a run has: its pages count there.
+func shmOptions(spec Spec) string {
+	if spec.Limits.Memory <= 0 {
+		return "mode=1777"
+	}
+	return "mode=1777,size=" + strconv.FormatInt(spec.Limits.Memory, 10)
+}
+
+// resizeShm gives the /dev/shm of a spare the size of its run's.
+func (b *builder) resizeShm(spec Spec) {
+	if spec.PrivateShm && spec.Limits.Memory > 0 {
+		b.add(optional, step{name: "mount", object: shmDir + " (size)", measure: shmMeasure}, unix.SYS_MOUNT,
+			b.text("tmpfs"), b.text(shmDir), b.text("tmpfs"), unix.MS_REMOUNT|unix.MS_NOSUID|unix.MS_NODEV, b.text(shmOptions(spec)))
+	}
+}
+
+// cover shows the run its own directory, holds in place what steers later runs, and hides what it must not see. A directory is pinned by being a
+// mount point, of itself: the kernel neither renames nor removes one (rename(2): EBUSY).
 func (b *builder) cover(at layout) {
+	for _, path := range at.pinned {
+		p := b.text(path)
+		b.add(optional, step{name: "mount", object: path + " (pinned)", measure: pinMeasure}, unix.SYS_MOUNT, p, p, 0, unix.MS_BIND|unix.MS_REC, 0)
+	}
+	for _, path := range at.fixed {
+		p := b.text(path)
+		what := step{name: "mount", object: path + " (read-only)", measure: pinMeasure}
+		b.add(optional, what, unix.SYS_MOUNT, p, p, 0, unix.MS_BIND|unix.MS_REC, 0)
+		b.add(optional|ifPrev, what, unix.SYS_MOUNT_SETATTR, atFDCWD, p, unix.AT_RECURSIVE, b.readOnly(), readOnlySize)
+	}
 	for _, bind := range at.binds {
 		b.add(must, step{name: "mount", object: bind[1]}, unix.SYS_MOUNT, b.text(bind[0]), b.text(bind[1]), 0, unix.MS_BIND, 0)
 	}
@@ -244,15 +283,22 @@ func (b *builder) cover(at layout) {
 // kernel's parameters, its SysRq functions and the control groups. The rest of /sys stays: jobs set pins and fans there. Against accidents: code
 // of root's that makes namespaces of its own can mount the control groups (v1) anew in them and write its own limits.
 func (b *builder) readOnlyKernel(paths []string) {
-	attr := make([]byte, 32) // struct mount_attr: attr_set, attr_clr, propagation, userns_fd
-	binary.NativeEndian.PutUint64(attr, unix.MOUNT_ATTR_RDONLY)
 	for _, path := range paths {
 		what := step{name: "mount", object: path + " (read-only)", measure: "read-only-kernel"}
 		if strings.HasPrefix(path, "/proc/") { // is no mount of its own yet
 			b.add(optional, what, unix.SYS_MOUNT, b.text(path), b.text(path), 0, unix.MS_BIND|unix.MS_REC, 0)
 		}
-		b.add(optional, what, unix.SYS_MOUNT_SETATTR, atFDCWD, b.text(path), unix.AT_RECURSIVE, b.bytes(attr), uintptr(len(attr)))
+		b.add(optional, what, unix.SYS_MOUNT_SETATTR, atFDCWD, b.text(path), unix.AT_RECURSIVE, b.readOnly(), readOnlySize)
 	}
+}
+
+const readOnlySize = 32 // of struct mount_attr: attr_set, attr_clr, propagation, userns_fd
+
+// readOnly is what mount_setattr(2) is to set.
+func (b *builder) readOnly() uintptr {
+	attr := make([]byte, readOnlySize)
+	binary.NativeEndian.PutUint64(attr, unix.MOUNT_ATTR_RDONLY)
+	return b.bytes(attr)
 }
 
 // dev mounts a /dev with the devices that programs expect anywhere, and a /dev/shm of its own. The host's devices are bound, not
@@ -420,6 +466,12 @@ func (b *builder) become(u User) {
 	b.add(must, step{name: "setgroups"}, unix.SYS_SETGROUPS, uintptr(len(u.Groups)), b.bytes(groups))
 	b.add(must, step{name: "setresgid", object: strconv.Itoa(u.GID)}, unix.SYS_SETRESGID, gid, gid, gid)
 	b.add(must, step{name: "setresuid", object: strconv.Itoa(u.UID)}, unix.SYS_SETRESUID, uid, uid, uid)
+}
+
+func (b *builder) umask(spec Spec) {
+	if spec.Umask != nil {
+		b.add(must, step{name: "umask"}, unix.SYS_UMASK, uintptr(*spec.Umask))
+	}
 }
 
 // limits comes last before execve: no earlier step may run into one of them. CPU has the hard limit a second

@@ -22,6 +22,12 @@ func protect(spec Spec, method Method, userNS bool, gaps []cgroup.Gap, refused e
 	if len(spec.Hide) > 0 {
 		spaces = append(spaces, "hidden-paths")
 	}
+	if len(spec.Fixed) > 0 || len(spec.Pin) > 0 {
+		spaces = append(spaces, pinMeasure)
+	}
+	if spec.PrivateShm {
+		spaces = append(spaces, shmMeasure)
+	}
 	if method == Namespace {
 		p.Enforced = append(p.Enforced, spaces...)
 		if userNS {

@@ -34,7 +34,7 @@ import (
 
 // A Base is what of a [Spec] is settled before there is a run. Spares of one base serve all runs of that base.
 type Base struct {
-	DenyNetwork, MinimalDev, DenyCalls, NoNewPrivileges bool
+	DenyNetwork, MinimalDev, PrivateShm, DenyCalls, NoNewPrivileges bool
 
 	Trail            Asked
 	KeepCapabilities []string
@@ -50,7 +50,7 @@ type Base struct {
 // Base is that of a Spec. ok is false where there can be no spare for it.
 func (s Spec) Base() (base Base, ok bool) {
 	l := s.Limits
-	return Base{DenyNetwork: s.DenyNetwork, MinimalDev: s.MinimalDev, DenyCalls: s.DenyCalls, NoNewPrivileges: s.NoNewPrivileges,
+	return Base{DenyNetwork: s.DenyNetwork, MinimalDev: s.MinimalDev, PrivateShm: s.PrivateShm, DenyCalls: s.DenyCalls, NoNewPrivileges: s.NoNewPrivileges,
 		Trail: s.Trail, KeepCapabilities: s.KeepCapabilities, Parent: s.Group.Parent, Groups: s.Group.Name != "",
 		Memory: l.Memory > 0, Processes: l.Processes > 0, CPUs: l.CPUs > 0, Rates: l.ReadRate > 0 || l.WriteRate > 0,
 		FirstFile: s.FirstFile}, s.Method != Process && s.FirstFile >= spareTop
@@ -58,7 +58,7 @@ func (s Spec) Base() (base Base, ok bool) {
 
 // spec is as much of a Spec as the base knows.
 func (b Base) spec() Spec {
-	return Spec{DenyNetwork: b.DenyNetwork, MinimalDev: b.MinimalDev, DenyCalls: b.DenyCalls, NoNewPrivileges: b.NoNewPrivileges,
+	return Spec{DenyNetwork: b.DenyNetwork, MinimalDev: b.MinimalDev, PrivateShm: b.PrivateShm, DenyCalls: b.DenyCalls, NoNewPrivileges: b.NoNewPrivileges,
 		Trail: b.Trail, KeepCapabilities: b.KeepCapabilities, FirstFile: b.FirstFile}
 }
 
@@ -356,14 +356,15 @@ func StartSpare(spec Spec, stdio IO, o *Offer) (_ *Running, err error) {
 	if err != nil {
 		return nil, err
 	}
-	at := layout{memoryGroup: r.group.Limits("memory"), pidsGroup: r.group.Limits("pids"), hidden: existing(spec.Hide)}
+	at := layout{memoryGroup: r.group.Limits("memory"), pidsGroup: r.group.Limits("pids")}
+	r.hide(spec, stdio.Workdir, &at)
 	if w := stdio.Workdir; w != nil {
 		var lines []string
 		for _, path := range r.group.Paths() {
 			lines = append(lines, "group "+path)
 		}
 		w.note(lines...)
-		r.workdir = w.path
+		r.workdir = w
 		if err := r.show(w, Namespace, &at); err != nil {
 			return nil, err
 		}
@@ -384,6 +385,7 @@ func StartSpare(spec Spec, stdio IO, o *Offer) (_ *Running, err error) {
 	var init, program []op
 	b.list = &init
 	b.cover(at)
+	b.resizeShm(spec)
 	b.list = &program
 	for _, rule := range rules {
 		b.rule(rule)
@@ -398,9 +400,12 @@ func StartSpare(spec Spec, stdio IO, o *Offer) (_ *Running, err error) {
 		b.become(*u)
 	}
 	b.add(must, step{name: "chdir", object: spec.Dir}, unix.SYS_CHDIR, b.text(spec.Dir))
-	mask := unix.Umask(0) // the launcher's own, which the template may have another of
-	unix.Umask(mask)
-	b.add(must, step{name: "umask"}, unix.SYS_UMASK, uintptr(mask))
+	if spec.Umask == nil { // the launcher's own, which the template may have another of
+		mask := unix.Umask(0)
+		unix.Umask(mask)
+		spec.Umask = &mask
+	}
+	b.umask(spec)
 	b.limits(spec, at, h)
 	if spec.RunAs == nil { // becoming another user has done it
 		b.giveUp(spec, h)

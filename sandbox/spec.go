@@ -45,6 +45,8 @@ type Spec struct {
 	Group       Group
 	DenyNetwork bool     // a network namespace of its own, with a working loopback and nothing else
 	Hide        []string // files and directories that the program must not see, links followed; those that do not exist are passed over
+	Fixed       []string // likewise, that it must not change
+	Pin         []string // likewise, that it must not move or replace, nor any directory above; those of Fixed need not be named again
 	Limits      Limits
 
 	// ReadDirs and WriteDirs, when not nil, are all that the program and its children can read and execute, or write. They
@@ -52,11 +54,14 @@ type Spec struct {
 	ReadDirs, WriteDirs []string
 
 	MinimalDev       bool     // a /dev of its own with the usual few devices
+	PrivateShm       bool     // a /dev/shm of its own, as large as Limits.Memory
 	DenyCalls        bool     // no system calls that only matter to the host: package seccomp
 	NoNewPrivileges  bool     // no program gains rights by its set-user-ID bit or file capabilities
 	Trail            Asked    // how the program and its children reach out is recorded: Outcome.Trail. It never refuses or changes a call
 	KeepCapabilities []string // of those that root loses otherwise, by name
 	RunAs            *User    // the user to become, as root; nil: none
+
+	Umask *int // of the program; nil: the launcher's own
 
 	// FirstFile is the descriptor number that the program finds Files[0] at; the others follow, then
 	// the gate (see Release) and the dump pipe. At or above Limits.OpenFiles the program can close
@@ -133,6 +138,7 @@ const (
 	DiskLimit     Reason = "disk"
 	FileSizeLimit Reason = "file-size"
 	Cancelled     Reason = "cancelled"
+	DirLost       Reason = "directory" // somebody outside has removed or replaced the working directory
 )
 
 // Outcome is how a run ended. All of it comes from the kernel through the launcher, none from the program, but for Dump.

@@ -15,34 +15,114 @@ import (
 
 // What a killed launcher leaves is in its entry in the place: a file that it held locked while it lived. Its lines are
 //
+//	at PATH       where the run finds its directory, below the root; without it: the entry's own name
 //	group PATH    a control group that it may have made
 //	file SUFFIX   a file beside the directory
 //	keep          the directory stays
-//	settled       directory and files are at their paths, not in the place
+//	settled       directory and files are at their paths, not in the top
 
 const (
 	entrySuffix = ".run"
+	topSuffix   = ".d"
 	entryMost   = 64 << 10 // bytes of one that are read
 )
 
-// placeIn is the closed place of this user in a directory.
-func placeIn(parent string) string {
-	return filepath.Join(parent, ".py3run-"+strconv.Itoa(os.Geteuid()))
+// rootMode is the mode of a root that py3run has made. The sticky bit is its mark: a directory that only its owner enters has no other use for it.
+const rootMode = unix.S_ISVTX | 0o700
+
+// MakeRoot makes a root of py3run's own at the path, unless it is there. own is false if something else is; then the error says what, or why it
+// could not be made.
+func MakeRoot(path string) (own bool, err error) {
+	for range 3 {
+		err = unix.Mkdir(path, rootMode)
+		if err == unix.ENOENT {
+			if err = os.MkdirAll(filepath.Dir(path), 0o755); err == nil {
+				err = unix.Mkdir(path, rootMode)
+			}
+		}
+		var st unix.Stat_t
+		switch {
+		case err == nil:
+			return true, nil
+		case !errors.Is(err, unix.EEXIST):
+			return false, &StepError{Step: "mkdir", Object: path, Err: cause(err)}
+		case unix.Lstat(path, &st) == unix.ENOENT: // the last run but this one has just removed it
+			continue
+		case st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid():
+			return false, &StepError{Step: "open", Object: path, Err: errors.New("belongs to somebody else")}
+		case st.Mode&unix.S_ISVTX == 0:
+			return false, &StepError{Step: "open", Object: path, Err: errors.New("holds other things than runs")}
+		case st.Mode&0o022 != 0:
+			return false, &StepError{Step: "open", Object: path, Err: errors.New("is open to others")}
+		}
+		if st.Mode&0o700 != 0o700 { // made under a umask that takes the owner's rights
+			err = unix.Chmod(path, rootMode)
+		} else {
+			err = nil
+		}
+		return err == nil, err
+	}
+	return false, err
 }
 
-// enter makes the run's entry in the place, and the place if need be.
-func (w *Workdir) enter(private bool) error {
-	name := filepath.Join(w.place, filepath.Base(w.path)+entrySuffix)
-	for range 100 {
-		if err := unix.Mkdir(w.place, 0o700); err != nil && err != unix.EEXIST {
-			return &StepError{Step: "mkdir", Object: w.place, Err: err}
+// rootsMost is how many names are tried for a root.
+const rootsMost = 32
+
+// ChooseRoot is a root of py3run's own at path, or at path with a number, where somebody else has taken the name: in a directory like /tmp anybody can. What is
+// still there of another number is among others, for it to be hidden. Every run of a user chooses the same, as long as nobody interferes.
+func ChooseRoot(path string) (root string, others []string) {
+	root = path
+	for n := range rootsMost {
+		try := path
+		if n > 0 {
+			try += "-" + strconv.Itoa(n)
 		}
-		if err := closed(w.place); err != nil {
-			if err == unix.ENOENT { // the last run but this one has just removed it
-				continue
+		if own, _ := MakeRoot(try); own {
+			root = try
+			if next := path + "-" + strconv.Itoa(n+1); isRoot(next) { // from a time when this one was taken
+				others = append(others, next)
 			}
-			return &StepError{Step: "open", Object: w.place, Err: err}
+			break
 		}
+	}
+	return root, others
+}
+
+func isRoot(path string) bool {
+	var st unix.Stat_t
+	return unix.Lstat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR && int(st.Uid) == os.Geteuid() && st.Mode&unix.S_ISVTX != 0 && st.Mode&0o022 == 0
+}
+
+// placeIn is the closed place of this user in a root that holds other things.
+func placeIn(root string) string {
+	return filepath.Join(root, ".py3run-"+strconv.Itoa(os.Geteuid()))
+}
+
+// entryName is the name of an entry, from the path of the directory below the root.
+func entryName(rel string) string { return strings.ReplaceAll(rel, "/", "+") }
+
+// enter makes the run's entry in the place, and the place if need be.
+func (w *Workdir) enter(rel string, private, uncovered bool) error {
+	var name string
+	for range 100 {
+		w.own, _ = MakeRoot(w.root)
+		w.own = w.own && !uncovered
+		if w.place = w.root; !w.own {
+			w.place = placeIn(w.root)
+			if err := os.MkdirAll(w.root, 0o755); err != nil {
+				return &StepError{Step: "mkdir", Object: w.root, Err: cause(err)}
+			}
+			if err := unix.Mkdir(w.place, 0o700); err != nil && err != unix.EEXIST {
+				return &StepError{Step: "mkdir", Object: w.place, Err: err}
+			}
+			if err := closed(w.place); err != nil {
+				if err == unix.ENOENT { // the last run but this one has just removed it
+					continue
+				}
+				return &StepError{Step: "open", Object: w.place, Err: err}
+			}
+		}
+		name = filepath.Join(w.place, w.name+entrySuffix)
 		lock, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 		if errors.Is(err, unix.ENOENT) {
 			continue
@@ -53,13 +133,14 @@ func (w *Workdir) enter(private bool) error {
 		var st unix.Stat_t
 		if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err == nil && unix.Fstat(int(lock.Fd()), &st) == nil && st.Nlink == 1 {
 			w.lock = lock
-			w.note("file .py")
+			lines := []string{"at " + rel, "file .py"}
 			if w.keep {
-				w.note("keep")
+				lines = append(lines, "keep")
 			}
 			if !private {
-				w.note("settled")
+				lines = append(lines, "settled")
 			}
+			w.note(lines...)
 			return nil
 		}
 		lock.Close() // a sweeping run was faster than the lock
@@ -67,7 +148,8 @@ func (w *Workdir) enter(private bool) error {
 	return &StepError{Step: "lock", Object: name, Err: unix.EBUSY}
 }
 
-// closed tells whether a place is what it should be: this user's own directory, closed to everybody else.
+// closed tells whether a place is what it should be: this user's own directory, closed to everybody else. One that a umask has closed to its owner
+// is mended.
 func closed(place string) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(place, &st); err != nil {
@@ -78,6 +160,8 @@ func closed(place string) error {
 		return unix.ENOTDIR
 	case int(st.Uid) != os.Geteuid() || st.Mode&0o077 != 0:
 		return errors.New("belongs to somebody else, or is open to others")
+	case st.Mode&0o700 != 0o700:
+		return unix.Chmod(place, 0o700)
 	}
 	return nil
 }
@@ -91,42 +175,50 @@ func (w *Workdir) note(lines ...string) {
 
 // leave removes the entry, and the place with the last one.
 func (w *Workdir) leave() {
+	if w.above != nil {
+		w.above.Close()
+		w.above = nil
+	}
 	if w.lock == nil {
 		return
 	}
-	os.Remove(filepath.Join(w.place, filepath.Base(w.path)+entrySuffix))
+	os.Remove(filepath.Join(w.place, w.name+entrySuffix))
 	w.lock.Close()
 	w.lock = nil
 	unix.Rmdir(w.place)
+	if !w.own && isRoot(w.root) {
+		unix.Rmdir(w.root)
+	}
 }
 
-// Sweep removes what launchers of this user that were killed have left of their runs in a directory: directories, files and control
+// Sweep removes what launchers of this user that were killed have left of their runs in a root: directories, files and control
 // groups, with the processes in them. Runs whose launcher lives are left alone.
-func Sweep(parent string) error {
-	path := placeIn(parent)
-	if closed(path) != nil {
-		return nil
-	}
-	place, err := os.OpenFile(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return nil // gone
-	}
-	defer place.Close()
-	names, _ := place.Readdirnames(-1)
+func Sweep(root string) error {
 	var errs []error
-	for _, entry := range names {
-		// What has another form no run has made: "..run" would lead to this place itself.
-		if name, ok := strings.CutSuffix(entry, entrySuffix); ok && name != "" && name != "." && name != ".." {
-			errs = append(errs, sweepEntry(place, filepath.Join(parent, name), filepath.Join(path, name)))
+	for _, path := range []string{placeIn(root), root} {
+		if path == root && !isRoot(root) || path != root && closed(path) != nil {
+			continue
 		}
+		place, err := os.OpenFile(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			continue // gone
+		}
+		names, _ := place.Readdirnames(-1)
+		for _, entry := range names {
+			// What has another form no run has made: "..run" would lead to this place itself.
+			if name, ok := strings.CutSuffix(entry, entrySuffix); ok && name != "" && name != "." && name != ".." {
+				errs = append(errs, sweepEntry(place, root, name))
+			}
+		}
+		place.Close()
+		unix.Rmdir(path)
 	}
-	unix.Rmdir(path)
 	return errors.Join(errs...)
 }
 
-// sweepEntry sweeps after the run whose paths these are.
-func sweepEntry(place *os.File, path, real string) error {
-	entry := filepath.Base(path) + entrySuffix
+// sweepEntry sweeps after the run of an entry.
+func sweepEntry(place *os.File, root, name string) error {
+	entry := name + entrySuffix
 	// Not blocking: it could be a pipe.
 	fd, err := unix.Openat(int(place.Fd()), entry, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -140,14 +232,18 @@ func sweepEntry(place *os.File, path, real string) error {
 	}
 	text, err := io.ReadAll(io.LimitReader(lock, entryMost))
 	if err != nil {
-		return &StepError{Step: "read", Object: real + entrySuffix, Err: cause(err)}
+		return &StepError{Step: "read", Object: filepath.Join(place.Name(), entry), Err: cause(err)}
 	}
 	var suffixes []string
 	var errs []error
-	keep, settled := false, false
+	rel, keep, settled := name, false, false
 	for line := range strings.Lines(string(text)) {
 		word, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 		switch word {
+		case "at": // nothing that leads out of the root, nor to what another entry is of
+			if entryName(rest) == name && filepath.IsLocal(rest) {
+				rel = rest
+			}
 		case "group":
 			errs = append(errs, cgroup.Sweep(rest))
 		case "file":
@@ -160,28 +256,27 @@ func sweepEntry(place *os.File, path, real string) error {
 			settled = true
 		}
 	}
+	path, top := filepath.Join(root, rel), filepath.Join(place.Name(), name+topSuffix)
 	if keep {
-		errs = append(errs, moveKept(real, path))
-	} else {
-		errs = append(errs, removePath(real))
+		errs = append(errs, moveKept(filepath.Join(top, rel), path))
 	}
+	errs = append(errs, removePath(top))
 	if !keep && settled {
 		errs = append(errs, removePath(path))
 	}
 	for _, suffix := range suffixes {
-		errs = append(errs, removePath(real+suffix))
 		if settled {
 			errs = append(errs, removePath(path+suffix))
 		}
 	}
-	if !settled {
+	if !settled && place.Name() != root {
 		removeEmpty(path, suffixes)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err // the entry stays for the next run
 	}
 	if err := unix.Unlinkat(int(place.Fd()), entry, 0); err != nil && err != unix.ENOENT {
-		return &StepError{Step: "unlink", Object: real + entrySuffix, Err: err}
+		return &StepError{Step: "unlink", Object: filepath.Join(place.Name(), entry), Err: err}
 	}
 	return nil
 }
@@ -190,6 +285,9 @@ func sweepEntry(place *os.File, path, real string) error {
 func moveKept(real, path string) error {
 	if _, err := os.Lstat(real); err != nil {
 		return nil // it is there already
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return &StepError{Step: "mkdir", Object: filepath.Dir(path), Err: cause(err)}
 	}
 	err := unix.Rename(real, path) // over the empty one
 	for n := 1; n < 100 && (err == unix.ENOTEMPTY || err == unix.EEXIST || err == unix.ENOTDIR); n++ {

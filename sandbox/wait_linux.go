@@ -50,8 +50,8 @@ func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 	watching := make(chan func(), 1)
 	begin := time.NewTimer(almostAfter)
 	defer begin.Stop()
-	if measure := disk; measure != nil && r.workdir != "" {
-		disk = func() int64 { return measure() + unlinked(r.pid, r.workdir) }
+	if measure := disk; measure != nil && r.workdir != nil {
+		disk = func() int64 { return measure() + unlinked(r.pid, r.workdir.path) }
 	}
 	w := watch{limits: r.spec.Limits, root: r.pid, group: r.group, printed: r.printed.Load, disk: disk, started: r.started, progress: r.started}
 	defer w.finish()
@@ -110,9 +110,13 @@ loop:
 				early = r.readDump(dumpWait)
 			}
 		case <-tick.C:
-			if reason, used := w.look(); reason != Finished && out.Reason == Finished {
+			reason, used := w.look()
+			if r.lost() { // what another one put there would be taken for the run's own
+				reason = DirLost
+			}
+			if reason != Finished && out.Reason == Finished {
 				polite := syscall.SIGTERM
-				if reason == ProcessLimit || reason == MemoryLimit {
+				if reason == ProcessLimit || reason == MemoryLimit || reason == DirLost {
 					polite = syscall.SIGKILL // of the program; the rest follows with init
 				}
 				stop(reason, used, polite)
@@ -306,6 +310,10 @@ func (r *Running) decide(out *Outcome) {
 	if out.Reason != Finished {
 		return
 	}
+	if r.lost() {
+		out.Reason = DirLost
+		return
+	}
 	if r.group.OOMKills() > 0 {
 		out.Reason, out.Used = MemoryLimit, float64(out.Usage.PeakMemory)
 		return
@@ -325,6 +333,9 @@ func (r *Running) decide(out *Outcome) {
 		out.Reason, out.Used = FileSizeLimit, float64(l.FileSize)
 	}
 }
+
+// lost tells whether the run has lost its working directory.
+func (r *Running) lost() bool { return r.workdir != nil && r.workdir.Lost() != "" }
 
 // signal asks init to send a signal to the program.
 func (r *Running) signal(s syscall.Signal) { r.lifeline.Write([]byte{byte(s)}) }

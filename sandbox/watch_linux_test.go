@@ -115,7 +115,7 @@ func TestDiskLooks(t *testing.T) {
 func TestDiskOfUnlinkedFiles(t *testing.T) {
 	t.Parallel()
 	eachMethod(t, func(t *testing.T, m Method) {
-		w, err := MakeWorkdir(filepath.Join(t.TempDir(), "run"), m == Namespace, false)
+		w, err := MakeWorkdir(Dir{Path: filepath.Join(t.TempDir(), "run"), Private: m == Namespace})
 		check(t, err)
 		defer w.Remove()
 		spec := shell("exec 9> f; rm f; head -c 3000000 /dev/zero >&9; exec 8> g; sleep 60")

@@ -10,28 +10,49 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// A Dir says which directory a run gets.
+type Dir struct {
+	Path string // where the run finds it; it must not exist
+	// Root is the directory above Path that all runs with the same template share; empty: the parent of Path. Where py3run has made it itself, a run
+	// sees nothing there but its own.
+	Root      string
+	Private   bool // other runs cannot see it
+	Keep      bool // it stays after the run
+	Uncovered bool // the run needs something else that lies in Root
+}
+
 // A Workdir is the directory of one run and the files beside it. It is made exclusively, held open, and removed with whatever the run made of it.
 //
-// All runs of a gateway are one operating-system user's, and modes do not keep them apart. So the directory really lies in one
-// closed place beside its path, and a mount namespace shows it at its path while it covers the place:
+// All runs of a gateway are one operating-system user's, and modes do not keep them apart. Mount points would not either: another run
+// that can see one can remove it, and the kernel then detaches what is mounted there (rmdir(2) since Linux 3.19). So directory and files lie in
+// a directory of the run's own, the top, in the root, and the run's mount namespace shows the top in the root's place:
 //
-//	/tmp/.py3run-UID/              the place, 0700, covered inside
-//	/tmp/.py3run-UID/NAME          the directory
-//	/tmp/.py3run-UID/NAME.py       a file beside it
-//	/tmp/.py3run-UID/NAME.run      held locked while the launcher lives: what to sweep when it died (see Sweep)
-//	/tmp/NAME, /tmp/NAME.py        empty, to mount these on
+//	ROOT/                 py3run's own: made by it, 01700
+//	ROOT/NAME.run         held locked while the launcher lives: what to sweep when it died (see Sweep)
+//	ROOT/NAME.d/          the top: what the run sees as ROOT
+//	ROOT/NAME.d/NAME      the directory
+//	ROOT/NAME.d/NAME.py   a file beside it
 //
-// Without a mount namespace Settle moves them to their paths.
+// A root that holds other things cannot be covered. There the same lies in a closed place in it, ROOT/.py3run-UID, which is covered, and
+// directory and files are mounted on empty ones at their paths; other runs see these, and can remove them.
+//
+// Without a mount namespace Settle moves directory and files to their paths.
 type Workdir struct {
 	path    string   // where the run finds the directory
-	real    string   // where it is: in the place, or path
+	root    string   // see Dir
+	place   string   // where the run's entry and top are
+	name    string   // of both, without suffix
+	top     string   // see above; empty: there is none
+	real    string   // where the directory is: in the top, or at path
 	files   []string // suffixes of files beside it
-	place   string
 	handle  *os.File // of the directory itself, wherever it is moved
+	own     bool     // root is py3run's own, and the run sees the top there
+	above   *os.File // the top
 	lock    *os.File // of the run's entry in the place; nil: there is no usable place
-	private error    // why the directory is not in the place; nil: it is
+	private error    // why other runs can see the directory; nil: they cannot
+	other   bool     // it was given to another user
 	keep    bool
-	stands  []standing // what was made at the paths to mount on, in the order of "" and files; only of a private one
+	stands  []standing // what was made at the paths to mount on, in the order of "" and files; only of a private one in a root that is not our own
 }
 
 // An inode is a file by its numbers.
@@ -53,42 +74,87 @@ func standingAt(path string) (standing, error) {
 // errShared: nobody asked for a directory that other runs do not see.
 var errShared = errors.New("not asked for")
 
-// MakeWorkdir makes path, which must not exist, with mode 0700; private asks for one that other runs cannot see. Parents are made
-// if they are missing. keep is for a directory that stays after the run.
-func MakeWorkdir(path string, private, keep bool) (*Workdir, error) {
-	parent := filepath.Dir(path)
-	if err := os.MkdirAll(parent, 0o755); err != nil {
-		return nil, &StepError{Step: "mkdir", Object: parent, Err: cause(err)}
+// MakeWorkdir makes the directory, with mode 0700. Directories above it are made if they are missing.
+func MakeWorkdir(d Dir) (_ *Workdir, err error) {
+	w := &Workdir{path: d.Path, root: d.Root, real: d.Path, private: errShared, keep: d.Keep}
+	if w.root == "" {
+		w.root = filepath.Dir(d.Path)
 	}
-	w := &Workdir{path: path, real: path, place: placeIn(parent), private: errShared, keep: keep}
-	if err := w.enter(private); err != nil {
-		w.private = err
-	} else if private {
-		w.private, w.real = nil, filepath.Join(w.place, filepath.Base(path))
-	}
-	if err := unix.Mkdir(path, 0o700); err != nil {
-		w.leave()
-		return nil, &StepError{Step: "mkdir", Object: path, Err: err}
-	}
-	err := error(nil)
-	if w.private == nil {
-		err = unix.Mkdir(w.real, 0o700)
-	}
-	fd := -1
-	if err == nil {
-		fd, err = unix.Open(w.real, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	}
+	rel, err := filepath.Rel(w.root, d.Path)
 	if err != nil {
-		os.Remove(w.real)
-		os.Remove(path)
-		w.leave()
-		return nil, &StepError{Step: "mkdir", Object: w.real, Err: err}
+		return nil, &StepError{Step: "mkdir", Object: d.Path, Err: unix.EINVAL}
+	}
+	w.name = entryName(rel)
+	if err := w.enter(rel, d.Private, d.Uncovered); err != nil {
+		w.private = err
+	} else if d.Private {
+		w.private, w.top = nil, filepath.Join(w.place, w.name+topSuffix)
+		w.real = filepath.Join(w.top, rel)
+	}
+	made := ""
+	defer func() {
+		if err != nil {
+			if w.top != "" {
+				os.RemoveAll(w.top)
+			}
+			if made != "" {
+				os.Remove(made)
+			}
+			w.leave()
+		}
+	}()
+	if w.private != nil || !w.own { // something has to be at the path: the directory, or what it is mounted on
+		if err := makeAt(w.path); err != nil {
+			return nil, err
+		}
+		made = w.path
+	}
+	if w.private == nil {
+		if err := w.makeTop(); err != nil {
+			return nil, err
+		}
+	}
+	fd, err := unix.Open(w.real, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &StepError{Step: "open", Object: w.real, Err: err}
 	}
 	w.handle = os.NewFile(uintptr(fd), w.real)
-	if w.private == nil {
+	if w.private == nil && !w.own {
 		w.stand("")
 	}
 	return w, nil
+}
+
+// makeTop makes the directory of the run's own, and in it the working directory.
+func (w *Workdir) makeTop() error {
+	if err := unix.Mkdir(w.top, 0o700); err != nil {
+		return &StepError{Step: "mkdir", Object: w.top, Err: err}
+	}
+	if err := makeAt(w.real); err != nil {
+		return err
+	}
+	fd, err := unix.Open(w.top, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &StepError{Step: "open", Object: w.top, Err: err}
+	}
+	w.above = os.NewFile(uintptr(fd), w.top)
+	return nil
+}
+
+// makeAt makes a directory that must not exist, and those above it.
+func makeAt(path string) error {
+	err := unix.Mkdir(path, 0o700)
+	if err == unix.ENOENT {
+		parent := filepath.Dir(path)
+		if err := os.MkdirAll(parent, 0o755); err != nil {
+			return &StepError{Step: "mkdir", Object: parent, Err: cause(err)}
+		}
+		err = unix.Mkdir(path, 0o700)
+	}
+	if err != nil {
+		return &StepError{Step: "mkdir", Object: path, Err: err}
+	}
+	return nil
 }
 
 // Path is where the run finds the directory.
@@ -96,12 +162,13 @@ func (w *Workdir) Path() string { return w.path }
 
 // AddFile makes a file beside the directory, at its path with a suffix such as ".py". It must not exist: nobody can have put a link there.
 func (w *Workdir) AddFile(suffix string, data []byte) error {
-	paths := []string{w.path + suffix}
-	if w.private == nil {
-		paths = append(paths, w.real+suffix)
+	paths := []string{w.real + suffix}
+	mountPoint := w.private == nil && !w.own
+	if mountPoint {
+		paths = []string{w.path + suffix, w.real + suffix}
 	}
 	w.files = append(w.files, suffix)
-	for i, path := range paths {
+	for _, path := range paths {
 		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
 		if err != nil {
 			if path == w.path+suffix && errors.Is(err, unix.EEXIST) {
@@ -118,9 +185,9 @@ func (w *Workdir) AddFile(suffix string, data []byte) error {
 		if err != nil {
 			return &StepError{Step: "write", Object: path, Err: cause(err)}
 		}
-		if i == 0 && w.private == nil {
-			w.stand(suffix)
-		}
+	}
+	if mountPoint {
+		w.stand(suffix)
 	}
 	return nil
 }
@@ -140,9 +207,18 @@ func (w *Workdir) stood(n int, path string) bool {
 	return err == nil && s == w.stands[n]
 }
 
-// Lost is a path of a private directory or file that somebody outside has removed or replaced: the kernel then takes away what the run had mounted
-// there. Empty: none.
+// Lost is a path at which the run does not find any more what was made for it, because somebody outside has removed or replaced that: then what
+// others put there would be taken for the run's own. Empty: none.
 func (w *Workdir) Lost() string {
+	if w.above != nil && w.own {
+		var st unix.Stat_t
+		if unix.Fstat(int(w.above.Fd()), &st) == nil && st.Nlink == 0 {
+			return w.root
+		}
+	}
+	if len(w.stands) == 0 {
+		return ""
+	}
 	for n, suffix := range append([]string{""}, w.files...) {
 		if !w.stood(n, w.path+suffix) {
 			return w.path + suffix
@@ -151,11 +227,18 @@ func (w *Workdir) Lost() string {
 	return ""
 }
 
-// Chown gives the directory and its files to another user.
+// Chown gives the directory, its files and what the run sees around them to another user.
 func (w *Workdir) Chown(u User) error {
+	w.other = true
 	paths := []string{w.real}
+	if w.top != "" {
+		paths = append(paths, w.top)
+	}
 	for _, suffix := range w.files {
 		paths = append(paths, w.real+suffix)
+	}
+	for dir := filepath.Dir(w.real); w.top != "" && len(dir) > len(w.top); dir = filepath.Dir(dir) {
+		paths = append(paths, dir)
 	}
 	for _, path := range paths {
 		if err := unix.Lchown(path, u.UID, u.GID); err != nil {
@@ -171,10 +254,16 @@ func (w *Workdir) Settle() error {
 		return nil
 	}
 	w.note("settled")
+	if err := os.MkdirAll(filepath.Dir(w.path), 0o755); err != nil {
+		return &StepError{Step: "mkdir", Object: filepath.Dir(w.path), Err: cause(err)}
+	}
 	for _, suffix := range append([]string{""}, w.files...) {
 		if err := unix.Rename(w.real+suffix, w.path+suffix); err != nil {
 			return &StepError{Step: "rename", Object: w.path + suffix, Err: err}
 		}
+	}
+	if w.own && w.other { // who has no right to look around there still has to pass
+		unix.Chmod(w.root, rootMode|0o011)
 	}
 	w.real, w.stands = w.path, nil
 	return nil
@@ -302,7 +391,7 @@ func (c *Contents) note(path string) {
 }
 
 // Remove removes the directory and everything in it, whatever its modes and depth, wherever the run has moved it, and
-// what the run has put in its place. It follows no link and does not enter other file systems mounted below.
+// what the run has put in its place or beside it. It follows no link and does not enter other file systems mounted below.
 func (w *Workdir) Remove() error {
 	var errs []error
 	if !w.standsAt(w.real) || unix.Rmdir(w.real) != nil { // empty, as after most runs
@@ -311,20 +400,26 @@ func (w *Workdir) Remove() error {
 	w.handle.Close()
 	for n, suffix := range append([]string{""}, w.files...) {
 		errs = append(errs, removePath(w.real+suffix))
-		if w.real != w.path && w.stood(n, w.path+suffix) { // else it is somebody else's
+		if w.real != w.path && !w.own && w.stood(n, w.path+suffix) { // else it is somebody else's
 			errs = append(errs, removePath(w.path+suffix))
 		}
+	}
+	if w.top != "" && unix.Rmdir(w.top) != nil {
+		errs = append(errs, removePath(w.top))
 	}
 	w.leave()
 	return errors.Join(errs...)
 }
 
-// Close lets go of the directory and leaves it at its path; the files beside it are removed.
+// Close lets go of the directory and leaves it at its path; what is beside it is removed.
 func (w *Workdir) Close() error {
 	err := w.Settle()
 	w.handle.Close()
 	for _, suffix := range w.files {
 		os.Remove(w.path + suffix)
+	}
+	if w.top != "" {
+		err = errors.Join(err, removePath(w.top))
 	}
 	w.leave()
 	return err

@@ -17,7 +17,7 @@ import (
 func workdir(t *testing.T) (*Workdir, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "run")
-	w, err := MakeWorkdir(path, false, false)
+	w, err := MakeWorkdir(Dir{Path: path})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func TestMakeWorkdir(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "new", "parents", "run")
-	w, err := MakeWorkdir(path, false, false)
+	w, err := MakeWorkdir(Dir{Path: path})
 	check(t, err)
 	defer w.Close()
 	info, err := os.Lstat(path)
@@ -71,7 +71,7 @@ func TestMakeWorkdir(t *testing.T) {
 	}
 	for _, test := range tests {
 		var step *StepError
-		if _, err := MakeWorkdir(test.path, false, false); !errors.Is(err, test.want) || !errors.As(err, &step) || step.Step != "mkdir" {
+		if _, err := MakeWorkdir(Dir{Path: test.path}); !errors.Is(err, test.want) || !errors.As(err, &step) || step.Step != "mkdir" {
 			t.Errorf("%s: error %v, want mkdir: %v", test.name, err, test.want)
 		}
 	}

@@ -57,6 +57,7 @@ type Isolation struct {
 	Dev              string   // "host" or "minimal"
 	Seccomp          string   // "default" or "off"
 	NoNewPrivileges  bool
+	Shm              string   // "private" or "host"
 	RunAs            string   // name of a user, or empty
 	KeepCapabilities []string // as CAP_SYS_NICE
 	CgroupParent     string   // "auto", "none" or an absolute path in every hierarchy
@@ -118,6 +119,18 @@ type Sources struct {
 	EtcFile string            // empty: /etc/py3run/config.toml
 }
 
+// Named is the configuration file that is named instead of the usual ones; empty: none. Relative names are below dir.
+func (s Sources) Named(dir string) string {
+	named := s.File
+	if named == "" {
+		named = lookup(s.Environ, "PY3RUN_CONFIG")
+	}
+	if named != "" && !filepath.IsAbs(named) {
+		named = filepath.Join(dir, named)
+	}
+	return named
+}
+
 // Loaded is a Config with its history.
 type Loaded struct {
 	Config   Config
@@ -175,6 +188,25 @@ func (e *Error) Unwrap() error { return e.cause }
 // A Finding is an Error that Check reports. Load goes on with those that are
 // merely contradictions.
 type Finding = Error
+
+// DefaultWorkingDir lies in a directory of py3run's own for each operating-system user.
+const DefaultWorkingDir = "/tmp/py3run-${uid}/python3-${userId}-${executionId}"
+
+// SystemDir is where the operator's configuration is.
+const SystemDir = "/etc/py3run"
+
+// UserDir is where a user's configuration is; empty: nowhere.
+func UserDir(environ []string) string {
+	dir := lookup(environ, "XDG_CONFIG_HOME")
+	if !filepath.IsAbs(dir) { // then to be ignored, says the XDG base directory specification
+		dir = lookup(environ, "HOME")
+		if !filepath.IsAbs(dir) {
+			return ""
+		}
+		dir = filepath.Join(dir, ".config")
+	}
+	return filepath.Join(dir, "py3run")
+}
 
 // AuditDir is where the log is.
 func (c Config) AuditDir(environ []string) (string, error) {

@@ -14,7 +14,7 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-const etcFile = "/etc/py3run/config.toml"
+const etcFile = SystemDir + "/config.toml"
 
 // A file is what one file says: values of the settings' types, by key.
 type file struct {

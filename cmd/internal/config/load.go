@@ -69,15 +69,11 @@ func (l *Loaded) readFiles(src Sources) (file, error) {
 // even be looked into is somebody else's, left over from before a change of
 // user.
 func (l *Loaded) readUserFile(environ []string, etcPath string) error {
-	dir := lookup(environ, "XDG_CONFIG_HOME")
-	if !filepath.IsAbs(dir) { // then to be ignored, says the XDG base directory specification
-		dir = lookup(environ, "HOME")
-		if !filepath.IsAbs(dir) {
-			return nil
-		}
-		dir = filepath.Join(dir, ".config")
+	dir := UserDir(environ)
+	if dir == "" {
+		return nil
 	}
-	path := filepath.Join(dir, "py3run", "config.toml")
+	path := filepath.Join(dir, "config.toml")
 	own, err := l.read(path, etcPath)
 	if errors.Is(err, fs.ErrPermission) {
 		if _, hidden := os.Lstat(path); hidden != nil {

@@ -137,8 +137,13 @@ var settings = [...]setting{
 	},
 	{
 		key: "security.isolation.working-dir", field: func(c *Config) any { return &c.Security.Isolation.WorkingDir },
-		fallback: "/tmp/python3-${userId}-${executionId}", rule: &runDirectory,
-		doc: "directory made for each execution; ${userId} and ${executionId} are filled in",
+		fallback: DefaultWorkingDir, rule: &runDirectory,
+		doc: "directory made for each execution; ${uid}, ${userId} and ${executionId} are filled in; the directory above, without the last two, is to be one that py3run makes itself, or other executions can remove this one",
+	},
+	{
+		key: "security.isolation.shm", field: func(c *Config) any { return &c.Security.Isolation.Shm },
+		fallback: "private", choices: []string{"private", "host"}, strict: "private",
+		doc: "the /dev/shm of the code: its own, as large as its memory and counted there; or the host's, where shared memory that is not unlinked stays",
 	},
 	{
 		key: "security.isolation.cleanup-on-exit", field: func(c *Config) any { return &c.Security.Isolation.CleanupOnExit },
@@ -377,7 +382,7 @@ var (
 		holds: func(s string) bool { return s == "" || isAbsolute(s) },
 	}
 	runDirectory = rule{
-		says:    `must be an absolute path with ${executionId} in it, no other variable than ${userId}, and no ".." between slashes`,
+		says:    `must be an absolute path with ${executionId} in it, no other variable than ${userId} and ${uid}, and no ".." between slashes`,
 		pattern: `^/.*\$\{executionId\}`,
 		holds:   isRunDirectory,
 	}
@@ -415,7 +420,7 @@ func isAbsolute(path string) bool { return strings.HasPrefix(path, "/") }
 // directory. It looks for ".." with the variables filled in because a user id
 // can be empty once it is cleaned.
 func isRunDirectory(path string) bool {
-	filled := strings.ReplaceAll(path, "${userId}", "")
+	filled := strings.NewReplacer("${userId}", "", "${uid}", "0").Replace(path)
 	filled = strings.ReplaceAll(filled, "${executionId}", "x")
 	return isAbsolute(path) && strings.Contains(path, "${executionId}") &&
 		!strings.Contains(filled, "$") && !strings.Contains(filled+"/", "/../")

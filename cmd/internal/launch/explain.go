@@ -69,7 +69,7 @@ func Explain(job Job) Explanation {
 		return refuse(wire.StatusConfigError, configFailure(err))
 	}
 	spec := plan.Spec
-	e.Network, e.WorkingDir, e.CurrentDir, e.AuditDir = job.Config.Security.Isolation.Network, plan.Workdir, spec.Dir, facts.AuditDir
+	e.Network, e.WorkingDir, e.CurrentDir, e.AuditDir = job.Config.Security.Isolation.Network, plan.Dir.Path, spec.Dir, facts.AuditDir
 	e.Hidden, e.ReadDirs, e.WriteDirs, e.RunAs = spec.Hide, spec.ReadDirs, spec.WriteDirs, job.Config.Security.Isolation.RunAs
 	for _, entry := range spec.Env {
 		name, _, _ := strings.Cut(entry, "=")
@@ -104,7 +104,8 @@ func Refused(job Job) *wire.Failure {
 
 // try starts the interpreter as the plan says, but to print its version.
 func try(plan Plan) (p sandbox.Protection, err error) {
-	w, err := plan.directory(nil, false)
+	plan.Dir.Keep = false
+	w, err := plan.directory(nil)
 	if w != nil {
 		defer w.Remove()
 	}
@@ -156,7 +157,9 @@ func Doctor(job Job) []sandbox.Check {
 		program = []string{ip.Path, "-V"}
 	}
 	checks = append(checks, sandbox.Probe(program, group(c.Security.Isolation.CgroupParent, "").Parent)...)
-	checks = append(checks, sandbox.ProbeDir(workdir(c.Security.Isolation.WorkingDir, user(job).name, newRunID(job.Began))))
+	facts := Facts{RunID: newRunID(job.Began)}
+	facts.Root, _ = roots(job)
+	checks = append(checks, sandbox.ProbeDir(workdir(c.Security.Isolation.WorkingDir, facts, job.Caller.UID, user(job).name)))
 	return append(checks, auditCheck(c, job.Environ))
 }
 

@@ -23,6 +23,8 @@ type Job struct {
 	Config   config.Config
 	Environ  []string
 	Dir      string // the caller's current directory
+	Umask    *int   // the caller's, for the code; nil: this process's
+	Steering string // a configuration file that was named instead of the usual ones; empty: none
 	Caller   Caller
 	Began    time.Time // when this process began with the request
 

@@ -48,15 +48,22 @@ func Effective(c config.Security, asked wire.Limits) (wire.Limits, []wire.Warnin
 type Plan struct {
 	Spec     sandbox.Spec
 	Python   python.Job
-	Workdir  string // made before the run, removed after it
-	CodeFile string // likewise, beside it: the user's code in a real file; empty when the code has one of its own
+	Dir      sandbox.Dir // made before the run, removed after it
+	CodeFile string      // likewise, beside it: the user's code in a real file; empty when the code has one of its own
+	Config   []string    // directories that configurations are read from, which the code must not change; made likewise
+	Own      []string    // directories of py3run's own that the code must not see; they are made if they are missing, before the code could
 }
 
 // Facts is what a plan needs to know of this host and this user.
 type Facts struct {
 	RunID    string
+	Root     string   // of the working directory, where the template has none of its own; see sandbox.ChooseRoot
+	Roots    []string // of other runs
 	AuditDir string   // empty: no records
 	CacheDir string   // empty: none
+	StateDir string   // of keys; empty: none
+	Config   []string // directories that configurations are read from
+	Program  string   // py3run's own file
 	WarmDir  string   // of the template that is wanted; empty: none is, or there is no place for it
 	WarmDirs []string // where templates can be
 	RunAs    *account // who security.isolation.run-as names
@@ -66,10 +73,12 @@ type Facts struct {
 // Make plans a run. It makes no system call. The error is the caller's or the operator's mistake.
 func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan, error) {
 	c := job.Config
-	plan := Plan{Workdir: workdir(c.Security.Isolation.WorkingDir, user(job).name, facts.RunID)}
-	code, file := codeOf(job), plan.Workdir+codeSuffix
+	plan := Plan{Dir: workdir(c.Security.Isolation.WorkingDir, facts, job.Caller.UID, user(job).name)}
+	plan.Dir.Private, plan.Dir.Keep = c.Security.Isolation.Method != string(sandbox.Process), !c.Security.Isolation.CleanupOnExit
+	own := plan.Dir.Path
+	code, file := codeOf(job), own+codeSuffix
 	plan.CodeFile = file
-	dir, argv0, shown, show := plan.Workdir, file, job.Request.Filename, false
+	dir, argv0, shown, show := own, file, job.Request.Filename, false
 	importPath := slices.Clone(c.Python.Path)
 	if live := job.Live; live != nil {
 		dir, argv0, show = job.Dir, live.Argv0, true
@@ -80,15 +89,29 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 			importPath = append([]string{job.Dir}, importPath...)
 		}
 	}
-	var hide []string
-	for _, path := range append(slices.Clone(c.Security.Isolation.Hide), facts.AuditDir, facts.CacheDir) {
-		if path != "" {
-			hide = append(hide, filepath.Clean(path))
+	for _, needed := range []string{file, dir, ip.Path} {
+		if needed != own && needed != own+codeSuffix && within(plan.Dir.Root, needed) {
+			plan.Dir.Uncovered = true
 		}
 	}
-	hide = append(hide, facts.WarmDirs...)
+	for _, path := range append([]string{facts.AuditDir, facts.CacheDir, facts.StateDir}, facts.WarmDirs...) {
+		if path != "" {
+			plan.Own = append(plan.Own, filepath.Clean(path))
+		}
+	}
+	plan.Config = slices.DeleteFunc(slices.Clone(facts.Config), func(path string) bool { return path == "" })
+	var hide []string
+	for _, path := range c.Security.Isolation.Hide {
+		hide = append(hide, filepath.Clean(path))
+	}
+	hide = append(hide, plan.Own...)
+	for _, root := range facts.Roots {
+		if !within(root, own) {
+			hide = append(hide, root)
+		}
+	}
 	for _, h := range hide {
-		for _, needed := range []string{plan.Workdir, file, dir, ip.Path} {
+		for _, needed := range []string{own, file, dir, ip.Path} {
 			if within(h, needed) {
 				return Plan{}, &config.Error{Where: "security", Key: "isolation.hide",
 					Problem: fmt.Sprintf("%s is hidden from the code, and %s, which it needs, lies in it", h, needed),
@@ -113,9 +136,11 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 	readable, writable := places(job, ip, plan, file, importPath)
 	openFiles, first := descriptors(c.Security.MaxOpenFiles, facts.FileMax)
 	plan.Spec = sandbox.Spec{
-		Path: ip.Path, Env: environment(job, limits, plan.Workdir), Dir: dir,
+		Path: ip.Path, Env: environment(job, limits, own), Dir: dir,
 		Method: sandbox.Method(c.Security.Isolation.Method), OnMissing: sandbox.Missing(c.Security.Isolation.OnMissing),
 		DenyNetwork: c.Security.Isolation.Network == "none", Hide: hide,
+		Pin: plan.Own, Fixed: slices.DeleteFunc(append(slices.Clone(facts.Config), job.Steering, facts.Program), func(path string) bool { return path == "" }),
+		PrivateShm: c.Security.Isolation.Shm == "private", Umask: job.Umask,
 		ReadDirs: readable, WriteDirs: writable, MinimalDev: c.Security.Isolation.Dev == "minimal",
 		DenyCalls: c.Security.Isolation.Seccomp == "default", NoNewPrivileges: c.Security.Isolation.NoNewPrivileges,
 		KeepCapabilities: c.Security.Isolation.KeepCapabilities, Trail: trail[c.Security.Audit.Native],
@@ -156,7 +181,7 @@ var trail = map[string]sandbox.Asked{"auto": sandbox.IfHad, "on": sandbox.ByName
 
 // places are what can be read and written where that is restricted; nil where it is not.
 func places(job Job, ip python.Interpreter, plan Plan, file string, importPath []string) (readable, writable []string) {
-	own := []string{plan.Workdir}
+	own := []string{plan.Dir.Path}
 	if data := env(job.Environ, "PYTHON3_DATA_DIR"); filepath.IsAbs(data) {
 		own = append(own, data)
 	}
@@ -214,9 +239,9 @@ func descriptors(asked, hard int) (limit, first int) {
 // codeSuffix makes the path of the code's file from that of the working directory.
 const codeSuffix = ".py"
 
-// workdir fills in the template. Neither name can lead to another place: of the user only letters, digits, "-" and "_" stay, at most
-// 16; the execution id is the random end of the run id.
-func workdir(template, user, runID string) string {
+// workdir fills in the template. No name can lead to another place: of the user only letters, digits, "-" and "_" stay, at most
+// 16; the execution id is the random end of the run id. The root is what comes before the first part that is not the same for all runs.
+func workdir(template string, facts Facts, uid int, user string) (d sandbox.Dir) {
 	id := strings.Map(func(r rune) rune {
 		if r < 0x80 && (r == '-' || r == '_' || r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z') {
 			return r
@@ -226,7 +251,23 @@ func workdir(template, user, runID string) string {
 	if id == "" {
 		id = "user"
 	}
-	return filepath.Clean(strings.NewReplacer("${userId}", id[:min(len(id), 16)], "${executionId}", shortID(runID)).Replace(template))
+	d.Root = rootOf(template, uid)
+	rest := strings.TrimPrefix(withUID(template, uid), d.Root)
+	if facts.Root != "" {
+		d.Root = facts.Root
+	}
+	d.Path = filepath.Join(d.Root, strings.NewReplacer("${userId}", id[:min(len(id), 16)], "${executionId}", shortID(facts.RunID)).Replace(rest))
+	return d
+}
+
+func withUID(template string, uid int) string {
+	return filepath.Clean(strings.ReplaceAll(template, "${uid}", strconv.Itoa(uid)))
+}
+
+// rootOf is the directory that all runs of a user with this template share.
+func rootOf(template string, uid int) string {
+	fixed, _, _ := strings.Cut(withUID(template, uid), "${")
+	return filepath.Clean(fixed[:strings.LastIndexByte(fixed, '/')+1])
 }
 
 func shortID(runID string) string {

@@ -93,10 +93,29 @@ func TestWorkdir(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			if got := workdir(tt.template, tt.user, aRunID); got != tt.want {
+			if got := workdir(tt.template, Facts{RunID: aRunID}, 1000, tt.user).Path; got != tt.want {
 				t.Errorf("%s, want %s", got, tt.want)
 			}
 		})
+	}
+}
+
+// What all runs of a user share is above the first name that tells them apart.
+func TestRootOf(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ template, chosen, root, path string }{
+		{config.DefaultWorkingDir, "", "/tmp/py3run-1000", "/tmp/py3run-1000/python3-al-80000123456789ab"},
+		{config.DefaultWorkingDir, "/tmp/py3run-1000-1", "/tmp/py3run-1000-1", "/tmp/py3run-1000-1/python3-al-80000123456789ab"},
+		{"/tmp/p-${userId}-${executionId}", "", "/tmp", "/tmp/p-al-80000123456789ab"},
+		{"/srv/${userId}/a/${executionId}/w", "", "/srv", "/srv/al/a/80000123456789ab/w"},
+		{"/srv/runs/x${executionId}", "", "/srv/runs", "/srv/runs/x80000123456789ab"},
+		{"/${executionId}", "", "/", "/80000123456789ab"},
+		{"//srv/./runs/../r/${executionId}/", "", "/srv/r", "/srv/r/80000123456789ab"},
+	} {
+		d := workdir(tt.template, Facts{RunID: aRunID, Root: tt.chosen}, 1000, "al")
+		if d.Root != tt.root || d.Path != tt.path {
+			t.Errorf("%s: %s in %s, want %s in %s", tt.template, d.Path, d.Root, tt.path, tt.root)
+		}
 	}
 }
 
@@ -210,7 +229,7 @@ func TestMake(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := seen{p.Workdir, p.CodeFile, p.Spec.Dir, p.Python.Path, p.Python.Shown, string(p.Python.Code), p.Python.Text, p.Python.Show,
+			got := seen{p.Dir.Path, p.CodeFile, p.Spec.Dir, p.Python.Path, p.Python.Shown, string(p.Python.Code), p.Python.Text, p.Python.Show,
 				p.Python.Argv, p.Python.ImportPath, p.Spec.Hide, p.Spec.OnMissing, p.Spec.DenyNetwork}
 			if !reflect.DeepEqual(got, tt.want) {
 				t.Errorf("\n%+v, want\n%+v", got, tt.want)
@@ -462,7 +481,7 @@ func TestLookUp(t *testing.T) {
 func TestPlaces(t *testing.T) {
 	t.Parallel()
 	job := Job{Environ: []string{"PYTHON3_DATA_DIR=/data", "PATH=/bin"}, Config: config.Default()}
-	plan := Plan{Workdir: "/tmp/w"}
+	plan := Plan{Dir: sandbox.Dir{Path: "/tmp/w"}}
 	ip := python.Interpreter{Path: "/opt/py/bin/python3", Prefixes: []string{"/opt/py"}}
 	if r, w := places(job, ip, plan, "/tmp/w.py", nil); r != nil || w != nil {
 		t.Errorf("%q, %q", r, w)

@@ -57,8 +57,8 @@ func (r *run) sweep() (err error) {
 	if setup, wanted := r.template(); wanted && r.claim == nil {
 		warm.Start(setup, false) // what fails is told by py3runctl warm status
 	}
-	if r.plan.Workdir != "" {
-		err = sandbox.Sweep(filepath.Dir(r.plan.Workdir))
+	if r.plan.Dir.Root != "" {
+		err = sandbox.Sweep(r.plan.Dir.Root)
 	}
 	if r.log != nil {
 		err = errors.Join(err, r.log.Recover(), r.log.Close())
@@ -214,8 +214,14 @@ func find(job Job) (python.Interpreter, []python.Candidate, *refusal) {
 
 // factsOf gathers what the plan of a run needs to know.
 func factsOf(job Job, runID string) (facts Facts, failed *refusal) {
-	facts = Facts{RunID: runID, CacheDir: CacheDir(job.Environ), FileMax: hardFileLimit()}
+	facts = Facts{RunID: runID, CacheDir: CacheDir(job.Environ), StateDir: StateDir(job.Environ), FileMax: hardFileLimit()}
 	var err error
+	facts.Root, facts.Roots = roots(job)
+	facts.Program, _ = os.Executable()
+	facts.Config = []string{config.UserDir(job.Environ)}
+	if os.Geteuid() == 0 {
+		facts.Config = append(facts.Config, config.SystemDir)
+	}
 	if facts.RunAs, err = runAs(job.Config.Security.Isolation.RunAs); err != nil {
 		return facts, &refusal{wire.StatusConfigError, configFailure(err)}
 	}
@@ -247,10 +253,36 @@ func absent(c config.Config) (warnings []wire.Warning) {
 	return warnings
 }
 
+// makeOwn makes what is to be hidden from the code or kept as it is, and is not there yet: the code could make it otherwise, and steer later runs. What this
+// user cannot make the code cannot either.
+func (p Plan) makeOwn() {
+	for _, dir := range p.Own {
+		os.MkdirAll(dir, 0o700)
+	}
+	for _, dir := range p.Config {
+		mode := fs.FileMode(0o700)
+		if dir == config.SystemDir {
+			mode = 0o755
+		}
+		os.MkdirAll(dir, mode)
+	}
+}
+
+// roots are where working directories lie: that of this run, if the name that the default template gives was to be had, and those of others, which it
+// must not see.
+func roots(job Job) (root string, others []string) {
+	usual := rootOf(config.DefaultWorkingDir, job.Caller.UID)
+	chosen, others := sandbox.ChooseRoot(usual)
+	if rootOf(job.Config.Security.Isolation.WorkingDir, job.Caller.UID) == usual {
+		return chosen, others
+	}
+	return "", append(others, chosen)
+}
+
 // directory makes the working directory, with code in its file if the plan has one. It may be half made when there is an error: then it is to
 // be removed as well.
-func (p Plan) directory(code []byte, keep bool) (*sandbox.Workdir, error) {
-	w, err := sandbox.MakeWorkdir(p.Workdir, p.Spec.Method != sandbox.Process, keep)
+func (p Plan) directory(code []byte) (*sandbox.Workdir, error) {
+	w, err := sandbox.MakeWorkdir(p.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -266,7 +298,10 @@ func (p Plan) directory(code []byte, keep bool) (*sandbox.Workdir, error) {
 // start makes the directories, the code's file, the session and the sandbox.
 func (r *run) start() (err error) {
 	claim := r.askForSpare()
-	if r.workdir, err = r.plan.directory(r.plan.Python.Code, !r.job.Config.Security.Isolation.CleanupOnExit); err != nil {
+	if r.job.Request.Command.RunsCode() {
+		r.plan.makeOwn()
+	}
+	if r.workdir, err = r.plan.directory(r.plan.Python.Code); err != nil {
 		if claim != nil {
 			claim.Close()
 		}
@@ -397,9 +432,6 @@ func (r *run) finish() {
 	if o.Incomplete {
 		r.warn("kill_incomplete", "processes of this run were killed and have not ended yet")
 	}
-	if path := r.workdir.Lost(); path != "" {
-		r.warn("working_dir_lost", path+": somebody outside removed or replaced it, and from then on the code did not find its working directory at its path")
-	}
 	if !r.job.Config.Security.Isolation.CleanupOnExit {
 		r.result.WorkingDir = r.workdir.Path()
 	}
@@ -523,7 +555,7 @@ func (r *run) removeDirs() {
 		}
 		// What of its path was only this run's: the name of another makes other parents.
 		id := shortID(r.result.RunID)
-		for parent := filepath.Dir(r.plan.Workdir); strings.Contains(parent, id) && unix.Rmdir(parent) == nil; parent = filepath.Dir(parent) {
+		for parent := filepath.Dir(r.plan.Dir.Path); strings.Contains(parent, id) && unix.Rmdir(parent) == nil; parent = filepath.Dir(parent) {
 		}
 	} else if err := r.workdir.Close(); err != nil {
 		failed(err)
@@ -602,6 +634,20 @@ func errnoName(err error) string {
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
 		return unix.ErrnoName(errno)
+	}
+	return ""
+}
+
+// StateDir is where keys are; empty when there is no place for it.
+func StateDir(environ []string) string {
+	if os.Geteuid() == 0 {
+		return "/var/lib/py3run"
+	}
+	if dir := env(environ, "XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "py3run")
+	}
+	if home := env(environ, "HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".local", "state", "py3run")
 	}
 	return ""
 }

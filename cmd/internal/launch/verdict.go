@@ -58,6 +58,9 @@ func Judge(e Evidence, limits wire.Limits) Verdict {
 		return limit(wire.StatusDiskLimit, "disk_mb", mb(o.Used), "stopped: the working directory is too large")
 	case sandbox.FileSizeLimit:
 		return limit(wire.StatusDiskLimit, "file_mb", mb(o.Used), "ended: a file reached the size limit")
+	case sandbox.DirLost:
+		return fail(wire.StatusInternal, &wire.Failure{Code: "working_dir_lost", Message: "ended: somebody outside of this run removed or replaced its working directory",
+			Hint: "give runs a place of their own: the last directory before ${executionId} in security.isolation.working-dir is to be one that py3run makes itself"})
 	case sandbox.Cancelled:
 		if o.Cancel == unix.SIGPIPE {
 			return fail(wire.StatusCancelled, &wire.Failure{Message: "cancelled: nobody reads the result any more"})
