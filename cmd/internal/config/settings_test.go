@@ -24,7 +24,7 @@ func TestDefault(t *testing.T) {
 			ExecutionTimeoutSeconds: 600, IdleTimeoutSeconds: 3600,
 			Isolation: Isolation{
 				Method: "auto", OnMissing: "warn", Network: "host",
-				WorkingDir: "/tmp/python3-${userId}-${executionId}", CleanupOnExit: true,
+				WorkingDir: "/tmp/py3run-${uid}/python3-${userId}-${executionId}", Shm: "private", CleanupOnExit: true,
 				Dev: "host", Seccomp: "default", CgroupParent: "auto",
 				EnvKeep: []string{"LANG", "LC_*", "TZ", "PATH", "HOME", "USER", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_*", "REQUESTS_CA_BUNDLE"},
 			},

@@ -57,6 +57,9 @@ func (r *run) sweep() (err error) {
 	if setup, wanted := r.template(); wanted && r.claim == nil {
 		warm.Start(setup, false) // what fails is told by py3runctl warm status
 	}
+	if i := r.result.Isolation; i != nil && i.Method == string(sandbox.Namespace) {
+		r.ip.Keep()
+	}
 	if r.plan.Dir.Root != "" {
 		err = sandbox.Sweep(r.plan.Dir.Root)
 	}
@@ -200,7 +203,7 @@ type refusal struct {
 
 // find finds the job's interpreter, and the candidates that were passed over.
 func find(job Job) (python.Interpreter, []python.Candidate, *refusal) {
-	ip, skipped, err := python.Find(python.Want{Interpreter: job.Config.Python.Interpreter, Environ: job.Environ, Dir: job.Dir, CacheDir: CacheDir(job.Environ)})
+	ip, skipped, err := python.Find(python.Want{Interpreter: job.Config.Python.Interpreter, Environ: job.Environ, Dir: job.Dir, CacheDir: CacheDir(job.Environ), KeyFile: cacheKey(job)})
 	if err == nil {
 		return ip, skipped, nil
 	}
@@ -638,13 +641,22 @@ func errnoName(err error) string {
 	return ""
 }
 
+// cacheKey is the file of the key of what is kept about interpreters; empty for a run that could read it.
+func cacheKey(job Job) string {
+	dir := StateDir(job.Environ)
+	if dir == "" || job.Config.Security.Isolation.Method == string(sandbox.Process) {
+		return ""
+	}
+	return filepath.Join(dir, "keys", "cache")
+}
+
 // StateDir is where keys are; empty when there is no place for it.
 func StateDir(environ []string) string {
-	if os.Geteuid() == 0 {
-		return "/var/lib/py3run"
-	}
 	if dir := env(environ, "XDG_STATE_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "py3run")
+	}
+	if os.Geteuid() == 0 {
+		return "/var/lib/py3run"
 	}
 	if home := env(environ, "HOME"); filepath.IsAbs(home) {
 		return filepath.Join(home, ".local", "state", "py3run")

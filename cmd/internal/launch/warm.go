@@ -22,7 +22,7 @@ func (r *run) template() (warm.Setup, bool) {
 	return warm.Setup{
 		Base: base, Interpreter: r.ip.Path, Identity: r.ip.Identity, Environ: warm.Environ(r.plan.Spec.Env, c.Warm.Preload), Preload: c.Warm.Preload,
 		ImportPath: c.Python.Path, Flagged: slices.Sorted(maps.Keys(c.Python.FlagImports)),
-		Inherited: warm.Inherited(base.Groups && base.Parent == ""), Dir: r.facts.WarmDir, CacheDir: r.facts.CacheDir, Spares: c.Warm.Spares, Idle: seconds(c.Security.IdleTimeoutSeconds),
+		Inherited: warm.Inherited(base.Groups && base.Parent == ""), Dir: r.facts.WarmDir, CacheDir: r.facts.CacheDir, KeyFile: cacheKey(r.job), Spares: c.Warm.Spares, Idle: seconds(c.Security.IdleTimeoutSeconds),
 	}, true
 }
 

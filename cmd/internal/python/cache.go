@@ -2,24 +2,34 @@ package python
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 )
 
-// A cache keeps what interpreters have said, a file each: a line that must match, six lines of facts, the byte code. What is
-// in it runs in front of every user's code, so it is used only from a directory that nobody else can write, and it is
-// hidden from the code that runs (launch puts it among the hidden paths).
-type cache struct{ dir string } // "": there is none
+// A cache keeps what interpreters have said, a file each: a line that must match, six lines of facts, two of MACs, the byte code. What is
+// in it runs in front of every user's code. So it is used only from a directory that nobody else can write, and only with its MAC, under a key that no run
+// sees: launch hides both. Where runs could see them, without a mount namespace, nothing is kept (see Interpreter.Keep).
+type cache struct {
+	dir     string // "": there is none
+	keyFile string
+	key     []byte // nil: there is none yet
+}
+
+const keySize = 32
 
 // openCache makes the directory if need be. A cache that cannot be had is no error: candidates are asked again each time.
-func openCache(dir string) *cache {
-	if dir == "" || os.MkdirAll(dir, 0o700) != nil {
+func openCache(dir, keyFile string) *cache {
+	if dir == "" || keyFile == "" || os.MkdirAll(dir, 0o700) != nil {
 		return &cache{}
 	}
 	info, err := os.Lstat(dir)
@@ -29,7 +39,64 @@ func openCache(dir string) *cache {
 	if st, ok := info.Sys().(*syscall.Stat_t); !ok || int(st.Uid) != os.Geteuid() {
 		return &cache{}
 	}
-	return &cache{dir}
+	return &cache{dir, keyFile, readKey(keyFile)}
+}
+
+// readKey reads the key, if it is this user's alone.
+func readKey(path string) []byte {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 {
+		return nil
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); !ok || int(st.Uid) != os.Geteuid() {
+		return nil
+	}
+	key := make([]byte, keySize+1)
+	if n, _ := io.ReadFull(f, key); n != keySize {
+		return nil
+	}
+	return key[:keySize]
+}
+
+// makeKey makes the key, unless another process has made one meanwhile.
+func (c *cache) makeKey() error {
+	dir := filepath.Dir(c.keyFile)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, ".new-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	key := make([]byte, keySize)
+	rand.Read(key)
+	_, err = f.Write(key)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(f.Name(), c.keyFile); errors.Is(err, fs.ErrExist) && readKey(c.keyFile) == nil {
+		if err := os.Rename(f.Name(), c.keyFile); err != nil { // a damaged one
+			return err
+		}
+	}
+	if c.key = readKey(c.keyFile); c.key == nil {
+		return fs.ErrPermission
+	}
+	return nil
+}
+
+// mac is that of a part of an entry.
+func (c *cache) mac(part string, data []byte) string {
+	h := hmac.New(sha256.New, c.key)
+	h.Write([]byte(part))
+	h.Write(data)
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // keyOf describes a candidate so that any change to it, to the file it leads to or to its pyvenv.cfg is another key. shim is true for a script.
@@ -63,25 +130,30 @@ func (c *cache) file(key string) string {
 	return filepath.Join(c.dir, "python-"+hex.EncodeToString(h[:8]))
 }
 
+// headLines are those before the byte code: the key, six facts, the MAC of the byte code, and that of the lines before it.
+const headLines = 9
+
 func (c *cache) get(key string) (Interpreter, bool) {
-	if c.dir == "" {
+	if c.key == nil {
 		return Interpreter{}, false
 	}
-	f, err := os.Open(c.file(key))
+	f, err := os.OpenFile(c.file(key), os.O_RDONLY|syscall.O_NONBLOCK, 0) // it could be a pipe
 	if err != nil {
 		return Interpreter{}, false
 	}
 	// The byte code behind the facts is only copied, if at all.
 	head := make([]byte, headMost)
 	n, _ := io.ReadFull(f, head)
-	parts := bytes.SplitN(head[:n], []byte("\n"), 8)
+	parts := bytes.SplitN(head[:n], []byte("\n"), headLines+1)
 	info, err := f.Stat()
-	if err != nil || len(parts) < 8 || string(parts[0]) != key {
+	if err != nil || len(parts) <= headLines || string(parts[0]) != key {
 		f.Close()
 		return Interpreter{}, false
 	}
-	code := byteCode{file: f, at: int64(n - len(parts[7]))}
-	if code.size = info.Size() - code.at; code.size == 0 {
+	facts := bytes.Join(parts[:headLines-1], []byte("\n"))
+	code := byteCode{file: f, at: int64(n - len(parts[headLines])), cache: c, mac: string(parts[headLines-2])}
+	code.size = info.Size() - code.at
+	if code.size <= 0 || !hmac.Equal(parts[headLines-1], []byte(c.mac("facts", facts))) {
 		f.Close()
 		return Interpreter{}, false
 	}
@@ -93,10 +165,22 @@ const headMost = 16 << 10 // bytes of an entry before its byte code
 
 const prefixSeparator = "\x1f" // of the probe's answer and of the cache
 
+// Keep puts what was learned about a new interpreter into the cache. It is for a caller who knows that no run can see cache and key: else code could put
+// there what runs in front of all later runs.
+func (ip Interpreter) Keep() {
+	if ip.code.cache != nil && ip.code.file == nil {
+		ip.code.cache.put(ip.Identity, ip)
+	}
+}
+
 // put replaces the entry at once or not at all; a failure only costs the next run its time.
 func (c *cache) put(key string, ip Interpreter) {
-	head := strings.Join([]string{key, ip.Path, ip.Version, ip.Platform, ip.Banner, ip.Venv, strings.Join(ip.Prefixes, prefixSeparator)}, "\n") + "\n"
-	if c.dir == "" || strings.Count(head, "\n") != 7 || len(head) > headMost {
+	if c.dir == "" || c.key == nil && c.makeKey() != nil {
+		return
+	}
+	facts := strings.Join([]string{key, ip.Path, ip.Version, ip.Platform, ip.Banner, ip.Venv, strings.Join(ip.Prefixes, prefixSeparator), c.mac("code", ip.code.bytes)}, "\n")
+	head := facts + "\n" + c.mac("facts", []byte(facts)) + "\n"
+	if strings.Count(head, "\n") != headLines || len(head) > headMost {
 		return
 	}
 	f, err := os.CreateTemp(c.dir, ".new-")

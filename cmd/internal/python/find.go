@@ -29,6 +29,7 @@ type Want struct {
 	Environ     []string
 	Dir         string // where to look for .venv from, upward
 	CacheDir    string // "": nothing is kept
+	KeyFile     string // of the cache's MACs; "": nothing is kept
 }
 
 // A Candidate is a place that was looked at, and why it was not taken.
@@ -62,7 +63,7 @@ func (e *NotExecutableError) Error() string { return "start python " + e.Path + 
 
 // Find finds the interpreter. The candidates that were passed over come with it. Errors are a [*NotFoundError] or a [*NotExecutableError].
 func Find(want Want) (Interpreter, []Candidate, error) {
-	f := finder{want: want, cache: openCache(want.CacheDir)}
+	f := finder{want: want, cache: openCache(want.CacheDir, want.KeyFile)}
 	switch w := want.Interpreter; {
 	case w == "auto" || w == "":
 		for _, c := range f.automatic() {
@@ -246,6 +247,10 @@ func (f *finder) ask(path string) (Interpreter, error) {
 		if !shim {
 			if ip, ok := f.cache.get(key); ok {
 				ip.Identity = key
+				ip.code.again = func() ([]byte, error) {
+					ip, err := start(path, f.want.Environ)
+					return ip.code.bytes, err
+				}
 				return ip, nil
 			}
 		}
@@ -255,7 +260,7 @@ func (f *finder) ask(path string) (Interpreter, error) {
 		}
 		if !shim {
 			ip.Path, ip.Venv, ip.Identity = path, venvOf(path), key
-			f.cache.put(key, ip)
+			ip.code.cache = f.cache
 			return ip, nil
 		}
 		if path, err = filepath.Abs(ip.Path); err != nil {

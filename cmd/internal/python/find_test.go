@@ -236,6 +236,37 @@ func asked(t *testing.T, log string) int {
 	return strings.Count(string(data), "\n")
 }
 
+// findAndKeep is what a launcher does whose runs cannot see the cache.
+func findAndKeep(want Want) (Interpreter, []Candidate, error) {
+	ip, skipped, err := Find(want)
+	if err == nil {
+		ip.Keep()
+	}
+	return ip, skipped, err
+}
+
+// Nothing is kept unless somebody knows that no run can see it, and nothing without a key.
+func TestCacheNotKept(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]Want{"not kept": {KeyFile: "key"}, "no key": {}} {
+		root := t.TempDir()
+		plantCopy(t, filepath.Join(root, "python3"), "3.11.4")
+		want.Interpreter, want.Environ, want.Dir, want.CacheDir = filepath.Join(root, "python3"), playing(filepath.Join(root, "log")), root, filepath.Join(root, "cache")
+		find := findAndKeep
+		if want.KeyFile != "" {
+			want.KeyFile, find = filepath.Join(root, want.KeyFile), Find
+		}
+		for range 2 {
+			if ip, _, err := find(want); err != nil || text(t, ip) != "blob" {
+				t.Errorf("%s: %+v, %v", name, ip, err)
+			}
+		}
+		if got := asked(t, filepath.Join(root, "log")); got != 2 {
+			t.Errorf("%s: asked %d times, want 2", name, got)
+		}
+	}
+}
+
 // What is kept is used until anything of the interpreter changes.
 func TestCache(t *testing.T) {
 	t.Parallel()
@@ -263,6 +294,15 @@ func TestCache(t *testing.T) {
 			t.Fatalf("in the cache: %q, %v", list, err)
 		}
 		return list[0]
+	}
+	edit := func(from, to string) func(*testing.T, files) {
+		return func(t *testing.T, f files) {
+			data, err := os.ReadFile(entry(t, f))
+			if err != nil || !strings.Contains(string(data), from) {
+				t.Fatalf("%q, %v", data, err)
+			}
+			write(t, entry(t, f), strings.Replace(string(data), from, to, 1), 0o600)
+		}
 	}
 	tests := []struct {
 		name   string
@@ -299,6 +339,15 @@ func TestCache(t *testing.T) {
 			}
 			write(t, entry(t, f), strings.Replace(string(data), sourcesHash(), strings.Repeat("0", 16), 1), 0o600)
 		}, 2},
+		{"the byte code is another", nil, edit("blob", "evil"), 2},
+		{"a fact is another", nil, edit("(banner)", "(bannex)"), 2},
+		{"more behind the byte code", nil, edit("blob", "blobblob"), 2},
+		{"the key is another", nil, func(t *testing.T, f files) {
+			write(t, filepath.Join(f.root, "keys", "cache"), strings.Repeat("k", keySize), 0o600)
+		}, 2},
+		{"the key is gone", nil, func(t *testing.T, f files) { os.Remove(filepath.Join(f.root, "keys", "cache")) }, 2},
+		{"the key is damaged", nil, func(t *testing.T, f files) { write(t, filepath.Join(f.root, "keys", "cache"), "k", 0o600) }, 2},
+		{"others may read the key", nil, func(t *testing.T, f files) { os.Chmod(filepath.Join(f.root, "keys", "cache"), 0o644) }, 2},
 		{"the entry is nonsense", nil, func(t *testing.T, f files) { write(t, entry(t, f), "\x00", 0o600) }, 2},
 		{"the cache is emptied", nil, func(t *testing.T, f files) { os.Remove(entry(t, f)) }, 2},
 		{"others may read the cache", mode(0o755), nil, 1},
@@ -329,22 +378,22 @@ func TestCache(t *testing.T) {
 				tt.before(t, f)
 			}
 			log := filepath.Join(root, "log")
-			want := Want{Interpreter: f.python, Environ: playing(log), Dir: root, CacheDir: f.cache}
-			first, _, err := Find(want)
+			want := Want{Interpreter: f.python, Environ: playing(log), Dir: root, CacheDir: f.cache, KeyFile: filepath.Join(root, "keys", "cache")}
+			first, _, err := findAndKeep(want)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if tt.change != nil {
 				tt.change(t, f)
 			}
-			second, _, err := Find(want)
+			second, _, err := findAndKeep(want)
 			if err != nil {
 				t.Fatal(err)
 			}
+			code := text(t, second)
 			if got := asked(t, log); got != tt.want {
 				t.Errorf("asked %d times, want %d", got, tt.want)
 			}
-			code := text(t, second)
 			second.Venv, second.Identity, second.code = first.Venv, first.Identity, first.code // of those that became one, and of all that were changed
 			if fmt.Sprint(first) != fmt.Sprint(second) || code != "blob" || second.Path != f.python || second.Banner != "3.11.4 (banner)" || second.Platform != "linux" {
 				t.Errorf("first %+v, then %+v", first, second)
@@ -364,12 +413,12 @@ func TestCacheOfShim(t *testing.T) {
 	plant(t, root, "shim", "#!/bin/sh\nread target < ROOT/target\nexec ROOT/$target/python3 \"$@\"\n")
 	plantCopy(t, filepath.Join(root, "one", "python3"), "3.11.1")
 	plantCopy(t, filepath.Join(root, "two", "python3"), "3.12.2")
-	want := Want{Interpreter: filepath.Join(root, "shim"), Environ: playing(filepath.Join(root, "log")), Dir: root, CacheDir: filepath.Join(root, "cache")}
+	want := Want{Interpreter: filepath.Join(root, "shim"), Environ: playing(filepath.Join(root, "log")), Dir: root, CacheDir: filepath.Join(root, "cache"), KeyFile: filepath.Join(root, "key")}
 	for i, step := range []struct{ target, version string }{{"one", "3.11.1"}, {"two", "3.12.2"}, {"one", "3.11.1"}} {
 		if err := os.WriteFile(filepath.Join(root, "target"), []byte(step.target+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		ip, _, err := Find(want)
+		ip, _, err := findAndKeep(want)
 		if err != nil || ip.Version != step.version || ip.Path != filepath.Join(root, step.target, "python3") {
 			t.Errorf("step %d: %+v, %v, want %s", i, ip, err, step.version)
 		}
@@ -386,7 +435,7 @@ func TestCacheMade(t *testing.T) {
 	root := t.TempDir()
 	plant(t, root, "python3", "3.11.1")
 	dir := filepath.Join(root, "a", "b")
-	if _, _, err := Find(Want{Interpreter: filepath.Join(root, "python3"), Environ: playing(filepath.Join(root, "log")), Dir: root, CacheDir: dir}); err != nil {
+	if _, _, err := findAndKeep(Want{Interpreter: filepath.Join(root, "python3"), Environ: playing(filepath.Join(root, "log")), Dir: root, CacheDir: dir, KeyFile: filepath.Join(root, "key")}); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Stat(dir)
@@ -430,8 +479,8 @@ func TestFindReal(t *testing.T) {
 			if venv == "" && strings.Contains(tt.name, "environment") {
 				continue
 			}
-			want := Want{Interpreter: tt.ask, Environ: []string{"PATH=/usr/bin:/bin"}, Dir: "/", CacheDir: filepath.Join(root, "cache")}
-			first, _, err := Find(want)
+			want := Want{Interpreter: tt.ask, Environ: []string{"PATH=/usr/bin:/bin"}, Dir: "/", CacheDir: filepath.Join(root, "cache"), KeyFile: filepath.Join(root, "key")}
+			first, _, err := findAndKeep(want)
 			if err != nil {
 				t.Errorf("%s: %v", tt.name, err)
 				continue

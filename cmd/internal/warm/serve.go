@@ -252,7 +252,7 @@ func makeRoom(dir string) {
 
 // begin starts the interpreter, and gives its identity.
 func (t *server) begin() (identity string, err error) {
-	ip, _, err := python.Find(python.Want{Interpreter: t.setup.Interpreter, Environ: t.setup.Environ, Dir: "/", CacheDir: t.setup.CacheDir})
+	ip, _, err := python.Find(python.Want{Interpreter: t.setup.Interpreter, Environ: t.setup.Environ, Dir: "/", CacheDir: t.setup.CacheDir, KeyFile: t.setup.KeyFile})
 	if err != nil {
 		return "", err
 	}

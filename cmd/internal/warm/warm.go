@@ -47,6 +47,7 @@ type Setup struct {
 	// What may change without another template.
 	Dir      string // where its socket is
 	CacheDir string // of facts about interpreters
+	KeyFile  string // of their MACs
 	Spares   int
 	Idle     time.Duration // it ends when it was unused for so long; 0: it does not
 }
