@@ -1,10 +1,10 @@
 package sandbox
 
 import (
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,13 +17,14 @@ const pinMeasure = "pinned-paths"
 
 // hide tells the layout what of a Spec's paths there is: to be hidden, to be kept as it is, and to be pinned.
 func (r *Running) hide(spec Spec, w *Workdir, at *layout) {
-	at.hidden = existing(spec.Hide)
+	l := lstats{}
+	at.hidden = l.existing(spec.Hide)
 	if len(spec.Fixed) == 0 && len(spec.Pin) == 0 {
 		return
 	}
-	p := pinning{root: os.Geteuid() == 0, movable: map[string]bool{}}
+	p := pinning{lstats: l, root: os.Geteuid() == 0, movable: map[string]bool{}}
 	for _, path := range spec.Fixed {
-		if real, ok := p.follow(path); ok && p.add(real, true) {
+		if real, ok := p.follow(path); ok && p.add(real, true) && !slices.Contains(at.fixed, real) {
 			at.fixed = append(at.fixed, real)
 		}
 	}
@@ -35,17 +36,73 @@ func (r *Running) hide(spec Spec, w *Workdir, at *layout) {
 	if w != nil && w.own {
 		p.add(w.root, false)
 	}
-	at.pinned = slices.DeleteFunc(slices.Sorted(maps.Keys(p.movable)), func(path string) bool { return !p.movable[path] })
+	for path, movable := range p.movable {
+		if movable {
+			at.pinned = append(at.pinned, path)
+		}
+	}
+	slices.Sort(at.pinned) // a directory before what is inside it
 	slices.Sort(at.fixed)
-	at.fixed = slices.Compact(at.fixed)
 	if p.link != "" {
 		r.protection.Missing = append(r.protection.Missing, Gap{Name: pinMeasure, Extra: true,
 			Why: p.link + " is a symbolic link that a run can replace, and what it leads to with it; only directories and files can be pinned"})
 	}
 }
 
+// An lstats is what lstat(2) has said of paths: many have the same directories above them. What is not there has mode 0.
+type lstats map[string]unix.Stat_t
+
+func (l lstats) at(path string) unix.Stat_t {
+	st, known := l[path]
+	if !known {
+		if unix.Lstat(path, &st) != nil {
+			st = unix.Stat_t{}
+		}
+		l[path] = st
+	}
+	return st
+}
+
+// real is a path without links, if it exists.
+func (l lstats) real(path string) (string, bool) {
+	path = filepath.Clean(path)
+	for end := 1; end <= len(path); end++ {
+		if end < len(path) && path[end] != '/' {
+			continue
+		}
+		switch st := l.at(path[:end]); {
+		case st.Mode == 0:
+			return "", false
+		case st.Mode&unix.S_IFMT == unix.S_IFLNK:
+			real, err := filepath.EvalSymlinks(path)
+			return real, err == nil
+		}
+	}
+	return path, true
+}
+
+// existing is what of the paths is there, each once and with links followed; without what is inside another hidden directory: under that it
+// could not be found any more.
+func (l lstats) existing(paths []string) (found []hiddenPath) {
+	var real []string
+	for _, p := range paths {
+		if p, ok := l.real(p); ok {
+			real = append(real, p)
+		}
+	}
+	slices.Sort(real) // a directory before what is inside it
+	for _, p := range real {
+		covered := slices.ContainsFunc(found, func(h hiddenPath) bool { return strings.HasPrefix(p+"/", strings.TrimSuffix(h.path, "/")+"/") })
+		if !covered {
+			found = append(found, hiddenPath{path: p, dir: l.at(p).Mode&unix.S_IFMT == unix.S_IFDIR})
+		}
+	}
+	return found
+}
+
 // A pinning collects what is to be pinned.
 type pinning struct {
+	lstats
 	root    bool            // nothing is closed to this user
 	movable map[string]bool // what was looked at: whether this user could rename it
 	link    string          // a link on the way that this user could replace
@@ -53,23 +110,16 @@ type pinning struct {
 
 // follow gives the real path of what exists.
 func (p *pinning) follow(path string) (real string, ok bool) {
-	real, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return "", false
-	}
-	if real != filepath.Clean(path) {
-		p.findLink(filepath.Clean(path))
-	}
-	return real, true
-}
-
-// findLink looks for a link on the way that could be replaced.
-func (p *pinning) findLink(path string) {
-	for dir := path; dir != "/" && dir != "."; dir = filepath.Dir(dir) {
-		if info, err := os.Lstat(dir); err == nil && info.Mode()&os.ModeSymlink != 0 && p.canMove(dir) {
-			p.link = dir
+	real, ok = p.real(path)
+	if ok && real != filepath.Clean(path) {
+		for dir := filepath.Clean(path); dir != "/" && dir != "."; dir = filepath.Dir(dir) {
+			if p.at(dir).Mode&unix.S_IFMT == unix.S_IFLNK && p.canMove(dir) {
+				p.link = dir
+				delete(p.movable, dir)
+			}
 		}
 	}
+	return real, ok
 }
 
 // add looks at all directories above a path. It tells whether this user could change what is there: the thing itself (with its contents), or the way to it.
@@ -81,34 +131,35 @@ func (p *pinning) add(path string, contents bool) (changeable bool) {
 		}
 	}
 	if !changeable && contents {
-		var st unix.Stat_t
-		changeable = p.canMove(path) || unix.Stat(path, &st) == nil && int(st.Uid) == os.Geteuid() || unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK, unix.AT_EACCESS) == nil
-		delete(p.movable, path) // it is a mount point itself
+		changeable = p.mayMove(path) || int(p.at(path).Uid) == os.Geteuid() || unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK, unix.AT_EACCESS) == nil
 	}
 	return changeable
 }
 
-// canMove tells whether this user could rename what is at a path: who may write to the directory that it is in, and in one with the sticky bit owns
-// either (unlink(2), EPERM). A mount point nobody can.
+// canMove is mayMove, remembered: what can be moved is to be pinned.
 func (p *pinning) canMove(path string) bool {
-	if can, known := p.movable[path]; known {
-		return can
+	can, known := p.movable[path]
+	if !known {
+		can = p.mayMove(path)
+		p.movable[path] = can
 	}
-	can := func() bool {
-		parent := filepath.Dir(path)
-		var above, here unix.Stat_t
-		if unix.Lstat(parent, &above) != nil || unix.Lstat(path, &here) != nil || above.Dev != here.Dev {
-			return false
-		}
-		if p.root {
-			return true
-		}
-		me := uint32(os.Geteuid())
-		if above.Mode&unix.S_ISVTX != 0 && above.Uid != me && here.Uid != me {
-			return false
-		}
-		return above.Uid == me || unix.Faccessat(unix.AT_FDCWD, parent, unix.W_OK, unix.AT_EACCESS) == nil
-	}()
-	p.movable[path] = can
 	return can
+}
+
+// mayMove tells whether this user could rename what is at a path: who may write to the directory that it is in, and in one with the sticky bit owns
+// either (unlink(2), EPERM). A mount point nobody can.
+func (p *pinning) mayMove(path string) bool {
+	parent := filepath.Dir(path)
+	above, here := p.at(parent), p.at(path)
+	if above.Mode == 0 || here.Mode == 0 || above.Dev != here.Dev {
+		return false
+	}
+	if p.root {
+		return true
+	}
+	me := uint32(os.Geteuid())
+	if above.Mode&unix.S_ISVTX != 0 && above.Uid != me && here.Uid != me {
+		return false
+	}
+	return above.Uid == me || unix.Faccessat(unix.AT_FDCWD, parent, unix.W_OK, unix.AT_EACCESS) == nil
 }

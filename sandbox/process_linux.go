@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -679,25 +678,6 @@ func (r *Running) show(w *Workdir, method Method, at *layout) error {
 	}
 	r.protection.Missing = append(r.protection.Missing, Gap{Name: measure, Why: why})
 	return nil
-}
-
-// existing is what of the paths is there, each once and with links followed; without what is inside another hidden directory: under that it
-// could not be found any more.
-func existing(paths []string) (found []hiddenPath) {
-	var real []string
-	for _, p := range paths {
-		if p, err := filepath.EvalSymlinks(p); err == nil {
-			real = append(real, p)
-		}
-	}
-	slices.Sort(real) // a directory before what is inside it
-	for _, p := range real {
-		covered := slices.ContainsFunc(found, func(h hiddenPath) bool { return strings.HasPrefix(p+"/", strings.TrimSuffix(h.path, "/")+"/") })
-		if info, err := os.Stat(p); err == nil && !covered {
-			found = append(found, hiddenPath{path: p, dir: info.IsDir()})
-		}
-	}
-	return found
 }
 
 func thisHost() host {

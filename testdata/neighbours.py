@@ -188,7 +188,7 @@ def one(world, n):
         faults.append(f"{'victim' if n % 2 else 'attacker'} {n}: {r.get('status')} {str(r.get('result'))[:300]} {str(r.get('error', ''))[:300]}")
     if missing := [m for m in r.get("isolation", {}).get("missing", ()) if m["name"] in ("private-working-dir", "pinned-paths", "hidden-paths")]:
         faults.append(f"run {n}: {missing}")
-    return r.get("run_id"), faults
+    return r.get("run_id"), faults, r.get("isolation", {}).get("warm", False)
 
 
 def own_namespace():
@@ -222,7 +222,7 @@ def main():
     args.py3run = os.path.abspath(args.py3run)
     own_namespace()
     world = World(args)
-    faults, ids, n = [], [], 0
+    faults, ids, n, warm = [], [], 0, 0
     try:
         first = world.run("result = 1", "first")
         if first.get("status") != "ok":
@@ -237,7 +237,8 @@ def main():
                 done, running = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
                 for d in done:
                     try:
-                        run_id, wrong = d.result()
+                        run_id, wrong, was_warm = d.result()
+                        warm += was_warm
                     except (OSError, subprocess.SubprocessError) as e:
                         run_id, wrong = None, [f"a run could not be had: {e}"]
                     ids.append(run_id)
@@ -246,13 +247,15 @@ def main():
             return
         after = world.snapshot()
         faults += [f"changed: {k}: {before.get(k)} -> {after.get(k)}" for k in {**before, **after} if before.get(k) != after.get(k)]
+        if not warm and os.environ.get("NEIGHBOURS_WARM") == "true":
+            faults.append("no run was warm")
         runs, wrong = world.chain()
         faults += wrong + [f"run {i}: records {runs.get(i)}" for i in ids if runs.get(i) != ["execution-start", "execution-end"]]
     finally:
         shutil.rmtree(world.top, ignore_errors=True)
         for fault in faults[:20]:
             print("FAULT", fault)
-        print(f"{n} runs, {len(faults)} faults")
+        print(f"{n} runs, {warm} of them warm, {len(faults)} faults")
         if faults:
             sys.exit(1)
 
