@@ -150,7 +150,9 @@ func (l *Log) setAside(torn []byte, seq uint64) error {
 		return l.failed("make", name, err)
 	}
 	f := os.NewFile(uintptr(fd), filepath.Join(l.path, name))
-	_, err = f.Write(torn)
+	if err = l.share(fd, name, sharedFile); err == nil {
+		_, err = f.Write(torn)
+	}
 	if err == nil {
 		err = f.Sync()
 	}
