@@ -55,6 +55,7 @@ type Log struct {
 
 	path     string // absolute, of the directory
 	dir      int    // descriptor of the directory, -1 once closed
+	group    int    // whose members may read the log, -1: none
 	patience time.Duration
 
 	segmentMost int64
@@ -93,7 +94,7 @@ func Open(dir string) (*Log, error) {
 	if err != nil {
 		return nil, &StepError{step, path, err}
 	}
-	return &Log{path: path, dir: fd, patience: lockPatience, segmentMost: segmentMost}, nil
+	return &Log{path: path, dir: fd, group: -1, patience: lockPatience, segmentMost: segmentMost}, nil
 }
 
 func makeDir(path string) error {
@@ -167,7 +168,7 @@ func (l *Log) Close() error {
 // In the line everything but printable ASCII is escaped, invalid UTF-8 is
 // U+FFFD, and a string that takes more than 2048 bytes there ends in an
 // ellipsis. Of a record over 16 KiB the heads of Output are dropped, then lists: first those of Hooks,
-// then the reasons in Isolation.Missing, Labels, and Variables.List. Both set
+// then the reasons in Isolation.Missing, the arguments, Labels, and Variables.List. Both set
 // Truncated.
 //
 // After an error of the steps "look at" and "sync" the record may be in the log
@@ -251,7 +252,12 @@ func (l *Log) lock() (int, error) {
 		return 0
 	}
 	for {
-		fd, err := unix.Openat(l.dir, lockName, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		made := false
+		fd, err := unix.Openat(l.dir, lockName, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err == unix.ENOENT {
+			made = true
+			fd, err = unix.Openat(l.dir, lockName, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		}
 		if err != nil {
 			return -1, l.failed("lock", lockName, err)
 		}
@@ -262,7 +268,19 @@ func (l *Log) lock() (int, error) {
 			return -1, l.failed("lock", lockName, err)
 		}
 		var st unix.Stat_t
-		if err := unix.Fstat(fd, &st); err == nil && st.Nlink > 0 {
+		if err := unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+			unix.Close(fd)
+			return -1, l.failed("lock", lockName, errors.New("not a regular file"))
+		} else if err == nil && st.Nlink > 0 {
+			if made && st.Size == 0 {
+				unix.Pwrite(fd, []byte(madeText), 0)
+			}
+			if !l.isShared(&st, sharedFile) {
+				if err := l.share(fd, lockName, sharedFile); err != nil {
+					unlock(fd)
+					return -1, err
+				}
+			}
 			return fd, nil
 		}
 		unix.Close(fd)
@@ -357,7 +375,7 @@ func (l *Log) openCurrent() (int, error) {
 // openRegular opens a file of the log, and refuses one that somebody else could
 // have a hand in.
 func (l *Log) openRegular(name string, flags int) (int, error) {
-	fd, err := unix.Openat(l.dir, name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	fd, err := unix.Openat(l.dir, name, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
 	if err == unix.ELOOP {
 		return -1, fmt.Errorf("symbolic link (%w)", err)
 	}
@@ -374,6 +392,8 @@ func (l *Log) openRegular(name string, flags int) (int, error) {
 		err = fmt.Errorf("has %d links, not one", st.Nlink)
 	case st.Mode&0o022 != 0:
 		err = fmt.Errorf("can be written by others (mode %04o)", st.Mode&0o7777)
+	case name != keyName && !l.isShared(&st, sharedFile) && int(st.Uid) == os.Geteuid():
+		err = l.share(fd, name, sharedFile)
 	}
 	if err != nil {
 		unix.Close(fd)
@@ -395,13 +415,13 @@ func (l *Log) extend(fd, lock int, d draft, e *entering) (int, Receipt, error) {
 			}
 		}
 	}
-	known, isKnown := remembered(lock)
+	noted := recall(lock)
 	if end == 0 {
 		closed, err := l.lastClosed()
 		switch {
 		case err == nil:
 			last = closed
-		case isKnown: // what is wrong with it shows in the comparison
+		case noted.known: // what is wrong with it shows in the comparison
 			last = origin
 		default:
 			return fd, Receipt{}, err
@@ -426,14 +446,13 @@ func (l *Log) extend(fd, lock int, d draft, e *entering) (int, Receipt, error) {
 			return fd, Receipt{}, err
 		}
 	}
-	repair := func(cut Repair, why string) error {
-		r := repairRecord(d.record, cut, why)
+	note := func(r Record) error {
 		r.follow(last)
-		repair, err := fit(r, maxLine-1)
+		n, err := fit(r, maxLine-1)
 		if err != nil {
-			return l.failed("encode repair of", currentName, err)
+			return l.failed("encode record for", currentName, err)
 		}
-		receipt, err := l.write(fd, end, last, repair, nil)
+		receipt, err := l.write(fd, end, last, n, nil)
 		if err == nil {
 			last = receipt.head()
 			end += int64(len(receipt.Line)) + 1
@@ -441,15 +460,33 @@ func (l *Log) extend(fd, lock int, d draft, e *entering) (int, Receipt, error) {
 		}
 		return err
 	}
+	repair := func(cut Repair, why string) error { return note(repairRecord(d.record, cut, why)) }
+	newest := last
 	cut, found, err := l.unrecorded(last.seq + 1)
 	if err == nil && found {
 		err = repair(cut, "torn-end")
 	}
-	if err == nil && isKnown {
-		if gap, why := broken(last, known, end, found); why != "" {
-			last = known
-			err = repair(gap, why)
+	known := noted.head
+	if !noted.known {
+		known = l.started()
+	}
+	if gap, why := broken(last, known, end, found); err == nil && known.seq > 0 && why != "" {
+		last = known
+		err = repair(gap, why)
+	} else if gap, beside := l.forgotten(newest, noted, d.record.Host.Boot); err == nil && gap != nil {
+		if beside {
+			d.record.Repair = gap
+			d, err = fit(d.record, maxLine-1)
+		} else {
+			err = repair(*gap, memoryLost)
 		}
+	}
+	if err == nil && last.seq == 0 && !noted.known {
+		remember(lock, origin) // or the first record of all, if its writer is killed behind it, would look like one whose note is gone
+	}
+	var files []byte
+	if err == nil && len(d.record.Config) > 0 {
+		files, err = l.compareFiles(lock, d.record, note)
 	}
 	if err != nil {
 		return fd, Receipt{}, err
@@ -459,6 +496,9 @@ func (l *Log) extend(fd, lock int, d draft, e *entering) (int, Receipt, error) {
 		return fd, Receipt{}, err
 	}
 	remember(lock, receipt.head())
+	if files != nil {
+		rememberFiles(lock, files)
+	}
 	if err := l.lookAt(fd); err != nil {
 		return fd, Receipt{}, l.failed("look at", currentName, err)
 	}

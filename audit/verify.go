@@ -289,7 +289,7 @@ func (w *worker) digest(text []byte) *digest {
 		end := at + bytes.IndexByte(text[at:], '\n')
 		line := text[at:end]
 		f, ok := scan(line)
-		if !ok || len(line) >= maxLine || f.jumpMS != 0 || f.missing() != "" {
+		if !ok || len(line) >= maxLine || f.jumpMS != 0 || f.repairs() || f.missing() != "" {
 			return nil
 		}
 		i := len(d.hashes)
@@ -621,7 +621,7 @@ func (v *verifier) record(line []byte, end int64) {
 	hash := sum.String()
 
 	var rec Record
-	special := Action(f.action) == AuditRepair || Action(f.action) == AuditRetention
+	special := Action(f.action) == AuditRepair || Action(f.action) == AuditRetention || f.repairs()
 	if special && json.Unmarshal(line, &rec) != nil {
 		rec = Record{}
 	}
@@ -633,7 +633,7 @@ func (v *verifier) record(line []byte, end int64) {
 		}
 	}
 	v.join(&f, rec.Repair, held)
-	if Action(f.action) == AuditRepair {
+	if Action(f.action) == AuditRepair || f.repairs() {
 		v.repair(&f, rec)
 	}
 	if Action(f.action) == AuditRetention {
@@ -735,6 +735,10 @@ func (v *verifier) repair(f *facts, rec Record) {
 	cut := rec.Repair
 	if cut == nil {
 		v.add(Broken, LineForm, f.seq, "record %d: an audit-repair that does not tell what was repaired", f.seq)
+		return
+	}
+	if cut.Found != nil && cut.Expected == nil {
+		v.forgotten(f, cut)
 		return
 	}
 	if cut.Expected == nil || cut.Found == nil {

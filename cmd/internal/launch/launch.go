@@ -21,11 +21,13 @@ type Job struct {
 	Request  wire.Request
 	Warnings []wire.Warning // that came up on the way here
 	Config   config.Config
+	Looked   []config.Looked // the files that it was looked for in
 	Environ  []string
 	Dir      string // the caller's current directory
 	Umask    *int   // the caller's, for the code; nil: this process's
 	Steering string // a configuration file that was named instead of the usual ones; empty: none
 	Caller   Caller
+	LoginUID *int      // who logged in, as the kernel keeps it; nil: nobody did
 	Began    time.Time // when this process began with the request
 
 	Source []byte // the bytes of a file instead of Request.Code, with its own encoding; nil: Request.Code

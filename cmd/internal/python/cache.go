@@ -114,7 +114,7 @@ func keyOf(path string) (key string, shim bool, err error) {
 		}
 		fmt.Fprintf(&b, " %d:%d:%d:%d:%d", st.Dev, st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano())
 	}
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return b.String(), false, nil // may be executed and not read
 	}

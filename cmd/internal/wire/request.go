@@ -12,6 +12,9 @@ import (
 	"unicode/utf8"
 )
 
+// DefaultFilename is the name of code that has none.
+const DefaultFilename = "main.py"
+
 // Protocol is the one version of request and result that this package speaks.
 const Protocol = 1
 
@@ -40,7 +43,7 @@ type Request struct {
 	Filename string  // what tracebacks show; never opened
 
 	User, ClientIP string
-	SecurityMode   string // ADMIN, RESTRICTED or empty
+	SecurityMode   string // ADMIN, DESIGNER_ADMIN, RESTRICTED or empty
 	Limits         Limits
 	ResultFormat   string  // plain or tagged
 	ResultFrom     string  // auto, last_expression, result or none
@@ -203,7 +206,8 @@ func Decode(data []byte) (Request, []Warning, error) {
 	if f != nil {
 		return refused, nil, f.badRequest("")
 	}
-	request := Request{Filename: "main.py", ResultFormat: "plain", ResultFrom: "auto"}
+	object = object.given()
+	request := Request{Filename: DefaultFilename, ResultFormat: "plain", ResultFrom: "auto"}
 	for i, name := range object.Names {
 		for _, row := range fields {
 			if row.name == name {
@@ -266,7 +270,9 @@ var fields = [...]struct {
 	{"filename", readFilename},
 	{"user", readUser},
 	{"client_ip", readClientIP},
-	{"security_mode", func(r *Request, v any) *fault { return readChoice(&r.SecurityMode, v, "ADMIN", "RESTRICTED") }},
+	{"security_mode", func(r *Request, v any) *fault {
+		return readChoice(&r.SecurityMode, v, "ADMIN", "DESIGNER_ADMIN", "RESTRICTED")
+	}},
 	{"limits", readLimits},
 	{"result_format", func(r *Request, v any) *fault { return readChoice(&r.ResultFormat, v, "plain", "tagged") }},
 	{"result_from", func(r *Request, v any) *fault {
@@ -321,6 +327,21 @@ func unknownFields(object *Object) ([]Warning, *fault) {
 		warnings = append(warnings, Warning{Code: "unknown_field", Message: fmt.Sprintf("and %d more unknown fields, ignored", unknown-maxNamed)})
 	}
 	return warnings, nil
+}
+
+// given is the object without the members that are null: many writers in Java write a field that has no value as null. It is for objects of
+// protocol fields; a null in data is data.
+func (o *Object) given() *Object {
+	if !slices.Contains(o.Values, nil) {
+		return o
+	}
+	rest := &Object{}
+	for i, v := range o.Values {
+		if v != nil {
+			rest.Names, rest.Values = append(rest.Names, o.Names[i]), append(rest.Values, v)
+		}
+	}
+	return rest
 }
 
 // misspelt refuses a name that differs from a known one by case folding only: USER, and u\u017fer with its long s.
@@ -496,6 +517,9 @@ func readLimits(r *Request, v any) *fault {
 			f.at = member(name)
 			return f
 		}
+		if object.Values[i] == nil {
+			continue
+		}
 		if f := readLimit(limitTable[at].value(&r.Limits), limitTable[at].whole, object.Values[i]); f != nil {
 			f.at = "." + name
 			return f
@@ -527,6 +551,7 @@ func readLabels(r *Request, v any) *fault {
 	if !ok {
 		return wrongKind(v, "an object of strings")
 	}
+	object = object.given()
 	if len(object.Names) > 32 {
 		return &fault{text: fmt.Sprintf("%d labels, at most 32 are allowed", len(object.Names))}
 	}
@@ -545,6 +570,23 @@ func readLabels(r *Request, v any) *fault {
 	}
 	r.Labels = object
 	return nil
+}
+
+// ParseLabels reads labels that are written NAME=VALUE, by the rules of the field. The error is a *BadRequest.
+func ParseLabels(pairs []string) (*Object, error) {
+	object := &Object{}
+	for _, pair := range pairs {
+		name, value, found := strings.Cut(pair, "=")
+		if _, twice := object.Get(name); !found || name == "" || twice || !utf8.ValidString(pair) {
+			return nil, &BadRequest{Field: "labels", Message: fmt.Sprintf("label %q: want NAME=VALUE, each name once", pair)}
+		}
+		object.Names, object.Values = append(object.Names, name), append(object.Values, value)
+	}
+	var r Request
+	if f := readLabels(&r, object); f != nil {
+		return nil, f.badRequest("labels")
+	}
+	return r.Labels, nil
 }
 
 // readObject reads an object of any names, which a call takes as keywords.
