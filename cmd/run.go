@@ -43,7 +43,7 @@ are py3run's: see py3run help exit-codes.`,
 
 func (app *app) run(args []string, code string, isCode bool, user string) error {
 	var source []byte
-	live := &launch.Live{Stdin: app.in, Stdout: app.out, Stderr: app.err, Argv0: "-c"}
+	live := &launch.Live{Stdin: app.in, Stdout: app.out, Stderr: app.err, Argv0: "-c", OneStream: app.oneStream()}
 	request := wire.Request{Command: wire.CommandExecute, Filename: "<string>", ResultFormat: "plain", ResultFrom: "none", User: user, Argv: args}
 	switch {
 	case isCode:
@@ -69,7 +69,9 @@ func (app *app) run(args []string, code string, isCode bool, user string) error 
 	for _, w := range loaded.Warnings {
 		app.warnf("%s", w)
 	}
-	app.listen() // not earlier: reading a script or a configuration from a pipe can take for ever
+	loaded.OnlyIfSet("security.max-output-size-mb") // nothing of the output is held here
+	// Not earlier: reading a script or a configuration from a pipe can take for ever.
+	app.listen()
 	job := app.job(request, nil, loaded.Config)
 	job.Live, job.Source = live, append([]byte{}, source...)
 	answer := launch.Run(job)
@@ -145,8 +147,8 @@ func (app *app) tell(r wire.Result, asked ...string) error {
 			}
 		}
 	}
-	if c := r.Captured; c != nil && (c.StdoutTruncated || c.StderrTruncated) {
-		add("warning", "output was cut at the output limit; --output-mb 0 lifts it")
+	if c := r.Captured; c != nil && (c.StdoutTruncated || c.StderrTruncated) && r.Status != wire.StatusOutputLimit {
+		add("warning", "output was cut at the output limit, too")
 	}
 	if r.Isolation != nil {
 		for _, m := range r.Isolation.Missing {

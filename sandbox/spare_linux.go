@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -323,7 +322,7 @@ func (o *Offer) Close() {
 func StartSpare(spec Spec, stdio IO, o *Offer) (_ *Running, err error) {
 	r := &Running{spec: spec, started: time.Now(), gone: make(chan syscall.Rusage, 1), pid: o.pid, pidfd: o.pidfd, group: cgroup.Adopt(o.lines), setup: []*os.File{o.init, o.program}}
 	var theirs []*os.File // what only the child needs
-	r.reap, r.to = r.awaitGone, []io.Writer{stdio.Stdout, stdio.Stderr}
+	r.reap = r.awaitGone
 	defer func() {
 		for _, f := range theirs {
 			f.Close()
@@ -396,6 +395,8 @@ func StartSpare(spec Spec, stdio IO, o *Offer) (_ *Running, err error) {
 	b.closeRange(spec.FirstFile+1+len(stdio.Files)+2, 1<<31-1, 0)
 	if u := spec.RunAs; u != nil {
 		b.become(*u)
+		// As after an execve. Else the program's own files in /proc, and those of its children, would be root's.
+		b.add(must, step{name: "prctl", object: "dumpable"}, unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1)
 	}
 	b.add(must, step{name: "chdir", object: spec.Dir}, unix.SYS_CHDIR, b.text(spec.Dir))
 	mask := unix.Umask(0) // the launcher's own, which the template may have another of

@@ -107,7 +107,7 @@ const (
 type IO struct {
 	Stdin   *os.File // nil: empty
 	Stdout  io.Writer
-	Stderr  io.Writer
+	Stderr  io.Writer  // the same as Stdout, compared with ==: both streams go through one pipe, in the program's order
 	Workdir *Workdir   // of the run; nil: none. Start shows it at its path, or settles it there
 	Files   []*os.File // at Spec.FirstFile and up; the caller still owns and closes them
 }

@@ -73,7 +73,7 @@ var settings = [...]setting{
 	{
 		key: "security.max-output-size-mb", field: func(c *Config) any { return &c.Security.MaxOutputSizeMB },
 		fallback: 10.0, min: minMB, max: maxMB, unit: "MB",
-		doc: "printed output, for each stream, and the result",
+		doc: "printed output, for each stream, and the result; the output of run has a limit only where this is set",
 	},
 	{
 		key: "security.max-processes", field: func(c *Config) any { return &c.Security.MaxProcesses },
