@@ -111,6 +111,7 @@ func asked(s config.Security) (names []string) {
 		{"minimal-dev", i.Dev == "minimal"}, {"cpu-quota", s.MaxCPUs > 0},
 		{"io-limit", s.MaxReadMBPerSecond > 0 || s.MaxWriteMBPerSecond > 0},
 		{"io-limit-of-buffered-writes", s.MaxWriteMBPerSecond > 0},
+		{"sub-ids", i.IDMap == "subids"},
 		// What everybody counts on, unless it was given up by name.
 		{"pid-namespace", i.Method != "process"}, {"private-working-dir", i.Method != "process"},
 	} {

@@ -93,6 +93,7 @@ func init() { // here, because a launcher refers to helpers itself
 		"unwaited": unwaited,
 		"blind":    blind,
 		"weak":     weak,
+		"mapped":   mapped,
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -217,10 +216,15 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 			runtime.KeepAlive(s)
 		}
 		if userNS {
-			if err := writeIDMaps(r.pid); err != nil {
+			gap, err := writeIDMaps(r.pid, spec.SubIDs)
+			if err != nil {
 				r.lifeline.Close()
 				<-r.ended()
 				return &StepError{Step: "id-map", Object: "user namespace", Err: err}
+			}
+			if gap != nil {
+				r.protection.lose(subIDsMeasure)
+				r.lack(subIDsMeasure, gap.Error()+"; only this user and its group are mapped")
 			}
 		}
 		return nil
@@ -732,35 +736,4 @@ func thisHost() host {
 		}
 	}
 	return h
-}
-
-// writeIDMaps maps the users and groups of this user namespace to themselves in the new one of process pid (user_namespaces(7)): all of
-// them, where this user may (root with CAP_SETUID and CAP_SETGID), else only this user and its group.
-func writeIDMaps(pid int) error {
-	dir := "/proc/" + strconv.Itoa(pid) + "/"
-	write := func(name, text string) error { return os.WriteFile(dir+name, []byte(text), 0) }
-	whole := func(name string) bool {
-		own, err := os.ReadFile("/proc/self/" + name)
-		var lines strings.Builder
-		for line := range strings.Lines(string(own)) {
-			if f := strings.Fields(line); len(f) == 3 {
-				fmt.Fprintln(&lines, f[0], f[0], f[2])
-			}
-		}
-		return err == nil && write(name, lines.String()) == nil
-	}
-	one := func(id int) string { return fmt.Sprintln(id, id, 1) }
-	root := os.Geteuid() == 0
-	if !root || !whole("gid_map") {
-		if err := write("setgroups", "deny"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if err := write("gid_map", one(os.Getegid())); err != nil {
-			return err
-		}
-	}
-	if root && whole("uid_map") {
-		return nil
-	}
-	return write("uid_map", one(os.Geteuid()))
 }

@@ -46,13 +46,14 @@ type Base struct {
 	FirstFile        int
 }
 
-// Base is that of a Spec. ok is false where there can be no spare for it.
+// Base is that of a Spec. ok is false where there can be no spare for it: a spare writes the maps of its ids itself, which
+// only programs of root's could do for more than its own.
 func (s Spec) Base() (base Base, ok bool) {
 	l := s.Limits
 	return Base{DenyNetwork: s.DenyNetwork, MinimalDev: s.MinimalDev, DenyCalls: s.DenyCalls, NoNewPrivileges: s.NoNewPrivileges,
 		Trail: s.Trail, KeepCapabilities: s.KeepCapabilities, Parent: s.Group.Parent, Groups: s.Group.Name != "",
 		Memory: l.Memory > 0, Processes: l.Processes > 0, CPUs: l.CPUs > 0, Rates: l.ReadRate > 0 || l.WriteRate > 0,
-		FirstFile: s.FirstFile}, s.Method != Process && s.FirstFile >= spareTop
+		FirstFile: s.FirstFile}, s.Method != Process && s.FirstFile >= spareTop && (!s.SubIDs || os.Geteuid() == 0)
 }
 
 // spec is as much of a Spec as the base knows.

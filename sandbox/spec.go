@@ -57,6 +57,7 @@ type Spec struct {
 	Trail            Asked    // how the program and its children reach out is recorded: Outcome.Trail. It never refuses or changes a call
 	KeepCapabilities []string // of those that root loses otherwise, by name
 	RunAs            *User    // the user to become, as root; nil: none
+	SubIDs           bool     // an ordinary user's user namespace has the ids of /etc/subuid and /etc/subgid, too
 
 	// FirstFile is the descriptor number that the program finds Files[0] at; the others follow, then
 	// the gate (see Release) and the dump pipe. At or above Limits.OpenFiles the program can close

@@ -191,6 +191,11 @@ var settings = [...]setting{
 		doc: `below which control group those of the executions are made, such as "/py3run.slice"; auto: the own one or the nearest that will do; none: no control groups`,
 	},
 	{
+		key: "security.isolation.id-map", field: func(c *Config) any { return &c.Security.Isolation.IDMap },
+		fallback: "own", choices: []string{"own", "subids"},
+		doc: "users and groups that code of an ordinary user has in its user namespace; own: this user and its group; subids: also those of /etc/subuid and /etc/subgid, by newuidmap and newgidmap, which makes a start some milliseconds longer and never warm",
+	},
+	{
 		key: "security.isolation.env-keep", field: func(c *Config) any { return &c.Security.Isolation.EnvKeep },
 		fallback: []string{"LANG", "LC_*", "TZ", "PATH", "HOME", "USER", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_*", "REQUESTS_CA_BUNDLE"},
 		rule:     &variablePattern,
