@@ -119,10 +119,9 @@ func TestSubIDsAreMapped(t *testing.T) {
 	}
 }
 
-// mapped is a launcher that is nobody, with group 777, on a host with the files of a directory. It shows the maps and tries to give a file to that group.
-func mapped(args []string) error {
+// asNobody makes this thread nobody's, with group 777, on a host with the files of a directory.
+func asNobody(dir string) error {
 	runtime.LockOSThread()
-	dir := args[0]
 	for _, err := range []error{unix.Unshare(unix.CLONE_NEWNS), unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
 		unix.Mount(dir+"/subuid", "/etc/subuid", "", unix.MS_BIND, ""), unix.Mount(dir+"/subgid", "/etc/subgid", "", unix.MS_BIND, ""),
 		unix.Setgroups([]int{777}), unix.Setresgid(65534, 65534, 65534), unix.Setresuid(65534, 65534, 65534)} {
@@ -131,7 +130,85 @@ func mapped(args []string) error {
 		}
 	}
 	// Changing the user makes a process undumpable, and its files in /proc root's.
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
+	return unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+}
+
+// idsOf is what doctor and explain tell such a user.
+func idsOf(args []string) error {
+	if err := asNobody(args[0]); err != nil {
+		return err
+	}
+	os.Setenv("TMPDIR", "/tmp")
+	sub := args[1] == "true"
+	p := Protection{Enforced: []string{"user-namespace"}}
+	if sub {
+		p.Enforced = append(p.Enforced, subIDsMeasure)
+	}
+	return json.NewEncoder(os.Stdout).Encode(map[string]any{"Check": (&prober{}).ids(sub), "Effects": p.Effects(), "Plain": Protection{Enforced: []string{"seccomp-default"}}.Effects()})
+}
+
+// Doctor tries what fails for an ordinary user and what mends it, and explain says it beforehand.
+func TestIDsOfOrdinaryUser(t *testing.T) {
+	t.Parallel()
+	need(t, "root")
+	need(t, "userns")
+	for _, file := range []string{"/etc/subuid", "/etc/subgid"} {
+		if _, err := os.Stat(file); err != nil {
+			t.Skip(err)
+		}
+	}
+	for _, tt := range []struct {
+		name   string
+		sub    bool
+		fails  bool
+		repair string
+	}{
+		{"own", false, true, "usermod --add-subgids 777-777 nobody"},
+		{"given", true, false, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if _, err := exec.LookPath("newgidmap"); err != nil && tt.sub {
+				t.Skip(err)
+			}
+			dir := t.TempDir()
+			for p := dir; p != os.TempDir() && p != "/"; p = filepath.Dir(p) {
+				check(t, os.Chmod(p, 0o755))
+			}
+			for name, text := range map[string]string{"subuid": "nobody:200000:1\n", "subgid": "nobody:777:1\n"} {
+				check(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
+			}
+			c := helper("ids", dir, fmt.Sprint(tt.sub))
+			var errs bytes.Buffer
+			c.Stderr = &errs
+			out, err := c.Output()
+			if err != nil {
+				t.Fatalf("%v: %s", err, errs.String())
+			}
+			var got struct {
+				Check          Check
+				Effects, Plain []string
+			}
+			check(t, json.Unmarshal(out, &got))
+			works, _, _ := strings.Cut(got.Check.Repair, ")")
+			if strings.Contains(got.Check.Finding, "chgrp 777 (") != tt.fails || strings.Contains(works, "chgrp 777") != tt.fails || !strings.Contains(got.Check.Repair, tt.repair) {
+				t.Errorf("%+v", got.Check)
+			}
+			told := strings.Join(got.Effects, "\n")
+			if strings.Contains(told, "groups 777 fails") != tt.fails || strings.Contains(told, "/etc/subgid") != tt.sub || !strings.Contains(told, "user 65534 and group 65534") {
+				t.Errorf("%s", told)
+			}
+			if len(got.Plain) != 1 || !strings.Contains(got.Plain[0], "set-user-ID") {
+				t.Errorf("without namespaces: %q", got.Plain)
+			}
+		})
+	}
+}
+
+// mapped is a launcher of such a user. It shows the maps and tries to give a file to the group.
+func mapped(args []string) error {
+	dir := args[0]
+	if err := asNobody(dir); err != nil {
 		return err
 	}
 	spec := shell("cat /proc/self/uid_map /proc/self/gid_map | awk '{printf \"%8d%8d%8d|\", $1, $2, $3}'; chgrp 777 " + dir + "/f 2>/dev/null; stat -c %g " + dir + "/f | tr -d '\\n'")

@@ -94,6 +94,7 @@ func init() { // here, because a launcher refers to helpers itself
 		"blind":    blind,
 		"weak":     weak,
 		"mapped":   mapped,
+		"ids":      idsOf,
 	}
 }
 

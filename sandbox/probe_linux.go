@@ -22,10 +22,10 @@ type Check struct {
 }
 
 // Probe tries every protection here, for this user, with program as something harmless to start: an absolute path and its arguments. It
-// leaves nothing behind. parent is as in [Group].
-func Probe(program []string, parent string) []Check {
+// leaves nothing behind. parent is as in [Group], subIDs as in [Spec].
+func Probe(program []string, parent string, subIDs bool) []Check {
 	t := prober{program: program, parent: parent}
-	checks := []Check{t.namespaces(), t.procFS(), t.network()}
+	checks := []Check{t.namespaces(), t.ids(subIDs), t.procFS(), t.network()}
 	checks = append(checks, t.groups()...)
 	return append(checks, t.landlock(), t.seccomp(), t.trail(), t.minimalDev())
 }

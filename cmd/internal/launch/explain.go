@@ -24,6 +24,7 @@ type Explanation struct {
 	PassedOver  []Skipped       `json:"passed_over,omitempty"`
 	Limits      *wire.Limits    `json:"limits,omitempty"`
 	Isolation   *wire.Isolation `json:"isolation,omitempty"`
+	Effects     []string        `json:"effects,omitempty"` // what programs notice of the isolation, without having done anything wrong
 	Network     string          `json:"network,omitempty"`
 	WorkingDir  string          `json:"working_dir,omitempty"`
 	CurrentDir  string          `json:"current_dir,omitempty"`
@@ -81,7 +82,7 @@ func Explain(job Job) Explanation {
 	if err != nil {
 		return refuse(wire.StatusLaunchFailed, launchFailure(err))
 	}
-	e.Isolation = isolation(protection)
+	e.Isolation, e.Effects = isolation(protection), protection.Effects()
 	return e
 }
 
@@ -155,7 +156,7 @@ func Doctor(job Job) []sandbox.Check {
 		checks = append(checks, sandbox.Check{Name: "python", OK: true, Finding: finding})
 		program = []string{ip.Path, "-V"}
 	}
-	checks = append(checks, sandbox.Probe(program, group(c.Security.Isolation.CgroupParent, "").Parent)...)
+	checks = append(checks, sandbox.Probe(program, group(c.Security.Isolation.CgroupParent, "").Parent, c.Security.Isolation.IDMap == "subids")...)
 	checks = append(checks, sandbox.ProbeDir(workdir(c.Security.Isolation.WorkingDir, user(job).name, newRunID(job.Began))))
 	return append(checks, auditCheck(c, job.Environ))
 }
