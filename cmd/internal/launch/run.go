@@ -198,9 +198,13 @@ type refusal struct {
 	failure *wire.Failure
 }
 
+func want(job Job) python.Want {
+	return python.Want{Interpreter: job.Config.Python.Interpreter, Environ: job.Environ, Dir: job.Dir, CacheDir: CacheDir(job.Environ)}
+}
+
 // find finds the job's interpreter, and the candidates that were passed over.
 func find(job Job) (python.Interpreter, []python.Candidate, *refusal) {
-	ip, skipped, err := python.Find(python.Want{Interpreter: job.Config.Python.Interpreter, Environ: job.Environ, Dir: job.Dir, CacheDir: CacheDir(job.Environ)})
+	ip, skipped, err := python.Find(want(job))
 	if err == nil {
 		return ip, skipped, nil
 	}
