@@ -113,6 +113,9 @@ func (app *app) explainText(e launch.Explanation) {
 		for _, m := range i.Missing {
 			line("missing", m.Name+": "+m.Why)
 		}
+		for _, effect := range e.Effects {
+			line("effect", effect)
+		}
 	}
 	table.Flush()
 	for _, w := range e.Warnings {

@@ -14,7 +14,7 @@ func (app *app) runFlags(c *cobra.Command) {
 		{"cpu-seconds", "security.max-cpu-seconds", "processor time of the whole tree, in `seconds`"},
 		{"idle-seconds", "security.idle-timeout-seconds", "longest time without processor use and output, in `seconds`"},
 		{"memory-mb", "security.max-memory-mb", "memory limit, in `MB` of 2^20 bytes"},
-		{"output-mb", "security.max-output-size-mb", "output limit of each stream and of the result, in `MB`"},
+		{"output-mb", "security.max-output-size-mb", "output limit of each stream and of the result, in `MB`; run: none unless set"},
 		{"file-mb", "security.max-file-size-mb", "largest file, in `MB`"},
 		{"disk-mb", "security.max-disk-mb", "most that the working directory may hold, in `MB`"},
 		{"processes", "security.max-processes", "largest `number` of processes and threads"},

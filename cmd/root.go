@@ -36,6 +36,7 @@ func Main() int {
 	app := &app{umask: &mask,
 		began: time.Now(), in: os.Stdin, out: &cli.Output{File: os.Stdout}, err: os.Stderr, environ: os.Environ(), flags: map[string]string{},
 		inIsTerminal: isTerminal(os.Stdin), errIsTerminal: isTerminal(os.Stderr),
+		oneStream: func() bool { return oneStream(os.Stdout, os.Stderr) },
 	}
 	return app.main(os.Args[1:])
 }
@@ -50,6 +51,7 @@ type app struct {
 	signals  chan os.Signal // that ask for the end of the run; nil before listen
 
 	inIsTerminal, errIsTerminal bool
+	oneStream                   func() bool // whether out and err are one file
 
 	configFile string
 	flags      map[string]string // configuration key -> value

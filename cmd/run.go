@@ -49,7 +49,7 @@ are py3run's: see py3run help exit-codes.`,
 
 func (app *app) run(args []string, code string, isCode bool, user string, labels *wire.Object) error {
 	var source []byte
-	live := &launch.Live{Stdin: app.in, Stdout: app.out, Stderr: app.err, Argv0: "-c"}
+	live := &launch.Live{Stdin: app.in, Stdout: app.out, Stderr: app.err, Argv0: "-c", OneStream: app.oneStream()}
 	request := wire.Request{Command: wire.CommandExecute, Filename: "<string>", ResultFormat: "plain", ResultFrom: "none", User: user, Argv: args, Labels: labels}
 	switch {
 	case isCode:
@@ -72,7 +72,8 @@ func (app *app) run(args []string, code string, isCode bool, user string, labels
 	if err != nil {
 		return app.tell(refused("", wire.StatusConfigError, err, app.began))
 	}
-	app.listen() // not earlier: reading a script or a configuration from a pipe can take for ever
+	loaded.OnlyIfSet("security.max-output-size-mb") // nothing of the output is held here
+	app.listen()                                    // not earlier: reading a script or a configuration from a pipe can take for ever
 	job := app.job(request, nil, loaded.Config)
 	job.Live, job.Source, job.Looked = live, append([]byte{}, source...), loaded.Looked
 	answer := launch.Run(job)
@@ -131,6 +132,7 @@ func asked(s config.Security) (names []string) {
 		{"minimal-dev", i.Dev == "minimal"}, {"cpu-quota", s.MaxCPUs > 0},
 		{"io-limit", s.MaxReadMBPerSecond > 0 || s.MaxWriteMBPerSecond > 0},
 		{"io-limit-of-buffered-writes", s.MaxWriteMBPerSecond > 0},
+		{"sub-ids", i.IDMap == "subids"},
 		// What everybody counts on, unless it was given up by name.
 		{"pid-namespace", i.Method != "process"}, {"private-working-dir", i.Method != "process"},
 	} {
@@ -167,8 +169,8 @@ func (app *app) tell(r wire.Result, asked ...string) error {
 			}
 		}
 	}
-	if c := r.Captured; c != nil && (c.StdoutTruncated || c.StderrTruncated) {
-		add("warning", "output was cut at the output limit; --output-mb 0 lifts it")
+	if c := r.Captured; c != nil && (c.StdoutTruncated || c.StderrTruncated) && r.Status != wire.StatusOutputLimit {
+		add("warning", "output was cut at the output limit, too")
 	}
 	if r.Isolation != nil {
 		for _, m := range r.Isolation.Missing {

@@ -22,10 +22,10 @@ type Check struct {
 }
 
 // Probe tries every protection here, for this user, with program as something harmless to start: an absolute path and its arguments. It
-// leaves nothing behind. parent is as in [Group].
-func Probe(program []string, parent string) []Check {
+// leaves nothing behind. parent is as in [Group], subIDs as in [Spec].
+func Probe(program []string, parent string, subIDs bool) []Check {
 	t := prober{program: program, parent: parent}
-	checks := []Check{t.namespaces(), t.procFS(), t.network()}
+	checks := []Check{t.namespaces(), t.ids(subIDs), t.procFS(), t.network()}
 	checks = append(checks, t.groups()...)
 	return append(checks, t.landlock(), t.seccomp(), t.trail(), t.minimalDev())
 }
@@ -77,7 +77,7 @@ func (t *prober) namespaces() Check {
 	case setting("kernel/apparmor_restrict_unprivileged_userns") == "1" && os.Geteuid() != 0:
 		c.Cause += "; AppArmor restricts user namespaces (Ubuntu 23.10 and later)"
 		c.Repair = apparmorRepair()
-	case inContainer():
+	case container("/", os.Getenv) != "":
 		c.Cause += "; this is a container, whose seccomp profile or missing capability forbids it"
 		c.Repair = "start the container with --cap-add SYS_ADMIN --security-opt seccomp=unconfined --security-opt apparmor=unconfined, or with a profile that allows clone with namespaces and mount"
 	}
@@ -91,15 +91,6 @@ func apparmorRepair() string {
 		self = "/usr/local/bin/py3run"
 	}
 	return fmt.Sprintf("printf 'abi <abi/4.0>,\\nprofile py3run %s flags=(unconfined) { userns, }\\n' > /etc/apparmor.d/py3run && apparmor_parser -r /etc/apparmor.d/py3run", self)
-}
-
-func inContainer() bool {
-	for _, path := range []string{"/.dockerenv", "/run/.containerenv"} {
-		if _, err := os.Stat(path); err == nil {
-			return true
-		}
-	}
-	return os.Getenv("container") != ""
 }
 
 // measured turns the protection of a start into a check of one measure.
@@ -181,6 +172,14 @@ func (t *prober) groups() []Check {
 		repair = fmt.Sprintf("as root: for d in /sys/fs/cgroup/{memory,pids,cpu,cpuacct,blkio}; do mkdir -p $d/py3run && chown -R %d $d/py3run; done; then security.isolation.cgroup-parent = \"/py3run\"", os.Geteuid())
 		killRepair = "none for an ordinary user beside v1 controllers; a run in namespaces ends as a whole without it"
 	}
+	kind, around := container("/", os.Getenv), cgroup.Around()
+	_, noSystemd := os.Stat("/run/systemd/system")
+	switch inside := around.ReadOnly || around.Version2 && noSystemd != nil; { // else groups are to be had as on any host
+	case !inside:
+		kind = ""
+	case kind == "" && around.ReadOnly:
+		kind = "or the like"
+	}
 	var checks []Check
 	for _, c := range []struct{ controller, have, lack string }{
 		{"memory", "memory of the whole tree is limited", "each process is limited by itself (RLIMIT_DATA), shared memory not at all"},
@@ -194,6 +193,9 @@ func (t *prober) groups() []Check {
 			check = Check{Name: check.Name, Finding: c.lack, Cause: cause, Repair: repair}
 			if c.controller == "kill" {
 				check.Repair = killRepair
+			}
+			if kind != "" {
+				check.Cause, check.Repair = cause+insideCause(kind, c.controller, around), insideRepair(kind, os.Geteuid(), around)
 			}
 		}
 		checks = append(checks, check)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"runtime"
 	"slices"
@@ -39,7 +38,7 @@ type Running struct {
 	status   *os.File   // read end
 	gate     *os.File   // write end
 	dump     *os.File   // read end
-	outputs  []*os.File // read ends of stdout and stderr
+	outputs  []*os.File // read ends of stdout and stderr, or of the one pipe for both
 	to       []io.Writer
 	copies   sync.WaitGroup
 	reap     func() // waits for the end of init, and collects it
@@ -133,7 +132,7 @@ func hostCannot(e *StepError) bool {
 }
 
 func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group, p Protection) (_ *Running, err error) {
-	r := &Running{spec: spec, group: group, protection: p, started: time.Now(), gone: make(chan syscall.Rusage, 1), to: []io.Writer{stdio.Stdout, stdio.Stderr}}
+	r := &Running{spec: spec, group: group, protection: p, started: time.Now(), gone: make(chan syscall.Rusage, 1)}
 	var theirs []*os.File // what only the child needs
 	defer func() {
 		for _, f := range theirs {
@@ -216,10 +215,15 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 			runtime.KeepAlive(s)
 		}
 		if userNS {
-			if err := writeIDMaps(r.pid); err != nil {
+			gap, err := writeIDMaps(r.pid, spec.SubIDs)
+			if err != nil {
 				r.lifeline.Close()
 				<-r.ended()
 				return &StepError{Step: "id-map", Object: "user namespace", Err: err}
+			}
+			if gap != nil {
+				r.protection.lose(subIDsMeasure)
+				r.lack(subIDsMeasure, gap.Error()+"; only this user and its group are mapped")
 			}
 		}
 		return nil
@@ -251,14 +255,19 @@ type ends struct{ lifeline, status, gate, dump, stdout, stderr *os.File }
 
 // open makes the pipes. What is only the child's is added to theirs.
 func (r *Running) open(stdio IO, theirs *[]*os.File) (stdin *os.File, e ends, err error) {
-	r.outputs = make([]*os.File, 2)
+	var out, errs *os.File
 	e.lifeline, r.lifeline = pipe(&err, nobody)
 	r.status, e.status = pipe(&err, reader)
 	e.gate, r.gate = pipe(&err, nobody)
 	r.dump, e.dump = pipe(&err, reader)
-	r.outputs[0], e.stdout = pipe(&err, reader)
-	r.outputs[1], e.stderr = pipe(&err, reader)
-	*theirs = append(*theirs, e.lifeline, e.status, e.gate, e.dump, e.stdout, e.stderr)
+	out, e.stdout = pipe(&err, reader)
+	r.outputs, r.to = []*os.File{out}, []io.Writer{stdio.Stdout}
+	*theirs = append(*theirs, e.lifeline, e.status, e.gate, e.dump, e.stdout)
+	if e.stderr = e.stdout; !same(stdio.Stdout, stdio.Stderr) {
+		errs, e.stderr = pipe(&err, reader)
+		r.outputs, r.to = append(r.outputs, errs), append(r.to, stdio.Stderr)
+		*theirs = append(*theirs, e.stderr)
+	}
 	if err != nil {
 		return nil, e, &StepError{Step: "pipe", Err: err}
 	}
@@ -268,7 +277,28 @@ func (r *Running) open(stdio IO, theirs *[]*os.File) (stdin *os.File, e ends, er
 		}
 		*theirs = append(*theirs, stdin)
 	}
+	if u := r.spec.RunAs; u != nil {
+		for _, f := range []*os.File{stdin, e.stdout, e.stderr} {
+			handOver(f, *u)
+		}
+	}
 	return stdin, e, nil
+}
+
+// same tells whether two streams have one writer. What cannot be compared is not the same.
+func same(a, b io.Writer) bool {
+	defer func() { recover() }()
+	return a == b
+}
+
+// handOver makes a pipe without a name the program's user's own: /dev/stdout leads to it, and the kernel looks at owner and mode when it is
+// opened there. What has a place of its own, a terminal or a file, stays its owner's. Where it fails, only that way of opening fails.
+func handOver(f *os.File, u User) {
+	number := fd(f)
+	var fs unix.Statfs_t
+	if unix.Fstatfs(number, &fs) == nil && fs.Type == unix.PIPEFS_MAGIC {
+		unix.Fchown(number, u.UID, u.GID)
+	}
 }
 
 // nonce is a number that no call has by chance.
@@ -689,35 +719,4 @@ func thisHost() host {
 		}
 	}
 	return h
-}
-
-// writeIDMaps maps the users and groups of this user namespace to themselves in the new one of process pid (user_namespaces(7)): all of
-// them, where this user may (root with CAP_SETUID and CAP_SETGID), else only this user and its group.
-func writeIDMaps(pid int) error {
-	dir := "/proc/" + strconv.Itoa(pid) + "/"
-	write := func(name, text string) error { return os.WriteFile(dir+name, []byte(text), 0) }
-	whole := func(name string) bool {
-		own, err := os.ReadFile("/proc/self/" + name)
-		var lines strings.Builder
-		for line := range strings.Lines(string(own)) {
-			if f := strings.Fields(line); len(f) == 3 {
-				fmt.Fprintln(&lines, f[0], f[0], f[2])
-			}
-		}
-		return err == nil && write(name, lines.String()) == nil
-	}
-	one := func(id int) string { return fmt.Sprintln(id, id, 1) }
-	root := os.Geteuid() == 0
-	if !root || !whole("gid_map") {
-		if err := write("setgroups", "deny"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if err := write("gid_map", one(os.Getegid())); err != nil {
-			return err
-		}
-	}
-	if root && whole("uid_map") {
-		return nil
-	}
-	return write("uid_map", one(os.Geteuid()))
 }

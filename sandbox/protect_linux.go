@@ -33,6 +33,9 @@ func protect(spec Spec, method Method, userNS bool, gaps []cgroup.Gap, refused e
 		if userNS {
 			have("user-namespace")
 		}
+		if userNS && spec.SubIDs && os.Geteuid() != 0 { // root has all ids
+			have(subIDsMeasure)
+		}
 	} else {
 		why := "method \"process\" has no namespaces"
 		if refused != nil {

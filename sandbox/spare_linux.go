@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -47,13 +46,14 @@ type Base struct {
 	FirstFile        int
 }
 
-// Base is that of a Spec. ok is false where there can be no spare for it.
+// Base is that of a Spec. ok is false where there can be no spare for it: a spare writes the maps of its ids itself, which
+// only programs of root's could do for more than its own.
 func (s Spec) Base() (base Base, ok bool) {
 	l := s.Limits
 	return Base{DenyNetwork: s.DenyNetwork, MinimalDev: s.MinimalDev, PrivateShm: s.PrivateShm, DenyCalls: s.DenyCalls, NoNewPrivileges: s.NoNewPrivileges,
 		Trail: s.Trail, KeepCapabilities: s.KeepCapabilities, Parent: s.Group.Parent, Groups: s.Group.Name != "",
 		Memory: l.Memory > 0, Processes: l.Processes > 0, CPUs: l.CPUs > 0, Rates: l.ReadRate > 0 || l.WriteRate > 0,
-		FirstFile: s.FirstFile}, s.Method != Process && s.FirstFile >= spareTop
+		FirstFile: s.FirstFile}, s.Method != Process && s.FirstFile >= spareTop && (!s.SubIDs || os.Geteuid() == 0)
 }
 
 // spec is as much of a Spec as the base knows.
@@ -323,7 +323,7 @@ func (o *Offer) Close() {
 func StartSpare(spec Spec, stdio IO, o *Offer) (_ *Running, err error) {
 	r := &Running{spec: spec, started: time.Now(), gone: make(chan syscall.Rusage, 1), pid: o.pid, pidfd: o.pidfd, group: cgroup.Adopt(o.lines), setup: []*os.File{o.init, o.program}}
 	var theirs []*os.File // what only the child needs
-	r.reap, r.to = r.awaitGone, []io.Writer{stdio.Stdout, stdio.Stderr}
+	r.reap = r.awaitGone
 	defer func() {
 		for _, f := range theirs {
 			f.Close()
@@ -398,6 +398,8 @@ func StartSpare(spec Spec, stdio IO, o *Offer) (_ *Running, err error) {
 	b.closeRange(spec.FirstFile+1+len(stdio.Files)+2, 1<<31-1, 0)
 	if u := spec.RunAs; u != nil {
 		b.become(*u)
+		// As after an execve. Else the program's own files in /proc, and those of its children, would be root's.
+		b.add(must, step{name: "prctl", object: "dumpable"}, unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1)
 	}
 	b.add(must, step{name: "chdir", object: spec.Dir}, unix.SYS_CHDIR, b.text(spec.Dir))
 	if spec.Umask == nil { // the launcher's own, which the template may have another of

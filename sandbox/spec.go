@@ -60,6 +60,7 @@ type Spec struct {
 	Trail            Asked    // how the program and its children reach out is recorded: Outcome.Trail. It never refuses or changes a call
 	KeepCapabilities []string // of those that root loses otherwise, by name
 	RunAs            *User    // the user to become, as root; nil: none
+	SubIDs           bool     // an ordinary user's user namespace has the ids of /etc/subuid and /etc/subgid, too
 
 	Umask *int // of the program; nil: the launcher's own
 
@@ -112,7 +113,7 @@ const (
 type IO struct {
 	Stdin   *os.File // nil: empty
 	Stdout  io.Writer
-	Stderr  io.Writer
+	Stderr  io.Writer  // the same as Stdout, compared with ==: both streams go through one pipe, in the program's order
 	Workdir *Workdir   // of the run; nil: none. Start shows it at its path, or settles it there
 	Files   []*os.File // at Spec.FirstFile and up; the caller still owns and closes them
 }

@@ -155,7 +155,10 @@ const briefMost = almostAfter
 // brief waits for a run that is over soon and wants nothing: it prints nothing, and no call of it is watched. To have goroutines wait, and the runtime's threads
 // wake each other for them, takes longer than such a run in a spare.
 func (r *Running) brief() (status int32, ok bool) {
-	p := []pollFD{polled(r.status), polled(r.outputs[0]), polled(r.outputs[1])}
+	p := []pollFD{polled(r.status)}
+	for _, o := range r.outputs {
+		p = append(p, polled(o))
+	}
 	if r.trail != nil {
 		p = append(p, polled(r.trail.listener))
 	}

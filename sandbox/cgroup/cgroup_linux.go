@@ -631,6 +631,7 @@ func slack(limit int64) int64 { return min(limit/8, 8<<20) }
 type mount struct {
 	point, root string
 	v2          bool
+	readOnly    bool
 	key         string   // of the hierarchy in /proc/self/cgroup
 	controllers []string // v1: by their v2 names
 }
@@ -660,7 +661,7 @@ func hierarchies(root string) (mounts []mount, own map[string]string, err error)
 		if !ok || len(left) < 6 || len(right) < 3 {
 			continue
 		}
-		m := mount{point: filepath.Join(root, unescape(left[4])), root: unescape(left[3])}
+		m := mount{point: filepath.Join(root, unescape(left[4])), root: unescape(left[3]), readOnly: readOnly(left[5]) || readOnly(right[2])}
 		switch right[0] {
 		case "cgroup2":
 			m.v2 = true
@@ -687,6 +688,9 @@ func hierarchies(root string) (mounts []mount, own map[string]string, err error)
 	}
 	return mounts, own, nil
 }
+
+// readOnly tells it of a mount's options, or of its file system's.
+func readOnly(options string) bool { return options == "ro" || strings.HasPrefix(options, "ro,") }
 
 // sameSet tells whether a mount's options hold all controllers of a hierarchy, such as rw,cpu,cpuacct.
 func sameSet(controllers, options []string) bool { return len(missing(options, controllers)) == 0 }

@@ -62,6 +62,7 @@ type Isolation struct {
 	RunAs            string   // name of a user, or empty
 	KeepCapabilities []string // as CAP_SYS_NICE
 	CgroupParent     string   // "auto", "none" or an absolute path in every hierarchy
+	IDMap            string   // "own" or "subids"
 	EnvKeep          []string // variable names; a * at the end stands for any rest
 }
 

@@ -73,7 +73,7 @@ var settings = [...]setting{
 	{
 		key: "security.max-output-size-mb", field: func(c *Config) any { return &c.Security.MaxOutputSizeMB },
 		fallback: 10.0, min: minMB, max: maxMB, unit: "MB",
-		doc: "printed output, for each stream, and the result",
+		doc: "printed output, for each stream, and the result; the output of run has a limit only where this is set",
 	},
 	{
 		key: "security.max-processes", field: func(c *Config) any { return &c.Security.MaxProcesses },
@@ -199,6 +199,11 @@ var settings = [...]setting{
 		key: "security.isolation.cgroup-parent", field: func(c *Config) any { return &c.Security.Isolation.CgroupParent },
 		fallback: "auto", rule: &groupPath,
 		doc: `below which control group those of the executions are made, such as "/py3run.slice"; auto: the own one or the nearest that will do; none: no control groups`,
+	},
+	{
+		key: "security.isolation.id-map", field: func(c *Config) any { return &c.Security.Isolation.IDMap },
+		fallback: "own", choices: []string{"own", "subids"},
+		doc: "users and groups that code of an ordinary user has in its user namespace; own: this user and its group; subids: also those of /etc/subuid and /etc/subgid, by newuidmap and newgidmap, which makes a start some milliseconds longer and never warm",
 	},
 	{
 		key: "security.isolation.env-keep", field: func(c *Config) any { return &c.Security.Isolation.EnvKeep },

@@ -26,6 +26,7 @@ func TestDefault(t *testing.T) {
 				Method: "auto", OnMissing: "warn", Network: "host",
 				WorkingDir: "/tmp/py3run-${uid}/python3-${userId}-${executionId}", Shm: "private", CleanupOnExit: true,
 				Dev: "host", Seccomp: "default", CgroupParent: "auto",
+				IDMap:   "own",
 				EnvKeep: []string{"LANG", "LC_*", "TZ", "PATH", "HOME", "USER", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_*", "REQUESTS_CA_BUNDLE"},
 			},
 			Audit: Audit{Enabled: true, LogVariables: "names", LogOutput: "sizes", RetentionDays: 90, OnFailure: "refuse", Native: "auto"},

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"py3run/audit"
 	"py3run/cmd/internal/config"
@@ -24,6 +25,7 @@ type Explanation struct {
 	PassedOver  []Skipped       `json:"passed_over,omitempty"`
 	Limits      *wire.Limits    `json:"limits,omitempty"`
 	Isolation   *wire.Isolation `json:"isolation,omitempty"`
+	Effects     []string        `json:"effects,omitempty"` // what programs notice of the isolation, without having done anything wrong
 	Network     string          `json:"network,omitempty"`
 	WorkingDir  string          `json:"working_dir,omitempty"`
 	CurrentDir  string          `json:"current_dir,omitempty"`
@@ -81,7 +83,7 @@ func Explain(job Job) Explanation {
 	if err != nil {
 		return refuse(wire.StatusLaunchFailed, launchFailure(err))
 	}
-	e.Isolation = isolation(protection)
+	e.Isolation, e.Effects = isolation(protection), protection.Effects()
 	return e
 }
 
@@ -156,11 +158,42 @@ func Doctor(job Job) []sandbox.Check {
 		checks = append(checks, sandbox.Check{Name: "python", OK: true, Finding: finding})
 		program = []string{ip.Path, "-V"}
 	}
-	checks = append(checks, sandbox.Probe(program, group(c.Security.Isolation.CgroupParent, "").Parent)...)
+	probes := sandbox.Probe(program, group(c.Security.Isolation.CgroupParent, "").Parent, c.Security.Isolation.IDMap == "subids")
+	if failed == nil {
+		if slices.ContainsFunc(probes, func(c sandbox.Check) bool { return c.Name == "namespaces" && c.OK }) {
+			ip.Keep() // as the first run does
+		}
+		took, scripts := python.Again(want(job))
+		checks = append(checks, detour(ip, skipped, took, scripts)...)
+	}
+	checks = append(checks, probes...)
 	facts := Facts{RunID: newRunID(job.Began)}
 	facts.Root, _ = roots(job)
 	checks = append(checks, sandbox.ProbeDir(workdir(c.Security.Isolation.WorkingDir, facts, job.Caller.UID, user(job).name)))
 	return append(checks, auditCheck(c, job.Environ))
+}
+
+// slowFind is how long finding the interpreter may take without a word. Where what it says is kept, it takes less than one.
+const slowFind = 100 * time.Millisecond
+
+// detour tells what makes every run look for its interpreter anew: a script that leads to it, as the shims of pyenv and asdf are, or candidates
+// before it that do not answer.
+func detour(ip python.Interpreter, skipped []python.Candidate, took time.Duration, scripts []string) []sandbox.Check {
+	if len(scripts) == 0 && took < slowFind {
+		return nil
+	}
+	c := sandbox.Check{Name: "python-start", Finding: fmt.Sprintf("to find the interpreter takes %d ms of every run", took.Milliseconds()),
+		Repair: fmt.Sprintf("python.interpreter = %q in the configuration", ip.Path)}
+	switch {
+	case len(scripts) > 0:
+		c.Cause = strings.Join(scripts, ", ") + ": a script, such as a shim of pyenv or asdf, which has to be asked every time what it stands for"
+	case len(skipped) > 0:
+		c.Cause = "candidates before it do not answer as Python 3 does, and are asked every time"
+	default:
+		c.Cause = "there is no directory of this user's own to keep in what an interpreter has said: HOME and XDG_CACHE_HOME"
+		c.Repair = "set XDG_CACHE_HOME to a directory that only this user can write"
+	}
+	return []sandbox.Check{c}
 }
 
 // auditCheck tries to write where the log is, beside it.

@@ -45,6 +45,7 @@ type Live struct {
 	Argv0          string // as Python sets it: the file, "-" or "-c"
 	Stdin          *os.File
 	Stdout, Stderr io.Writer
+	OneStream      bool // both are one file: everything goes to Stdout, in the order in which the program writes it
 }
 
 // Caller is the operating-system user that runs py3run.

@@ -141,7 +141,7 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 		PrivateShm: c.Security.Isolation.Shm == "private", Umask: job.Umask,
 		ReadDirs: readable, WriteDirs: writable, MinimalDev: c.Security.Isolation.Dev == "minimal",
 		DenyCalls: c.Security.Isolation.Seccomp == "default", NoNewPrivileges: c.Security.Isolation.NoNewPrivileges,
-		KeepCapabilities: c.Security.Isolation.KeepCapabilities, Trail: trail[c.Security.Audit.Native],
+		KeepCapabilities: c.Security.Isolation.KeepCapabilities, SubIDs: c.Security.Isolation.IDMap == "subids", Trail: trail[c.Security.Audit.Native],
 		Limits: sandbox.Limits{
 			Wall: seconds(limits.TimeoutSeconds), CPU: seconds(limits.CPUSeconds), Idle: seconds(limits.IdleSeconds),
 			Memory: megabytes(limits.MemoryMB), Processes: int(limits.Processes), OpenFiles: openFiles,

@@ -203,9 +203,13 @@ type refusal struct {
 	failure *wire.Failure
 }
 
+func want(job Job) python.Want {
+	return python.Want{Interpreter: job.Config.Python.Interpreter, Environ: job.Environ, Dir: job.Dir, CacheDir: CacheDir(job.Environ), KeyFile: cacheKey(job)}
+}
+
 // find finds the job's interpreter, and the candidates that were passed over.
 func find(job Job) (python.Interpreter, []python.Candidate, *refusal) {
-	ip, skipped, err := python.Find(python.Want{Interpreter: job.Config.Python.Interpreter, Environ: job.Environ, Dir: job.Dir, CacheDir: CacheDir(job.Environ), KeyFile: cacheKey(job)})
+	ip, skipped, err := python.Find(want(job))
 	if err == nil {
 		return ip, skipped, nil
 	}
@@ -355,6 +359,9 @@ func (r *run) streams() (stdio sandbox.IO, stdin *os.File, err error) {
 		stdio.Stdin = stdin
 	}
 	stdio.Stdout, stdio.Stderr = witnessed(stdio.Stdout, r.seen[0]), witnessed(stdio.Stderr, r.seen[1])
+	if live := r.job.Live; live != nil && live.OneStream {
+		stdio.Stderr = stdio.Stdout
+	}
 	return stdio, stdin, nil
 }
 
@@ -386,7 +393,7 @@ func (r *run) finish() {
 	contents := r.workdir.Measure(true, megabytes(r.limits.FileMB))
 	printed := r.captured()
 
-	verdict := Judge(Evidence{Outcome: o, Disk: contents.Bytes, Started: o.Began, Cut: r.cut(contents, events.FilesWritten), Reply: reply, ReplyErr: replyErr, Stderr: printed.Stderr}, r.limits)
+	verdict := Judge(Evidence{Outcome: o, Disk: contents.Bytes, Started: o.Began, Cut: r.cut(contents, events.FilesWritten), Overflow: r.overflow(), Reply: reply, ReplyErr: replyErr, Stderr: printed.Stderr}, r.limits)
 	r.result.Status, r.result.Failure = verdict.Status, verdict.Failure
 	if verdict.Failure != nil {
 		r.result.Error = verdict.Failure.Message
@@ -533,6 +540,16 @@ func (r *run) captured() wire.Captured {
 	}
 	return wire.Captured{Stdout: r.out.text(), Stderr: r.err.text(), StdoutBytes: r.out.total, StderrBytes: r.err.total,
 		StdoutTruncated: r.out.truncated(), StderrTruncated: r.err.truncated()}
+}
+
+// overflow is the size of the larger stream of `run` that was cut; 0: none was. Exec cuts too, and hands back how much there was.
+func (r *run) overflow() (size int64) {
+	for _, p := range []*passage{r.liveOut, r.liveErr} {
+		if p != nil && p.truncated() {
+			size = max(size, p.total)
+		}
+	}
+	return size
 }
 
 // removeDirs removes the working directory, or keeps it if the operator wants that, and the code's file. What fails is a warning in cleanup.

@@ -20,6 +20,7 @@ type Evidence struct {
 	Disk     int64  // bytes below the working directory at the end
 	Started  bool   // the user's code began: Python has read the byte at its gate
 	Cut      string // a file that ends exactly at the size limit
+	Overflow int64  // size of a stream that was to go straight through and of which the output limit cut the rest; 0: none was
 	Reply    python.Reply
 	ReplyErr error
 	Stderr   string // what Python printed, for when it did not get as far as the code
@@ -82,6 +83,11 @@ func Judge(e Evidence, limits wire.Limits) Verdict {
 	}
 	if o.Signal != 0 {
 		return fail(wire.StatusSignal, &wire.Failure{Message: "ended by " + signalName(o.Signal)})
+	}
+	if e.Overflow > 0 { // somebody takes what went through for all of it
+		v := limit(wire.StatusOutputLimit, "output_mb", mb(float64(e.Overflow)), "the rest of the output was lost, of "+strconv.FormatInt(e.Overflow, 10)+" bytes; the program ended with "+ending(o))
+		v.Failure.Hint = "print less, or have security.max-output-size-mb raised (0 is no limit)"
+		return v
 	}
 	if configured := limits.DiskMB; configured > 0 && mb(float64(e.Disk)) > configured {
 		return limit(wire.StatusDiskLimit, "disk_mb", mb(float64(e.Disk)), "the working directory was too large at the end")

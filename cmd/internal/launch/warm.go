@@ -3,6 +3,7 @@ package launch
 import (
 	"errors"
 	"maps"
+	"os"
 	"slices"
 	"time"
 
@@ -105,6 +106,8 @@ func StartTemplate(job Job, patience time.Duration) (warm.Status, error) {
 		return warm.Status{}, errors.New("no template is possible: XDG_RUNTIME_DIR is not set")
 	case r.plan.Spec.Method == sandbox.Process:
 		return warm.Status{}, errors.New("no template is possible: security.isolation.method is process")
+	case r.plan.Spec.SubIDs && os.Geteuid() != 0:
+		return warm.Status{}, errors.New("no template is possible: security.isolation.id-map is subids")
 	default:
 		return warm.Status{}, errors.New("no template is possible: this user's limit on open files is too low")
 	}

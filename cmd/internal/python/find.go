@@ -64,7 +64,20 @@ func (e *NotExecutableError) Error() string { return "start python " + e.Path + 
 // Find finds the interpreter. The candidates that were passed over come with it. Errors are a [*NotFoundError] or a [*NotExecutableError].
 func Find(want Want) (Interpreter, []Candidate, error) {
 	f := finder{want: want, cache: openCache(want.CacheDir, want.KeyFile)}
-	switch w := want.Interpreter; {
+	return f.find()
+}
+
+// Again finds once more. Everything that is kept has been kept then: it takes what it takes for every run. scripts are those that led to the
+// interpreter, such as shims of pyenv, each of which was started.
+func Again(want Want) (took time.Duration, scripts []string) {
+	began := time.Now()
+	f := finder{want: want, cache: openCache(want.CacheDir, want.KeyFile)}
+	f.find()
+	return time.Since(began), f.scripts
+}
+
+func (f *finder) find() (Interpreter, []Candidate, error) {
+	switch w := f.want.Interpreter; {
 	case w == "auto" || w == "":
 		for _, c := range f.automatic() {
 			if ip, err := f.ask(c.Path); err == nil {
@@ -86,6 +99,7 @@ type finder struct {
 	want    Want
 	cache   *cache
 	skipped []Candidate
+	scripts []string // that led to the interpreter
 }
 
 func (f *finder) env(name string) string {
@@ -239,6 +253,7 @@ func isVersion(s string) bool {
 // ask learns what a candidate is: from the cache, when neither it nor its pyvenv.cfg has changed since, else by starting it. A shim
 // (pyenv's, say) is a script whose answer depends on more than itself: it is asked every time, and what it stands for is what runs.
 func (f *finder) ask(path string) (Interpreter, error) {
+	f.scripts = nil
 	for range 3 { // a shim may stand for a shim
 		key, shim, err := keyOf(path)
 		if err != nil {
@@ -263,6 +278,7 @@ func (f *finder) ask(path string) (Interpreter, error) {
 			ip.code.cache = f.cache
 			return ip, nil
 		}
+		f.scripts = append(f.scripts, path)
 		if path, err = filepath.Abs(ip.Path); err != nil {
 			return Interpreter{}, err
 		}

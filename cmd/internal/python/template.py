@@ -203,7 +203,11 @@ def template(first, control, hot, cold):
                     last = i
         return ranges
 
-    def compared():
+    def memory_of_self():
+        """To be opened before this process stops being dumpable: then these files are root's."""
+        return posix.open("/proc/self/maps", posix.O_RDONLY), posix.open("/proc/self/pagemap", posix.O_RDONLY)
+
+    def compared(files):
         """From here on it counts what is written: another process has all of the memory until the function that comes back has told."""
         read, write = posix.pipe()
         pid = posix.fork()
@@ -212,7 +216,6 @@ def template(first, control, hot, cold):
             posix.close(write)
             posix.read(read, 1)
             posix._exit(0)
-        files = posix.open("/proc/self/maps", posix.O_RDONLY), posix.open("/proc/self/pagemap", posix.O_RDONLY)
 
         def written(to):
             posix.write(to, marshal.dumps(touched(*files)))
@@ -307,7 +310,7 @@ def template(first, control, hot, cold):
             _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
             prctl(1, 9, 0, 0, 0)
             posix.close(ready)
-            written = compared()
+            written = compared(memory_of_self())
 
             def practised(code):
                 try:
@@ -317,8 +320,9 @@ def template(first, control, hot, cold):
 
             claim(claimed(null, null, null, shared, null, gate, null), done)
             return practised
+        files = memory_of_self()
         signals = run(calls[4], memory, INIT)
-        written = compared()
+        written = compared(files)
         data, fds = receive(claimed(lifeline, null))
         lists, kept = load(data)
         run(lists[0], kept, INIT)

@@ -1,0 +1,137 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// subIDsMeasure is the mapping of the ids that the system's administrator has given to this user.
+const subIDsMeasure = "sub-ids"
+
+// An idRange is a run of ids, from first on.
+type idRange struct{ first, count int }
+
+// writeIDMaps maps ids of this user namespace to themselves in the new one of process pid (user_namespaces(7)): all of them, where this
+// user may (root with CAP_SETUID and CAP_SETGID), else this user and its group. With subIDs those of /etc/subuid and /etc/subgid, too, which
+// takes two set-user-ID programs, of package uidmap: gap is why they could not be had.
+func writeIDMaps(pid int, subIDs bool) (gap, err error) {
+	dir := "/proc/" + strconv.Itoa(pid) + "/"
+	write := func(name, text string) error { return os.WriteFile(dir+name, []byte(text), 0) }
+	whole := func(name string) bool {
+		own, err := os.ReadFile("/proc/self/" + name)
+		var lines strings.Builder
+		for line := range strings.Lines(string(own)) {
+			if f := strings.Fields(line); len(f) == 3 {
+				fmt.Fprintln(&lines, f[0], f[0], f[2])
+			}
+		}
+		return err == nil && write(name, lines.String()) == nil
+	}
+	one := func(id int) string { return fmt.Sprintln(id, id, 1) }
+	given := func(file, program string, id int) bool {
+		if !subIDs {
+			return false
+		}
+		why := mapSubIDs(pid, file, program, id)
+		if why != nil && gap == nil {
+			gap = why
+		}
+		return why == nil
+	}
+	root := os.Geteuid() == 0
+	if !root || !whole("gid_map") {
+		if err := write("setgroups", "deny"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return gap, err
+		}
+		if root || !given("/etc/subgid", "newgidmap", os.Getegid()) {
+			if err := write("gid_map", one(os.Getegid())); err != nil {
+				return gap, err
+			}
+		}
+	}
+	if root && whole("uid_map") || !root && given("/etc/subuid", "newuidmap", os.Geteuid()) {
+		return gap, nil
+	}
+	return gap, write("uid_map", one(os.Geteuid()))
+}
+
+// mapSubIDs has the program write one of the maps: own, and what the file gives to this user.
+func mapSubIDs(pid int, file, program string, own int) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	uid := os.Getuid()
+	ranges := subIDs(string(text), uid, nameOf(uid), own)
+	if len(ranges) == 0 {
+		return fmt.Errorf("%s gives nothing to this user", file)
+	}
+	path, err := exec.LookPath(program)
+	if err != nil {
+		path = "/usr/bin/" + program // PATH may be bare
+	}
+	c := exec.Command(path, strconv.Itoa(pid), strconv.Itoa(own), strconv.Itoa(own), "1")
+	for _, r := range ranges {
+		first := strconv.Itoa(r.first)
+		c.Args = append(c.Args, first, first, strconv.Itoa(r.count))
+	}
+	said, err := c.CombinedOutput()
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("there is no %s, of package uidmap", program)
+	case err != nil:
+		return fmt.Errorf("%s: %w: %s", program, err, strings.ReplaceAll(strings.TrimSpace(string(said)), "\n", "; "))
+	}
+	return nil
+}
+
+// mostRanges is less than the kernel takes (340), with room for the own id.
+const mostRanges = 300
+
+// subIDs are the ranges that a file like /etc/subuid (subuid(5)) gives to a user, by name or number, without own, and none of them twice.
+func subIDs(text string, uid int, name string, own int) (ranges []idRange) {
+	var given []idRange
+	for line := range strings.Lines(text) {
+		f := strings.Split(strings.TrimSpace(line), ":")
+		if len(f) != 3 || f[0] != strconv.Itoa(uid) && (name == "" || f[0] != name) {
+			continue
+		}
+		first, err1 := strconv.Atoi(f[1])
+		count, err2 := strconv.Atoi(f[2])
+		if err1 == nil && err2 == nil && first > 0 && count > 0 && first+count <= 1<<32-1 {
+			given = append(given, idRange{first, count})
+		}
+	}
+	slices.SortFunc(given, func(a, b idRange) int { return a.first - b.first })
+	next := 0
+	for _, r := range given {
+		from, to := max(r.first, next), r.first+r.count
+		if from < to {
+			next = to
+		}
+		if from <= own && own < to {
+			ranges = append(ranges, idRange{from, own - from})
+			from = own + 1
+		}
+		ranges = append(ranges, idRange{from, to - from})
+	}
+	ranges = slices.DeleteFunc(ranges, func(r idRange) bool { return r.count <= 0 })
+	return ranges[:min(len(ranges), mostRanges)]
+}
+
+// nameOf is a user's name in /etc/passwd; empty: it has none there.
+func nameOf(uid int) string {
+	text, _ := os.ReadFile("/etc/passwd")
+	for line := range strings.Lines(string(text)) {
+		if f := strings.SplitN(line, ":", 4); len(f) == 4 && f[2] == strconv.Itoa(uid) {
+			return f[0]
+		}
+	}
+	return ""
+}
