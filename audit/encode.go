@@ -2,6 +2,9 @@ package audit
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"py3run/internal/json"
@@ -19,35 +22,160 @@ type draft struct {
 	maxString int
 }
 
-// cuts are the things a record can do without, the least missed first. User,
-// auth and code stay whatever happens; the two last cuts only shorten strings,
-// but leave room for hashes and run ids, which have up to 64 bytes.
-//
-// A cut replaces, and never writes into, what the caller's record points to.
-var cuts = []func(*draft){
-	dropHeads,
-	inHooks(func(h *Hooks) { h.FilesWritten = nil }),
-	inHooks(func(h *Hooks) { h.FilesDeleted = nil }),
-	inHooks(func(h *Hooks) { h.Binds = nil }),
-	inHooks(func(h *Hooks) { h.Processes = nil }),
-	inHooks(func(h *Hooks) { h.Connections = nil }),
-	inHooks(func(h *Hooks) { h.FlaggedImports = nil }),
-	dropReasons,
-	dropArguments,
-	func(d *draft) { d.record.Labels = nil },
-	func(d *draft) { d.record.Variables.List = nil },
-	func(d *draft) { d.maxString = 256 },
-	func(d *draft) { d.maxString = 64 },
+// A cut takes something from a draft that has so many bytes too much. It replaces, and never writes into, what the caller's record points to.
+type cut func(d *draft, over int) error
+
+// cuts are the things a record can do without, the least missed first. In the lists of hooks long texts are shortened before entries go, and the
+// first entries of each list stay as long as others have more. What goes is counted. User, auth and code stay whatever happens; the
+// two last cuts only shorten strings, but leave room for hashes and run ids, which have up to 64 bytes.
+var cuts = slices.Concat(
+	[]cut{always(dropHeads), shorten(120, 8)}, thin(firstKept),
+	[]cut{always(dropReasons), always(dropArguments), trimLabels(firstKept), trimVariables(firstKept), shorten(40, 3)}, thin(0),
+	[]cut{trimLabels(0), trimVariables(0), always(func(d *draft) { d.maxString = 256 }), always(func(d *draft) { d.maxString = 64 })},
+)
+
+// firstKept is how many entries of each list stay as long as others have more.
+const firstKept = 5
+
+// always is a cut that does not ask how much is too much.
+func always(take func(*draft)) cut {
+	return func(d *draft, _ int) error { take(d); return nil }
 }
 
-func inHooks(drop func(*Hooks)) func(*draft) {
-	return func(d *draft) {
+// thin takes entries from the ends of the lists in hooks, as many as have to go, down to so many in each.
+func thin(least int) []cut {
+	return []cut{
+		trim(least, func(h *Hooks) *[]string { return &h.FilesWritten }),
+		trim(least, func(h *Hooks) *[]string { return &h.DirsMade }),
+		trim(least, func(h *Hooks) *[]string { return &h.FilesDeleted }),
+		trim(least, func(h *Hooks) *[]Connection { return &h.Binds }),
+		trim(least, func(h *Hooks) *[]Program { return &h.Processes }),
+		trim(least, func(h *Hooks) *[]Connection { return &h.Connections }),
+		trim(least, func(h *Hooks) *[]FlaggedImport { return &h.FlaggedImports }),
+	}
+}
+
+func trim[T any](least int, list func(*Hooks) *[]T) cut {
+	return func(d *draft, over int) error {
+		if d.record.Hooks == nil {
+			return nil
+		}
+		h := *d.record.Hooks
+		l := list(&h)
+		kept, err := fitting(*l, least, over, d.maxString)
+		h.Dropped += int64(len(*l) - len(kept))
+		*l = kept
+		d.record.Hooks = &h
+		return err
+	}
+}
+
+// fitting leaves so many bytes of a list's entries away at its end, but at least so many entries there.
+func fitting[T any](list []T, least, over, maxString int) ([]T, error) {
+	const digits = 10 // of the number that says how many are gone
+	n := len(list)
+	for over += digits; n > least && over > 0; {
+		n--
+		text, err := json.Append(nil, list[n])
+		if err != nil {
+			return list, err
+		}
+		line, _ := printable(text, maxString)
+		over -= len(line) + len(",")
+	}
+	if n == 0 {
+		return nil, nil
+	}
+	return list[:n:n], nil
+}
+
+// trimVariables leaves entries of the list away; their number stays.
+func trimVariables(least int) cut {
+	return func(d *draft, over int) (err error) {
+		d.record.Variables.List, err = fitting(d.record.Variables.List, least, over, d.maxString)
+		return err
+	}
+}
+
+// shorten cuts the texts in the lists of hooks after so many characters, and the arguments of a program after so many: names get an ellipsis,
+// arguments are counted.
+func shorten(most, args int) cut {
+	return always(func(d *draft) {
 		if d.record.Hooks != nil {
-			h := *d.record.Hooks
-			drop(&h)
+			h := d.record.Hooks.shortened(most, args)
 			d.record.Hooks = &h
 		}
+	})
+}
+
+func (h Hooks) shortened(most, args int) Hooks {
+	for _, l := range []*[]string{&h.FilesWritten, &h.DirsMade, &h.FilesDeleted} {
+		*l = slices.Clone(*l)
+		for i, name := range *l {
+			if short := beginning(name, most); short != name {
+				(*l)[i] = strings.TrimSuffix(short, "…") + "…"
+			}
+		}
 	}
+	h.Processes = slices.Clone(h.Processes)
+	for i := range h.Processes {
+		p := &h.Processes[i]
+		if len(p.Args) > args {
+			p.ArgsDropped += len(p.Args) - args
+			p.Args = p.Args[:args]
+		}
+		p.Args = slices.Clone(p.Args)
+		cut := 0 // what was cut before is still long, but for secrets
+		for j, arg := range p.Args {
+			if short := beginning(arg, most); short != arg {
+				cut++
+				p.Args[j] = short
+			}
+		}
+		p.ArgsCut = max(cut, min(p.ArgsCut, len(p.Args)))
+	}
+	return h
+}
+
+// trimLabels takes the last labels, as many as have to go, and puts in how many they were, under a name that nobody gives.
+func trimLabels(least int) cut {
+	const mark, form = "…", "%d more"
+	return func(d *draft, over int) error {
+		labels := maps.Clone(d.record.Labels)
+		gone := 0 // before, on the way into a longer line
+		fmt.Sscanf(labels[mark], form, &gone)
+		delete(labels, mark)
+		var list []map[string]string
+		for _, name := range slices.Sorted(maps.Keys(labels)) {
+			list = append(list, map[string]string{name: labels[name]})
+		}
+		kept, err := fitting(list, least, over+len(`"\u2026":" more"`), d.maxString)
+		if err != nil || len(kept) == len(list) {
+			return err
+		}
+		for _, l := range list[len(kept):] {
+			for name := range l {
+				delete(labels, name)
+			}
+		}
+		labels[mark] = fmt.Sprintf(form, gone+len(list)-len(kept))
+		d.record.Labels = labels
+		return nil
+	}
+}
+
+// beginning is the first characters of a text.
+func beginning(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	n := 0
+	for i := range text {
+		if n++; n > most {
+			return text[:i]
+		}
+	}
+	return text
 }
 
 func dropHeads(d *draft) {
@@ -113,7 +241,9 @@ func fit(r Record, limit int) (draft, error) {
 		if next == len(cuts) {
 			return draft{}, fmt.Errorf("record has %d bytes with everything cut that may be, and %d are allowed", len(line), limit)
 		}
-		cuts[next](&d)
+		if err := cuts[next](&d, len(line)-limit); err != nil {
+			return draft{}, err
+		}
 	}
 }
 

@@ -2,8 +2,11 @@ package audit
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -122,25 +125,106 @@ func TestLine(t *testing.T) {
 	}
 }
 
-// Each case makes one list too big for a line, so that it goes with all before
-// it in the order, and nothing after it.
+// Each case makes one list too big for a line. Its last entries go, those of lists that are missed less only if they are many, nothing else; and
+// what goes is counted.
 func TestFitDropsInOrder(t *testing.T) {
 	t.Parallel()
 	many := make([]string, 5000)
 	for i := range many {
 		many[i] = "some name"
 	}
+	hooks := func(h *Hooks) int {
+		return len(h.FilesWritten) + len(h.FilesDeleted) + len(h.DirsMade) + len(h.Binds) + len(h.Processes) + len(h.Connections) + len(h.FlaggedImports)
+	}
 	lists := []struct {
+		name  string
+		grow  func(*Record)
+		count func(*Record) (kept, gone int) // of this list; gone: as the record says, with what was dropped before
+	}{
+		{"files written", func(r *Record) { r.Hooks.FilesWritten = many }, func(r *Record) (int, int) { return len(r.Hooks.FilesWritten), int(r.Hooks.Dropped) }},
+		{"directories", func(r *Record) { r.Hooks.DirsMade = many }, func(r *Record) (int, int) { return len(r.Hooks.DirsMade), int(r.Hooks.Dropped) }},
+		{"files deleted", func(r *Record) { r.Hooks.FilesDeleted = many }, func(r *Record) (int, int) { return len(r.Hooks.FilesDeleted), int(r.Hooks.Dropped) }},
+		{"binds", func(r *Record) { r.Hooks.Binds = make([]Connection, 1000) }, func(r *Record) (int, int) { return len(r.Hooks.Binds), int(r.Hooks.Dropped) }},
+		{"processes", func(r *Record) { r.Hooks.Processes = make([]Program, 1000) }, func(r *Record) (int, int) { return len(r.Hooks.Processes), int(r.Hooks.Dropped) }},
+		{"connections", func(r *Record) { r.Hooks.Connections = make([]Connection, 1000) }, func(r *Record) (int, int) { return len(r.Hooks.Connections), int(r.Hooks.Dropped) }},
+		{"flagged imports", func(r *Record) { r.Hooks.FlaggedImports = make([]FlaggedImport, 1000) }, func(r *Record) (int, int) { return len(r.Hooks.FlaggedImports), int(r.Hooks.Dropped) }},
+		{
+			"labels",
+			func(r *Record) {
+				r.Labels = make(map[string]string)
+				for i := range 500 {
+					r.Labels[strings.Repeat("x", i)] = "label"
+				}
+			},
+			func(r *Record) (int, int) {
+				gone, _ := strconv.Atoi(strings.TrimSuffix(r.Labels["…"], " more"))
+				return len(r.Labels) - 1, gone + hooks(endRecord("").Hooks) + 1
+			},
+		},
+	}
+	for _, c := range lists {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			in, same, want := endRecord("r1"), endRecord("r1"), endRecord("r1")
+			c.grow(&in)
+			c.grow(&same)
+			for _, limit := range []int{maxLine - 1, 4096} {
+				d, err := fit(in, limit)
+				if err != nil {
+					t.Fatal(err)
+				}
+				line, _, err := d.encode()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(line) > limit || len(line) < limit-200 {
+					t.Errorf("a line of %d bytes, of %d that it may have", len(line), limit)
+				}
+				got := d.record
+				kept, gone := c.count(&got)
+				whole, _ := c.count(&in)
+				if c.name == "labels" {
+					whole++ // none says that others are gone
+				}
+				if before := int(want.Hooks.Dropped); kept == 0 || kept+gone != whole+before && c.name != "labels" {
+					t.Errorf("%d kept, %d gone, of %d and %d dropped before", kept, gone, whole, before)
+				}
+				if !got.Truncated || !reflect.DeepEqual(got.Variables, want.Variables) || c.name != "labels" && !reflect.DeepEqual(got.Isolation, want.Isolation) {
+					t.Errorf("got  %+v\nwant %+v", got, want)
+				}
+				if c.name != "labels" && hooks(got.Hooks)-kept != hooks(want.Hooks)-func() int { n, _ := c.count(&want); return n }() {
+					t.Errorf("other lists have lost entries: %+v", got.Hooks)
+				}
+			}
+			if !reflect.DeepEqual(in, same) {
+				t.Error("the caller's record was changed")
+			}
+		})
+	}
+}
+
+// What names nothing that was done goes before the last entries of what does.
+func TestFitVariables(t *testing.T) {
+	t.Parallel()
+	in, want := endRecord("r1"), endRecord("r1")
+	in.Variables.Count, in.Variables.List = 1000, make([]Variable, 1000)
+	d, err := fit(in, maxLine-1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := d.record.Variables
+	if v.Count != 1000 || len(v.List) < 100 || len(v.List) == 1000 || !d.record.Truncated || !reflect.DeepEqual(d.record.Hooks, want.Hooks) {
+		t.Errorf("%d of %d variables, hooks %+v", len(v.List), v.Count, d.record.Hooks)
+	}
+}
+
+func TestFitDropsReasons(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
 		name string
 		grow func(*Record)
-		gone func(*Record) // what is left when this list is dropped
+		gone func(*Record)
 	}{
-		{"files written", func(r *Record) { r.Hooks.FilesWritten = many }, func(r *Record) { r.Hooks.FilesWritten = nil }},
-		{"files deleted", func(r *Record) { r.Hooks.FilesDeleted = many }, func(r *Record) { r.Hooks.FilesDeleted = nil }},
-		{"binds", func(r *Record) { r.Hooks.Binds = make([]Connection, 1000) }, func(r *Record) { r.Hooks.Binds = nil }},
-		{"processes", func(r *Record) { r.Hooks.Processes[0].Args = many }, func(r *Record) { r.Hooks.Processes = nil }},
-		{"connections", func(r *Record) { r.Hooks.Connections = make([]Connection, 1000) }, func(r *Record) { r.Hooks.Connections = nil }},
-		{"flagged imports", func(r *Record) { r.Hooks.FlaggedImports = make([]FlaggedImport, 1000) }, func(r *Record) { r.Hooks.FlaggedImports = nil }},
 		{
 			"reasons for missing isolation",
 			func(r *Record) {
@@ -155,41 +239,79 @@ func TestFitDropsInOrder(t *testing.T) {
 				}
 			},
 		},
-		{
-			"labels",
-			func(r *Record) {
-				r.Labels = make(map[string]string)
-				for i := range 500 {
-					r.Labels[strings.Repeat("x", i)] = "label"
-				}
-			},
-			func(r *Record) { r.Labels = nil },
-		},
-		{"variables", func(r *Record) { r.Variables.List = make([]Variable, 1000) }, func(r *Record) { r.Variables.List = nil }},
-	}
-	for i, c := range lists {
+	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			in, same, want := endRecord("r1"), endRecord("r1"), endRecord("r1")
+			in, want := endRecord("r1"), endRecord("r1")
 			c.grow(&in)
-			c.grow(&same)
 			c.grow(&want)
-			for _, before := range lists[:i+1] {
-				before.gone(&want)
-			}
-			want.Truncated = true
-
+			c.gone(&want)
 			d, err := fit(in, maxLine-1)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !reflect.DeepEqual(d.record, want) {
+			if !d.record.Truncated || !reflect.DeepEqual(d.record.Isolation.Missing, want.Isolation.Missing) || !reflect.DeepEqual(d.record.Hooks, want.Hooks) {
 				t.Errorf("got  %+v\nwant %+v", d.record, want)
 			}
-			if !reflect.DeepEqual(in, same) {
-				t.Error("the caller's record was changed")
-			}
 		})
+	}
+}
+
+// Long command lines are shortened before any entry goes, and what goes of them is counted.
+func TestFitShortens(t *testing.T) {
+	t.Parallel()
+	r := endRecord("r1")
+	r.Hooks.Processes = nil
+	long := strings.Repeat("ж", 300)
+	for range 4 {
+		r.Hooks.Processes = append(r.Hooks.Processes, Program{Program: "/bin/x", Args: slices.Repeat([]string{long}, 16), Via: "python", Count: 1, ArgsDropped: 3, ArgsCut: 2})
+	}
+	r.Hooks.FilesWritten = []string{"/short", "/" + long}
+	d, err := fit(r, maxLine-1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	short := strings.Repeat("ж", 40)
+	want := slices.Repeat([]Program{{Program: "/bin/x", Args: slices.Repeat([]string{short}, 3), Via: "python", Count: 1, ArgsDropped: 3 + 13, ArgsCut: 3}}, 4)
+	if h := d.record.Hooks; !reflect.DeepEqual(h.Processes, want) || h.Dropped != r.Hooks.Dropped {
+		t.Errorf("%+v, %d dropped\nwant %+v", h.Processes, h.Dropped, want)
+	}
+	if got, want := d.record.Hooks.FilesWritten, []string{"/short", "/" + short[len("ж"):] + "…"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if len(r.Hooks.Processes[0].Args) != 16 || r.Hooks.Processes[0].Args[0] != long {
+		t.Error("the caller's record was changed")
+	}
+}
+
+// Of many things of every kind the first of each stay.
+func TestFitKeepsOfEach(t *testing.T) {
+	t.Parallel()
+	r := endRecord("r1")
+	h := r.Hooks
+	*h = Hooks{}
+	for i := range 100 {
+		name := fmt.Sprintf("/some/where/%d", i)
+		h.FilesWritten, h.FilesDeleted, h.DirsMade = append(h.FilesWritten, name), append(h.FilesDeleted, name), append(h.DirsMade, name)
+		h.Binds, h.Connections = append(h.Binds, Connection{Host: name}), append(h.Connections, Connection{Host: name})
+		h.Processes = append(h.Processes, Program{Program: name, Args: []string{"a", "b"}})
+		h.FlaggedImports = append(h.FlaggedImports, FlaggedImport{Module: name})
+	}
+	for _, limit := range []int{maxLine - 1, 4096} {
+		d, err := fit(r, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := d.record.Hooks
+		sum := 0
+		for _, n := range []int{len(got.FilesWritten), len(got.FilesDeleted), len(got.DirsMade), len(got.Binds), len(got.Connections), len(got.Processes), len(got.FlaggedImports)} {
+			if sum += n; n < firstKept {
+				t.Errorf("in %d bytes %d entries of one kind, want %d at least", limit, n, firstKept)
+			}
+		}
+		if sum+int(got.Dropped) != 700 {
+			t.Errorf("in %d bytes %d entries and %d dropped", limit, sum, got.Dropped)
+		}
 	}
 }
 

@@ -338,7 +338,7 @@ func endRecord(run string) Record {
 		FlaggedImports: []FlaggedImport{{"os", "operating system interface", true}},
 		Connections:    []Connection{{"10.0.0.1", 443, "python", 2, ""}, {"10.0.0.2", 443, "native", 1, "/usr/bin/curl"}},
 		Binds:          []Connection{{"*", 8080, "python", 1, ""}},
-		Processes:      []Program{{"/bin/ls", []string{"-l"}, "native", 1}},
+		Processes:      []Program{{Program: "/bin/ls", Args: []string{"-l"}, Via: "native", Count: 1}},
 		FilesWritten:   []string{"out.csv"},
 		FilesDeleted:   []string{"old.csv"},
 		Dropped:        1,

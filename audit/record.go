@@ -253,7 +253,7 @@ type Missing struct {
 // Hooks is what the code was seen to do: by hooks inside the interpreter, and,
 // where an entry's Via is native, by the kernel. Neither proves anything against
 // code that does not want to be seen: it can change what it is asked about.
-// Dropped counts the events that found no room.
+// Dropped counts the events that found no room, in the run or in this record, and those that could not be seen. A name that was cut ends in an ellipsis.
 type Hooks struct {
 	Imports        int             `json:"imports"`
 	FlaggedImports []FlaggedImport `json:"flagged_imports,omitempty"`
@@ -262,6 +262,7 @@ type Hooks struct {
 	Processes      []Program       `json:"processes,omitempty"`
 	FilesWritten   []string        `json:"files_written,omitempty"`
 	FilesDeleted   []string        `json:"files_deleted,omitempty"`
+	DirsMade       []string        `json:"directories_made,omitempty"`
 	Dropped        int64           `json:"dropped"`
 }
 
@@ -290,6 +291,9 @@ type Program struct {
 	Args    []string `json:"args,omitempty"`
 	Via     string   `json:"via"`
 	Count   int      `json:"count"`
+
+	ArgsDropped int `json:"args_dropped,omitempty"` // further arguments, which Args does not have
+	ArgsCut     int `json:"args_cut,omitempty"`     // of Args: they are longer than they stand there
 }
 
 // Repair describes what was wrong with the end of the log: bytes that were cut, or records that are gone.

@@ -164,8 +164,9 @@ type Trail struct {
 	Connections []Peer // connects, and sends with an address
 	Binds       []Peer
 	Executions  []Execution
-	Rings       int // set-ups of io_uring; what is done through it is not seen
-	Dropped     int // that found no room
+	Files       []string // pipes, sockets and devices that were made (mknod)
+	Rings       int      // set-ups of io_uring; what is done through it is not seen
+	Dropped     int      // that found no room
 }
 
 // A Peer is an address.
@@ -181,6 +182,9 @@ type Execution struct {
 	Program string   // as it was named; "?" if it could not be read
 	Args    []string // after argv[0], each cut after 300 characters, and at most 16
 	Count   int
+
+	ArgsDropped int // that are not in Args, as far as they were counted
+	ArgsCut     int // of Args
 }
 
 // Usage is what the whole tree used.

@@ -46,6 +46,7 @@ type trail struct {
 	startAt map[string]int // in starts, by program and arguments
 	recent  []recent
 	lookups []lookup
+	files   []string
 	rings   int
 	dropped int
 	room    int
@@ -58,6 +59,8 @@ const (
 
 	argsMost = 16  // of a program's arguments
 	argMost  = 300 // characters of each
+
+	argsCounted = 1 << 15 // arguments that are counted at most
 )
 
 // notice and answer are struct seccomp_notif and struct seccomp_notif_resp.
@@ -83,8 +86,25 @@ type sighting struct {
 	kind     seccomp.Kind
 	tid      int
 	peers    []Peer
-	datagram bool // the socket of a connect
+	datagram bool   // the socket of a connect
+	socket   socket // the same
 	start    *Execution
+	from     uint64 // address of the instruction that made the call
+	file     string
+}
+
+// A socket is one that a thread has, by its descriptor and what /proc says that this is.
+type socket struct {
+	path, is string
+}
+
+// open tells whether its descriptor is still what it was.
+func (s socket) open() bool {
+	if s.is == "" {
+		return false
+	}
+	is, _ := os.Readlink(s.path)
+	return is == s.is
 }
 
 func newTrail(listener int, program func() int) (*trail, error) {
@@ -120,7 +140,7 @@ func (t *trail) finish() Trail {
 	for _, l := range t.lookups {
 		t.flush(l)
 	}
-	found := Trail{Connections: t.peers[0].list, Binds: t.peers[1].list, Rings: t.rings, Dropped: t.dropped}
+	found := Trail{Connections: t.peers[0].list, Binds: t.peers[1].list, Files: t.files, Rings: t.rings, Dropped: t.dropped}
 	for _, s := range t.starts {
 		if s.Count > 0 {
 			found.Executions = append(found.Executions, s)
@@ -168,7 +188,7 @@ func (t *trail) next(fd uintptr) {
 // look reads what a call is about. Nothing of it is believed but by the record: it can change before the kernel reads it again.
 func (t *trail) look() sighting {
 	n := &t.notice
-	s := sighting{kind: seccomp.Watched(n.arch, uint32(n.number)), tid: int(n.tid)}
+	s := sighting{kind: seccomp.Watched(n.arch, uint32(n.number)), tid: int(n.tid), from: n.instruction}
 	word := 8
 	if n.arch == unix.AUDIT_ARCH_I386 || n.arch == unix.AUDIT_ARCH_ARM {
 		word = 4
@@ -187,18 +207,33 @@ func (t *trail) look() sighting {
 	}
 	switch s.kind {
 	case seccomp.Connect, seccomp.Bind:
-		s.peer(t, arg[1], arg[2])
-		s.datagram = s.kind == seccomp.Connect && len(s.peers) > 0 && !strings.HasPrefix(s.peers[0].Host, "unix:") && t.datagram(arg[0])
+		s.peer(t, arg[0], arg[1], arg[2])
+		if s.kind == seccomp.Connect && len(s.peers) > 0 && !strings.HasPrefix(s.peers[0].Host, "unix:") && strings.HasPrefix(t.protocol(arg[0]), "UDP") {
+			s.datagram, s.socket = true, socket{t.path(descriptorOf(arg[0])), t.link(descriptorOf(arg[0]))}
+		}
 	case seccomp.SendTo:
-		s.peer(t, arg[4], arg[5])
+		s.peer(t, arg[0], arg[4], arg[5])
 	case seccomp.SendMsg:
-		s.header(t, arg[1], 1, word)
+		s.header(t, arg[0], arg[1], 1, word)
 	case seccomp.SendMMsg:
-		s.header(t, arg[1], arg[2], word)
+		s.header(t, arg[0], arg[1], arg[2], word)
+	case seccomp.Listen: // which binds a socket that is not bound
+		s.kind = seccomp.Bind
+		if host := t.unbound(arg[0]); host != "" {
+			s.peers = append(s.peers, Peer{Host: host})
+		}
 	case seccomp.Exec:
 		s.started(t, "", arg[0], arg[1], word)
 	case seccomp.ExecAt:
-		s.started(t, t.link("/fd/"+strconv.Itoa(int(int32(arg[0])))), arg[1], arg[2], word)
+		s.started(t, t.link(descriptorOf(arg[0])), arg[1], arg[2], word)
+	case seccomp.MakeNode:
+		s.made(t, "/cwd", arg[0])
+	case seccomp.MakeNodeAt:
+		dir := "/cwd"
+		if int32(arg[0]) != unix.AT_FDCWD {
+			dir = descriptorOf(arg[0])
+		}
+		s.made(t, dir, arg[1])
 	}
 	if len(s.peers) > 0 {
 		program := t.link("/exe")
@@ -211,6 +246,9 @@ func (t *trail) look() sighting {
 		}
 		for i := range s.peers {
 			s.peers[i].Program = program
+			if s.kind != seccomp.Bind {
+				t.hold(s.tid, s.peers[i])
+			}
 		}
 	}
 	return s
@@ -219,21 +257,26 @@ func (t *trail) look() sighting {
 // unreadable stands for an address or a program in memory that this user may not read.
 const unreadable = "?"
 
-func (s *sighting) peer(t *trail, at, size uint64) {
+func (s *sighting) peer(t *trail, fd, at, size uint64) {
 	address, err := t.read(at, int(min(size, unix.SizeofSockaddrAny)))
 	switch {
 	case err == unix.EFAULT: // the kernel will not find it either
 	case err != nil:
 		s.peers = append(s.peers, Peer{Host: unreadable})
 	default:
-		if p := peerOf(address); p.Host != "" {
+		// An IPv4 socket takes an address of no family for its own: only connect takes one back by it.
+		if len(address) >= 8 && binary.NativeEndian.Uint16(address) == unix.AF_UNSPEC && s.kind != seccomp.Connect && inet4(t.protocol(fd)) {
+			binary.NativeEndian.PutUint16(address, unix.AF_INET)
+		}
+		p := peerOf(address)
+		if name, local := strings.CutPrefix(p.Host, "unix:"); p.Host != "" && !(local && s.kind != seccomp.Bind && nameService(name)) {
 			s.peers = append(s.peers, p)
 		}
 	}
 }
 
 // header reads the addresses in one or more struct msghdr, or mmsghdr, which is longer.
-func (s *sighting) header(t *trail, at, count uint64, word int) {
+func (s *sighting) header(t *trail, fd, at, count uint64, word int) {
 	const most = 1024 // UIO_MAXIOV
 	var lastName, lastSize uint64
 	for i := range min(count, most) {
@@ -246,7 +289,7 @@ func (s *sighting) header(t *trail, at, count uint64, word int) {
 		}
 		name, size := unsigned(h, word), unsigned(h[word:], 4)
 		if name != 0 && size != 0 && (name != lastName || size != lastSize) {
-			s.peer(t, name, size)
+			s.peer(t, fd, name, size)
 		}
 		lastName, lastSize = name, size
 	}
@@ -264,21 +307,39 @@ func (s *sighting) started(t *trail, dir string, name, argv uint64, word int) {
 		program = dir
 	}
 	s.start = &Execution{Program: program}
-	pointers, _ := t.read(argv, (argsMost+1)*word)
-	var addresses []uint64
-	for i := range len(pointers) / word {
-		a := unsigned(pointers[i*word:], word)
-		if a == 0 {
-			break
-		}
-		addresses = append(addresses, a)
-	}
+	addresses, count := t.pointers(argv, word)
 	for i, a := range addresses {
 		if i > 0 { // not argv[0]
-			arg, _ := t.text(a, 4*argMost)
-			s.start.Args = append(s.start.Args, cut(arg))
+			arg, _ := t.text(a, 4*(argMost+1))
+			kept := cut(arg)
+			if len(kept) < len(arg) {
+				s.start.ArgsCut++
+			}
+			s.start.Args = append(s.start.Args, kept)
 		}
 	}
+	s.start.ArgsDropped = count - len(addresses)
+}
+
+// pointers reads the first of a list of pointers that ends with a null pointer, and counts them.
+func (t *trail) pointers(at uint64, word int) (first []uint64, count int) {
+	for size := (argsMost + 1) * word; count < argsCounted; size = len(t.page) { // of most lists one look is enough
+		page, _ := t.read(at, size)
+		for i := range len(page) / word {
+			a := unsigned(page[i*word:], word)
+			if a == 0 {
+				return first, count
+			}
+			if count++; count <= argsMost+1 {
+				first = append(first, a)
+			}
+		}
+		if len(page) < size {
+			break
+		}
+		at += uint64(size)
+	}
+	return first, count
 }
 
 // cut keeps the first characters of an argument.
@@ -293,6 +354,20 @@ func cut(arg string) string {
 		}
 	}
 	return arg
+}
+
+// made reads the path of a pipe, a socket or a device that is made, below dir if it is relative.
+func (s *sighting) made(t *trail, dir string, at uint64) {
+	name, err := t.text(at, unix.PathMax)
+	switch {
+	case err == unix.EFAULT || err == nil && name == "":
+	case err != nil:
+		s.file = unreadable
+	case path.IsAbs(name):
+		s.file = name
+	default:
+		s.file = t.link(dir) + "/" + name
+	}
 }
 
 // unsigned reads an unsigned number of four or eight bytes.
@@ -329,17 +404,63 @@ func (t *trail) text(at uint64, most int) (string, error) {
 	return string(b), err
 }
 
+// path is that of something in /proc about the process.
+func (t *trail) path(name string) string { return "/proc/" + strconv.Itoa(int(t.notice.tid)) + name }
+
+// descriptorOf is a descriptor's name there.
+func descriptorOf(fd uint64) string { return "/fd/" + strconv.Itoa(int(int32(fd))) }
+
 // link reads a link of /proc about the process.
 func (t *trail) link(name string) string {
-	target, _ := os.Readlink("/proc/" + strconv.Itoa(int(t.notice.tid)) + name)
+	target, _ := os.Readlink(t.path(name))
 	return target
 }
 
-// datagram tells whether a descriptor is a UDP socket; false if that is not to be had.
-func (t *trail) datagram(fd uint64) bool {
-	var name [16]byte
-	n, _ := unix.Getxattr("/proc/"+strconv.Itoa(int(t.notice.tid))+"/fd/"+strconv.Itoa(int(int32(fd))), "system.sockprotoname", name[:])
-	return strings.HasPrefix(string(name[:max(0, n)]), "UDP")
+// protocol is the kernel's name for that of a socket; empty if it is not to be had.
+func (t *trail) protocol(fd uint64) string {
+	var name [32]byte
+	n, _ := unix.Getxattr(t.path(descriptorOf(fd)), "system.sockprotoname", name[:])
+	return strings.TrimRight(string(name[:max(0, n)]), "\x00")
+}
+
+// inet4 tells whether a socket of a protocol may have IPv4 addresses only.
+func inet4(protocol string) bool {
+	return slices.Contains([]string{"", "UDP", "UDP-Lite", "RAW", "TCP", "MPTCP", "SCTP", "DCCP"}, protocol)
+}
+
+// unbound gives the addresses at which a socket will be reached when it listens without having been bound: all of its family. It is
+// empty for other sockets.
+func (t *trail) unbound(fd uint64) string {
+	status, err := os.ReadFile(t.path("/status"))
+	if err != nil {
+		return unreadable
+	}
+	_, rest, _ := bytes.Cut(status, []byte("\nTgid:\t"))
+	number, _, _ := bytes.Cut(rest, []byte("\n"))
+	pid, _ := strconv.Atoi(string(number))
+	process, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return unreadable
+	}
+	defer unix.Close(process)
+	copied, err := unix.PidfdGetfd(process, int(int32(fd)), 0)
+	if err == unix.EBADF {
+		return ""
+	} else if err != nil {
+		return unreadable
+	}
+	defer unix.Close(copied)
+	switch name, _ := unix.Getsockname(copied); name := name.(type) {
+	case *unix.SockaddrInet4:
+		if name.Port == 0 {
+			return netip.IPv4Unspecified().String()
+		}
+	case *unix.SockaddrInet6:
+		if name.Port == 0 {
+			return netip.IPv6Unspecified().String()
+		}
+	}
+	return ""
 }
 
 // peerOf reads a socket address. A host is empty where nothing is reached: an address taken back, the kernel's own families.
@@ -357,9 +478,7 @@ func peerOf(a []byte) Peer {
 		if name[0] == 0 {
 			return Peer{Host: "unix:@" + name[1:]}
 		}
-		if name, _, _ = strings.Cut(name, "\x00"); nameService(name) {
-			return Peer{}
-		}
+		name, _, _ = strings.Cut(name, "\x00")
 		return Peer{Host: "unix:" + name}
 	case family == unix.AF_UNSPEC, family == unix.AF_UNIX, family == unix.AF_NETLINK, family == unix.AF_ALG, family == unix.AF_INET, family == unix.AF_INET6:
 		return Peer{}
@@ -370,12 +489,11 @@ func peerOf(a []byte) Peer {
 
 // nameService tells whether a socket is one that the C library looks names up by.
 func nameService(socket string) bool {
-	for _, dir := range []string{"/var/run/nscd/", "/run/nscd/", "/run/systemd/resolve/", "/run/systemd/userdb/"} {
-		if strings.HasPrefix(socket, dir) {
-			return true
-		}
+	socket = path.Clean(socket)
+	if slices.Contains([]string{"/var/run/nscd/socket", "/run/nscd/socket"}, socket) {
+		return true
 	}
-	return false
+	return slices.Contains([]string{"/run/systemd/resolve", "/run/systemd/userdb"}, path.Dir(socket)) && strings.HasPrefix(path.Base(socket), "io.systemd.")
 }
 
 // take adds a call to what was found.
@@ -388,9 +506,13 @@ func (t *trail) take(s sighting) {
 			t.add(1, p)
 		}
 	case s.start != nil:
-		t.addStart(s.tid, *s.start)
+		t.addStart(s.tid, s.from, *s.start)
+	case s.file != "":
+		if !slices.Contains(t.files, s.file) && t.fits(len(t.files), len(s.file)) {
+			t.files = append(t.files, s.file)
+		}
 	case s.datagram:
-		t.maybe(s.tid, s.peers[0])
+		t.maybe(s.tid, s.socket, s.peers[0])
 	default:
 		for _, p := range s.peers {
 			t.reached(p)
@@ -434,23 +556,25 @@ func (t *trail) fits(have, size int) bool {
 
 // A recent start may be followed by another attempt at it.
 type recent struct {
-	tid int
-	at  int // in starts
+	tid  int
+	from uint64
+	at   int // in starts
 }
 
 const recentMost = 64
 
 // addStart counts a start. Whoever looks a program up in PATH tries to start it in one directory after the other: of such
-// attempts, by one process and with the same arguments, only the last counts.
-func (t *trail) addStart(tid int, s Execution) {
+// attempts, by one process at one place in its memory and with the same arguments, only the last counts. A program that was started
+// has its code at another place than the one that started it, because the kernel chooses it anew each time.
+func (t *trail) addStart(tid int, from uint64, s Execution) {
 	before := slices.IndexFunc(t.recent, func(r recent) bool { return r.tid == tid })
 	if before >= 0 {
-		if old := &t.starts[t.recent[before].at]; path.Base(old.Program) == path.Base(s.Program) && slices.Equal(old.Args, s.Args) {
+		if old := &t.starts[t.recent[before].at]; t.recent[before].from == from && path.Base(old.Program) == path.Base(s.Program) && slices.Equal(old.Args, s.Args) {
 			old.Count--
 		}
 		t.recent = slices.Delete(t.recent, before, before+1)
 	}
-	key := strings.Join(append([]string{s.Program}, s.Args...), "\x00")
+	key := strings.Join(append([]string{s.Program, strconv.Itoa(s.ArgsDropped), strconv.Itoa(s.ArgsCut)}, s.Args...), "\x00")
 	i, ok := t.startAt[key]
 	if !ok {
 		if !t.fits(len(t.starts), len(key)) {
@@ -464,33 +588,36 @@ func (t *trail) addStart(tid int, s Execution) {
 	if len(t.recent) == recentMost {
 		t.recent = slices.Delete(t.recent, 0, 1)
 	}
-	t.recent = append(t.recent, recent{tid, i})
+	t.recent = append(t.recent, recent{tid, from, i})
 }
 
 // A lookup is a series of connects of UDP sockets to one port by one thread. Such a connect sends nothing. The C library makes them to the
 // addresses of a name, to find out in which order to give them to a program (RFC 6724, getaddrinfo), and the program then connects to the
-// first: then nobody has tried to reach the others. But programs also connect UDP sockets to send.
+// first: then nobody has tried to reach the others. But programs also connect UDP sockets to send: a socket that is still open when the next call
+// comes is not one of the C library's, which closes them or uses one for all addresses.
 type lookup struct {
-	tid   int
-	peers []Peer
+	tid    int
+	socket socket // the last one
+	kept   bool   // it was open when a call came that would end the series
+	peers  []Peer
 }
 
 const lookupsMost = 16
 
 // maybe takes down a connect of a UDP socket, which counts unless reached finds out better.
-func (t *trail) maybe(tid int, p Peer) {
+func (t *trail) maybe(tid int, by socket, p Peer) {
 	if p.Port == 0 { // nothing can be sent there: a lookup of a name without a service
 		return
 	}
 	i := slices.IndexFunc(t.lookups, func(l lookup) bool { return l.tid == tid })
 	if i >= 0 {
 		l := &t.lookups[i]
-		again := slices.Contains(l.peers, p)
-		if !again && l.peers[0].Port == p.Port && len(l.peers) < 64 {
-			l.peers = append(l.peers, p)
+		again, sends := slices.Contains(l.peers, p), l.kept && l.socket != by
+		if !again && !sends && l.peers[0].Port == p.Port && len(l.peers) < 64 {
+			l.socket, l.kept, l.peers = by, false, append(l.peers, p)
 			return
 		}
-		if !again || len(l.peers) == 1 { // else it is the first address of a name, now for use
+		if !again || sends || len(l.peers) == 1 { // else it is the first address of a name, now for use
 			t.flush(*l)
 		}
 		t.lookups = slices.Delete(t.lookups, i, i+1)
@@ -499,12 +626,21 @@ func (t *trail) maybe(tid int, p Peer) {
 		t.flush(t.lookups[0])
 		t.lookups = slices.Delete(t.lookups, 0, 1)
 	}
-	t.lookups = append(t.lookups, lookup{tid, []Peer{p}})
+	t.lookups = append(t.lookups, lookup{tid: tid, socket: by, peers: []Peer{p}})
 }
 
 // reached drops the lookup that a connect comes from.
 func (t *trail) reached(p Peer) {
-	t.lookups = slices.DeleteFunc(t.lookups, func(l lookup) bool { return len(l.peers) > 1 && slices.Contains(l.peers, p) })
+	t.lookups = slices.DeleteFunc(t.lookups, func(l lookup) bool { return !l.kept && len(l.peers) > 1 && slices.Contains(l.peers, p) })
+}
+
+// hold looks which sockets are open of the lookups that a connect may end, while its process waits.
+func (t *trail) hold(tid int, p Peer) {
+	for i := range t.lookups {
+		if l := &t.lookups[i]; l.tid == tid || slices.Contains(l.peers, p) {
+			l.kept = l.socket.open()
+		}
+	}
 }
 
 func (t *trail) flush(l lookup) {

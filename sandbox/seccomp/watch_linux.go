@@ -21,10 +21,14 @@ const (
 	ExecAt                 // directory, path, argv, envp, flags
 	SocketCall             // which of the first five, its arguments (i386)
 	Ring                   // of io_uring
+	Listen                 // descriptor
+	MakeNode               // path, mode, device
+	MakeNodeAt             // directory, path, mode, device
 )
 
 // watched are the calls by which a process reaches out of itself: to an address, or into another program. A send without an address
-// is not among them, nor is any call on what is open already. The numbers are from the same tables as those of the denied calls.
+// is not among them, nor is any other call on what is open already; but listen binds a socket that is not bound. Of the calls that make files those
+// are watched that Python has no audit event for, and that are rare. The numbers are from the same tables as those of the denied calls.
 var watched = [...]struct {
 	call
 	kind Kind
@@ -38,6 +42,9 @@ var watched = [...]struct {
 	{call{"execveat", 322, 358, 281, 387}, ExecAt},
 	{call{"socketcall", 0, 102, 0, 0}, SocketCall},
 	{call{"io_uring_setup", 425, 425, 425, 425}, Ring},
+	{call{"listen", 50, 363, 201, 284}, Listen},
+	{call{"mknod", 133, 14, 0, 14}, MakeNode},
+	{call{"mknodat", 259, 297, 33, 324}, MakeNodeAt},
 }
 
 // Watched tells what a call is that a filter of [Watch] has told of.

@@ -221,7 +221,7 @@ func endRecord(base audit.Record, result wire.Result, took time.Duration) audit.
 	rec.Hooks = &audit.Hooks{}
 	if e := result.Events; e != nil {
 		rec.Hooks.Imports, rec.Hooks.Dropped = e.Imports, int64(e.Dropped)
-		rec.Hooks.FilesWritten, rec.Hooks.FilesDeleted = e.FilesWritten, e.FilesDeleted
+		rec.Hooks.FilesWritten, rec.Hooks.FilesDeleted, rec.Hooks.DirsMade = e.FilesWritten, e.FilesDeleted, e.DirsMade
 		for _, f := range e.FlaggedImports {
 			rec.Hooks.FlaggedImports = append(rec.Hooks.FlaggedImports, audit.FlaggedImport(f))
 		}

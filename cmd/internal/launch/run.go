@@ -439,7 +439,7 @@ func (r *run) finish() {
 	case replyErr != nil && !errors.Is(replyErr, python.ErrNoReply):
 		r.warn("reply_unreadable", "the program's memory for the reply was damaged: "+replyErr.Error())
 	case events.Dropped > 0:
-		r.warn("hook_dropped", fmt.Sprintf("%d events found no room and are only counted", events.Dropped))
+		r.warn("hook_dropped", fmt.Sprintf("%d events found no room, or could not be seen, and are only counted", events.Dropped))
 	}
 	if o.Incomplete {
 		r.warn("kill_incomplete", "processes of this run were killed and have not ended yet")
@@ -454,7 +454,7 @@ func (r *run) finish() {
 
 // seen is a trail as events.
 func seen(t sandbox.Trail) wire.Events {
-	e := wire.Events{Dropped: t.Dropped}
+	e := wire.Events{Dropped: t.Dropped, FilesWritten: t.Files}
 	for _, p := range t.Connections {
 		e.Connections = append(e.Connections, wire.Connection{Host: p.Host, Port: p.Port, Program: p.Program, Count: p.Count})
 	}
@@ -462,7 +462,7 @@ func seen(t sandbox.Trail) wire.Events {
 		e.Binds = append(e.Binds, wire.Connection{Host: p.Host, Port: p.Port, Program: p.Program, Count: p.Count})
 	}
 	for _, x := range t.Executions {
-		e.Processes = append(e.Processes, wire.Process{Program: x.Program, Args: x.Args, Count: x.Count})
+		e.Processes = append(e.Processes, wire.Process{Program: x.Program, Args: x.Args, Count: x.Count, ArgsDropped: x.ArgsDropped, ArgsCut: x.ArgsCut})
 	}
 	return e
 }

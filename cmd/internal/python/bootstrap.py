@@ -44,7 +44,11 @@ def start(first, cold, claim, end, flagged, preloaded):
             words[known[0]] = next(known[1])
             return
         # tabs of their own are escaped; within PIPE_BUF, so that lines of several children do not mix
-        text = b"%s%s\n" % (kind.encode(), b"\t".join([escape(f)[0] for f in fields])[:4000])
+        text = b"\t".join([escape(f)[0] for f in fields])
+        if len(text) > 4000:
+            fields[0] = shortened(fields[0], len(escape(fields[0])[0]) + 3990 - len(text))
+            text = b"\t".join([escape(f)[0] for f in fields])
+        text = b"%s%s\n" % (kind.encode(), text)
         if child:
             try:
                 posix.write(children, text)
@@ -61,6 +65,13 @@ def start(first, cold, claim, end, flagged, preloaded):
             return
         words[COUNTERS + number] = 1
         seen[line] = COUNTERS + number, count(2)
+
+    def shortened(field, room):
+        """The beginning of a text, with an ellipsis, that has so much room when it is escaped."""
+        kept = field
+        while len(escape(kept)[0]) > max(room, 0):
+            kept = kept[:len(kept) * room // len(escape(kept)[0])] if room > 0 else ""
+        return kept + "\u2026"
 
     def forked():
         nonlocal child
@@ -80,11 +91,23 @@ def start(first, cold, claim, end, flagged, preloaded):
     def text(value):
         return value.decode("utf-8", "surrogateescape") if isinstance(value, (bytes, bytearray)) else str(value)
 
+    def cached(path):
+        """Whether it is byte code that the import system keeps in a cache of its own, which is not the user's doing."""
+        if ".pyc" not in path and path[-12:] != "/__pycache__" or sys._getframe(3).f_globals is not external:
+            return False
+        prefix = getattr(sys, "pycache_prefix", None)
+        return "/__pycache__" in (path[-12:], path.rpartition("/")[0][-12:]) or bool(prefix) and path.startswith(prefix)
+
     def opened(a):
-        # O_WRONLY | O_RDWR | O_CREAT | O_TRUNC; byte code that the import system keeps is not the user's doing
+        # O_WRONLY | O_RDWR | O_CREAT | O_TRUNC
         if a[2] & 0o1103 and type(a[0]) is not int:
-            path = name(a[0])
-            if path != "/dev/null" and ".pyc" not in path:
+            path = text(a[0])
+            # The event of os.open, which has no mode, does not have dir_fd: who names that may mean any directory.
+            if path[:1] != "/" and a[1] is None and any(type(c) is tuple and "dir_fd" in c for c in sys._getframe(2).f_code.co_consts):
+                note("W", "?/" + path)
+                return
+            path = name(path)
+            if path != "/dev/null" and not cached(path):
                 note("W", path)
 
     def written(a):
@@ -92,18 +115,23 @@ def start(first, cold, claim, end, flagged, preloaded):
             note("W", name(a[0]))
 
     def linked(a):
-        note("W", name(a[1]))
+        note("W", name(a[1], a[-1] if len(a) > 2 else -1))
+
+    def made(a):
+        path = name(a[0], a[2] if len(a) > 2 else -1)
+        if not cached(path):
+            note("M", path)
 
     def deleted(a):
         path = name(a[0], a[1] if len(a) > 1 else -1)
-        if ".pyc" not in path:
+        if not cached(path):
             note("D", path)
 
     def renamed(a):
-        source = name(a[0], a[2] if len(a) > 2 else -1)
-        if ".pyc" not in source:
+        source, target = name(a[0], a[2] if len(a) > 2 else -1), name(a[1], a[3] if len(a) > 3 else -1)
+        if not (cached(source) and cached(target)):
             note("D", source)
-            note("W", name(a[1], a[3] if len(a) > 3 else -1))
+            note("W", target)
 
     def connected(a, kind="C"):
         to = a[1]
@@ -116,7 +144,23 @@ def start(first, cold, claim, end, flagged, preloaded):
     def program(path, args):
         if isinstance(args, (str, bytes)):
             args = [args]
-        note("P", text(path), *[text(x)[:300] for x in list(args)[1:17]])
+        args = [text(x) for x in list(args)[1:]]
+        path, shown, short, room = text(path), [], 0, 3900
+        if len(path) > 200:
+            room -= len(escape(path)[0])
+            if room < 1900:
+                path, room = shortened(path, 1990), 1900
+        for x in args[:16]:
+            kept = x[:300]
+            room -= len(escape(kept)[0]) + 1
+            if room < 0:
+                break
+            shown.append(kept)
+            short += kept != x
+        if short or len(shown) < len(args):
+            note("Q", len(args) - len(shown), short, path, *shown)
+        else:
+            note("P", path, *shown)
 
     def executed(a):
         if type(a[0]) is int or posix.access(a[0], 1):  # execvp tries each directory of PATH
@@ -126,8 +170,12 @@ def start(first, cold, claim, end, flagged, preloaded):
         if sys._getframe(2).f_globals.get("__name__") != "subprocess":  # which has told already
             program(a[0], a[1])
 
+    def unseen(a):  # an interpreter within this one has no hook
+        words[W_DROPPED] = next(drops)
+
     events = {
-        "open": opened, "os.truncate": written, "os.link": linked, "os.symlink": linked,
+        "open": opened, "os.truncate": written, "os.link": linked, "os.symlink": linked, "os.mkdir": made,
+        "cpython.PyInterpreterState_New": unseen,
         "os.remove": deleted, "os.rmdir": deleted, "os.rename": renamed,
         "socket.connect": connected, "socket.sendto": connected, "socket.sendmsg": connected, "socket.bind": lambda a: connected(a, "B"),
         "subprocess.Popen": lambda a: program(a[0], a[1]), "os.exec": executed,
@@ -181,6 +229,8 @@ def start(first, cold, claim, end, flagged, preloaded):
         def find_spec(fullname, where=None, target=None):
             if not child and not silent:
                 words[W_IMPORTS] = next(imports)
+                if fullname == unheard:  # from Python 3.13 on no event tells of a new interpreter
+                    unseen(None)
             if site is not None and fullname in shows_site:
                 found = site(fullname)
                 if found is not None:
@@ -388,6 +438,8 @@ def start(first, cold, claim, end, flagged, preloaded):
 
     name_of = type.__dict__["__name__"].__get__  # a metaclass may have another idea of it
     modules = sys.modules
+    external = vars(modules["_frozen_importlib_external"])
+    unheard = "_interpreters" if sys.version_info >= (3, 13) else None
     before = {  # what imports depend on, while the path is the interpreter's alone
         "modules": modules, "path": sys.path.copy(), "meta_path": sys.meta_path.copy(), "path_hooks": sys.path_hooks.copy()}
     loaded = modules.copy()

@@ -18,6 +18,7 @@ const (
 	mostConnections = 100
 	mostBinds       = 100
 	mostProcesses   = 100
+	mostDirs        = 100
 )
 
 // anywhere stands for all interfaces, which Python has an empty name for.
@@ -59,6 +60,7 @@ type tally struct {
 	binds            list[wire.Connection]
 	processes        list[wire.Process]
 	written, deleted list[string]
+	dirs             list[string]
 }
 
 // A list keeps the first of each distinct thing, in order, and counts.
@@ -122,13 +124,26 @@ func (t *tally) add(line string, count int) {
 		}
 		t.binds.add(key, c, count)
 	case 'P':
-		args := redact(fields)
-		t.processes.add(strings.Join(args, "\x00"), wire.Process{Program: args[0], Args: args[1:], Via: "python"}, count)
+		t.started(fields, 0, 0, count)
+	case 'Q': // the same of a long line: how many arguments are not there, and how many end early
+		if len(fields) > 2 {
+			dropped, _ := strconv.Atoi(fields[0])
+			short, _ := strconv.Atoi(fields[1])
+			t.started(fields[2:], max(dropped, 0), max(short, 0), count)
+		}
 	case 'W':
 		t.written.add(key, fields[0], count)
 	case 'D':
 		t.deleted.add(key, fields[0], count)
+	case 'M':
+		t.dirs.add(key, fields[0], count)
 	}
+}
+
+func (t *tally) started(argv []string, dropped, short, count int) {
+	argv = redact(argv)
+	p := wire.Process{Program: argv[0], Args: argv[1:], Via: "python", ArgsDropped: dropped, ArgsCut: short}
+	t.processes.add(strings.Join(append([]string{strconv.Itoa(dropped), strconv.Itoa(short)}, argv...), "\x00"), p, count)
 }
 
 func (t *tally) fill(e *wire.Events, why map[string]string) {
@@ -143,6 +158,7 @@ func (t *tally) fill(e *wire.Events, why map[string]string) {
 	e.Processes, e.Dropped = first(t.processes.counted(func(p *wire.Process, n int) { p.Count = n }), mostProcesses, e.Dropped)
 	e.FilesWritten, e.Dropped = first(t.written.items, mostFiles, e.Dropped)
 	e.FilesDeleted, e.Dropped = first(t.deleted.items, mostFiles, e.Dropped)
+	e.DirsMade, e.Dropped = first(t.dirs.items, mostDirs, e.Dropped)
 }
 
 // first cuts a list, and adds what goes to dropped.

@@ -36,10 +36,13 @@ func (t *tally) native(seen wire.Events) {
 			words = append(words, plain(a))
 		}
 		words = redact(words)
-		started[i] = wire.Process{Program: words[0], Args: words[1:], Via: "native", Count: p.Count}
+		started[i] = wire.Process{Program: words[0], Args: words[1:], Via: "native", Count: p.Count, ArgsDropped: p.ArgsDropped, ArgsCut: p.ArgsCut}
 	}
 	for _, p := range besideStarts(told, started) {
-		t.processes.add("native\x00"+p.Program+"\x00"+strings.Join(p.Args, "\x00"), p, p.Count)
+		t.processes.add("native\x00"+p.Program+"\x00"+strconv.Itoa(p.ArgsDropped)+"\x00"+strconv.Itoa(p.ArgsCut)+"\x00"+strings.Join(p.Args, "\x00"), p, p.Count)
+	}
+	for _, f := range seen.FilesWritten { // that Python has no event for
+		t.written.add(plain(f), plain(f), 1)
 	}
 }
 
@@ -135,7 +138,7 @@ func besideStarts(told, seen []wire.Process) []wire.Process {
 		}
 	}
 	for _, p := range rest {
-		told, short := line(p), len(line(p)) > lineCut
+		told, short := line(p), len(line(p)) > lineCut || p.ArgsDropped > 0
 		_, args, _ := strings.Cut(told, "\x00")
 		for i := range left {
 			seen := line(left[i])

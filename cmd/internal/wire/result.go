@@ -135,6 +135,7 @@ type Events struct {
 	Processes      []Process       `json:"processes"`
 	FilesWritten   []string        `json:"files_written"`
 	FilesDeleted   []string        `json:"files_deleted"`
+	DirsMade       []string        `json:"directories_made,omitempty"`
 	Dropped        int             `json:"dropped"`
 }
 
@@ -161,6 +162,9 @@ type Process struct {
 	Args    []string `json:"args"`
 	Via     string   `json:"via"`
 	Count   int      `json:"count"`
+
+	ArgsDropped int `json:"args_dropped,omitempty"` // further arguments, which Args does not have
+	ArgsCut     int `json:"args_cut,omitempty"`     // of Args: they are longer than they stand there
 }
 
 // A Warning says what was done otherwise than asked.

@@ -50,7 +50,7 @@ func samples() []sample {
 			Python:    &Python{"3.8.1", "/p", "/venv"},
 			Events: &Events{Imports: 3, FlaggedImports: []FlaggedImport{{"os", "operating system interface", true}}, Connections: []Connection{{"127.0.0.1", 80, "python", 1, ""}, {"unix:/run/x.sock", 0, "native", 1, "/bin/x"}},
 				Binds:     []Connection{{"*", 8080, "python", 1, ""}},
-				Processes: []Process{{"ls", []string{"-l"}, "python", 1}}, FilesWritten: []string{"a"}, FilesDeleted: []string{"b"}, Dropped: 4},
+				Processes: []Process{{Program: "ls", Args: []string{"-l"}, Via: "python", Count: 1}}, FilesWritten: []string{"a"}, FilesDeleted: []string{"b"}, Dropped: 4},
 			WorkingDir: "/tmp/w", StartedAt: sampleTime},
 			`{"protocol":1,"id":"` + sampleRun + `","run_id":"` + sampleRun + `","success":false,"status":"timeout","error":"stopped after 5 s","traceback":"Traceback <x>",` +
 				`"failure":{"code":"timeout","message":"stopped after 5 s","hint":"h","type":"X","line":3,"column":1,"step":"mount /proc","errno":"EPERM",` +
