@@ -59,6 +59,7 @@ type tally struct {
 	binds            list[wire.Connection]
 	processes        list[wire.Process]
 	written, deleted list[string]
+	appended         []string
 }
 
 // A list keeps the first of each distinct thing, in order, and counts.
@@ -124,6 +125,9 @@ func (t *tally) add(line string, count int) {
 	case 'P':
 		args := redact(fields)
 		t.processes.add(strings.Join(args, "\x00"), wire.Process{Program: args[0], Args: args[1:], Via: "python"}, count)
+	case 'A': // written to its end
+		t.appended = append(t.appended, fields[0])
+		t.written.add(key, fields[0], count)
 	case 'W':
 		t.written.add(key, fields[0], count)
 	case 'D':
@@ -143,6 +147,7 @@ func (t *tally) fill(e *wire.Events, why map[string]string) {
 	e.Processes, e.Dropped = first(t.processes.counted(func(p *wire.Process, n int) { p.Count = n }), mostProcesses, e.Dropped)
 	e.FilesWritten, e.Dropped = first(t.written.items, mostFiles, e.Dropped)
 	e.FilesDeleted, e.Dropped = first(t.deleted.items, mostFiles, e.Dropped)
+	e.Appended = t.appended
 }
 
 // first cuts a list, and adds what goes to dropped.

@@ -136,6 +136,8 @@ type Events struct {
 	FilesWritten   []string        `json:"files_written"`
 	FilesDeleted   []string        `json:"files_deleted"`
 	Dropped        int             `json:"dropped"`
+
+	Appended []string `json:"-"` // of the files written, also of those that found no room there: opened to be appended to
 }
 
 // A FlaggedImport is an import of a module that the operator wants to know about.
