@@ -151,11 +151,28 @@ type Outcome struct {
 	Cancel   syscall.Signal // what the caller was sent, when Reason is Cancelled
 	Began    bool           // the program has read the byte at its gate
 	Refused  int64          // processes and threads that could not be made because of the limit; known with a control group only
-	Dump     []byte         // what the program wrote to the dump pipe: untrusted
+	Left     Left
+	Dump     []byte // what the program wrote to the dump pipe: untrusted
 	Usage    Usage
 	Trail    Trail
+	Memory   MemoryTrace
 	// Incomplete is set when processes of the run were still alive at the end of the time given to kill them.
 	Incomplete bool
+}
+
+// Left is what of the run still lived when its program had ended, and was ended then. It is without the helpers of Python's multiprocessing, which
+// end by themselves when they see that the program is gone: they get a moment for it.
+type Left struct {
+	Count int      // -1: there were some, and /proc does not show them
+	Names []string // of the first few, as the kernel has them; a process chooses its own
+}
+
+// MemoryTrace is what a run's memory limit has left traces of.
+type MemoryTrace struct {
+	// PerProcess is set when no control group limits memory: each process is held by itself, by RLIMIT_DATA.
+	PerProcess bool
+	Data       int64 // then: the most private writable memory of one process that was seen, in bytes; it counts what is only reserved
+	Failed     bool  // the group had none to give when it was asked, and nothing to take back
 }
 
 // A Trail is how the processes of a run reached out of themselves, as far as the kernel asked about it: attempts, whether they succeeded or
@@ -191,7 +208,8 @@ type Execution struct {
 type Usage struct {
 	Wall          time.Duration
 	CPU           time.Duration
-	PeakMemory    int64 // bytes: of the whole tree with a control group, else the largest resident set of one process
+	PeakMemory    int64 // bytes: anonymous and shared memory of the whole tree, by sampling, and at least the largest resident set of one process
+	MappedFiles   int64 // how much of PeakMemory may be pages of files, which the kernel can take back: what no sampling has seen
 	PeakProcesses int   // processes and threads at once; by sampling where the kernel does not count
 	ReadBytes     int64 // from block devices
 	WriteBytes    int64 // to block devices

@@ -30,7 +30,8 @@ import (
 //	msgListener   with a descriptor: the listener of the second filter (see trail)
 //
 //	on the status pipe:
-//	msgEnded      the program ended with wait status value
+//	msgEnded      the program ended with wait status value; step is 1 if other processes of the run are left. Then init waits until they
+//	              have ended, or for the end of the lifeline
 //
 // Bytes on the lifeline, from the launcher to init: first 0 (the id maps are written, go on), later the
 // numbers of signals for the program. End of file: the launcher is gone.
@@ -237,6 +238,8 @@ func (s *stage) supervise(program, signals uintptr) {
 	s.lifeline, s.report = initLifeline, initStatus
 	s.poll[0] = pollFD{fd: int32(signals), events: 1}
 	s.poll[1] = pollFD{fd: int32(s.lifeline), events: 1}
+	over, told := false, false
+	status := int32(0)
 	for {
 		syscall.RawSyscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&s.poll)), 2, 0, 0, 0, 0)
 		if s.poll[1].revents != 0 {
@@ -244,19 +247,31 @@ func (s *stage) supervise(program, signals uintptr) {
 			if n != 1 {
 				break
 			}
-			syscall.RawSyscall(syscall.SYS_KILL, program, uintptr(s.byteRead[0]), 0)
+			if !over { // else its number may be another process's
+				syscall.RawSyscall(syscall.SYS_KILL, program, uintptr(s.byteRead[0]), 0)
+			}
 		}
 		if s.poll[0].revents != 0 {
 			syscall.RawSyscall(syscall.SYS_READ, signals, uintptr(unsafe.Pointer(&s.buffer)), 128)
+			left := uint16(1)
 			for {
 				pid, _, e := syscall.RawSyscall6(syscall.SYS_WAIT4, ^uintptr(0), uintptr(unsafe.Pointer(&s.wstatus)), syscall.WNOHANG, 0, 0, 0)
+				if e == syscall.ECHILD { // whoever loses its parent is a child of init, so nobody is left
+					left = 0
+				}
 				if e != 0 || pid == 0 {
 					break
 				}
 				if pid == program {
-					s.tell(msgEnded, 0, s.wstatus)
-					s.finish(program)
+					over, status = true, s.wstatus
 				}
+			}
+			if over && !told {
+				s.tell(msgEnded, left, status)
+				told = true
+			}
+			if over && left == 0 {
+				s.exit(0)
 			}
 		}
 	}

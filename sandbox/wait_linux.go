@@ -27,18 +27,23 @@ const (
 // end, the second kills. disk measures what the run has written below its directory; nil: not watched.
 func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 	defer r.close()
+	out := Outcome{Reason: Finished}
 	if !r.attended {
-		if status, ok := r.brief(); ok {
-			return r.conclude(Outcome{Reason: Finished}, status, true, &watch{})
+		if end, ok := r.brief(); ok {
+			if end.left {
+				r.attend()
+				go r.awaitReport()
+				out.Left = r.dismiss(helpersMost)
+			}
+			return r.conclude(out, end.status, true, &watch{})
 		}
 		r.attend()
 	}
-	out := Outcome{Reason: Finished}
-	ended := make(chan int32, 1)
+	ended := make(chan ending, 1)
 	go func() {
 		var m [8]byte
 		if _, err := io.ReadFull(r.status, m[:]); err == nil {
-			ended <- int32(binary.NativeEndian.Uint32(m[4:]))
+			ended <- endingOf(m)
 		}
 		close(ended)
 		if r.pidfd != nil {
@@ -75,12 +80,12 @@ func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 		grace = time.After(r.spec.Grace)
 		wall = nil
 	}
-	var status int32
+	var end ending
 	var known bool
 loop:
 	for {
 		select {
-		case status, known = <-ended:
+		case end, known = <-ended:
 			break loop
 		case <-wall:
 			stop(WallLimit, time.Since(r.started).Seconds(), syscall.SIGTERM)
@@ -105,6 +110,7 @@ loop:
 			}()
 			defer func() { go func() { (<-watching)() }() }()
 		case <-almost:
+			w.weigh()
 			if out.Reason == Finished && r.spec.DumpSignal != 0 && r.answers(r.spec.DumpSignal) {
 				r.signal(r.spec.DumpSignal)
 				early = r.readDump(dumpWait)
@@ -126,7 +132,14 @@ loop:
 			grace = nil
 		}
 	}
-	out = r.conclude(out, status, known, &w)
+	if end.left {
+		moment := helpersMost
+		if out.Reason == MemoryLimit || out.Reason == ProcessLimit {
+			moment = 0 // they may be what has used it up
+		}
+		out.Left = r.dismiss(moment)
+	}
+	out = r.conclude(out, end.status, known, &w)
 	if out.Reason == MemoryLimit && len(out.Dump) == 0 {
 		out.Dump = early
 	}
@@ -154,7 +167,7 @@ const briefMost = almostAfter
 
 // brief waits for a run that is over soon and wants nothing: it prints nothing, and no call of it is watched. To have goroutines wait, and the runtime's threads
 // wake each other for them, takes longer than such a run in a spare.
-func (r *Running) brief() (status int32, ok bool) {
+func (r *Running) brief() (end ending, ok bool) {
 	p := []pollFD{polled(r.status)}
 	for _, o := range r.outputs {
 		p = append(p, polled(o))
@@ -162,14 +175,14 @@ func (r *Running) brief() (status int32, ok bool) {
 	if r.trail != nil {
 		p = append(p, polled(r.trail.listener))
 	}
-	for end := time.Now().Add(briefMost); p[0].revents == 0; {
-		if !pollBriefly(p, time.Until(end)) {
-			return 0, false
+	for most := time.Now().Add(briefMost); p[0].revents == 0; {
+		if !pollBriefly(p, time.Until(most)) {
+			return end, false
 		}
 		for i := 1; i < len(p); i++ {
 			switch {
 			case p[i].revents&unix.POLLIN != 0:
-				return 0, false
+				return end, false
 			case p[i].revents != 0: // its other end is closed: nothing will come
 				p[i].fd, p[i].revents = -1, 0
 			}
@@ -177,9 +190,19 @@ func (r *Running) brief() (status int32, ok bool) {
 	}
 	var m [8]byte
 	if n, err := unix.Read(int(p[0].fd), m[:]); n != len(m) || err != nil {
-		return 0, false
+		return end, false
 	}
-	return int32(binary.NativeEndian.Uint32(m[4:])), true
+	return endingOf(m), true
+}
+
+// An ending is what init says of the program's end.
+type ending struct {
+	status int32
+	left   bool // other processes of the run still live
+}
+
+func endingOf(m [8]byte) ending {
+	return ending{status: int32(binary.NativeEndian.Uint32(m[4:])), left: binary.NativeEndian.Uint16(m[2:]) != 0}
 }
 
 // polled is a file that is to be read, by its number. (File.Fd would take it from the runtime's poller.)
@@ -244,7 +267,7 @@ func (r *Running) conclude(out Outcome, status int32, known bool, w *watch) Outc
 	out.Usage = Usage{
 		Wall:          time.Since(r.started),
 		CPU:           time.Duration(usage.Utime.Nano() + usage.Stime.Nano()),
-		PeakMemory:    int64(usage.Maxrss) << 10,
+		PeakMemory:    max(w.held, int64(usage.Maxrss)<<10),
 		PeakProcesses: max(w.peak, 1),
 		ReadBytes:     int64(usage.Inblock) << 9,
 		WriteBytes:    int64(usage.Oublock) << 9,
@@ -253,9 +276,17 @@ func (r *Running) conclude(out Outcome, status int32, known bool, w *watch) Outc
 		out.Usage.CPU = cpu
 	}
 	out.Usage.CPU = max(out.Usage.CPU, w.cpu) // what nobody waited for is not in init's sum
+	kills := r.group.OOMKills() > 0
 	if peak := r.group.PeakMemory(); peak > 0 {
-		out.Usage.PeakMemory = peak
+		out.Usage.PeakMemory = min(out.Usage.PeakMemory, peak)
+		if kills { // the cache had been given back before
+			out.Usage.PeakMemory = peak
+		}
 	}
+	if !kills {
+		out.Usage.MappedFiles = max(0, out.Usage.PeakMemory-w.held)
+	}
+	out.Memory = MemoryTrace{PerProcess: r.spec.Limits.Memory > 0 && !r.group.Limits("memory"), Data: w.data, Failed: r.group.OutOfMemory()}
 	out.Usage.PeakProcesses = max(out.Usage.PeakProcesses, r.group.PeakProcesses())
 	out.Refused = r.group.Refused()
 	for i, o := range r.outputs { // all writers are gone; a deadline only for what survived in spite of all

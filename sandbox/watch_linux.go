@@ -30,6 +30,8 @@ type watch struct {
 	peak        int
 	tree        tree
 	cpu         time.Duration // most that was seen of the tree's CPU time
+	held        int64         // most anonymous and shared memory that was seen at once
+	data        int64         // most private writable memory of one process that was seen
 }
 
 // idleCPU is how much CPU time a look may find without calling it progress: a sleeping interpreter with a timer thread uses some.
@@ -43,13 +45,16 @@ func (w *watch) look() (Reason, float64) {
 	cpu, counted := w.group.CPU()
 	tasks := 0
 	w.peak = max(w.peak, w.group.Processes()) // for kernels that do not keep the peak
-	if !counted || !w.group.Limits("pids") {
+	weigh := !w.weigh()
+	if !counted || !w.group.Limits("pids") || weigh {
+		w.tree.memory = weigh
 		seen, threads, ok := w.tree.look(w.root)
 		if ok && !counted {
 			cpu, counted = seen, true
 		}
 		tasks = threads
 		w.peak = max(w.peak, tasks)
+		w.held, w.data = max(w.held, w.tree.held), max(w.data, w.tree.data)
 	}
 	w.cpu = max(w.cpu, cpu)
 	if l := w.limits.Processes; l > 0 && tasks > l {
@@ -69,6 +74,13 @@ func (w *watch) look() (Reason, float64) {
 		return DiskLimit, float64(used)
 	}
 	return Finished, 0
+}
+
+// weigh looks at what the group's memory is at this moment. It is false where no group counts memory.
+func (w *watch) weigh() bool {
+	m, known := w.group.Memory()
+	w.held = max(w.held, m.Held)
+	return known
 }
 
 // A diskLook is what a look at the disk has found, and how long it took.
@@ -143,6 +155,9 @@ type tree struct {
 	seen map[process]times
 	lost time.Duration // CPU time of processes that ended and that nobody waited for
 	left time.Duration // CPU time that ended processes brought their parents beyond what was seen of them
+
+	memory     bool  // it is looked at, too
+	held, data int64 // at the last look: anonymous memory of all but the root; the most private writable memory of one of these
 }
 
 // A process is known by its number and its start: numbers come again.
@@ -164,6 +179,7 @@ const leftMost = 50 * time.Millisecond
 func (t *tree) look(root int) (cpu time.Duration, tasks int, ok bool) {
 	queue := []int{root}
 	now := make(map[process]times, len(t.seen))
+	t.held, t.data = 0, 0
 	for i := 0; i < len(queue) && i < treeMost; i++ {
 		pid := queue[i]
 		dir := "/proc/" + strconv.Itoa(pid)
@@ -178,6 +194,10 @@ func (t *tree) look(root int) (cpu time.Duration, tasks int, ok bool) {
 		cpu += st.own + st.children
 		if i > 0 {
 			tasks += st.threads
+			if t.memory {
+				held, data := readMemory(dir + "/statm")
+				t.held, t.data = t.held+held, max(t.data, data)
+			}
 		}
 		queue = append(queue, childrenOf(pid, st.threads > 1)...)
 	}
@@ -251,6 +271,8 @@ type stat struct {
 	times
 	threads int
 	start   string
+	name    string
+	state   byte
 }
 
 // readStat reads utime, stime, cutime, cstime (fields 14 to 17, in clock ticks of 10 ms), num_threads (20) and starttime (22) of
@@ -261,10 +283,12 @@ func readStat(path string) (s stat, ok bool) {
 		return s, false
 	}
 	// The name in parentheses may hold anything; fields are counted from behind it, the first is number 3.
-	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
+	end := bytes.LastIndexByte(text, ')')
+	fields := bytes.Fields(text[end+1:])
 	if len(fields) < 20 {
 		return s, false
 	}
+	s.name, s.state = string(text[bytes.IndexByte(text, '(')+1:end]), fields[0][0]
 	ticks := func(number int) time.Duration {
 		n, _ := strconv.ParseInt(string(fields[number-3]), 10, 64)
 		return time.Duration(n) * 10 * time.Millisecond
@@ -273,4 +297,19 @@ func readStat(path string) (s stat, ok bool) {
 	s.threads, _ = strconv.Atoi(string(fields[20-3]))
 	s.start = string(fields[22-3])
 	return s, true
+}
+
+// readMemory reads the resident anonymous memory of a process, and how much private writable memory it has mapped, stacks included:
+// resident, shared and data of proc_pid_statm(5), in pages.
+func readMemory(path string) (held, data int64) {
+	text, err := os.ReadFile(path)
+	fields := bytes.Fields(text)
+	if err != nil || len(fields) < 6 {
+		return 0, 0
+	}
+	pages := func(i int) int64 {
+		n, _ := strconv.ParseInt(string(fields[i]), 10, 64)
+		return n * int64(os.Getpagesize())
+	}
+	return max(0, pages(1)-pages(2)), pages(5)
 }

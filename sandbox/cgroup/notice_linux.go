@@ -86,11 +86,8 @@ func (g *Group) threshold(bytes int64) (int, error) {
 	return event, nil
 }
 
-// held is the memory that the kernel cannot take back: anonymous and shared pages.
+// held is the memory that the kernel cannot take back.
 func (g *Group) held() int64 {
-	stat := filepath.Join(g.memory.path, "memory.stat")
-	if g.memory.v2 {
-		return field(stat, "anon") + field(stat, "shmem") + field(stat, "kernel")
-	}
-	return field(stat, "total_rss") + field(stat, "total_shmem")
+	m, _ := g.Memory()
+	return m.Held + m.Kernel
 }

@@ -393,7 +393,8 @@ func (r *run) finish() {
 	contents := r.workdir.Measure(true, megabytes(r.limits.FileMB))
 	printed := r.captured()
 
-	verdict := Judge(Evidence{Outcome: o, Disk: contents.Bytes, Started: o.Began, Cut: r.cut(contents, events.FilesWritten), Overflow: r.overflow(), Reply: reply, ReplyErr: replyErr, Stderr: printed.Stderr}, r.limits)
+	cut, full := r.atSizeLimit(contents, events)
+	verdict := Judge(Evidence{Outcome: o, Disk: contents.Bytes, Started: o.Began, Cut: cut, Full: full, Overflow: r.overflow(), Reply: reply, ReplyErr: replyErr, Stderr: printed.Stderr}, r.limits)
 	r.result.Status, r.result.Failure = verdict.Status, verdict.Failure
 	if verdict.Failure != nil {
 		r.result.Error = verdict.Failure.Message
@@ -441,6 +442,7 @@ func (r *run) finish() {
 	case events.Dropped > 0:
 		r.warn("hook_dropped", fmt.Sprintf("%d events found no room, or could not be seen, and are only counted", events.Dropped))
 	}
+	r.result.Warnings = append(r.result.Warnings, ended(o, r.result.Status, r.limits)...)
 	if o.Incomplete {
 		r.warn("kill_incomplete", "processes of this run were killed and have not ended yet")
 	}
@@ -465,23 +467,6 @@ func seen(t sandbox.Trail) wire.Events {
 		e.Processes = append(e.Processes, wire.Process{Program: x.Program, Args: x.Args, Count: x.Count, ArgsDropped: x.ArgsDropped, ArgsCut: x.ArgsCut})
 	}
 	return e
-}
-
-// cut names a file that ends exactly at the size limit: buffered output that hit it is lost without an exception.
-func (r *run) cut(c sandbox.Contents, written []string) string {
-	limit := megabytes(r.limits.FileMB)
-	if limit == 0 {
-		return ""
-	}
-	if c.AtLimit != "" {
-		return c.AtLimit
-	}
-	for _, path := range written {
-		if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() && info.Size() == limit && info.ModTime().After(r.job.Began.Add(-time.Second)) {
-			return path
-		}
-	}
-	return ""
 }
 
 // fitting is as much of printed text as has a JSON form of at most that many bytes (0: any), and whether that is less than all.

@@ -14,12 +14,13 @@ import (
 	"py3run/sandbox"
 )
 
-// Evidence is what a verdict is made from: Outcome, Disk, Started and Cut are the kernel's, Reply is the child's own word.
+// Evidence is what a verdict is made from: Outcome, Disk, Started, Cut and Full are the kernel's, Reply is the child's own word.
 type Evidence struct {
 	Outcome  sandbox.Outcome
 	Disk     int64  // bytes below the working directory at the end
 	Started  bool   // the user's code began: Python has read the byte at its gate
-	Cut      string // a file that ends exactly at the size limit
+	Cut      string // a file that ends exactly at the size limit, or was opened to be appended to and could not grow
+	Full     string // a file of at least that size that was opened for writing: it may have refused a write
 	Overflow int64  // size of a stream that was to go straight through and of which the output limit cut the rest; 0: none was
 	Reply    python.Reply
 	ReplyErr error
@@ -33,8 +34,22 @@ type Verdict struct {
 }
 
 // Judge decides the status. It makes no system call. A limit that the launcher enforced comes first, then what the kernel says of the
-// end, and only then the child's word, which tells apart what the exit code cannot.
+// end, and only then the child's word, which tells apart what the exit code cannot: it never makes a limit's status without a trace of that limit.
+// What the program has handled changes nothing: these traces only count for a run that did not end well.
 func Judge(e Evidence, limits wire.Limits) Verdict {
+	v := judge(e, limits)
+	if f := v.Failure; f != nil && e.Started && (f.Limit == nil || f.Limit.Name != "memory_mb") {
+		for _, c := range clues(e, limits, v.Status) {
+			if f.Hint != "" {
+				f.Hint += "; "
+			}
+			f.Hint += c
+		}
+	}
+	return v
+}
+
+func judge(e Evidence, limits wire.Limits) Verdict {
 	limit := func(s wire.Status, name string, used float64, text string) Verdict {
 		configured, _ := limits.Get(name)
 		return fail(s, &wire.Failure{Message: fmt.Sprintf("%s (%s = %s)", text, name, number(configured)),
@@ -75,13 +90,20 @@ func Judge(e Evidence, limits wire.Limits) Verdict {
 		}
 		return fail(wire.StatusLaunchFailed, f)
 	}
-	if o.Signal == unix.SIGABRT || o.Signal == unix.SIGSEGV {
-		// Native code that gets no memory aborts, or uses what it did not get; the kernel only says how it ended.
-		if used := mb(float64(o.Usage.PeakMemory)); limits.MemoryMB > 0 && used >= nearLimit*limits.MemoryMB {
+	used, short := memory(o, limits)
+	switch o.Signal {
+	case 0:
+	case unix.SIGABRT, unix.SIGSEGV, unix.SIGBUS:
+		// Native code that gets no memory aborts, or uses what it did not get; the kernel only says how it ended. SIGBUS is what a full /dev/shm sends.
+		if short {
 			return limit(wire.StatusMemoryLimit, "memory_mb", used, "ended by "+signalName(o.Signal)+" near the memory limit, probably because native code got no more memory")
 		}
-	}
-	if o.Signal != 0 {
+		f := &wire.Failure{Message: "ended by " + signalName(o.Signal)}
+		if o.Memory.PerProcess {
+			f.Hint = perProcess(used, limits)
+		}
+		return fail(wire.StatusSignal, f)
+	default:
 		return fail(wire.StatusSignal, &wire.Failure{Message: "ended by " + signalName(o.Signal)})
 	}
 	if e.Overflow > 0 { // somebody takes what went through for all of it
@@ -96,24 +118,32 @@ func Judge(e Evidence, limits wire.Limits) Verdict {
 	if e.ReplyErr == nil {
 		switch {
 		case r.Kind == "error" && (o.ExitCode <= 1 || o.ExitCode == flushFailed):
-			switch {
-			case r.Memory && limits.MemoryMB > 0:
-				v := limit(wire.StatusMemoryLimit, "memory_mb", mb(float64(o.Usage.PeakMemory)), "ended by an uncaught "+r.Error)
-				v.Failure.Type, v.Failure.Line = r.Type, r.Line
-				return v
-			case r.Errno == int(unix.EFBIG) && limits.FileMB > 0:
-				v := limit(wire.StatusDiskLimit, "file_mb", limits.FileMB, "ended by an uncaught "+r.Error)
-				v.Failure.Type, v.Failure.Line = r.Type, r.Line
-				return v
-			}
-			if o.Refused > 0 && (r.Errno == int(unix.EAGAIN) || r.Type == "RuntimeError" && strings.Contains(r.Error, "can't start new thread")) {
-				v := limit(wire.StatusProcessLimit, "processes", limits.Processes, "ended by an uncaught "+r.Error)
+			uncaught := func(s wire.Status, name string, used float64) Verdict {
+				v := limit(s, name, used, "ended by an uncaught "+r.Error)
 				v.Failure.Type, v.Failure.Line = r.Type, r.Line
 				return v
 			}
 			f := &wire.Failure{Code: "python_exception", Message: r.Error, Type: r.Type, Line: r.Line, Column: r.Column}
 			if r.Syntax {
 				f.Code = "python_syntax"
+			}
+			noRoom := r.Errno == int(unix.EAGAIN) || r.Type == "RuntimeError" && strings.Contains(r.Error, "can't start new thread")
+			noMemory := r.Memory || r.Errno == int(unix.ENOMEM)
+			switch {
+			case noRoom && o.Refused > 0:
+				return uncaught(wire.StatusProcessLimit, "processes", limits.Processes)
+			case (noMemory || noRoom) && short:
+				return uncaught(wire.StatusMemoryLimit, "memory_mb", used)
+			case (noMemory || noRoom) && o.Memory.PerProcess:
+				f.Hint = perProcess(used, limits)
+			case noMemory && limits.MemoryMB > 0:
+				f.Hint = fmt.Sprintf("memory_mb = %s was not used up, at most %s MB were seen in use: the library has a limit of its own, or asked for one block larger than the machine has", number(limits.MemoryMB), number(round(mb(float64(o.Usage.PeakMemory)))))
+			case r.Errno == int(unix.EFBIG) && limits.FileMB > 0 && (e.Full != "" || e.Cut != ""):
+				return uncaught(wire.StatusDiskLimit, "file_mb", limits.FileMB)
+			case r.Errno == int(unix.EFBIG) && limits.FileMB > 0:
+				f.Hint = fmt.Sprintf("file_mb = %s limits the size of a file; no file of that size was left", number(limits.FileMB))
+			case r.Errno == int(unix.ENOSPC) && limits.DiskMB > 0:
+				f.Hint = fmt.Sprintf("disk_mb = %s was not used up, the working directory holds %s MB: a file system is full", number(limits.DiskMB), number(round(mb(float64(e.Disk)))))
 			}
 			return fail(wire.StatusError, f)
 		case r.Kind == "too_large" && o.ExitCode == 0:
@@ -129,8 +159,42 @@ func Judge(e Evidence, limits wire.Limits) Verdict {
 	return Verdict{Status: wire.StatusOK}
 }
 
-// nearLimit is the part of the memory limit from which on an abort is put down to it.
-const nearLimit = 0.9
+// Memory is nearly used up from nearLimit of it on, or with less than nearMB left; less than half of it is never.
+const (
+	nearLimit = 0.9
+	nearMB    = 16
+)
+
+// memory tells how much of it was in use, in MB and without what the kernel could have taken back, and whether that, or the kernel, shows that there was not enough.
+func memory(o sandbox.Outcome, limits wire.Limits) (used float64, short bool) {
+	used = mb(float64(o.Usage.PeakMemory - o.Usage.MappedFiles))
+	if o.Memory.PerProcess {
+		used = mb(float64(o.Memory.Data))
+	}
+	l := limits.MemoryMB
+	return used, l > 0 && (o.Memory.Failed || used >= max(l/2, min(nearLimit*l, l-nearMB)))
+}
+
+// perProcess is the hint where a refused allocation may have left no trace.
+func perProcess(used float64, limits wire.Limits) string {
+	return fmt.Sprintf("memory_mb = %s limits the private memory of each process here (RLIMIT_DATA), and refuses at once what would pass it, threads too; at most %s MB were seen in use",
+		number(limits.MemoryMB), number(round(used)))
+}
+
+// clues are traces of limits that did not end the run by themselves: what it could not get may have led to the end that it came to.
+func clues(e Evidence, limits wire.Limits, status wire.Status) (found []string) {
+	switch used, short := memory(e.Outcome, limits); {
+	case short:
+		found = append(found, fmt.Sprintf("memory_mb = %s was nearly used up (%s MB)", number(limits.MemoryMB), number(round(used))))
+	case e.Outcome.Memory.PerProcess && (status == wire.StatusTimeout || status == wire.StatusIdleTimeout || status == wire.StatusCPULimit):
+		// A numeric library that gets no memory tries again, for ever, and nothing of that can be seen.
+		found = append(found, perProcess(used, limits)+"; a library that gets none may wait for it")
+	}
+	if e.Cut != "" && status == wire.StatusError {
+		found = append(found, fmt.Sprintf("file_mb = %s has kept a file from growing: %s", number(limits.FileMB), e.Cut))
+	}
+	return found
+}
 
 // smallMemory is the limit, in MB, below which Python's own start may fail.
 const smallMemory = 64

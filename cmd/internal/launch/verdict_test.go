@@ -8,6 +8,7 @@ import (
 	"go/token"
 	"reflect"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -136,10 +137,14 @@ func TestJudge(t *testing.T) {
 			failed(wire.StatusMemoryLimit, wire.Failure{Message: "ended by an uncaught MemoryError (memory_mb = 256)", Type: "MemoryError", Line: 2, Limit: hit("memory_mb", 256, 255.5)})},
 		{"memory, no limit", reply(1, memory), none, failed(wire.StatusError, wire.Failure{Code: "python_exception", Message: "MemoryError", Type: "MemoryError", Line: 2})},
 		{"memory, and a code of its own", reply(2, memory), judged, exited(2)},
-		{"file too large", reply(1, tooBig), judged,
+		{"file too large", Evidence{Outcome: ended(1), Started: true, Full: "big", Reply: tooBig}, judged,
 			failed(wire.StatusDiskLimit, wire.Failure{Message: "ended by an uncaught OSError: [Errno 27] File too large (file_mb = 16)", Type: "OSError", Line: 2, Limit: hit("file_mb", 16, 16)})},
+		{"a claim that a file is too large", reply(1, tooBig), judged,
+			failed(wire.StatusError, wire.Failure{Code: "python_exception", Message: tooBig.Error, Hint: "file_mb = 16 limits the size of a file; no file of that size was left", Type: "OSError", Line: 2})},
 		{"file too large, no limit", reply(1, tooBig), none, failed(wire.StatusError, wire.Failure{Code: "python_exception", Message: tooBig.Error, Type: "OSError", Line: 2})},
-		{"disk full", reply(1, full), judged, failed(wire.StatusError, wire.Failure{Code: "python_exception", Message: full.Error, Type: "OSError", Line: 2})},
+		{"disk full", reply(1, full), judged, failed(wire.StatusError, wire.Failure{Code: "python_exception", Message: full.Error, Type: "OSError", Line: 2,
+			Hint: "disk_mb = 32 was not used up, the working directory holds 0 MB: a file system is full"})},
+		{"disk full, no limit", reply(1, full), none, failed(wire.StatusError, wire.Failure{Code: "python_exception", Message: full.Error, Type: "OSError", Line: 2})},
 		{"a file cut", Evidence{Outcome: ended(0), Started: true, Cut: "big", Reply: value}, judged,
 			limited(wire.StatusDiskLimit, "a file ends exactly at the size limit, so what was written behind it is lost: big (file_mb = 16)", hit("file_mb", 16, 16))},
 		{"a file cut, exit 7", Evidence{Outcome: ended(7), Started: true, Cut: "big", Reply: value}, judged, exited(7)},
@@ -162,6 +167,129 @@ func TestJudge(t *testing.T) {
 	for _, r := range declaredReasons(t) {
 		if !reasons[r] {
 			t.Errorf("reason %q is not judged here", r)
+		}
+	}
+}
+
+// Each limit, with and without a trace of it, against each way in which the program can come to its end at it: it handles what it could not get, it does not, the
+// limit kills a child of it, or the program itself. What is handled is the program's own business; an exception alone is no trace.
+func TestLimitsAndEnds(t *testing.T) {
+	t.Parallel()
+	const mib = 1 << 20
+	o := func(change ...func(*sandbox.Outcome)) sandbox.Outcome {
+		out := sandbox.Outcome{Reason: sandbox.Finished}
+		for _, c := range change {
+			c(&out)
+		}
+		return out
+	}
+	held := func(n int64) func(*sandbox.Outcome) { return func(o *sandbox.Outcome) { o.Usage.PeakMemory = n } }
+	cache := func(n int64) func(*sandbox.Outcome) {
+		return func(o *sandbox.Outcome) { o.Usage.PeakMemory, o.Usage.MappedFiles = n, n }
+	}
+	data := func(n int64) func(*sandbox.Outcome) {
+		return func(o *sandbox.Outcome) { o.Memory.PerProcess, o.Memory.Data = true, n }
+	}
+	failed := func(o *sandbox.Outcome) { o.Memory.Failed = true }
+	refused := func(o *sandbox.Outcome) { o.Refused = 2 }
+	reason := func(r sandbox.Reason) func(*sandbox.Outcome) { return func(o *sandbox.Outcome) { o.Reason = r } }
+	type way struct {
+		name   string
+		code   int
+		signal syscall.Signal
+		reply  python.Reply
+	}
+	exception := func(kind, message string, errno syscall.Errno) way {
+		return way{kind, 1, 0, python.Reply{Kind: "error", Type: kind, Error: kind + ": " + message, Memory: kind == "MemoryError", Errno: int(errno)}}
+	}
+	var (
+		handled  = way{"handled", 0, 0, python.Reply{Kind: "value", Value: []byte("1")}}
+		other    = exception("ValueError", "x", 0)
+		child    = exception("CalledProcessError", "died with <Signals.SIGXFSZ: 25>", 0)
+		noMemory = exception("MemoryError", "", 0)
+		enomem   = exception("OSError", "[Errno 12]", syscall.ENOMEM)
+		thread   = exception("RuntimeError", "can't start new thread", 0)
+		eagain   = exception("BlockingIOError", "[Errno 11]", syscall.EAGAIN)
+		efbig    = exception("OSError", "[Errno 27]", syscall.EFBIG)
+		enospc   = exception("OSError", "[Errno 28]", syscall.ENOSPC)
+		segv     = way{"SIGSEGV", 0, syscall.SIGSEGV, python.Reply{}}
+		abort    = way{"SIGABRT", 0, syscall.SIGABRT, python.Reply{}}
+		bus      = way{"SIGBUS", 0, syscall.SIGBUS, python.Reply{}}
+		kill     = way{"SIGKILL", 0, syscall.SIGKILL, python.Reply{}}
+		exits    = way{"exit 3", 3, 0, python.Reply{Kind: "exit"}}
+	)
+	plenty, near := held(6*mib), held(250*mib)
+	ok, failure, exit, signal := wire.StatusOK, wire.StatusError, wire.StatusExit, wire.StatusSignal
+	memory, process, disk := wire.StatusMemoryLimit, wire.StatusProcessLimit, wire.StatusDiskLimit
+	tests := []struct {
+		name string
+		out  sandbox.Outcome
+		more Evidence // Disk, Cut and Full
+		ends []way
+		want wire.Status
+		hint string // that has to be in it
+	}{
+		{"memory in plenty", o(plenty), Evidence{}, []way{handled}, ok, ""},
+		{"memory in plenty", o(plenty), Evidence{}, []way{noMemory, enomem}, failure, "memory_mb = 256 was not used up, at most 6 MB"},
+		{"memory in plenty", o(plenty), Evidence{}, []way{other, thread}, failure, ""},
+		{"memory in plenty", o(plenty), Evidence{}, []way{segv, abort, bus, kill}, signal, ""},
+		{"cache up to the limit", o(cache(256 * mib)), Evidence{}, []way{noMemory}, failure, "memory_mb = 256 was not used up"},
+		{"cache up to the limit", o(cache(256 * mib)), Evidence{}, []way{segv, abort, bus}, signal, ""},
+		{"memory used up", o(near), Evidence{}, []way{handled}, ok, ""},
+		{"memory used up", o(near), Evidence{}, []way{noMemory, enomem, thread, eagain, segv, abort, bus}, memory, ""},
+		{"memory used up", o(near), Evidence{}, []way{other, child, efbig}, failure, "memory_mb = 256 was nearly used up (250 MB)"},
+		{"memory used up", o(near), Evidence{}, []way{kill}, signal, "memory_mb = 256 was nearly used up"},
+		{"memory used up", o(near), Evidence{}, []way{exits}, exit, "memory_mb = 256 was nearly used up"},
+		{"a refused charge", o(plenty, failed), Evidence{}, []way{handled}, ok, ""},
+		{"a refused charge", o(plenty, failed), Evidence{}, []way{noMemory, enomem, segv, abort, bus}, memory, ""},
+		{"an out-of-memory kill", o(near, reason(sandbox.MemoryLimit)), Evidence{}, []way{handled, other, noMemory, kill, exits}, memory, ""},
+		{"each process by itself, in plenty", o(data(9 * mib)), Evidence{}, []way{handled}, ok, ""},
+		{"each process by itself, in plenty", o(data(9 * mib)), Evidence{}, []way{noMemory, enomem, thread, eagain}, failure, "memory_mb = 256 limits the private memory of each process here (RLIMIT_DATA)"},
+		{"each process by itself, in plenty", o(data(9 * mib)), Evidence{}, []way{segv, abort, bus}, signal, "memory_mb = 256 limits"},
+		{"each process by itself, used up", o(data(249 * mib)), Evidence{}, []way{noMemory, enomem, thread, eagain, segv, abort, bus}, memory, ""},
+		{"each process by itself, used up", o(data(249 * mib)), Evidence{}, []way{handled}, ok, ""},
+		{"each process by itself, all together more", o(data(9*mib), held(900*mib)), Evidence{}, []way{noMemory}, failure, "memory_mb = 256 limits"},
+		{"a time-out, memory used up", o(near, reason(sandbox.WallLimit)), Evidence{}, []way{kill}, wire.StatusTimeout, "memory_mb = 256 was nearly used up"},
+		{"a time-out, each process by itself", o(data(9*mib), reason(sandbox.WallLimit)), Evidence{}, []way{kill}, wire.StatusTimeout, "memory_mb = 256 limits"},
+		{"a time-out of the CPU, each process by itself", o(data(9*mib), reason(sandbox.CPULimit)), Evidence{}, []way{kill}, wire.StatusCPULimit, "memory_mb = 256 limits"},
+		{"an idle time-out, each process by itself", o(data(9*mib), reason(sandbox.IdleLimit)), Evidence{}, []way{kill}, wire.StatusIdleTimeout, "memory_mb = 256 limits"},
+
+		{"processes refused", o(plenty, refused), Evidence{}, []way{handled}, ok, ""},
+		{"processes refused", o(plenty, refused), Evidence{}, []way{thread, eagain}, process, ""},
+		{"processes refused", o(plenty, refused), Evidence{}, []way{other, child}, failure, ""},
+		{"processes refused", o(plenty, refused), Evidence{}, []way{exits}, exit, ""},
+		{"too many processes", o(reason(sandbox.ProcessLimit)), Evidence{}, []way{handled, other, kill}, process, ""},
+
+		{"no file at the limit", o(), Evidence{}, []way{efbig}, failure, "file_mb = 16"},
+		{"a large file", o(), Evidence{Full: "big"}, []way{handled}, ok, ""},
+		{"a large file", o(), Evidence{Full: "big"}, []way{efbig}, disk, ""},
+		{"a large file", o(), Evidence{Full: "big"}, []way{other, child}, failure, ""},
+		{"a file cut", o(), Evidence{Cut: "big", Full: "big"}, []way{handled, efbig}, disk, ""},
+		{"a file cut", o(), Evidence{Cut: "big", Full: "big"}, []way{other, child}, failure, "file_mb = 16 has kept a file from growing: big"},
+		{"a file cut", o(), Evidence{Cut: "big", Full: "big"}, []way{exits}, exit, ""},
+		{"a program ended at the file size", o(reason(sandbox.FileSizeLimit)), Evidence{}, []way{kill}, disk, ""},
+		{"a directory in its limit", o(), Evidence{Disk: mib}, []way{enospc}, failure, "disk_mb = 32"},
+		{"a directory over its limit", o(), Evidence{Disk: 40 * mib}, []way{handled, enospc, other, exits}, disk, ""},
+		{"a directory over its limit, seen while it ran", o(reason(sandbox.DiskLimit)), Evidence{}, []way{handled, other, kill}, disk, ""},
+	}
+	for _, tt := range tests {
+		for _, end := range tt.ends {
+			t.Run(tt.name+", "+end.name, func(t *testing.T) {
+				t.Parallel()
+				e := tt.more
+				e.Outcome, e.Started, e.Reply = tt.out, true, end.reply
+				e.Outcome.ExitCode, e.Outcome.Signal = end.code, end.signal
+				if end.reply.Kind == "" {
+					e.ReplyErr = python.ErrNoReply
+				}
+				got := Judge(e, judged)
+				if got.Status != tt.want || !strings.Contains(words(got.Failure), tt.hint) {
+					t.Errorf("%s %s, want %s, %s", got.Status, words(got.Failure), tt.want, tt.hint)
+				}
+				if tt.hint == "" && got.Failure != nil && got.Failure.Hint != tt.want.Hint() {
+					t.Errorf("hint %q, and nothing tells of another limit", got.Failure.Hint)
+				}
+			})
 		}
 	}
 }

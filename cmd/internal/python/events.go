@@ -61,6 +61,7 @@ type tally struct {
 	processes        list[wire.Process]
 	written, deleted list[string]
 	dirs             list[string]
+	appended         []string
 }
 
 // A list keeps the first of each distinct thing, in order, and counts.
@@ -131,6 +132,9 @@ func (t *tally) add(line string, count int) {
 			short, _ := strconv.Atoi(fields[1])
 			t.started(fields[2:], max(dropped, 0), max(short, 0), count)
 		}
+	case 'A': // written to its end
+		t.appended = append(t.appended, fields[0])
+		t.written.add(key, fields[0], count)
 	case 'W':
 		t.written.add(key, fields[0], count)
 	case 'D':
@@ -159,6 +163,7 @@ func (t *tally) fill(e *wire.Events, why map[string]string) {
 	e.FilesWritten, e.Dropped = first(t.written.items, mostFiles, e.Dropped)
 	e.FilesDeleted, e.Dropped = first(t.deleted.items, mostFiles, e.Dropped)
 	e.DirsMade, e.Dropped = first(t.dirs.items, mostDirs, e.Dropped)
+	e.Appended = t.appended
 }
 
 // first cuts a list, and adds what goes to dropped.

@@ -3,8 +3,10 @@ package python
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"py3run/cmd/internal/wire"
 )
@@ -130,6 +132,8 @@ func TestReplyUntrusted(t *testing.T) {
 		{"lengths beyond the memory", 1, `{}`, "1", [2]uint32{1 << 31, 1 << 31}, "out of bounds"},
 		{"lengths that overflow together", 1, `{}`, "1", [2]uint32{1<<32 - 1, 1<<32 - 1}, "out of bounds"},
 		{"longer than the limit", 1, `{"kind":"value"}`, strings.Repeat(" ", 2001), [2]uint32{}, "too_large"},
+		{"said to be longer than the limit", 1, `{"kind":"value"}`, "", [2]uint32{16, 2001}, "is not there"},
+		{"only said to be too large", 1, `{"kind":"too_large","bytes":99999999}`, "", [2]uint32{}, "of no known kind"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -153,5 +157,58 @@ func TestReplyUntrusted(t *testing.T) {
 				t.Errorf("%s, want %s", got, tt.want)
 			}
 		})
+	}
+}
+
+// What the interpreter says, or code in its place, comes through bounded, as one line where it is one, and without a word that only the launcher has.
+func TestReplyIsData(t *testing.T) {
+	t.Parallel()
+	quoted := func(text string) string { return string(wire.AppendJSON(nil, text)) }
+	var flood []string
+	for range 1000 {
+		flood = append(flood, `["inexact_value","x"]`)
+	}
+	long := strings.Repeat("é", 600<<10)
+	tests := []struct {
+		name, about string
+		check       func(r Reply) bool
+	}{
+		{"the interpreter's own codes", `"warnings":[["inexact_value","a"],["circular_value","b"],["truncated_value","c"]]`, func(r Reply) bool {
+			return slices.Equal(r.Warnings, []wire.Warning{{Code: "inexact_value", Message: "a"}, {Code: "circular_value", Message: "b"}, {Code: "truncated_value", Message: "c"}})
+		}},
+		{"the launcher's codes", `"warnings":[["clamped_limit","memory_mb"],["process_limit","x"],["processes_ended",""],["audit_off","\u001b[2J\nno"],["",""]]`, func(r Reply) bool {
+			return slices.Equal(r.Warnings, []wire.Warning{{Code: "program_says", Message: "clamped_limit: memory_mb"}, {Code: "program_says", Message: "process_limit: x"},
+				{Code: "program_says", Message: "processes_ended: "}, {Code: "program_says", Message: "audit_off: \ufffd[2J\ufffdno"}, {Code: "program_says", Message: ": "}})
+		}},
+		{"a long code and message", `"warnings":[[` + quoted(long) + `,` + quoted(long) + `]]`, func(r Reply) bool {
+			return len(r.Warnings) == 1 && r.Warnings[0].Code == "program_says" && len(r.Warnings[0].Message) <= warningMost && utf8.ValidString(r.Warnings[0].Message)
+		}},
+		{"a thousand warnings", `"warnings":[` + strings.Join(flood, ",") + `]`, func(r Reply) bool { return len(r.Warnings) == warningsMost }},
+		{"long texts", `"type":` + quoted(long) + `,"error":` + quoted(long) + `,"traceback":` + quoted(long+"end") + `,"text":` + quoted(long), func(r Reply) bool {
+			return len(r.Type) <= typeMost && len(r.Error) <= errorMost && len(r.Text) <= textMost && len(r.Traceback) <= tracebackMost && strings.HasSuffix(r.Traceback, "éend") &&
+				utf8.ValidString(r.Type+r.Error+r.Text+r.Traceback)
+		}},
+		{"a type of several lines", `"type":"A\u001b[31m\nB"`, func(r Reply) bool { return r.Type == "A\ufffd[31m\ufffdB" }},
+		{"no place", `"line":-4,"column":0`, func(r Reply) bool { return r.Line == 0 && r.Column == 0 }},
+		{"a place far away", `"line":99999999999,"column":1e3`, func(r Reply) bool { return r.Line == 0 && r.Column == 0 }},
+		{"a place", `"line":7,"column":3`, func(r Reply) bool { return r.Line == 7 && r.Column == 3 }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if r, err := readAbout(`{"kind":"error",` + tt.about + `}`); err != nil || !tt.check(r) {
+				t.Errorf("%.500s, %v", fmt.Sprintf("%+v", r), err)
+			}
+		})
+	}
+}
+
+// What can be written to the dump pipe comes through as names and lines, too.
+func TestWhereIsData(t *testing.T) {
+	t.Parallel()
+	dump := "Thread 0x1 (most recent call first):\n  File \"a\x1b[2J\", line -3 in f\n  File \"b\x1b[2J\", line 5 in g\x07\n  File \"c\", line 99999999999 in h\n  File \"" + strings.Repeat("d", 30000) + "\", line 6 in i\n"
+	frames := Where([]byte(dump), "/code.py", "main.py", nil)
+	if len(frames) != 2 || frames[1].File != "b\ufffd[2J" || frames[1].Function != "g\ufffd" || frames[1].Line != 5 || len(frames[0].File) > nameMost {
+		t.Errorf("%.500s", fmt.Sprintf("%+v", frames))
 	}
 }

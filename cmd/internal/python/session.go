@@ -1,16 +1,19 @@
 package python
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -198,13 +201,13 @@ func (s *Session) CodeStarted() (time.Duration, bool) {
 
 // A Reply is what the interpreter said about the end of the code. Nothing of it is proved.
 type Reply struct {
-	Kind     string // "value", "exit" (sys.exit, with the variable result if it was set), "error", "too_large"
+	Kind     string // "value", "exit" (sys.exit, with the variable result if it was set), "error"; "too_large" is what Reply itself has measured
 	Type     string // of the value or of the exception
 	Value    []byte // JSON, strict
 	Inexact  wire.Findings
 	Absent   bool   // there is no variable result: what was printed is the result
 	Text     string // str() of the value, when the JSON does not hold it
-	Bytes    int64  // of a value that is too large, at least
+	Bytes    int64  // of a value that is too large: as many as are there
 	Warnings []wire.Warning
 
 	Error, Traceback string
@@ -234,6 +237,9 @@ func (s *Session) Reply() (Reply, error) {
 	}
 	if r.Kind == "value" || r.Kind == "exit" {
 		if int64(value) > s.most {
+			if bytes.IndexByte(s.memory[start+about:][:s.most+1], 0) >= 0 {
+				return Reply{}, errors.New("reply: value: it is said to be too large, and is not there")
+			}
 			return Reply{Kind: "too_large", Bytes: int64(value)}, nil
 		}
 		r.Value = append(lean.Grow(nil, int(value)), s.memory[start+about:start+about+value]...)
@@ -269,23 +275,76 @@ func readAbout(text string) (r Reply, err error) {
 		b, _ := v.(bool)
 		return b
 	}
-	r = Reply{Kind: str("kind"), Type: str("type"), Absent: flag("absent"), Text: str("text"), Bytes: num("bytes"),
-		Error: str("error"), Traceback: str("traceback"), Line: int(num("line")), Column: int(num("column")),
+	r = Reply{Kind: str("kind"), Type: oneLine(str("type"), typeMost), Absent: flag("absent"), Text: head(str("text"), textMost),
+		Error: head(str("error"), errorMost), Traceback: tail(str("traceback"), tracebackMost), Line: place(num("line")), Column: place(num("column")),
 		Syntax: flag("syntax"), Memory: flag("memory"), Errno: int(num("errno"))}
 	list, _ := about.Get("warnings")
 	warnings, _ := list.([]any)
 	for _, w := range warnings {
-		if pair, _ := w.([]any); len(pair) == 2 {
+		if pair, _ := w.([]any); len(pair) == 2 && len(r.Warnings) < warningsMost {
 			code, _ := pair[0].(string)
 			message, _ := pair[1].(string)
-			r.Warnings = append(r.Warnings, wire.Warning{Code: code, Message: message})
+			r.Warnings = append(r.Warnings, said(code, message))
 		}
 	}
 	switch r.Kind {
-	case "value", "exit", "error", "too_large":
+	case "value", "exit", "error":
 		return r, nil
 	}
 	return r, errors.New("of no known kind")
+}
+
+// What a reply may have of each, in bytes. The interpreter's own are shorter.
+const (
+	typeMost      = 500
+	textMost      = 64 << 10
+	errorMost     = 16 << 10
+	tracebackMost = 256 << 10
+	warningMost   = 2000
+	warningsMost  = 64
+)
+
+// saidCodes are the warnings that the interpreter has to give: all of them are about the value that it hands back.
+var saidCodes = []string{"inexact_value", "circular_value", "truncated_value"}
+
+// said is a warning from the interpreter. Code below the user's can put anything there: a code that only the launcher gives would pass for the launcher's word.
+func said(code, message string) wire.Warning {
+	if !slices.Contains(saidCodes, code) {
+		code, message = "program_says", oneLine(code, 100)+": "+message
+	}
+	return wire.Warning{Code: code, Message: oneLine(message, warningMost)}
+}
+
+// oneLine is text without control characters, cut.
+func oneLine(text string, most int) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return utf8.RuneError
+		}
+		return r
+	}, head(text, most))
+}
+
+func head(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "")
+}
+
+func tail(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[len(text)-most:], "")
+}
+
+// place is a line or a column, or 0 for what is none.
+func place(n int64) int {
+	if n < 1 || n > math.MaxInt32 {
+		return 0
+	}
+	return int(n)
 }
 
 // memfd makes a file in memory that disappears with its last descriptor.

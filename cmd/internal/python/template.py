@@ -375,15 +375,41 @@ def template(first, control, hot, cold):
         how = supervise(pid, signals, fds[0])
         if how is None or posix.getpid() != 1:
             posix._exit(0)
-        tell(fds[1], ENDED, 0, how)
-        while True:  # what is left of the tree: when no child is left, nothing is. Both calls fail as a rule, and exceptions take their time
-            kill(-1, 9)
-            if waitpid(-1, None, 0) < 0 and errno() != EINTR:
-                break
+        left = collect()
+        tell(fds[1], ENDED, left, how)
+        if left:
+            await_left(signals, fds[0])
+            while True:  # when no child is left, nothing is. Both calls fail in the end, and exceptions take their time
+                kill(-1, 9)
+                if waitpid(-1, None, 0) < 0 and errno() != EINTR:
+                    break
         usage = Usage()
         getrusage(-1, usage)
         posix.write(fds[1], usage.raw)  # the launcher takes this for the end of the namespace
         posix._exit(0)
+
+    def collect():
+        """Collects what has ended, and tells whether anything is left of the tree: whoever loses its parent is a child of init."""
+        while True:
+            ended = waitpid(-1, None, 1)  # WNOHANG
+            if not ended:
+                return 1
+            if ended < 0 and errno() != EINTR:
+                return 0
+
+    def await_left(signals, lifeline):
+        """Waits until all have ended, or the launcher has had enough of it."""
+        polls = Polls()
+        words = memoryview(polls).cast("B").cast("i")
+        while True:
+            words[0], words[1], words[2], words[3] = signals, 1, lifeline, 1
+            poll(polls, 2, -1)
+            if polls[7] and not posix.read(lifeline, 1):
+                return
+            if polls[3]:
+                posix.read(signals, 128)
+                if not collect():
+                    return
 
     def supervise(pid, signals, lifeline):
         """Passes signals on and reaps, until the program has ended, whose status it gives, or the launcher."""

@@ -2,6 +2,7 @@ package python
 
 import (
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -104,6 +105,9 @@ func dumped(name string) string {
 	return b.String()
 }
 
+// nameMost bounds a name in a dump, in bytes. The program can write to the pipe as well.
+const nameMost = 6000
+
 // frameOf reads `  File "NAME", line N in FUNCTION`. What belongs to the bootstrap is no frame.
 func frameOf(line string) (f wire.Frame, ok bool) {
 	rest, ok := strings.CutPrefix(line, `  File "`)
@@ -113,7 +117,7 @@ func frameOf(line string) (f wire.Frame, ok bool) {
 	}
 	number, function, _ := strings.Cut(rest[at+len(`", line `):], " in ")
 	n, err := strconv.Atoi(number)
-	f = wire.Frame{File: rest[:at], Line: n, Function: unescape(function)}
+	f = wire.Frame{File: oneLine(rest[:at], nameMost), Line: n, Function: oneLine(unescape(function), nameMost)}
 	ours := strings.HasPrefix(f.File, "<py3run") || f.File == "<string>" && f.Function == "<module>"
-	return f, err == nil && !ours
+	return f, err == nil && n >= 0 && n <= math.MaxInt32 && !ours
 }

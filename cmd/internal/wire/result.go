@@ -137,6 +137,8 @@ type Events struct {
 	FilesDeleted   []string        `json:"files_deleted"`
 	DirsMade       []string        `json:"directories_made,omitempty"`
 	Dropped        int             `json:"dropped"`
+
+	Appended []string `json:"-"` // of the files written, also of those that found no room there: opened to be appended to
 }
 
 // A FlaggedImport is an import of a module that the operator wants to know about.
