@@ -44,7 +44,7 @@ type app struct {
 // Main runs the command line and returns the exit code.
 func Main(args []string) int {
 	signal.Ignore(syscall.SIGPIPE) // a reader that went away is an error of write(2), and no news
-	a := &app{out: &cli.Output{File: os.Stdout}, err: os.Stderr, environ: os.Environ(),
+	a := &app{out: cli.Stdout(), err: os.Stderr, environ: os.Environ(),
 		outIsTerminal: isatty.IsTerminal(os.Stdout.Fd()), errIsTerminal: isatty.IsTerminal(os.Stderr.Fd())}
 	return a.main(args)
 }
