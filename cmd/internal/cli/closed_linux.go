@@ -12,5 +12,7 @@ var closed uint32
 // firstMmap has the address of the runtime's variable _cgo_mmap: it looks at the descriptors, makes itself forgotten, and asks the kernel for the memory.
 func firstMmap()
 
+var _ = firstMmap // which only the assembly names
+
 // Closed tells whether a standard stream was closed when the program started.
 func Closed(fd int) bool { return closed>>fd&1 == 1 }
