@@ -34,7 +34,7 @@ func Main() int {
 	signal.Ignore(syscall.SIGPIPE)
 	mask := syscall.Umask(0o022) // a caller's could close to their owner the directories that all runs share
 	app := &app{umask: &mask,
-		began: time.Now(), in: os.Stdin, out: &cli.Output{File: os.Stdout}, err: os.Stderr, environ: os.Environ(), flags: map[string]string{},
+		began: time.Now(), in: os.Stdin, out: cli.Stdout(), err: os.Stderr, environ: os.Environ(), flags: map[string]string{},
 		inIsTerminal: isTerminal(os.Stdin), errIsTerminal: isTerminal(os.Stderr),
 		oneStream: func() bool { return oneStream(os.Stdout, os.Stderr) },
 	}
