@@ -67,6 +67,7 @@ func (app *app) exec(auditLine bool) error {
 		warnings = append(warnings, wire.Warning{Code: "config", Message: w})
 	}
 	job := app.job(request, warnings, loaded.Config)
+	job.Origins = loaded.Origins
 	go app.watchReader()
 	answer := launch.Run(job)
 	if !auditLine {

@@ -21,6 +21,7 @@ type Job struct {
 	Request  wire.Request
 	Warnings []wire.Warning // that came up on the way here
 	Config   config.Config
+	Origins  map[string]config.Origin // of its values, for who is told to change one
 	Environ  []string
 	Dir      string // the caller's current directory
 	Caller   Caller

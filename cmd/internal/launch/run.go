@@ -189,6 +189,10 @@ func (r *run) attend() {
 
 func effective(job Job, warnings []wire.Warning) (wire.Limits, []wire.Warning) {
 	limits, more := Effective(job.Config.Security, job.Request.Limits)
+	for i := range more {
+		name, _, _ := strings.Cut(more[i].Message, ":")
+		more[i].Message += raise(name, job.Origins)
+	}
 	return limits, append(warnings, more...)
 }
 
