@@ -360,6 +360,9 @@ func (r *run) finish() {
 	verdict := Judge(Evidence{Outcome: o, Disk: contents.Bytes, Started: o.Began, Cut: r.cut(contents, events.FilesWritten), Overflow: r.overflow(), Reply: reply, ReplyErr: replyErr, Stderr: printed.Stderr}, r.limits)
 	r.result.Status, r.result.Failure = verdict.Status, verdict.Failure
 	if verdict.Failure != nil {
+		if verdict.Status == wire.StatusError && verdict.Failure.Hint == "" {
+			verdict.Failure.Hint = hint(*verdict.Failure, r.ip, r.job.Live == nil)
+		}
 		r.result.Error = verdict.Failure.Message
 		r.result.Traceback = reply.Traceback
 		if verdict.Failure.Limit != nil || verdict.Status == wire.StatusSignal || verdict.Status == wire.StatusCancelled {
