@@ -47,6 +47,9 @@ func (app *app) run(args []string, code string, isCode bool, user string) error 
 		return err
 	}
 	request.User = user
+	if live.OneStream { // a file may have been opened twice: what we say ourselves goes behind the program's output, not over it
+		app.err = app.out
+	}
 	loaded, err := config.Load(app.sources())
 	if err != nil {
 		return app.tell(refused("", wire.StatusConfigError, err, app.began))
