@@ -26,7 +26,7 @@ func TestImports(t *testing.T) {
 	}
 	outside := map[string][]string{ // modules that a package may use beside the standard library
 		"py3run/cmd":                 {"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/mattn/go-isatty", "golang.org/x/sys/unix"},
-		"py3run/cmd/internal/cli":    {"github.com/spf13/cobra"},
+		"py3run/cmd/internal/cli":    {"github.com/spf13/cobra", "github.com/spf13/pflag"},
 		"py3run/cmd/internal/config": {"github.com/BurntSushi/toml"},
 		"py3run/cmd/internal/store":  {"modernc.org/sqlite"},
 		"py3run/cmd/internal/ctl":    {"github.com/spf13/cobra", "github.com/mattn/go-isatty", "golang.org/x/sys/unix", "golang.org/x/mod/sumdb/note", "golang.org/x/mod/sumdb/tlog"},

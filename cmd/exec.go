@@ -69,6 +69,7 @@ func (app *app) exec(auditLine bool) error {
 	}
 	job := app.job(request, warnings, loaded.Config)
 	job.Looked = loaded.Looked
+	job.Origins = loaded.Origins
 	go app.watchReader()
 	answer := launch.Run(job)
 	if !auditLine {

@@ -18,32 +18,41 @@ import (
 func newExplain(app *app) *cobra.Command {
 	var format string
 	c := &cobra.Command{
-		Use:   "explain",
+		Use:   "explain [FILE [ARG...]]",
 		Short: "Show what a run would be given here; run nothing",
 		Long: `Plans a run on this host and prints the plan: interpreter, limits, isolation, files and environment, and what is missing. The
-isolation is really tried, with nothing but "python -V" in it. A request on standard input is planned as exec would; its code does not run.`,
-		Example: "  py3run explain\n  py3run explain --format json < request.json\n  py3run explain --set security.isolation.network=none",
-		Args:    cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+isolation is really tried, with nothing but "python -V" in it. A request on standard input is planned as exec would, a FILE as run would; its code does not run.`,
+		Example: "  py3run explain\n  py3run explain report.py\n  py3run explain --format json < request.json\n  py3run explain --set security.isolation.network=none",
+		Args:    cobra.ArbitraryArgs,
+		RunE: func(_ *cobra.Command, args []string) error {
 			if format != "text" && format != "json" {
 				return usagef("--format %q: want text or json", format)
 			}
-			return app.explain(format)
+			return app.explain(format, args)
 		},
 	}
+	c.Flags().SetInterspersed(false)
 	app.runFlags(c)
 	c.Flags().StringVar(&format, "format", "text", "`text|json`")
 	return c
 }
 
-func (app *app) explain(format string) error {
+func (app *app) explain(format string, args []string) error {
 	loaded, err := config.Load(app.sources())
 	if err != nil {
 		return err
 	}
 	request := wire.Request{Command: wire.CommandExecute, ResultFormat: "plain", ResultFrom: "auto"}
 	var warnings []wire.Warning
-	if !app.inIsTerminal {
+	var live *launch.Live
+	var source []byte
+	switch {
+	case len(args) > 0:
+		if request, live, source, err = app.script(args, "", false); err != nil {
+			return err
+		}
+		loaded.OnlyIfSet("security.max-output-size-mb")
+	case !app.inIsTerminal:
 		data, err := io.ReadAll(io.LimitReader(app.in, int64(loaded.Config.Input.MaxRequestMB*(1<<20))+1))
 		if err != nil {
 			return fmt.Errorf("read request: %w", cause(err))
@@ -54,7 +63,9 @@ func (app *app) explain(format string) error {
 			}
 		}
 	}
-	e := launch.Explain(app.job(request, warnings, loaded.Config))
+	job := app.job(request, warnings, loaded.Config)
+	job.Origins, job.Live, job.Source = loaded.Origins, live, source
+	e := launch.Explain(job)
 	if format == "json" {
 		if err := app.encode(e); err != nil {
 			return err

@@ -54,9 +54,12 @@ func newVersion(app *app) *cobra.Command {
 func newSchema(app *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "schema request|result|audit|config", Short: "Print the JSON Schema of a request, a result, an audit record or the configuration",
-		Example: "  py3run schema result > result.schema.json\n  py3run schema request | jq .properties.limits",
-		Args:    cobra.ExactArgs(1), ValidArgs: []string{"request", "result", "audit", "config"},
+		Example:   "  py3run schema result > result.schema.json\n  py3run schema request | jq .properties.limits",
+		ValidArgs: []string{"request", "result", "audit", "config"},
 		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usagef("schema: want request, result, audit or config")
+			}
 			text, ok := wire.Schema(args[0])
 			if args[0] == "config" {
 				text, ok = config.Schema(), true

@@ -36,6 +36,9 @@ func manual(root *cobra.Command) string {
 			if name != "" {
 				title += " \\fI" + roff(name) + "\\fR"
 			}
+			if _, short := f.Value.(*keyFlag); short && f.DefValue != "" {
+				usage += " (default " + f.DefValue + ")"
+			}
 			line(".TP\n\\fB%s\\fR\n%s", title, roff(usage))
 		})
 	}
@@ -68,6 +71,7 @@ func manual(root *cobra.Command) string {
 				if sub.Long != "" {
 					line(".PP\n%s", roff(sub.Long))
 				}
+				showDefaults(sub)
 				flags(sub.LocalNonPersistentFlags())
 				example(sub)
 			}

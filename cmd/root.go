@@ -14,6 +14,7 @@ import (
 
 	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"py3run/cmd/internal/cli"
 	"py3run/cmd/internal/config"
@@ -34,7 +35,7 @@ func Main() int {
 	signal.Ignore(syscall.SIGPIPE)
 	mask := syscall.Umask(0o022) // a caller's could close to their owner the directories that all runs share
 	app := &app{umask: &mask,
-		began: time.Now(), in: os.Stdin, out: cli.Stdout(), err: os.Stderr, environ: os.Environ(), flags: map[string]string{},
+		began: time.Now(), in: os.Stdin, out: cli.Stdout(), err: os.Stderr, environ: os.Environ(), flags: map[string]string{}, typed: map[string]string{},
 		inIsTerminal: isTerminal(os.Stdin), errIsTerminal: isTerminal(os.Stderr),
 		oneStream: func() bool { return oneStream(os.Stdout, os.Stderr) },
 	}
@@ -55,13 +56,14 @@ type app struct {
 
 	configFile string
 	flags      map[string]string // configuration key -> value
+	typed      map[string]string // configuration key -> the flag that was typed
 }
 
 func isTerminal(f *os.File) bool { return isatty.IsTerminal(f.Fd()) }
 
 // sources is where the configuration of this invocation comes from.
 func (app *app) sources() config.Sources {
-	return config.Sources{Environ: app.environ, File: app.configFile, Flags: app.flags}
+	return config.Sources{Environ: app.environ, File: app.configFile, Flags: app.flags, Typed: app.typed}
 }
 
 // exitCode is an error that only carries a code: all there is to say has been said.
@@ -105,14 +107,14 @@ func (app *app) main(args []string) (code int) {
 		return int(own)
 	case cli.IsUsage(err):
 		if app.isExec(args) { // a machine is reading: it gets its line
-			result := refused("", wire.StatusBadRequest, &wire.BadRequest{Message: "command line: " + err.Error(), Hint: "see py3run exec --help"}, app.began)
+			result := refused("", wire.StatusBadRequest, &wire.BadRequest{Message: "command line: " + err.Error(), Hint: cli.Hint(root, args, err)}, app.began)
 			line, _ := result.Encode()
 			app.out.Write(line)
 			app.errorf("%v", err)
 			return result.ExitStatus()
 		}
 		app.errorf("%v", err)
-		app.hintf("see py3run --help")
+		app.hintf("%s", cli.Hint(root, args, err))
 		return 2
 	default:
 		app.errorf("%v", err)
@@ -147,7 +149,7 @@ With a JSON request on standard input it prints one JSON result line (see py3run
   py3run run job.py input.csv
   py3run check job.py`,
 		SilenceUsage: true, SilenceErrors: true,
-		Args: cobra.NoArgs,
+		Args: unknownCommand,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if showVersion {
 				fmt.Fprintln(app.out, version())
@@ -162,6 +164,8 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 	}
 	// Not cobra's own flag, whose text would come out otherwise only with a template, and that takes 150 kB of the binary.
 	root.Flags().BoolVarP(&showVersion, "version", "v", false, "version for py3run")
+	cli.Suggest(root)
+	withDefaults(root)
 	root.SetOut(app.out)
 	root.SetErr(app.err)
 	root.CompletionOptions.HiddenDefaultCmd = false
@@ -183,4 +187,36 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 	}
 	root.CompletionOptions.DisableDefaultCmd = len(root.Commands()) < 2
 	return root
+}
+
+// unknownCommand is the mistake that what follows py3run is no command of it: a script, perhaps, or a slip.
+func unknownCommand(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	e := &cli.UsageError{Text: fmt.Sprintf("unknown command %q for %q", args[0], c.CommandPath())}
+	info, err := os.Stat(args[0])
+	if isFile := err == nil && info.Mode().IsRegular(); isFile || strings.HasSuffix(args[0], ".py") {
+		e.Hint = "did you mean py3run run " + args[0] + "?"
+	} else if c.SuggestionsMinimumDistance = 2; len(c.SuggestionsFor(args[0])) > 0 {
+		e.Hint = "did you mean py3run " + c.SuggestionsFor(args[0])[0] + "?"
+	}
+	return e
+}
+
+// withDefaults has the help of flags that are short for a key name its default. It is not made at every start.
+func withDefaults(root *cobra.Command) {
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(c *cobra.Command, args []string) {
+		showDefaults(c)
+		help(c, args)
+	})
+}
+
+func showDefaults(c *cobra.Command) {
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		if k, ok := f.Value.(*keyFlag); ok && f.DefValue == "" && !(c.Name() == "run" && f.Name == "output-mb") { // which has none there
+			f.DefValue = config.DefaultText(k.key)
+		}
+	})
 }

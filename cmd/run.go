@@ -48,25 +48,13 @@ are py3run's: see py3run help exit-codes.`,
 }
 
 func (app *app) run(args []string, code string, isCode bool, user string, labels *wire.Object) error {
-	var source []byte
-	live := &launch.Live{Stdin: app.in, Stdout: app.out, Stderr: app.err, Argv0: "-c", OneStream: app.oneStream()}
-	request := wire.Request{Command: wire.CommandExecute, Filename: "<string>", ResultFormat: "plain", ResultFrom: "none", User: user, Argv: args, Labels: labels}
-	switch {
-	case isCode:
-		source = []byte(code)
-	case len(args) == 0:
-		return usagef("run: no FILE given (- for standard input, -c for code)")
-	default:
-		live.Argv0, request.Filename, request.Argv = args[0], args[0], args[1:]
-		text, path, err := readScript(args[0], app.in)
-		if err != nil {
-			app.errorf("%v", err)
-			return exitCode(2)
-		}
-		source, live.File = text, path
-		if path == "" {
-			request.Filename, live.Stdin = "<stdin>", nil
-		}
+	request, live, source, err := app.script(args, code, isCode)
+	if err != nil {
+		return err
+	}
+	request.User, request.Labels = user, labels
+	if live.OneStream { // a file may have been opened twice: what we say ourselves goes behind the program's output, not over it
+		app.err = app.out
 	}
 	loaded, err := config.Load(app.sources())
 	if err != nil {
@@ -75,7 +63,7 @@ func (app *app) run(args []string, code string, isCode bool, user string, labels
 	loaded.OnlyIfSet("security.max-output-size-mb") // nothing of the output is held here
 	app.listen()                                    // not earlier: reading a script or a configuration from a pipe can take for ever
 	job := app.job(request, nil, loaded.Config)
-	job.Live, job.Source, job.Looked = live, append([]byte{}, source...), loaded.Looked
+	job.Live, job.Source, job.Looked = live, source, loaded.Looked
 	answer := launch.Run(job)
 	for _, w := range loaded.Warnings { // not earlier: callers that merge the streams take the first line for the program's
 		app.warnf("%s", w)
@@ -83,6 +71,30 @@ func (app *app) run(args []string, code string, isCode bool, user string, labels
 	ended := app.tell(answer.Result, asked(loaded.Config.Security)...)
 	app.sweep(answer, ended)
 	return ended
+}
+
+// script is what the arguments of run mean: a file, standard input or the code itself, and the program's arguments.
+func (app *app) script(args []string, code string, isCode bool) (request wire.Request, live *launch.Live, source []byte, err error) {
+	live = &launch.Live{Stdin: app.in, Stdout: app.out, Stderr: app.err, Argv0: "-c", OneStream: app.oneStream()}
+	request = wire.Request{Command: wire.CommandExecute, Filename: "<string>", ResultFormat: "plain", ResultFrom: "none", Argv: args}
+	switch {
+	case isCode:
+		source = []byte(code)
+	case len(args) == 0:
+		return request, nil, nil, usagef("run: no FILE given (- for standard input, -c for code)")
+	default:
+		live.Argv0, request.Filename, request.Argv = args[0], args[0], args[1:]
+		text, path, err := readScript(args[0], app.in)
+		if err != nil {
+			app.errorf("%v", err)
+			return request, nil, nil, exitCode(2)
+		}
+		source, live.File = text, path
+		if path == "" {
+			request.Filename, live.Stdin = "<stdin>", nil
+		}
+	}
+	return request, live, append([]byte{}, source...), nil
 }
 
 // readScript reads what `run` and `check` are pointed at; path is empty for standard input.

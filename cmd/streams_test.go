@@ -321,3 +321,24 @@ func TestOutputOfRun(t *testing.T) {
 		})
 	}
 }
+
+// Where a file was opened twice, neither the program's streams nor what py3run says write over each other.
+func TestFileOpenedTwice(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	path := filepath.Join(p.dir, "f")
+	c := p.command("run", "--output-mb", "0.001", "-c", "import sys; print('x'*2000, flush=True); print('y'*2000, file=sys.stderr)")
+	for _, to := range []*io.Writer{&c.Stdout, &c.Stderr} {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		*to = f
+	}
+	c.Run()
+	text, _ := os.ReadFile(path)
+	if c.ProcessState.ExitCode() != 123 || !strings.HasPrefix(string(text), strings.Repeat("x", 1049)+"py3run: error: output_limit: ") || strings.Contains(string(text), "yy") {
+		t.Errorf("exit code %d: %s", c.ProcessState.ExitCode(), text)
+	}
+}

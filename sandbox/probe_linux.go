@@ -77,6 +77,9 @@ func (t *prober) namespaces() Check {
 	case setting("kernel/apparmor_restrict_unprivileged_userns") == "1" && os.Geteuid() != 0:
 		c.Cause += "; AppArmor restricts user namespaces (Ubuntu 23.10 and later)"
 		c.Repair = apparmorRepair()
+	case container("/", os.Getenv) == "kubernetes":
+		c.Cause += "; this is a container, whose seccomp profile or missing capability forbids it"
+		c.Repair = "give the container securityContext: capabilities.add [SYS_ADMIN], seccompProfile.type Unconfined, appArmorProfile.type Unconfined; or profiles that allow clone with namespaces and mount"
 	case container("/", os.Getenv) != "":
 		c.Cause += "; this is a container, whose seccomp profile or missing capability forbids it"
 		c.Repair = "start the container with --cap-add SYS_ADMIN --security-opt seccomp=unconfined --security-opt apparmor=unconfined, or with a profile that allows clone with namespaces and mount"
@@ -121,7 +124,7 @@ func (t *prober) procFS() Check {
 	c := t.measured("proc", "a /proc of its own", func(*Spec) {}, "proc")
 	if !c.OK && t.refused == nil {
 		c.Cause += "; parts of /proc are covered here, as container engines do, and the kernel then gives no new one"
-		c.Repair = "start the container with --security-opt systempaths=unconfined (Docker) or --security-opt unmask=ALL (Podman)"
+		c.Repair = "start the container with --security-opt systempaths=unconfined (Docker) or --security-opt unmask=ALL (Podman); Kubernetes: securityContext.procMount Unmasked"
 	}
 	return c
 }

@@ -13,7 +13,10 @@ import (
 )
 
 // A UsageError is a mistake on the command line.
-type UsageError struct{ Text string }
+type UsageError struct {
+	Text string
+	Hint string // what was meant, perhaps
+}
 
 func (e *UsageError) Error() string { return e.Text }
 
@@ -71,15 +74,16 @@ func AddHelp(root *cobra.Command) {
 		RunE: func(c *cobra.Command, args []string) error {
 			of, rest, err := c.Root().Find(args)
 			if err != nil || len(rest) > 0 {
-				return &UsageError{fmt.Sprintf("help: no command and no topic %q", strings.Join(args, " "))}
+				return &UsageError{Text: fmt.Sprintf("help: no command and no topic %q", strings.Join(args, " "))}
 			}
 			return of.Help()
 		},
 	})
 	root.InitDefaultCompletionCmd()
+	completeAnywhere(root)
 	if c, _, err := root.Find([]string{"completion"}); err == nil && c != root {
 		c.Args, c.RunE = nil, func(*cobra.Command, []string) error {
-			return &UsageError{"completion: want bash, fish, powershell or zsh"}
+			return &UsageError{Text: "completion: want bash, fish, powershell or zsh"}
 		}
 	}
 }

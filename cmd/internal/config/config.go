@@ -119,6 +119,7 @@ type Sources struct {
 	Environ []string          // as os.Environ returns it: no name twice
 	File    string            // --config; read instead of the two usual files
 	Flags   map[string]string // textual values by key, of --set and the flags that are short for it
+	Typed   map[string]string // the flag, as --timeout-seconds, by which a key of Flags was set; without an entry: --set
 	EtcFile string            // empty: /etc/py3run/config.toml
 }
 

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -24,7 +25,7 @@ func Load(src Sources) (*Loaded, error) {
 	if err := l.readEnviron(src.Environ); err != nil {
 		return nil, err
 	}
-	if err := l.readFlags(src.Flags); err != nil {
+	if err := l.readFlags(src.Flags, src.Typed); err != nil {
 		return nil, err
 	}
 	l.tighten(src.Environ)
@@ -180,7 +181,7 @@ func unknownVariable(name string) string {
 // flagName stands for every flag that sets a key: the others are short for it.
 const flagName = "--set"
 
-func (l *Loaded) readFlags(flags map[string]string) error {
+func (l *Loaded) readFlags(flags, typed map[string]string) error {
 	for _, key := range slices.Sorted(maps.Keys(flags)) {
 		s := settingAt(key)
 		if s == nil {
@@ -190,10 +191,10 @@ func (l *Loaded) readFlags(flags map[string]string) error {
 		}
 		v, err := s.fromText(flags[key])
 		if err != nil {
-			err.Where, err.Key = flagName, key
+			err.Where, err.Key = cmp.Or(typed[key], flagName), key
 			return err
 		}
-		l.set(s, v, Origin{Kind: FromFlag, Name: flagName})
+		l.set(s, v, Origin{Kind: FromFlag, Name: cmp.Or(typed[key], flagName)})
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 )
@@ -14,7 +15,7 @@ func unknownKey(prefix, key, within string) *Error {
 		e.Problem = "not available in this version"
 	} else if isSection(key) {
 		e.Problem = "is a section, not a key"
-	} else if near := nearest(key); near != "" {
+	} else if near := cmp.Or(nearest(key), shortFor(strings.ReplaceAll(key, "_", "-"))); near != "" {
 		e.Problem += ", the nearest is " + prefix + near
 		e.Hint = "did you mean " + strconv.Quote(strings.TrimPrefix(prefix+near, within)) + "?"
 	} else {
@@ -46,8 +47,35 @@ func nearest(name string) string {
 // without its section.
 func nearestVariable(name string) string {
 	key := strings.ReplaceAll(strings.TrimPrefix(name, variablePrefix), "_", "-")
+	if known := shortFor(strings.ToLower(key)); known != "" {
+		return variable(known)
+	}
+	ending, found := "_"+strings.TrimPrefix(name, variablePrefix), ""
+	for i := range settings { // without its section
+		if v := variable(settings[i].key); strings.HasSuffix(v, ending) {
+			if found != "" {
+				found = ""
+				break
+			}
+			found = v
+		}
+	}
+	if found != "" {
+		return found
+	}
 	if near := nearest(key); near != "" && !isSection(near) && near != "ceiling" {
 		return variable(near)
+	}
+	return ""
+}
+
+// shortFor is the key that a short name stands for, or "". Section and unit may be missing.
+func shortFor(name string) string {
+	name = strings.TrimPrefix(name, "security-")
+	for _, s := range Shorts {
+		if name == s.Name || name == strings.TrimSuffix(strings.TrimSuffix(s.Name, "-mb"), "-seconds") {
+			return s.Key
+		}
 	}
 	return ""
 }

@@ -182,7 +182,11 @@ func isLine(t string) *Error {
 func (s *setting) mustBeOfKind(v any) *Error {
 	switch s.fallback.(type) {
 	case float64, int:
-		return mustBe("a number", v)
+		err := mustBe("a number", v)
+		if text, ok := v.(string); ok && s.unit == "seconds" && hasUnit(text) {
+			err.Hint = "give the number of " + s.unit + ", without a unit"
+		}
+		return err
 	case bool:
 		return mustBe("true or false", v)
 	case string:
@@ -192,6 +196,11 @@ func (s *setting) mustBeOfKind(v any) *Error {
 	default:
 		return mustBe(`a table of texts such as { a = "b" }`, v)
 	}
+}
+
+// hasUnit tells of a text that begins as a number and ends as a word, such as 1m.
+func hasUnit(text string) bool {
+	return text != "" && '0' <= text[0] && text[0] <= '9' && strings.Trim(text[len(text)-1:], "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
 }
 
 func mustBe(what string, got any) *Error {

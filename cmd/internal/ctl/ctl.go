@@ -66,10 +66,11 @@ func (a *app) main(args []string) int {
 	case errors.As(err, &code):
 		return int(code)
 	}
-	a.tell(err)
 	if cli.IsUsage(err) {
+		fmt.Fprintf(a.err, "py3runctl: error: %v\npy3runctl: hint: %s\n", err, cli.Hint(root, args, err))
 		return exitUsage
 	}
+	a.tell(err)
 	return exitFailed
 }
 
@@ -86,8 +87,6 @@ func hint(err error) string {
 	var guard *audit.GuardError
 	var log *audit.StepError
 	switch {
-	case cli.IsUsage(err):
-		return "see py3runctl --help"
 	case errors.As(err, &conf):
 		return conf.Hint
 	case errors.As(err, &log) && errors.Is(err, os.ErrPermission):
@@ -124,6 +123,7 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&a.dir, "dir", "", "the log's `directory`, instead of the configured one")
 	root.AddCommand(a.audit(), a.index(), a.history(), a.stats(), a.alerts(), a.metrics(), a.warm(), a.version())
 	cli.AddHelp(root)
+	cli.Suggest(root)
 	return root
 }
 

@@ -60,8 +60,8 @@ func Explain(job Job) Explanation {
 		return refuse(failed.status, failed.failure)
 	}
 	e.Python = &wire.Python{Version: ip.Version, Executable: ip.Path, Venv: ip.Venv}
-	limits, warnings := Effective(job.Config.Security, job.Request.Limits)
-	e.Limits, e.Warnings = &limits, append(e.Warnings, warnings...)
+	limits, warnings := effective(job, e.Warnings)
+	e.Limits, e.Warnings = &limits, warnings
 	facts, failed := factsOf(job, newRunID(job.Began))
 	if failed != nil {
 		return refuse(failed.status, failed.failure)

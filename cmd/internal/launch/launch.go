@@ -21,7 +21,8 @@ type Job struct {
 	Request  wire.Request
 	Warnings []wire.Warning // that came up on the way here
 	Config   config.Config
-	Looked   []config.Looked // the files that it was looked for in
+	Looked   []config.Looked          // the files that it was looked for in
+	Origins  map[string]config.Origin // of its values, for who is told to change one
 	Environ  []string
 	Dir      string // the caller's current directory
 	Umask    *int   // the caller's, for the code; nil: this process's

@@ -194,6 +194,10 @@ func (r *run) attend() {
 
 func effective(job Job, warnings []wire.Warning) (wire.Limits, []wire.Warning) {
 	limits, more := Effective(job.Config.Security, job.Request.Limits)
+	for i := range more {
+		name, _, _ := strings.Cut(more[i].Message, ":")
+		more[i].Message += raise(name, job.Origins)
+	}
 	return limits, append(warnings, more...)
 }
 
@@ -397,6 +401,9 @@ func (r *run) finish() {
 	verdict := Judge(Evidence{Outcome: o, Disk: contents.Bytes, Started: o.Began, Cut: cut, Full: full, Overflow: r.overflow(), Reply: reply, ReplyErr: replyErr, Stderr: printed.Stderr}, r.limits)
 	r.result.Status, r.result.Failure = verdict.Status, verdict.Failure
 	if verdict.Failure != nil {
+		if verdict.Status == wire.StatusError && verdict.Failure.Hint == "" {
+			verdict.Failure.Hint = hint(*verdict.Failure, r.ip, r.job.Live == nil)
+		}
 		r.result.Error = verdict.Failure.Message
 		r.result.Traceback = reply.Traceback
 		if verdict.Failure.Limit != nil || verdict.Status == wire.StatusSignal || verdict.Status == wire.StatusCancelled {

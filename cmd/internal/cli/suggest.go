@@ -1,0 +1,59 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// Suggest has a command line name the flag that was meant where it does not know one.
+func Suggest(root *cobra.Command) {
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		unknown, ok := errors.AsType[*pflag.NotExistError](err)
+		if !ok {
+			return err
+		}
+		e := &UsageError{Text: err.Error()}
+		if near := nearFlags(c, unknown.GetSpecifiedName()); len(near) > 0 {
+			e.Hint = fmt.Sprintf("did you mean %s? see %s --help", strings.Join(near, " or "), c.CommandPath())
+		}
+		return e
+	})
+}
+
+// nearFlags are those that begin so or differ in a few letters, at most three.
+func nearFlags(c *cobra.Command, name string) (near []string) {
+	if len(name) < 2 {
+		return nil
+	}
+	// Cobra can tell for commands what is like a name.
+	names := &cobra.Command{SuggestionsMinimumDistance: max(2, len(name)/3)}
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			names.AddCommand(&cobra.Command{Use: f.Name, Run: func(*cobra.Command, []string) {}})
+		}
+	})
+	begin := func(flag string) bool { return strings.HasPrefix(flag, name+"-") }
+	for _, flag := range names.SuggestionsFor(name) {
+		if begin(flag) { // the unit was left out, as a rule
+			return []string{"--" + flag}
+		}
+		near = append(near, "--"+flag)
+	}
+	return near[:min(len(near), 3)]
+}
+
+// Hint is what helps with a mistake on the command line: what was meant, or the help of the command that it is a mistake in.
+func Hint(root *cobra.Command, args []string, err error) string {
+	if e, ok := errors.AsType[*UsageError](err); ok && e.Hint != "" {
+		return e.Hint
+	}
+	c, _, notFound := root.Find(args)
+	if notFound != nil {
+		c = root
+	}
+	return "see " + c.CommandPath() + " --help"
+}

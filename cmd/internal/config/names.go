@@ -1,0 +1,34 @@
+package config
+
+// SystemFile is the configuration of the whole system.
+const SystemFile = etcFile
+
+// Variable is the environment variable that sets a key.
+func Variable(key string) string { return variable(key) }
+
+// A Short name is what a key is called elsewhere: by a flag, for whose help Usage is, and with underscores in a request.
+type Short struct{ Name, Key, Usage string }
+
+// Shorts are all of them.
+var Shorts = [...]Short{
+	{"timeout-seconds", "security.execution-timeout-seconds", "wall-clock limit, in `seconds`"},
+	{"cpu-seconds", "security.max-cpu-seconds", "processor time of the whole tree, in `seconds`"},
+	{"idle-seconds", "security.idle-timeout-seconds", "longest time without processor use and output, in `seconds`"},
+	{"memory-mb", "security.max-memory-mb", "memory limit, in `MB` of 2^20 bytes"},
+	{"output-mb", "security.max-output-size-mb", "output limit of each stream and of the result, in `MB`; run: none unless set"},
+	{"file-mb", "security.max-file-size-mb", "largest file, in `MB`"},
+	{"disk-mb", "security.max-disk-mb", "most that the working directory may hold, in `MB`"},
+	{"processes", "security.max-processes", "largest `number` of processes and threads"},
+	{"python", "python.interpreter", "`interpreter`: auto, a path, a version as 3.12, or a virtual environment"},
+	{"method", "security.isolation.method", "isolation `method`: auto, namespace or process"},
+	{"network", "security.isolation.network", "`network` of the code: host or none"},
+}
+
+// DefaultText is the default of a key as it would stand on a command line.
+func DefaultText(key string) string {
+	s := settingAt(key)
+	if text, ok := s.fallback.(string); ok {
+		return text
+	}
+	return format(s.fallback)
+}
