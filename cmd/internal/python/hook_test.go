@@ -229,6 +229,9 @@ func inWords(e wire.Events) string {
 	for _, f := range e.FlaggedImports {
 		fmt.Fprintf(&b, "flagged %+v\n", f)
 	}
+	for _, path := range e.Appended {
+		fmt.Fprintf(&b, "appended %s\n", path)
+	}
 	for _, c := range e.Connections {
 		fmt.Fprintf(&b, "connection %+v\n", c)
 	}
