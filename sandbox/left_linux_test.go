@@ -29,9 +29,9 @@ func TestLeft(t *testing.T) {
 		{"several, one of them detached", "sleep 60 & sleep 61 & (setsid tail -f /dev/null & ) ; sleep 0.05; exit 3", 3, []string{"sleep", "sleep", "tail"}, false},
 		{"more than are named", "for i in 1 2 3 4 5 6 7 8; do sleep 60 & done; sleep 0.1; exit 3", 8, []string{"sleep", "sleep", "sleep", "sleep", "sleep"}, false},
 		{"one that defends itself", "trap '' TERM INT HUP; sleep 60 & sleep 0.1; exit 3", 1, []string{"sleep"}, false},
-		{"a helper", `sh -c 'sleep 0.05; : >done' ` + tracker + ` & exit 3`, 0, nil, true},
-		{"a helper, and another", `sh -c 'sleep 0.05; : >done' ` + tracker + ` & tail -f /dev/null & sleep 0.02; exit 3`, 1, []string{"tail"}, true},
-		{"a helper that stays", `sh -c 'read x <never' ` + tracker + ` & exit 3`, 0, nil, false},
+		{"a helper", `sh -c 'sleep 0.1; : >done' ` + tracker + ` & sleep 0.05; exit 3`, 0, nil, true},
+		{"a helper, and another", `sh -c 'sleep 0.1; : >done' ` + tracker + ` & tail -f /dev/null & sleep 0.05; exit 3`, 1, []string{"tail"}, true},
+		{"a helper that stays", `sh -c 'read x <never' ` + tracker + ` & sleep 0.05; exit 3`, 0, nil, false},
 	}
 	eachMethod(t, func(t *testing.T, m Method) {
 		for _, tt := range tests {

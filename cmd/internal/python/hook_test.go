@@ -62,7 +62,7 @@ func TestHooks(t *testing.T) {
 
 		// files
 		{"write", "open('a', 'w').close()", "", wire.Events{FilesWritten: files{"DIR/a"}}},
-		{"write twice", "for _ in 1, 2: open('a', 'a').close()", "", wire.Events{FilesWritten: files{"DIR/a"}}},
+		{"write twice", "for _ in 1, 2: open('a', 'a').close()", "", wire.Events{FilesWritten: files{"DIR/a"}, Appended: files{"DIR/a"}}},
 		{"update and exclusive", "open('a', 'x').close()\nopen('a', 'r+').close()\nopen(b'b', 'wb').close()", "", wire.Events{FilesWritten: files{"DIR/a", "DIR/b"}}},
 		{"read", "open('/etc/passwd').close()\nopen(__file__, 'rb').close()", "", wire.Events{}},
 		{"low level", "from posix import *\nclose(open('a', O_CREAT | O_WRONLY))\nclose(open('a', O_RDONLY))", "", wire.Events{FilesWritten: files{"DIR/a"}}},
