@@ -152,7 +152,7 @@ func TestHooks(t *testing.T) {
 						}
 					}
 				}
-				for _, list := range []*[]string{&got.FilesWritten, &got.FilesDeleted} {
+				for _, list := range []*[]string{&got.FilesWritten, &got.FilesDeleted, &got.Appended} {
 					for i, f := range *list {
 						if rest, below := strings.CutPrefix(f, tr.dir); below {
 							(*list)[i] = "DIR" + rest
