@@ -164,6 +164,7 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 		at.unified = int(f.Fd())
 	}
 	at.memoryGroup, at.pidsGroup = group.Limits("memory"), group.Limits("pids")
+	at.weigh = spec.Limits.Memory > 0 && !at.memoryGroup
 	// The set-up socket tells of a failure until execve: not from a number that the program finds something else at.
 	if n := len(at.files); at.setup < 3 || at.setup >= spec.FirstFile && at.setup < spec.FirstFile+n {
 		if at.setup, err = unix.FcntlInt(setupWrite.Fd(), unix.F_DUPFD_CLOEXEC, spec.FirstFile+n); err != nil {
@@ -504,6 +505,9 @@ func (r *Running) awaitEnd(from *os.File, b *builder) error {
 			if listener >= 0 {
 				r.trail, err = newTrail(listener, r.program)
 			}
+			if err == nil {
+				r.weigh()
+			}
 			if err != nil { // the program's calls would fail
 				return &StepError{Step: "recvmsg", Object: "seccomp listener", Err: err}
 			}
@@ -514,6 +518,13 @@ func (r *Running) awaitEnd(from *os.File, b *builder) error {
 			return b.failure(number, errno)
 		}
 		r.miss(b, number, errno)
+	}
+}
+
+// weigh has the trail look for memory that is refused, if RLIMIT_DATA refuses it.
+func (r *Running) weigh() {
+	if !r.group.Limits("memory") {
+		r.trail.refusals.limit = r.spec.Limits.Memory
 	}
 }
 

@@ -59,6 +59,7 @@ type layout struct {
 	landlock              int         // ruleset, or 0
 	rules                 []landlockRule
 	nonce                 uint64 // by which the second filter knows our own calls
+	weigh                 bool   // it asks about large mappings, too: no group limits memory
 }
 
 // A hiddenPath exists and is covered: a directory by an empty one, a file by /dev/null.
@@ -435,7 +436,11 @@ func (b *builder) watch(spec Spec, s *stage, at layout, userNS bool, h host) {
 	b.trail = true
 	// Kernels before 5.16 switch speculation off for a process with a filter, unless told not to; this filter is no reason for it.
 	flags := unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW | h.wait
-	b.install(optional|toSend, step{name: "seccomp", object: "listener", measure: trailMeasure}, seccomp.Watch(at.nonce), flags)
+	filter := seccomp.Watch
+	if at.weigh {
+		filter = seccomp.WatchMemory
+	}
+	b.install(optional|toSend, step{name: "seccomp", object: "listener", measure: trailMeasure}, filter(at.nonce), flags)
 	control := (*unix.Cmsghdr)(unsafe.Pointer(&s.rights))
 	control.Level, control.Type = unix.SOL_SOCKET, unix.SCM_RIGHTS
 	control.SetLen(unix.CmsgLen(4))

@@ -94,6 +94,7 @@ func (b Base) Setup() (image []byte, steps *Steps) {
 	userNS := !h.root
 	build := &builder{steps: []step{stepProgramClone: {name: "fork", object: "program"}, stepGroup: {name: "write", object: "tasks of the control group", measure: "control-group"}}}
 	at.kernel = kernelFiles()
+	at.weigh = b.Memory && !(b.Groups && cgroup.Find(b.Parent).Has("memory"))
 	spec := b.spec()
 
 	var start, back, init, program, after []op
@@ -428,6 +429,9 @@ func StartSpare(spec Spec, stdio IO, o *Offer) (_ *Running, err error) {
 		o.listener = nil
 		if err == nil {
 			r.trail, err = newTrail(listener, r.program)
+		}
+		if err == nil {
+			r.weigh()
 		}
 		if err != nil {
 			return nil, &StepError{Step: "dup", Object: "seccomp listener", Err: err}

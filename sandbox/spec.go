@@ -184,6 +184,7 @@ type Trail struct {
 	Files       []string // pipes, sockets and devices that were made (mknod)
 	Rings       int      // set-ups of io_uring; what is done through it is not seen
 	Dropped     int      // that found no room
+	Refused     int64    // bytes of private memory that a process would have had: more than RLIMIT_DATA gives it; 0: no large mapping was refused
 }
 
 // A Peer is an address.

@@ -50,6 +50,8 @@ type trail struct {
 	rings   int
 	dropped int
 	room    int
+
+	refusals refusals
 }
 
 // What one run's trail has room for; the rest is counted.
@@ -140,7 +142,7 @@ func (t *trail) finish() Trail {
 	for _, l := range t.lookups {
 		t.flush(l)
 	}
-	found := Trail{Connections: t.peers[0].list, Binds: t.peers[1].list, Files: t.files, Rings: t.rings, Dropped: t.dropped}
+	found := Trail{Connections: t.peers[0].list, Binds: t.peers[1].list, Files: t.files, Rings: t.rings, Dropped: t.dropped, Refused: t.refusals.most}
 	for _, s := range t.starts {
 		if s.Count > 0 {
 			found.Executions = append(found.Executions, s)
@@ -177,12 +179,14 @@ func (t *trail) next(fd uintptr) {
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, unix.SECCOMP_IOCTL_NOTIF_RECV, uintptr(unsafe.Pointer(&t.notice))); errno != 0 {
 		return // its process was killed, or interrupted
 	}
+	wanted := t.refusals.weigh(&t.notice)
 	seen := t.look()
 	t.answer = answer{id: t.notice.id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, unix.SECCOMP_IOCTL_NOTIF_SEND, uintptr(unsafe.Pointer(&t.answer))); errno != 0 {
 		return // likewise; what was read may be another process's, which has its number now
 	}
 	t.take(seen)
+	t.refusals.most = max(t.refusals.most, wanted)
 }
 
 // look reads what a call is about. Nothing of it is believed but by the record: it can change before the kernel reads it again.

@@ -142,6 +142,9 @@ func (p *Place) has(controller string) bool {
 	return slices.ContainsFunc(p.dirs, func(d dir) bool { return slices.Contains(d.controllers, controller) })
 }
 
+// Has tells whether groups made here have a controller.
+func (p Place) Has(controller string) bool { return p.has(controller) }
+
 // lack notes why the controllers of a hierarchy are not to be had.
 func (p *Place) lack(m mount, why string) {
 	controllers := m.controllers

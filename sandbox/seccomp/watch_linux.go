@@ -81,11 +81,19 @@ func Within(number uint64) Kind {
 // installs the filter can hand the listener over and start the program, before anybody listens. It has to be one that no program guesses.
 func Watch(nonce uint64) []unix.SockFilter { return watch(entries[runtime.GOARCH], nonce) }
 
+// WatchMemory is Watch with the calls that [Grows] tells.
+func WatchMemory(nonce uint64) []unix.SockFilter {
+	return watch(entries[runtime.GOARCH], nonce, true)
+}
+
 const notify = unix.SECCOMP_RET_USER_NOTIF
 
-func watch(arches []uint32, nonce uint64) []unix.SockFilter {
+func watch(arches []uint32, nonce uint64, memory ...bool) []unix.SockFilter {
 	return assemble(arches, func(arch uint32) []unix.SockFilter {
 		var branches []branch
+		if len(memory) > 0 && arch == arches[0] {
+			branches = growth(arch)
+		}
 		for _, w := range watched {
 			code := []unix.SockFilter{end(notify)}
 			switch own := arch == arches[0]; {

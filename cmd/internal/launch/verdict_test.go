@@ -190,6 +190,7 @@ func TestLimitsAndEnds(t *testing.T) {
 	data := func(n int64) func(*sandbox.Outcome) {
 		return func(o *sandbox.Outcome) { o.Memory.PerProcess, o.Memory.Data = true, n }
 	}
+	large := func(o *sandbox.Outcome) { o.Trail.Refused = 600 * mib }
 	failed := func(o *sandbox.Outcome) { o.Memory.Failed = true }
 	refused := func(o *sandbox.Outcome) { o.Refused = 2 }
 	reason := func(r sandbox.Reason) func(*sandbox.Outcome) { return func(o *sandbox.Outcome) { o.Reason = r } }
@@ -249,6 +250,9 @@ func TestLimitsAndEnds(t *testing.T) {
 		{"each process by itself, used up", o(data(249 * mib)), Evidence{}, []way{noMemory, enomem, thread, eagain, segv, abort, bus}, memory, ""},
 		{"each process by itself, used up", o(data(249 * mib)), Evidence{}, []way{handled}, ok, ""},
 		{"each process by itself, all together more", o(data(9*mib), held(900*mib)), Evidence{}, []way{noMemory}, failure, "memory_mb = 256 limits"},
+		{"a large piece refused", o(data(9*mib), large), Evidence{}, []way{handled}, ok, ""},
+		{"a large piece refused", o(data(9*mib), large), Evidence{}, []way{noMemory, enomem, segv, abort}, memory, ""},
+		{"a time-out, a large piece refused", o(data(9*mib), large, reason(sandbox.WallLimit)), Evidence{}, []way{kill}, wire.StatusTimeout, "memory_mb = 256 has refused a process what would have made it 600 MB"},
 		{"a time-out, memory used up", o(near, reason(sandbox.WallLimit)), Evidence{}, []way{kill}, wire.StatusTimeout, "memory_mb = 256 was nearly used up"},
 		{"a time-out, each process by itself", o(data(9*mib), reason(sandbox.WallLimit)), Evidence{}, []way{kill}, wire.StatusTimeout, "memory_mb = 256 limits"},
 		{"a time-out of the CPU, each process by itself", o(data(9*mib), reason(sandbox.CPULimit)), Evidence{}, []way{kill}, wire.StatusCPULimit, "memory_mb = 256 limits"},

@@ -77,6 +77,7 @@ func TestEvents(t *testing.T) {
 			wire.Events{FilesWritten: []string{"/a"}, Connections: []wire.Connection{{Host: "h", Port: 80, Via: "python", Count: 8}, {Host: "h", Port: 81, Via: "python", Count: 1}}}},
 		{"binds", []counted{{"B\t8080\n", 2}, {"B127.0.0.1\t0\n", 1}, {"Bunix:/s\n", 1}}, "B\t8080\n", 0,
 			wire.Events{Binds: []wire.Connection{{Host: "*", Port: 8080, Via: "python", Count: 3}, {Host: "127.0.0.1", Via: "python", Count: 1}, {Host: "unix:/s", Via: "python", Count: 1}}}},
+		{"appended to", []counted{{"A/a\n", 2}, {"W/b\n", 1}, {"W/a\n", 1}}, "A/c\n", 0, wire.Events{FilesWritten: []string{"/a", "/b", "/c"}, Appended: []string{"/a", "/c"}}},
 		{"a count that did not come", []counted{{"Ch\t80\n", 0}}, "", 0, wire.Events{Connections: []wire.Connection{{Host: "h", Port: 80, Via: "python", Count: 1}}}},
 		{"torn", []counted{{"W/a\n", 1}, {"W/b", 1}}, "W/c\nW/d", 0, wire.Events{FilesWritten: []string{"/a", "/c"}}},
 		{"unknown kinds", []counted{{"X/a\n", 1}, {"\n", 1}, {"W/b\n", 1}}, "\n\nZ\n", 0, wire.Events{FilesWritten: []string{"/b"}}},

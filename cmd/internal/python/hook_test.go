@@ -62,7 +62,7 @@ func TestHooks(t *testing.T) {
 
 		// files
 		{"write", "open('a', 'w').close()", "", wire.Events{FilesWritten: files{"DIR/a"}}},
-		{"write twice", "for _ in 1, 2: open('a', 'a').close()", "", wire.Events{FilesWritten: files{"DIR/a"}}},
+		{"write twice", "for _ in 1, 2: open('a', 'a').close()", "", wire.Events{FilesWritten: files{"DIR/a"}, Appended: files{"DIR/a"}}},
 		{"update and exclusive", "open('a', 'x').close()\nopen('a', 'r+').close()\nopen(b'b', 'wb').close()", "", wire.Events{FilesWritten: files{"DIR/a", "DIR/b"}}},
 		{"read", "open('/etc/passwd').close()\nopen(__file__, 'rb').close()", "", wire.Events{}},
 		{"low level", "from posix import *\nclose(open('a', O_CREAT | O_WRONLY))\nclose(open('a', O_RDONLY))", "", wire.Events{FilesWritten: files{"DIR/a"}}},
@@ -152,7 +152,7 @@ func TestHooks(t *testing.T) {
 						}
 					}
 				}
-				for _, list := range []*[]string{&got.FilesWritten, &got.FilesDeleted} {
+				for _, list := range []*[]string{&got.FilesWritten, &got.FilesDeleted, &got.Appended} {
 					for i, f := range *list {
 						if rest, below := strings.CutPrefix(f, tr.dir); below {
 							(*list)[i] = "DIR" + rest
@@ -228,6 +228,9 @@ func inWords(e wire.Events) string {
 	var b strings.Builder
 	for _, f := range e.FlaggedImports {
 		fmt.Fprintf(&b, "flagged %+v\n", f)
+	}
+	for _, path := range e.Appended {
+		fmt.Fprintf(&b, "appended %s\n", path)
 	}
 	for _, c := range e.Connections {
 		fmt.Fprintf(&b, "connection %+v\n", c)
