@@ -2,218 +2,520 @@ package python
 
 import (
 	"path"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
 )
 
 const redacted = "***"
 
-// secretWords in the name of an option, a variable, a header, a JSON member or a query key make its value a secret; secretNames do if they are all of it.
-var (
-	secretWords = []string{"password", "passwd", "passphrase", "token", "secret", "apikey", "api-key", "api_key", "auth", "credential", "private-key", "signature", "cookie"}
-	secretNames = []string{"sig", "key", "pass", "pwd", "passin", "passout"}
-)
+// RedactArgs hides secrets in a command line, whose first element is the program: the values of options, variables, headers, members and elements with
+// telling names (secretname.go), what programs are known to take as a password (the tables below), credentials and values in URLs
+// (redacturl.go), private keys, and tokens that can be told by how they begin (tokens.go). It knows words: a secret in another place stays visible.
+func RedactArgs(argv []string) []string { return redact(argv) }
 
-func isSecret(name string) bool {
-	name = strings.Trim(strings.ToLower(name), `-'"`)
-	if !strings.Contains(name, "authoriz") {
-		name = strings.ReplaceAll(name, "author", "")
-	}
-	return slices.ContainsFunc(secretWords, func(w string) bool { return strings.Contains(name, w) }) || slices.Contains(secretNames, name)
-}
-
-// secretOptions are those of programs whose names begin so: a secret follows in the same word, or, if loose, in the next one.
-var secretOptions = []struct {
-	program, option string
-	loose           bool
-}{
-	{"mysql", "-p", false}, {"mariadb", "-p", false}, {"7z", "-p", false},
-	{"sshpass", "-p", true}, {"mongo", "-p", true}, {"redis-cli", "-a", true}, {"ldap", "-w", true}, {"zip", "-P", true}, {"unzip", "-P", true},
-}
-
-// patterns are made when the first program is started: most runs start none.
-var patterns = sync.OnceValue(func() (p struct{ token, member, query *regexp.Regexp }) {
-	p.token = regexp.MustCompile(`\b(gh[opsur]_|github_pat_|glpat-|xox[abeprs]-|p3r_|AKIA|ASIA|eyJ|sk-)[\w.~+/=-]{16,}`)
-	p.member = regexp.MustCompile(`(\\?["'])([\w .-]+)(\\?["']\s*:\s*)(\\".*?\\"|"(?:[^"\\]|\\.)*"|'[^']*'|[^\s,{}\[\]"'\\]+)`)
-	p.query = regexp.MustCompile(`([?&#;])([^=?&#;]+)=([^&#;]+)`)
-	return p
-})
-
-// redact hides secrets in a command line: the values of options, variables, headers and JSON members with telling names, what a few programs take as
-// a password, credentials and query values in URLs, and tokens that can be told by their beginning. It knows words: a secret in another place stays
-// visible.
 func redact(argv []string) []string {
 	out := slices.Clone(argv)
-	r := redactor{program: path.Base(argv[0])}
-	for i := 1; i < len(out); i++ {
-		name, value, found := strings.Cut(out[i], "=")
-		switch {
-		case r.next != nil:
-			out[i], r.next = r.next(out[i]), nil
-		case found && isSecret(name) && !strings.ContainsAny(name, " /?:"): // the value may have blanks
-			if value != "" {
-				out[i] = name + "=" + redacted
-			}
-		case strings.ContainsAny(out[i], " \n"):
-			out[i] = redactText(out[i])
-		default:
-			out[i] = r.word(redactMembers(out[i]))
+	var r redactor
+	for i, arg := range out {
+		if i > 0 || strings.HasPrefix(arg, "-") || strings.ContainsAny(arg, " \t\n=") || strings.Contains(arg, "://") {
+			out[i] = r.argument(arg)
+		} else {
+			r.program = programName(arg)
 		}
 	}
 	return out
 }
 
-// redactText is for an argument of several words: a shell's command line, a header, a connection string.
-func redactText(text string) string {
-	first, rest, more := strings.Cut(text, "\n")
-	if more {
-		rest = "\n" + redactText(rest)
-	}
-	words := strings.Split(redactMembers(first), " ")
-	if name, header := strings.CutSuffix(words[0], ":"); header && isHeader(name) { // it is nothing else
-		kept := 1
-		if len(words) > 2 && isScheme(words[1]) {
-			kept = 2
+// A form says where an option has its secret.
+type form uint8
+
+const (
+	attached form = iota // in the same word
+	loose                // there, or in the next
+	account              // as loose, behind a user's name
+)
+
+// secretOptions are those of programs whose names begin so; a short name is the whole name.
+var secretOptions = []struct {
+	programs, options string // between blanks
+	form              form
+}{
+	{"mysql mariadb 7z 7za 7zr 7zz rar unrar", "-p", attached},
+	{"rar unrar", "-hp", attached},
+	{"sshpass mycli mongo psexec rdesktop smbmap useradd usermod", "-p", loose},
+	{"plink pscp psftp putty", "-pw", loose},
+	{"redis-cli valkey-cli keydb-cli", "-a", loose},
+	{"ldappasswd", "-a -s", loose},
+	{"ldap", "-w", loose},
+	{"zip unzip sqlcmd osql tsql bcp ipmitool", "-P", loose},
+	{"snmp", "-c -A -X", loose},
+	{"openssl", "-k -K", loose},
+	{"schtasks", "/rp", loose},
+	{"xfreerdp wlfreerdp signtool", "/p", loose},
+	{"curl", "-u -U -E", account},
+	{"http https xh", "-a", account},
+	{"smbclient smbget smbcacls smbtree rpcclient winexe net", "-U", account},
+}
+
+// secretWords are followed by a secret, as words of these programs.
+var secretWords = []struct{ programs, words string }{
+	{"mysqladmin nmcli", "password"}, {"redis-cli valkey-cli keydb-cli", "auth requirepass masterauth"}, {"iwconfig", "key enc"}, {"vault", "login"},
+}
+
+// accountOptions have a user's name and a password.
+var accountOptions = []string{"-u", "-U", "--user", "--proxy-user", "--creds", "--src-creds", "--dest-creds", "--userpass", "--basic-auth", "--cert", "--proxy-cert"}
+
+// groupPrograms have a user and a group in the same place.
+var groupPrograms = []string{"docker", "podman", "nerdctl", "docker-compose", "sudo", "su", "chroot", "runuser", "setpriv"}
+
+// accountPrograms name an account as user/password.
+var accountPrograms = []string{"sqlplus", "sqlldr", "expdp", "impdp", "exp", "imp", "rman", "tnsping"}
+
+// among tells whether a program is one of those in a list, between blanks; more than three characters may be the beginning of a name.
+func among(list, program string) bool {
+	for name := range strings.FieldsSeq(list) {
+		if program == name || len(name) > 3 && strings.HasPrefix(program, name) {
+			return true
 		}
-		return strings.Join(append(words[:kept], redacted), " ") + rest
 	}
-	r := redactor{}
-	for i, w := range words {
-		if w != "" {
-			words[i] = r.word(w)
+	return false
+}
+
+// programName is the name of what may be a program; empty if it cannot be one.
+func programName(word string) string {
+	name := strings.TrimSuffix(path.Base(strings.Trim(word, "'\"`$()")), ".exe")
+	if name == "" || name[0] == '-' || strings.ContainsAny(name, " \t\n;.=:@,%{}") {
+		return ""
+	}
+	return name
+}
+
+// known tells whether the tables have something of a program.
+func known(program string) bool {
+	for _, o := range secretOptions {
+		if among(o.programs, program) {
+			return true
 		}
 	}
-	return strings.Join(words, " ") + rest
+	for _, w := range secretWords {
+		if among(w.programs, program) {
+			return true
+		}
+	}
+	return slices.Contains(groupPrograms, program) || slices.Contains(accountPrograms, program) || program == "htpasswd" || program == "wpa_passphrase"
 }
 
 // A redactor goes through words one after the other.
 type redactor struct {
 	program string                   // whose options they are
+	plain   int                      // how many words it had that are no options
+	login   bool                     // its first one was login
+	batch   bool                     // htpasswd has its password among its words, as the last of so many
+	words   int                      //
+	before  [2]string                // the words before, the last one first
 	next    func(word string) string // what is shown of the next word; nil: it decides itself
+	shell   bool                     // words are of a text, with quotes
 }
 
-func (r *redactor) word(w string) string {
+// argument is a whole element of a command line, which may have blanks.
+func (r *redactor) argument(w string) string {
+	shown := r.shown(w)
+	r.before = [2]string{w, r.before[0]}
+	return shown
+}
+
+func (r *redactor) shown(w string) string {
 	if next := r.next; next != nil {
-		r.next = nil
-		if isScheme(w) { // "Authorization: Bearer VALUE": it is no secret, what follows it is
-			r.next = next
+		if w == `\` { // the line goes on
 			return w
 		}
+		r.next = nil
 		return next(w)
 	}
-	bare := strings.Trim(w, `'"`)
-	for _, o := range secretOptions {
-		if strings.HasPrefix(path.Base(bare), o.program) {
-			r.program = path.Base(bare)
-		}
-		if !strings.HasPrefix(r.program, o.program) || !strings.HasPrefix(bare, o.option) {
-			continue
-		}
-		if bare != o.option {
-			return o.option + redacted
-		}
-		if o.loose {
-			r.next = hide
+	if !strings.HasPrefix(w, "-") && !strings.HasPrefix(w, "/") {
+		if w == ";" || w == "|" || w == "&&" || w == "||" || w == "&" {
+			*r = redactor{shell: r.shell}
 			return w
 		}
-	}
-	if strings.HasSuffix(w, ";") || w == "|" || w == "&&" || w == "||" {
-		r.program = ""
-	}
-	name, value, assigned := strings.Cut(w, "=")
-	switch {
-	case strings.Contains(w, "://"):
-		return redactURL(w)
-	case bare == "-u" || bare == "-U" || bare == "--user" || bare == "--proxy-user":
-		r.next = hidePassword
-	case assigned && (name == "--user" || name == "--proxy-user"):
-		return name + "=" + hidePassword(value)
-	case assigned && value != "" && isSecret(name):
-		return name + "=" + redacted
-	case strings.HasPrefix(w, "-") && !assigned && !strings.Contains(w, ":") && isSecret(w):
-		r.next = hide
-	default:
-		name, value, header := strings.Cut(w, ":")
-		switch {
-		case !header || !isHeader(name):
-			return redactTokens(w)
-		case value == "" || isScheme(value):
-			r.next = hide
-		default:
-			return name + ":" + redacted
+		if name := programName(w); name != "" && known(name) {
+			r.program, r.plain, r.login, r.batch = name, 0, false, false
+			return w
 		}
+		if s, done := r.positional(w); done {
+			return s
+		}
+	} else if s, done := r.option(w); done {
+		return s
 	}
-	return w
+	return r.value(w)
 }
 
-// isHeader tells whether what stands before a colon names a secret. The quoted name of a JSON member does not: see redactMembers.
+// option hides the secret of an option, here or in the next word.
+func (r *redactor) option(w string) (shown string, done bool) {
+	bare := strings.Trim(w, `'"`)
+	for _, o := range secretOptions {
+		if !among(o.programs, r.program) {
+			continue
+		}
+		for option := range strings.FieldsSeq(o.options) {
+			rest, found := strings.CutPrefix(bare, option)
+			hidden := hide
+			if o.form == account {
+				hidden = r.account
+			}
+			switch {
+			case !found:
+			case rest == "":
+				if o.form != attached {
+					r.next = hidden
+				}
+				return w, true
+			case o.form == account && !strings.ContainsAny(rest, ":%"), option == "-p" && isNumber(rest) && o.form == loose:
+			default:
+				separator := ""
+				if rest[0] == '=' || rest[0] == ':' {
+					separator = rest[:1]
+				}
+				return option + separator + hidden(rest[len(separator):]), true
+			}
+		}
+	}
+	if r.program == "htpasswd" && !strings.HasPrefix(bare, "--") && strings.Contains(bare, "b") {
+		r.batch, r.words = true, 3
+		if strings.Contains(bare, "n") {
+			r.words = 2
+		}
+	}
+	if rest, found := strings.CutPrefix(bare, "-H"); found && strings.Contains(rest, ":") { // of a header
+		return strings.TrimSuffix("-H"+r.value(w[strings.Index(w, "-H")+2:]), ""), true
+	}
+	separator := "="
+	if bare[0] == '/' { // as on Windows
+		separator = ":"
+		if strings.Contains(bare[1:], "/") && !strings.Contains(bare, ":") {
+			return "", false
+		}
+	}
+	name, value, assigned := strings.Cut(w, separator)
+	if strings.ContainsAny(name, " \t\n?:") {
+		return "", false
+	}
+	switch {
+	case r.login && bare == "-p":
+		r.next = func(w string) string {
+			if isNumber(w) && len(w) <= 5 { // a port
+				return w
+			}
+			return redacted
+		}
+		return w, true
+	case (bare == "-b" || bare == "--cookie") && r.program == "curl": // a file, or the cookies themselves
+		r.next = func(w string) string {
+			if strings.Contains(w, "=") {
+				return redacted
+			}
+			return w
+		}
+		return w, true
+	case !assigned && slices.Contains(accountOptions, bare):
+		r.next = r.account
+		return w, true
+	case assigned && slices.Contains(accountOptions, name):
+		return name + "=" + r.account(value), true
+	case assigned && hides(optionName(name), unquoted(value)):
+		return name + separator + redacted, true
+	case assigned && strings.HasPrefix(name, "-"):
+		return name + separator + r.value(value), true
+	case !assigned && strings.HasPrefix(w, "-") && classOf(optionName(bare)) != harmless:
+		r.next = r.valueOf(bare)
+		return w, true
+	}
+	return "", false
+}
+
+// optionName is the name that an option sets: of -Dkey=value and the like it begins behind the letter.
+func optionName(option string) string {
+	if len(option) > 3 && option[0] == '-' && strings.IndexByte("deDEFPX", option[1]) >= 0 && classOf(option) == harmless {
+		return option[2:]
+	}
+	return option
+}
+
+// valueOf hides the value of an option in the next word, unless that is another option: then this one has none.
+func (r *redactor) valueOf(option string) func(string) string {
+	return func(w string) string {
+		bare := strings.Trim(w, `'"`)
+		if strings.HasPrefix(bare, "--") && len(bare) > 2 || len(bare) == 2 && bare[0] == '-' {
+			return r.shown(w)
+		}
+		if classOf(option) == scheme && isScheme(bare) {
+			r.next = r.valueOf(option)
+			return w
+		}
+		if !hides(option, bare) {
+			return r.value(w)
+		}
+		return redacted
+	}
+}
+
+// positional hides words that are secrets by their place.
+func (r *redactor) positional(w string) (shown string, done bool) {
+	bare := strings.Trim(w, `'"`)
+	lower := strings.ToLower(bare)
+	r.plain++
+	r.login = r.login || lower == "login"
+	for _, s := range secretWords {
+		if !among(s.programs, r.program) {
+			continue
+		}
+		for word := range strings.FieldsSeq(s.words) {
+			if lower == word {
+				r.next = r.valueOf("password")
+				return w, true
+			}
+		}
+	}
+	switch {
+	case r.batch && r.plain == r.words, r.program == "wpa_passphrase" && r.plain == 2:
+		return redacted, true
+	case slices.Contains(accountPrograms, r.program):
+		user, rest, found := strings.Cut(bare, "/")
+		user = user[strings.LastIndexByte(user, '=')+1:]
+		if password, at, _ := strings.Cut(rest, "@"); found && user != "" && password != "" && !strings.ContainsAny(user, `.\`) {
+			i := strings.Index(w, "/"+password)
+			if at = w[i+1+len(password):]; at == `"` || at == "'" {
+				at = ""
+			}
+			return w[:i+1] + redacted + at, true
+		}
+	}
+	// "config set NAME VALUE", "password 'x'" and "identified by 'x'" of SQL, "login NAME password VALUE" of netrc.
+	switch before, earlier := strings.ToLower(r.before[0]), strings.ToLower(r.before[1]); {
+	case (before == "set" || before == "config" || strings.HasPrefix(before, "--global") || strings.HasPrefix(before, "--local")) && !strings.Contains(bare, "=") && classOf(bare) != harmless,
+		lower == "password" && earlier == "login", lower == "psk", strings.HasSuffix(lower, ".psk"):
+		r.next = r.valueOf("password")
+		return w, true
+	case lower == "basic" || lower == "bearer":
+		r.next = func(w string) string {
+			if len(w) < 8 || isName(w) {
+				return r.shown(w)
+			}
+			return redacted
+		}
+		return w, true
+	case before == "by" && earlier == "identified":
+		return redacted, true
+	}
+	return "", false
+}
+
+// account hides what stands behind a user's name. Two numbers are a user and a group.
+func (r *redactor) account(word string) string {
+	if strings.Contains(word, "://") {
+		return r.value(word)
+	}
+	if slices.Contains(groupPrograms, r.program) {
+		return hideTokens(word)
+	}
+	bare := strings.Trim(word, `'"`)
+	separator := ":"
+	if !strings.Contains(bare, ":") {
+		separator = "%" // of smbclient
+		if r.program == "lftp" {
+			separator = ","
+		}
+	}
+	user, password, found := strings.Cut(bare, separator)
+	switch {
+	case !found || strings.Trim(user+password, "0123456789") == "":
+		return hideTokens(word)
+	case password == "": // then the name is what counts
+		return redacted + separator
+	}
+	return word[:strings.IndexByte(word, separator[0])+1] + redacted
+}
+
+// value hides what a word or a text gives away by itself.
+func (r *redactor) value(s string) string {
+	if len(s) < 4 || !strings.ContainsAny(s, " \t\n=:@<-_.0123456789\"'") {
+		return s
+	}
+	s = hideMembers(hideElements(hidePrivateKeys(s)))
+	if quote, inner, whole := quoted(s); whole {
+		if !strings.ContainsAny(inner, " \t\n") {
+			return quote + (&redactor{program: r.program}).shown(inner) + quote
+		}
+		shown := (&redactor{}).value(inner)
+		if _, _, header := headerOf(inner); header { // it goes on to the end
+			return quote + shown
+		}
+		return quote + shown + quote
+	}
+	if isConnection(s) {
+		return hideTokens(hideAssigned(hideURLs(s), true))
+	}
+	if strings.ContainsAny(s, " \t\n") {
+		return r.text(s)
+	}
+	s = hideURLs(s)
+	s = hideAssigned(hideLogin(s), false)
+	if name, value, header := strings.Cut(s, ":"); header && r.shell && isHeader(name) && (value == "" || isScheme(value)) {
+		r.next = hide
+	}
+	return hideTokens(s)
+}
+
+// text is for several words: a shell's command line, a header, code.
+func (r *redactor) text(s string) string {
+	if name, value, found := strings.Cut(s, "="); found && value != "" && isName(strings.TrimLeft(name, "-")) && hides(name, value) { // the value may have blanks
+		return name + "=" + redacted
+	}
+	var b strings.Builder
+	line, rest, more := strings.Cut(s, "\n")
+	if name, value, found := headerOf(line); found {
+		b.WriteString(name + value)
+		if more {
+			b.WriteString("\n" + (&redactor{}).value(rest))
+		}
+		return b.String()
+	}
+	words := redactor{shell: true}
+	if r.shell {
+		words.program = r.program
+	}
+	list := splitWords(s)
+	for i, w := range list {
+		if w.blank {
+			if strings.Contains(w.text, "\n") && words.before[0] != `\` {
+				words = redactor{shell: true, program: words.program}
+			}
+			b.WriteString(w.text)
+			continue
+		}
+		after := func(n int) string { // the words that follow
+			if i+2*n < len(list) {
+				return list[i+2*n].text
+			}
+			return ""
+		}
+		name := strings.Trim(w.text, "'\"[](){},$")
+		ended := strings.HasSuffix(w.text, ";")
+		shown := words.argument(w.text)
+		b.WriteString(shown)
+		switch operator := after(1); {
+		case words.next != nil || shown != w.text || classOf(strings.TrimRight(name, ":=")) == harmless:
+		case slices.Contains([]string{"=", ":=", "=>", ":", "+="}, operator) && after(2) != "" && hides(name, unquoted(strings.TrimRight(after(2), ",;)]}"))): // NAME = VALUE
+			words.next = func(operator string) string { words.next = hide; return operator }
+		case (strings.HasSuffix(name, "=") || strings.EqualFold(name, "password")) && (strings.HasPrefix(operator, `"`) || strings.HasPrefix(operator, "'")):
+			words.next = hide
+		}
+		if ended {
+			words = redactor{shell: true}
+		}
+	}
+	return b.String()
+}
+
+// A span is a word, with its quotes, or the blanks between two.
+type span struct {
+	text  string
+	blank bool
+}
+
+// splitWords takes a text apart as a shell would, more or less. An apostrophe within a word is none of its quotes.
+func splitWords(s string) (list []span) {
+	blank := func(c byte) bool { return c == ' ' || c == '\t' || c == '\n' || c == '\r' }
+	for i := 0; i < len(s); {
+		start := i
+		if blank(s[i]) {
+			for i < len(s) && blank(s[i]) {
+				i++
+			}
+			list = append(list, span{s[start:i], true})
+			continue
+		}
+		for i < len(s) && !blank(s[i]) {
+			c := s[i]
+			if c == '\\' && i+1 < len(s) && !blank(s[i+1]) {
+				i += 2
+				continue
+			}
+			if (c == '"' || c == '\'') && (i == start || !isWordByte(s[i-1]) || s[start] == '-') {
+				if end := closing(s, i+1, s[i:i+1]); end > 0 {
+					i = end
+					continue
+				}
+			}
+			i++
+		}
+		if len(list) == 0 && start == 0 || len(list) > 0 && list[len(list)-1].blank || len(list) == 0 {
+			list = append(list, span{s[start:i], false})
+		}
+	}
+	if len(list) > 0 && list[0].blank { // words are at even places
+		list = append([]span{{"", false}}, list...)
+	}
+	return list
+}
+
+// closing is the place behind the closing quote of what begins at a place; 0 if there is none.
+func closing(s string, at int, quote string) int {
+	for i := at; i+len(quote) <= len(s); i++ {
+		if strings.HasPrefix(s[i:], quote) {
+			return i + len(quote)
+		}
+		if s[i] == '\\' && quote != "'" {
+			i++
+		}
+	}
+	return 0
+}
+
+// quoted takes the quotes of a whole word off.
+func quoted(s string) (quote, inner string, whole bool) {
+	if len(s) < 2 || s[0] != '"' && s[0] != '\'' || closing(s, 1, s[:1]) != len(s) {
+		return "", s, false
+	}
+	return s[:1], s[1 : len(s)-1], true
+}
+
+func unquoted(s string) string { _, inner, _ := quoted(s); return inner }
+
+// headerOf gives a line that is a header with its value hidden, and its scheme kept.
+func headerOf(line string) (name, value string, header bool) {
+	name, value, header = strings.Cut(line, ":")
+	value = strings.TrimRight(value, "\r")
+	if !header || strings.TrimSpace(value) == "" || !isHeader(name) || !isName(strings.TrimLeft(name, `"'`)) {
+		return "", "", false
+	}
+	content := strings.TrimLeft(value, " \t")
+	blanks := value[:len(value)-len(content)]
+	first, rest, more := strings.Cut(content, " ")
+	switch {
+	case more && isScheme(first) && rest != "":
+		return name + ":", blanks + first + " " + redacted, true
+	case !hides(name, content):
+		return "", "", false
+	}
+	return name + ":", blanks + redacted, true
+}
+
+// isHeader tells whether what stands before a colon names a secret. The quoted name of a JSON member does not: see hideMembers.
 func isHeader(name string) bool {
-	return isSecret(name) && strings.TrimRight(name, `"'`) == name
+	return classOf(name) != harmless && strings.TrimRight(name, `"'`) == name
 }
 
 // isScheme tells whether a word is the scheme of an Authorization header.
 func isScheme(word string) bool {
-	return slices.Contains([]string{"bearer", "basic", "digest", "token"}, strings.ToLower(word))
+	return slices.Contains([]string{"bearer", "basic", "digest", "token", "negotiate", "ntlm", "apikey", "api-key", "geniekey", "ssws", "splunk", "aws4-hmac-sha256"}, strings.ToLower(word))
 }
 
 func hide(string) string { return redacted }
 
-// hidePassword hides what stands behind a user's name. Two numbers are a user and a group.
-func hidePassword(word string) string {
-	if strings.Contains(word, "://") {
-		return redactURL(word)
-	}
-	user, password, found := strings.Cut(word, ":")
-	if !found || strings.Trim(user+password, `0123456789'"`) == "" {
-		return redactTokens(word)
-	}
-	return user + ":" + redacted
-}
-
 // LooksSecret tells whether a name is more likely a key that was put in its place: it begins like one, or is long and mixed like one.
 func LooksSecret(name string) bool {
 	const long, capitals, small, digits = 40, "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz", "0123456789"
-	return redactTokens(name) != name ||
+	return hideTokens(name) != name ||
 		len(name) >= long && strings.ContainsAny(name, capitals) && strings.ContainsAny(name, small) && strings.ContainsAny(name, digits) && !strings.Contains(name, "_")
-}
-
-func redactTokens(text string) string {
-	return patterns().token.ReplaceAllString(text, "${1}"+redacted)
-}
-
-// redactMembers hides values in what may be JSON, with its quotes escaped or not.
-func redactMembers(text string) string {
-	if !strings.Contains(text, ":") {
-		return text
-	}
-	return patterns().member.ReplaceAllStringFunc(text, func(member string) string {
-		part := patterns().member.FindStringSubmatch(member)
-		if !isSecret(part[2]) {
-			return member
-		}
-		quote := strings.TrimRight(part[3], ": \t")
-		return part[1] + part[2] + part[3] + quote + redacted + quote
-	})
-}
-
-func redactURL(url string) string {
-	scheme, rest, _ := strings.Cut(url, "://")
-	host, path := rest, ""
-	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
-		host, path = rest[:i], rest[i:]
-	}
-	if at := strings.LastIndexByte(host, '@'); at >= 0 {
-		if user, _, found := strings.Cut(host[:at], ":"); found {
-			host = user + ":" + redacted + host[at:]
-		}
-	}
-	path = patterns().query.ReplaceAllStringFunc(path, func(pair string) string {
-		if name, _, _ := strings.Cut(pair, "="); isSecret(name[1:]) {
-			return name + "=" + redacted
-		}
-		return pair
-	})
-	return redactTokens(scheme + "://" + host + path)
 }
