@@ -41,6 +41,7 @@ type Record struct {
 	Repair    *Repair            `json:"repair,omitempty"`
 	Alert     *Alert             `json:"alert,omitempty"`
 	Retention *Retention         `json:"retention,omitempty"`
+	Ack       *Acknowledged      `json:"acknowledged,omitempty"`
 	Truncated bool               `json:"truncated,omitempty"` // a list was dropped or a string cut
 }
 

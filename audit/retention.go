@@ -102,6 +102,9 @@ func (rep *Report) Plan(p Policy) (Plan, error) {
 	if p.Days <= 0 {
 		return plan, nil
 	}
+	if len(rep.Unread) > 0 {
+		return Plan{}, &GuardError{Problem: fmt.Sprintf("%s cannot be read as a whole: see verify", strings.Join(rep.Unread, ", "))}
+	}
 	limit := p.Now.UTC().AddDate(0, 0, -p.Days)
 	var newest time.Time
 	for _, s := range rep.Segments {
