@@ -251,7 +251,12 @@ func (l *Log) lock() (int, error) {
 		return 0
 	}
 	for {
-		fd, err := unix.Openat(l.dir, lockName, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		made := false
+		fd, err := unix.Openat(l.dir, lockName, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err == unix.ENOENT {
+			made = true
+			fd, err = unix.Openat(l.dir, lockName, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		}
 		if err != nil {
 			return -1, l.failed("lock", lockName, err)
 		}
@@ -262,7 +267,13 @@ func (l *Log) lock() (int, error) {
 			return -1, l.failed("lock", lockName, err)
 		}
 		var st unix.Stat_t
-		if err := unix.Fstat(fd, &st); err == nil && st.Nlink > 0 {
+		if err := unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+			unix.Close(fd)
+			return -1, l.failed("lock", lockName, errors.New("not a regular file"))
+		} else if err == nil && st.Nlink > 0 {
+			if made && st.Size == 0 {
+				unix.Pwrite(fd, []byte(madeText), 0)
+			}
 			return fd, nil
 		}
 		unix.Close(fd)
@@ -395,13 +406,13 @@ func (l *Log) extend(fd, lock int, d draft, e *entering) (int, Receipt, error) {
 			}
 		}
 	}
-	known, isKnown := remembered(lock)
+	noted := recall(lock)
 	if end == 0 {
 		closed, err := l.lastClosed()
 		switch {
 		case err == nil:
 			last = closed
-		case isKnown: // what is wrong with it shows in the comparison
+		case noted.known: // what is wrong with it shows in the comparison
 			last = origin
 		default:
 			return fd, Receipt{}, err
@@ -426,14 +437,13 @@ func (l *Log) extend(fd, lock int, d draft, e *entering) (int, Receipt, error) {
 			return fd, Receipt{}, err
 		}
 	}
-	repair := func(cut Repair, why string) error {
-		r := repairRecord(d.record, cut, why)
+	note := func(r Record) error {
 		r.follow(last)
-		repair, err := fit(r, maxLine-1)
+		n, err := fit(r, maxLine-1)
 		if err != nil {
-			return l.failed("encode repair of", currentName, err)
+			return l.failed("encode record for", currentName, err)
 		}
-		receipt, err := l.write(fd, end, last, repair, nil)
+		receipt, err := l.write(fd, end, last, n, nil)
 		if err == nil {
 			last = receipt.head()
 			end += int64(len(receipt.Line)) + 1
@@ -441,15 +451,33 @@ func (l *Log) extend(fd, lock int, d draft, e *entering) (int, Receipt, error) {
 		}
 		return err
 	}
+	repair := func(cut Repair, why string) error { return note(repairRecord(d.record, cut, why)) }
+	newest := last
 	cut, found, err := l.unrecorded(last.seq + 1)
 	if err == nil && found {
 		err = repair(cut, "torn-end")
 	}
-	if err == nil && isKnown {
-		if gap, why := broken(last, known, end, found); why != "" {
-			last = known
-			err = repair(gap, why)
+	known := noted.head
+	if !noted.known {
+		known = l.started()
+	}
+	if gap, why := broken(last, known, end, found); err == nil && known.seq > 0 && why != "" {
+		last = known
+		err = repair(gap, why)
+	} else if gap, beside := l.forgotten(newest, noted, d.record.Host.Boot); err == nil && gap != nil {
+		if beside {
+			d.record.Repair = gap
+			d, err = fit(d.record, maxLine-1)
+		} else {
+			err = repair(*gap, memoryLost)
 		}
+	}
+	if err == nil && last.seq == 0 && !noted.known {
+		remember(lock, origin) // or the first record of all, if its writer is killed behind it, would look like one whose note is gone
+	}
+	var files []byte
+	if err == nil && len(d.record.Config) > 0 {
+		files, err = l.compareFiles(lock, d.record, note)
 	}
 	if err != nil {
 		return fd, Receipt{}, err
@@ -459,6 +487,9 @@ func (l *Log) extend(fd, lock int, d draft, e *entering) (int, Receipt, error) {
 		return fd, Receipt{}, err
 	}
 	remember(lock, receipt.head())
+	if files != nil {
+		rememberFiles(lock, files)
+	}
 	if err := l.lookAt(fd); err != nil {
 		return fd, Receipt{}, l.failed("look at", currentName, err)
 	}

@@ -28,10 +28,12 @@ type Record struct {
 	Client    Client             `json:"client"`
 	Script    Script             `json:"script"`
 	Command   string             `json:"command,omitempty"`
+	Invoked   *Invocation        `json:"invocation,omitempty"`
 	Code      Code               `json:"code"`
 	Variables Variables          `json:"variables"`
 	Labels    map[string]string  `json:"labels,omitempty"`
 	Limits    map[string]float64 `json:"limits,omitempty"`
+	Config    []ConfigFile       `json:"configuration,omitempty"` // in a start
 	Status    string             `json:"status,omitempty"`
 	Process   *Process           `json:"process,omitempty"`
 	Output    *Output            `json:"output,omitempty"`
@@ -42,6 +44,7 @@ type Record struct {
 	Alert     *Alert             `json:"alert,omitempty"`
 	Retention *Retention         `json:"retention,omitempty"`
 	Ack       *Acknowledged      `json:"acknowledged,omitempty"`
+	Policy    *PolicyChange      `json:"policy,omitempty"`
 	Truncated bool               `json:"truncated,omitempty"` // a list was dropped or a string cut
 }
 
@@ -63,6 +66,7 @@ const (
 	ExecutionEnd      Action = "execution-end"
 	ExecutionOrphaned Action = "execution-orphaned" // a start whose end nobody could record
 	AuditRepair       Action = "audit-repair"
+	PolicyChanged     Action = "policy-change" // a configuration file is not what it was at the run before
 	Alerted           Action = "alert"
 )
 
@@ -99,7 +103,22 @@ type Auth struct {
 	OSUID  int        `json:"os_uid"`
 	OSUser string     `json:"os_user,omitempty"`
 	KeyID  string     `json:"key_id,omitempty"`
+
+	// LoginUID is the user that logged in, as the kernel keeps it through su and sudo; nil: there was no login.
+	LoginUID *int `json:"login_uid,omitempty"`
+	// SudoUser is whom the environment names as the caller of sudo, which anybody can set; SudoSource says what supports it.
+	SudoUser   string     `json:"sudo_user,omitempty"`
+	SudoSource SudoSource `json:"sudo_source,omitempty"`
 }
+
+// SudoSource says how far the name of sudo's caller can be believed.
+type SudoSource string
+
+// The sources of that name.
+const (
+	SudoAsserted SudoSource = "asserted"  // only the environment
+	SudoLogin    SudoSource = "login-uid" // SUDO_UID is the user that logged in
+)
 
 // AuthMethod is where the name of the user comes from.
 type AuthMethod string
@@ -118,10 +137,49 @@ type Client struct {
 	IPSource string `json:"ip_source,omitempty"`
 }
 
-// Script is the stored script that was run; empty for ad-hoc code.
+// Script names what was run; empty for code without a name.
 type Script struct {
-	Name    string `json:"name,omitempty"`
-	Version string `json:"version,omitempty"`
+	Name    string       `json:"name,omitempty"`
+	Version string       `json:"version,omitempty"`
+	Source  ScriptSource `json:"source,omitempty"`
+	Path    string       `json:"path,omitempty"` // absolute, of a file
+}
+
+// ScriptSource is where the name of a script comes from.
+type ScriptSource string
+
+// The sources of scripts.
+const (
+	ScriptStored   ScriptSource = "store"
+	ScriptFile     ScriptSource = "file"
+	ScriptFilename ScriptSource = "filename" // the caller gave its code this name; nobody opened such a file
+)
+
+// Invocation is how a run was called.
+type Invocation struct {
+	Command     string   `json:"command"`                // exec, run, python or bridge
+	Argv        []string `json:"argv,omitempty"`         // sys.argv as the program finds it, secrets redacted
+	ArgvDropped int      `json:"argv_dropped,omitempty"` // arguments behind these
+	Stdin       *Input   `json:"stdin,omitempty"`        // nil: the program has the caller's own, or none was given
+}
+
+// Input is what a program was given to read.
+type Input struct {
+	Bytes  int64  `json:"bytes"`
+	SHA256 string `json:"sha256"`
+}
+
+// ConfigFile is a configuration file that was looked for. SHA256 is empty where there was none, or none that could be read.
+type ConfigFile struct {
+	Path   string `json:"path"`
+	SHA256 string `json:"sha256,omitempty"`
+}
+
+// PolicyChange says that a configuration file is not what it was at the last run that looked for it. A hash is empty where there was no file.
+type PolicyChange struct {
+	Path      string `json:"path"`
+	OldSHA256 string `json:"old_sha256,omitempty"`
+	NewSHA256 string `json:"new_sha256,omitempty"`
 }
 
 // Code identifies the exact bytes that were run.
@@ -242,6 +300,7 @@ type Repair struct {
 	Kept     string `json:"kept,omitempty"`     // file name in the log's directory
 	Expected *Place `json:"expected,omitempty"` // the newest record there was; this one follows it
 	Found    *Place `json:"found,omitempty"`    // the newest record there is
+	Noted    *Place `json:"noted,omitempty"`    // what its writers had noted as the newest, if that is too old; without Expected
 }
 
 // Alert is what somebody was told of the log, and the record that it is about.
@@ -261,6 +320,7 @@ type Place struct {
 type head struct {
 	seq  uint64
 	hash string
+	prev string // empty: not known
 	at   moment // zero: not known
 }
 

@@ -259,6 +259,7 @@ func (l *Log) recover(lock int, f *os.File, id string) error {
 		end.Event.End = end.Timestamp
 	} else {
 		end = start
+		end.Config = nil
 		end.Host = ThisHost()
 		end.Event = Event{Action: ExecutionOrphaned, Outcome: Unknown, Reason: "launcher-died"}
 		if start.Host.Boot != end.Host.Boot {

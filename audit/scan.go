@@ -38,7 +38,7 @@ type keyTable struct {
 	text                                        [][]byte // `,"seq":`
 	names                                       []string
 	v, timestamp, event, seq, prev, runID, host int
-	always, ofStart, ofEnd                      uint64
+	always, ofStart, ofEnd, repair              uint64
 }
 
 // keys is made from Record, so that the two cannot differ. Writers never need it.
@@ -57,11 +57,15 @@ var keys = sync.OnceValue(func() *keyTable {
 		return s
 	}
 	t.v, t.timestamp, t.event, t.seq, t.prev, t.runID, t.host = at("v"), at("@timestamp"), at("event"), at("seq"), at("prev"), at("run_id"), at("host")
+	t.repair = set("repair")
 	t.always = set("v", "@timestamp", "event", "seq", "prev")
 	t.ofStart = t.always | set("run_id", "host", "user", "auth", "client", "script", "code", "variables")
 	t.ofEnd = t.ofStart | set("status", "process", "isolation", "hooks")
 	return t
 })
+
+// repairs tells whether the writer of the record says of the log that it found it other than it should be.
+func (f *facts) repairs() bool { return f.keys&keys().repair != 0 }
 
 // missing names what a record of its kind has to have and this one has not; empty if nothing. A later version of the format is not judged.
 func (f *facts) missing() string {

@@ -75,13 +75,19 @@ func (l *Log) reserve(fd int, end int64) error {
 const rememberedSize = 20 + 1 + 64 + 1
 
 func remembered(lock int) (h head, ok bool) {
+	h, ok = noted(lock)
+	return h, ok && h.seq > 0
+}
+
+// noted is what the lock file says; seq 0: the first record of all may be written or not.
+func noted(lock int) (h head, ok bool) {
 	var text [rememberedSize]byte
 	if readAt(lock, text[:], 0) != nil {
 		return head{}, false
 	}
 	digits, hash, _ := strings.Cut(string(text[:rememberedSize-1]), " ")
 	seq, err := strconv.ParseUint(digits, 10, 64)
-	return head{seq: seq, hash: hash}, err == nil && seq > 0 && len(hash) == 64
+	return head{seq: seq, hash: hash}, err == nil && len(hash) == 64
 }
 
 func remember(lock int, h head) {

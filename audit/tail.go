@@ -63,13 +63,14 @@ func parseHead(line []byte) (h head, ok bool) {
 	var r struct {
 		V    int    `json:"v"`
 		Seq  uint64 `json:"seq"`
+		Prev string `json:"prev"`
 		Time string `json:"@timestamp"`
 		Host Host   `json:"host"`
 	}
 	if err := json.Unmarshal(line, &r); err != nil || r.V <= 0 || r.Seq == 0 {
 		return head{}, false
 	}
-	h = head{seq: r.Seq, hash: hexSHA256(line)}
+	h = head{seq: r.Seq, hash: hexSHA256(line), prev: r.Prev}
 	if wall, err := time.Parse(timeLayout, r.Time); err == nil && r.Host.UptimeMS > 0 {
 		h.at = moment{wall, time.Duration(r.Host.UptimeMS) * time.Millisecond, r.Host.Boot}
 	}

@@ -53,7 +53,6 @@ const (
 	SegmentEnd        Kind = "segment-end"        // a closed segment does not end with a record
 	TornEnd           Kind = "torn-end"           // bytes behind the last record, in the log or cut and kept
 	LogRepaired       Kind = "log-repaired"       // a writer found the log removed, cut or replaced
-	MemoryLost        Kind = "memory-lost"        // a writer found records, and no note of the newest: what was cut before it nobody knows
 	MemoryDiffers     Kind = "memory-differs"     // the newest record is not the one that its writer noted beside the log
 	MemoryMissing     Kind = "memory-missing"     // that note is not there, or not readable
 	LogHeld           Kind = "log-held"           // a writer did not let go of the log
@@ -353,7 +352,7 @@ func (w *worker) digest(text []byte) *digest {
 		end := at + bytes.IndexByte(text[at:], '\n')
 		line := text[at:end]
 		f, ok := scan(line)
-		if !ok || len(line) >= maxLine || f.jumpMS != 0 || f.missing() != "" {
+		if !ok || len(line) >= maxLine || f.jumpMS != 0 || f.repairs() || f.missing() != "" {
 			return nil
 		}
 		i := len(d.hashes)
@@ -755,7 +754,7 @@ func (v *verifier) record(line []byte, end int64) {
 	hash := sum.String()
 
 	var rec Record
-	special := Action(f.action) == AuditRepair || Action(f.action) == AuditRetention || Action(f.action) == AuditAcknowledged
+	special := Action(f.action) == AuditRepair || Action(f.action) == AuditRetention || Action(f.action) == AuditAcknowledged || f.repairs()
 	if special && json.Unmarshal(line, &rec) != nil {
 		rec = Record{}
 	}
@@ -770,7 +769,7 @@ func (v *verifier) record(line []byte, end int64) {
 	if v.gap = false; !gap || f.seq <= v.last.seq {
 		v.join(&f, line, rec.Repair, held)
 	}
-	if Action(f.action) == AuditRepair {
+	if Action(f.action) == AuditRepair || f.repairs() {
 		v.repair(&f, line, rec, gap)
 	}
 	if Action(f.action) == AuditAcknowledged {
@@ -875,20 +874,16 @@ func seqs(from, to uint64) string {
 // repair judges what a writer said of the log it found.
 func (v *verifier) repair(f *facts, line []byte, rec Record, gap bool) {
 	cut := rec.Repair
-	if cut == nil && rec.Event.Reason != "" { // nothing was cut, and there was nothing to compare with
-		cut = &Repair{}
-	}
 	if cut == nil {
 		v.add(Broken, LineForm, f.seq, "record %d: an audit-repair that does not tell what was repaired", f.seq)
 		return
 	}
-	if cut.Expected == nil && cut.Kept == "" && cut.Bytes == 0 {
-		if at := cut.Found; at != nil && !gap && (at.Seq != v.last.seq || at.Hash != v.last.hash) {
+	if cut.Found != nil && cut.Expected == nil {
+		if at := cut.Found; !gap && v.last.seq > 0 && (at.Seq > v.last.seq || at.Seq == v.last.seq && at.Hash != v.last.hash) {
 			v.add(Broken, LogRepaired, f.seq, "record %d: record %d that its writer found before it is not there", f.seq, at.Seq)
 			return
 		}
-		v.addFinding(Finding{Severity: Warning, Kind: MemoryLost, Seq: f.seq, Explained: true},
-			"record %d: its writer found no note of the newest record (%s): whether records were cut off before it nobody can tell but a receipt or a checkpoint", f.seq, rec.Event.Reason)
+		v.forgotten(f, cut)
 		return
 	}
 	if cut.Expected == nil || cut.Found == nil {

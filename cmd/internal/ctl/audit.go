@@ -189,6 +189,12 @@ func summary(line audit.Line, rec audit.Record, colour bool) string {
 	case audit.AuditRepair:
 		paint = "\x1b[33m"
 		add("%s", repaired(rec))
+	case audit.PolicyChanged:
+		paint = "\x1b[33m"
+		add("%s", rec.Event.Reason)
+		if p := rec.Policy; p != nil {
+			add("%s", p.Path)
+		}
 	default:
 		paint = "\x1b[33m"
 		add("%s", cmp.Or(rec.Event.Reason, "-"))

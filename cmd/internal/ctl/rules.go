@@ -63,7 +63,7 @@ func (w *watched) look(e store.Entry, rules config.Alerts) (found []alert) {
 		if w.Seq > 0 && (r.Seq != w.Seq+1 || r.Prev != w.Hash) {
 			tell(ruleTampering, "record %d does not follow record %d: records were changed, removed or put in", r.Seq, w.Seq)
 		}
-		if r.Event.Action == audit.AuditRepair {
+		if r.Event.Action == audit.AuditRepair || r.Repair != nil {
 			tell(ruleTampering, "the log was repaired: %s", repaired(r))
 		}
 		if ms := r.Host.ClockJumpMS; ms != 0 {
@@ -167,6 +167,8 @@ func repaired(r audit.Record) string {
 		return r.Event.Reason
 	case p.Expected != nil && p.Found != nil:
 		return fmt.Sprintf("%s, record %d was expected and %d was found", r.Event.Reason, p.Expected.Seq, p.Found.Seq)
+	case p.Found != nil:
+		return fmt.Sprintf("what its writers had noted of the newest record was gone: whether records behind %d were cut it cannot tell", p.Found.Seq)
 	}
 	return fmt.Sprintf("%s, %d bytes are kept in %s", r.Event.Reason, p.Bytes, p.Kept)
 }

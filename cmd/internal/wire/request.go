@@ -40,7 +40,7 @@ type Request struct {
 	Filename string  // what tracebacks show; never opened
 
 	User, ClientIP string
-	SecurityMode   string // ADMIN, RESTRICTED or empty
+	SecurityMode   string // ADMIN, DESIGNER_ADMIN, RESTRICTED or empty
 	Limits         Limits
 	ResultFormat   string  // plain or tagged
 	ResultFrom     string  // auto, last_expression, result or none
@@ -203,6 +203,7 @@ func Decode(data []byte) (Request, []Warning, error) {
 	if f != nil {
 		return refused, nil, f.badRequest("")
 	}
+	object = object.given()
 	request := Request{Filename: "main.py", ResultFormat: "plain", ResultFrom: "auto"}
 	for i, name := range object.Names {
 		for _, row := range fields {
@@ -266,7 +267,9 @@ var fields = [...]struct {
 	{"filename", readFilename},
 	{"user", readUser},
 	{"client_ip", readClientIP},
-	{"security_mode", func(r *Request, v any) *fault { return readChoice(&r.SecurityMode, v, "ADMIN", "RESTRICTED") }},
+	{"security_mode", func(r *Request, v any) *fault {
+		return readChoice(&r.SecurityMode, v, "ADMIN", "DESIGNER_ADMIN", "RESTRICTED")
+	}},
 	{"limits", readLimits},
 	{"result_format", func(r *Request, v any) *fault { return readChoice(&r.ResultFormat, v, "plain", "tagged") }},
 	{"result_from", func(r *Request, v any) *fault {
@@ -321,6 +324,21 @@ func unknownFields(object *Object) ([]Warning, *fault) {
 		warnings = append(warnings, Warning{Code: "unknown_field", Message: fmt.Sprintf("and %d more unknown fields, ignored", unknown-maxNamed)})
 	}
 	return warnings, nil
+}
+
+// given is the object without the members that are null: many writers in Java write a field that has no value as null. It is for objects of
+// protocol fields; a null in data is data.
+func (o *Object) given() *Object {
+	if !slices.Contains(o.Values, nil) {
+		return o
+	}
+	rest := &Object{}
+	for i, v := range o.Values {
+		if v != nil {
+			rest.Names, rest.Values = append(rest.Names, o.Names[i]), append(rest.Values, v)
+		}
+	}
+	return rest
 }
 
 // misspelt refuses a name that differs from a known one by case folding only: USER, and u\u017fer with its long s.
@@ -496,6 +514,9 @@ func readLimits(r *Request, v any) *fault {
 			f.at = member(name)
 			return f
 		}
+		if object.Values[i] == nil {
+			continue
+		}
 		if f := readLimit(limitTable[at].value(&r.Limits), limitTable[at].whole, object.Values[i]); f != nil {
 			f.at = "." + name
 			return f
@@ -527,6 +548,7 @@ func readLabels(r *Request, v any) *fault {
 	if !ok {
 		return wrongKind(v, "an object of strings")
 	}
+	object = object.given()
 	if len(object.Names) > 32 {
 		return &fault{text: fmt.Sprintf("%d labels, at most 32 are allowed", len(object.Names))}
 	}

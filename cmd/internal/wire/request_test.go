@@ -101,6 +101,32 @@ func TestDecodeWhole(t *testing.T) {
 	}
 }
 
+// What a Java client sends of a field that has no value means the same as the field left out.
+func TestDecodeNulls(t *testing.T) {
+	t.Parallel()
+	want, _, err := Decode([]byte(`{"code": "", "labels": {}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	nulls := `{"code": "", "labels": {"l": null}, "limits": {`
+	for i, name := range LimitNames() {
+		nulls += strings.Repeat(",", min(i, 1)) + `"` + name + `": null`
+	}
+	nulls += "}"
+	for _, name := range fieldNames() {
+		if name != "code" && name != "labels" && name != "limits" {
+			nulls += `, "` + name + `": null`
+		}
+	}
+	got, warnings, err := Decode([]byte(nulls + "}"))
+	if err != nil || warnings != nil {
+		t.Fatalf("%v, %v", warnings, err)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
 // A request that is all names must not cost more than its length, nor fill the result with warnings.
 func TestDecodeManyUnknown(t *testing.T) {
 	t.Parallel()

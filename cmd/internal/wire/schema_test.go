@@ -81,7 +81,9 @@ func TestSchemasHaveAllNames(t *testing.T) {
 	words := func(list []any) []string {
 		var names []string
 		for _, v := range list {
-			names = append(names, v.(string))
+			if v != nil { // which stands for absent
+				names = append(names, v.(string))
+			}
 		}
 		return names
 	}
@@ -188,6 +190,13 @@ func TestAuditSchema(t *testing.T) {
 		{"end", ended.Replace(start) + end + "}", true},
 		{"repair", repaired.Replace(head) + repair + "}", true},
 		{"key event", strings.Replace(head, "execution-start", "key-revoke", 1) + `"user":{"name":"root"}}`, true},
+		{"start with its configuration", start + `,"configuration":[{"path":"/etc/py3run/config.toml","sha256":"` + sampleHash + `"},{"path":"/x"}]}`, true},
+		{"how it was called", strings.Replace(start, `"code"`, `"invocation":{"command":"exec","argv":["a"],"argv_dropped":2,"stdin":{"bytes":3,"sha256":"`+sampleHash+`"}},"code"`, 1) + "}", true},
+		{"called in another way", strings.Replace(start, `"code"`, `"invocation":{"command":"ssh"},"code"`, 1) + "}", false},
+		{"a script's file", strings.Replace(start, `"script":{}`, `"script":{"name":"a.py","source":"file","path":"/a.py"}`, 1) + "}", true},
+		{"who logged in", strings.Replace(start, `"os_uid":998`, `"os_uid":0,"login_uid":1000,"sudo_user":"alice","sudo_source":"login-uid"`, 1) + "}", true},
+		{"change of policy", strings.Replace(strings.Replace(start, "execution-start", "policy-change", 1), `"unknown"`, `"success"`, 1) + `,"policy":{"path":"/x","new_sha256":"` + sampleHash + `"}}`, true},
+		{"lost memory", repaired.Replace(start) + `,"repair":{"found":{"seq":3,"hash":"` + sampleHash + `"}}}`, true},
 		{"end without what ends say", ended.Replace(start) + "}", false},
 		{"start without a run", head + who + `"code":{"sha256":"` + sampleHash + `","bytes":0},"variables":{"count":0,"bytes":0}}`, false},
 		{"start with an empty run id", strings.Replace(start, sampleRun, "", 1) + "}", false},

@@ -1,0 +1,251 @@
+package audit
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// The lock file holds what the writers have to know of the runs before, so that no run reads the log for it:
+//
+//	00000000000000000042 <hash>\n    the newest record, as its writer knew it
+//	<SHA-256 or -> "<path>"\n        of each configuration file that a run has looked for; -: it was not there
+//
+// A log that was removed, cut or replaced by another one shows by the first line. A writer that was killed leaves it a record behind the log, which
+// means nothing.
+
+const (
+	filesMost = 8 << 10 // bytes of the lines behind the first
+	noFile    = "-"
+)
+
+// A memory is what the lock file said when a writer came.
+type memory struct {
+	head
+	known bool // there is a note of the newest record
+	made  bool // this or another writer has had to make the file, and nobody has noted anything yet
+}
+
+const madeText = "new\n"
+
+func recall(lock int) (m memory) {
+	if m.head, m.known = noted(lock); !m.known {
+		var text [len(madeText)]byte
+		m.made = readAt(lock, text[:], 0) == nil && string(text[:]) == madeText
+	}
+	return m
+}
+
+// memoryLost is the reason of an audit-repair record: there are records, and what their writers had noted of the newest one is gone. Whether newer
+// ones were cut from the log nobody can tell.
+const memoryLost = "memory-lost"
+
+// forgotten tells whether the writers' note is gone, or too old for the log that there is. A log from which the end was cut, and whose note was
+// removed so that nothing shows, is told by this.
+//
+// A file that was removed, and a note that does not belong to this log, have a record of their own. One that is empty or not readable is what a power
+// cut can leave, because nobody syncs it: the record that is written next says so (beside). After a power cut the note may also be as old as anything;
+// then the newest record is of another boot. A writer that was killed leaves it one record behind.
+func (l *Log) forgotten(last head, m memory, boot string) (r *Repair, beside bool) {
+	r = &Repair{Found: &Place{last.seq, last.hash}}
+	switch {
+	case !m.known && last.seq > 0 && last.at.boot == "": // of a version that noted nothing
+		return nil, false
+	case !m.known && (last.seq > 0 || l.beyond(last.seq)):
+		return r, !m.made
+	case !m.known:
+		return nil, false
+	}
+	r.Noted = &Place{m.seq, m.hash}
+	if m.seq+1 == last.seq && last.prev != m.hash || m.seq+1 < last.seq && last.at.boot == boot {
+		return r, false
+	}
+	return nil, false
+}
+
+// forgotten judges a record that says that the note was gone when it was written.
+func (v *verifier) forgotten(f *facts, r *Repair) {
+	v.addFinding(Finding{Severity: Warning, Kind: MemoryMissing, Seq: f.seq, Explained: true},
+		"record %d: when it was written, what the writers note of the newest record, in %s, was gone or not of this log: whether records were cut behind record %d the log alone cannot tell", f.seq, lockName, r.Found.Seq)
+}
+
+// beyond looks for what an older log has left that nothing of the log tells any more: torn bytes kept for a record that does not follow.
+func (l *Log) beyond(seq uint64) bool {
+	entries, err := os.ReadDir(l.path)
+	if err != nil {
+		return false
+	}
+	for _, e := range entries {
+		if n, ok := fragmentSeq(e.Name()); ok && n > seq+1 {
+			return true
+		}
+	}
+	return false
+}
+
+// fragmentSeq is the record that a file of torn bytes is named for.
+func fragmentSeq(name string) (uint64, bool) {
+	name, prefix := strings.CutPrefix(name, "torn-")
+	name, suffix := strings.CutSuffix(name, ".frag")
+	digits, _, numbered := strings.Cut(name, "-")
+	seq, err := strconv.ParseUint(digits, 10, 64)
+	return seq, prefix && suffix && numbered && err == nil
+}
+
+// started is the newest start record that the file of a run under way, or of a dead one, has kept: a second note of what the log must have.
+func (l *Log) started() (newest head) {
+	names, err := l.listRuns()
+	if err != nil || len(names) == 0 {
+		return head{}
+	}
+	dir, err := l.openRuns(false)
+	if err != nil {
+		return head{}
+	}
+	defer unix.Close(dir)
+	for _, name := range names {
+		fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err != nil {
+			continue
+		}
+		f := os.NewFile(uintptr(fd), name)
+		text, _ := io.ReadAll(io.LimitReader(f, maxLine))
+		f.Close()
+		line, _, whole := bytes.Cut(text, []byte("\n"))
+		if h, ok := parseHead(line); whole && ok && h.seq > newest.seq {
+			newest = h
+		}
+	}
+	return newest
+}
+
+// policyChanges compares the configuration files of a start with those of the runs before, by their paths. lines is what the lock file says then:
+// nil, it need not be changed. The first run that looks for a file changes nothing.
+func policyChanges(lock int, files []ConfigFile) (changes []PolicyChange, lines []byte, err error) {
+	text := make([]byte, filesMost)
+	n, err := unix.Pread(lock, text, rememberedSize)
+	if err != nil {
+		return nil, nil, err
+	}
+	known := bytes.SplitAfter(text[:n], []byte("\n"))
+	fresh := false
+	for _, f := range files {
+		sum := f.SHA256
+		if sum == "" {
+			sum = noFile
+		}
+		name := strconv.QuoteToASCII(f.Path)
+		line := []byte(sum + " " + name + "\n")
+		at, was := -1, ""
+		for i, k := range known {
+			if before, path, _ := bytes.Cut(k, []byte(" ")); string(path) == name+"\n" {
+				at, was = i, string(before)
+			}
+		}
+		if was == sum {
+			continue
+		}
+		fresh = true
+		if at < 0 {
+			known = append(known, line)
+			continue
+		}
+		known[at] = line
+		changes = append(changes, PolicyChange{Path: f.Path, OldSHA256: strings.TrimPrefix(was, noFile), NewSHA256: f.SHA256})
+	}
+	if !fresh {
+		return nil, nil, nil
+	}
+	for _, k := range known {
+		if bytes.HasSuffix(k, []byte("\n")) { // not half a line, which a full disk leaves
+			lines = append(lines, k...)
+		}
+	}
+	for len(lines) > filesMost { // the paths that came first are forgotten
+		_, lines, _ = bytes.Cut(lines, []byte("\n"))
+	}
+	return changes, lines, nil
+}
+
+// compareFiles has a policy-change record noted for each configuration file of a start that is not what it was. The lines are for rememberFiles.
+func (l *Log) compareFiles(lock int, start Record, note func(Record) error) (lines []byte, err error) {
+	changes, lines, err := policyChanges(lock, start.Config)
+	if err != nil {
+		return nil, l.failed("read", lockName, err)
+	}
+	for _, change := range changes {
+		if err := note(policyRecord(start, change)); err != nil {
+			return nil, err
+		}
+	}
+	return lines, nil
+}
+
+// rememberFiles puts the lines behind the note of the newest record.
+func rememberFiles(lock int, lines []byte) error {
+	if _, err := unix.Pwrite(lock, lines, rememberedSize); err != nil {
+		return err
+	}
+	return unix.Ftruncate(lock, rememberedSize+int64(len(lines)))
+}
+
+// ComparePolicy does for files what a start does for those of its own: it is for runs that leave no record because one of these files says so. r
+// tells who noticed. Where there is no log it makes none.
+func ComparePolicy(dir string, r Record, files []ConfigFile) error {
+	if _, err := os.Lstat(dir); errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	l, err := Open(dir)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	lock, err := l.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock(lock)
+	if _, isKnown := remembered(lock); !isKnown { // there is no record yet, or the next run tells that the note is gone
+		return nil
+	}
+	r.Config = files
+	lines, err := l.compareFiles(lock, r, func(change Record) error {
+		d, err := fit(change, maxLine-1)
+		if err != nil {
+			return l.failed("encode record for", currentName, err)
+		}
+		fd, _, err := l.enter(lock, d, &entering{})
+		if fd >= 0 {
+			defer unix.Close(fd)
+		}
+		if err == nil {
+			err = unix.Fdatasync(fd)
+		}
+		return err
+	})
+	if err == nil && lines != nil {
+		err = rememberFiles(lock, lines)
+	}
+	return err
+}
+
+// policyRecord is the record of a change that the writer of r has noticed.
+func policyRecord(r Record, change PolicyChange) Record {
+	why := "file-changed"
+	switch {
+	case change.OldSHA256 == "":
+		why = "file-appeared"
+	case change.NewSHA256 == "":
+		why = "file-removed"
+	}
+	return Record{
+		Event: Event{Action: PolicyChanged, Outcome: Success, Reason: why},
+		RunID: r.RunID, Host: r.Host, User: r.User, Auth: r.Auth, Client: r.Client,
+		Policy: &change,
+	}
+}
