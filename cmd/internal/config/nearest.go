@@ -35,6 +35,7 @@ func nearest(name string) string {
 		}
 	}
 	try("ceiling")
+	try("floor")
 	for i := range settings {
 		try(section(settings[i].key))
 		try(settings[i].key)
@@ -46,7 +47,7 @@ func nearest(name string) string {
 // without its section.
 func nearestVariable(name string) string {
 	key := strings.ReplaceAll(strings.TrimPrefix(name, variablePrefix), "_", "-")
-	if near := nearest(key); near != "" && !isSection(near) && near != "ceiling" {
+	if near := nearest(key); near != "" && !isSection(near) && near != "ceiling" && near != "floor" {
 		return variable(near)
 	}
 	return ""
