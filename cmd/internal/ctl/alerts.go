@@ -89,6 +89,7 @@ func (d desk) alerts(statePath, format string, everything bool) (fired int, err 
 
 // evaluate looks at what is new.
 func (d desk) evaluate(r *audit.Reader, state *alertState) (found []alert, err error) {
+	state.Watched.days = &d.config.Security.Audit.RetentionDays
 	tampered := func(seq uint64, title string) {
 		if d.config.Alerts.Tampering {
 			found = append(found, alert{Rule: ruleTampering, Title: title, Time: time.Now().UTC().Format(time.RFC3339Nano), Seq: seq})

@@ -152,14 +152,14 @@ func (d desk) linePrinter(format string) func(audit.Line) error {
 	return func(line audit.Line) error {
 		rec, err := line.Record()
 		if err == nil {
-			_, err = fmt.Fprintln(d.out, summary(line, rec, colour))
+			_, err = fmt.Fprintln(d.out, summary(line, rec, colour, d.local()))
 		}
 		return err
 	}
 }
 
 // summary is a record in one line for people.
-func summary(line audit.Line, rec audit.Record, colour bool) string {
+func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location) string {
 	var words []string
 	add := func(format string, args ...any) { words = append(words, fmt.Sprintf(format, args...)) }
 	what, paint := strings.TrimPrefix(string(rec.Event.Action), "execution-"), ""
@@ -210,7 +210,7 @@ func summary(line audit.Line, rec audit.Record, colour bool) string {
 	if colour && paint != "" {
 		status = paint + status + "\x1b[0m"
 	}
-	return fmt.Sprintf("%s %7d %s %-16s %s  %s", line.Time.Local().Format("2006-01-02 15:04:05"), line.Seq, status, who, plain(rec.RunID), plain(strings.Join(words, ", ")))
+	return fmt.Sprintf("%s %7d %s %-16s %s  %s", line.Time.In(zone).Format("2006-01-02 15:04:05"), line.Seq, status, who, plain(rec.RunID), plain(strings.Join(words, ", ")))
 }
 
 func (a *app) show() *cobra.Command {
@@ -297,8 +297,8 @@ all. py3runctl audit prune waits for cursors beside the log (cursor-*.json).`,
 			}
 			s := selection{}
 			var err error
-			if s.since, err = parseTime("since", since, time.Now()); err == nil {
-				s.until, err = parseTime("until", until, time.Now())
+			if s.since, err = parseTime("since", since, time.Now().In(d.local())); err == nil {
+				s.until, err = parseTime("until", until, time.Now().In(d.local()))
 			}
 			if err != nil {
 				return err

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	_ "time/tzdata" // for --zone on hosts without it
 
 	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
@@ -38,7 +39,7 @@ type app struct {
 	out, err                     io.Writer
 	outIsTerminal, errIsTerminal bool
 	environ                      []string
-	configFile, dir              string
+	configFile, dir, zone        string
 }
 
 // Main runs the command line and returns the exit code.
@@ -122,6 +123,7 @@ func (a *app) root() *cobra.Command {
 	root.SetErr(a.err)
 	root.PersistentFlags().StringVar(&a.configFile, "config", "", "read this `file` instead of the user's and the system's configuration")
 	root.PersistentFlags().StringVar(&a.dir, "dir", "", "the log's `directory`, instead of the configured one")
+	root.PersistentFlags().StringVar(&a.zone, "zone", "", "the time `zone` of days, of tables, and of times that are given without one: local, UTC, or a name such as Europe/Berlin (default: local; JSON and CSV have UTC)")
 	root.AddCommand(a.audit(), a.index(), a.history(), a.stats(), a.alerts(), a.metrics(), a.warm(), a.version())
 	cli.AddHelp(root)
 	return root
@@ -129,6 +131,10 @@ func (a *app) root() *cobra.Command {
 
 // desk is where the commands work.
 func (a *app) desk() (desk, error) {
+	zone, err := loadZone(a.zone)
+	if err != nil {
+		return desk{}, err
+	}
 	loaded, err := config.Load(config.Sources{Environ: a.environ, File: a.configFile, Flags: map[string]string{}})
 	if err != nil {
 		return desk{}, err
@@ -142,7 +148,7 @@ func (a *app) desk() (desk, error) {
 			return desk{}, err
 		}
 	}
-	return desk{dir: dir, config: loaded.Config, out: a.out, err: a.err, outIsTerminal: a.outIsTerminal, errIsTerminal: a.errIsTerminal}, nil
+	return desk{dir: dir, config: loaded.Config, origins: loaded.Origins, zone: zone, out: a.out, err: a.err, outIsTerminal: a.outIsTerminal, errIsTerminal: a.errIsTerminal}, nil
 }
 
 // at makes the work of a command out of what it does at its desk.

@@ -42,7 +42,7 @@ func (q question) query(now time.Time) (store.Query, error) {
 	if err := oneOf("status", q.status, statuses()...); err != nil {
 		return store.Query{}, err
 	}
-	return store.Query{User: q.user, Script: q.script, Status: q.status, Since: since, Until: until, Limit: q.limit}, nil
+	return store.Query{User: q.user, Script: q.script, Status: q.status, Since: since, Until: until, Limit: q.limit, Zone: now.Location()}, nil
 }
 
 // statuses are those that a run can have: of results, and those that no result has.
@@ -53,13 +53,13 @@ func statuses() (list []string) {
 	return append(list, store.Orphaned, store.Running)
 }
 
-// parseTime reads the time given for a flag: in RFC 3339, a day, or how long ago it was: 30m, 24h, 7d.
+// parseTime reads the time given for a flag: in RFC 3339, a day, or how long ago it was: 30m, 24h, 7d. A time without a zone is in now's.
 func parseTime(what, s string, now time.Time) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
 	}
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02"} {
-		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+		if t, err := time.ParseInLocation(layout, s, now.Location()); err == nil {
 			return t, nil
 		}
 	}
@@ -124,7 +124,7 @@ func shown(r store.Run) shownRun {
 
 // history prints runs, newest first.
 func (d desk) history(q question, now time.Time) error {
-	query, err := q.query(now)
+	query, err := q.query(now.In(d.local()))
 	if err != nil {
 		return err
 	}
@@ -220,7 +220,7 @@ func (d desk) runPrinter(to io.Writer, format string) (put func(store.Run) error
 		if r.Status == "" || r.Status == store.Orphaned {
 			took, cpu, memory = "-", "-", "-"
 		}
-		_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Started.Local().Format("2006-01-02 15:04:05"), plain(s.User), plain(cmp.Or(s.Script, "-")), plain(s.Status), took, cpu, memory, plain(s.RunID))
+		_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Started.In(d.local()).Format("2006-01-02 15:04:05"), plain(s.User), plain(cmp.Or(s.Script, "-")), plain(s.Status), took, cpu, memory, plain(s.RunID))
 		return err
 	}, w.Flush
 }
@@ -248,7 +248,7 @@ func shownGroupOf(g store.Group) shownGroup {
 
 // stats prints what ended runs have used, by what they have in common.
 func (d desk) stats(q question, by store.By, now time.Time) error {
-	query, err := q.query(now)
+	query, err := q.query(now.In(d.local()))
 	if err != nil {
 		return err
 	}
@@ -366,4 +366,27 @@ func shortSize(n int64) string {
 		n /= 1024
 	}
 	return strconv.FormatFloat(float64(n)/1024, 'f', 1, 64) + " GB"
+}
+
+// loadZone finds the zone in which days are counted and times without a zone are meant.
+func loadZone(name string) (*time.Location, error) {
+	if name == "" || name == "local" {
+		return time.Local, nil
+	}
+	if strings.EqualFold(name, "utc") {
+		return time.UTC, nil
+	}
+	zone, err := time.LoadLocation(name)
+	if err != nil {
+		return nil, fmt.Errorf("invalid argument %q for --zone: want local, UTC or a name such as Europe/Berlin", name)
+	}
+	return zone, nil
+}
+
+// local is the zone of the desk.
+func (d desk) local() *time.Location {
+	if d.zone == nil {
+		return time.Local
+	}
+	return d.zone
 }
