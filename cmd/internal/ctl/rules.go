@@ -24,6 +24,9 @@ type alert struct {
 	User   string `json:"user,omitempty"`
 	Script string `json:"script,omitempty"`
 	Host   string `json:"host,omitempty"` // that the log is of
+
+	Record       uint64                 `json:"record,omitempty"` // seq of its own record, in a list
+	Acknowledged *audit.Acknowledgement `json:"acknowledged,omitempty"`
 }
 
 // The rules, as alerts name them.
