@@ -77,7 +77,11 @@
 //
 // A [Reader] needs no more than to be allowed to read, and nobody waits for
 // it: it sees the log as it was at one moment. [Reader.Verify] checks all
-// that stands above.
+// that stands above. What cannot be read because of the host (no permission, no
+// descriptor left, a bad disk) is told as such, and never as a broken log.
+//
+// Each finding has an id. An audit-acknowledged record that names it says that
+// somebody has looked into it; the finding stays, and says who.
 //
 // # What is not covered
 //

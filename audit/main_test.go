@@ -93,6 +93,8 @@ var children = map[string]func(l *Log) error{
 		_, err := io.Copy(io.Discard, os.Stdin)
 		return err
 	},
+	"read-as-nobody": readAsNobody,
+	"few-files":      fewFiles,
 	"fill-disk":      fillDisk,
 	"read-only-disk": readOnlyDisk,
 	"no-fallocate":   func(l *Log) error { return without(l, unix.SYS_FALLOCATE) },

@@ -28,7 +28,8 @@ const (
 // A Reader reads the log of a directory while others write it. It changes nothing, and needs no more than to be allowed to read.
 //
 // What it reads is the log as it was at one moment: every method looks once which segments there are and how far they go. A record that is being
-// written then is not seen, and segments that are closed or removed afterwards are still read.
+// written then is not seen, and segments that are closed afterwards are still read. Closed segments are opened one after the other, so that a log
+// of any length needs two descriptors; one that retention removes meanwhile is gone.
 type Reader struct {
 	path string
 	dir  int
@@ -117,101 +118,149 @@ func (e *LineError) Error() string {
 // Unwrap returns what is wrong with the line.
 func (e *LineError) Unwrap() error { return e.Err }
 
-// segment is a file of the log, open, and as long as it was when it was looked at.
+// segment is a file of the log, as it was when it was looked at.
 type segment struct {
 	name    string
 	first   uint64 // seq of its first record, by its name; of the current segment by its first line, 0 if it has none
 	current bool
-	file    *os.File
+	file    *os.File // of the current segment as long as the snapshot lives, of others while they are read
 	size    int64
 	links   uint64
+	dev     uint64
+	ino     uint64
+	err     error // why it is no segment, or cannot be read
 }
 
 // A snapshot is the log at one moment.
 type snapshot struct {
-	segments []segment
-	foreign  []error // files with the name of a segment that are none, or cannot be read
+	reader   *Reader
+	segments []segment // oldest first
 }
 
 func (s *snapshot) close() {
 	for _, seg := range s.segments {
-		seg.file.Close()
+		if seg.file != nil {
+			seg.file.Close()
+		}
 	}
 }
 
-// look opens the segments from the one that begins with the record from. Writers close and remove segments meanwhile, and are not kept from it:
-// the current segment is opened first, and what was closed after it is left out.
+// look finds the segments from the one that begins with the record from. Writers close and remove segments meanwhile, and are not kept from it:
+// the current segment is opened first, and what was closed after it is left out. That one's size comes last of all: a removal that was seen has
+// been recorded before it was done.
 func (r *Reader) look(from uint64) (*snapshot, error) {
 	for tries := 1; ; tries++ {
-		current, err := r.open(currentName, 0)
+		current, err := r.open(currentName)
 		if errors.Is(err, unix.ENOENT) && tries < 10 { // the moment between closing a segment and making the next, or there is none
 			time.Sleep(lookPause)
 			continue
 		}
-		s := &snapshot{}
-		switch {
-		case err == nil:
-			s.segments = append(s.segments, current)
-		case !errors.Is(err, unix.ENOENT):
-			s.foreign = append(s.foreign, err)
+		present := err == nil
+		if err != nil {
+			current = segment{name: currentName, current: true, err: err}
 		}
+		s := &snapshot{reader: r}
 		entries, err := os.ReadDir(r.path)
 		if err != nil {
-			s.close()
+			current.release()
 			return nil, &StepError{"list", r.path, err}
 		}
 		removed := false
 		for _, e := range entries { // sorted by name
 			if first := segmentFirst(e.Name()); first >= from && isSegment(e.Name()) {
-				seg, err := r.open(e.Name(), first)
-				switch {
-				case err == nil:
-					s.segments = append(s.segments, seg)
-				case errors.Is(err, unix.ENOENT):
+				seg := r.stat(e.Name(), first)
+				if errors.Is(seg.err, unix.ENOENT) {
 					removed = true
-				default:
-					s.foreign = append(s.foreign, err)
+					continue
 				}
+				s.segments = append(s.segments, seg)
 			}
 		}
 		if removed && tries < 100 {
-			s.close()
+			current.release()
 			continue
 		}
-		return s, s.measure()
+		if present {
+			var st unix.Stat_t
+			if err := unix.Fstat(int(current.file.Fd()), &st); err != nil {
+				current.release()
+				return nil, &StepError{"look at", current.file.Name(), err}
+			}
+			current.size, current.links = st.Size, uint64(st.Nlink)
+			current.first = firstSeq(current)
+			s.segments = slices.DeleteFunc(s.segments, func(seg segment) bool {
+				return current.first > 0 && seg.first >= current.first // itself, by its later name, and what came after it
+			})
+		}
+		if present || !errors.Is(current.err, unix.ENOENT) {
+			s.segments = append(s.segments, current)
+		}
+		return s, nil
 	}
 }
 
-// measure finds out how far the segments go, and puts them in order: the current one, which was opened first, comes last. Sizes come after all
-// else: a removal that was seen has been recorded before it was done.
-func (s *snapshot) measure() error {
-	for i := range s.segments {
-		seg := &s.segments[i]
-		var st unix.Stat_t
-		if err := unix.Fstat(int(seg.file.Fd()), &st); err != nil {
-			s.close()
-			return &StepError{"look at", seg.file.Name(), err}
-		}
-		seg.size, seg.links = st.Size, uint64(st.Nlink)
+// stat looks at a closed segment without opening it.
+func (r *Reader) stat(name string, first uint64) segment {
+	seg := segment{name: name, first: first}
+	var st unix.Stat_t
+	err := unix.Fstatat(r.dir, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	switch {
+	case err != nil:
+	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
+		err = fmt.Errorf("symbolic link (%w)", unix.ELOOP)
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		err = errors.New("not a regular file")
 	}
-	if len(s.segments) == 0 || !s.segments[0].current {
-		return nil
+	if err != nil {
+		seg.err = r.failed("open", name, err)
 	}
-	current := s.segments[0]
-	current.first = firstSeq(current)
-	closed := slices.DeleteFunc(s.segments[1:], func(seg segment) bool {
-		later := current.first > 0 && seg.first >= current.first // itself, by its later name, and what came after it
-		if later {
-			seg.file.Close()
-		}
-		return later
-	})
-	s.segments = append(closed, current)
+	seg.size, seg.links, seg.dev, seg.ino = st.Size, uint64(st.Nlink), st.Dev, st.Ino
+	return seg
+}
+
+// load opens a segment to read it, if it is still what was looked at. The caller releases it.
+func (s *snapshot) load(seg *segment) error {
+	if seg.err != nil || seg.file != nil {
+		return seg.err
+	}
+	opened, err := s.reader.open(seg.name)
+	if err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	err = unix.Fstat(int(opened.file.Fd()), &st)
+	if err == nil && (st.Dev != seg.dev || st.Ino != seg.ino) {
+		err = errors.New("replaced by another file while the log was read")
+	}
+	if err != nil {
+		opened.release()
+		return s.reader.failed("open", seg.name, err)
+	}
+	seg.file = opened.file
 	return nil
 }
 
+// release closes what load has opened.
+func (seg *segment) release() {
+	if seg.file != nil {
+		seg.file.Close()
+		seg.file = nil
+	}
+}
+
+// hostFailure tells that an error is of the host or of permissions, and says nothing about the log.
+func hostFailure(err error) bool {
+	for _, e := range []unix.Errno{unix.EACCES, unix.EPERM, unix.EIO, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EINTR, unix.EAGAIN, unix.ESTALE, unix.ETIMEDOUT, unix.ENOTCONN, unix.EREMOTEIO,
+		unix.EBADMSG, unix.EUCLEAN, unix.ENODEV, unix.ENXIO, unix.ENOBUFS, unix.EOVERFLOW} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
 // open opens a segment, if it is a file of its own.
-func (r *Reader) open(name string, first uint64) (segment, error) {
+func (r *Reader) open(name string) (segment, error) {
 	fd, err := unix.Openat(r.dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err == unix.ELOOP {
 		err = fmt.Errorf("symbolic link (%w)", err)
@@ -227,7 +276,20 @@ func (r *Reader) open(name string, first uint64) (segment, error) {
 		unix.Close(fd)
 		return segment{}, r.failed("open", name, err)
 	}
-	return segment{name: name, first: first, current: name == currentName, file: os.NewFile(uintptr(fd), filepath.Join(r.path, name))}, nil
+	return segment{name: name, current: name == currentName, file: os.NewFile(uintptr(fd), filepath.Join(r.path, name))}, nil
+}
+
+// Oldest is the seq of the first record of the log's oldest segment, which may be one that cannot be read; 0 if there is none.
+func (r *Reader) Oldest() (uint64, error) {
+	s, err := r.look(0)
+	if err != nil {
+		return 0, err
+	}
+	defer s.close()
+	if len(s.segments) == 0 {
+		return 0, nil
+	}
+	return s.segments[0].first, s.segments[0].err
 }
 
 // segmentFirst is the seq in the name of a closed segment.
@@ -307,7 +369,8 @@ func blocks(s segment, offset int64, buffer func(int) []byte) iter.Seq[block] {
 }
 
 // Records are the records behind from, oldest first, and lines that are none, each with a [*LineError]. What stands behind the last record is no
-// line: it is being written, or torn, and the next writer cuts it. Any other error ends the iteration.
+// line: it is being written, or torn, and the next writer cuts it. A segment that is none, or cannot be opened, is an error in its place. After it
+// the iteration can go on with the next one; after any other error it ends.
 func (r *Reader) Records(from Position) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
 		s, err := r.look(from.Segment)
@@ -323,14 +386,34 @@ func (r *Reader) Records(from Position) iter.Seq2[Line, error] {
 				return
 			}
 		}
-		for _, err := range s.foreign {
-			if !yield(Line{}, err) {
-				return
-			}
-		}
+		var last Line
 		for _, seg := range s.segments {
-			if !lines(seg, offset, yield) {
+			err := s.load(&seg)
+			switch {
+			case err == nil:
+				more := lines(seg, offset, func(line Line, err error) bool {
+					if err == nil {
+						last = line
+					}
+					return yield(line, err)
+				})
+				if !seg.current { // that is the snapshot's
+					seg.release()
+				}
+				if !more {
+					return
+				}
+			case errors.Is(err, unix.ENOENT) && last.Seq == 0 && from == (Position{}): // as if the look came later
+			case errors.Is(err, unix.ENOENT):
+				if last.Seq > 0 {
+					from = last.Position()
+				}
+				yield(Line{}, &PositionError{Position: from, Pruned: true, Problem: seg.name + " was removed while the log was read"})
 				return
+			default:
+				if !yield(Line{}, err) {
+					return
+				}
 			}
 			offset = 0
 		}
@@ -384,12 +467,23 @@ func lineOf(seg segment, offset int64, text []byte) (Line, error) {
 
 // find makes the snapshot begin at a position, and returns the offset in its first segment.
 func (s *snapshot) find(at Position) (int64, error) {
+	if at.Offset <= 0 || at.Seq == 0 {
+		return 0, &PositionError{Position: at, Problem: "it is no place behind a record"}
+	}
 	for i, seg := range s.segments {
 		if seg.first != at.Segment {
 			continue
 		}
-		if at.Offset > seg.size {
+		if at.Offset > seg.size && seg.err == nil {
 			return 0, &PositionError{Position: at, Problem: fmt.Sprintf("%s has only %d of %d bytes", seg.name, seg.size, at.Offset)}
+		}
+		if err := s.load(&seg); errors.Is(err, unix.ENOENT) {
+			return 0, &PositionError{Position: at, Pruned: true, Problem: seg.name + " was removed while the log was read"}
+		} else if err != nil {
+			return 0, err
+		}
+		if !seg.current {
+			defer seg.release()
 		}
 		window := make([]byte, min(at.Offset, tailMax))
 		for want := int64(2 * maxLine); ; want *= 4 {
@@ -413,6 +507,12 @@ func (s *snapshot) find(at Position) (int64, error) {
 		return 0, &PositionError{Position: at, Problem: "its segment is not there any more, nor any later one"}
 	}
 	oldest := s.segments[0]
+	if err := s.load(&oldest); err != nil {
+		return 0, err
+	}
+	if !oldest.current {
+		defer oldest.release()
+	}
 	for b := range blocks(oldest, 0, func(n int) []byte { return make([]byte, n) }) {
 		for text := range bytes.Lines(b.text) {
 			f, err := read(text[:len(text)-1])
@@ -441,21 +541,29 @@ func (r *Reader) Backward() iter.Seq2[Line, error] {
 		}
 		defer s.close()
 		s.backward(yield)
-		for _, err := range s.foreign {
-			if !yield(Line{}, err) {
-				return
-			}
-		}
 	}
 }
 
-func (s *snapshot) backward(yield func(Line, error) bool) bool {
+func (s *snapshot) backward(yield func(Line, error) bool) {
 	for _, seg := range slices.Backward(s.segments) {
-		if !seg.backward(yield) {
-			return false
+		err := s.load(&seg)
+		if errors.Is(err, unix.ENOENT) { // retention was there meanwhile, and removes the oldest first
+			return
+		}
+		if err != nil {
+			if !yield(Line{}, err) {
+				return
+			}
+			continue
+		}
+		more := seg.backward(yield)
+		if !seg.current {
+			seg.release()
+		}
+		if !more {
+			return
 		}
 	}
-	return true
 }
 
 func (seg segment) backward(yield func(Line, error) bool) bool {
@@ -498,6 +606,7 @@ func (seg segment) backward(yield func(Line, error) bool) bool {
 // Follow is like [Reader.Records], and goes on with every record that is written, until the context ends. It looks five times a second.
 func (r *Reader) Follow(ctx context.Context, from Position) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
+		from := from // each iteration begins anew
 		tick := time.NewTicker(followGap)
 		defer tick.Stop()
 		type state struct {

@@ -43,6 +43,7 @@ type Record struct {
 	Repair    *Repair            `json:"repair,omitempty"`
 	Alert     *Alert             `json:"alert,omitempty"`
 	Retention *Retention         `json:"retention,omitempty"`
+	Ack       *Acknowledged      `json:"acknowledged,omitempty"`
 	Policy    *PolicyChange      `json:"policy,omitempty"`
 	Truncated bool               `json:"truncated,omitempty"` // a list was dropped or a string cut
 }

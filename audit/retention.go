@@ -28,6 +28,24 @@ type Retention struct {
 	Newest   string `json:"newest"`           // the newest of their times
 	Faults   int    `json:"faults,omitempty"` // that verify found in them; they were removed all the same
 	Tree     Tree   `json:"tree"`
+
+	// By which right. Who did it is in the record's user and auth.
+	Policy         string `json:"policy,omitempty"`          // who has set Days, as "default" or "file /etc/py3run/config.toml"
+	AskedDays      *int   `json:"asked_days,omitempty"`      // what they had asked for, which the floor or a ceiling has changed
+	FloorDays      *int   `json:"floor_days,omitempty"`      // below which the operator lets nobody go; 0: nothing may be removed
+	OperatorDays   *int   `json:"operator_days,omitempty"`   // what the operator's own configuration says; 0: for ever
+	Forced         bool   `json:"forced,omitempty"`          // more than half of the segments, or some with faults
+	IgnoredCursors bool   `json:"ignored_cursors,omitempty"` // also what somebody has not read yet
+}
+
+// Early tells that records were removed sooner than the operator has it, or than days says; 0: for ever; nil: not known.
+func (r *Retention) Early(days *int) bool {
+	for _, limit := range []*int{days, r.OperatorDays, r.FloorDays} {
+		if limit != nil && r.Days > 0 && (*limit == 0 || r.Days < *limit) {
+			return true
+		}
+	}
+	return false
 }
 
 // Tree is the head of the Merkle tree over all records from the first on, as RFC 6962 describes it, and what it takes to extend it.
@@ -67,6 +85,8 @@ type Policy struct {
 	Now     time.Time
 	Cursors []Cursor // that removal waits for
 	Force   bool     // more than half of the segments go, and those that are broken
+
+	Right Retention // what the record says of by which right: Policy and what follows it
 }
 
 // Plan is what is to be removed.
@@ -101,6 +121,9 @@ func (rep *Report) Plan(p Policy) (Plan, error) {
 	}
 	if p.Days <= 0 {
 		return plan, nil
+	}
+	if len(rep.Unread) > 0 {
+		return Plan{}, &GuardError{Problem: fmt.Sprintf("%s cannot be read as a whole: see verify", strings.Join(rep.Unread, ", "))}
 	}
 	limit := p.Now.UTC().AddDate(0, 0, -p.Days)
 	var newest time.Time
@@ -146,7 +169,8 @@ func (rep *Report) Plan(p Policy) (Plan, error) {
 	plan.Segments = old
 	plan.Retention = Retention{
 		Days: p.Days, Segments: len(old), FirstSeq: first.First.Seq, LastSeq: last.Last.Seq, LastHash: last.Last.Hash, Faults: faults,
-		Tree: treeOf(rep.Origin, last.Tree),
+		Tree: treeOf(rep.Origin, last.Tree), Policy: p.Right.Policy, AskedDays: p.Right.AskedDays, FloorDays: p.Right.FloorDays, OperatorDays: p.Right.OperatorDays,
+		Forced: p.Force, IgnoredCursors: p.Right.IgnoredCursors,
 	}
 	var removed time.Time
 	for _, s := range old {

@@ -83,6 +83,34 @@ type Finding struct {
 	RunID     string   `json:"run_id,omitempty"`
 	Message   string   `json:"message"`
 	Explained bool     `json:"explained,omitempty"` // the log itself tells it, in an audit-repair record
+
+	// ID stays the same as long as what was found does: somebody can have looked into it, and said so in a record of the log.
+	ID           string           `json:"id"`
+	Acknowledged *Acknowledgement `json:"acknowledged,omitempty"`
+	Before       *Neighbour       `json:"before,omitempty"` // the records on both sides of a break in the chain
+	After        *Neighbour       `json:"after,omitempty"`
+}
+
+// A Neighbour is a record beside a break in the chain.
+type Neighbour struct {
+	Seq    uint64 `json:"seq"`
+	Hash   string `json:"hash"`
+	Action Action `json:"action"`
+	RunID  string `json:"run_id,omitempty"`
+	User   string `json:"user,omitempty"`
+	Time   string `json:"time"`
+}
+
+// String is the record in words.
+func (n *Neighbour) String() string {
+	text := fmt.Sprintf("record %d (%s", n.Seq, n.Action)
+	if n.User != "" {
+		text += " of " + n.User
+	}
+	if n.RunID != "" {
+		text += ", run " + n.RunID
+	}
+	return text + ", " + n.Time + ")"
 }
 
 // findingsMost of each severity are kept, the others only counted.
@@ -139,6 +167,10 @@ type Report struct {
 	Code        int        // files of kept code that were compared with their names
 	Findings    []Finding
 	Omitted     map[Severity]int // findings beyond those
+	Unread      []string         // segments that could not be read, or not to their end: nothing is said of what stands there
+	ProvedTo    uint64           // seq of the newest record that a witness has named rightly, and the chain up to there with it; 0: none
+
+	acknowledged map[string]*Acknowledgement // by the id of the finding
 
 	Origin string            // name of the log, by its first record
 	Tree   *Range            // of all records; nil: not asked for
@@ -166,6 +198,10 @@ func (rep *Report) Count(s Severity) (n int) {
 
 // Add adds a finding, or only counts it.
 func (rep *Report) Add(f Finding) {
+	if f.ID == "" {
+		f.identify(f.Message)
+	}
+	f.Acknowledged = rep.acknowledged[f.ID]
 	if rep.Count(f.Severity) < findingsMost {
 		rep.Findings = append(rep.Findings, f)
 		return
@@ -182,9 +218,24 @@ func (rep *Report) Add(f Finding) {
 // Most blocks of a log are as they should be. Several processors look for these at once, and one goes through all others line by line; only
 // that one makes findings.
 func (r *Reader) Verify(c Check) (*Report, error) {
-	v := &verifier{Check: c, reader: r, report: &Report{Dir: r.path}, open: map[string]opened{}}
+	const most = 20
+	for tries := 1; ; tries++ {
+		c.Sizes = slices.Clone(c.Sizes)
+		v := &verifier{Check: c, reader: r, report: &Report{Dir: r.path}, open: map[string]opened{}}
+		err := v.verify()
+		if v.removed == "" || err != nil {
+			return v.report, err
+		}
+		if tries == most { // retention removes once in a while, not at each look
+			return nil, r.failed("open", v.removed, errors.New("removed while the log was read, again and again"))
+		}
+	}
+}
+
+func (v *verifier) verify() error {
+	c := v.Check
 	if err := v.begin(); err != nil {
-		return nil, err
+		return err
 	}
 	defer v.snapshot.close()
 
@@ -210,6 +261,12 @@ func (r *Reader) Verify(c Check) (*Report, error) {
 		defer close(ordered)
 		defer close(todo)
 		for i, seg := range v.snapshot.segments {
+			if err := v.snapshot.load(&seg); err != nil {
+				j := &job{block: block{err: err, last: true}, segment: i, unopened: true, done: make(chan struct{})}
+				close(j.done)
+				ordered <- j
+				continue
+			}
 			for b := range blocks(seg, 0, func(n int) []byte {
 				if b := *buffers.Get().(*[]byte); cap(b) >= n {
 					return b
@@ -219,6 +276,9 @@ func (r *Reader) Verify(c Check) (*Report, error) {
 				j := &job{block: b, segment: i, done: make(chan struct{})}
 				ordered <- j
 				todo <- j
+			}
+			if !seg.current { // that is the snapshot's
+				seg.release()
 			}
 		}
 	})
@@ -231,16 +291,19 @@ func (r *Reader) Verify(c Check) (*Report, error) {
 		buffers.Put(&j.buffer)
 	}
 	group.Wait()
-	v.end()
-	return v.report, nil
+	if v.removed == "" {
+		v.end()
+	}
+	return nil
 }
 
 // A job is a block on its way through Verify.
 type job struct {
 	block
-	segment int
-	digest  *digest // nil: the block has to be looked at line by line
-	done    chan struct{}
+	segment  int
+	unopened bool    // the segment is none, or could not be opened: err says why
+	digest   *digest // nil: the block has to be looked at line by line
+	done     chan struct{}
 }
 
 // A digest is all there is to say of a block without a fault, as far as it can be judged by itself.
@@ -325,7 +388,7 @@ func (w *worker) digest(text []byte) *digest {
 			}
 			m.id, m.start = string(f.runID), false
 			d.marks = append(d.marks, m)
-		case string(AuditRepair), string(AuditRetention):
+		case string(AuditRepair), string(AuditRetention), string(AuditAcknowledged):
 			return nil
 		}
 		hash = sha256.Sum256(line)
@@ -349,21 +412,26 @@ type verifier struct {
 	report   *Report
 	total    int64 // bytes of the log
 
-	locked    bool // the snapshot was taken while no record was being written
-	known     head // what the writers noted of the newest record
-	isKnown   bool
-	base      *Retention // what the log begins behind
-	baseTree  *Range
-	leaf      leafHasher
-	witnesses []Witness // by seq, with the writers' own; those without a Source were compared
+	locked      bool // the snapshot was taken while no record was being written
+	known       head // what the writers noted of the newest record
+	isKnown     bool
+	base        *Retention // what the log begins behind
+	baseUnknown bool       // the record of it may stand where nobody can read
+	baseTree    *Range
+	leaf        leafHasher
+	witnesses   []Witness // by seq, with the writers' own; those without a Source were compared
 
-	seg    segment // that is being read
-	line   int     // lines of it that were read
-	last   head    // the newest record
-	lastAt time.Time
-	place  Position // behind it
-	held   []heldLine
-	open   map[string]opened
+	seg      segment // that is being read
+	begun    int     // segments of the snapshot, up to that one
+	line     int     // lines of it that were read
+	last     head    // the newest record
+	lastText []byte  // its line
+	lastAt   time.Time
+	place    Position // behind it
+	gap      bool     // between it and what comes next something could not be read
+	removed  string   // a segment that went while the log was read: all is to be looked at again
+	held     []heldLine
+	open     map[string]opened
 }
 
 // opened is a start whose end was not seen yet.
@@ -376,6 +444,7 @@ type opened struct {
 // heldLine is a line that is no record. Whether it is torn, or put between two records, shows by what follows.
 type heldLine struct {
 	line, bytes int
+	hash        string
 	err         error
 }
 
@@ -388,6 +457,44 @@ func (v *verifier) addFinding(f Finding, format string, args ...any) {
 	f.Segment, f.Line, f.Message = v.seg.name, v.line, fmt.Sprintf(format, args...)
 	v.report.Add(f)
 }
+
+// addBreak adds a finding about the joint between the newest record and the line that follows it.
+func (v *verifier) addBreak(kind Kind, seq uint64, line []byte, format string, args ...any) {
+	f := Finding{Severity: Broken, Kind: kind, Seq: seq, After: neighbour(line)}
+	before := "the beginning"
+	if v.last.seq > 0 {
+		f.Before = neighbour(v.lastText)
+		before = f.Before.String()
+	}
+	f.identify(v.last.hash, f.After.Hash)
+	v.addFinding(f, "%s; between %s and %s", fmt.Sprintf(format, args...), before, f.After)
+}
+
+func neighbour(line []byte) *Neighbour {
+	var r struct {
+		Seq   uint64 `json:"seq"`
+		Time  string `json:"@timestamp"`
+		RunID string `json:"run_id"`
+		Event struct {
+			Action Action `json:"action"`
+		} `json:"event"`
+		User struct {
+			Name string `json:"name"`
+		} `json:"user"`
+	}
+	json.Unmarshal(line, &r) // what a later version says in another way stays empty
+	return &Neighbour{Seq: r.Seq, Hash: hexSHA256(line), Action: r.Event.Action, RunID: r.RunID, User: r.User.Name, Time: r.Time}
+}
+
+// unread notes that what stands here, up to the next record that can be read, is not known.
+func (v *verifier) unread() {
+	v.gap = true
+	v.report.Unread = append(v.report.Unread, v.seg.name)
+	clear(v.open) // their ends may stand there
+}
+
+// partial tells that the log has records that nobody can see, so that an end may be without its start.
+func (v *verifier) partial() bool { return v.base != nil || len(v.report.Unread) > 0 }
 
 // begin looks at the log, while no writer is at work if that can be had, and at what stands beside it.
 func (v *verifier) begin() error {
@@ -408,14 +515,9 @@ func (v *verifier) begin() error {
 	if err := unix.Fstat(r.dir, &st); err == nil && st.Mode&0o022 != 0 {
 		v.add(Warning, DirectoryOpen, 0, "the directory can be written by others (mode %04o): no writer takes it", st.Mode&0o7777)
 	}
-	for _, err := range v.snapshot.foreign {
-		f := Finding{Severity: Broken, Kind: SegmentFile, Message: err.Error()}
-		if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EIO) {
-			f.Severity, f.Kind = Unreadable, NotReadable
-		}
-		v.report.Add(f)
-	}
 	switch {
+	case hostFailure(unread):
+		v.add(Unreadable, NotReadable, 0, "what the writers noted of the newest record: %v", unread)
 	case errors.Is(unread, ErrLocked):
 		v.add(Note, LogHeld, 0, "%v: a record that is being written now looks torn", unread)
 	case v.isKnown || v.total == 0 && errors.Is(unread, unix.ENOENT):
@@ -462,6 +564,9 @@ func (v *verifier) findBase() error {
 		return nil
 	}
 	v.snapshot.backward(func(line Line, err error) bool {
+		if bad := new(LineError); err != nil && !errors.As(err, &bad) {
+			v.baseUnknown = true
+		}
 		if err != nil || line.Action != AuditRetention {
 			return true
 		}
@@ -521,7 +626,11 @@ func (v *verifier) addLeaf(h Hash) {
 
 // block takes a block in its order.
 func (v *verifier) block(j *job) {
-	if j.segment == len(v.report.Segments) {
+	if j.unopened {
+		v.unopened(j)
+		return
+	}
+	if j.segment == v.begun {
 		v.beginSegment(v.snapshot.segments[j.segment])
 	}
 	if j.digest == nil || !v.absorb(j) {
@@ -538,7 +647,25 @@ func (v *verifier) block(j *job) {
 	}
 }
 
+// unopened takes a segment that is none, or that nobody could open.
+func (v *verifier) unopened(j *job) {
+	v.begun++
+	v.seg, v.line = segment{}, 0
+	name := v.snapshot.segments[j.segment].name
+	switch {
+	case errors.Is(j.err, unix.ENOENT):
+		v.removed = name
+	case hostFailure(j.err):
+		v.add(Unreadable, NotReadable, 0, "%v", j.err)
+		v.seg.name = name
+		v.unread()
+	default:
+		v.add(Broken, SegmentFile, 0, "%v", j.err)
+	}
+}
+
 func (v *verifier) beginSegment(seg segment) {
+	v.begun++
 	v.seg, v.line = seg, 0
 	v.report.Segments = append(v.report.Segments, Segment{Name: seg.name, Bytes: seg.size})
 	if seg.links > 1 {
@@ -551,12 +678,12 @@ func (v *verifier) current() *Segment { return &v.report.Segments[len(v.report.S
 // absorb takes a block as a whole if it goes on from what was there. It has the same outcome as record, line by line, would have.
 func (v *verifier) absorb(j *job) bool {
 	d := j.digest
-	if len(v.held) > 0 || v.last.seq == 0 || d.seq != v.last.seq+1 || d.prev.String() != v.last.hash || d.first.Before(v.lastAt.Add(-clockSlack)) ||
+	if len(v.held) > 0 || v.gap || v.last.seq == 0 || d.seq != v.last.seq+1 || d.prev.String() != v.last.hash || d.first.Before(v.lastAt.Add(-clockSlack)) ||
 		v.line == 0 && !v.seg.current && v.seg.first != d.seq || v.base != nil && d.seq <= v.base.LastSeq+1 {
 		return false
 	}
 	for _, m := range d.marks {
-		if _, begun := v.open[m.id]; m.start == begun && (m.start || v.base == nil) {
+		if _, begun := v.open[m.id]; m.start == begun && (m.start || !v.partial()) {
 			return false
 		}
 	}
@@ -597,6 +724,7 @@ func (v *verifier) absorb(j *job) bool {
 		v.addLeaf(leaf)
 	}
 	hash := d.hashes[n-1].String()
+	v.lastText = append(v.lastText[:0], lastLine(j.text)...)
 	v.report.Records += n
 	seg.Records += n
 	v.last, v.lastAt = head{seq: d.seq + n - 1, hash: hash}, d.last
@@ -605,11 +733,16 @@ func (v *verifier) absorb(j *job) bool {
 	return true
 }
 
+func lastLine(text []byte) []byte {
+	text = bytes.TrimSuffix(text, []byte("\n"))
+	return text[bytes.LastIndexByte(text, '\n')+1:]
+}
+
 // record takes one line, which ends at end with its newline.
 func (v *verifier) record(line []byte, end int64) {
 	f, err := read(line)
 	if err != nil {
-		v.held = append(v.held, heldLine{v.line, len(line) + 1, err})
+		v.held = append(v.held, heldLine{v.line, len(line) + 1, hexSHA256(line), err})
 		return
 	}
 	held := uint64(len(v.held))
@@ -621,7 +754,7 @@ func (v *verifier) record(line []byte, end int64) {
 	hash := sum.String()
 
 	var rec Record
-	special := Action(f.action) == AuditRepair || Action(f.action) == AuditRetention || f.repairs()
+	special := Action(f.action) == AuditRepair || Action(f.action) == AuditRetention || Action(f.action) == AuditAcknowledged || f.repairs()
 	if special && json.Unmarshal(line, &rec) != nil {
 		rec = Record{}
 	}
@@ -632,9 +765,15 @@ func (v *verifier) record(line []byte, end int64) {
 			v.add(Broken, SegmentName, f.seq, "%s begins with record %d", v.seg.name, f.seq)
 		}
 	}
-	v.join(&f, rec.Repair, held)
+	gap := v.gap
+	if v.gap = false; !gap || f.seq <= v.last.seq {
+		v.join(&f, line, rec.Repair, held)
+	}
 	if Action(f.action) == AuditRepair || f.repairs() {
-		v.repair(&f, rec)
+		v.repair(&f, line, rec, gap)
+	}
+	if Action(f.action) == AuditAcknowledged {
+		v.acknowledged(&f, rec)
 	}
 	if Action(f.action) == AuditRetention {
 		v.retention(&f, rec.Retention)
@@ -673,6 +812,7 @@ func (v *verifier) record(line []byte, end int64) {
 	if v.Tree && (v.baseTree == nil || f.seq > v.base.LastSeq) {
 		v.addLeaf(v.leaf.hash(line))
 	}
+	v.lastText = append(v.lastText[:0], line...)
 	v.report.Records++
 	seg.Records++
 	seg.Last = Place{f.seq, hash}
@@ -681,42 +821,43 @@ func (v *verifier) record(line []byte, end int64) {
 }
 
 // join compares what a record was joined to with what stands before it, held lines that are no records in between.
-func (v *verifier) join(f *facts, repair *Repair, held uint64) {
+func (v *verifier) join(f *facts, line []byte, repair *Repair, held uint64) {
 	prev := string(f.prev)
 	if gap := repair; gap != nil && gap.Expected != nil && gap.Found != nil {
 		return // repair judges it
 	}
 	if v.last.seq == 0 {
-		v.joinFirst(f.seq, prev)
+		v.joinFirst(f.seq, prev, line)
 		return
 	}
 	switch {
 	case f.seq == v.last.seq+1 && prev == v.last.hash:
 	case f.seq == v.last.seq+1:
-		v.add(Broken, ChainBroken, v.last.seq, "record %d is not the one that record %d was joined to: it was changed, or put in another's place", v.last.seq, f.seq)
+		v.addBreak(ChainBroken, v.last.seq, line, "record %d is not the one that record %d was joined to: it was changed, or put in another's place", v.last.seq, f.seq)
 	case held > 0 && f.seq == v.last.seq+1+held:
 		// The lines that are no records were records once.
 	case f.seq > v.last.seq+1:
-		v.add(Broken, RecordsMissing, v.last.seq+1, "%s missing, before record %d", seqs(v.last.seq+1, f.seq-1), f.seq)
+		v.addBreak(RecordsMissing, v.last.seq+1, line, "%s missing, before record %d", seqs(v.last.seq+1, f.seq-1), f.seq)
 	default:
-		v.add(Broken, RecordOrder, f.seq, "record %d stands behind record %d", f.seq, v.last.seq)
+		v.addBreak(RecordOrder, f.seq, line, "record %d stands behind record %d", f.seq, v.last.seq)
 	}
 }
 
-func (v *verifier) joinFirst(seq uint64, prev string) {
+func (v *verifier) joinFirst(seq uint64, prev string, line []byte) {
 	base := v.base
 	switch {
 	case seq == 1 && prev == origin.hash:
 	case seq == 1:
-		v.add(Broken, ChainBroken, 1, "record 1 is joined to another one, and has to be the first")
+		v.addBreak(ChainBroken, 1, line, "record 1 is joined to another one, and has to be the first")
+	case base == nil && v.baseUnknown:
 	case base == nil:
-		v.add(Broken, RecordsMissing, 1, "%s missing, and no record tells that retention removed them", seqs(1, seq-1))
+		v.addBreak(RecordsMissing, 1, line, "%s missing, and no record tells that retention removed them", seqs(1, seq-1))
 	case base.LastSeq >= seq:
 		v.report.Pruned = base
 		v.add(Warning, PruneUnfinished, seq, "the removal of all records up to %d is recorded, and those from %d on are still there: prune once more", base.LastSeq, seq)
 	case base.LastHash != prev:
 		v.report.Pruned = base
-		v.add(Broken, ChainBroken, seq, "record %d is joined to another record %d than the one that retention removed", seq, base.LastSeq)
+		v.addBreak(ChainBroken, seq, line, "record %d is joined to another record %d than the one that retention removed", seq, base.LastSeq)
 	default:
 		v.report.Pruned = base
 	}
@@ -731,19 +872,25 @@ func seqs(from, to uint64) string {
 }
 
 // repair judges what a writer said of the log it found.
-func (v *verifier) repair(f *facts, rec Record) {
+func (v *verifier) repair(f *facts, line []byte, rec Record, gap bool) {
 	cut := rec.Repair
 	if cut == nil {
 		v.add(Broken, LineForm, f.seq, "record %d: an audit-repair that does not tell what was repaired", f.seq)
 		return
 	}
 	if cut.Found != nil && cut.Expected == nil {
+		if at := cut.Found; !gap && v.last.seq > 0 && (at.Seq > v.last.seq || at.Seq == v.last.seq && at.Hash != v.last.hash) {
+			v.add(Broken, LogRepaired, f.seq, "record %d: record %d that its writer found before it is not there", f.seq, at.Seq)
+			return
+		}
 		v.forgotten(f, cut)
 		return
 	}
 	if cut.Expected == nil || cut.Found == nil {
 		kept, err := v.reader.kept(cut.Kept)
 		switch {
+		case hostFailure(err):
+			v.add(Unreadable, NotReadable, f.seq, "record %d: %d torn bytes were cut before it, and cannot be read: %v", f.seq, cut.Bytes, err)
 		case err != nil:
 			v.add(Broken, TornEnd, f.seq, "record %d: %d torn bytes were cut before it, and are not kept: %v", f.seq, cut.Bytes, err)
 		case int64(len(kept)) != cut.Bytes || hexSHA256(kept) != cut.SHA256:
@@ -766,6 +913,9 @@ func (v *verifier) repair(f *facts, rec Record) {
 		v.addFinding(Finding{Severity: Warning, Kind: LogRepaired, Seq: f.seq, Explained: true}, "record %d: the log was %s; all its records are there again", f.seq, what)
 		return
 	}
+	if gap {
+		return // what it found stands where nobody could read
+	}
 	if v.last.seq == 0 && v.base != nil && v.base.LastSeq == expected.Seq && v.base.LastHash == expected.Hash {
 		v.report.Pruned = v.base
 		return
@@ -777,7 +927,7 @@ func (v *verifier) repair(f *facts, rec Record) {
 	fine := v.last.seq == found.Seq && v.last.hash == found.Hash
 	if v.last.seq == 0 {
 		fine = true
-		v.joinFirst(found.Seq+1, found.Hash)
+		v.joinFirst(found.Seq+1, found.Hash, line)
 	} else if !fine {
 		gone += fmt.Sprintf(", and record %d that it found instead is not there either", found.Seq)
 	}
@@ -829,7 +979,7 @@ func (v *verifier) mark(id string, seq uint64, start bool) {
 		v.open[id] = opened{seq, v.seg.name, v.line}
 	case begun:
 		delete(v.open, id)
-	case v.base == nil:
+	case !v.partial():
 		v.addFinding(Finding{Severity: Broken, Kind: EndWithoutStart, Seq: seq, RunID: id}, "record %d: an end of run %s, which has no start, or a second one", seq, id)
 	}
 }
@@ -854,6 +1004,8 @@ func (v *verifier) compare(i int, hash, runID string) {
 		v.addFinding(Finding{Severity: Broken, Kind: WitnessDiffers, Seq: w.Seq, RunID: w.RunID}, "%s: record %d has another hash", w.Source, w.Seq)
 	case w.RunID != "" && w.RunID != runID:
 		v.addFinding(Finding{Severity: Broken, Kind: WitnessDiffers, Seq: w.Seq, RunID: w.RunID}, "%s: record %d is that of run %s", w.Source, w.Seq, runID)
+	default:
+		v.report.ProvedTo = max(v.report.ProvedTo, w.Seq)
 	}
 }
 
@@ -862,7 +1014,9 @@ func (v *verifier) release() {
 	line := v.line
 	for _, h := range v.held {
 		v.line = h.line
-		v.add(Broken, LineForm, 0, "not a record: %v", h.err)
+		f := Finding{Severity: Broken, Kind: LineForm}
+		f.identify(fmt.Sprint("behind ", v.last.seq), h.hash)
+		v.addFinding(f, "not a record: %v", h.err)
 	}
 	v.held, v.line = nil, line
 }
@@ -875,6 +1029,8 @@ func (v *verifier) endSegment(j *job) {
 	}
 	if j.err != nil {
 		v.add(Unreadable, NotReadable, 0, "read %s: %v", v.seg.name, j.err)
+		v.held = nil
+		v.unread()
 		return
 	}
 	torn := len(j.rest)
@@ -914,6 +1070,12 @@ func (v *verifier) end() {
 	v.seg, v.line = segment{}, 0
 	rep := v.report
 	rep.Last, rep.LastTime = Place{v.last.seq, v.last.hash}, v.lastAt
+	if len(rep.Unread) > 0 { // no tree of what was not read
+		rep.Tree, rep.Ranges, rep.Since = nil, map[uint64]*Range{}, nil
+		for i := range rep.Segments {
+			rep.Segments[i].Tree = nil
+		}
+	}
 	if v.isKnown && rep.Count(Unreadable) == 0 { // else it may stand where nobody could read
 		switch {
 		case v.known.seq > v.last.seq && v.last.seq > 0:
@@ -929,6 +1091,8 @@ func (v *verifier) end() {
 	for _, w := range v.witnesses {
 		switch {
 		case w.Source == "" || w.Source == lockName:
+		case len(rep.Unread) > 0:
+			v.addFinding(Finding{Severity: Unreadable, Kind: NotReadable, Seq: w.Seq, RunID: w.RunID}, "%s: record %d was not compared: parts of the log cannot be read", w.Source, w.Seq)
 		case w.Seq > v.last.seq:
 			v.report.Witnesses++
 			v.addFinding(Finding{Severity: Broken, Kind: WitnessDiffers, Seq: w.Seq, RunID: w.RunID}, "%s: there is no record %d: the log ends with record %d", w.Source, w.Seq, v.last.seq)

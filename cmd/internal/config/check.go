@@ -42,6 +42,16 @@ func (f file) contradictions() []Finding {
 		if ceiling, ok := f.ceilings[s.key]; ok && s.exceeds(s.get(&c), ceiling) {
 			add(s.key, fmt.Sprintf("%s is above the ceiling %s of this file", format(s.get(&c)), format(ceiling)), "")
 		}
+		floor, ok := f.floors[s.key]
+		if !ok {
+			continue
+		}
+		if s.below(s.get(&c), floor) {
+			add(s.key, fmt.Sprintf("%s is below the floor %s of this file", format(s.get(&c)), format(floor)), "")
+		}
+		if ceiling, ok := f.ceilings[s.key]; ok && s.below(ceiling, floor) {
+			findings = append(findings, Finding{Key: "ceiling." + s.key, Problem: fmt.Sprintf("%s is below the floor %s of this file, which wins", format(ceiling), format(floor))})
+		}
 	}
 	if !c.Security.Audit.Enabled {
 		for i := range settings {

@@ -163,11 +163,19 @@ type Origin struct {
 	Kind    string
 	Name    string // path of the file, name of the variable, or --set
 	Ceiling Ceiling
+	Floor   Floor
 }
 
 // A Ceiling is the most that the operator allows for a key. The zero Ceiling
 // is none at all.
 type Ceiling struct {
+	Value string // as it would stand in a file
+	File  string
+	Asked string // what the origin had asked for; empty if that was allowed
+}
+
+// A Floor is the least that the operator allows for a key. The zero Floor is none at all.
+type Floor struct {
 	Value string // as it would stand in a file
 	File  string
 	Asked string // what the origin had asked for; empty if that was allowed

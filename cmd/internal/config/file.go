@@ -20,6 +20,7 @@ type file struct {
 	path     string
 	values   map[string]any
 	ceilings map[string]any
+	floors   map[string]any
 }
 
 // fileMost is how large a configuration file may be, in bytes.
@@ -105,6 +106,21 @@ func parseFile(path, text, etc string) (file, []Error) {
 			wrong = append(wrong, notSection("ceiling", ceilings))
 		}
 	}
+	if floors, ok := tree["floor"]; ok {
+		delete(tree, "floor")
+		if filepath.Clean(path) != filepath.Clean(etc) {
+			wrong = append(wrong, Error{
+				Key:     "floor",
+				Problem: "floors belong in " + etc,
+				Hint:    "there they hold for every user; nothing else can set or lift them",
+			})
+		}
+		if table, ok := floors.(map[string]any); ok {
+			f.floors, wrong = take(table, "floor.", (*setting).floorFromTOML, wrong)
+		} else {
+			wrong = append(wrong, notSection("floor", floors))
+		}
+	}
 	f.values, wrong = take(tree, "", (*setting).fromTOML, wrong)
 	return f, locate(wrong, path, text)
 }
@@ -174,6 +190,28 @@ func (s *setting) ceilingFromTOML(v any) (any, *Error) {
 		return nil, &Error{Problem: "0 is no limit, so this ceiling would bound nothing", Hint: "leave it out"}
 	}
 	return value, err
+}
+
+func (s *setting) floorFromTOML(v any) (any, *Error) {
+	if !s.floor {
+		problem := "cannot have a floor: less of it harms nobody but who asks for it"
+		if s.hasCeiling() {
+			problem = "cannot have a floor: what is stricter is always allowed"
+		}
+		return nil, &Error{Problem: problem, Hint: "only " + floorKeys() + " can"}
+	}
+	return s.fromTOML(v)
+}
+
+// floorKeys lists the keys that can have a floor.
+func floorKeys() string {
+	var keys []string
+	for i := range settings {
+		if settings[i].floor {
+			keys = append(keys, settings[i].key)
+		}
+	}
+	return strings.Join(keys, ", ")
 }
 
 // strictKeys lists the keys that are no numbers and can have a ceiling.

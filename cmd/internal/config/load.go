@@ -18,7 +18,7 @@ import (
 // or caller has to repair; then nothing is loaded.
 func Load(src Sources) (*Loaded, error) {
 	l := &Loaded{Config: Default(), Origins: map[string]Origin{}}
-	ceilings, err := l.readFiles(src)
+	etc, err := l.readFiles(src)
 	if err != nil {
 		return nil, err
 	}
@@ -29,11 +29,11 @@ func Load(src Sources) (*Loaded, error) {
 		return nil, err
 	}
 	l.tighten(src.Environ)
-	l.enforce(ceilings)
+	l.enforce(etc)
 	return l, nil
 }
 
-// readFiles returns the file whose ceilings hold.
+// readFiles returns the file whose ceilings and floors hold.
 func (l *Loaded) readFiles(src Sources) (file, error) {
 	etcPath := src.EtcFile
 	if etcPath == "" {
@@ -224,24 +224,30 @@ func (l *Loaded) tighten(environ []string) {
 	}
 }
 
-// enforce comes last: nothing is above a ceiling.
+// enforce comes last: nothing is above a ceiling, and nothing below a floor, which counts more: what is lost is lost.
 func (l *Loaded) enforce(etc file) {
-	if len(etc.ceilings) == 0 {
+	if len(etc.ceilings) == 0 && len(etc.floors) == 0 {
 		return
 	}
 	for i := range settings {
 		s := &settings[i]
-		ceiling, ok := etc.ceilings[s.key]
-		if !ok {
-			continue
-		}
 		from := l.Origins[s.key]
-		from.Ceiling = Ceiling{Value: format(ceiling), File: etc.path}
-		if asked := s.get(&l.Config); s.exceeds(asked, ceiling) {
-			from.Ceiling.Asked = format(asked)
-			s.set(&l.Config, ceiling)
+		if ceiling, ok := etc.ceilings[s.key]; ok {
+			from.Ceiling = Ceiling{Value: format(ceiling), File: etc.path}
+			if asked := s.get(&l.Config); s.exceeds(asked, ceiling) {
+				from.Ceiling.Asked = format(asked)
+				s.set(&l.Config, ceiling)
+			}
+			l.Origins[s.key] = from
 		}
-		l.Origins[s.key] = from
+		if floor, ok := etc.floors[s.key]; ok {
+			from.Floor = Floor{Value: format(floor), File: etc.path}
+			if asked := s.get(&l.Config); s.below(asked, floor) {
+				from.Floor.Asked = format(asked)
+				s.set(&l.Config, floor)
+			}
+			l.Origins[s.key] = from
+		}
 	}
 }
 

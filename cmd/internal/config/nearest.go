@@ -36,6 +36,7 @@ func nearest(name string) string {
 		}
 	}
 	try("ceiling")
+	try("floor")
 	for i := range settings {
 		try(section(settings[i].key))
 		try(settings[i].key)
@@ -63,7 +64,7 @@ func nearestVariable(name string) string {
 	if found != "" {
 		return found
 	}
-	if near := nearest(key); near != "" && !isSection(near) && near != "ceiling" {
+	if near := nearest(key); near != "" && !isSection(near) && near != "ceiling" && near != "floor" {
 		return variable(near)
 	}
 	return ""

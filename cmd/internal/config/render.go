@@ -25,6 +25,11 @@ func Init() []byte {
 #
 # [ceiling.security]
 # max-memory-mb = 4096
+#
+# Likewise, what nothing can go below: ` + floorKeys() + `.
+#
+# [floor.security.audit]
+# retention-days = 365
 `)
 	return b.Bytes()
 }
@@ -55,6 +60,12 @@ func (o Origin) String() string {
 	}
 	if o.Ceiling != (Ceiling{}) {
 		text += " (ceiling " + o.Ceiling.Value + " from " + o.Ceiling.File + ")"
+	}
+	if o.Floor.Asked != "" {
+		text += ", asked " + o.Floor.Asked
+	}
+	if o.Floor != (Floor{}) {
+		text += " (floor " + o.Floor.Value + " from " + o.Floor.File + ")"
 	}
 	return text
 }

@@ -11,14 +11,20 @@ func Schema() []byte {
 	root := newSchemaSection()
 	ceiling := newSchemaSection()
 	ceiling["description"] = "what nothing can exceed; in " + etcFile + " only"
+	floor := newSchemaSection()
+	floor["description"] = "what nothing can go below; in " + etcFile + " only"
 	for i := range settings {
 		s := &settings[i]
 		root.add(s.key, s.schema())
 		if s.hasCeiling() {
 			ceiling.add(s.key, s.strictSchema())
 		}
+		if s.floor {
+			floor.add(s.key, s.numberSchema())
+		}
 	}
 	root.add("ceiling", ceiling)
+	root.add("floor", floor)
 	root["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 	root["title"] = "Configuration of py3run"
 
@@ -50,6 +56,18 @@ func (s schema) add(key string, sub schema) {
 }
 
 func (s *setting) schema() schema {
+	sub := s.numberSchema()
+	c := Default()
+	sub["default"] = s.get(&c)
+	if list, ok := sub["default"].([]string); ok && list == nil {
+		sub["default"] = []string{} // not null
+	}
+	sub["description"] = s.comment()
+	return sub
+}
+
+// numberSchema is strictSchema with the 0 of numbers that can have no limit.
+func (s *setting) numberSchema() schema {
 	sub := s.strictSchema()
 	switch s.fallback.(type) {
 	case float64, int:
@@ -57,12 +75,6 @@ func (s *setting) schema() schema {
 			sub = schema{"anyOf": []schema{{"const": 0}, sub}}
 		}
 	}
-	c := Default()
-	sub["default"] = s.get(&c)
-	if list, ok := sub["default"].([]string); ok && list == nil {
-		sub["default"] = []string{} // not null
-	}
-	sub["description"] = s.comment()
 	return sub
 }
 

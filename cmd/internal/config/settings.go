@@ -32,6 +32,9 @@ type setting struct {
 	// one of their values is the strict one: as a ceiling it is enforced.
 	strict any
 
+	// Where less means that something is lost for others: the number can have a floor. 0, no limit, is the highest.
+	floor bool
+
 	// A variable of the gateway's own convention that lowers the number.
 	tightenedBy string
 }
@@ -243,7 +246,7 @@ var settings = [...]setting{
 	},
 	{
 		key: "security.audit.retention-days", field: func(c *Config) any { return &c.Security.Audit.RetentionDays },
-		fallback: 90, min: 1, max: maxCount, unit: "days",
+		fallback: 90, min: 1, max: maxCount, unit: "days", floor: true,
 		doc: "age of records that py3runctl audit prune leaves; py3run itself removes none",
 	},
 	{

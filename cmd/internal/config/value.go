@@ -283,6 +283,9 @@ func (s *setting) exceeds(value, ceiling any) bool {
 	return ceiling == s.strict && value != ceiling
 }
 
+// below tells whether a number is less than its floor.
+func (s *setting) below(value, floor any) bool { return value != floor && s.exceeds(floor, value) }
+
 // format writes a value as it stands in a file. strconv.Quote is TOML here
 // because isLine kept out what the two spell differently.
 func format(v any) string {

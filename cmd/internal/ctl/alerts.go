@@ -33,6 +33,8 @@ type alertState struct {
 	Position audit.Position `json:"position"`
 	Watched  *watched       `json:"watched"`
 	Pending  []alert        `json:"pending,omitempty"` // not delivered yet
+
+	Unrecorded []alert `json:"unrecorded,omitempty"` // not written into the log yet
 }
 
 // alerts looks at the records since the last time, tells what the rules say of them, writes a record of each alert and delivers it. It returns how many there
@@ -64,8 +66,14 @@ func (d desk) alerts(statePath, format string, everything bool) (fired int, err 
 		fmt.Fprintf(d.err, "py3runctl: learned what is usual from %d records; from now on what is new is told\n", state.Watched.Seq)
 		return 0, writeState(statePath, state)
 	}
-	if err := d.record(found); err != nil {
-		d.warnf("alerts are not recorded: %v", err)
+	for _, a := range found {
+		if err := d.printAlert(a, format); err != nil {
+			return 0, fmt.Errorf("tell of alerts: %v (all come again)", err)
+		}
+	}
+	state.Unrecorded = append(state.Unrecorded, found...)
+	if err := d.record(&state.Unrecorded); err != nil {
+		d.warnf("alerts are not recorded: %v (%d wait for the next time)", err, len(state.Unrecorded))
 	}
 	if len(d.config.Alerts.Command) > 0 || d.config.Alerts.Webhook != "" {
 		state.Pending = append(state.Pending, found...)
@@ -77,9 +85,6 @@ func (d desk) alerts(statePath, format string, everything bool) (fired int, err 
 	if err := writeState(statePath, state); err != nil { // before the delivery: an alert may come twice, but never not at all
 		return 0, err
 	}
-	for _, a := range found {
-		d.printAlert(a, format)
-	}
 	failed := d.deliver(state)
 	if err := writeState(statePath, state); err != nil {
 		return len(found), err
@@ -89,6 +94,7 @@ func (d desk) alerts(statePath, format string, everything bool) (fired int, err 
 
 // evaluate looks at what is new.
 func (d desk) evaluate(r *audit.Reader, state *alertState) (found []alert, err error) {
+	state.Watched.days = &d.config.Security.Audit.RetentionDays
 	tampered := func(seq uint64, title string) {
 		if d.config.Alerts.Tampering {
 			found = append(found, alert{Rule: ruleTampering, Title: title, Time: time.Now().UTC().Format(time.RFC3339Nano), Seq: seq})
@@ -127,25 +133,34 @@ func (d desk) evaluate(r *audit.Reader, state *alertState) (found []alert, err e
 	return found, err
 }
 
-func (d desk) printAlert(a alert, format string) {
+func (d desk) printAlert(a alert, format string) error {
 	if d.formatOf(format) == "json" {
-		writeJSON(d.out, a)
-		return
+		return writeJSON(d.out, a)
 	}
-	fmt.Fprintf(d.out, "%s  %-15s  record %d  %s\n", plain(a.Time), a.Rule, a.Seq, plain(a.Title))
+	looked := ""
+	if a.Acknowledged != nil {
+		looked = plain(fmt.Sprintf(" (%s)", a.Acknowledged))
+	}
+	_, err := fmt.Fprintf(d.out, "%s  %-15s  record %d  %s%s\n", plain(a.Time), a.Rule, a.Seq, plain(a.Title), looked)
+	return err
 }
 
-// record writes what was told into the log.
-func (d desk) record(found []alert) error {
-	if len(found) == 0 {
+// record writes what was told into the log. What cannot be written stays.
+func (d desk) record(found *[]alert) error {
+	if len(*found) == 0 {
 		return nil
+	}
+	if over := len(*found) - pendingMost; over > 0 {
+		d.warnf("%d alerts could not be recorded for so long that they are dropped", over)
+		*found = (*found)[over:]
 	}
 	log, err := audit.Open(d.dir)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	for _, a := range found {
+	for ; len(*found) > 0; *found = (*found)[1:] {
+		a := (*found)[0]
 		if _, err := log.Append(audit.Record{
 			Event: audit.Event{Action: audit.Alerted, Outcome: audit.Unknown, Reason: a.Rule}, RunID: a.RunID, Host: audit.ThisHost(),
 			User: audit.User{Name: a.User}, Auth: audit.Auth{Method: audit.AuthNone, OSUID: os.Getuid()}, Script: audit.Script{Name: a.Script},
@@ -250,8 +265,11 @@ func writeState(path string, state *alertState) error {
 	return replaceFile(path, text, 0o600)
 }
 
-// replaceFile writes a file whole or not at all.
+// replaceFile writes a file whole or not at all. A device or a pipe is written to, and stays what it is.
 func replaceFile(path string, text []byte, mode os.FileMode) error {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		return os.WriteFile(path, text, mode)
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, cause(err))

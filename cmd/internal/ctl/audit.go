@@ -1,7 +1,6 @@
 package ctl
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -21,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"py3run/audit"
+	"py3run/cmd/internal/cli"
 )
 
 func (a *app) audit() *cobra.Command {
@@ -29,7 +29,7 @@ func (a *app) audit() *cobra.Command {
 			c.Help()
 			return exitCode(exitUsage)
 		}}
-	c.AddCommand(a.tail(), a.show(), a.verify(), a.export(), a.prune(), a.checkpoint(), a.keygen())
+	c.AddCommand(a.tail(), a.show(), a.verify(), a.export(), a.prune(), a.checkpoint(), a.keygen(), a.acknowledge())
 	return c
 }
 
@@ -64,7 +64,7 @@ func (a *app) tail() *cobra.Command {
 			}
 			ctx, stop := context.WithCancel(context.Background()) // a signal ends it as it ends any reader
 			defer stop()
-			if out, ok := a.out.(*os.File); ok && follow {
+			if out := fileOf(a.out); out != nil && follow {
 				var watch sync.WaitGroup
 				watch.Go(func() { waitForReader(ctx, out, stop) })
 				defer watch.Wait()
@@ -80,11 +80,22 @@ func (a *app) tail() *cobra.Command {
 	return c
 }
 
+// fileOf is the file behind an output; nil: there is none.
+func fileOf(out io.Writer) *os.File {
+	switch out := out.(type) {
+	case *os.File:
+		return out
+	case *cli.Output:
+		return out.File
+	}
+	return nil
+}
+
 // waitForReader calls gone when nobody reads a pipe any more: without a new record no write would tell.
 func waitForReader(ctx context.Context, pipe *os.File, gone func()) {
 	for ctx.Err() == nil {
-		fds := []unix.PollFd{{Fd: int32(pipe.Fd())}} // errors come unasked
-		if n, err := unix.Poll(fds, 200); err == nil && n > 0 {
+		fds := []unix.PollFd{{Fd: int32(pipe.Fd())}}            // errors come unasked
+		if n, err := unix.Poll(fds, 200); err == nil && n > 0 { // of a terminal, POLLHUP; of a pipe or socket, POLLERR or POLLHUP
 			gone()
 			return
 		}
@@ -152,14 +163,14 @@ func (d desk) linePrinter(format string) func(audit.Line) error {
 	return func(line audit.Line) error {
 		rec, err := line.Record()
 		if err == nil {
-			_, err = fmt.Fprintln(d.out, summary(line, rec, colour))
+			_, err = fmt.Fprintln(d.out, summary(line, rec, colour, d.local()))
 		}
 		return err
 	}
 }
 
 // summary is a record in one line for people.
-func summary(line audit.Line, rec audit.Record, colour bool) string {
+func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location) string {
 	var words []string
 	add := func(format string, args ...any) { words = append(words, fmt.Sprintf(format, args...)) }
 	what, paint := strings.TrimPrefix(string(rec.Event.Action), "execution-"), ""
@@ -210,14 +221,14 @@ func summary(line audit.Line, rec audit.Record, colour bool) string {
 	if colour && paint != "" {
 		status = paint + status + "\x1b[0m"
 	}
-	return fmt.Sprintf("%s %7d %s %-16s %s  %s", line.Time.Local().Format("2006-01-02 15:04:05"), line.Seq, status, who, plain(rec.RunID), plain(strings.Join(words, ", ")))
+	return fmt.Sprintf("%s %7d %s %-16s %s  %s", line.Time.In(zone).Format("2006-01-02 15:04:05"), line.Seq, status, who, plain(rec.RunID), plain(strings.Join(words, ", ")))
 }
 
 func (a *app) show() *cobra.Command {
 	var format string
 	c := &cobra.Command{
 		Use: "show RUN_ID|SEQ", Short: "Show the records of a run, or one record", Args: cobra.ExactArgs(1),
-		Long: "The beginning of a run id is enough where no other begins like it (8 characters at least).",
+		Long: "The beginning or the end of a run id is enough where no other run has it (8 characters at least). The beginning is the time: runs of the same minute share it.",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err
@@ -246,24 +257,38 @@ func (d desk) show(what, format string) error {
 	if numberErr != nil && len(what) < prefixLeast {
 		return fmt.Errorf("%q is neither a number nor %d characters of a run id", what, prefixLeast)
 	}
-	var found []audit.Line
-	var ids []string
+	whole := numberErr == nil && (len(what) < prefixLeast || what[0] != '0') // else the end of a run id can have no letter
+	var numbered, found []audit.Line
+	var runs []candidate
 	for line, err := range r.Records(audit.Position{}) {
-		switch {
-		case err != nil:
+		if err != nil {
 			d.warnf("%v", err)
-		case numberErr == nil && line.Seq == seq, numberErr != nil && strings.HasPrefix(line.RunID, what):
-			found = append(found, line)
-			if !slices.Contains(ids, line.RunID) {
-				ids = append(ids, line.RunID)
-			}
+			continue
+		}
+		if whole && line.Seq == seq {
+			numbered = append(numbered, line)
+		}
+		if len(what) < prefixLeast || !strings.HasPrefix(line.RunID, what) && !strings.HasSuffix(line.RunID, what) {
+			continue
+		}
+		found = append(found, line)
+		rec, _ := line.Record()
+		status := cmp.Or(rec.Status, strings.TrimPrefix(string(line.Action), "execution-"))
+		if i := slices.IndexFunc(runs, func(c candidate) bool { return c.id == line.RunID }); i >= 0 {
+			runs[i].status = status
+		} else {
+			runs = append(runs, candidate{line.RunID, line.Time, rec.User.Name, status})
 		}
 	}
-	switch {
-	case len(found) == 0:
+	if err := d.ambiguous(what, runs); err != nil {
+		return err
+	}
+	if len(numbered) > 0 && len(found) > 0 {
+		return fmt.Errorf("%s is the number of a record, and part of the run id %s: say that whole", what, plain(runs[0].id))
+	}
+	found = append(found, numbered...)
+	if len(found) == 0 {
 		return fmt.Errorf("no record of %q in %s", what, r.Dir())
-	case len(ids) > 1 && numberErr != nil:
-		return fmt.Errorf("%q begins %d run ids: %s", what, len(ids), plain(strings.Join(ids[:min(len(ids), 5)], ", ")))
 	}
 	for _, line := range found {
 		text := line.Text
@@ -281,104 +306,16 @@ func (d desk) show(what, format string) error {
 	return nil
 }
 
-func (a *app) export() *cobra.Command {
-	var cursor, format, since, until string
-	c := &cobra.Command{
-		Use: "export", Short: "Write records for other programs, from where the last export ended", Args: cobra.NoArgs,
-		Long: `With --cursor the next export goes on behind the last record of this one. The cursor moves when all is written: after a failure records come twice, and never not at
-all. py3runctl audit prune waits for cursors beside the log (cursor-*.json).`,
-		Example: "  py3runctl audit export --format csv --since 30d > runs.csv\n  py3runctl audit export --cursor /var/log/py3run/cursor-siem.json | to-siem",
-		RunE: a.at(func(d desk) error {
-			if err := oneOf("format", format, "json", "csv"); err != nil {
-				return err
-			}
-			if cursor != "" && until != "" { // the cursor would pass what the next export has to have
-				return errors.New("invalid argument --until: not with --cursor")
-			}
-			s := selection{}
-			var err error
-			if s.since, err = parseTime("since", since, time.Now()); err == nil {
-				s.until, err = parseTime("until", until, time.Now())
-			}
-			if err != nil {
-				return err
-			}
-			return d.export(s, cmp.Or(format, "json"), cursor)
-		}),
-	}
-	c.Flags().StringVar(&cursor, "cursor", "", "`file` that remembers how far the export came")
-	c.Flags().StringVar(&format, "format", "json", "json (the exact lines) or csv")
-	c.Flags().StringVar(&since, "since", "", "only records since this `time`")
-	c.Flags().StringVar(&until, "until", "", "only records before this `time`")
-	return c
-}
-
-func (d desk) export(s selection, format, cursor string) error {
-	var from audit.Position
-	if cursor != "" {
-		text, err := os.ReadFile(cursor)
-		if err == nil {
-			err = json.Unmarshal(text, &from)
-		}
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("read %s: %w", cursor, err)
-		}
-	}
-	r, err := audit.OpenReader(d.dir)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	buffered := bufio.NewWriterSize(d.out, 1<<16)
-	put := func(line audit.Line, _ audit.Record) error {
-		_, err := fmt.Fprintf(buffered, "%s\n", line.Text)
-		return err
-	}
-	if format == "csv" {
-		put = csvPrinter(buffered)
-	}
-	at := from
-	for line, err := range r.Records(from) {
-		if bad := new(audit.LineError); errors.As(err, &bad) {
-			d.warnf("%v", err)
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		rec, err := line.Record()
-		if err != nil { // of a later version, perhaps; its line is exported all the same
-			d.warnf("record %d: %v", line.Seq, err)
-			rec = audit.Record{Seq: line.Seq}
-		}
-		if s.wants(line, rec) {
-			if err := put(line, rec); err != nil {
-				return err
-			}
-		}
-		at = line.Position()
-	}
-	if err := buffered.Flush(); err != nil {
-		return err
-	}
-	if cursor == "" {
-		return nil
-	}
-	text, err := json.Marshal(at)
-	if err != nil {
-		return err
-	}
-	return replaceFile(cursor, append(text, '\n'), 0o600)
-}
-
 // csvColumns are those of an export; they stay, and new ones come at the end.
 var csvColumns = []string{"seq", "time", "action", "outcome", "reason", "run_id", "request_id", "host", "user", "auth", "os_uid", "client_ip", "script", "command", "code_sha256", "code_bytes",
 	"status", "duration_ms", "cpu_ms", "peak_memory_bytes", "exit_code", "signal", "stdout_bytes", "stderr_bytes", "isolation", "missing", "flagged_imports", "connections", "hash"}
 
-func csvPrinter(to io.Writer) func(audit.Line, audit.Record) error {
+func csvPrinter(to io.Writer, header bool) func(audit.Line, audit.Record) error {
 	w := csv.NewWriter(to)
-	w.Write(csvColumns)
-	w.Flush()
+	if header {
+		w.Write(csvColumns)
+		w.Flush()
+	}
 	return func(line audit.Line, r audit.Record) error {
 		number := func(n int64) string { return strconv.FormatInt(n, 10) }
 		row := []string{strconv.FormatUint(r.Seq, 10), r.Timestamp, string(r.Event.Action), string(r.Event.Outcome), r.Event.Reason, r.RunID, r.RequestID, r.Host.Name, r.User.Name,

@@ -159,6 +159,9 @@ func (d desk) checkpoint(keyFile, dir string, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	if len(rep.Unread) > 0 {
+		return fmt.Errorf("sign checkpoint of %s: %s cannot be read: see py3runctl audit verify", r.Dir(), strings.Join(rep.Unread, ", "))
+	}
 	if rep.Records == 0 {
 		return fmt.Errorf("sign checkpoint of %s: it has no record", r.Dir())
 	}
@@ -442,10 +445,14 @@ func parseProof(text []byte) (previous int64, proof tlog.TreeProof) {
 }
 
 // compareCheckpoints holds checkpoints against a log that was verified with the trees of their sizes. Those of records that retention removed are compared with
-// the next one, from the newest to the oldest.
-func compareCheckpoints(list []checkpoint, rep *audit.Report) (compared int) {
+// the next one, from the newest to the oldest. signedTo is the newest record that the log has and a checkpoint speaks for.
+func compareCheckpoints(list []checkpoint, rep *audit.Report) (compared int, signedTo uint64) {
 	found := func(s audit.Severity, kind audit.Kind, c checkpoint, format string, args ...any) {
 		rep.Add(audit.Finding{Severity: s, Kind: kind, Seq: c.seq, Message: c.path + ": " + fmt.Sprintf(format, args...)})
+	}
+	if len(rep.Unread) > 0 && len(list) > 0 {
+		rep.Add(audit.Finding{Severity: audit.Unreadable, Kind: audit.NotReadable, Message: fmt.Sprintf("%d checkpoints were not compared: parts of the log cannot be read", len(list))})
+		return 0, 0
 	}
 	whole := make([]bool, len(list)) // it is as the log is
 	for i := len(list) - 1; i >= 0; i-- {
@@ -480,6 +487,9 @@ func compareCheckpoints(list []checkpoint, rep *audit.Report) (compared int) {
 			continue
 		}
 		compared++
+		if whole[i] {
+			signedTo = max(signedTo, c.seq)
+		}
 	}
-	return compared
+	return compared, signedTo
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	_ "time/tzdata" // for --zone on hosts without it
 
 	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
@@ -38,12 +39,12 @@ type app struct {
 	out, err                     io.Writer
 	outIsTerminal, errIsTerminal bool
 	environ                      []string
-	configFile, dir              string
+	configFile, dir, zone        string
 }
 
 // Main runs the command line and returns the exit code.
 func Main(args []string) int {
-	signal.Ignore(syscall.SIGPIPE) // a reader that went away is an error of write(2), and no news
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a reader that went away is an error of write(2), and no news; programs that are started are not to ignore it
 	a := &app{out: cli.Stdout(), err: os.Stderr, environ: os.Environ(),
 		outIsTerminal: isatty.IsTerminal(os.Stdout.Fd()), errIsTerminal: isatty.IsTerminal(os.Stderr.Fd())}
 	return a.main(args)
@@ -121,6 +122,7 @@ func (a *app) root() *cobra.Command {
 	root.SetErr(a.err)
 	root.PersistentFlags().StringVar(&a.configFile, "config", "", "read this `file` instead of the user's and the system's configuration")
 	root.PersistentFlags().StringVar(&a.dir, "dir", "", "the log's `directory`, instead of the configured one")
+	root.PersistentFlags().StringVar(&a.zone, "zone", "", "the time `zone` of days, of tables, and of times that are given without one: local, UTC, or a name such as Europe/Berlin (default: local; JSON and CSV have UTC)")
 	root.AddCommand(a.audit(), a.index(), a.history(), a.stats(), a.alerts(), a.metrics(), a.warm(), a.version())
 	cli.AddHelp(root)
 	cli.Suggest(root)
@@ -129,6 +131,10 @@ func (a *app) root() *cobra.Command {
 
 // desk is where the commands work.
 func (a *app) desk() (desk, error) {
+	zone, err := loadZone(a.zone)
+	if err != nil {
+		return desk{}, err
+	}
 	loaded, err := config.Load(config.Sources{Environ: a.environ, File: a.configFile, Flags: map[string]string{}})
 	if err != nil {
 		return desk{}, err
@@ -142,7 +148,7 @@ func (a *app) desk() (desk, error) {
 			return desk{}, err
 		}
 	}
-	return desk{dir: dir, config: loaded.Config, out: a.out, err: a.err, outIsTerminal: a.outIsTerminal, errIsTerminal: a.errIsTerminal}, nil
+	return desk{dir: dir, config: loaded.Config, origins: loaded.Origins, zone: zone, out: a.out, err: a.err, outIsTerminal: a.outIsTerminal, errIsTerminal: a.errIsTerminal}, nil
 }
 
 // at makes the work of a command out of what it does at its desk.
@@ -206,14 +212,22 @@ func atLeast(what string, given, least int) error {
 func (a *app) history() *cobra.Command {
 	q := question{}
 	c := &cobra.Command{
-		Use: "history", Short: "Show past runs, newest first", Args: cobra.NoArgs,
+		Use: "history [RUN_ID]", Short: "Show past runs, newest first", Args: cobra.MaximumNArgs(1),
+		Long:    "With the beginning or the end of a run id (8 characters at least), which no other may have: that run.",
 		Example: "  py3runctl history --user alice --since 7d\n  py3runctl history --status timeout --format csv --limit 0",
-		RunE: a.at(func(d desk) error {
+		RunE: func(_ *cobra.Command, args []string) error {
 			if err := errors.Join(oneOf("format", q.format, "text", "json", "csv"), atLeast("limit", q.limit, 0)); err != nil {
 				return err
 			}
+			d, err := a.desk()
+			if err != nil {
+				return err
+			}
+			if len(args) > 0 {
+				q.run = args[0]
+			}
 			return d.history(q, time.Now())
-		}),
+		},
 	}
 	q.flags(c)
 	c.Flags().IntVar(&q.limit, "limit", 50, "at most so many; 0: all")
@@ -224,7 +238,7 @@ func (a *app) stats() *cobra.Command {
 	q, by := question{}, ""
 	c := &cobra.Command{
 		Use: "stats", Short: "Show what ended runs have used", Args: cobra.NoArgs,
-		Long:    "Counts, failures, percentiles of the duration (right to within 3 %), processor time and peak memory of the runs that have ended, by what they have in common.",
+		Long:    "Counts, failures, percentiles of the duration (right to within 3 %), processor time and peak memory of the runs that have ended, by what they have in common. Days are those of --zone, as are the times of --since and --until.",
 		Example: "  py3runctl stats --by user --since 30d\n  py3runctl stats --by day --script tank-balance --format csv",
 		RunE: a.at(func(d desk) error {
 			if err := errors.Join(oneOf("by", by, "user", "script", "status", "day", "all"), oneOf("format", q.format, "text", "json", "csv")); err != nil {
@@ -239,13 +253,15 @@ func (a *app) stats() *cobra.Command {
 }
 
 func (a *app) alerts() *cobra.Command {
-	var state, format string
-	var everything bool
+	var state, format, since string
+	var everything, list bool
 	c := &cobra.Command{
 		Use: "alerts", Short: "Tell what is unusual in the log since the last time", Args: cobra.NoArgs,
 		Long: `Looks at the records since the last call, by the rules of the section alerts of the configuration (py3run config init prints them): repeated refusals, runs that end
 at a limit one after the other, a user's first import of a flagged module, connections to new hosts, runs in quiet hours, and whatever was done to the log. Each alert is
 printed, becomes a record of the log, and is handed to alerts.command and alerts.webhook; what cannot be delivered waits for the next call.
+
+Removals of records sooner than the operator has it, and what somebody has acknowledged, are told with alerts.tampering.
 
 The first call only learns what is usual. Call it from a timer. Exit status: 0 nothing new, 1 alerts, 3 it could not look, or not deliver.`,
 		RunE: func(*cobra.Command, []string) error {
@@ -254,7 +270,11 @@ The first call only learns what is usual. Call it from a timer. Exit status: 0 n
 			}
 			d, err := a.desk()
 			fired := 0
-			if err == nil {
+			switch {
+			case err != nil:
+			case list:
+				err = d.listAlerts(since, format, time.Now())
+			default:
 				fired, err = d.alerts(state, format, everything)
 			}
 			if err != nil {
@@ -269,6 +289,8 @@ The first call only learns what is usual. Call it from a timer. Exit status: 0 n
 	}
 	c.Flags().StringVar(&state, "state", "", "`file` that remembers what was seen (default: "+alertsName+" beside the log)")
 	c.Flags().StringVar(&format, "format", "", "text or json (default: text on a terminal, else json)")
+	c.Flags().BoolVar(&list, "list", false, "only print the alerts that are in the log, with who has looked into them (py3runctl audit acknowledge)")
+	c.Flags().StringVar(&since, "since", "", "with --list: only alerts since this `time`")
 	c.Flags().BoolVar(&everything, "everything", false, "the first time: tell of all that is in the log already, instead of learning from it")
 	return c
 }

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -24,6 +25,7 @@ import (
 // A question is what history and stats ask, as it stands on the command line.
 type question struct {
 	user, script, status string
+	run                  string // the beginning or the end of a run's id
 	since, until         string
 	limit                int
 	index                string // file; empty: the usual one
@@ -42,7 +44,10 @@ func (q question) query(now time.Time) (store.Query, error) {
 	if err := oneOf("status", q.status, statuses()...); err != nil {
 		return store.Query{}, err
 	}
-	return store.Query{User: q.user, Script: q.script, Status: q.status, Since: since, Until: until, Limit: q.limit}, nil
+	if q.run != "" && len(q.run) < prefixLeast {
+		return store.Query{}, fmt.Errorf("%q is not %d characters of a run id", q.run, prefixLeast)
+	}
+	return store.Query{Run: strings.ToLower(q.run), User: q.user, Script: q.script, Status: q.status, Since: since, Until: until, Limit: q.limit, Zone: now.Location()}, nil
 }
 
 // statuses are those that a run can have: of results, and those that no result has.
@@ -53,13 +58,13 @@ func statuses() (list []string) {
 	return append(list, store.Orphaned, store.Running)
 }
 
-// parseTime reads the time given for a flag: in RFC 3339, a day, or how long ago it was: 30m, 24h, 7d.
+// parseTime reads the time given for a flag: in RFC 3339, a day, or how long ago it was: 30m, 24h, 7d. A time without a zone is in now's.
 func parseTime(what, s string, now time.Time) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
 	}
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02"} {
-		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+		if t, err := time.ParseInLocation(layout, s, now.Location()); err == nil {
 			return t, nil
 		}
 	}
@@ -124,7 +129,7 @@ func shown(r store.Run) shownRun {
 
 // history prints runs, newest first.
 func (d desk) history(q question, now time.Time) error {
-	query, err := q.query(now)
+	query, err := q.query(now.In(d.local()))
 	if err != nil {
 		return err
 	}
@@ -133,6 +138,11 @@ func (d desk) history(q question, now time.Time) error {
 		return err
 	}
 	defer s.Close()
+	if query.Run != "" {
+		if err := d.oneRun(s, query); err != nil {
+			return err
+		}
+	}
 	buffered := bufio.NewWriter(d.out)
 	put, done := d.runPrinter(buffered, d.formatOf(q.format))
 	log, err := audit.OpenReader(d.dir)
@@ -196,6 +206,51 @@ func (d desk) history(q question, now time.Time) error {
 	return buffered.Flush()
 }
 
+// oneRun refuses what is the beginning or the end of several run ids, or of none.
+func (d desk) oneRun(s store.Source, q store.Query) error {
+	var found []candidate
+	for r, err := range s.History(store.Query{Run: q.Run}) {
+		if err != nil {
+			return err
+		}
+		found = append(found, candidate{r.ID, r.Started, r.User, cmp.Or(r.Status, store.Running)})
+	}
+	if len(found) == 0 {
+		return fmt.Errorf("no run of %q in %s", q.Run, d.dir)
+	}
+	return d.ambiguous(q.Run, found)
+}
+
+// A candidate is a run whose id somebody may have meant.
+type candidate struct {
+	id     string
+	at     time.Time
+	user   string
+	status string
+}
+
+// ambiguous is an error that names those who were meant, if there are several. The beginning of a run's id is the time: their ends differ.
+func (d desk) ambiguous(what string, found []candidate) error {
+	if len(found) < 2 {
+		return nil
+	}
+	const most, end = 20, 12
+	verb := "ends"
+	for _, c := range found {
+		if strings.HasPrefix(c.id, what) {
+			verb = "begins"
+		}
+	}
+	text := fmt.Sprintf("%q %s %d run ids; say one by its end, as %s:", what, verb, len(found), found[0].id[max(0, len(found[0].id)-end):])
+	for _, c := range found[:min(most, len(found))] {
+		text += fmt.Sprintf("\n  %s  %s  %s  %s", plain(c.id), c.at.In(d.local()).Format("2006-01-02 15:04:05"), plain(c.user), plain(c.status))
+	}
+	if more := len(found) - most; more > 0 {
+		text += fmt.Sprintf("\n  and %d more", more)
+	}
+	return errors.New(text)
+}
+
 func (d desk) runPrinter(to io.Writer, format string) (put func(store.Run) error, done func() error) {
 	switch format {
 	case "json":
@@ -220,7 +275,7 @@ func (d desk) runPrinter(to io.Writer, format string) (put func(store.Run) error
 		if r.Status == "" || r.Status == store.Orphaned {
 			took, cpu, memory = "-", "-", "-"
 		}
-		_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Started.Local().Format("2006-01-02 15:04:05"), plain(s.User), plain(cmp.Or(s.Script, "-")), plain(s.Status), took, cpu, memory, plain(s.RunID))
+		_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Started.In(d.local()).Format("2006-01-02 15:04:05"), plain(s.User), plain(cmp.Or(s.Script, "-")), plain(s.Status), took, cpu, memory, plain(s.RunID))
 		return err
 	}, w.Flush
 }
@@ -248,7 +303,7 @@ func shownGroupOf(g store.Group) shownGroup {
 
 // stats prints what ended runs have used, by what they have in common.
 func (d desk) stats(q question, by store.By, now time.Time) error {
-	query, err := q.query(now)
+	query, err := q.query(now.In(d.local()))
 	if err != nil {
 		return err
 	}
@@ -366,4 +421,27 @@ func shortSize(n int64) string {
 		n /= 1024
 	}
 	return strconv.FormatFloat(float64(n)/1024, 'f', 1, 64) + " GB"
+}
+
+// loadZone finds the zone in which days are counted and times without a zone are meant.
+func loadZone(name string) (*time.Location, error) {
+	if name == "" || name == "local" {
+		return time.Local, nil
+	}
+	if strings.EqualFold(name, "utc") {
+		return time.UTC, nil
+	}
+	zone, err := time.LoadLocation(name)
+	if err != nil {
+		return nil, fmt.Errorf("invalid argument %q for --zone: want local, UTC or a name such as Europe/Berlin", name)
+	}
+	return zone, nil
+}
+
+// local is the zone of the desk.
+func (d desk) local() *time.Location {
+	if d.zone == nil {
+		return time.Local
+	}
+	return d.zone
 }

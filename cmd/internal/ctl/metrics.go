@@ -114,7 +114,7 @@ func (m measurement) write(to io.Writer, f format) error {
 		}
 		fmt.Fprintf(&b, " %v\n", value)
 	}
-	seconds := func(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'g', -1, 64) }
+	seconds := exactSeconds
 
 	family("py3run_runs", "counter", "Runs that have ended, by their status.")
 	var durations store.Histogram
@@ -216,4 +216,13 @@ func escapeLabel(s string) string {
 		}
 	}
 	return b.String()
+}
+
+// exactSeconds is a duration in seconds, in decimals: a quotient of floating-point numbers has digits that nobody measured.
+func exactSeconds(d time.Duration) string {
+	text := fmt.Sprintf("%d.%09d", d/time.Second, (d % time.Second).Abs())
+	if d < 0 && d > -time.Second {
+		text = "-" + text
+	}
+	return strings.TrimSuffix(strings.TrimRight(text, "0"), ".")
 }

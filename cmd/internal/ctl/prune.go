@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"py3run/audit"
+	"py3run/cmd/internal/config"
 )
 
 // A pruning is how py3runctl audit prune was called.
@@ -32,7 +34,8 @@ func (a *app) prune() *cobra.Command {
 	c := &cobra.Command{
 		Use: "prune", Short: "Remove records that are older than the retention", Args: cobra.NoArgs,
 		Long: `Removes whole closed segments whose newest record is older than security.audit.retention-days, and kept code that was not run for so long. A record of the removal comes first; by
-it verify goes on from the oldest record that is left. Nothing is removed
+it verify goes on from the oldest record that is left. The record names who removed them, and by which policy. A [floor.security.audit] in /etc/py3run/config.toml keeps anybody
+from setting a shorter retention-days. Nothing is removed
 
   of the current segment,
   when the newest record of all is older than the retention (the clock may have jumped),
@@ -62,7 +65,11 @@ func (d desk) prune(p pruning, now time.Time) error {
 		fmt.Fprintln(d.out, "security.audit.retention-days is 0: records are kept for ever")
 		return nil
 	}
-	policy := audit.Policy{Days: days, Now: now, Force: p.force}
+	policy := audit.Policy{Days: days, Now: now, Force: p.force, Right: d.right()}
+	policy.Right.IgnoredCursors = p.ignoreCursors
+	if asked := policy.Right.AskedDays; asked != nil && policy.Right.FloorDays != nil && *asked < days {
+		d.warnf("security.audit.retention-days: %d was asked for (%s), and nothing below %d is allowed", *asked, policy.Right.Policy, days)
+	}
 	if !p.ignoreCursors {
 		var err error
 		if policy.Cursors, err = d.cursors(p.cursors); err != nil {
@@ -136,6 +143,7 @@ func (d desk) carryOut(p pruning, plan audit.Plan, before time.Time) error {
 			fmt.Fprintf(d.out, "removed %d segments with the records %d to %d, the newest of %s; record %d tells it\n", r.Segments, r.FirstSeq, r.LastSeq, r.Newest, receipt.Seq)
 		}
 	}
+	d.forget()
 	removed, err := log.PruneCode(before)
 	if removed > 0 {
 		fmt.Fprintf(d.out, "removed %d files of kept code\n", removed)
@@ -150,7 +158,53 @@ func operator() audit.Record {
 	if u, err := user.LookupId(name); err == nil {
 		name = u.Username
 	}
-	return audit.Record{Host: audit.ThisHost(), User: audit.User{Name: name}, Auth: audit.Auth{Method: audit.AuthOSUser, OSUID: uid, OSUser: name}}
+	auth := audit.Auth{Method: audit.AuthOSUser, OSUID: uid, OSUser: name}
+	if text, err := os.ReadFile("/proc/self/loginuid"); err == nil {
+		auth.LoginUID = loginUID(string(text))
+	}
+	if auth.SudoUser = os.Getenv("SUDO_USER"); auth.SudoUser != "" {
+		auth.SudoSource = audit.SudoAsserted
+		if auth.LoginUID != nil && os.Getenv("SUDO_UID") == strconv.Itoa(*auth.LoginUID) {
+			auth.SudoSource = audit.SudoLogin
+		}
+	}
+	return audit.Record{Host: audit.ThisHost(), User: audit.User{Name: name}, Auth: auth}
+}
+
+// loginUID reads the user who logged in as the kernel writes it; nil: nobody did.
+func loginUID(text string) *int {
+	id, err := strconv.ParseUint(strings.TrimSpace(text), 10, 32)
+	if err != nil || id == math.MaxUint32 {
+		return nil
+	}
+	uid := int(id)
+	return &uid
+}
+
+// right is by which right records are removed: whose policy it is, and what the operator says. The operator's is what stands in /etc, alone.
+func (d desk) right() (r audit.Retention) {
+	const key = "security.audit.retention-days"
+	number := func(text string) *int {
+		if n, err := strconv.Atoi(text); err == nil {
+			return &n
+		}
+		return nil
+	}
+	from := d.origins[key]
+	r.Policy = strings.TrimSpace(cmp.Or(from.Kind, "default") + " " + from.Name)
+	if r.AskedDays = number(from.Ceiling.Asked); r.AskedDays == nil {
+		r.AskedDays = number(from.Floor.Asked)
+	}
+	r.FloorDays = number(from.Floor.Value)
+	operator, err := config.Load(config.Sources{EtcFile: d.etc})
+	if err != nil { // it is no rule of this user's, then
+		return r
+	}
+	if of := operator.Origins[key]; of.Kind == config.FromFile || of.Floor.Value != "" {
+		days := operator.Config.Security.Audit.RetentionDays
+		r.OperatorDays = &days
+	}
+	return r
 }
 
 // cursors are how far those have come who read the log: the files beside it, and others that are named.

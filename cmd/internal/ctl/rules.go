@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"slices"
@@ -23,18 +24,23 @@ type alert struct {
 	User   string `json:"user,omitempty"`
 	Script string `json:"script,omitempty"`
 	Host   string `json:"host,omitempty"` // that the log is of
+
+	Record       uint64                 `json:"record,omitempty"` // seq of its own record, in a list
+	Acknowledged *audit.Acknowledgement `json:"acknowledged,omitempty"`
 }
 
 // The rules, as alerts name them.
 const (
-	ruleDenials    = "denials"
-	ruleLimits     = "limits-in-a-row"
-	ruleNewModule  = "new-module"
-	ruleNewHost    = "new-host"
-	ruleQuietHours = "quiet-hours"
-	ruleTampering  = "tampering"
-	ruleOrphaned   = "orphaned"
-	ruleClock      = "clock-jump"
+	ruleDenials      = "denials"
+	ruleLimits       = "limits-in-a-row"
+	ruleNewModule    = "new-module"
+	ruleNewHost      = "new-host"
+	ruleQuietHours   = "quiet-hours"
+	ruleTampering    = "tampering"
+	ruleOrphaned     = "orphaned"
+	ruleClock        = "clock-jump"
+	ruleEarly        = "early-pruning"
+	ruleAcknowledged = "acknowledged"
 )
 
 // watched is what the rules remember of the log so far.
@@ -45,6 +51,8 @@ type watched struct {
 	Limits  map[string]int             `json:"limits"`  // of a user and script, in a row
 	Modules map[string]map[string]bool `json:"modules"` // flagged ones that a user has imported
 	Hosts   map[string]bool            `json:"hosts"`   // that were connected to
+
+	days *int // for which records are kept, as this reader has it; 0: for ever; nil: not known
 }
 
 func newWatched() *watched {
@@ -75,6 +83,14 @@ func (w *watched) look(e store.Entry, rules config.Alerts) (found []alert) {
 	}
 	w.Seq, w.Hash = r.Seq, e.Hash
 	switch r.Event.Action {
+	case audit.AuditRetention:
+		if rules.Tampering && r.Retention != nil && early(r, w.days) {
+			tell(ruleEarly, "%s", pruned(r))
+		}
+	case audit.AuditAcknowledged:
+		if a := r.Ack; rules.Tampering && a != nil {
+			tell(ruleAcknowledged, "%s says of %s: %s", who(r), acknowledged(a), a.Comment)
+		}
 	case audit.ExecutionStart:
 		if within(rules.QuietHours, at.Local()) {
 			tell(ruleQuietHours, "a run of %s began in the quiet hours (%s)", subject(r), rules.QuietHours)
@@ -158,6 +174,58 @@ func subject(r audit.Record) string {
 		return fmt.Sprintf("%s (script %s)", r.User.Name, r.Script.Name)
 	}
 	return r.User.Name
+}
+
+// who did something to the log: the operating system's user, and who had logged in.
+func who(r audit.Record) string {
+	text := r.User.Name
+	if id := r.Auth.LoginUID; id != nil && *id != r.Auth.OSUID {
+		text += fmt.Sprintf(" (logged in as user %d)", *id)
+	}
+	return text
+}
+
+// early tells whether records were removed that the operator, or this reader, wants to have still. Their times count, too: a clock can be set.
+func early(r audit.Record, days *int) bool {
+	if r.Retention.Early(days) {
+		return true
+	}
+	at, err := time.Parse(time.RFC3339Nano, r.Timestamp)
+	newest, err2 := time.Parse(time.RFC3339Nano, r.Retention.Newest)
+	return err == nil && err2 == nil && r.Retention.Days > 0 && newest.After(at.AddDate(0, 0, -r.Retention.Days))
+}
+
+// pruned says who has removed records, and by which right.
+func pruned(r audit.Record) string {
+	p := r.Retention
+	text := fmt.Sprintf("%s removed the records %d to %d, the newest of %s, after %d days by the policy of %s", who(r), p.FirstSeq, p.LastSeq, p.Newest, p.Days, cmp.Or(p.Policy, "an older version"))
+	keep := func(what string, days *int) {
+		if days != nil && *days == 0 {
+			text += what + " has them kept for ever"
+		} else if days != nil {
+			text += fmt.Sprintf("%s has %d", what, *days)
+		}
+	}
+	keep("; the operator", p.OperatorDays)
+	keep("; the floor", p.FloorDays)
+	if p.Forced {
+		text += "; forced"
+	}
+	if p.IgnoredCursors {
+		text += "; whether they were exported or not"
+	}
+	return text
+}
+
+// acknowledged says what somebody has looked into.
+func acknowledged(a *audit.Acknowledged) string {
+	if a.Alert > 0 {
+		return fmt.Sprintf("the alert %s of record %d", a.Kind, a.Seq)
+	}
+	if a.Seq > 0 {
+		return fmt.Sprintf("the finding %s of record %d", a.Kind, a.Seq)
+	}
+	return "the finding " + a.Kind
 }
 
 func repaired(r audit.Record) string {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -18,6 +19,9 @@ import (
 type desk struct {
 	dir           string // of the log
 	config        config.Config
+	origins       map[string]config.Origin // of the configuration's keys
+	etc           string                   // file of the operator's configuration; empty: the usual one
+	zone          *time.Location           // of days and of times without a zone; nil: local
 	out, err      io.Writer
 	outIsTerminal bool
 	errIsTerminal bool
@@ -67,40 +71,152 @@ func (d desk) entries(r *audit.Reader, from audit.Position, at *audit.Position, 
 	}
 }
 
-// source is the index where there is one, brought up to date if this user may write it, else the log.
+// source is the index where there is one, brought up to date if this user may write it, else the log. The index is only derived: where it cannot
+// be used, or fails in the middle of an answer, the log answers, unless the index was named.
 func (d desk) source(index string) (store.Source, error) {
 	path := d.indexPath(index)
 	if _, err := os.Stat(path); err != nil && index == "" { // a directory that this user cannot enter is the log's to tell
+		if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission) {
+			d.warnUnusable(err)
+		}
 		return d.logSource()
 	}
 	failed := d.update(path, false, false)
 	s, err := store.OpenIndex(path)
-	if err != nil && index == "" {
-		d.warnf("%v: the log is read instead; py3runctl index --rebuild makes the index anew", err)
+	if err != nil && index != "" {
+		return nil, err
+	}
+	var behind, oldest uint64
+	if err == nil && failed != nil {
+		oldest, behind, err = d.behind(s)
+	}
+	if err == nil && oldest > 0 {
+		var holds bool
+		if holds, err = s.Holds(oldest); holds && err == nil {
+			err = fmt.Errorf("index %s: it still has runs that retention has removed: %w", path, failed)
+		}
+	}
+	if err != nil {
+		if s != nil {
+			s.Close()
+		}
+		if index != "" {
+			return nil, err
+		}
+		d.warnUnusable(err)
 		return d.logSource()
 	}
-	if err == nil && failed != nil {
-		if n := d.behind(s); n > 0 {
-			d.warnf("the index is %d records behind the log: %v", n, failed)
-		}
+	if behind > 0 {
+		d.warnf("the index is %d records behind the log: %v", behind, failed)
 	}
-	return s, err
+	if index != "" {
+		return s, nil
+	}
+	return &careful{Source: s, desk: d}, nil
 }
 
-// behind is how many records of the log an index does not have.
-func (d desk) behind(index *store.Index) uint64 {
-	at, err := index.Position()
-	r, openErr := audit.OpenReader(d.dir)
-	if err != nil || openErr != nil {
-		return 0
+func (d desk) warnUnusable(err error) {
+	d.warnf("%v: the log is read instead; py3runctl index --rebuild makes the index anew", err)
+}
+
+// careful answers from an index, and goes on with the log where the index turns out to be damaged.
+type careful struct {
+	store.Source
+	desk   desk
+	failed bool
+}
+
+// instead opens the log in the place of an index that has failed.
+func (c *careful) instead(err error) error {
+	if c.failed {
+		return err
 	}
-	defer r.Close()
-	for line, err := range r.Backward() {
-		if err == nil {
-			return line.Seq - min(at.Seq, line.Seq)
+	c.failed = true
+	c.desk.warnUnusable(err)
+	log, err := c.desk.logSource()
+	if err == nil {
+		c.Source.Close()
+		c.Source = log
+	}
+	return err
+}
+
+// History goes on behind the last run that the index has told: both tell the newest first.
+func (c *careful) History(q store.Query) iter.Seq2[store.Run, error] {
+	return func(yield func(store.Run, error) bool) {
+		told, last := 0, uint64(math.MaxUint64)
+		var damaged error
+		for r, err := range c.Source.History(q) {
+			if err != nil {
+				damaged = err
+				break
+			}
+			if !yield(r, nil) {
+				return
+			}
+			told, last = told+1, r.Place()
+		}
+		if damaged == nil || q.Limit > 0 && told == q.Limit {
+			return
+		}
+		if err := c.instead(damaged); err != nil {
+			yield(store.Run{}, err)
+			return
+		}
+		rest := q
+		rest.Limit = 0
+		for r, err := range c.Source.History(rest) {
+			if err == nil && r.Place() >= last {
+				continue
+			}
+			if !yield(r, err) {
+				return
+			}
+			if told++; q.Limit > 0 && told == q.Limit {
+				return
+			}
 		}
 	}
-	return 0
+}
+
+func (c *careful) Stats(q store.Query, by store.By) ([]store.Group, error) {
+	groups, err := c.Source.Stats(q, by)
+	if err != nil {
+		if err = c.instead(err); err == nil {
+			groups, err = c.Source.Stats(q, by)
+		}
+	}
+	return groups, err
+}
+
+func (c *careful) Actions() ([]store.Action, error) {
+	actions, err := c.Source.Actions()
+	if err != nil {
+		if err = c.instead(err); err == nil {
+			actions, err = c.Source.Actions()
+		}
+	}
+	return actions, err
+}
+
+// behind is with which record the log begins, and how many of its records an index does not have.
+func (d desk) behind(index *store.Index) (oldest, n uint64, err error) {
+	at, err := index.Position()
+	if err != nil {
+		return 0, 0, err
+	}
+	r, err := audit.OpenReader(d.dir)
+	if err != nil {
+		return 0, 0, nil // the log cannot be read: the index is all there is
+	}
+	defer r.Close()
+	oldest, _ = r.Oldest()
+	for line, err := range r.Backward() {
+		if err == nil {
+			return oldest, line.Seq - min(at.Seq, line.Seq), nil
+		}
+	}
+	return oldest, 0, nil
 }
 
 func (d desk) logSource() (store.Source, error) {
@@ -121,7 +237,7 @@ func (l logSource) Close() error { return l.reader.Close() }
 
 const (
 	indexPiece    = 50_000 // records of one transaction
-	indexPatience = 10 * time.Second
+	indexPatience = 3 * time.Second
 )
 
 // update brings an index up to date, or makes it, anew if that is asked for.
@@ -141,7 +257,7 @@ func (d desk) update(path string, anew, tellProgress bool) error {
 	}
 	defer w.Close()
 	began, shown := time.Now(), time.Now()
-	for total := 0; ; anew = false {
+	for total := 0; ; anew = false { // that is for the first transaction
 		n, err := d.updatePiece(w, r, anew)
 		if err != nil {
 			return fmt.Errorf("index %s: %w", path, err)
@@ -160,6 +276,17 @@ func (d desk) update(path string, anew, tellProgress bool) error {
 	}
 }
 
+// forget has the index beside the log forget what retention has just removed. Where that fails its next use does it, or does without the index.
+func (d desk) forget() {
+	path := d.indexPath("")
+	if _, err := os.Stat(path); err != nil {
+		return
+	}
+	if err := d.update(path, false, false); err != nil {
+		d.warnf("the index still has what was removed: %v; py3runctl index --rebuild makes it anew", err)
+	}
+}
+
 // updatePiece takes the next records in one transaction.
 func (d desk) updatePiece(w *store.Writer, r *audit.Reader, anew bool) (n int, err error) {
 	from, err := w.Begin()
@@ -171,9 +298,22 @@ func (d desk) updatePiece(w *store.Writer, r *audit.Reader, anew bool) (n int, e
 			w.Rollback()
 		}
 	}()
-	if anew {
+	empty := func() error {
 		from = audit.Position{}
-		if err := w.Clear(); err != nil {
+		return w.Clear()
+	}
+	if anew {
+		if err := empty(); err != nil {
+			return 0, err
+		}
+	}
+	if oldest, err := r.Oldest(); err == nil && oldest > 0 {
+		again, err := w.Forget(oldest)
+		if again && err == nil {
+			d.warnf("older records than the index has seen are in the log again: it is made anew")
+			err = empty()
+		}
+		if err != nil {
 			return 0, err
 		}
 	}
@@ -206,6 +346,7 @@ func (d desk) addPiece(w *store.Writer, r *audit.Reader, from audit.Position, be
 	for e, err := range d.entries(r, from, at, d.warn) {
 		if err == nil && e.Record.Seq > behind {
 			n++
+			w.In(at.Segment)
 			err = w.Add(e)
 		}
 		if err != nil || n == indexPiece {

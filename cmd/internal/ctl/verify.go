@@ -29,10 +29,137 @@ type verification struct {
 	receipts, checkpoints, keys string // files and a directory, empty: nothing
 }
 
+func (with *verification) flags(c *cobra.Command) {
+	c.Flags().StringVar(&with.receipts, "receipts", "", "CSV `file` of receipts that somebody else has kept")
+	c.Flags().StringVar(&with.checkpoints, "checkpoints", "", "`directory` of checkpoints that somebody else has kept")
+	c.Flags().StringVar(&with.keys, "key", "", "`file` of the public keys they are signed with, as keygen makes it")
+}
+
+func (with *verification) check() error {
+	if (with.checkpoints == "") != (with.keys == "") {
+		return errors.New("requires --checkpoints and --key together: a checkpoint is worth what its signature is")
+	}
+	return nil
+}
+
 // verified is what it found.
 type verified struct {
 	*audit.Report
-	checkpoints int // that were compared
+	checkpoints int    // that were compared
+	signedTo    uint64 // newest record of a checkpoint that the log begins with
+}
+
+// A verdict is what comes of all findings.
+type verdict string
+
+// The verdicts, as JSON has them.
+const (
+	logWhole      verdict = "ok"
+	logEmpty      verdict = "empty"   // of no record nothing can be said
+	logWarnings   verdict = "warning" // also broken where somebody has looked into it
+	logBroken     verdict = "broken"
+	logUnreadable verdict = "unreadable" // and what was read is not broken
+)
+
+// verdict lets what is broken count more than what could not be read: that will not mend it.
+func (rep verified) verdict() verdict {
+	unread := rep.Omitted[audit.Unreadable] > 0
+	broken := rep.Omitted[audit.Broken] > 0
+	for _, f := range rep.Findings {
+		broken = broken || f.Severity == audit.Broken && f.Acknowledged == nil
+		unread = unread || f.Severity == audit.Unreadable
+	}
+	switch {
+	case broken:
+		return logBroken
+	case unread:
+		return logUnreadable
+	case rep.Records == 0:
+		return logEmpty
+	case rep.Open() == audit.Warning:
+		return logWarnings
+	}
+	return logWhole
+}
+
+func (v verdict) exit() int {
+	switch v {
+	case logBroken:
+		return verifyBroken
+	case logUnreadable:
+		return verifyUnreadable
+	case logEmpty, logWarnings:
+		return verifyWarnings
+	}
+	return 0
+}
+
+// inWords is the verdict's last line. A log is whole only where nothing speaks against it: a writer that lost its note cannot tell what was cut.
+func (rep verified) inWords() string {
+	acknowledged, forgotten := 0, false
+	for _, f := range rep.Findings {
+		if f.Severity == audit.Broken && f.Acknowledged != nil {
+			acknowledged++
+		}
+		forgotten = forgotten || f.Kind == audit.MemoryMissing
+	}
+	switch v := rep.verdict(); {
+	case v == logBroken:
+		return "THE LOG IS BROKEN"
+	case v == logUnreadable:
+		return "cannot verify: the log cannot be read as a whole; what was read of it is not broken"
+	case v == logEmpty:
+		return "there is no record: nothing can be said of an empty log"
+	case acknowledged > 0:
+		return fmt.Sprintf("the log is broken in %d places that somebody has looked into, and nowhere else", acknowledged)
+	case forgotten:
+		return "the log is consistent; whether records were cut from it only a receipt or a checkpoint can tell"
+	case v == logWarnings:
+		return "the log is whole, with warnings"
+	}
+	return "the log is whole"
+}
+
+// reach is how far what was found goes.
+type reach struct {
+	From     uint64 `json:"from"` // records of one chain
+	To       uint64 `json:"to"`
+	ProvedBy string `json:"proved_by,omitempty"` // receipt or checkpoint
+	ProvedTo uint64 `json:"proved_to"`           // 0: nothing is
+	Unproved uint64 `json:"unproved"`            // records behind that, which only the log itself speaks for
+}
+
+// reach is nil where there is no one chain.
+func (rep verified) reach() *reach {
+	if rep.Records == 0 || len(rep.Unread) > 0 || rep.Count(audit.Broken) > 0 {
+		return nil
+	}
+	r := &reach{From: rep.First.Seq, To: rep.Last.Seq}
+	if r.ProvedTo = max(rep.ProvedTo, rep.signedTo); r.ProvedTo > 0 {
+		r.ProvedBy = "receipt"
+		if rep.signedTo >= rep.ProvedTo {
+			r.ProvedBy = "checkpoint"
+		}
+	}
+	r.Unproved = r.To - min(r.To, max(r.ProvedTo, r.From-1))
+	return r
+}
+
+func (r *reach) String() string {
+	proof := "proved by no receipt and no checkpoint"
+	if r.ProvedTo > 0 {
+		proof = fmt.Sprintf("proved by %s up to %s", r.ProvedBy, thousands(r.ProvedTo))
+	}
+	return fmt.Sprintf("consistent from record %s to %s; %s; %s by nothing but themselves", thousands(r.From), thousands(r.To), proof, thousands(r.Unproved))
+}
+
+// thousands is a number for people: 998,749.
+func thousands(n uint64) string {
+	text := strconv.FormatUint(n, 10)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
 }
 
 func (a *app) verify() *cobra.Command {
@@ -47,15 +174,18 @@ The chain proves that the log is consistent. That nothing was cut from its end, 
 file with the columns run_id, seq and hash (audit.seq and audit.hash of each result), whose first line names them; --checkpoints compares what py3runctl audit checkpoint has signed,
 with the public keys of --key.
 
-Exit status: 0 all is well, 1 warnings (nothing is lost), 2 broken (records were changed, removed or put in), 3 not readable.`,
+The last lines say how far that reaches: which records are one chain, up to where a receipt or checkpoint proves them, and how many speak only for themselves. What somebody has looked
+into (py3runctl audit acknowledge) stays, and counts as a warning.
+
+Exit status: 0 all is well, 1 warnings (nothing is lost), or no record at all, 2 broken (records were changed, removed or put in), 3 it cannot tell, because something could not be read.`,
 		Example: "  py3runctl audit verify\n  py3runctl audit verify --receipts gateway.csv --format json\n" +
 			"  py3runctl audit verify --checkpoints /mnt/witness/gw-a --key py3run-checkpoint.key.pub",
 		RunE: func(*cobra.Command, []string) error {
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err
 			}
-			if (with.checkpoints == "") != (with.keys == "") {
-				return errors.New("requires --checkpoints and --key together: a checkpoint is worth what its signature is")
+			if err := with.check(); err != nil {
+				return err
 			}
 			d, err := a.desk()
 			var rep verified
@@ -74,20 +204,13 @@ Exit status: 0 all is well, 1 warnings (nothing is lost), 2 broken (records were
 			if err != nil {
 				return err
 			}
-			switch rep.Worst() {
-			case audit.Warning:
-				return exitCode(verifyWarnings)
-			case audit.Broken:
-				return exitCode(verifyBroken)
-			case audit.Unreadable:
-				return exitCode(verifyUnreadable)
+			if code := rep.verdict().exit(); code != 0 {
+				return exitCode(code)
 			}
 			return nil
 		},
 	}
-	c.Flags().StringVar(&with.receipts, "receipts", "", "CSV `file` of receipts that somebody else has kept")
-	c.Flags().StringVar(&with.checkpoints, "checkpoints", "", "`directory` of checkpoints that somebody else has kept")
-	c.Flags().StringVar(&with.keys, "key", "", "`file` of the public keys they are signed with, as keygen makes it")
+	with.flags(c)
 	c.Flags().StringVar(&format, "format", "text", "text or json")
 	return c
 }
@@ -129,7 +252,7 @@ func (d desk) verify(with verification) (rep verified, err error) {
 		for _, f := range findings {
 			rep.Add(f)
 		}
-		rep.checkpoints = compareCheckpoints(checkpoints, rep.Report)
+		rep.checkpoints, rep.signedTo = compareCheckpoints(checkpoints, rep.Report)
 	}
 	d.endProgress()
 	return rep, err
@@ -214,6 +337,12 @@ func printReport(to io.Writer, rep verified) error {
 		if f.Explained {
 			explained = " (the log tells it)"
 		}
+		if f.Severity > audit.Note {
+			explained += " id " + f.ID
+		}
+		if f.Acknowledged != nil {
+			explained += plain(fmt.Sprintf(" (%s)", f.Acknowledged))
+		}
 		fmt.Fprintf(&b, "%-10s %s%s [%s]%s\n", f.Severity, plain(place), plain(f.Message), f.Kind, explained)
 	}
 	for _, s := range []audit.Severity{audit.Note, audit.Warning, audit.Broken, audit.Unreadable} {
@@ -238,16 +367,10 @@ func printReport(to io.Writer, rep verified) error {
 	if rep.checkpoints > 0 {
 		fmt.Fprintf(&b, "; %d checkpoints compared", rep.checkpoints)
 	}
-	switch rep.Worst() {
-	case audit.Note:
-		b.WriteString("\nthe log is whole\n")
-	case audit.Warning:
-		b.WriteString("\nthe log is whole, with warnings\n")
-	case audit.Broken:
-		b.WriteString("\nTHE LOG IS BROKEN\n")
-	default:
-		b.WriteString("\nthe log cannot be read as a whole\n")
+	if r := rep.reach(); r != nil {
+		fmt.Fprintf(&b, "\n%s", r)
 	}
+	b.WriteString("\n" + rep.inWords() + "\n")
 	_, err := io.WriteString(to, b.String())
 	return err
 }
@@ -262,7 +385,7 @@ func printReportJSON(to io.Writer, rep verified) error {
 		omitted[s.String()] = n
 	}
 	line, err := jsonLine(struct {
-		Verdict   string           `json:"verdict"` // the worst severity; ok: none above note
+		Verdict   verdict          `json:"verdict"`
 		Dir       string           `json:"dir"`
 		Records   uint64           `json:"records"`
 		Bytes     int64            `json:"bytes"`
@@ -277,10 +400,12 @@ func printReportJSON(to io.Writer, rep verified) error {
 		Code      int              `json:"code"`
 		Segments  []audit.Segment  `json:"segments"`
 		Pruned    *audit.Retention `json:"pruned,omitempty"`
+		Reach     *reach           `json:"reach,omitempty"`
+		Unread    []string         `json:"unread,omitempty"`
 		Findings  []audit.Finding  `json:"findings"`
 		Omitted   map[string]int   `json:"omitted,omitempty"`
-	}{strings.Replace(rep.Worst().String(), "note", "ok", 1), rep.Dir, rep.Records, rep.Bytes, rep.First, rep.Last, rep.FirstTime, rep.LastTime, rep.Alive, rep.Orphaned, rep.Witnesses, rep.checkpoints, rep.Code,
-		rep.Segments, rep.Pruned, findings, omitted})
+	}{rep.verdict(), rep.Dir, rep.Records, rep.Bytes, rep.First, rep.Last, rep.FirstTime, rep.LastTime, rep.Alive, rep.Orphaned, rep.Witnesses, rep.checkpoints, rep.Code,
+		rep.Segments, rep.Pruned, rep.reach(), rep.Unread, findings, omitted})
 	if err != nil {
 		return err
 	}

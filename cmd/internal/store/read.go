@@ -9,16 +9,25 @@ import (
 	"py3run/audit"
 )
 
+const readPatience = 3 * time.Second
+
 // An Index answers from the derived file.
 type Index struct{ db *sql.DB }
 
 // OpenIndex opens one to read. That there is none is os.ErrNotExist's business: look before.
+// A writer that does not let it look is waited for a little.
 func OpenIndex(path string) (*Index, error) {
-	db, err := open(path, false)
+	db, err := open(path, false, readPatience)
 	if err != nil {
 		return nil, err
 	}
 	return &Index{db}, nil
+}
+
+// Holds tells whether the index has runs that began before the record seq, which retention has removed.
+func (x *Index) Holds(seq uint64) (holds bool, err error) {
+	err = x.db.QueryRow("SELECT EXISTS (SELECT 1 FROM runs WHERE seq < ?) OR EXISTS (SELECT 1 FROM actions WHERE segment < ?)", int64(seq), int64(seq)).Scan(&holds)
+	return holds, damage(err)
 }
 
 // Position is how far the index has read the log.
@@ -59,6 +68,9 @@ func (q Query) names(c *condition) {
 		c.and("status = 'ok'")
 	default:
 		c.and("status = ? AND status <> 'ok'", q.Status) // the second term lets the partial index be used
+	}
+	if q.Run != "" {
+		c.and("(substr(run_id, 1, ?) = ? OR substr(run_id, -?) = ?)", len(q.Run), q.Run, len(q.Run), q.Run)
 	}
 }
 
@@ -116,7 +128,8 @@ func (x *Index) stats(q Query, by By) ([]Group, error) {
 	if !last.IsZero() {
 		last = midnight(last)
 	}
-	if !first.IsZero() && !last.IsZero() && !first.Before(last) { // no whole day
+	noWholeDay := !first.IsZero() && !last.IsZero() && !first.Before(last)
+	if noWholeDay || q.Run != "" || by == ByDay && !q.countsUTC() { // the sums are of whole days, UTC, and of all runs
 		err := x.cut(all, q, by, q.Since, q.Until)
 		return all.sorted(by), err
 	}
@@ -161,11 +174,20 @@ func (x *Index) stats(q Query, by By) ([]Group, error) {
 
 // cut adds the ended runs between two times.
 func (x *Index) cut(all grouping, q Query, by By, since, until time.Time) error {
+	return endedRuns(x.db, q, since, until, func(r *Run) { all.add(keyOf(by, r.User, r.Script, r.Status, q.day(r.Started)), single(r)) })
+}
+
+type querier interface {
+	Query(string, ...any) (*sql.Rows, error)
+}
+
+// endedRuns gives take what sums are made of, of the ended runs between two times.
+func endedRuns(db querier, q Query, since, until time.Time, take func(*Run)) error {
 	var where condition
 	q.names(&where)
 	q.times(&where, since, until)
 	where.and("ended IS NOT NULL")
-	rows, err := x.db.Query("SELECT user, script, status, started, duration, cpu, peak_memory, stdout_bytes, stderr_bytes FROM runs"+where.String(), where.args...)
+	rows, err := db.Query("SELECT user, script, status, started, duration, cpu, peak_memory, stdout_bytes, stderr_bytes FROM runs"+where.String(), where.args...)
 	if err != nil {
 		return err
 	}
@@ -177,14 +199,14 @@ func (x *Index) cut(all grouping, q Query, by By, since, until time.Time) error 
 			return err
 		}
 		r.Started, r.Duration, r.CPU = time.UnixMicro(started).UTC(), time.Duration(duration)*time.Microsecond, time.Duration(cpu)*time.Microsecond
-		all.add(keyOf(by, r.User, r.Script, r.Status, dayOf(r.Started)), single(&r))
+		take(&r)
 	}
 	return rows.Err()
 }
 
 // Actions are kept as sums.
 func (x *Index) Actions() (list []Action, err error) {
-	rows, err := x.db.Query("SELECT name, reason, count FROM actions ORDER BY name, reason")
+	rows, err := x.db.Query("SELECT name, reason, sum(count) FROM actions GROUP BY name, reason ORDER BY name, reason")
 	if err != nil {
 		return nil, damage(err)
 	}

@@ -6,15 +6,17 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"syscall"
+	"time"
 
 	"modernc.org/sqlite" // and the driver "sqlite"
 )
 
 // schemaVersion is that of the tables. A file of another version is made anew: it is only derived.
-const schemaVersion = 2
+const schemaVersion = 3
 
 // The tables. Times are microseconds since 1970, durations microseconds. ended is null until a run has its end. days holds sums of the ended runs by the
-// day of their start, so that statistics do not go through all runs.
+// day of their start (UTC), so that statistics do not go through all runs. actions are counted by the segment of the log, so that those of a removed one go with it.
 const schema = `
 CREATE TABLE runs (
   seq INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, user TEXT NOT NULL, auth TEXT NOT NULL, client TEXT NOT NULL, host TEXT NOT NULL,
@@ -32,8 +34,9 @@ CREATE TABLE days (
   peak_memory INTEGER NOT NULL, output_bytes INTEGER NOT NULL, last INTEGER NOT NULL, durations BLOB NOT NULL,
   PRIMARY KEY (day, user, script, status)
 ) WITHOUT ROWID;
-CREATE TABLE actions (name TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (name, reason)) WITHOUT ROWID;
-CREATE TABLE cursor (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL, hash TEXT NOT NULL, segment INTEGER NOT NULL, offset INTEGER NOT NULL);
+CREATE TABLE actions (segment INTEGER NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (segment, name, reason)) WITHOUT ROWID;
+CREATE TABLE cursor (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL, hash TEXT NOT NULL, segment INTEGER NOT NULL, offset INTEGER NOT NULL,
+  oldest INTEGER NOT NULL);
 `
 
 // columns of runs, in the order in which they are written and read.
@@ -55,13 +58,20 @@ func damage(err error) error {
 	return err
 }
 
-func open(path string, write bool) (*sql.DB, error) {
+func open(path string, write bool, patience time.Duration) (*sql.DB, error) {
 	mode := "ro"
 	if write {
-		mode = "rw"
+		mode = "rw&_pragma=secure_delete(1)" // what retention removes is not to stay in free pages
+	}
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() { // nobody waits for a pipe
+		cause := errors.New("not a regular file")
+		if info.IsDir() {
+			cause = syscall.EISDIR
+		}
+		return nil, fmt.Errorf("open index %s: %w", path, cause)
 	}
 	// A space between the reader's and the writer's locks is normal; both wait for each other.
-	source := (&url.URL{Scheme: "file", Opaque: url.PathEscape(path), RawQuery: "mode=" + mode + "&_pragma=busy_timeout(10000)&_txlock=immediate"}).String()
+	source := (&url.URL{Scheme: "file", Opaque: url.PathEscape(path), RawQuery: "mode=" + mode + fmt.Sprintf("&_pragma=busy_timeout(%d)&_txlock=immediate", patience.Milliseconds())}).String()
 	db, err := sql.Open("sqlite", source)
 	if err != nil {
 		return nil, err

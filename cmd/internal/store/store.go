@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"iter"
 	"slices"
+	"strings"
 	"time"
 
 	"py3run/audit"
@@ -91,8 +92,8 @@ func (r *Run) add(e Entry) {
 	}
 }
 
-// seq is a run's place in the order of runs.
-func (r *Run) seq() uint64 {
+// Place is a run's place in the order of runs: the seq of its first record that is in the log.
+func (r *Run) Place() uint64 {
 	if r.StartSeq > 0 {
 		return r.StartSeq
 	}
@@ -102,12 +103,15 @@ func (r *Run) seq() uint64 {
 // A Query asks for runs. Empty fields ask for any.
 type Query struct {
 	User, Script, Status string
-	Since, Until         time.Time // by the start; Until is not included
-	Limit                int       // of History, 0: none
+	Run                  string         // the beginning or the end of a run's id
+	Since, Until         time.Time      // by the start; Until is not included
+	Limit                int            // of History, 0: none
+	Zone                 *time.Location // of the days of Stats; nil: UTC
 }
 
 func (q Query) matches(r *Run) bool {
 	return (q.User == "" || r.User == q.User) && (q.Script == "" || r.Script == q.Script) &&
+		(q.Run == "" || strings.HasPrefix(r.ID, q.Run) || strings.HasSuffix(r.ID, q.Run)) &&
 		(q.Status == "" || r.Status == q.Status || q.Status == Running && r.Status == "") &&
 		(q.Since.IsZero() || !r.Started.Before(q.Since)) && (q.Until.IsZero() || r.Started.Before(q.Until))
 }
@@ -121,7 +125,7 @@ const (
 	ByUser   By = "user"
 	ByScript By = "script"
 	ByStatus By = "status"
-	ByDay    By = "day" // of the start, UTC
+	ByDay    By = "day" // of the start
 )
 
 // A Group is the statistics of the ended runs that have something in common. Percentiles are right to within 3 %, and of
@@ -217,7 +221,29 @@ func keyOf(by By, user, script, status, day string) string {
 
 const dayLayout = "2006-01-02"
 
+// dayOf is the day of a time as the index keeps its sums.
 func dayOf(t time.Time) string { return t.UTC().Format(dayLayout) }
+
+// day is that of a time as the query counts days.
+func (q Query) day(t time.Time) string {
+	if q.Zone != nil {
+		return t.In(q.Zone).Format(dayLayout)
+	}
+	return dayOf(t)
+}
+
+// countsUTC tells whether the days of the query are those of UTC, which the zone of a host can be by any name.
+func (q Query) countsUTC() bool {
+	if q.Zone == nil || q.Zone == time.UTC {
+		return true
+	}
+	for at := time.Date(2020, 1, 15, 0, 0, 0, 0, time.UTC); at.Year() < 2040; at = at.AddDate(0, 1, 0) {
+		if _, offset := at.In(q.Zone).Zone(); offset != 0 {
+			return false
+		}
+	}
+	return true
+}
 
 // An Action is how many records say what they say for the same reason.
 type Action struct {
@@ -282,8 +308,8 @@ func (l Log) History(q Query) iter.Seq2[Run, error] {
 
 // runs are the matching ones, newest first.
 func (l Log) runs(q Query) ([]*Run, error) {
-	open := map[string]*Run{}
-	var all []*Run
+	open := map[string]*Run{} // without an end so far
+	var all []*Run            // that match
 	for e, err := range l.Entries {
 		if err != nil {
 			return nil, err
@@ -295,18 +321,21 @@ func (l Log) runs(q Query) ([]*Run, error) {
 		if r == nil {
 			r = &Run{}
 			open[e.Record.RunID] = r
-			all = append(all, r)
 		}
 		r.add(e)
 		if r.Status != "" {
 			delete(open, r.ID)
-			if !q.matches(r) { // it need not be remembered
-				*r = Run{}
+			if q.matches(r) {
+				all = append(all, r)
 			}
 		}
 	}
-	all = slices.DeleteFunc(all, func(r *Run) bool { return r.ID == "" || !q.matches(r) })
-	slices.SortFunc(all, func(a, b *Run) int { return cmp.Compare(b.seq(), a.seq()) })
+	for _, r := range open {
+		if q.matches(r) {
+			all = append(all, r)
+		}
+	}
+	slices.SortFunc(all, func(a, b *Run) int { return cmp.Compare(b.Place(), a.Place()) })
 	return all, nil
 }
 
@@ -319,7 +348,7 @@ func (l Log) Stats(q Query, by By) ([]Group, error) {
 	all := grouping{}
 	for _, r := range runs {
 		if r.Status != "" {
-			all.add(keyOf(by, r.User, r.Script, r.Status, dayOf(r.Started)), single(r))
+			all.add(keyOf(by, r.User, r.Script, r.Status, q.day(r.Started)), single(r))
 		}
 	}
 	return all.sorted(by), nil

@@ -1,10 +1,13 @@
 package store
 
 import (
+	"cmp"
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -18,7 +21,9 @@ type Writer struct {
 	tx      *sql.Tx
 	pending map[string]*Run // of this transaction
 	days    map[day]*Group
-	actions counting
+	actions map[action]int64
+	oldest  uint64 // record of the log
+	segment uint64 // that records are added from
 	insert  *sql.Stmt
 	find    *sql.Stmt
 }
@@ -28,7 +33,13 @@ const lockGap = 10 * time.Millisecond
 // A day is the key of a row of sums.
 type day struct{ day, user, script, status string }
 
-// OpenWriter opens an index, and makes it where there is none. With anew one that cannot be used is made again. It waits for so long until no other
+// An action is the key of a row of counts.
+type action struct {
+	segment      uint64
+	name, reason string
+}
+
+// OpenWriter opens an index, and makes it where there is none. With anew it is made again, whatever is there. It waits for so long until no other
 // writer is at work.
 func OpenWriter(path string, anew bool, patience time.Duration) (w *Writer, err error) {
 	w = &Writer{}
@@ -50,18 +61,14 @@ func OpenWriter(path string, anew bool, patience time.Duration) (w *Writer, err 
 			return w, fmt.Errorf("lock index %s: another writer is at work: %w", path, err)
 		}
 	}
-	_, err = os.Stat(path)
-	if err == nil {
-		if w.db, err = open(path, true); !anew || err == nil {
-			return w, err
+	if _, err = os.Stat(path); anew || errors.Is(err, os.ErrNotExist) {
+		if err = create(path); err != nil {
+			return w, fmt.Errorf("make index %s: %w", path, err)
 		}
-	} else if !errors.Is(err, os.ErrNotExist) {
-		return w, err
 	}
-	if err = create(path); err != nil {
-		return w, fmt.Errorf("make index %s: %w", path, err)
+	if err == nil {
+		w.db, err = open(path, true, max(patience, readPatience))
 	}
-	w.db, err = open(path, true)
 	return w, err
 }
 
@@ -71,13 +78,18 @@ func (w *Writer) Begin() (audit.Position, error) {
 	if err != nil {
 		return audit.Position{}, damage(err)
 	}
-	w.tx, w.pending, w.days, w.actions = tx, map[string]*Run{}, map[day]*Group{}, counting{}
+	w.tx, w.pending, w.days, w.actions = tx, map[string]*Run{}, map[day]*Group{}, map[action]int64{}
 	if w.insert, err = tx.Prepare("INSERT OR REPLACE INTO runs (" + columns + ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"); err == nil {
 		w.find, err = tx.Prepare("SELECT " + columns + " FROM runs WHERE run_id = ?")
 	}
 	var at audit.Position
 	if err == nil {
 		at, err = position(tx.QueryRow(selectPosition))
+	}
+	if err == nil {
+		var oldest int64
+		err = tx.QueryRow("SELECT coalesce(max(oldest), 0) FROM cursor").Scan(&oldest)
+		w.oldest = uint64(oldest)
 	}
 	if err != nil {
 		w.Rollback()
@@ -98,9 +110,13 @@ func position(from row) (at audit.Position, err error) {
 	return at, err
 }
 
+// In says which segment of the log the next records are from, by its first one.
+func (w *Writer) In(segment uint64) { w.segment = segment }
+
 // Add takes one record, in the order of the log.
 func (w *Writer) Add(e Entry) error {
-	w.actions.add(actionOf(e.Record))
+	a := actionOf(e.Record)
+	w.actions[action{w.segment, a.Name, a.Reason}] += a.Count
 	if !runsCode(e.Record.Event.Action) {
 		return nil
 	}
@@ -144,7 +160,8 @@ func (w *Writer) Commit(at audit.Position) error {
 }
 
 func (w *Writer) flush(at audit.Position) error {
-	for _, r := range w.pending {
+	// In the order of the key: SQLite appends then.
+	for _, r := range slices.SortedFunc(maps.Values(w.pending), func(a, b *Run) int { return cmp.Compare(a.Place(), b.Place()) }) {
 		var ended, exit any
 		if r.Status != "" {
 			ended = r.Ended.UnixMicro()
@@ -152,13 +169,27 @@ func (w *Writer) flush(at audit.Position) error {
 		if r.ExitCode != nil {
 			exit = *r.ExitCode
 		}
-		if _, err := w.insert.Exec(int64(r.seq()), r.ID, r.User, r.Auth, r.Client, r.Host, r.Script, r.Version, r.Command, r.Code, r.CodeBytes,
+		if _, err := w.insert.Exec(int64(r.Place()), r.ID, r.User, r.Auth, r.Client, r.Host, r.Script, r.Version, r.Command, r.Code, r.CodeBytes,
 			r.Started.UnixMicro(), ended, r.Status, r.Reason, r.Duration.Microseconds(), r.CPU.Microseconds(), r.PeakMemory, r.StdoutBytes, r.StderrBytes,
 			exit, r.Signal, int64(r.StartSeq), int64(r.EndSeq), r.EndHash); err != nil {
 			return err
 		}
 	}
-	for key, g := range w.days {
+	if err := w.addDays(w.days); err != nil {
+		return err
+	}
+	for key, n := range w.actions {
+		if _, err := w.tx.Exec("INSERT INTO actions VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET count = count + excluded.count", int64(key.segment), key.name, key.reason, n); err != nil {
+			return err
+		}
+	}
+	_, err := w.tx.Exec("INSERT OR REPLACE INTO cursor VALUES (1,?,?,?,?,?)", int64(at.Seq), at.Hash, int64(at.Segment), at.Offset, int64(w.oldest))
+	return err
+}
+
+// addDays adds to the sums of days.
+func (w *Writer) addDays(days map[day]*Group) error {
+	for key, g := range days {
 		old, err := scanDay(w.tx.QueryRow("SELECT runs, cpu, peak_memory, output_bytes, last, durations FROM days WHERE day=? AND user=? AND script=? AND status=?",
 			key.day, key.user, key.script, key.status), key.status)
 		if err == nil {
@@ -171,13 +202,66 @@ func (w *Writer) flush(at audit.Position) error {
 			return err
 		}
 	}
-	for key, n := range w.actions {
-		if _, err := w.tx.Exec("INSERT INTO actions VALUES (?,?,?) ON CONFLICT DO UPDATE SET count = count + excluded.count", key[0], key[1], n); err != nil {
+	return nil
+}
+
+// Forget removes what the index has of records before the one with which the log begins now: retention has removed them. A run whose end is still
+// there stays, without its start, as the log itself tells it. It comes before the first Add of a transaction. Where the log begins earlier than it
+// did, all is to be read again: nothing is removed, and again is true.
+func (w *Writer) Forget(first uint64) (again bool, err error) {
+	again, w.oldest = first < w.oldest, first
+	if again {
+		return true, nil
+	}
+	return false, damage(w.forget(int64(first)))
+}
+
+func (w *Writer) forget(first int64) error {
+	if _, err := w.tx.Exec("DELETE FROM actions WHERE segment < ?", first); err != nil {
+		return err
+	}
+	touched := map[string]bool{}
+	rows, err := w.tx.Query("SELECT started, coalesce(ended, started) - duration FROM runs WHERE seq < ?", first)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var was, becomes int64
+		if err := rows.Scan(&was, &becomes); err != nil {
+			return err
+		}
+		touched[dayOf(time.UnixMicro(was))], touched[dayOf(time.UnixMicro(becomes))] = true, true
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil || len(touched) == 0 {
+		return err
+	}
+	if _, err := w.tx.Exec("DELETE FROM runs WHERE seq < ? AND end_seq < ?", first, first); err != nil {
+		return err
+	}
+	if _, err := w.tx.Exec("UPDATE runs SET seq = end_seq, start_seq = 0, started = ended - duration WHERE seq < ?", first); err != nil {
+		return err
+	}
+	sums := map[day]*Group{}
+	for name := range touched {
+		if _, err := w.tx.Exec("DELETE FROM days WHERE day = ?", name); err != nil {
+			return err
+		}
+		since, err := time.Parse(dayLayout, name)
+		if err != nil {
+			return err
+		}
+		if err := endedRuns(w.tx, Query{}, since, since.AddDate(0, 0, 1), func(r *Run) {
+			key := day{dayOf(r.Started), r.User, r.Script, r.Status}
+			if sums[key] == nil {
+				sums[key] = &Group{}
+			}
+			sums[key].merge(single(r))
+		}); err != nil {
 			return err
 		}
 	}
-	_, err := w.tx.Exec("INSERT OR REPLACE INTO cursor VALUES (1,?,?,?,?)", int64(at.Seq), at.Hash, int64(at.Segment), at.Offset)
-	return err
+	return w.addDays(sums)
 }
 
 // Rollback forgets what was added since Begin, if that was not committed.
@@ -195,6 +279,7 @@ func (w *Writer) Clear() error {
 	clear(w.pending)
 	clear(w.days)
 	clear(w.actions)
+	w.oldest = 0
 	_, err := w.tx.Exec("DELETE FROM runs; DELETE FROM days; DELETE FROM actions; DELETE FROM cursor;")
 	return err
 }

@@ -1,0 +1,80 @@
+package audit
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+)
+
+// AuditAcknowledged tells that somebody has looked into what verify found, or into an alert.
+const AuditAcknowledged Action = "audit-acknowledged"
+
+// Acknowledged is what an audit-acknowledged record says. Who says it, and when, is in the record itself.
+type Acknowledged struct {
+	ID      string `json:"id,omitempty"`    // of the finding
+	Alert   uint64 `json:"alert,omitempty"` // seq of the alert's record
+	Kind    string `json:"kind"`            // of the finding, or the rule of the alert
+	Seq     uint64 `json:"seq"`             // of the record that it is about; 0: none
+	Comment string `json:"comment"`
+}
+
+// An Acknowledgement is who has looked into a finding, when, and what came of it.
+type Acknowledgement struct {
+	Seq     uint64 `json:"seq"` // of its record
+	User    string `json:"user"`
+	Time    string `json:"time"`
+	Comment string `json:"comment"`
+}
+
+func (a *Acknowledgement) String() string {
+	return fmt.Sprintf("acknowledged by %s at %s, record %d: %s", a.User, a.Time, a.Seq, a.Comment)
+}
+
+// Acknowledgement is what a record says of a finding or alert; nil if it is of another kind.
+func (r Record) Acknowledgement() *Acknowledgement {
+	if r.Ack == nil {
+		return nil
+	}
+	return &Acknowledgement{Seq: r.Seq, User: r.User.Name, Time: r.Timestamp, Comment: r.Ack.Comment}
+}
+
+// identify gives a finding the id of its kind, its record, and of what else makes it this one.
+func (f *Finding) identify(parts ...string) {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d %q", f.Kind, f.Seq, parts))
+	f.ID = hex.EncodeToString(sum[:6])
+}
+
+// acknowledged takes a record that somebody has looked into a finding. It is written after what it is about, which was found by then.
+func (v *verifier) acknowledged(f *facts, rec Record) {
+	a := rec.Acknowledgement()
+	if a == nil {
+		v.add(Broken, LineForm, f.seq, "record %d: an audit-acknowledged that does not tell what", f.seq)
+		return
+	}
+	if rec.Ack.ID == "" {
+		return
+	}
+	if v.report.acknowledged == nil {
+		v.report.acknowledged = map[string]*Acknowledgement{}
+	}
+	v.report.acknowledged[rec.Ack.ID] = a
+	for i := range v.report.Findings {
+		if v.report.Findings[i].ID == rec.Ack.ID {
+			v.report.Findings[i].Acknowledged = a
+		}
+	}
+}
+
+// Open is the worst severity of what nobody has looked into; what somebody has counts as a warning at most.
+func (rep *Report) Open() (worst Severity) {
+	for _, f := range rep.Findings {
+		if f.Acknowledged != nil {
+			f.Severity = min(f.Severity, Warning)
+		}
+		worst = max(worst, f.Severity)
+	}
+	for s := range rep.Omitted {
+		worst = max(worst, s)
+	}
+	return worst
+}

@@ -1,0 +1,148 @@
+package ctl
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"py3run/audit"
+)
+
+func (a *app) acknowledge() *cobra.Command {
+	var with verification
+	var comment string
+	c := &cobra.Command{
+		Use: "acknowledge ID|SEQ... --comment TEXT", Short: "Say that somebody has looked into a finding or an alert", Args: cobra.MinimumNArgs(1),
+		Long: `Writes a record that says who has looked into what verify finds, or into an alert, and what came of it. Verify and alerts --list still show it, with that; in verify it weighs no
+more than a warning from then on. ID is that of a finding, SEQ the number of the record that findings and alerts are about, or of an alert's own record. Another incident at the same
+record is another finding.`,
+		Example: "  py3runctl audit acknowledge 3f2a9c1d0e4b --comment \"restored from the backup of Tuesday, see ticket 4711\"",
+		RunE: func(_ *cobra.Command, args []string) error {
+			if comment = strings.TrimSpace(comment); comment == "" {
+				return errors.New("requires --comment: what came of it")
+			}
+			if err := with.check(); err != nil {
+				return err
+			}
+			d, err := a.desk()
+			if err != nil {
+				return err
+			}
+			return d.acknowledge(args, comment, with)
+		},
+	}
+	with.flags(c)
+	c.Flags().StringVar(&comment, "comment", "", "what came of it")
+	return c
+}
+
+func (d desk) acknowledge(what []string, comment string, with verification) error {
+	rep, err := d.verify(with)
+	if err != nil {
+		return err
+	}
+	r, err := audit.OpenReader(d.dir)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	alerts, err := d.recordedAlerts(r)
+	if err != nil {
+		return err
+	}
+	var all []*audit.Acknowledged
+	for _, word := range what {
+		var these []*audit.Acknowledged
+		seq, _ := strconv.ParseUint(word, 10, 64)
+		for _, f := range rep.Findings {
+			if f.Severity > audit.Note && (f.ID == strings.ToLower(word) || seq > 0 && f.Seq == seq) {
+				these = append(these, &audit.Acknowledged{ID: f.ID, Kind: string(f.Kind), Seq: f.Seq})
+			}
+		}
+		for _, a := range alerts {
+			if seq > 0 && (a.Record == seq || a.Seq == seq) {
+				these = append(these, &audit.Acknowledged{Alert: a.Record, Kind: a.Rule, Seq: a.Seq})
+			}
+		}
+		if len(these) == 0 {
+			return fmt.Errorf("acknowledge %s: verify has no such finding above a note, and no alert is or is about this record", plain(word))
+		}
+		all = append(all, these...)
+	}
+	log, err := audit.Open(d.dir)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	for _, a := range all {
+		a.Comment = comment
+		rec := operator()
+		rec.Event = audit.Event{Action: audit.AuditAcknowledged, Outcome: audit.Success}
+		rec.Ack = a
+		receipt, err := log.Append(rec)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(d.out, "acknowledged %s; record %d tells it\n", acknowledged(a), receipt.Seq)
+	}
+	return nil
+}
+
+// recordedAlerts are the alerts in the log, with who has looked into them, oldest first.
+func (d desk) recordedAlerts(r *audit.Reader) (list []alert, err error) {
+	said := map[uint64]*audit.Acknowledgement{}
+	for line, err := range r.Records(audit.Position{}) {
+		if bad := new(audit.LineError); errors.As(err, &bad) {
+			continue // verify tells
+		}
+		if err != nil {
+			return nil, err
+		}
+		if line.Action != audit.Alerted && line.Action != audit.AuditAcknowledged {
+			continue
+		}
+		rec, err := line.Record()
+		switch {
+		case err != nil:
+		case rec.Ack != nil:
+			said[rec.Ack.Alert] = rec.Acknowledgement()
+		case rec.Alert != nil:
+			list = append(list, alert{Rule: rec.Alert.Rule, Title: rec.Alert.Title, Time: rec.Timestamp, Seq: rec.Alert.Seq, RunID: rec.RunID, User: rec.User.Name, Script: rec.Script.Name,
+				Host: rec.Host.Name, Record: rec.Seq})
+		}
+	}
+	for i := range list {
+		list[i].Acknowledged = said[list[i].Record]
+	}
+	return list, nil
+}
+
+// listAlerts prints the alerts in the log since a time.
+func (d desk) listAlerts(since, format string, now time.Time) error {
+	from, err := parseTime("since", since, now.In(d.local()))
+	if err != nil {
+		return err
+	}
+	r, err := audit.OpenReader(d.dir)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	list, err := d.recordedAlerts(r)
+	if err != nil {
+		return err
+	}
+	for _, a := range list {
+		if at, err := time.Parse(time.RFC3339Nano, a.Time); err == nil && at.Before(from) {
+			continue
+		}
+		if err := d.printAlert(a, format); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,440 @@
+package ctl
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"py3run/audit"
+)
+
+// An exporting is how py3runctl audit export was called. To and Output are empty for standard output.
+type exporting struct {
+	selection
+	format string
+	cursor string // file
+	to     string // command for the shell
+	output string // file
+	commit string // "last" or the seq of a record: nothing is exported
+}
+
+const commitLast = "last"
+
+func (a *app) export() *cobra.Command {
+	var e exporting
+	var since, until string
+	c := &cobra.Command{
+		Use: "export", Short: "Write records for other programs, from where the last export ended", Args: cobra.NoArgs,
+		Long: `With --cursor an export goes on behind the last record that its reader has. The cursor moves when the reader has said so, so that after a failure records come twice,
+and never not at all:
+
+  --to COMMAND    the shell runs it with the records as its standard input; exit status 0 says that it has them all
+  --output FILE   the records are added to the file, and the file is on the disk
+  --commit        a call of its own, when whoever read standard output has the records: it moves the cursor to where that export ended, or with
+                  --commit=SEQ to that record
+
+Without one of these the next export begins at the same record. py3runctl audit prune waits for cursors beside the log (cursor-*.json).`,
+		Example: "  py3runctl audit export --format csv --since 30d > runs.csv\n" +
+			"  py3runctl audit export --cursor /var/log/py3run/cursor-siem.json --to to-siem\n" +
+			"  py3runctl audit export --cursor c.json | to-siem && py3runctl audit export --cursor c.json --commit",
+		RunE: a.at(func(d desk) error {
+			if err := oneOf("format", e.format, "json", "csv"); err != nil {
+				return err
+			}
+			switch {
+			case e.cursor != "" && until != "": // the cursor would pass what the next export has to have
+				return errors.New("invalid argument --until: not with --cursor")
+			case e.to != "" && e.output != "":
+				return errors.New("invalid argument --to: not with --output")
+			case e.commit != "" && e.cursor == "":
+				return errors.New("requires --cursor: --commit moves it")
+			case e.commit != "" && e.to+e.output != "":
+				return errors.New("invalid argument --commit: not with --to or --output, which move the cursor themselves")
+			}
+			now := time.Now().In(d.local())
+			var err error
+			if e.since, err = parseTime("since", since, now); err == nil {
+				e.until, err = parseTime("until", until, now)
+			}
+			if err != nil {
+				return err
+			}
+			return d.exportAll(e)
+		}),
+	}
+	c.Flags().StringVar(&e.cursor, "cursor", "", "`file` that remembers which records the reader has")
+	c.Flags().StringVar(&e.to, "to", "", "shell `command` that reads the records; with exit status 0 it has them")
+	c.Flags().StringVarP(&e.output, "output", "o", "", "`file` to write: with --cursor records are added to it, else it is replaced as a whole")
+	c.Flags().StringVar(&e.commit, "commit", "", "export nothing: say that the reader of the last export to standard output has it all, or all up to the record `seq`")
+	c.Flags().Lookup("commit").NoOptDefVal = commitLast
+	c.Flags().StringVar(&e.format, "format", "json", "json (the exact lines) or csv")
+	c.Flags().StringVar(&since, "since", "", "only records since this `time`")
+	c.Flags().StringVar(&until, "until", "", "only records before this `time`")
+	return c
+}
+
+// A cursor is which records a reader has: those up to its position.
+type cursor struct {
+	audit.Position
+	Pending *audit.Position `json:"pending,omitempty"` // where an export to standard output ended; nobody has said yet that it arrived
+	Output  *written        `json:"output,omitempty"`
+}
+
+// written is a file that an export adds to, as it was when the cursor moved.
+type written struct {
+	Path string `json:"path"`
+	Size int64  `json:"size"`
+}
+
+func readCursor(path string) (c cursor, err error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return c, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &c)
+	}
+	if err != nil {
+		err = fmt.Errorf("read %s: %w", path, err)
+	}
+	return c, err
+}
+
+func (c cursor) write(path string) error {
+	text, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	return replaceFile(path, append(text, '\n'), 0o600)
+}
+
+// export writes to standard output.
+func (d desk) export(s selection, format, cursor string) error {
+	return d.exportAll(exporting{selection: s, format: format, cursor: cursor})
+}
+
+func (d desk) exportAll(e exporting) error {
+	var at cursor
+	if e.cursor != "" {
+		unlock, err := lockState(e.cursor)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		if at, err = readCursor(e.cursor); err != nil {
+			return err
+		}
+	}
+	r, err := audit.OpenReader(d.dir)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if e.commit != "" {
+		return d.commit(r, e, at)
+	}
+	if at.Pending != nil { // what comes now ends elsewhere
+		if e.to+e.output == "" && at.Pending.Seq > at.Seq {
+			d.warnf("nobody has said that the last export arrived (--commit): the records %d to %d come again", at.Seq+1, at.Pending.Seq)
+		}
+		at.Pending = nil
+		if err := at.write(e.cursor); err != nil {
+			return err
+		}
+	}
+	s, err := d.open(e, &at)
+	if err != nil {
+		return err
+	}
+	newest, err := d.copyRecords(r, e, s, at.Position)
+	if err := s.end(err); err != nil {
+		return err
+	}
+	if e.cursor == "" {
+		return nil
+	}
+	if e.to+e.output == "" {
+		at.Pending = &newest
+	} else {
+		at.Position = newest
+	}
+	return at.write(e.cursor)
+}
+
+// copyRecords writes the records behind a position, and returns where they end.
+func (d desk) copyRecords(r *audit.Reader, e exporting, to sink, at audit.Position) (audit.Position, error) {
+	buffered := bufio.NewWriterSize(to, 1<<16)
+	put := func(line audit.Line, _ audit.Record) error {
+		_, err := fmt.Fprintf(buffered, "%s\n", line.Text)
+		return err
+	}
+	if e.format == "csv" {
+		put = csvPrinter(buffered, to.empty())
+	}
+	for line, err := range r.Records(at) {
+		if bad := new(audit.LineError); errors.As(err, &bad) {
+			d.warnf("%v", err)
+			continue
+		}
+		if err != nil {
+			return at, err
+		}
+		rec, err := line.Record()
+		if err != nil { // of a later version, perhaps; its line is exported all the same
+			d.warnf("record %d: %v", line.Seq, err)
+			rec = audit.Record{Seq: line.Seq}
+		}
+		if e.wants(line, rec) {
+			if err := put(line, rec); err != nil {
+				return at, err
+			}
+		}
+		at = line.Position()
+	}
+	return at, buffered.Flush()
+}
+
+// commit moves the cursor to where the last export to standard output ended, or to a record.
+func (d desk) commit(r *audit.Reader, e exporting, at cursor) error {
+	to := at.Pending
+	if e.commit != commitLast {
+		seq, err := strconv.ParseUint(e.commit, 10, 64)
+		if err != nil || seq == 0 {
+			return fmt.Errorf("invalid argument %q for --commit: want the number of a record", e.commit)
+		}
+		if seq <= at.Seq {
+			return nil // it is there already
+		}
+		to = nil
+		for line, err := range r.Records(at.Position) {
+			if bad := new(audit.LineError); err != nil && !errors.As(err, &bad) {
+				return err
+			}
+			if err == nil && line.Seq == seq {
+				place := line.Position()
+				to = &place
+				break
+			}
+		}
+		if to == nil {
+			return fmt.Errorf("commit %s: the log has no record %d behind record %d", e.cursor, seq, at.Seq)
+		}
+	}
+	if to == nil {
+		return fmt.Errorf("commit %s: no export since the last commit has written all of its records", e.cursor)
+	}
+	at.Position, at.Pending = *to, nil
+	return at.write(e.cursor)
+}
+
+// A sink takes what is exported. End gets the error of the export, which it returns, or its own: without one the reader has all of it, or, of
+// standard output, could have.
+type sink interface {
+	io.Writer
+	empty() bool // nothing was there before: CSV begins with its header
+	end(error) error
+}
+
+func (d desk) open(e exporting, at *cursor) (sink, error) {
+	switch {
+	case e.to != "":
+		return &command{desk: d, shell: e.to}, nil
+	case e.output != "":
+		return openFile(e, at)
+	}
+	return stdout{d.out}, nil
+}
+
+type stdout struct{ io.Writer }
+
+func (stdout) empty() bool         { return true }
+func (stdout) end(err error) error { return err }
+
+// command is a program that reads records. It starts with the first of them.
+type command struct {
+	desk   desk
+	shell  string
+	write  *os.File
+	waited chan error
+	err    error
+}
+
+func (*command) empty() bool { return true }
+
+func (c *command) Write(p []byte) (int, error) {
+	if c.write == nil && c.err == nil {
+		c.err = c.start()
+	}
+	if c.err != nil {
+		return 0, c.err
+	}
+	return c.write.Write(p)
+}
+
+func (c *command) start() error {
+	read, write, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	run := exec.Command("/bin/sh", "-c", c.shell)
+	run.Stdin, run.Stdout, run.Stderr = read, c.desk.out, c.desk.err
+	if out := fileOf(c.desk.out); out != nil {
+		run.Stdout = out
+	}
+	run.WaitDelay = time.Second // for what the command has left behind, where its output is not a file
+	if err := run.Start(); err != nil {
+		read.Close()
+		write.Close()
+		return fmt.Errorf("start %s: %w", c.shell, err)
+	}
+	// The pipe stays open for reading as long as the command lives, so that whether a short export arrives does not depend on who is quicker.
+	c.write, c.waited = write, make(chan error, 1)
+	go func() {
+		err := run.Wait()
+		if errors.Is(err, exec.ErrWaitDelay) {
+			err = nil
+		}
+		read.Close()
+		c.waited <- err
+	}()
+	return nil
+}
+
+func (c *command) end(err error) error {
+	if c.write == nil {
+		return err
+	}
+	c.write.Close()
+	ended := <-c.waited
+	switch {
+	case ended != nil:
+		return fmt.Errorf("export to %s: %v", plain(c.shell), ended)
+	case errors.Is(err, syscall.EPIPE): // and not wrapped: it is news here
+		return fmt.Errorf("export to %s: it ended before it had read all records", plain(c.shell))
+	}
+	return err
+}
+
+// file is a file that is written: a new one that takes the place of what was there, or one that is added to.
+type file struct {
+	*os.File
+	path string
+	size int64 // before; of one that is added to
+	add  bool
+	at   *cursor
+}
+
+func openFile(e exporting, at *cursor) (sink, error) {
+	path, err := filepath.Abs(e.output)
+	if err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(path)
+	special := err == nil && !info.Mode().IsRegular()
+	switch {
+	case special && e.cursor != "":
+		return nil, fmt.Errorf("write %s: not a regular file: nothing there lasts, and the cursor could not move", e.output)
+	case special:
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		return &file{File: f, add: true, path: path}, err
+	case e.cursor == "":
+		if real, err := filepath.EvalSymlinks(path); err == nil {
+			path = real
+		}
+		f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+		if err != nil {
+			return nil, fmt.Errorf("write %s: %w", e.output, cause(err))
+		}
+		return &file{File: f, path: path}, nil
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	added := &file{File: f, path: path, add: true, at: at}
+	if err = added.behind(e.cursor); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("write %s: %w", e.output, cause(err))
+	}
+	return added, nil
+}
+
+// behind goes to the end of the file, without half a line that an interrupted export has left behind what it had when the cursor moved.
+func (f *file) behind(cursor string) (err error) {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	f.size = info.Size()
+	if known := f.at.Output; known != nil && known.Path == f.path && known.Size < f.size {
+		tail := make([]byte, min(f.size-known.Size, 1<<20))
+		if _, err := f.ReadAt(tail, f.size-int64(len(tail))); err != nil {
+			return err
+		}
+		for n := len(tail); n > 0 && tail[n-1] != '\n'; n-- {
+			f.size--
+		}
+		if err := f.Truncate(f.size); err != nil {
+			return err
+		}
+	}
+	if _, err := f.Seek(f.size, io.SeekStart); err != nil {
+		return err
+	}
+	f.at.Output = &written{f.path, f.size}
+	return f.at.write(cursor)
+}
+
+func (f *file) empty() bool { return f.size == 0 }
+
+func (f *file) end(err error) error {
+	if f.path == "" || f.File == nil {
+		return err
+	}
+	if err == nil && (f.at != nil || !f.add) {
+		err = f.Sync()
+	}
+	if f.at != nil {
+		if err != nil {
+			f.Truncate(f.size)
+		} else if info, e := f.Stat(); e != nil {
+			err = e
+		} else {
+			f.at.Output = &written{f.path, info.Size()}
+		}
+	}
+	err = errors.Join(err, f.Close())
+	if !f.add {
+		if err == nil {
+			err = os.Rename(f.Name(), f.path)
+		}
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}
+	if err == nil && (f.at != nil || !f.add) {
+		err = syncDir(filepath.Dir(f.path)) // a new name has to last as long as what it names
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", f.path, cause(err))
+	}
+	return nil
+}
+
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
