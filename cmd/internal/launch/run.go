@@ -408,6 +408,9 @@ func (r *run) finish() {
 		r.result.Traceback = reply.Traceback
 		if verdict.Failure.Limit != nil || verdict.Status == wire.StatusSignal || verdict.Status == wire.StatusCancelled {
 			verdict.Failure.Where = python.Where(o.Dump, r.plan.Python.Path, r.plan.Python.Shown, r.ip.Prefixes)
+			if doing := python.Reporting(o.Dump, r.ip.Prefixes); doing != "" {
+				verdict.Failure.Hint = strings.TrimSuffix("the code itself had ended, and "+doing+"; "+verdict.Failure.Hint, "; ")
+			}
 		}
 	}
 	if o.Signal != 0 {
