@@ -90,7 +90,7 @@ func (app *app) sweep(answer launch.Answer, ended error) {
 		}
 	}()
 	if err := answer.Sweep(); err != nil {
-		app.warnf("remove what a killed run has left: %v", err)
+		app.warnf("remove what runs have left: %v", err)
 	}
 }
 

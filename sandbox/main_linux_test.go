@@ -93,6 +93,8 @@ func init() { // here, because a launcher refers to helpers itself
 		"unwaited": unwaited,
 		"blind":    blind,
 		"weak":     weak,
+		"clear":    clearTree,
+		"starve":   starve,
 	}
 }
 

@@ -33,6 +33,7 @@ type Running struct {
 	released   bool
 	group      *cgroup.Group // nil: none could be made, or none was wanted
 	workdir    string        // where the run finds its directory; empty: it has none
+	dir        *Workdir      // that directory, or nil
 
 	lifeline *os.File   // write end
 	setup    []*os.File // our ends of sockets
@@ -178,7 +179,7 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 		at.kernel = kernelFiles()
 	}
 	if w := stdio.Workdir; w != nil {
-		r.workdir = w.path
+		r.workdir, r.dir = w.path, w
 		if err := r.show(w, method, &at); err != nil {
 			return nil, err
 		}

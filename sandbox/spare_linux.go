@@ -363,7 +363,7 @@ func StartSpare(spec Spec, stdio IO, o *Offer) (_ *Running, err error) {
 			lines = append(lines, "group "+path)
 		}
 		w.note(lines...)
-		r.workdir = w.path
+		r.workdir, r.dir = w.path, w
 		if err := r.show(w, Namespace, &at); err != nil {
 			return nil, err
 		}

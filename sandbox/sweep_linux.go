@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -23,6 +24,8 @@ import (
 const (
 	entrySuffix = ".run"
 	entryMost   = 64 << 10 // bytes of one that are read
+
+	sweepTime = 2 * time.Second // for what others have left; a later run goes on with what takes longer
 )
 
 // placeIn is the closed place of this user in a directory.
@@ -114,10 +117,11 @@ func Sweep(parent string) error {
 	defer place.Close()
 	names, _ := place.Readdirnames(-1)
 	var errs []error
+	c := clearing{until: time.Now().Add(sweepTime)}
 	for _, entry := range names {
 		// What has another form no run has made: "..run" would lead to this place itself.
 		if name, ok := strings.CutSuffix(entry, entrySuffix); ok && name != "" && name != "." && name != ".." {
-			errs = append(errs, sweepEntry(place, filepath.Join(parent, name), filepath.Join(path, name)))
+			errs = append(errs, sweepEntry(&c, place, filepath.Join(parent, name), filepath.Join(path, name)))
 		}
 	}
 	unix.Rmdir(path)
@@ -125,7 +129,7 @@ func Sweep(parent string) error {
 }
 
 // sweepEntry sweeps after the run whose paths these are.
-func sweepEntry(place *os.File, path, real string) error {
+func sweepEntry(c *clearing, place *os.File, path, real string) error {
 	entry := filepath.Base(path) + entrySuffix
 	// Not blocking: it could be a pipe.
 	fd, err := unix.Openat(int(place.Fd()), entry, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
@@ -163,22 +167,24 @@ func sweepEntry(place *os.File, path, real string) error {
 	if keep {
 		errs = append(errs, moveKept(real, path))
 	} else {
-		errs = append(errs, removePath(real))
+		errs = append(errs, c.remove(real))
 	}
 	if !keep && settled {
-		errs = append(errs, removePath(path))
+		errs = append(errs, c.remove(path))
 	}
 	for _, suffix := range suffixes {
-		errs = append(errs, removePath(real+suffix))
+		errs = append(errs, c.remove(real+suffix))
 		if settled {
-			errs = append(errs, removePath(path+suffix))
+			errs = append(errs, c.remove(path+suffix))
 		}
 	}
 	if !settled {
 		removeEmpty(path, suffixes)
 	}
-	if err := errors.Join(errs...); err != nil {
-		return err // the entry stays for the next run
+	if err := errors.Join(errs...); errors.Is(err, errLate) {
+		return nil // the next run goes on
+	} else if err != nil {
+		return err // likewise
 	}
 	if err := unix.Unlinkat(int(place.Fd()), entry, 0); err != nil && err != unix.ENOENT {
 		return &StepError{Step: "unlink", Object: real + entrySuffix, Err: err}

@@ -54,6 +54,9 @@ func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 		disk = func() int64 { return measure() + unlinked(r.pid, r.workdir) }
 	}
 	w := watch{limits: r.spec.Limits, root: r.pid, group: r.group, printed: r.printed.Load, disk: disk, started: r.started, progress: r.started}
+	if d := r.dir; d != nil {
+		w.free, w.end = d.free, func() { d.halted.Store(true) }
+	}
 	defer w.finish()
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()

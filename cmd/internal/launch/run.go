@@ -64,8 +64,18 @@ func (r *run) sweep() (err error) {
 		err = errors.Join(err, r.log.Recover(), r.log.Close())
 		r.log = nil
 	}
+	if r.left != nil {
+		err = errors.Join(err, r.left.Clear(clearTime))
+		r.left = nil
+	}
 	return err
 }
+
+// How long a launcher removes what its own run has left: before the result, and after it. A later run goes on with what takes longer.
+const (
+	discardTime = time.Second
+	clearTime   = 2 * time.Second
+)
 
 // An Answer is the result, and the end record as a line for the caller's stderr: empty when there is none.
 type Answer struct {
@@ -101,6 +111,7 @@ type run struct {
 	base      audit.Record
 
 	workdir          *sandbox.Workdir
+	left             *sandbox.Leftovers // of it, to be removed after the result; nil: none
 	cleanup          []wire.Warning
 	session          *python.Session
 	running          *sandbox.Running
@@ -183,8 +194,8 @@ func (r *run) attend() {
 	if err != nil && r.claim != nil {
 		r.running.Kill() // or a spare, in which something that has to be is missing, waits: an interpreter of its own tells the same
 	}
-	workdir := r.workdir
-	r.outcome = r.running.Wait(r.job.Signals, func() int64 { return workdir.Measure(false, 0).Bytes })
+	workdir, most := r.workdir, r.plan.Spec.Limits.Disk
+	r.outcome = r.running.Wait(r.job.Signals, func() int64 { return workdir.Used(most) })
 }
 
 func effective(job Job, warnings []wire.Warning) (wire.Limits, []wire.Warning) {
@@ -404,7 +415,11 @@ func (r *run) finish() {
 		r.result.WorkingDir = r.workdir.Path()
 	}
 	if contents.Files > 0 && r.job.Config.Security.Isolation.CleanupOnExit {
-		r.warn("files_discarded", fmt.Sprintf("%d files left in the working directory, which is removed: %s", contents.Files, strings.Join(quoted(contents.Names), ", ")))
+		more := ""
+		if contents.Short {
+			more = "more than "
+		}
+		r.warn("files_discarded", fmt.Sprintf(more+"%d files left in the working directory, which is removed: %s", contents.Files, strings.Join(quoted(contents.Names), ", ")))
 	}
 }
 
@@ -518,9 +533,11 @@ func (r *run) removeDirs() {
 		return
 	}
 	if r.job.Config.Security.Isolation.CleanupOnExit {
-		if err := r.workdir.Remove(); err != nil {
+		left, err := r.workdir.Discard(discardTime)
+		if err != nil {
 			failed(err)
 		}
+		r.left = left
 		// What of its path was only this run's: the name of another makes other parents.
 		id := shortID(r.result.RunID)
 		for parent := filepath.Dir(r.plan.Workdir); strings.Contains(parent, id) && unix.Rmdir(parent) == nil; parent = filepath.Dir(parent) {
