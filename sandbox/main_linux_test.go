@@ -95,6 +95,7 @@ func init() { // here, because a launcher refers to helpers itself
 		"weak":     weak,
 		"clear":    clearTree,
 		"starve":   starve,
+		"tracer":   tracer,
 	}
 }
 

@@ -149,6 +149,9 @@ type Outcome struct {
 	Trail    Trail
 	// Incomplete is set when processes of the run were still alive at the end of the time given to kill them.
 	Incomplete bool
+	// Undelivered are the streams, stdout and stderr, whose writer still waited to be read when the time for that was over. The writer is
+	// left behind in its Write.
+	Undelivered [2]bool
 }
 
 // A Trail is how the processes of a run reached out of themselves, as far as the kernel asked about it: attempts, whether they succeeded or

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"strings"
+	"sync"
 	"syscall"
 	"unicode/utf8"
 
@@ -144,30 +145,66 @@ func (w *witness) stream(head bool) *audit.Stream {
 
 // A passage hands a stream through up to a limit, then drops what follows and counts it: the program runs on.
 type passage struct {
-	to    io.Writer
-	most  int64 // 0: no limit
+	to   io.Writer
+	most int64    // 0: no limit
+	seen *witness // nil: there is none
+
+	mu    sync.Mutex // not held while it writes
 	total int64
 	lost  error // why the rest went nowhere: a full disk, say
+	left  bool  // nobody waits for it any more; nothing changes from then on
 }
 
+// errUnread is why output is lost that nobody has read.
+var errUnread = errors.New("nobody has read it, and the time of the run is over")
+
 func (p *passage) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	if p.left {
+		p.mu.Unlock()
+		return 0, errUnread
+	}
+	whole := b
 	n := len(b)
 	if p.most > 0 {
 		b = b[:max(0, min(int64(n), p.most-p.total))]
 	}
 	p.total += int64(n)
-	if len(b) > 0 && p.lost == nil {
-		_, err := p.to.Write(b)
-		if errors.Is(err, syscall.EPIPE) { // the reader is gone: the program gets the same, as it would without us
-			return 0, err
-		}
+	writing := len(b) > 0 && p.lost == nil
+	p.mu.Unlock()
+	var err error
+	if writing {
+		_, err = p.to.Write(b)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.left {
+		return 0, errUnread
+	}
+	if errors.Is(err, syscall.EPIPE) { // the reader is gone: the program gets the same, as it would without us
+		return 0, err
+	}
+	if err != nil {
 		var at *fs.PathError
 		if errors.As(err, &at) {
 			err = at.Err
 		}
 		p.lost = err // the program would blame itself for a broken pipe; it runs on, and the result tells
 	}
+	if p.seen != nil {
+		p.seen.Write(whole)
+	}
 	return n, nil
+}
+
+// leave gives up a passage whose reader does not read. A Write that is under way does not change it any more.
+func (p *passage) leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.left = true
+	if p.lost == nil {
+		p.lost = errUnread
+	}
 }
 
 func (p *passage) truncated() bool { return p.most > 0 && p.total > p.most }

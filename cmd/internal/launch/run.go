@@ -196,6 +196,11 @@ func (r *run) attend() {
 	}
 	workdir, most := r.workdir, r.plan.Spec.Limits.Disk
 	r.outcome = r.running.Wait(r.job.Signals, func() int64 { return workdir.Used(most) })
+	for i, p := range []*passage{r.liveOut, r.liveErr} {
+		if p != nil && r.outcome.Undelivered[i] {
+			p.leave()
+		}
+	}
 }
 
 func effective(job Job, warnings []wire.Warning) (wire.Limits, []wire.Warning) {
@@ -317,8 +322,9 @@ func (r *run) streams() (stdio sandbox.IO, stdin *os.File, err error) {
 	stdio.Stdout, stdio.Stderr = r.out, r.err
 	if live := r.job.Live; live != nil {
 		stdio.Stdin = live.Stdin
-		r.liveOut, r.liveErr = &passage{to: live.Stdout, most: most}, &passage{to: live.Stderr, most: most}
+		r.liveOut, r.liveErr = &passage{to: live.Stdout, most: most, seen: r.seen[0]}, &passage{to: live.Stderr, most: most, seen: r.seen[1]}
 		stdio.Stdout, stdio.Stderr = r.liveOut, r.liveErr
+		return stdio, nil, nil
 	} else if text := r.job.Request.Stdin; text != nil && *text != "" {
 		if stdin, err = python.Input(*text); err != nil {
 			return stdio, nil, err

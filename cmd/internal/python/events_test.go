@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"py3run/cmd/internal/wire"
 )
@@ -153,5 +156,30 @@ func TestReplyUntrusted(t *testing.T) {
 				t.Errorf("%s, want %s", got, tt.want)
 			}
 		})
+	}
+}
+
+// A write end that somebody still has, a process outside the run say, does not hold the events up.
+func TestEventsOfAPipeThatStaysOpen(t *testing.T) {
+	t.Parallel()
+	s, err := open(Job{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := unix.Dup(int(s.files[len(s.files)-1].Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(kept)
+	s.Started()
+	if _, err := unix.Write(kept, []byte("delete\tfile\n")); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { s.Events(nil, wire.Events{}); s.Close(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(30 * time.Second):
+		t.Error("still waits")
 	}
 }
