@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -19,6 +20,7 @@ import (
 
 	"py3run/audit"
 	"py3run/cmd/internal/config"
+	"py3run/cmd/internal/lean"
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/warm"
 	"py3run/cmd/internal/wire"
@@ -461,32 +463,17 @@ func (r *run) cut(c sandbox.Contents, written []string) string {
 	return ""
 }
 
-// fitting is as much of printed text as has a JSON form of at most that many bytes (0: any), and whether that is less than all.
-func fitting(text string, most int64) (string, bool) {
-	whole := text
-	for most > 0 && text != "" {
-		size := int64(len(encode(text)))
-		if size <= most {
-			break
-		}
-		text = strings.ToValidUTF8(text[:min(int64(len(text))*most/size, int64(len(text))-1)], "")
-	}
-	return text, len(text) < len(whole)
-}
-
 // value fills in the result of a run that ended well.
 func (r *run) value(reply python.Reply, replyErr error, printed wire.Captured) {
 	hasValue := replyErr == nil && (reply.Kind == "value" || reply.Kind == "exit")
 	if !hasValue || reply.Absent {
 		wanted := r.job.Request.ResultFrom == "auto" && r.job.Request.Command == wire.CommandExecute
 		if wanted && printed.Stdout != "" {
-			text, short := fitting(printed.Stdout, megabytes(r.limits.OutputMB))
-			r.result.Result, r.result.ResultType = encode(text), "str"
-			switch {
-			case printed.StdoutTruncated:
+			room := lean.Grow(nil, quick.Size(printed.Stdout))
+			r.result.Result, _ = quick.Append(room, printed.Stdout)
+			r.result.ResultType = "str"
+			if printed.StdoutTruncated {
 				r.warn("truncated_value", "result: the output was cut, and the result with it")
-			case short:
-				r.warn("truncated_value", "result: what was printed is longer as JSON than output_mb, and cut")
 			}
 			return
 		}
@@ -514,6 +501,9 @@ func (r *run) captured() wire.Captured {
 	if r.job.Live != nil {
 		return wire.Captured{StdoutBytes: r.liveOut.total, StderrBytes: r.liveErr.total,
 			StdoutTruncated: r.liveOut.truncated(), StderrTruncated: r.liveErr.truncated()}
+	}
+	if r.out.total+r.err.total > 1<<20 {
+		defer runtime.GC() // what was kept has become text; the line takes as much again
 	}
 	return wire.Captured{Stdout: r.out.text(), Stderr: r.err.text(), StdoutBytes: r.out.total, StderrBytes: r.err.total,
 		StdoutTruncated: r.out.truncated(), StderrTruncated: r.err.truncated()}
