@@ -113,3 +113,42 @@ func tracer(args []string) error {
 	fmt.Println("traces")
 	select {}
 }
+
+// Root's code can write to init's oom_score_adj, which is the launcher's as well: that has its own again.
+func TestScoreOfTheLauncher(t *testing.T) {
+	t.Parallel()
+	need(t, "root")
+	need(t, "namespaces")
+	for name, script := range map[string]string{
+		"while it runs": "echo 777 > /proc/1/oom_score_adj; until [ $(cat /proc/1/oom_score_adj) != 777 ]; do sleep 0.05; done; echo back",
+		"at its end":    "echo 777 > /proc/1/oom_score_adj; echo back",
+	} {
+		t.Run(name, func(t *testing.T) {
+			text, err := helper("scored", script).CombinedOutput()
+			if err != nil || string(text) != "back\n" {
+				t.Errorf("%v: %s", err, text)
+			}
+		})
+	}
+}
+
+// scored is a launcher of its own with its own score.
+func scored(args []string) error {
+	const path = "/proc/self/oom_score_adj"
+	before, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	spec := shell(args[0])
+	spec.Method, spec.Limits.Wall = Namespace, 10*time.Second
+	r, err := Start(spec, IO{Stdout: os.Stdout, Stderr: os.Stderr})
+	if err != nil {
+		return err
+	}
+	r.Release()
+	r.Wait(nil, nil)
+	if after, _ := os.ReadFile(path); string(after) != string(before) {
+		return fmt.Errorf("%q, want %q", after, before)
+	}
+	return nil
+}

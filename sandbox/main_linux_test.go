@@ -96,6 +96,7 @@ func init() { // here, because a launcher refers to helpers itself
 		"clear":    clearTree,
 		"starve":   starve,
 		"tracer":   tracer,
+		"scored":   scored,
 	}
 }
 

@@ -51,6 +51,7 @@ type Running struct {
 	begun     func() error // of a spare: waits until its set-up is done
 	attended  bool         // goroutines look after the run
 	trail     *trail       // nil: there is none
+	score     *score       // of the launcher; nil: the run cannot change it
 	printed   atomic.Int64 // bytes read from both streams so far: a sign of progress
 
 	reaping sync.Mutex
@@ -209,6 +210,7 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 		return nil, &MissingError{gaps}
 	}
 
+	r.score = keepScore()
 	if err := concealed(userNS, func() error {
 		if err := r.clone(s); err != nil {
 			return err
@@ -635,6 +637,7 @@ func (r *Running) close() {
 	if r.trail != nil {
 		r.trail.finish()
 	}
+	r.score.close()
 }
 
 // startCopy has one of the streams copied.

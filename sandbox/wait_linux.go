@@ -115,6 +115,7 @@ loop:
 				early = r.readDump(dumpWait)
 			}
 		case <-tick.C:
+			r.score.restore()
 			if reason, used := w.look(); reason != Finished && out.Reason == Finished {
 				polite := syscall.SIGTERM
 				if reason == ProcessLimit || reason == MemoryLimit {

@@ -145,11 +145,12 @@ func (w *watch) restAfter(l diskLook, now time.Time) {
 
 // unlinked is what files take of the disk that the run has opened below a path, and that have no name any more, or never had one (O_TMPFILE).
 func unlinked(root int, below string) (bytes int64) {
-	seen := map[inode]bool{}
+	seen, looked := map[inode]bool{}, 0
 	queue := childrenOf(root, false)
-	for i := 0; i < len(queue) && i < treeMost; i++ {
+	for i := 0; i < len(queue) && i < treeMost && looked < descriptorsMost; i++ {
 		dir := "/proc/" + strconv.Itoa(queue[i]) + "/fd/"
 		entries, _ := os.ReadDir(dir)
+		looked += len(entries)
 		for _, e := range entries {
 			var st unix.Stat_t
 			if unix.Stat(dir+e.Name(), &st) != nil || st.Nlink > 0 || st.Mode&unix.S_IFMT != unix.S_IFREG || seen[inode{uint64(st.Dev), st.Ino}] {
@@ -181,6 +182,9 @@ func (w *watch) finish() {
 
 // treeMost bounds one look: beyond it the numbers are too low, and every limit on processes is long passed.
 const treeMost = 4096
+
+// descriptorsMost bounds one look at the open files of a tree in the same way.
+const descriptorsMost = 1 << 16
 
 // A tree is what /proc tells of a process and its descendants, look after look.
 type tree struct {

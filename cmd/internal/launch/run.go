@@ -130,6 +130,12 @@ func (r *run) do() {
 		r.answer("pong", "str")
 		return
 	}
+	if n := hardFileLimit(); n < leastFiles { // now, when nothing is made that would have to be removed with so few
+		r.refuse(wire.StatusLaunchFailed, &wire.Failure{Step: "descriptors", Errno: "EMFILE",
+			Message: fmt.Sprintf("descriptors: py3run may have %d files open (RLIMIT_NOFILE), and a run takes up to %d", n, leastFiles),
+			Hint:    "raise the limit for the process that starts py3run: ulimit -n 1024, or LimitNOFILE= of its systemd unit"})
+		return
+	}
 	r.limits, r.result.Warnings = effective(r.job, r.result.Warnings)
 	ip, _, failed := find(r.job)
 	if failed != nil {
@@ -602,6 +608,9 @@ func configFailure(err error) *wire.Failure {
 	}
 	return f
 }
+
+// leastFiles is how many descriptors a launcher takes for a run, with some to spare for those that its caller has left it.
+const leastFiles = 64
 
 func hardFileLimit() int {
 	var limit unix.Rlimit
