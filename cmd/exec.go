@@ -93,7 +93,7 @@ func (app *app) sweep(answer launch.Answer, ended error) {
 		}
 	}()
 	if err := answer.Sweep(); err != nil {
-		app.warnf("remove what a killed run has left: %v", err)
+		app.warnf("remove what runs have left: %v", err)
 	}
 }
 
@@ -172,7 +172,7 @@ func read(in io.Reader, all []byte, signals <-chan os.Signal, most int64, patien
 		select {
 		case s := <-signals:
 			sig, _ := s.(syscall.Signal)
-			return nil, &cancelledError{sig}
+			return nil, &cancelledError{sig, " before the request was complete"}
 		case <-late:
 			return nil, &wire.BadRequest{Field: "request", Message: fmt.Sprintf("the request has no end: %d bytes came, then nothing for %v", received, patience),
 				Hint: "close the pipe after the request, or raise input.timeout-seconds"}
@@ -201,11 +201,14 @@ func sizeOf(in io.Reader) int64 {
 	return 16 << 10
 }
 
-// A cancelledError is a signal that came before the request was complete.
-type cancelledError struct{ signal syscall.Signal }
+// A cancelledError is a signal that came before the request was complete, or before the result was read.
+type cancelledError struct {
+	signal syscall.Signal
+	when   string
+}
 
 func (e *cancelledError) Error() string {
-	return "cancelled: the caller sent " + unix.SignalName(e.signal) + " before the request was complete"
+	return "cancelled: the caller sent " + unix.SignalName(e.signal) + e.when
 }
 
 // watchReader asks for the end of the run when nobody can read the result any more: the caller is dead, as a rule, and its work would
@@ -279,16 +282,20 @@ func (app *app) print(result wire.Result, auditLine []byte) error {
 		line, _ = result.Encode()
 	}
 	code := result.ExitStatus()
-	if _, err := app.out.Write(line); err != nil {
+	if err := app.deliver(line, result.Limits); err != nil {
 		app.errorf("write result: %v", cause(err))
 		app.hintf("the run itself ended with status %q; the audit log has it", result.Status)
 		code = wire.Result{Status: wire.StatusInternal}.ExitStatus()
+		var cancelled *cancelledError
+		if errors.As(err, &cancelled) {
+			code = wire.Result{Status: wire.StatusCancelled, SignalNumber: int(cancelled.signal)}.ExitStatus()
+		}
 	}
 	switch {
 	case app.errIsTerminal:
 		app.summary(result)
 	case len(auditLine) > 0:
-		app.err.Write(append(auditLine, '\n'))
+		app.say(append(auditLine, '\n'))
 	}
 	return exitCode(code)
 }
@@ -302,7 +309,7 @@ func (app *app) summary(r wire.Result) {
 	if r.Audit != nil {
 		text += fmt.Sprintf(", audit record %d", r.Audit.Seq)
 	}
-	fmt.Fprintln(app.err, text)
+	app.say([]byte(text + "\n"))
 }
 
 // refused is the result for what never became a run.

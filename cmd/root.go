@@ -76,13 +76,13 @@ func usagef(format string, args ...any) error {
 }
 
 func (app *app) errorf(format string, args ...any) {
-	fmt.Fprintf(app.err, "py3run: error: "+format+"\n", args...)
+	app.say(fmt.Appendf(nil, "py3run: error: "+format+"\n", args...))
 }
 func (app *app) hintf(format string, args ...any) {
-	fmt.Fprintf(app.err, "py3run: hint: "+format+"\n", args...)
+	app.say(fmt.Appendf(nil, "py3run: hint: "+format+"\n", args...))
 }
 func (app *app) warnf(format string, args ...any) {
-	fmt.Fprintf(app.err, "py3run: warning: "+format+"\n", args...)
+	app.say(fmt.Appendf(nil, "py3run: warning: "+format+"\n", args...))
 }
 
 // main is the one place where an error becomes an exit code.

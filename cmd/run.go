@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -203,8 +204,11 @@ func (app *app) tell(r wire.Result, asked ...string) error {
 			add("warning", "%s", w.Message)
 		}
 	}
-	for _, line := range lines[:min(len(lines), 4)] {
-		fmt.Fprintln(app.err, line)
+	if len(lines) > 0 {
+		// Where nobody reads, the program's own output may be in the way of this.
+		giveUp := time.AfterFunc(2*sayPatience, func() { os.Exit(code) })
+		defer giveUp.Stop()
+		app.say([]byte(strings.Join(lines[:min(len(lines), 4)], "\n") + "\n"))
 	}
 	return exitCode(code)
 }

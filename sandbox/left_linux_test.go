@@ -13,6 +13,9 @@ import (
 
 const tracker = `'from multiprocessing.resource_tracker import main;main(5)'`
 
+// begun waits for the helper.
+const begun = `until [ -e begun ]; do sleep 0.01; done; `
+
 // What still lives when the program has ended is named; what ends at that moment, or has ended, is not, nor are the helpers of multiprocessing, which may finish first.
 func TestLeft(t *testing.T) {
 	t.Parallel()
@@ -29,9 +32,9 @@ func TestLeft(t *testing.T) {
 		{"several, one of them detached", "sleep 60 & sleep 61 & (setsid tail -f /dev/null & ) ; sleep 0.05; exit 3", 3, []string{"sleep", "sleep", "tail"}, false},
 		{"more than are named", "for i in 1 2 3 4 5 6 7 8; do sleep 60 & done; sleep 0.1; exit 3", 8, []string{"sleep", "sleep", "sleep", "sleep", "sleep"}, false},
 		{"one that defends itself", "trap '' TERM INT HUP; sleep 60 & sleep 0.1; exit 3", 1, []string{"sleep"}, false},
-		{"a helper", `sh -c 'sleep 0.1; : >done' ` + tracker + ` & sleep 0.05; exit 3`, 0, nil, true},
-		{"a helper, and another", `sh -c 'sleep 0.1; : >done' ` + tracker + ` & tail -f /dev/null & sleep 0.05; exit 3`, 1, []string{"tail"}, true},
-		{"a helper that stays", `sh -c 'read x <never' ` + tracker + ` & sleep 0.05; exit 3`, 0, nil, false},
+		{"a helper", `sh -c ': >begun; sleep 0.05; : >done' ` + tracker + ` & ` + begun + `exit 3`, 0, nil, true},
+		{"a helper, and another", `sh -c ': >begun; sleep 0.05; : >done' ` + tracker + ` & tail -f /dev/null & ` + begun + `sleep 0.02; exit 3`, 1, []string{"tail"}, true},
+		{"a helper that stays", `sh -c ': >begun; read x <never' ` + tracker + ` & ` + begun + `exit 3`, 0, nil, false},
 	}
 	eachMethod(t, func(t *testing.T, m Method) {
 		for _, tt := range tests {

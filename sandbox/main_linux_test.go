@@ -95,6 +95,10 @@ func init() { // here, because a launcher refers to helpers itself
 		"weak":     weak,
 		"mapped":   mapped,
 		"ids":      idsOf,
+		"clear":    clearTree,
+		"starve":   starve,
+		"tracer":   tracer,
+		"scored":   scored,
 	}
 }
 

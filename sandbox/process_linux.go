@@ -32,21 +32,24 @@ type Running struct {
 	group      *cgroup.Group // nil: none could be made, or none was wanted
 	workdir    *Workdir      // nil: it has none
 
-	lifeline *os.File   // write end
-	setup    []*os.File // our ends of sockets
-	pidfd    *os.File   // of a spare's init; nil: init is our child
-	status   *os.File   // read end
-	gate     *os.File   // write end
-	dump     *os.File   // read end
-	outputs  []*os.File // read ends of stdout and stderr, or of the one pipe for both
-	to       []io.Writer
-	copies   sync.WaitGroup
-	reap     func() // waits for the end of init, and collects it
-	reapOnce sync.Once
-	begun    func() error // of a spare: waits until its set-up is done
-	attended bool         // goroutines look after the run
-	trail    *trail       // nil: there is none
-	printed  atomic.Int64 // bytes read from both streams so far: a sign of progress
+	lifeline  *os.File   // write end
+	setup     []*os.File // our ends of sockets
+	pidfd     *os.File   // of a spare's init; nil: init is our child
+	status    *os.File   // read end
+	gate      *os.File   // write end
+	dump      *os.File   // read end
+	outputs   []*os.File // read ends of stdout and stderr, or of the one pipe for both
+	to        []io.Writer
+	copying   [2]bool     // the streams that are copied
+	copied    chan int    // one of which is at its end
+	abandoned atomic.Bool // nobody waits for the copying any more
+	reap      func()      // waits for the end of init, and collects it
+	reapOnce  sync.Once
+	begun     func() error // of a spare: waits until its set-up is done
+	attended  bool         // goroutines look after the run
+	trail     *trail       // nil: there is none
+	score     *score       // of the launcher; nil: the run cannot change it
+	printed   atomic.Int64 // bytes read from both streams so far: a sign of progress
 
 	reaping sync.Mutex
 	reaped  bool
@@ -205,6 +208,7 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 		return nil, &MissingError{gaps}
 	}
 
+	r.score = keepScore()
 	if err := concealed(userNS, func() error {
 		if err := r.clone(s); err != nil {
 			return err
@@ -218,8 +222,7 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 		if userNS {
 			gap, err := writeIDMaps(r.pid, spec.SubIDs)
 			if err != nil {
-				r.lifeline.Close()
-				<-r.ended()
+				r.giveUp()
 				return &StepError{Step: "id-map", Object: "user namespace", Err: err}
 			}
 			if gap != nil {
@@ -243,8 +246,7 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 		err = &MissingError{gaps}
 	}
 	if err != nil {
-		r.lifeline.Close()
-		<-r.ended()
+		r.giveUp()
 		return nil, err
 	}
 	r.attend()
@@ -365,6 +367,20 @@ func (r *Running) ended() <-chan syscall.Rusage {
 	return r.gone
 }
 
+// giveUp ends a run that has not begun. What hangs in the kernel, in a step on a network file system that does not answer say, is left behind: the
+// memory that it runs on is kept as long as it lives (see start).
+func (r *Running) giveUp() {
+	r.lifeline.Close()
+	for range 2 {
+		select {
+		case <-r.ended():
+			return
+		case <-time.After(killWait):
+			r.kill(syscall.SIGKILL)
+		}
+	}
+}
+
 // collect takes what is left of an init that has ended.
 func (r *Running) collect() {
 	var usage syscall.Rusage
@@ -385,7 +401,7 @@ func (r *Running) over(usage syscall.Rusage) {
 	close(r.gone)
 }
 
-// awaitEnd waits until a child can be reaped: in the runtime's poller, for which no thread has to be made, kept and woken, where the kernel
+// awaitEnd waits until a child can be reaped, for as long as that takes; whoever needs to know waits for ended, not for this. It does so in the runtime's poller, for which no thread has to be made, kept and woken, where the kernel
 // gives a descriptor for the child.
 func awaitEnd(pid int) {
 	if fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK); err == nil {
@@ -467,6 +483,9 @@ func receive(from *os.File, message []byte) (n, descriptor int) {
 // spareMost is how long a spare may take to get ready for its run. A thread of a preloaded module can be in the way of it, and then the run takes another interpreter.
 const spareMost = 5 * time.Second
 
+// setupMost is how long the set-up of a run may take. It is a matter of milliseconds, unless a file system hangs.
+const setupMost = time.Minute
+
 // awaitExec reads the set-up sockets until the program's execve, or the step that failed.
 func (r *Running) awaitExec(b *builder) error {
 	for _, from := range r.setup {
@@ -480,6 +499,10 @@ func (r *Running) awaitExec(b *builder) error {
 func (r *Running) awaitEnd(from *os.File, b *builder) error {
 	defer from.Close()
 	var m [8]byte
+	end := time.Now().Add(setupMost)
+	if r.pidfd == nil {
+		from.SetReadDeadline(end)
+	}
 	for {
 		if r.pidfd != nil { // a spare takes no time to speak of
 			p := []pollFD{polled(from)}
@@ -497,6 +520,9 @@ func (r *Running) awaitEnd(from *os.File, b *builder) error {
 			}
 		}
 		n, listener := receive(from, m[:])
+		if n < len(m) && r.pidfd == nil && time.Now().After(end) {
+			return &StepError{Step: "set-up", Object: "sandbox", Err: unix.ETIMEDOUT}
+		}
 		if n < len(m) {
 			return nil
 		}
@@ -650,6 +676,19 @@ func (r *Running) close() {
 	if r.trail != nil {
 		r.trail.finish()
 	}
+	r.score.close()
+}
+
+// startCopy has one of the streams copied.
+func (r *Running) startCopy(i int) {
+	if r.copied == nil {
+		r.copied = make(chan int, len(r.copying))
+	}
+	r.copying[i] = true
+	go func() {
+		r.copy(r.to[i], r.outputs[i])
+		r.copied <- i
+	}()
 }
 
 // copy passes one stream on until its end. A reader that has gone away ends the copying: the program then gets EPIPE or
@@ -661,7 +700,7 @@ func (r *Running) copy(to io.Writer, from *os.File) {
 		n, err := from.Read(buffer)
 		if n > 0 {
 			r.printed.Add(int64(n))
-			if _, werr := to.Write(buffer[:n]); werr != nil {
+			if _, werr := to.Write(buffer[:n]); werr != nil || r.abandoned.Load() {
 				from.Close()
 				return
 			}

@@ -177,6 +177,10 @@ func TestDirMovedByTheRun(t *testing.T) {
 	if out := r.Wait(nil, nil); out.Reason != Finished || out.ExitCode != 0 {
 		t.Errorf("outcome %+v", out)
 	}
+	c := w.Measure(true, 0)
+	if slices.Sort(c.Names); !slices.Equal(c.Names, []string{"../beside", "../moved/f", "g"}) || c.Files != 3 {
+		t.Errorf("left %+v", c)
+	}
 	check(t, w.Remove())
 	gone(t, root)
 }

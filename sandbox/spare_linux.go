@@ -331,7 +331,10 @@ func StartSpare(spec Spec, stdio IO, o *Offer) (_ *Running, err error) {
 		}
 		if err != nil {
 			r.kill(unix.SIGKILL)
-			<-r.ended()
+			select {
+			case <-r.ended():
+			case <-time.After(killWait): // in uninterruptible sleep: the kernel ends it when it can
+			}
 			if o.listener != nil {
 				o.listener.Close()
 			}
@@ -450,7 +453,8 @@ func StartSpare(spec Spec, stdio IO, o *Offer) (_ *Running, err error) {
 	return r, nil
 }
 
-// awaitGone waits for the end of a spare's init, which is somebody else's child, and with it of the whole pid namespace.
+// awaitGone waits for the end of a spare's init, which is somebody else's child, and with it of the whole pid namespace. It waits for as long as that
+// takes; whoever needs to know waits for ended, not for this.
 func (r *Running) awaitGone() {
 	p := []unix.PollFd{{Fd: int32(r.pidfd.Fd()), Events: unix.POLLIN}}
 	for {
@@ -496,7 +500,8 @@ func sendFiles(to *os.File, message []byte, files []*os.File) error {
 	return SendTo(to, message, fds)
 }
 
-// SendTo sends one message with descriptors on a socket that keeps messages apart.
+// SendTo sends one message with descriptors on a socket that keeps messages apart. It is the first on it, or the answer to the one before has come: there
+// is room for it.
 func SendTo(to *os.File, message []byte, descriptors []int) error {
 	raw, err := to.SyscallConn()
 	if err != nil {

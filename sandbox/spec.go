@@ -158,6 +158,9 @@ type Outcome struct {
 	Memory   MemoryTrace
 	// Incomplete is set when processes of the run were still alive at the end of the time given to kill them.
 	Incomplete bool
+	// Undelivered are the streams, stdout and stderr, whose writer still waited to be read when the time for that was over. The writer is
+	// left behind in its Write.
+	Undelivered [2]bool
 }
 
 // Left is what of the run still lived when its program had ended, and was ended then. It is without the helpers of Python's multiprocessing, which

@@ -93,7 +93,8 @@ type stage struct {
 	namespace  bool
 
 	clone3   [11]uint64 // struct clone_args, for the program; without flags: not wanted
-	poll     [2]pollFD
+	poll     [3]pollFD
+	moment   [2]int64 // struct timespec: what a tracer has again and again to take note of an end
 	message  [8]byte
 	rights   [24]byte // struct cmsghdr and a descriptor: what sendmsg sends along
 	byteRead [1]byte
@@ -232,16 +233,24 @@ func (s *stage) addRule(attr *unix.LandlockPathBeneathAttr) syscall.Errno {
 
 // supervise is the life of init: it passes signals on, reaps, and ends with the program or with the launcher.
 //
+// The end of a traced program is its tracer's first to be told of, and its parent's only when the tracer has taken note or is gone (ptrace(2)). A pidfd
+// tells it at once; a tracer outside the run, a debugger, has a moment then to take note, one inside is ended with the rest of the tree.
+//
 //go:norace
 //go:nosplit
 func (s *stage) supervise(program, signals uintptr) {
 	s.lifeline, s.report = initLifeline, initStatus
 	s.poll[0] = pollFD{fd: int32(signals), events: 1}
 	s.poll[1] = pollFD{fd: int32(s.lifeline), events: 1}
-	over, told := false, false
-	status := int32(0)
-	for {
-		syscall.RawSyscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&s.poll)), 2, 0, 0, 0, 0)
+	s.poll[2] = pollFD{fd: -1, events: 1}
+	if fd, _, e := syscall.RawSyscall(unix.SYS_PIDFD_OPEN, program, 0, 0); e == 0 { // Linux 5.3
+		s.poll[2].fd = int32(fd)
+	}
+	over, timeout := false, uintptr(0)
+	for waits := 0; ; {
+		s.poll[0].revents, s.poll[1].revents, s.poll[2].revents = 0, 0, 0
+		s.moment[0], s.moment[1] = 0, 10e6 // the kernel writes what is left of it
+		syscall.RawSyscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&s.poll)), 3, timeout, 0, 0, 0)
 		if s.poll[1].revents != 0 {
 			n, _, _ := syscall.RawSyscall(syscall.SYS_READ, s.lifeline, uintptr(unsafe.Pointer(&s.byteRead)), 1)
 			if n != 1 {
@@ -253,41 +262,56 @@ func (s *stage) supervise(program, signals uintptr) {
 		}
 		if s.poll[0].revents != 0 {
 			syscall.RawSyscall(syscall.SYS_READ, signals, uintptr(unsafe.Pointer(&s.buffer)), 128)
-			left := uint16(1)
-			for {
-				pid, _, e := syscall.RawSyscall6(syscall.SYS_WAIT4, ^uintptr(0), uintptr(unsafe.Pointer(&s.wstatus)), syscall.WNOHANG, 0, 0, 0)
-				if e == syscall.ECHILD { // whoever loses its parent is a child of init, so nobody is left
-					left = 0
-				}
-				if e != 0 || pid == 0 {
-					break
-				}
-				if pid == program {
-					over, status = true, s.wstatus
-				}
+		}
+		left, ended, status := uint16(1), false, int32(0)
+		for {
+			pid, _, e := syscall.RawSyscall6(syscall.SYS_WAIT4, ^uintptr(0), uintptr(unsafe.Pointer(&s.wstatus)), syscall.WNOHANG, 0, 0, 0)
+			if e == syscall.ECHILD { // whoever loses its parent is a child of init, so nobody is left
+				left = 0
 			}
-			if over && !told {
-				s.tell(msgEnded, left, status)
-				told = true
+			if e != 0 || pid == 0 {
+				break
 			}
-			if over && left == 0 {
-				s.exit(0)
+			if pid == program {
+				ended, status = true, s.wstatus
+			}
+		}
+		switch {
+		case ended:
+			s.tell(msgEnded, left, status)
+			over, timeout = true, 0
+			s.poll[2].fd = -1
+		case s.poll[2].revents != 0: // it has ended, and cannot be reaped
+			s.poll[2].fd = -1
+			timeout = uintptr(unsafe.Pointer(&s.moment))
+		}
+		if over && left == 0 {
+			s.exit(0)
+		}
+		if timeout != 0 {
+			if waits++; waits > 10 {
+				s.finish(program, true)
 			}
 		}
 	}
-	s.finish(program)
+	s.finish(program, false)
 }
 
 // finish ends whatever is left and exits. In a pid namespace the exit is enough: the kernel kills the rest. Else
-// init is the subreaper of the tree, so whoever loses its parent becomes a child of it and is killed here in turn.
+// init is the subreaper of the tree, so whoever loses its parent becomes a child of it and is killed here in turn. hidden: the end of the program is
+// still to be told, when its tracer has ended.
 //
 //go:norace
 //go:nosplit
-func (s *stage) finish(program uintptr) {
-	if s.namespace {
+func (s *stage) finish(program uintptr, hidden bool) {
+	if s.namespace && !hidden {
 		s.exit(0)
 	}
-	syscall.RawSyscall(syscall.SYS_KILL, -program, uintptr(syscall.SIGKILL), 0)
+	everybody := -program
+	if s.namespace {
+		everybody = ^uintptr(0) // of this pid namespace
+	}
+	syscall.RawSyscall(syscall.SYS_KILL, everybody, uintptr(syscall.SIGKILL), 0)
 	for {
 		fd, _, e := syscall.RawSyscall6(syscall.SYS_OPENAT, atFDCWD, uintptr(unsafe.Pointer(&s.children)), syscall.O_RDONLY|syscall.O_CLOEXEC, 0, 0, 0)
 		if e == 0 {
@@ -306,7 +330,13 @@ func (s *stage) finish(program uintptr) {
 				}
 			}
 		}
-		_, _, e = syscall.RawSyscall6(syscall.SYS_WAIT4, ^uintptr(0), 0, 0, 0, 0, 0)
+		pid, _, e := syscall.RawSyscall6(syscall.SYS_WAIT4, ^uintptr(0), uintptr(unsafe.Pointer(&s.wstatus)), 0, 0, 0, 0)
+		if hidden && e == 0 && pid == program {
+			s.tell(msgEnded, 0, s.wstatus)
+			if s.namespace {
+				s.exit(0)
+			}
+		}
 		if e == syscall.ECHILD {
 			s.exit(0)
 		}

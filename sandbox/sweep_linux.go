@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -25,6 +26,8 @@ const (
 	entrySuffix = ".run"
 	topSuffix   = ".d"
 	entryMost   = 64 << 10 // bytes of one that are read
+
+	sweepTime = 2 * time.Second // for what others have left; a later run goes on with what takes longer
 )
 
 // rootMode is the mode of a root that py3run has made. The sticky bit is its mark: a directory that only its owner enters has no other use for it.
@@ -195,6 +198,7 @@ func (w *Workdir) leave() {
 // groups, with the processes in them. Runs whose launcher lives are left alone.
 func Sweep(root string) error {
 	var errs []error
+	c := clearing{until: time.Now().Add(sweepTime)}
 	for _, path := range []string{placeIn(root), root} {
 		if path == root && !isRoot(root) || path != root && closed(path) != nil {
 			continue
@@ -207,7 +211,7 @@ func Sweep(root string) error {
 		for _, entry := range names {
 			// What has another form no run has made: "..run" would lead to this place itself.
 			if name, ok := strings.CutSuffix(entry, entrySuffix); ok && name != "" && name != "." && name != ".." {
-				errs = append(errs, sweepEntry(place, root, name))
+				errs = append(errs, sweepEntry(&c, place, root, name))
 			}
 		}
 		place.Close()
@@ -217,7 +221,7 @@ func Sweep(root string) error {
 }
 
 // sweepEntry sweeps after the run of an entry.
-func sweepEntry(place *os.File, root, name string) error {
+func sweepEntry(c *clearing, place *os.File, root, name string) error {
 	entry := name + entrySuffix
 	// Not blocking: it could be a pipe.
 	fd, err := unix.Openat(int(place.Fd()), entry, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
@@ -260,20 +264,25 @@ func sweepEntry(place *os.File, root, name string) error {
 	if keep {
 		errs = append(errs, moveKept(filepath.Join(top, rel), path))
 	}
-	errs = append(errs, removePath(top))
+	errs = append(errs, c.remove(top))
+	if strings.HasPrefix(name, leftPrefix) {
+		errs = append(errs, c.remove(filepath.Join(place.Name(), name)))
+	}
 	if !keep && settled {
-		errs = append(errs, removePath(path))
+		errs = append(errs, c.remove(path))
 	}
 	for _, suffix := range suffixes {
 		if settled {
-			errs = append(errs, removePath(path+suffix))
+			errs = append(errs, c.remove(path+suffix))
 		}
 	}
 	if !settled && place.Name() != root {
 		removeEmpty(path, suffixes)
 	}
-	if err := errors.Join(errs...); err != nil {
-		return err // the entry stays for the next run
+	if err := errors.Join(errs...); errors.Is(err, errLate) {
+		return nil // the next run goes on
+	} else if err != nil {
+		return err // likewise
 	}
 	if err := unix.Unlinkat(int(place.Fd()), entry, 0); err != nil && err != unix.ENOENT {
 		return &StepError{Step: "unlink", Object: filepath.Join(place.Name(), entry), Err: err}

@@ -17,6 +17,7 @@ const (
 	sampleEvery = 100 * time.Millisecond // how often a tree is looked at
 	dumpWait    = 300 * time.Millisecond // for the program to say where it is
 	dumpQuiet   = 20 * time.Millisecond  // no more of it after this long
+	dumpMost    = 200 * time.Millisecond // for the rest of it
 	almostAfter = 40 * time.Millisecond  // before memory is watched: a v1 kernel takes ten milliseconds to begin, and most runs are over by then
 	killWait    = 5 * time.Second        // for the kernel to end a killed tree
 	drainWait   = time.Second            // for what is left in the output pipes
@@ -35,7 +36,7 @@ func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 				go r.awaitReport()
 				out.Left = r.dismiss(helpersMost)
 			}
-			return r.conclude(out, end.status, true, &watch{})
+			return r.conclude(out, end.status, true, &watch{}, signals)
 		}
 		r.attend()
 	}
@@ -59,10 +60,13 @@ func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 		disk = func() int64 { return measure() + unlinked(r.pid, r.workdir.path) }
 	}
 	w := watch{limits: r.spec.Limits, root: r.pid, group: r.group, printed: r.printed.Load, disk: disk, started: r.started, progress: r.started}
+	if d := r.workdir; d != nil {
+		w.free, w.end = d.free, func() { d.halted.Store(true) }
+	}
 	defer w.finish()
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
-	var wall, grace <-chan time.Time
+	var wall, grace, killed <-chan time.Time
 	if limit := r.spec.Limits.Wall; limit > 0 {
 		timer := time.NewTimer(time.Until(r.started.Add(limit)))
 		defer timer.Stop()
@@ -83,7 +87,7 @@ func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 	var end ending
 	var known bool
 loop:
-	for {
+	for { // without a limit on the wall clock for as long as the program runs: that is what was asked for
 		select {
 		case end, known = <-ended:
 			break loop
@@ -93,6 +97,7 @@ loop:
 			sig, _ := s.(syscall.Signal)
 			if out.Reason != Finished { // the second one, or one while a limit already ends the run
 				r.Kill()
+				killed = time.After(killWait)
 				continue
 			}
 			out.Cancel = sig
@@ -116,6 +121,7 @@ loop:
 				early = r.readDump(dumpWait)
 			}
 		case <-tick.C:
+			r.score.restore()
 			reason, used := w.look()
 			if r.lost() { // what another one put there would be taken for the run's own
 				reason = DirLost
@@ -129,7 +135,9 @@ loop:
 			}
 		case <-grace:
 			r.Kill()
-			grace = nil
+			grace, killed = nil, time.After(killWait)
+		case <-killed: // init itself cannot end, or not tell
+			break loop
 		}
 	}
 	if end.left {
@@ -139,7 +147,7 @@ loop:
 		}
 		out.Left = r.dismiss(moment)
 	}
-	out = r.conclude(out, end.status, known, &w)
+	out = r.conclude(out, end.status, known, &w, signals)
 	if out.Reason == MemoryLimit && len(out.Dump) == 0 {
 		out.Dump = early
 	}
@@ -154,8 +162,8 @@ func (r *Running) attend() {
 	} else {
 		r.reapOnce.Do(func() {}) // awaitReport does it
 	}
-	for i, w := range r.to {
-		r.copies.Go(func() { r.copy(w, r.outputs[i]) })
+	for i := range r.to {
+		r.startCopy(i)
 	}
 	if r.trail != nil {
 		r.trail.start()
@@ -231,7 +239,7 @@ func pollBriefly(p []pollFD, most time.Duration) bool {
 }
 
 // conclude makes the outcome of a run whose program has ended, by itself or not.
-func (r *Running) conclude(out Outcome, status int32, known bool, w *watch) Outcome {
+func (r *Running) conclude(out Outcome, status int32, known bool, w *watch, signals <-chan os.Signal) Outcome {
 	if !known { // init itself was killed
 		status = int32(syscall.SIGKILL)
 	}
@@ -291,14 +299,41 @@ func (r *Running) conclude(out Outcome, status int32, known bool, w *watch) Outc
 	out.Refused = r.group.Refused()
 	for i, o := range r.outputs { // all writers are gone; a deadline only for what survived in spite of all
 		o.SetReadDeadline(time.Now().Add(drainWait))
-		if !r.attended {
-			r.copy(r.to[i], o)
+		if !r.attended && pending(o) > 0 {
+			r.startCopy(i)
 		}
 	}
-	r.copies.Wait()
+	r.deliver(&out, signals)
 	out.Dump = append(out.Dump, r.readDump(dumpQuiet)...)
 	r.decide(&out)
 	return out
+}
+
+// deliver waits until what the program has printed is where it goes. A reader may be slow, and Python itself would wait for it; but not for longer than
+// the run may last, and not against the caller's will. Without a limit on the wall clock a reader is waited for until the caller says otherwise.
+func (r *Running) deliver(out *Outcome, signals <-chan os.Signal) {
+	var late <-chan time.Time
+	if wall := r.spec.Limits.Wall; out.Reason != Finished || !r.released || wall > 0 {
+		patience := drainWait
+		if out.Reason == Finished && r.released {
+			patience = max(patience, time.Until(r.started.Add(wall+r.spec.Grace)))
+		}
+		timer := time.NewTimer(patience)
+		defer timer.Stop()
+		late = timer.C
+	}
+	for r.copying[0] || r.copying[1] {
+		select {
+		case i := <-r.copied:
+			r.copying[i] = false
+			continue
+		case <-signals:
+		case <-late:
+		}
+		out.Undelivered = r.copying
+		r.abandoned.Store(true)
+		return
+	}
 }
 
 // collectBriefly waits for the end of init as brief does.
@@ -371,22 +406,25 @@ func (r *Running) decide(out *Outcome) {
 // lost tells whether the run has lost its working directory.
 func (r *Running) lost() bool { return r.workdir != nil && r.workdir.Lost() != "" }
 
-// signal asks init to send a signal to the program.
+// signal asks init to send a signal to the program. There are never so many that the pipe would be full.
 func (r *Running) signal(s syscall.Signal) { r.lifeline.Write([]byte{byte(s)}) }
 
-// readDump reads what the program says of itself, in pieces, until it is quiet or the time is over.
+// readDump reads what the program says of itself, in pieces, until it is quiet or the time is over: first for the beginning, dumpMost for all of it, however
+// it comes. Anybody in the run can write to the pipe.
 func (r *Running) readDump(first time.Duration) (text []byte) {
 	const most = 64 << 10
 	buffer := make([]byte, 4096)
-	wait := first
-	for len(text) < most {
-		r.dump.SetReadDeadline(time.Now().Add(wait))
+	next := time.Now().Add(first)
+	for end := next.Add(dumpMost); len(text) < most; {
+		r.dump.SetReadDeadline(next)
 		n, err := r.dump.Read(buffer)
 		text = append(text, buffer[:n]...)
 		if err != nil {
 			break
 		}
-		wait = dumpQuiet
+		if next = time.Now().Add(dumpQuiet); next.After(end) {
+			next = end
+		}
 	}
 	return text
 }

@@ -20,18 +20,27 @@ type watch struct {
 	group   *cgroup.Group
 	printed func() int64
 	disk    func() int64
+	end     func() // of a look at the disk under way
 	started time.Time
 
 	progress    time.Time // when CPU or output last moved
 	lastCPU     time.Duration
 	lastPrinted int64
-	nextDisk    time.Time
+	nextDisk    time.Time     // when the next look at the disk is due
 	measuring   chan diskLook // of the disk, under way
-	peak        int
-	tree        tree
-	cpu         time.Duration // most that was seen of the tree's CPU time
-	held        int64         // most anonymous and shared memory that was seen at once
-	data        int64         // most private writable memory of one process that was seen
+
+	free       func() (int64, bool) // what the file system has left, or nil
+	used       int64                // what the last look at the disk has found
+	freeBefore int64                // and what was left when it began
+	earlyDisk  time.Time            // not before this because of free
+	early      bool                 // the look under way is because of free
+	wary       int                  // looks that are rested for before an early one
+
+	peak int
+	tree tree
+	cpu  time.Duration // most that was seen of the tree's CPU time
+	held int64         // most anonymous and shared memory that was seen at once
+	data int64         // most private writable memory of one process that was seen
 }
 
 // idleCPU is how much CPU time a look may find without calling it progress: a sleeping interpreter with a timer thread uses some.
@@ -89,7 +98,15 @@ type diskLook struct {
 	took time.Duration
 }
 
-// lookDisk measures beside the loop, because a large tree takes long, and rests twenty times as long as it took. It tells what the look before has found.
+// How long the disk is not looked at after a look, in terms of what that took: for a large tree a look is expensive. The file system's own account, which
+// costs nothing, tells when another one is due all the same.
+const (
+	restMost  = 20              // a twentieth of a processor
+	restLimit = 2 * time.Second // but no longer than this, or than restLeast looks
+	restLeast = 3
+)
+
+// lookDisk measures beside the loop, because a large tree takes long. It tells what the look before has found.
 func (w *watch) lookDisk(now time.Time) (used int64, known bool) {
 	if w.limits.Disk <= 0 || w.disk == nil {
 		return 0, false
@@ -97,12 +114,22 @@ func (w *watch) lookDisk(now time.Time) (used int64, known bool) {
 	if w.measuring != nil {
 		select {
 		case l := <-w.measuring:
-			w.measuring, w.nextDisk = nil, now.Add(20*l.took)
+			w.measuring = nil
 			used, known = l.used, true
+			w.restAfter(l, now)
 		default:
 		}
 	}
-	if w.measuring == nil && !now.Add(sampleEvery/2).Before(w.nextDisk) {
+	due := !now.Add(sampleEvery / 2).Before(w.nextDisk)
+	if !due && w.measuring == nil && !now.Before(w.earlyDisk) && w.free != nil {
+		free, ok := w.free()
+		due = ok && w.used+w.freeBefore-free > w.limits.Disk
+		w.early = due
+	}
+	if w.measuring == nil && due {
+		if w.free != nil {
+			w.freeBefore, _ = w.free()
+		}
 		done := make(chan diskLook, 1)
 		w.measuring = done
 		go func() {
@@ -114,13 +141,28 @@ func (w *watch) lookDisk(now time.Time) (used int64, known bool) {
 	return used, known
 }
 
+// restAfter sets when the next look is due: soon, where the account of the file system says that the limit may be passed; later each time that was
+// somebody else's doing.
+func (w *watch) restAfter(l diskLook, now time.Time) {
+	switch {
+	case w.early && l.used-w.used < (w.limits.Disk-w.used)/2:
+		w.wary = min(2*max(w.wary, 1), restMost)
+	default:
+		w.wary = 0
+	}
+	w.early, w.used = false, l.used
+	w.earlyDisk = now.Add(time.Duration(w.wary) * l.took)
+	w.nextDisk = now.Add(min(restMost*l.took, max(restLimit, restLeast*l.took)))
+}
+
 // unlinked is what files take of the disk that the run has opened below a path, and that have no name any more, or never had one (O_TMPFILE).
 func unlinked(root int, below string) (bytes int64) {
-	seen := map[inode]bool{}
+	seen, looked := map[inode]bool{}, 0
 	queue := childrenOf(root, false)
-	for i := 0; i < len(queue) && i < treeMost; i++ {
+	for i := 0; i < len(queue) && i < treeMost && looked < descriptorsMost; i++ {
 		dir := "/proc/" + strconv.Itoa(queue[i]) + "/fd/"
 		entries, _ := os.ReadDir(dir)
+		looked += len(entries)
 		for _, e := range entries {
 			var st unix.Stat_t
 			if unix.Stat(dir+e.Name(), &st) != nil || st.Nlink > 0 || st.Mode&unix.S_IFMT != unix.S_IFREG || seen[inode{uint64(st.Dev), st.Ino}] {
@@ -139,6 +181,9 @@ func unlinked(root int, below string) (bytes int64) {
 // finish waits for a measuring under way: whoever removes the directory next must be alone with it.
 func (w *watch) finish() {
 	if w.measuring != nil {
+		if w.end != nil {
+			w.end()
+		}
 		select {
 		case <-w.measuring:
 		case <-time.After(drainWait): // one that hangs, on a dead network file system say, must not hold the result back
@@ -149,6 +194,9 @@ func (w *watch) finish() {
 
 // treeMost bounds one look: beyond it the numbers are too low, and every limit on processes is long passed.
 const treeMost = 4096
+
+// descriptorsMost bounds one look at the open files of a tree in the same way.
+const descriptorsMost = 1 << 16
 
 // A tree is what /proc tells of a process and its descendants, look after look.
 type tree struct {

@@ -82,7 +82,7 @@ func TestHiddenProcesses(t *testing.T) {
 	}
 }
 
-// The disk is looked at at every look, but rests twenty times as long as one took.
+// The disk is looked at at every look, and rests after one that takes long.
 func TestDiskLooks(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

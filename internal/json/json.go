@@ -219,6 +219,22 @@ func (e *encoder) float(f float64) error {
 	return nil
 }
 
+// Size is how many bytes Append writes for a string of valid UTF-8: for whoever makes room for a long one.
+func Size(s string) int {
+	n := len(s) + 2
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"' || c == '\\' || c == '\n' || c == '\r' || c == '\t' || c == '\b' || c == '\f':
+			n++
+		case c < ' ':
+			n += 5
+		case c == 0xe2 && strings.HasPrefix(s[i:], "\u2028"), c == 0xe2 && strings.HasPrefix(s[i:], "\u2029"):
+			n += 3
+		}
+	}
+	return n
+}
+
 func (e *encoder) text(s string) {
 	const hex = "0123456789abcdef"
 	b := append(e.out, '"')

@@ -179,3 +179,14 @@ func fill(random *rand.Rand, v reflect.Value, depth int) {
 		}
 	}
 }
+
+func TestSize(t *testing.T) {
+	t.Parallel()
+	for r := range rune(0x11000) {
+		if text := "a" + string(r) + "b"; r < 0xd800 || r > 0xdfff {
+			if form, _ := Append(nil, text); Size(text) != len(form) {
+				t.Errorf("%q: %d, want %d", text, Size(text), len(form))
+			}
+		}
+	}
+}

@@ -586,23 +586,31 @@ func (g *Group) Remove() error {
 }
 
 // RemoveDir removes one directory of a group, as Remove does; one that is gone already is fine.
-func RemoveDir(path string) error {
+func RemoveDir(path string) error { return removeDir(path, time.Now().Add(removeMost)) }
+
+// removeMost bounds the removal of a group, whatever groups are in it.
+const removeMost = 2 * time.Second
+
+func removeDir(path string, until time.Time) error {
 	for wait := 100 * time.Microsecond; ; wait *= 2 {
 		err := unix.Rmdir(path)
 		if err == nil || err == unix.ENOENT {
 			return nil
 		}
-		if err != unix.EBUSY || wait > time.Second {
+		if err != unix.EBUSY || time.Now().After(until) {
 			return fmt.Errorf("rmdir %s: %w", path, err)
 		}
+		inner := false
 		if entries, _ := os.ReadDir(path); len(entries) > 0 {
 			for _, e := range entries {
-				if e.IsDir() {
-					RemoveDir(filepath.Join(path, e.Name()))
+				if e.IsDir() && time.Now().Before(until) {
+					inner = removeDir(filepath.Join(path, e.Name()), until) == nil || inner
 				}
 			}
 		}
-		time.Sleep(wait)
+		if !inner {
+			time.Sleep(min(wait, time.Until(until)))
+		}
 	}
 }
 

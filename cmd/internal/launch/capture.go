@@ -8,19 +8,25 @@ import (
 	"io"
 	"io/fs"
 	"strings"
+	"sync"
 	"syscall"
 	"unicode/utf8"
 
 	"py3run/audit"
 )
 
-// A capture keeps the head and the tail of a stream, at most `most` bytes together, and counts all of it. 0 keeps everything.
+// A capture keeps the head and the tail of a stream, at most `most` bytes together, and counts all of it. 0 keeps everything. Its text is bounded as JSON,
+// too, where a control character takes six times the room.
 type capture struct {
 	most  int64
 	total int64
 	head  []byte
 	tail  []byte // a ring once it is full
 	next  int    // where the ring continues
+
+	known bool   // text is: then head and tail are gone
+	kept  string // the text
+	cut   bool   // something is missing in it
 }
 
 func (c *capture) Write(p []byte) (int, error) {
@@ -33,7 +39,7 @@ func (c *capture) Write(p []byte) (int, error) {
 	half := int(c.most+1) / 2
 	if room := half - len(c.head); room > 0 {
 		take := min(room, len(p))
-		c.head = append(c.head, p[:take]...)
+		c.head = append(grow(c.head, take, half), p[:take]...)
 		p = p[take:]
 	}
 	size := int(c.most) - half
@@ -42,7 +48,7 @@ func (c *capture) Write(p []byte) (int, error) {
 	}
 	if room := size - len(c.tail); room > 0 && len(p) > 0 {
 		take := min(room, len(p))
-		c.tail = append(c.tail, p[:take]...)
+		c.tail = append(grow(c.tail, take, size), p[:take]...)
 		p = p[take:]
 	}
 	for len(p) > 0 {
@@ -53,18 +59,113 @@ func (c *capture) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-func (c *capture) truncated() bool { return c.most > 0 && c.total > c.most }
+// grow makes room for n more bytes, at least twice what there is, but never more than most.
+func grow(b []byte, n, most int) []byte {
+	if cap(b)-len(b) >= n {
+		return b
+	}
+	return append(make([]byte, 0, min(max(2*cap(b), len(b)+n, 4<<10), most)), b...)
+}
+
+// truncated tells whether something is missing in the text.
+func (c *capture) truncated() bool { return c.cut || c.most > 0 && c.total > c.most }
+
+// halves is how many bytes more than `most` two letters take as JSON that were cut in two: U+FFFD for each byte that is left of them.
+const halves = 8
 
 // text is what was kept, with a mark where something is missing; bytes that are no UTF-8 are replaced.
 func (c *capture) text() string {
-	var b strings.Builder
-	b.Write(c.head)
-	if c.truncated() {
-		fmt.Fprintf(&b, "\n[py3run: %d bytes cut here]\n", c.total-c.most)
+	if c.known {
+		return c.kept
 	}
-	b.Write(c.tail[c.next:])
-	b.Write(c.tail[:c.next])
-	return decode(b.String())
+	head, tail := c.head, c.tail
+	if c.next > 0 {
+		tail = append(append(make([]byte, 0, len(tail)), tail[c.next:]...), tail[:c.next]...)
+	}
+	whole := !c.truncated()
+	if c.most > 0 && int64(len(head)+len(tail))*costMost > c.most {
+		ofHead, ofTail := cost(head), cost(tail)
+		if ofHead+ofTail > c.most+halves {
+			if whole {
+				head = append(head, tail...)
+				tail, ofTail = head, ofHead+ofTail
+			}
+			half := (c.most + 1) / 2
+			head, tail = first(head, half), without(tail, ofTail-(c.most-half))
+			whole, c.cut = false, true
+		}
+	}
+	var b strings.Builder
+	b.Grow(len(head) + len(tail) + 64)
+	b.Write(head)
+	if !whole {
+		fmt.Fprintf(&b, "\n[py3run: %d bytes cut here]\n", c.total-int64(len(head)+len(tail)))
+	}
+	b.Write(tail)
+	c.kept, c.known = decode(b.String()), true
+	c.head, c.tail = nil, nil
+	return c.kept
+}
+
+// costMost is the most that a byte takes as JSON.
+const costMost = 6
+
+// cost is how many bytes text takes in a JSON string, when what is no UTF-8 is replaced.
+func cost(text []byte) (bytes int64) {
+	for len(text) > 0 {
+		plain := 0
+		for plain < len(text) && text[plain] >= ' ' && text[plain] < utf8.RuneSelf && text[plain] != '"' && text[plain] != '\\' {
+			plain++
+		}
+		if text, bytes = text[plain:], bytes+int64(plain); len(text) > 0 {
+			n, c := step(text)
+			text, bytes = text[n:], bytes+c
+		}
+	}
+	return bytes
+}
+
+// step is the length of the first character, and its cost.
+func step(text []byte) (length int, cost int64) {
+	c := text[0]
+	switch {
+	case c == '"' || c == '\\' || c == '\n' || c == '\r' || c == '\t' || c == '\b' || c == '\f':
+		return 1, 2
+	case c < ' ':
+		return 1, costMost
+	case c < utf8.RuneSelf:
+		return 1, 1
+	}
+	r, n := utf8.DecodeRune(text)
+	switch {
+	case r == utf8.RuneError && n == 1:
+		return subpart(text), int64(utf8.RuneLen(r))
+	case r == '\u2028' || r == '\u2029': // line ends in JavaScript
+		return n, costMost
+	}
+	return n, int64(n)
+}
+
+// first is as much of the beginning as costs at most that.
+func first(text []byte, most int64) []byte {
+	at := 0
+	for at < len(text) {
+		n, c := step(text[at:])
+		if most -= c; most < 0 {
+			break
+		}
+		at += n
+	}
+	return text[:at]
+}
+
+// without leaves out as much of the beginning as costs at least that.
+func without(text []byte, cost int64) []byte {
+	for cost > 0 && len(text) > 0 {
+		n, c := step(text)
+		text, cost = text[n:], cost-c
+	}
+	return text
 }
 
 // decode is text with U+FFFD in the place of what is no UTF-8: one for each maximal subpart (The Unicode Standard, section 3.9), as Python and browsers do it.
@@ -73,19 +174,26 @@ func decode(text string) string {
 		return text
 	}
 	var b strings.Builder
-	for text != "" {
-		r, n := utf8.DecodeRuneInString(text)
-		if r == utf8.RuneError && n == 1 {
-			n = subpart(text)
-		}
-		b.WriteRune(r)
-		text = text[n:]
-	}
+	size := 0
+	characters(text, func(r rune) { size += utf8.RuneLen(r) })
+	b.Grow(size)
+	characters(text, func(r rune) { b.WriteRune(r) })
 	return b.String()
 }
 
+func characters(text string, each func(rune)) {
+	for text != "" {
+		r, n := utf8.DecodeRuneInString(text)
+		if r == utf8.RuneError && n == 1 {
+			n = subpart([]byte(text[:min(len(text), utf8.UTFMax)]))
+		}
+		each(r)
+		text = text[n:]
+	}
+}
+
 // subpart is the length of the beginning of a sequence that breaks off: of the bytes that could have gone on to a character.
-func subpart(text string) (n int) {
+func subpart(text []byte) (n int) {
 	low, high, more := byte(0x80), byte(0xbf), 0 // of the second byte; how many follow the first
 	switch lead := text[0]; {
 	case lead >= 0xe0 && lead <= 0xef:
@@ -144,30 +252,66 @@ func (w *witness) stream(head bool) *audit.Stream {
 
 // A passage hands a stream through up to a limit, then drops what follows and counts it: the program runs on.
 type passage struct {
-	to    io.Writer
-	most  int64 // 0: no limit
+	to   io.Writer
+	most int64    // 0: no limit
+	seen *witness // nil: there is none
+
+	mu    sync.Mutex // not held while it writes
 	total int64
 	lost  error // why the rest went nowhere: a full disk, say
+	left  bool  // nobody waits for it any more; nothing changes from then on
 }
 
+// errUnread is why output is lost that nobody has read.
+var errUnread = errors.New("nobody has read it, and the time of the run is over")
+
 func (p *passage) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	if p.left {
+		p.mu.Unlock()
+		return 0, errUnread
+	}
+	whole := b
 	n := len(b)
 	if p.most > 0 {
 		b = b[:max(0, min(int64(n), p.most-p.total))]
 	}
 	p.total += int64(n)
-	if len(b) > 0 && p.lost == nil {
-		_, err := p.to.Write(b)
-		if errors.Is(err, syscall.EPIPE) { // the reader is gone: the program gets the same, as it would without us
-			return 0, err
-		}
+	writing := len(b) > 0 && p.lost == nil
+	p.mu.Unlock()
+	var err error
+	if writing {
+		_, err = p.to.Write(b)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.left {
+		return 0, errUnread
+	}
+	if errors.Is(err, syscall.EPIPE) { // the reader is gone: the program gets the same, as it would without us
+		return 0, err
+	}
+	if err != nil {
 		var at *fs.PathError
 		if errors.As(err, &at) {
 			err = at.Err
 		}
 		p.lost = err // the program would blame itself for a broken pipe; it runs on, and the result tells
 	}
+	if p.seen != nil {
+		p.seen.Write(whole)
+	}
 	return n, nil
+}
+
+// leave gives up a passage whose reader does not read. A Write that is under way does not change it any more.
+func (p *passage) leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.left = true
+	if p.lost == nil {
+		p.lost = errUnread
+	}
 }
 
 func (p *passage) truncated() bool { return p.most > 0 && p.total > p.most }

@@ -170,17 +170,40 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-func TestFitting(t *testing.T) {
+// Whatever is printed, its JSON has at most the size of the limit, head and tail are there, and the mark counts what is missing.
+func TestCaptureAsJSON(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct {
-		text string
-		most int64
-		want int
-		cut  bool
-	}{{"abc", 0, 3, false}, {"abc", 5, 3, false}, {"abc", 4, 2, true}, {strings.Repeat("\x00", 100), 302, 50, true}, {strings.Repeat("\u20ac", 10), 12, 9, true}, {"abc", 1, 0, true}} {
-		got, cut := fitting(tt.text, tt.most)
-		if len(got) != tt.want || cut != tt.cut || !utf8.ValidString(got) {
-			t.Errorf("%q in %d: %q, %t", tt.text, tt.most, got, cut)
+	const most = 3000
+	for name, unit := range map[string]string{
+		"letters": "a", "control characters": "\x01", "zero bytes": "\x00", "no UTF-8": "\xff", "surrogates": "\xed\xa0\x80", "sequences that break off": "\xf0\x9f\x98a",
+		"quotes": `"`, "backslashes": `\`, "newlines": "\n", "carriage returns": "\r\n", "line separators": "\u2028", "paragraph separators": "\u2029", "delete": "\x7f",
+		"four bytes": "\U0001f600", "three bytes": "\u20ac", "two bytes": "\u00e9", "C1 controls": "\u0085", "replacement characters": "\ufffd", "noncharacters": "\uffff",
+		"a mixture": "a\x01\xffb\u2028\"\xf0\x9f",
+	} {
+		for _, size := range []int{10, most / 6, most / 3, most / 2, most - 1, most, most + 1, 2 * most, 7 * most} {
+			for _, step := range []int{1, 7, 1000, 32 << 10} {
+				all := strings.Repeat(unit, size/len(unit)+1)
+				c := &capture{most: most}
+				for at := 0; at < len(all); at += step {
+					c.Write([]byte(all[at:min(at+step, len(all))]))
+				}
+				text := c.text()
+				var missing int
+				before, after, marked := strings.Cut(text, "\n[py3run: ")
+				if fmt.Sscanf(after, "%d bytes cut here]", &missing); marked {
+					_, after, _ = strings.Cut(after, "]\n")
+				}
+				form := len(encode(before)) + len(encode(after)) - 4
+				if form > most+halves || c.total != int64(len(all)) || c.truncated() != marked || marked != (missing > 0) || !utf8.ValidString(text) {
+					t.Fatalf("%s, %d bytes in steps of %d: %d bytes of JSON, total %d, truncated %t, marked %t, %d missing", name, len(all), step, form, c.total, c.truncated(), marked, missing)
+				}
+				if marked && (form < most-2*costMost || before == "" || after == "") {
+					t.Fatalf("%s, %d bytes in steps of %d: cut to %d bytes of JSON: %q and %q", name, len(all), step, form, before, after)
+				}
+				if !marked && text != decode(all) {
+					t.Fatalf("%s, %d bytes in steps of %d: %q", name, len(all), step, text)
+				}
+			}
 		}
 	}
 }

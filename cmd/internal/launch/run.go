@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -20,6 +21,7 @@ import (
 
 	"py3run/audit"
 	"py3run/cmd/internal/config"
+	"py3run/cmd/internal/lean"
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/warm"
 	"py3run/cmd/internal/wire"
@@ -68,8 +70,18 @@ func (r *run) sweep() (err error) {
 		err = errors.Join(err, r.log.Recover(), r.log.Close())
 		r.log = nil
 	}
+	if r.left != nil {
+		err = errors.Join(err, r.left.Clear(clearTime))
+		r.left = nil
+	}
 	return err
 }
+
+// How long a launcher removes what its own run has left: before the result, and after it. A later run goes on with what takes longer.
+const (
+	discardTime = time.Second
+	clearTime   = 2 * time.Second
+)
 
 // An Answer is the result, and the end record as a line for the caller's stderr: empty when there is none.
 type Answer struct {
@@ -105,6 +117,7 @@ type run struct {
 	base      audit.Record
 
 	workdir          *sandbox.Workdir
+	left             *sandbox.Leftovers // of it, to be removed after the result; nil: none
 	cleanup          []wire.Warning
 	session          *python.Session
 	running          *sandbox.Running
@@ -119,6 +132,12 @@ func (r *run) do() {
 	switch r.job.Request.Command {
 	case wire.CommandPing:
 		r.answer("pong", "str")
+		return
+	}
+	if n := hardFileLimit(); n < leastFiles { // now, when nothing is made that would have to be removed with so few
+		r.refuse(wire.StatusLaunchFailed, &wire.Failure{Step: "descriptors", Errno: "EMFILE",
+			Message: fmt.Sprintf("descriptors: py3run may have %d files open (RLIMIT_NOFILE), and a run takes up to %d", n, leastFiles),
+			Hint:    "raise the limit for the process that starts py3run: ulimit -n 1024, or LimitNOFILE= of its systemd unit"})
 		return
 	}
 	r.limits, r.result.Warnings = effective(r.job, r.result.Warnings)
@@ -188,8 +207,13 @@ func (r *run) attend() {
 	if err != nil && r.claim != nil {
 		r.running.Kill() // or a spare, in which something that has to be is missing, waits: an interpreter of its own tells the same
 	}
-	workdir := r.workdir
-	r.outcome = r.running.Wait(r.job.Signals, func() int64 { return workdir.Measure(false, 0).Bytes })
+	workdir, most := r.workdir, r.plan.Spec.Limits.Disk
+	r.outcome = r.running.Wait(r.job.Signals, func() int64 { return workdir.Used(most) })
+	for i, p := range []*passage{r.liveOut, r.liveErr} {
+		if p != nil && r.outcome.Undelivered[i] {
+			p.leave()
+		}
+	}
 }
 
 func effective(job Job, warnings []wire.Warning) (wire.Limits, []wire.Warning) {
@@ -354,8 +378,9 @@ func (r *run) streams() (stdio sandbox.IO, stdin *os.File, err error) {
 	stdio.Stdout, stdio.Stderr = r.out, r.err
 	if live := r.job.Live; live != nil {
 		stdio.Stdin = live.Stdin
-		r.liveOut, r.liveErr = &passage{to: live.Stdout, most: most}, &passage{to: live.Stderr, most: most}
+		r.liveOut, r.liveErr = &passage{to: live.Stdout, most: most, seen: r.seen[0]}, &passage{to: live.Stderr, most: most, seen: r.seen[1]}
 		stdio.Stdout, stdio.Stderr = r.liveOut, r.liveErr
+		return stdio, nil, nil
 	} else if text := r.job.Request.Stdin; text != nil && *text != "" {
 		if stdin, err = python.Input(*text); err != nil {
 			return stdio, nil, err
@@ -460,7 +485,11 @@ func (r *run) finish() {
 		r.result.WorkingDir = r.workdir.Path()
 	}
 	if contents.Files > 0 && r.job.Config.Security.Isolation.CleanupOnExit {
-		r.warn("files_discarded", fmt.Sprintf("%d files left in the working directory, which is removed: %s", contents.Files, strings.Join(quoted(contents.Names), ", ")))
+		more := ""
+		if contents.Short {
+			more = "more than "
+		}
+		r.warn("files_discarded", fmt.Sprintf(more+"%d files left in the working directory, which is removed: %s", contents.Files, strings.Join(quoted(contents.Names), ", ")))
 	}
 }
 
@@ -479,32 +508,17 @@ func seen(t sandbox.Trail) wire.Events {
 	return e
 }
 
-// fitting is as much of printed text as has a JSON form of at most that many bytes (0: any), and whether that is less than all.
-func fitting(text string, most int64) (string, bool) {
-	whole := text
-	for most > 0 && text != "" {
-		size := int64(len(encode(text)))
-		if size <= most {
-			break
-		}
-		text = strings.ToValidUTF8(text[:min(int64(len(text))*most/size, int64(len(text))-1)], "")
-	}
-	return text, len(text) < len(whole)
-}
-
 // value fills in the result of a run that ended well.
 func (r *run) value(reply python.Reply, replyErr error, printed wire.Captured) {
 	hasValue := replyErr == nil && (reply.Kind == "value" || reply.Kind == "exit")
 	if !hasValue || reply.Absent {
 		wanted := r.job.Request.ResultFrom == "auto" && r.job.Request.Command == wire.CommandExecute
 		if wanted && printed.Stdout != "" {
-			text, short := fitting(printed.Stdout, megabytes(r.limits.OutputMB))
-			r.result.Result, r.result.ResultType = encode(text), "str"
-			switch {
-			case printed.StdoutTruncated:
+			room := lean.Grow(nil, quick.Size(printed.Stdout))
+			r.result.Result, _ = quick.Append(room, printed.Stdout)
+			r.result.ResultType = "str"
+			if printed.StdoutTruncated {
 				r.warn("truncated_value", "result: the output was cut, and the result with it")
-			case short:
-				r.warn("truncated_value", "result: what was printed is longer as JSON than output_mb, and cut")
 			}
 			return
 		}
@@ -532,6 +546,9 @@ func (r *run) captured() wire.Captured {
 	if r.job.Live != nil {
 		return wire.Captured{StdoutBytes: r.liveOut.total, StderrBytes: r.liveErr.total,
 			StdoutTruncated: r.liveOut.truncated(), StderrTruncated: r.liveErr.truncated()}
+	}
+	if r.out.total+r.err.total > 1<<20 {
+		defer runtime.GC() // what was kept has become text; the line takes as much again
 	}
 	return wire.Captured{Stdout: r.out.text(), Stderr: r.err.text(), StdoutBytes: r.out.total, StderrBytes: r.err.total,
 		StdoutTruncated: r.out.truncated(), StderrTruncated: r.err.truncated()}
@@ -567,9 +584,11 @@ func (r *run) removeDirs() {
 		return
 	}
 	if r.job.Config.Security.Isolation.CleanupOnExit {
-		if err := r.workdir.Remove(); err != nil {
+		left, err := r.workdir.Discard(discardTime)
+		if err != nil {
 			failed(err)
 		}
+		r.left = left
 		// What of its path was only this run's: the name of another makes other parents.
 		id := shortID(r.result.RunID)
 		for parent := filepath.Dir(r.plan.Dir.Path); strings.Contains(parent, id) && unix.Rmdir(parent) == nil; parent = filepath.Dir(parent) {
@@ -638,6 +657,9 @@ func configFailure(err error) *wire.Failure {
 	}
 	return f
 }
+
+// leastFiles is how many descriptors a launcher takes for a run, with some to spare for those that its caller has left it.
+const leastFiles = 64
 
 func hardFileLimit() int {
 	var limit unix.Rlimit

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"py3run/cmd/internal/wire"
@@ -27,6 +28,7 @@ const anywhere = "*"
 // Events reads what the audit hook and the import watch have noted: what the interpreter said of itself, complete for code that
 // does not fight it. What the kernel has seen beside it is told as native.
 func (s *Session) Events(why map[string]string, seen wire.Events) wire.Events {
+	s.children.SetReadDeadline(time.Now().Add(childrenWait)) // whoever has the other end may still have it, outside the run even
 	s.reading.Wait()
 	e := wire.Events{Imports: int(s.word(wordImports)), Dropped: int(s.word(wordDropped)) + seen.Dropped}
 	tally := newTally()

@@ -6,7 +6,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
 
 	"py3run/cmd/internal/wire"
 )
@@ -211,5 +214,30 @@ func TestWhereIsData(t *testing.T) {
 	frames := Where([]byte(dump), "/code.py", "main.py", nil)
 	if len(frames) != 2 || frames[1].File != "b\ufffd[2J" || frames[1].Function != "g\ufffd" || frames[1].Line != 5 || len(frames[0].File) > nameMost {
 		t.Errorf("%.500s", fmt.Sprintf("%+v", frames))
+	}
+}
+
+// A write end that somebody still has, a process outside the run say, does not hold the events up.
+func TestEventsOfAPipeThatStaysOpen(t *testing.T) {
+	t.Parallel()
+	s, err := open(Job{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := unix.Dup(int(s.files[len(s.files)-1].Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(kept)
+	s.Started()
+	if _, err := unix.Write(kept, []byte("delete\tfile\n")); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { s.Events(nil, wire.Events{}); s.Close(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(30 * time.Second):
+		t.Error("still waits")
 	}
 }

@@ -61,7 +61,8 @@ const (
 
 	aboutMost     = 1 << 20 // of the reply beside its value: tracebacks, warnings
 	unlimitedMost = 1 << 30
-	childrenMost  = 1 << 20 // of events of forked children
+	childrenMost  = 1 << 20     // of events of forked children
+	childrenWait  = time.Second // for what is left of them, when the interpreter has ended
 )
 
 // A Session is the private memory between the launcher and one interpreter. What is read from it was written by the interpreter, or by the code

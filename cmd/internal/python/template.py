@@ -89,7 +89,7 @@ def template(first, control, hot, cold):
     prctl, kill, waitpid, EINTR = libc.prctl, libc.kill, libc.waitpid, 4
     madvise, page = libc.madvise, posix.sysconf("SC_PAGESIZE")
     madvise.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
-    Polls, Usage = ctypes.c_short * 8, ctypes.c_char * 144
+    Polls, Usage = ctypes.c_short * 12, ctypes.c_char * 144
 
     def tell(to, kind, step, value):
         posix.write(to, bytes((kind, 0)) + step.to_bytes(2, sys.byteorder) + value.to_bytes(4, sys.byteorder, signed=True))
@@ -325,7 +325,7 @@ def template(first, control, hot, cold):
         run(lists[0], kept, INIT)
         posix.write(ready, b"\1")
         posix.close(ready)
-        supervise(pid, signals, fds[0])
+        supervise(pid, signals, fds[0], -1)
         written(of_init)
 
     # --- in the spare -------------------------------------------------------------------------------------
@@ -397,6 +397,7 @@ def template(first, control, hot, cold):
             posix.close(fd)
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # a preloaded module may ignore it, and nobody would hear of the program's end
         signals = run(calls[4], memory, INIT)
+        handle = call(434, pid, 0, 0, 0, 0, 0)  # pidfd_open
         prepare(ranges[0])
         tell(INIT, READY, 0, me)
         image, fds = receive(control)
@@ -407,7 +408,7 @@ def template(first, control, hot, cold):
         posix.write(ready, b"\1")
         posix.close(ready)
         control.close()
-        how = supervise(pid, signals, fds[0])
+        how = supervise(pid, signals, fds[0], handle)
         if how is None or posix.getpid() != 1:
             posix._exit(0)
         left = collect()
@@ -446,13 +447,15 @@ def template(first, control, hot, cold):
                 if not collect():
                     return
 
-    def supervise(pid, signals, lifeline):
-        """Passes signals on and reaps, until the program has ended, whose status it gives, or the launcher."""
+    def supervise(pid, signals, lifeline, handle):
+        """Passes signals on and reaps, until the program has ended, whose status it gives, or the launcher. The end of a traced program is its tracer's
+        first: handle, a pidfd, tells of it at once, and what then does not let go of it is ended (sandbox/stage_linux.go)."""
         polls = Polls()
         words = memoryview(polls).cast("B").cast("i")
+        waits = 0
         while True:
-            words[0], words[1], words[2], words[3] = signals, 1, lifeline, 1
-            poll(polls, 2, -1)
+            words[0], words[1], words[2], words[3], words[4], words[5] = signals, 1, lifeline, 1, handle, 1
+            poll(polls, 3, 10 if waits else -1)
             if polls[7]:
                 byte = posix.read(lifeline, 1)
                 if not byte:
@@ -463,15 +466,21 @@ def template(first, control, hot, cold):
                     pass
             if polls[3]:
                 posix.read(signals, 128)
-                while True:
-                    try:
-                        ended, how = posix.waitpid(-1, posix.WNOHANG)
-                    except OSError:
-                        break
-                    if not ended:
-                        break
-                    if ended == pid:
-                        return how
+            patience = posix.WNOHANG
+            if polls[11] or waits:
+                handle, waits = -1, waits + 1
+                if waits > 10 and posix.getpid() == 1:
+                    kill(-1, 9)
+                    patience = 0
+            while True:
+                try:
+                    ended, how = posix.waitpid(-1, patience)
+                except OSError:
+                    break
+                if not ended:
+                    break
+                if ended == pid:
+                    return how
 
     def program(done):
         posix.close(INIT)

@@ -23,6 +23,7 @@ const (
 	failedPatience = time.Second            // before a template that could not be started is tried again
 	importPause    = time.Minute            // likewise, for want of a module
 	stopPatience   = 10 * time.Second
+	writePatience  = 5 * time.Second // for a new template, to read what it is to be
 	lockSuffix     = ".lock"
 	socketSuffix   = ".sock"
 	failedPrefix   = "failed " // of a line in the lock file
@@ -74,7 +75,8 @@ func connect(dir, key string) (int, error) {
 		return -1, err
 	}
 	defer d.Close()
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	// Not blocking: a template that hangs does not take connections, and there is room for so many only.
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return -1, err
 	}
@@ -186,7 +188,7 @@ func Start(s Setup, insist bool) error {
 	if err != nil {
 		return fmt.Errorf("start template: %w", err)
 	}
-	unix.SetNonblock(int(write.Fd()), false)
+	write.SetWriteDeadline(time.Now().Add(writePatience)) // it reads at once, or does not live
 	_, err = write.Write(text)
 	return err
 }

@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -224,20 +225,35 @@ func (r *Result) Encode() ([]byte, error) {
 		}
 		out.Result = json.RawMessage("0")
 	}
-	line, err := quick.Append(nil, &out)
+	// Made in one piece: a line that grows is copied again and again, and all of the copies are in memory.
+	line, err := quick.Append(lean.Grow(nil, out.size()+len(large)), &out)
 	if err != nil {
 		return nil, err
 	}
-	line = append(line, '\n')
 	if large != nil { // in a string the quotes have backslashes, so this is the member
-		before, after, _ := bytes.Cut(line, []byte(`"result":0`))
-		whole := lean.Grow(nil, len(line)+len(large))
-		return append(append(append(append(whole, before...), `"result":`...), large...), after...), nil
+		at := bytes.Index(line, []byte(`"result":0`)) + len(`"result":`)
+		line = slices.Grow(line, len(large))[:len(line)+len(large)-1]
+		copy(line[at+len(large):], line[at+1:])
+		copy(line[at:], large)
+		return append(line, '\n'), nil
 	}
+	line = append(line, '\n')
 	if !utf8.Valid(line) { // only a RawMessage can bring that about
 		return bytes.ToValidUTF8(line, []byte("\ufffd")), nil
 	}
 	return line, nil
+}
+
+// size is about as much as the line takes, but for a large value.
+func (r *Result) size() int {
+	n := 4<<10 + len(r.Traceback) + len(r.ResultText) + len(r.Result)
+	if c := r.Captured; c != nil {
+		n += quick.Size(c.Stdout) + quick.Size(c.Stderr)
+		if r.Output != "" {
+			n += quick.Size(c.Stdout)
+		}
+	}
+	return n
 }
 
 // withLists is e with no list nil.

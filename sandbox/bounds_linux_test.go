@@ -1,0 +1,154 @@
+package sandbox
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ample is far above what anything here takes, and far below what it took without a bound.
+const ample = 12 * time.Second
+
+// Whoever writes to the dump pipe again and again does not put the end of a run off.
+func TestDrippingDump(t *testing.T) {
+	t.Parallel()
+	eachMethod(t, func(t *testing.T, m Method) {
+		spec := shell("trap : TERM; i=0; while [ $i -lt 3000 ]; do echo x >&9; sleep 0.01; i=$((i+1)); done")
+		spec.Method, spec.FirstFile, spec.DumpSignal = m, 8, syscall.SIGUSR1
+		spec.Args[2] = "trap : USR1; (trap '' USR1; " + spec.Args[2] + ") & wait; wait"
+		spec.Limits.Wall, spec.Grace = 300*time.Millisecond, 100*time.Millisecond
+		began := time.Now()
+		out, _ := execute(t, spec)
+		if out.Reason != WallLimit || len(out.Dump) == 0 || time.Since(began) > ample {
+			t.Errorf("%v with %d bytes of the dump after %v", out.Reason, len(out.Dump), time.Since(began))
+		}
+	})
+}
+
+// unread is a reader that does not read.
+type unread chan struct{}
+
+func (u unread) Write([]byte) (int, error) { <-u; return 0, io.ErrClosedPipe }
+
+// A reader that does not read is waited for as long as the run may last, and as the caller likes.
+func TestUnreadOutput(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, script string
+		wall         time.Duration
+		signals      int
+		want         Reason
+	}{
+		{"a program that waits to be read", "yes", 300 * time.Millisecond, 0, WallLimit},
+		{"a program that has ended", "sleep 0.2; echo text", 300 * time.Millisecond, 0, Finished},
+		{"one signal after the end", "sleep 0.2; echo text", 0, 1, Finished},
+		{"two signals before", "trap '' TERM; yes", 0, 2, Cancelled},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			eachMethod(t, func(t *testing.T, m Method) {
+				spec := shell(c.script)
+				spec.Method, spec.Limits.Wall, spec.Grace = m, c.wall, 100*time.Millisecond
+				never := make(unread)
+				defer close(never)
+				r, err := Start(spec, IO{Stdout: never, Stderr: io.Discard})
+				check(t, err, r.Release())
+				signals := make(chan os.Signal, c.signals)
+				for range c.signals {
+					time.AfterFunc(500*time.Millisecond, func() { signals <- syscall.SIGTERM })
+				}
+				began := time.Now()
+				out := r.Wait(signals, nil)
+				if out.Reason != c.want || out.Undelivered != [2]bool{true, false} || time.Since(began) > ample {
+					t.Errorf("%v, undelivered %v, after %v", out.Reason, out.Undelivered, time.Since(began))
+				}
+			})
+		})
+	}
+}
+
+// The end of a program is seen, and as it was, also when a process of its own traces it and says nothing.
+func TestTracedProgram(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	check(t, err)
+	for how, want := range map[string]int32{"exit 7": 7 << 8, "kill -KILL $$": int32(unix.SIGKILL)} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			eachMethod(t, func(t *testing.T, m Method) {
+				dir := t.TempDir()
+				check(t, os.Symlink(self, filepath.Join(dir, helperName)))
+				// From the tracing on the shell gets no signal, which would stop it.
+				spec := shell("mkfifo p; " + helperName + " tracer $$ > p & read answer < p; [ $answer = traces ] || exit 99; " + how)
+				spec.Method, spec.Dir, spec.Limits.Wall = m, dir, 20*time.Second
+				spec.Env = []string{"PATH=/usr/bin:/bin:" + dir}
+				out, _ := execute(t, spec)
+				if out.ExitCode == 99 {
+					t.Skip("a process may not trace its parent here")
+				}
+				code, signal := verdict(want)
+				if out.Reason != Finished || out.ExitCode != code || out.Signal != signal {
+					t.Errorf("%+v", out)
+				}
+			})
+		})
+	}
+}
+
+// tracer traces a process of one thread and does not look at it again.
+func tracer(args []string) error {
+	runtime.LockOSThread()
+	const seize = 0x4206
+	if _, _, errno := unix.Syscall6(unix.SYS_PTRACE, seize, uintptr(number(args[0])), 0, 0, 0, 0); errno != 0 {
+		fmt.Println("refused")
+		return errno
+	}
+	fmt.Println("traces")
+	select {}
+}
+
+// Root's code can write to init's oom_score_adj, which is the launcher's as well: that has its own again.
+func TestScoreOfTheLauncher(t *testing.T) {
+	t.Parallel()
+	need(t, "root")
+	need(t, "namespaces")
+	for name, script := range map[string]string{
+		"while it runs": "echo 777 > /proc/1/oom_score_adj; until [ $(cat /proc/1/oom_score_adj) != 777 ]; do sleep 0.05; done; echo back",
+		"at its end":    "echo 777 > /proc/1/oom_score_adj; echo back",
+	} {
+		t.Run(name, func(t *testing.T) {
+			text, err := helper("scored", script).CombinedOutput()
+			if err != nil || string(text) != "back\n" {
+				t.Errorf("%v: %s", err, text)
+			}
+		})
+	}
+}
+
+// scored is a launcher of its own with its own score.
+func scored(args []string) error {
+	const path = "/proc/self/oom_score_adj"
+	before, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	spec := shell(args[0])
+	spec.Method, spec.Limits.Wall = Namespace, 10*time.Second
+	r, err := Start(spec, IO{Stdout: os.Stdout, Stderr: os.Stderr})
+	if err != nil {
+		return err
+	}
+	r.Release()
+	r.Wait(nil, nil)
+	if after, _ := os.ReadFile(path); string(after) != string(before) {
+		return fmt.Errorf("%q, want %q", after, before)
+	}
+	return nil
+}

@@ -1,0 +1,55 @@
+package sandbox
+
+import (
+	"bytes"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// A score is the launcher's oom_score_adj (proc(5)): how soon the kernel ends it when memory is short. The kernel gives all processes of one memory the same
+// one, and init, whose memory is the launcher's, is there for the run to write to: root's code could have the launcher ended first, or, in a process with
+// many runs, have all of them ended. So it is put back. A mount over the file would do as well, but then no run could make a
+// user namespace with a /proc of its own. The other files of init that can be written change nothing of the launcher but how a core
+// dump would look, and what clear_refs counts.
+type score struct {
+	file *os.File
+	text []byte
+}
+
+// keepScore notes the score of the launcher; nil where no run can change it.
+func keepScore() *score {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	f, err := os.OpenFile("/proc/self/oom_score_adj", os.O_RDWR, 0)
+	if err != nil {
+		return nil
+	}
+	s := &score{file: f}
+	s.text = s.read(make([]byte, 16))
+	return s
+}
+
+func (s *score) read(b []byte) []byte {
+	n, _ := unix.Pread(int(s.file.Fd()), b, 0)
+	return b[:max(0, n)]
+}
+
+// restore puts the score back, if it was changed.
+func (s *score) restore() {
+	if s == nil {
+		return
+	}
+	var now [16]byte
+	if !bytes.Equal(s.read(now[:]), s.text) {
+		unix.Pwrite(int(s.file.Fd()), s.text, 0)
+	}
+}
+
+func (s *score) close() {
+	if s != nil {
+		s.restore()
+		s.file.Close()
+	}
+}
