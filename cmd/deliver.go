@@ -28,7 +28,7 @@ var errUnread = errors.New("nobody reads it")
 // ends with the process.
 func (app *app) deliver(line []byte, limits *wire.Limits) error {
 	out, ok := app.out.(*cli.Output)
-	if !ok || len(line) <= pipeBuf && writable(out.File, 0) {
+	if !ok || fits(out.File, len(line)) {
 		_, err := app.out.Write(line)
 		return err
 	}
@@ -59,6 +59,22 @@ func (app *app) deliver(line []byte, limits *wire.Limits) error {
 			}
 		}
 	}
+}
+
+// fits tells whether a file takes so many bytes without waiting, as far as that is known of it.
+func fits(f *os.File, bytes int) bool {
+	if !writable(f, 0) {
+		return false
+	}
+	if bytes <= pipeBuf {
+		return true
+	}
+	size, err := unix.FcntlInt(f.Fd(), unix.F_GETPIPE_SZ, 0)
+	if err != nil || bytes > size {
+		return false
+	}
+	held, err := unix.IoctlGetInt(int(f.Fd()), unix.TIOCINQ)
+	return err == nil && held == 0
 }
 
 // writable tells whether a file takes at least a page without waiting, or does within that time.

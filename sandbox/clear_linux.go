@@ -39,20 +39,25 @@ func (w *Workdir) Discard(within time.Duration) (*Leftovers, error) {
 	}
 	left := &Leftovers{place: w.place, usable: w.lock != nil}
 	var errs []error
+	stays := false // the entry of the run: a later one can do better
 	add := func(err error, path string) {
 		if errors.Is(err, errLate) {
 			err = left.take(path)
+			stays = stays || err != nil
+		}
+		for _, want := range []error{unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
+			stays = stays || errors.Is(err, want)
 		}
 		errs = append(errs, err)
 	}
 	if !w.standsAt(w.real) || unix.Rmdir(w.real) != nil { // empty, as after most runs
 		err := c.empty(int(w.handle.Fd()))
-		if path := w.now(); errors.Is(err, errLate) {
-			if path != "" {
-				add(err, path)
-			}
-		} else {
-			errs = append(errs, err, w.removeEntry())
+		switch path := w.now(); {
+		case !errors.Is(err, errLate):
+			add(err, path)
+			add(w.removeEntry(), path)
+		case path != "":
+			add(err, path)
 		}
 	}
 	w.handle.Close()
@@ -68,13 +73,12 @@ func (w *Workdir) Discard(within time.Duration) (*Leftovers, error) {
 	if len(left.paths) == 0 {
 		left = nil
 	}
-	err := errors.Join(errs...)
-	if w.lock != nil && (errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)) {
-		w.lock.Close() // its entry stays: a later run can do better
+	if stays && w.lock != nil {
+		w.lock.Close()
 		w.lock = nil
 	}
 	w.leave()
-	return left, err
+	return left, errors.Join(errs...)
 }
 
 // now is where the directory is: the kernel knows its name even after a rename. Empty: it is nowhere, or was moved by nobody we know.

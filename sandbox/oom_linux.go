@@ -13,7 +13,7 @@ import (
 // user namespace with a /proc of its own. The other files of init that can be written change nothing of the launcher but how a core
 // dump would look, and what clear_refs counts.
 type score struct {
-	file *os.File
+	fd   int
 	text []byte
 }
 
@@ -22,17 +22,17 @@ func keepScore() *score {
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	f, err := os.OpenFile("/proc/self/oom_score_adj", os.O_RDWR, 0)
+	fd, err := unix.Open("/proc/self/oom_score_adj", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil
 	}
-	s := &score{file: f}
+	s := &score{fd: fd}
 	s.text = s.read(make([]byte, 16))
 	return s
 }
 
 func (s *score) read(b []byte) []byte {
-	n, _ := unix.Pread(int(s.file.Fd()), b, 0)
+	n, _ := unix.Pread(s.fd, b, 0)
 	return b[:max(0, n)]
 }
 
@@ -43,13 +43,13 @@ func (s *score) restore() {
 	}
 	var now [16]byte
 	if !bytes.Equal(s.read(now[:]), s.text) {
-		unix.Pwrite(int(s.file.Fd()), s.text, 0)
+		unix.Pwrite(s.fd, s.text, 0)
 	}
 }
 
 func (s *score) close() {
 	if s != nil {
 		s.restore()
-		s.file.Close()
+		unix.Close(s.fd)
 	}
 }

@@ -211,6 +211,9 @@ func Sweep(root string) error {
 		for _, entry := range names {
 			// What has another form no run has made: "..run" would lead to this place itself.
 			if name, ok := strings.CutSuffix(entry, entrySuffix); ok && name != "" && name != "." && name != ".." {
+				if time.Now().After(c.until) {
+					break
+				}
 				errs = append(errs, sweepEntry(&c, place, root, name))
 			}
 		}
