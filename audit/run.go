@@ -271,7 +271,7 @@ func (l *Log) recover(lock int, f *os.File, id string) error {
 		end.Event.End = end.Timestamp
 	} else {
 		end = start
-		end.Config = nil
+		end.Config, end.Repair = nil, nil
 		end.Host = ThisHost()
 		end.Event = Event{Action: ExecutionOrphaned, Outcome: Unknown, Reason: "launcher-died"}
 		if start.Host.Boot != end.Host.Boot {
