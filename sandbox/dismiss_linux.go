@@ -46,7 +46,7 @@ func remains(root int) (left Left, helpers int) {
 			parents = append(parents, pid)
 			dir := "/proc/" + strconv.Itoa(pid)
 			st, ok := readStat(dir + "/stat")
-			if !ok || st.state == 'Z' || st.state == 'X' {
+			if !ok || st.gone { // its command line is gone, too
 				continue
 			}
 			command, _ := os.ReadFile(dir + "/cmdline")

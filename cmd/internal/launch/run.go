@@ -395,7 +395,7 @@ func (r *run) finish() {
 	case events.Dropped > 0:
 		r.warn("hook_dropped", fmt.Sprintf("%d events found no room and are only counted", events.Dropped))
 	}
-	r.result.Warnings = append(r.result.Warnings, ended(o, r.result.Status, r.limits)...)
+	r.result.Warnings = append(r.result.Warnings, ended(o, r.limits)...)
 	if o.Incomplete {
 		r.warn("kill_incomplete", "processes of this run were killed and have not ended yet")
 	}

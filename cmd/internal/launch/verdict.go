@@ -186,6 +186,9 @@ func clues(e Evidence, limits wire.Limits, status wire.Status) (found []string) 
 	if e.Cut != "" && status == wire.StatusError {
 		found = append(found, fmt.Sprintf("file_mb = %s has kept a file from growing: %s", number(limits.FileMB), e.Cut))
 	}
+	if cpu := e.Outcome.Usage.CPU.Seconds(); limits.CPUSeconds > 0 && cpu >= limits.CPUSeconds/2 && status == wire.StatusError && strings.Contains(e.Reply.Type, "Process") { // of a child; RLIMIT_CPU counts coarsely
+		found = append(found, fmt.Sprintf("cpu_seconds = %s ends any process that reaches it by itself, too; the run has used %s s", number(limits.CPUSeconds), number(round(cpu))))
+	}
 	return found
 }
 

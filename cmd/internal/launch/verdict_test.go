@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/wire"
@@ -260,6 +261,11 @@ func TestLimitsAndEnds(t *testing.T) {
 		{"processes refused", o(plenty, refused), Evidence{}, []way{other, child}, failure, ""},
 		{"processes refused", o(plenty, refused), Evidence{}, []way{exits}, exit, ""},
 		{"too many processes", o(reason(sandbox.ProcessLimit)), Evidence{}, []way{handled, other, kill}, process, ""},
+
+		{"processor time nearly used up", o(func(o *sandbox.Outcome) { o.Usage.CPU = 3500 * time.Millisecond }), Evidence{}, []way{handled}, ok, ""},
+		{"processor time nearly used up", o(func(o *sandbox.Outcome) { o.Usage.CPU = 3500 * time.Millisecond }), Evidence{}, []way{child}, failure, "cpu_seconds = 4 ends any process"},
+		{"processor time in plenty", o(func(o *sandbox.Outcome) { o.Usage.CPU = time.Second }), Evidence{}, []way{child}, failure, ""},
+		{"processor time used up", o(reason(sandbox.CPULimit)), Evidence{}, []way{handled, child, kill}, wire.StatusCPULimit, ""},
 
 		{"no file at the limit", o(), Evidence{}, []way{efbig}, failure, "file_mb = 16"},
 		{"a large file", o(), Evidence{Full: "big"}, []way{handled}, ok, ""},
