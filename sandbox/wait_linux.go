@@ -124,6 +124,7 @@ loop:
 				stop(reason, used, polite)
 			}
 		case <-grace:
+			out.Left, _ = remains(r.pid, r.program())
 			r.Kill()
 			grace = nil
 		}

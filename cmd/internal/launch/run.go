@@ -389,6 +389,9 @@ func (r *run) finish() {
 		r.value(reply, replyErr, printed)
 	}
 	r.result.Warnings = append(r.result.Warnings, reply.Warnings...)
+	if replyErr == nil && reply.Kind == "error" && r.result.Status == wire.StatusOK {
+		r.warn("program_says", "it was ended by an uncaught exception, but its exit code is 0: "+reply.Error)
+	}
 	switch {
 	case replyErr != nil && !errors.Is(replyErr, python.ErrNoReply):
 		r.warn("reply_unreadable", "the program's memory for the reply was damaged: "+replyErr.Error())
