@@ -21,7 +21,7 @@ func (r *Running) dismiss(moment time.Duration) Left {
 	defer r.lifeline.Close() // init ends what it still has
 	began := time.Now()
 	for wait := time.Millisecond; ; wait = min(2*wait, 10*time.Millisecond) {
-		left, helpers := remains(r.pid)
+		left, helpers := remains(r.pid, 0)
 		passed := time.Since(began)
 		waits := helpers > 0 && passed < moment || left.Count > 0 && passed < min(moment, goingMost)
 		if !waits {
@@ -36,8 +36,8 @@ func (r *Running) dismiss(moment time.Duration) Left {
 	}
 }
 
-// remains lists the living processes of a tree without its root. Helpers are counted apart.
-func remains(root int) (left Left, helpers int) {
+// remains lists the living processes of a tree without its root and its program, 0 if that has ended. Helpers are counted apart.
+func remains(root, program int) (left Left, helpers int) {
 	serves := map[int]bool{} // a fork server: its children have its command line, and are the program's
 	parents := []int{root}
 	for i := 0; i < len(parents) && i < treeMost; i++ {
@@ -46,7 +46,7 @@ func remains(root int) (left Left, helpers int) {
 			parents = append(parents, pid)
 			dir := "/proc/" + strconv.Itoa(pid)
 			st, ok := readStat(dir + "/stat")
-			if !ok || st.state == 'Z' || st.state == 'X' {
+			if !ok || st.gone || pid == program { // its command line is gone, too
 				continue
 			}
 			command, _ := os.ReadFile(dir + "/cmdline")

@@ -75,6 +75,19 @@ func TestLeftAtALimit(t *testing.T) {
 	})
 }
 
+// What a program leaves that has to be killed itself is named, too, and the program is not.
+func TestLeftOfAKilledProgram(t *testing.T) {
+	t.Parallel()
+	eachMethod(t, func(t *testing.T, m Method) {
+		spec := shell("tail -f /dev/null & trap '' TERM; while :; do read x <never; done")
+		spec.Method, spec.Dir, spec.Limits.Wall, spec.Grace = m, t.TempDir(), 300*time.Millisecond, 100*time.Millisecond
+		check(t, unix.Mkfifo(filepath.Join(spec.Dir, "never"), 0o600))
+		if out, _ := execute(t, spec); out.Reason != WallLimit || out.Left.Count != 1 || !slices.Equal(out.Left.Names, []string{"tail"}) {
+			t.Errorf("%+v", out)
+		}
+	})
+}
+
 // What starts the helpers, in the Pythons that we know, and what only looks like them.
 func TestHelperOf(t *testing.T) {
 	t.Parallel()

@@ -134,6 +134,7 @@ loop:
 				stop(reason, used, polite)
 			}
 		case <-grace:
+			out.Left, _ = remains(r.pid, r.program())
 			r.Kill()
 			grace, killed = nil, time.After(killWait)
 		case <-killed: // init itself cannot end, or not tell
@@ -284,17 +285,17 @@ func (r *Running) conclude(out Outcome, status int32, known bool, w *watch, sign
 		out.Usage.CPU = cpu
 	}
 	out.Usage.CPU = max(out.Usage.CPU, w.cpu) // what nobody waited for is not in init's sum
-	kills := r.group.OOMKills() > 0
+	kills, failed := r.group.OutOfMemory()
 	if peak := r.group.PeakMemory(); peak > 0 {
 		out.Usage.PeakMemory = min(out.Usage.PeakMemory, peak)
-		if kills { // the cache had been given back before
+		if kills > 0 { // the cache had been given back before
 			out.Usage.PeakMemory = peak
 		}
 	}
-	if !kills {
+	if kills == 0 {
 		out.Usage.MappedFiles = max(0, out.Usage.PeakMemory-w.held)
 	}
-	out.Memory = MemoryTrace{PerProcess: r.spec.Limits.Memory > 0 && !r.group.Limits("memory"), Data: w.data, Failed: r.group.OutOfMemory()}
+	out.Memory = MemoryTrace{PerProcess: r.spec.Limits.Memory > 0 && !r.group.Limits("memory"), Data: w.data, Failed: failed}
 	out.Usage.PeakProcesses = max(out.Usage.PeakProcesses, r.group.PeakProcesses())
 	out.Refused = r.group.Refused()
 	for i, o := range r.outputs { // all writers are gone; a deadline only for what survived in spite of all
@@ -305,7 +306,7 @@ func (r *Running) conclude(out Outcome, status int32, known bool, w *watch, sign
 	}
 	r.deliver(&out, signals)
 	out.Dump = append(out.Dump, r.readDump(dumpQuiet)...)
-	r.decide(&out)
+	r.decide(&out, kills)
 	return out
 }
 
@@ -374,7 +375,7 @@ func (r *Running) awaitReport() {
 }
 
 // decide tells a limit that the kernel enforced from an end that nobody here caused.
-func (r *Running) decide(out *Outcome) {
+func (r *Running) decide(out *Outcome, kills int64) {
 	l := r.spec.Limits
 	if out.Reason != Finished {
 		return
@@ -383,7 +384,7 @@ func (r *Running) decide(out *Outcome) {
 		out.Reason = DirLost
 		return
 	}
-	if r.group.OOMKills() > 0 {
+	if kills > 0 {
 		out.Reason, out.Used = MemoryLimit, float64(out.Usage.PeakMemory)
 		return
 	}

@@ -49,7 +49,7 @@ const idleCPU = 2 * time.Millisecond
 func (w *watch) look() (Reason, float64) {
 	now := time.Now()
 	if w.group.OOMKills() > 0 {
-		return MemoryLimit, float64(w.group.PeakMemory())
+		return MemoryLimit, float64(max(w.group.PeakMemory(), w.held)) // before Linux 5.19 v2 keeps no peak
 	}
 	cpu, counted := w.group.CPU()
 	tasks := 0
@@ -320,10 +320,10 @@ type stat struct {
 	threads int
 	start   string
 	name    string
-	state   byte
+	gone    bool // it has ended, or is past the giving back of its memory
 }
 
-// readStat reads utime, stime, cutime, cstime (fields 14 to 17, in clock ticks of 10 ms), num_threads (20) and starttime (22) of
+// readStat reads comm, state (fields 2 and 3), utime, stime, cutime, cstime (14 to 17, in clock ticks of 10 ms), num_threads (20), starttime (22) and vsize (23) of
 // proc_pid_stat(5).
 func readStat(path string) (s stat, ok bool) {
 	text, err := os.ReadFile(path)
@@ -333,10 +333,11 @@ func readStat(path string) (s stat, ok bool) {
 	// The name in parentheses may hold anything; fields are counted from behind it, the first is number 3.
 	end := bytes.LastIndexByte(text, ')')
 	fields := bytes.Fields(text[end+1:])
-	if len(fields) < 20 {
+	if len(fields) < 21 {
 		return s, false
 	}
-	s.name, s.state = string(text[bytes.IndexByte(text, '(')+1:end]), fields[0][0]
+	s.name = string(text[bytes.IndexByte(text, '(')+1 : end])
+	s.gone = fields[0][0] == 'Z' || fields[0][0] == 'X' || string(fields[23-3]) == "0"
 	ticks := func(number int) time.Duration {
 		n, _ := strconv.ParseInt(string(fields[number-3]), 10, 64)
 		return time.Duration(n) * 10 * time.Millisecond

@@ -778,8 +778,9 @@ func number(path string) int64 {
 }
 
 // field is the number behind a name in a flat keyed file.
-func field(path, name string) int64 {
-	list := words(path)
+func field(path, name string) int64 { return named(words(path), name) }
+
+func named(list []string, name string) int64 {
 	for i := 0; i+1 < len(list); i += 2 {
 		if list[i] == name {
 			n, _ := strconv.ParseInt(list[i+1], 10, 64)

@@ -44,8 +44,17 @@ func memoryOf(stat []byte, v2 bool) (m Memory) {
 	return m
 }
 
-// OutOfMemory tells whether the group had no memory to give when it was asked for some, and nothing to take back: the kernel has killed a process for it or, in
-// v2, was about to.
-func (g *Group) OutOfMemory() bool {
-	return g.OOMKills() > 0 || g.memory != nil && g.memory.v2 && field(filepath.Join(g.memory.path, "memory.events"), "oom") > 0
+// OutOfMemory tells how many processes the kernel has killed because the group's memory was used up (see [Group.OOMKills]), and whether the group had none to give when it was
+// asked for some, and nothing to take back: a process was killed for it or, in v2, an allocation failed.
+func (g *Group) OutOfMemory() (kills int64, failed bool) {
+	switch {
+	case g.memory == nil:
+		return 0, false
+	case g.memory.v2:
+		list := words(filepath.Join(g.memory.path, "memory.events"))
+		kills = named(list, "oom_kill")
+		return kills, kills > 0 || named(list, "oom") > 0
+	}
+	kills = g.OOMKills()
+	return kills, kills > 0
 }

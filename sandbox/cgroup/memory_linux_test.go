@@ -40,13 +40,15 @@ func TestOutOfMemory(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name, events, control string
-		v2, want              bool
+		v2                    bool
+		kills                 int64
+		want                  bool
 	}{
-		{"v2, reached and reclaimed", "low 0\nhigh 7\nmax 12\noom 0\noom_kill 0\n", "", true, false},
-		{"v2, an allocation failed", "low 0\nhigh 7\nmax 12\noom 1\noom_kill 0\n", "", true, true},
-		{"v2, a kill", "low 0\nhigh 7\nmax 12\noom 1\noom_kill 1\noom_group_kill 1\n", "", true, true},
-		{"v1, nothing", "", "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n", false, false},
-		{"v1, a kill", "", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n", false, true},
+		{"v2, reached and reclaimed", "low 0\nhigh 7\nmax 12\noom 0\noom_kill 0\n", "", true, 0, false},
+		{"v2, an allocation failed", "low 0\nhigh 7\nmax 12\noom 1\noom_kill 0\n", "", true, 0, true},
+		{"v2, a kill", "low 0\nhigh 7\nmax 12\noom 1\noom_kill 1\noom_group_kill 1\n", "", true, 1, true},
+		{"v1, nothing", "", "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n", false, 0, false},
+		{"v1, a kill", "", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n", false, 2, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -59,14 +61,15 @@ func TestOutOfMemory(t *testing.T) {
 				}
 			}
 			g := &Group{}
-			if g.OutOfMemory() {
+			if kills, failed := g.OutOfMemory(); kills > 0 || failed {
 				t.Error("a group without the controller is out of memory")
 			}
 			if _, known := g.Memory(); known {
 				t.Error("a group without the controller knows its memory")
 			}
-			if g.memory = at; g.OutOfMemory() != tt.want {
-				t.Errorf("out of memory %t, want %t", !tt.want, tt.want)
+			g.memory = at
+			if kills, failed := g.OutOfMemory(); kills != tt.kills || failed != tt.want {
+				t.Errorf("%d kills, failed %t, want %d, %t", kills, failed, tt.kills, tt.want)
 			}
 			if _, known := g.Memory(); !known {
 				t.Error("memory.stat is not read")

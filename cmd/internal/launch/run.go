@@ -471,13 +471,16 @@ func (r *run) finish() {
 		r.value(reply, replyErr, printed)
 	}
 	r.result.Warnings = append(r.result.Warnings, reply.Warnings...)
+	if replyErr == nil && reply.Kind == "error" && r.result.Status == wire.StatusOK {
+		r.warn("program_says", "it was ended by an uncaught exception, but its exit code is 0: "+reply.Error)
+	}
 	switch {
 	case replyErr != nil && !errors.Is(replyErr, python.ErrNoReply):
 		r.warn("reply_unreadable", "the program's memory for the reply was damaged: "+replyErr.Error())
 	case events.Dropped > 0:
 		r.warn("hook_dropped", fmt.Sprintf("%d events found no room, or could not be seen, and are only counted", events.Dropped))
 	}
-	r.result.Warnings = append(r.result.Warnings, ended(o, r.result.Status, r.limits)...)
+	r.result.Warnings = append(r.result.Warnings, ended(o, r.limits)...)
 	if o.Incomplete {
 		r.warn("kill_incomplete", "processes of this run were killed and have not ended yet")
 	}

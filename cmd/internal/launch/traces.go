@@ -49,8 +49,8 @@ func (r *run) atSizeLimit(c sandbox.Contents, e wire.Events) (cut, full string) 
 }
 
 // ended are warnings of what was refused to a run, and of what was ended with it.
-func ended(o sandbox.Outcome, status wire.Status, limits wire.Limits) (warnings []wire.Warning) {
-	if o.Refused > 0 && status != wire.StatusProcessLimit {
+func ended(o sandbox.Outcome, limits wire.Limits) (warnings []wire.Warning) {
+	if o.Refused > 0 {
 		warnings = append(warnings, wire.Warning{Code: "process_limit",
 			Message: fmt.Sprintf("%s refused because of processes = %s, which counts threads too", times(o.Refused, "process or thread was", "processes and threads were"), number(limits.Processes))})
 	}

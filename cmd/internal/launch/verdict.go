@@ -95,6 +95,9 @@ func judge(e Evidence, limits wire.Limits) Verdict {
 	case 0:
 	case unix.SIGABRT, unix.SIGSEGV, unix.SIGBUS:
 		// Native code that gets no memory aborts, or uses what it did not get; the kernel only says how it ended. SIGBUS is what a full /dev/shm sends.
+		if peak := mb(float64(o.Usage.PeakMemory)); o.Signal == unix.SIGBUS && o.Memory.PerProcess && nearly(peak, limits.MemoryMB) {
+			used, short = peak, true // shared memory is no process's own; /dev/shm is as large as the limit
+		}
 		if short {
 			return limit(wire.StatusMemoryLimit, "memory_mb", used, "ended by "+signalName(o.Signal)+" near the memory limit, probably because native code got no more memory")
 		}
@@ -117,7 +120,7 @@ func judge(e Evidence, limits wire.Limits) Verdict {
 	r := e.Reply
 	if e.ReplyErr == nil {
 		switch {
-		case r.Kind == "error" && (o.ExitCode <= 1 || o.ExitCode == flushFailed):
+		case r.Kind == "error" && (o.ExitCode == 1 || o.ExitCode == flushFailed):
 			uncaught := func(s wire.Status, name string, used float64) Verdict {
 				v := limit(s, name, used, "ended by an uncaught "+r.Error)
 				v.Failure.Type, v.Failure.Line = r.Type, r.Line
@@ -144,6 +147,9 @@ func judge(e Evidence, limits wire.Limits) Verdict {
 				f.Hint = fmt.Sprintf("file_mb = %s limits the size of a file; no file of that size was left", number(limits.FileMB))
 			case r.Errno == int(unix.ENOSPC) && limits.DiskMB > 0:
 				f.Hint = fmt.Sprintf("disk_mb = %s was not used up, the working directory holds %s MB: a file system is full", number(limits.DiskMB), number(round(mb(float64(e.Disk)))))
+				if limits.MemoryMB > 0 {
+					f.Hint += fmt.Sprintf("; /dev/shm counts as memory (memory_mb = %s)", number(limits.MemoryMB))
+				}
 			}
 			return fail(wire.StatusError, f)
 		case r.Kind == "too_large" && o.ExitCode == 0:
@@ -171,8 +177,12 @@ func memory(o sandbox.Outcome, limits wire.Limits) (used float64, short bool) {
 	if o.Memory.PerProcess {
 		used = mb(float64(max(o.Memory.Data, o.Trail.Refused)))
 	}
-	l := limits.MemoryMB
-	return used, l > 0 && (o.Memory.Failed || used >= max(l/2, min(nearLimit*l, l-nearMB)))
+	return used, limits.MemoryMB > 0 && o.Memory.Failed || nearly(used, limits.MemoryMB)
+}
+
+// nearly tells whether a limit on memory is as good as used up.
+func nearly(used, limit float64) bool {
+	return limit > 0 && used >= max(limit/2, min(nearLimit*limit, limit-nearMB))
 }
 
 // perProcess is the hint where a refused allocation may have left no trace.
@@ -194,6 +204,9 @@ func clues(e Evidence, limits wire.Limits, status wire.Status) (found []string) 
 	}
 	if e.Cut != "" && status == wire.StatusError {
 		found = append(found, fmt.Sprintf("file_mb = %s has kept a file from growing: %s", number(limits.FileMB), e.Cut))
+	}
+	if cpu := e.Outcome.Usage.CPU.Seconds(); limits.CPUSeconds > 0 && cpu >= limits.CPUSeconds/2 && status == wire.StatusError && strings.Contains(e.Reply.Type, "Process") { // of a child; RLIMIT_CPU counts coarsely
+		found = append(found, fmt.Sprintf("cpu_seconds = %s ends any process that reaches it by itself, too; the run has used %s s", number(limits.CPUSeconds), number(round(cpu))))
 	}
 	return found
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/wire"
@@ -132,6 +133,8 @@ func TestJudge(t *testing.T) {
 		{"unreadable reply, no limits", damaged, none, fine},
 		{"exception", reply(1, zero), judged, failed(wire.StatusError, wire.Failure{Code: "python_exception", Message: zero.Error, Type: zero.Type, Line: 3})},
 		{"exception, and a code of its own", reply(7, zero), judged, exited(7)},
+		{"a claim of failure", reply(0, zero), judged, fine},
+		{"exception, and the last output lost", reply(120, zero), judged, failed(wire.StatusError, wire.Failure{Code: "python_exception", Message: zero.Error, Type: zero.Type, Line: 3})},
 		{"syntax", reply(1, syntax), judged, failed(wire.StatusError, wire.Failure{Code: "python_syntax", Message: syntax.Error, Type: syntax.Type, Line: 3, Column: 7})},
 		{"memory", Evidence{Outcome: sandbox.Outcome{Reason: sandbox.Finished, ExitCode: 1, Usage: usage}, Started: true, Reply: memory}, judged,
 			failed(wire.StatusMemoryLimit, wire.Failure{Message: "ended by an uncaught MemoryError (memory_mb = 256)", Type: "MemoryError", Line: 2, Limit: hit("memory_mb", 256, 255.5)})},
@@ -143,7 +146,7 @@ func TestJudge(t *testing.T) {
 			failed(wire.StatusError, wire.Failure{Code: "python_exception", Message: tooBig.Error, Hint: "file_mb = 16 limits the size of a file; no file of that size was left", Type: "OSError", Line: 2})},
 		{"file too large, no limit", reply(1, tooBig), none, failed(wire.StatusError, wire.Failure{Code: "python_exception", Message: tooBig.Error, Type: "OSError", Line: 2})},
 		{"disk full", reply(1, full), judged, failed(wire.StatusError, wire.Failure{Code: "python_exception", Message: full.Error, Type: "OSError", Line: 2,
-			Hint: "disk_mb = 32 was not used up, the working directory holds 0 MB: a file system is full"})},
+			Hint: "disk_mb = 32 was not used up, the working directory holds 0 MB: a file system is full; /dev/shm counts as memory (memory_mb = 256)"})},
 		{"disk full, no limit", reply(1, full), none, failed(wire.StatusError, wire.Failure{Code: "python_exception", Message: full.Error, Type: "OSError", Line: 2})},
 		{"a file cut", Evidence{Outcome: ended(0), Started: true, Cut: "big", Reply: value}, judged,
 			limited(wire.StatusDiskLimit, "a file ends exactly at the size limit, so what was written behind it is lost: big (file_mb = 16)", hit("file_mb", 16, 16))},
@@ -249,6 +252,8 @@ func TestLimitsAndEnds(t *testing.T) {
 		{"each process by itself, in plenty", o(data(9 * mib)), Evidence{}, []way{segv, abort, bus}, signal, "memory_mb = 256 limits"},
 		{"each process by itself, used up", o(data(249 * mib)), Evidence{}, []way{noMemory, enomem, thread, eagain, segv, abort, bus}, memory, ""},
 		{"each process by itself, used up", o(data(249 * mib)), Evidence{}, []way{handled}, ok, ""},
+		{"each process by itself, shared memory used up", o(data(9*mib), held(250*mib)), Evidence{}, []way{bus}, memory, ""},
+		{"each process by itself, shared memory used up", o(data(9*mib), held(250*mib)), Evidence{}, []way{segv, abort}, signal, "memory_mb = 256 limits"},
 		{"each process by itself, all together more", o(data(9*mib), held(900*mib)), Evidence{}, []way{noMemory}, failure, "memory_mb = 256 limits"},
 		{"a large piece refused", o(data(9*mib), large), Evidence{}, []way{handled}, ok, ""},
 		{"a large piece refused", o(data(9*mib), large), Evidence{}, []way{noMemory, enomem, segv, abort}, memory, ""},
@@ -263,6 +268,11 @@ func TestLimitsAndEnds(t *testing.T) {
 		{"processes refused", o(plenty, refused), Evidence{}, []way{other, child}, failure, ""},
 		{"processes refused", o(plenty, refused), Evidence{}, []way{exits}, exit, ""},
 		{"too many processes", o(reason(sandbox.ProcessLimit)), Evidence{}, []way{handled, other, kill}, process, ""},
+
+		{"processor time nearly used up", o(func(o *sandbox.Outcome) { o.Usage.CPU = 3500 * time.Millisecond }), Evidence{}, []way{handled}, ok, ""},
+		{"processor time nearly used up", o(func(o *sandbox.Outcome) { o.Usage.CPU = 3500 * time.Millisecond }), Evidence{}, []way{child}, failure, "cpu_seconds = 4 ends any process"},
+		{"processor time in plenty", o(func(o *sandbox.Outcome) { o.Usage.CPU = time.Second }), Evidence{}, []way{child}, failure, ""},
+		{"processor time used up", o(reason(sandbox.CPULimit)), Evidence{}, []way{handled, child, kill}, wire.StatusCPULimit, ""},
 
 		{"no file at the limit", o(), Evidence{}, []way{efbig}, failure, "file_mb = 16"},
 		{"a large file", o(), Evidence{Full: "big"}, []way{handled}, ok, ""},
