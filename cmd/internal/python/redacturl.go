@@ -42,7 +42,10 @@ func hideURLs(s string) string {
 // hideURL hides what stands behind the scheme of a URL.
 func hideURL(scheme, rest string) string {
 	host, tail := rest, ""
-	if i := strings.IndexAny(rest, "/?#;"); i >= 0 {
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		host, tail = rest[:i], rest[i:]
+	}
+	if i := strings.IndexByte(host, ';'); i >= 0 && !strings.Contains(host[i:], "@") {
 		host, tail = rest[:i], rest[i:]
 	}
 	if user, port, found := strings.Cut(host, ":"); found && !strings.Contains(host, "@") && !isNumber(port) && !strings.HasPrefix(user, "[") { // a password with such characters

@@ -85,7 +85,7 @@ func classOf(name string) class {
 	switch {
 	case joined == "secretid", strings.HasSuffix(joined, "sessionid"), strings.HasSuffix(joined, "sessid"):
 		return secret
-	case v.switches[words[0]] && len(words) > 1, v.abouts[last]:
+	case v.switches[words[0]] && len(words) > 1, v.abouts[last], strings.HasSuffix(joined, "askpass"):
 		return harmless
 	case slices.ContainsFunc(v.passwords, func(p string) bool { return strings.Contains(joined, p) }):
 		return password
@@ -174,6 +174,9 @@ func hides(name, value string) bool {
 		return !strings.HasPrefix(value, "/") || !isPath(value)
 	}
 	if (bare == "pass" || bare == "pw") && len(value) < 3 && isNumber(value) { // of a program that goes over its work twice
+		return false
+	}
+	if strings.HasPrefix(value, "id=") { // of docker build
 		return false
 	}
 	for _, where := range []string{"file:", "env:", "fd:", "@"} { // of OpenSSL, of curl
