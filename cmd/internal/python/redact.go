@@ -54,6 +54,7 @@ var secretOptions = []struct {
 	{"xfreerdp wlfreerdp signtool", "/p", loose},
 	{"curl", "-u -U -E", account},
 	{"http https xh", "-a", account},
+	{"lftp", "-u", account},
 	{"smbclient smbget smbcacls smbtree rpcclient winexe", "-U", account},
 }
 
@@ -65,8 +66,11 @@ var secretWords = []struct{ programs, words string }{
 // accountOptions have a user's name and a password.
 var accountOptions = []string{"-u", "-U", "--user", "--proxy-user", "--creds", "--src-creds", "--dest-creds", "--userpass", "--basic-auth", "--cert", "--proxy-cert"}
 
-// groupPrograms have a user and a group in the same place.
-var groupPrograms = []string{"docker", "podman", "nerdctl", "docker-compose", "sudo", "su", "chroot", "runuser", "setpriv"}
+// groupPrograms have a user and a group in the same place, in front of what they run: behind so many words that are no options.
+var groupPrograms = []struct {
+	programs string
+	words    int
+}{{"docker podman nerdctl", 3}, {"sudo su chroot runuser setpriv", 0}}
 
 // accountPrograms name an account as user/password.
 var accountPrograms = []string{"sqlplus", "sqlldr", "expdp", "impdp", "exp", "imp", "rman", "tnsping"}
@@ -83,7 +87,7 @@ func among(list, program string) bool {
 
 // programName is the name of what may be a program; empty if it cannot be one.
 func programName(word string) string {
-	name := strings.TrimSuffix(path.Base(strings.Trim(word, "'\"`$()")), ".exe")
+	name := strings.TrimSuffix(path.Base(strings.Trim(word, "'\"`$()\\")), ".exe")
 	if name == "" || name[0] == '-' || strings.ContainsAny(name, " \t\n;.=:@,%{}") {
 		return ""
 	}
@@ -102,7 +106,12 @@ func known(program string) bool {
 			return true
 		}
 	}
-	return slices.Contains(groupPrograms, program) || slices.Contains(accountPrograms, program) || program == "htpasswd" || program == "wpa_passphrase"
+	for _, g := range groupPrograms {
+		if among(g.programs, program) {
+			return true
+		}
+	}
+	return slices.Contains(accountPrograms, program) || program == "htpasswd" || program == "wpa_passphrase"
 }
 
 // A redactor goes through words one after the other.
@@ -131,6 +140,13 @@ func (r *redactor) shown(w string) string {
 		}
 		r.next = nil
 		return next(w)
+	}
+	if quote, inner, whole := quoted(w); whole && r.shell && strings.HasPrefix(inner, "-") {
+		r.shell = false // what is in there is a whole argument
+		s, done := r.option(inner)
+		if r.shell = true; done {
+			return quote + s + quote
+		}
 	}
 	if !strings.HasPrefix(w, "-") && !strings.HasPrefix(w, "/") {
 		if w == ";" || w == "|" || w == "&&" || w == "||" || w == "&" {
@@ -175,7 +191,7 @@ func (r *redactor) option(w string) (shown string, done bool) {
 					r.next = hidden
 				}
 				return w, true
-			case o.form == account && !strings.ContainsAny(rest, ":%"), option == "-p" && isNumber(rest) && o.form == loose:
+			case o.form == account && !strings.ContainsAny(rest, ":%,"), option == "-p" && isNumber(rest) && o.form == loose:
 			default:
 				separator := ""
 				if rest[0] == '=' || rest[0] == ':' {
@@ -325,8 +341,10 @@ func (r *redactor) account(word string) string {
 	if strings.Contains(word, "://") {
 		return r.value(word)
 	}
-	if slices.Contains(groupPrograms, r.program) {
-		return hideTokens(word)
+	for _, g := range groupPrograms {
+		if r.plain <= g.words && among(g.programs, r.program) {
+			return hideTokens(word)
+		}
 	}
 	bare := strings.Trim(word, `'"`)
 	separator := ":"

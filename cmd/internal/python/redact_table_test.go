@@ -2,6 +2,7 @@ package python
 
 import (
 	"bufio"
+	"fmt"
 	"os"
 	"regexp"
 	"slices"
@@ -15,6 +16,8 @@ type vector struct {
 	in, want      []string
 	secrets       []string
 }
+
+var another = regexp.MustCompile(`(^|\W)abc`)
 
 var marked = regexp.MustCompile(`(?s)«([^«»]*)»?`)
 
@@ -35,21 +38,25 @@ func vectors(t *testing.T) (list []vector) {
 			}
 			continue
 		}
-		v := vector{section: section, line: line}
-		text := strings.ReplaceAll(line, "⏎", "\n")
-		for arg := range strings.SplitSeq(text, " ¦ ") {
-			v.in = append(v.in, strings.NewReplacer("«", "", "»", "").Replace(arg))
-			v.want = append(v.want, marked.ReplaceAllString(arg, redacted))
-		}
-		for _, m := range marked.FindAllStringSubmatch(text, -1) {
-			v.secrets = append(v.secrets, m[1])
-		}
-		list = append(list, v)
+		list = append(list, parse(section, line))
 	}
 	if err := lines.Err(); err != nil {
 		t.Fatal(err)
 	}
 	return list
+}
+
+func parse(section, line string) vector {
+	v := vector{section: section, line: line}
+	text := strings.ReplaceAll(line, "⏎", "\n")
+	for arg := range strings.SplitSeq(text, " ¦ ") {
+		v.in = append(v.in, strings.NewReplacer("«", "", "»", "").Replace(arg))
+		v.want = append(v.want, marked.ReplaceAllString(arg, redacted))
+	}
+	for _, m := range marked.FindAllStringSubmatch(text, -1) {
+		v.secrets = append(v.secrets, m[1])
+	}
+	return v
 }
 
 // Each command line of the table comes out with its secrets hidden, and nothing else.
@@ -82,6 +89,12 @@ func TestRedactTableWrapped(t *testing.T) {
 		return strings.Join(out, " ")
 	}
 	for _, v := range vectors(t) {
+		n := 0
+		line := marked.ReplaceAllStringFunc(v.line, func(s string) string { // each with another value
+			n++
+			return another.ReplaceAllString(s, fmt.Sprintf("${1}QQs%02dx", n))
+		})
+		v = parse(v.section, line)
 		forms := map[string][]string{"sudo": append([]string{"sudo", "-E"}, v.in...), "shell": {"sh", "-c", quote(v.in, `"`)}}
 		if !strings.ContainsAny(v.line, "'\"") {
 			forms["single"] = []string{"sh", "-c", quote(v.in, "'")}
@@ -91,7 +104,7 @@ func TestRedactTableWrapped(t *testing.T) {
 		for form, in := range forms {
 			got := strings.Join(redact(in), "\n")
 			for _, s := range v.secrets {
-				if s = strings.Trim(s, `'"`); len(s) > 2 && s != "pass:abc" && strings.Contains(got, s) {
+				if s = strings.Trim(s, `'"`); len(s) > 2 && strings.Contains(got, s) {
 					t.Errorf("%s, %s: %q is in\n%s\nof\n%s", v.section, form, s, got, v.line)
 				}
 			}
@@ -138,6 +151,9 @@ func TestRedactCut(t *testing.T) {
 				in := append(slices.Clone(v.in[:i]), arg[:n])
 				got := strings.Join(redact(in), "\n")
 				for _, s := range v.secrets {
+					if strings.HasSuffix(arg[:n], "://"+s) { // what a name without a password is shows behind it
+						continue
+					}
 					if len(s) > 6 && strings.Contains(got, s) {
 						t.Errorf("%q is in %s", s, got)
 					}

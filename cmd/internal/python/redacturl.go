@@ -49,7 +49,12 @@ func hideURL(scheme, rest string) string {
 		host, tail = rest[:i], rest[i:]
 	}
 	if user, port, found := strings.Cut(host, ":"); found && !strings.Contains(host, "@") && !isNumber(port) && !strings.HasPrefix(user, "[") { // a password with such characters
-		if at := strings.LastIndexByte(rest, '@'); at >= 0 && port != "" {
+		at := strings.LastIndexByte(rest, '@')
+		switch {
+		case port == "":
+		case at < 0 && tail == "" && !strings.ContainsAny(port, ",${}%"): // no port: it was a password, and what followed was cut
+			return user + ":" + redacted
+		case at >= 0:
 			host, tail = rest, ""
 			if i := strings.IndexAny(rest[at:], "/?#;"); i >= 0 {
 				host, tail = rest[:at+i], rest[at+i:]
