@@ -54,7 +54,8 @@ var secretOptions = []struct {
 	{"xfreerdp wlfreerdp signtool", "/p", loose},
 	{"curl", "-u -U -E", account},
 	{"http https xh", "-a", account},
-	{"smbclient smbget smbcacls smbtree rpcclient winexe net", "-U", account},
+	{"lftp", "-u", account},
+	{"smbclient smbget smbcacls smbtree rpcclient winexe", "-U", account},
 }
 
 // secretWords are followed by a secret, as words of these programs.
@@ -65,8 +66,11 @@ var secretWords = []struct{ programs, words string }{
 // accountOptions have a user's name and a password.
 var accountOptions = []string{"-u", "-U", "--user", "--proxy-user", "--creds", "--src-creds", "--dest-creds", "--userpass", "--basic-auth", "--cert", "--proxy-cert"}
 
-// groupPrograms have a user and a group in the same place.
-var groupPrograms = []string{"docker", "podman", "nerdctl", "docker-compose", "sudo", "su", "chroot", "runuser", "setpriv"}
+// groupPrograms have a user and a group in the same place, in front of what they run: behind so many words that are no options.
+var groupPrograms = []struct {
+	programs string
+	words    int
+}{{"docker podman nerdctl", 3}, {"sudo su chroot runuser setpriv", 0}}
 
 // accountPrograms name an account as user/password.
 var accountPrograms = []string{"sqlplus", "sqlldr", "expdp", "impdp", "exp", "imp", "rman", "tnsping"}
@@ -83,7 +87,7 @@ func among(list, program string) bool {
 
 // programName is the name of what may be a program; empty if it cannot be one.
 func programName(word string) string {
-	name := strings.TrimSuffix(path.Base(strings.Trim(word, "'\"`$()")), ".exe")
+	name := strings.TrimSuffix(path.Base(strings.Trim(word, "'\"`$()\\")), ".exe")
 	if name == "" || name[0] == '-' || strings.ContainsAny(name, " \t\n;.=:@,%{}") {
 		return ""
 	}
@@ -102,7 +106,12 @@ func known(program string) bool {
 			return true
 		}
 	}
-	return slices.Contains(groupPrograms, program) || slices.Contains(accountPrograms, program) || program == "htpasswd" || program == "wpa_passphrase"
+	for _, g := range groupPrograms {
+		if among(g.programs, program) {
+			return true
+		}
+	}
+	return slices.Contains(accountPrograms, program) || program == "htpasswd" || program == "wpa_passphrase"
 }
 
 // A redactor goes through words one after the other.
@@ -132,6 +141,13 @@ func (r *redactor) shown(w string) string {
 		r.next = nil
 		return next(w)
 	}
+	if quote, inner, whole := quoted(w); whole && r.shell && strings.HasPrefix(inner, "-") {
+		r.shell = false // what is in there is a whole argument
+		s, done := r.option(inner)
+		if r.shell = true; done {
+			return quote + s + quote
+		}
+	}
 	if !strings.HasPrefix(w, "-") && !strings.HasPrefix(w, "/") {
 		if w == ";" || w == "|" || w == "&&" || w == "||" || w == "&" {
 			*r = redactor{shell: r.shell}
@@ -141,11 +157,16 @@ func (r *redactor) shown(w string) string {
 			r.program, r.plain, r.login, r.batch = name, 0, false, false
 			return w
 		}
-		if s, done := r.positional(w); done {
-			return s
+		if r.program == "sshpass" { // it starts another program
+			r.program = programName(w)
 		}
 	} else if s, done := r.option(w); done {
 		return s
+	}
+	if !strings.HasPrefix(w, "-") {
+		if s, done := r.positional(w); done {
+			return s
+		}
 	}
 	return r.value(w)
 }
@@ -170,7 +191,7 @@ func (r *redactor) option(w string) (shown string, done bool) {
 					r.next = hidden
 				}
 				return w, true
-			case o.form == account && !strings.ContainsAny(rest, ":%"), option == "-p" && isNumber(rest) && o.form == loose:
+			case o.form == account && !strings.ContainsAny(rest, ":%,"), option == "-p" && isNumber(rest) && o.form == loose:
 			default:
 				separator := ""
 				if rest[0] == '=' || rest[0] == ':' {
@@ -271,7 +292,12 @@ func (r *redactor) positional(w string) (shown string, done bool) {
 		}
 		for word := range strings.FieldsSeq(s.words) {
 			if lower == word {
-				r.next = r.valueOf("password")
+				r.next = func(w string) string {
+					if strings.HasPrefix(w, "-") {
+						return r.shown(w)
+					}
+					return redacted
+				}
 				return w, true
 			}
 		}
@@ -292,13 +318,13 @@ func (r *redactor) positional(w string) (shown string, done bool) {
 	}
 	// "config set NAME VALUE", "password 'x'" and "identified by 'x'" of SQL, "login NAME password VALUE" of netrc.
 	switch before, earlier := strings.ToLower(r.before[0]), strings.ToLower(r.before[1]); {
-	case (before == "set" || before == "config" || strings.HasPrefix(before, "--global") || strings.HasPrefix(before, "--local")) && !strings.Contains(bare, "=") && classOf(bare) != harmless,
+	case slices.Contains([]string{"set", "config", "--global", "--local", "--system"}, before) && strings.ContainsAny(bare, "._:") && !strings.Contains(bare, "=") && classOf(bare) != harmless,
 		lower == "password" && earlier == "login", lower == "psk", strings.HasSuffix(lower, ".psk"):
 		r.next = r.valueOf("password")
 		return w, true
 	case lower == "basic" || lower == "bearer":
 		r.next = func(w string) string {
-			if len(w) < 8 || isName(w) {
+			if len(w) < 8 || isName(w) || w[0] == '-' {
 				return r.shown(w)
 			}
 			return redacted
@@ -315,8 +341,10 @@ func (r *redactor) account(word string) string {
 	if strings.Contains(word, "://") {
 		return r.value(word)
 	}
-	if slices.Contains(groupPrograms, r.program) {
-		return hideTokens(word)
+	for _, g := range groupPrograms {
+		if r.plain <= g.words && among(g.programs, r.program) {
+			return hideTokens(word)
+		}
 	}
 	bare := strings.Trim(word, `'"`)
 	separator := ":"
@@ -333,7 +361,11 @@ func (r *redactor) account(word string) string {
 	case password == "": // then the name is what counts
 		return redacted + separator
 	}
-	return word[:strings.IndexByte(word, separator[0])+1] + redacted
+	end := ""
+	if quote, _, whole := quoted(word); whole {
+		end = quote
+	}
+	return word[:strings.IndexByte(word, separator[0])+1] + redacted + end
 }
 
 // value hides what a word or a text gives away by itself.
@@ -353,23 +385,49 @@ func (r *redactor) value(s string) string {
 		return quote + shown + quote
 	}
 	if isConnection(s) {
-		return hideTokens(hideAssigned(hideURLs(s), true))
+		return hideTokens(hideURLs(hideAssigned(s, true)))
 	}
-	if strings.ContainsAny(s, " \t\n") {
+	if strings.ContainsAny(s, " \t\n") && !r.shell {
 		return r.text(s)
 	}
-	s = hideURLs(s)
-	s = hideAssigned(hideLogin(s), false)
-	if name, value, header := strings.Cut(s, ":"); header && r.shell && isHeader(name) && (value == "" || isScheme(value)) {
-		r.next = hide
+	shown := hideAssigned(hideLogin(hideURLs(s)), false)
+	if i := strings.IndexAny(s, `"'`); shown == s && i >= 0 && strings.ContainsAny(s[i:], " \t\n") { // a word of a shell with blanks in quotes
+		if end := closing(s, i+1, s[i:i+1]); end > 0 {
+			shown = s[:i] + (&redactor{}).value(s[i:end]) + (&redactor{}).value(s[end:])
+		}
 	}
-	return hideTokens(s)
+	if name, value, header := strings.Cut(s, ":"); header && r.shell && isHeader(name) && (value == "" || isScheme(value)) {
+		r.next = r.mentioned(strings.Trim(name, `"'`))
+	}
+	return hideTokens(shown)
+}
+
+// mentioned hides what follows a name and a colon, unless it reads as prose or code does.
+func (r *redactor) mentioned(name string) func(string) string {
+	kind := classOf(name)
+	header := r.before[0] == "" || kind == scheme || strings.Contains(name, "-") || strings.EqualFold(name, "cookie")
+	return func(w string) string {
+		plain := strings.TrimRight(w, ".,;:!?")
+		switch {
+		case isScheme(w):
+			r.next = hide
+			return w
+		case !header && (kind == counted || strings.Contains(w, "(") || strings.IndexFunc(plain, func(c rune) bool { return c < 'a' || c > 'z' }) < 0), !hides(name, w):
+			return r.shown(w)
+		}
+		return redacted
+	}
 }
 
 // text is for several words: a shell's command line, a header, code.
 func (r *redactor) text(s string) string {
-	if name, value, found := strings.Cut(s, "="); found && value != "" && isName(strings.TrimLeft(name, "-")) && hides(name, value) { // the value may have blanks
-		return name + "=" + redacted
+	if name, value, found := strings.Cut(s, "="); found && value != "" && isName(strings.TrimLeft(name, "-")) {
+		if hides(name, value) { // the value may have blanks
+			return name + "=" + redacted
+		}
+		if header, value, found := headerOf(value); found {
+			return name + "=" + header + value
+		}
 	}
 	var b strings.Builder
 	line, rest, more := strings.Cut(s, "\n")
@@ -401,10 +459,16 @@ func (r *redactor) text(s string) string {
 		}
 		name := strings.Trim(w.text, "'\"[](){},$")
 		ended := strings.HasSuffix(w.text, ";")
-		shown := words.argument(w.text)
-		b.WriteString(shown)
+		word, tail := w.text, ""
+		if words.next != nil && word != "" && (word[0] == '"' || word[0] == '\'') {
+			if end := closing(word, 1, word[:1]); end > 0 && strings.Trim(word[end:], ",;)]}") == "" {
+				word, tail = word[:end], word[end:]
+			}
+		}
+		shown := words.argument(word)
+		b.WriteString(shown + tail)
 		switch operator := after(1); {
-		case words.next != nil || shown != w.text || classOf(strings.TrimRight(name, ":=")) == harmless:
+		case words.next != nil || shown != word || classOf(strings.TrimRight(name, ":=")) == harmless:
 		case slices.Contains([]string{"=", ":=", "=>", ":", "+="}, operator) && after(2) != "" && hides(name, unquoted(strings.TrimRight(after(2), ",;)]}"))): // NAME = VALUE
 			words.next = func(operator string) string { words.next = hide; return operator }
 		case (strings.HasSuffix(name, "=") || strings.EqualFold(name, "password")) && (strings.HasPrefix(operator, `"`) || strings.HasPrefix(operator, "'")):

@@ -2,6 +2,7 @@ package python
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -40,7 +41,10 @@ func hideMembers(s string) string {
 			done = next
 			continue
 		}
-		b.WriteString(s[done:start] + quote + redacted + quote)
+		b.WriteString(s[done:start] + quote + redacted)
+		if open := s[start] == '"' || s[start] == '\'' || s[start] == '\\'; !open || end < len(s) || len(value) > 0 && strings.HasSuffix(s, quote) && end-start > 2*len(quote)-1 {
+			b.WriteString(quote)
+		}
 		done = end
 	}
 	return b.String() + s[done:]
@@ -117,7 +121,7 @@ func isConnection(s string) bool {
 		name, _, found := strings.Cut(part, "=")
 		switch {
 		case part == "" && i > 0:
-		case i == 0 && strings.Contains(part, "://") && !strings.ContainsAny(part, " \t"):
+		case i == 0 && strings.Contains(part, "://") && !strings.ContainsAny(part, " \t") && !strings.HasPrefix(part, "http"):
 		case !found || len(name) > 40 || name == "" || strings.ContainsAny(name, "-/\\\"'$()&|<>,:\n"):
 			return false
 		}
@@ -158,7 +162,7 @@ func hideAssigned(s string, blanks bool) string {
 		}
 		end := valueEnd(s, from, start, blanks)
 		value := s[start:end]
-		if !hides(name, strings.Trim(value, `\"'`)) || sign == ':' && (isTag(s, from, value) || next == ' ') {
+		if sign == ':' && (isTag(s, from, value) || next == ' ' || s[to] == '"' || s[to] == '\'' || s[to] == '\\') || !hides(name, strings.TrimRight(strings.Trim(value, `\"'`), ",;:)]}")) {
 			continue
 		}
 		b.WriteString(s[done:start] + redacted)
@@ -270,7 +274,7 @@ func hideLogin(s string) string {
 	host := s[at+1:]
 	switch {
 	case colon < 1 || colon+1 == at, strings.Contains(s, "://"), strings.ContainsAny(s[:at], "/ \"'<>=,;") && !strings.HasPrefix(host, "tcp("),
-		host == "" || !isWordByte(host[0]), strings.HasPrefix(host, "sha256:"), strings.HasPrefix(host, "sha512:"), !isName(s[:colon]):
+		host == "" || !isWordByte(host[0]), slices.Contains([]string{"mailto", "npm", "sip", "acct", "xmpp", "workspace"}, s[:colon]), strings.HasPrefix(host, "sha256:"), strings.HasPrefix(host, "sha512:"), !isName(s[:colon]):
 		return s
 	}
 	return s[:colon+1] + redacted + s[at:]

@@ -42,11 +42,19 @@ func hideURLs(s string) string {
 // hideURL hides what stands behind the scheme of a URL.
 func hideURL(scheme, rest string) string {
 	host, tail := rest, ""
-	if i := strings.IndexAny(rest, "/?#;"); i >= 0 {
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		host, tail = rest[:i], rest[i:]
+	}
+	if i := strings.IndexByte(host, ';'); i >= 0 && !strings.Contains(host[i:], "@") {
 		host, tail = rest[:i], rest[i:]
 	}
 	if user, port, found := strings.Cut(host, ":"); found && !strings.Contains(host, "@") && !isNumber(port) && !strings.HasPrefix(user, "[") { // a password with such characters
-		if at := strings.LastIndexByte(rest, '@'); at >= 0 && port != "" {
+		at := strings.LastIndexByte(rest, '@')
+		switch {
+		case port == "":
+		case at < 0 && tail == "" && !strings.ContainsAny(port, ",${}%"): // no port: it was a password, and what followed was cut
+			return user + ":" + redacted
+		case at >= 0:
 			host, tail = rest, ""
 			if i := strings.IndexAny(rest[at:], "/?#;"); i >= 0 {
 				host, tail = rest[:at+i], rest[at+i:]

@@ -22,12 +22,13 @@ const (
 // What names are made of, between blanks.
 const (
 	passwordParts = "password passwd passphrase passwort passcode kennwort"
-	secretParts   = "secret apikey credential signature accesskey privatekey masterkey encryptionkey signingkey sharedkey accountkey authkey storagekey licensekey clientsecret samlresponse connectionkey"
+	secretParts   = "secret apikey credential signature accesskey privatekey masterkey encryptionkey signingkey sharedkey accountkey authkey storagekey licensekey clientsecret samlresponse connectionkey appkey consumerkey deploykey"
 	lastParts     = "token cookie cookies creds cred auth oauth sig key keys pass pw pwd psk passin passout jwt bearer mnemonic totp sas sid session"
 
 	// In front of key.
 	keyKinds = "access account api app application auth client connection consumer customer deploy encryption enc function functions hmac host integration license master private " +
 		"root secret service session shared signing ssh storage subscription symmetric user wep write admin server aes des rsa crypt cipher ikey x access_ storageaccount"
+	otherKeys = "public pub sort partition primary foreign cache host row index object lookup group message routing map dict hot"
 	// Behind a secret's name: it stays one.
 	meansValue = "value string data header raw b64 base64 hash text plain plaintext content contents body new old current previous prod production dev test staging live default hex encoded enc github gitlab"
 	// Behind a secret's name: it is something about it.
@@ -46,10 +47,11 @@ const (
 
 // vocabulary is made of these when the first program is started: most runs start none.
 var vocabulary = sync.OnceValue(func() (v struct {
-	passwords, secrets                                          []string
-	lasts, kinds, values, abouts, switches, otherPass, wayNames map[string]bool
+	passwords, secrets                                                     []string
+	lasts, kinds, otherKeys, values, abouts, switches, otherPass, wayNames map[string]bool
 }) {
 	v.passwords, v.secrets = strings.Fields(passwordParts), strings.Fields(secretParts)
+	v.otherKeys = fields(otherKeys)
 	v.lasts, v.kinds, v.values, v.abouts = fields(lastParts), fields(keyKinds), fields(meansValue), fields(meansAbout)
 	v.switches, v.otherPass, v.wayNames = fields(switches), fields(otherPass), fields(wayNames)
 	return v
@@ -85,7 +87,7 @@ func classOf(name string) class {
 	switch {
 	case joined == "secretid", strings.HasSuffix(joined, "sessionid"), strings.HasSuffix(joined, "sessid"):
 		return secret
-	case v.switches[words[0]] && len(words) > 1, v.abouts[last]:
+	case v.switches[words[0]] && len(words) > 1, v.abouts[last], strings.HasSuffix(joined, "askpass"):
 		return harmless
 	case slices.ContainsFunc(v.passwords, func(p string) bool { return strings.Contains(joined, p) }):
 		return password
@@ -96,7 +98,7 @@ func classOf(name string) class {
 	case "tokens":
 		return counted
 	case "key", "keys":
-		if before == "" && last == "key" || v.kinds[before] {
+		if before == "" && last == "key" || v.kinds[before] || strings.HasSuffix(name, "_KEY") && !v.otherKeys[before] {
 			return secret
 		}
 		return harmless
@@ -174,6 +176,9 @@ func hides(name, value string) bool {
 		return !strings.HasPrefix(value, "/") || !isPath(value)
 	}
 	if (bare == "pass" || bare == "pw") && len(value) < 3 && isNumber(value) { // of a program that goes over its work twice
+		return false
+	}
+	if strings.HasPrefix(value, "id=") { // of docker build
 		return false
 	}
 	for _, where := range []string{"file:", "env:", "fd:", "@"} { // of OpenSSL, of curl

@@ -159,7 +159,7 @@ func shaped(s string, i int) (from, to int) {
 	case length == 88 && strings.HasSuffix(whole, "==") && strings.Count(whole, "=") == 2 && !strings.ContainsAny(whole, ".~-_"):
 		return i + 4, i + length
 	case length >= 37 && length <= 44 && len(whole) > 6 && strings.HasPrefix(whole[4:], "Q~") && isNumber(whole[3:4]):
-		return i + 3, i + length
+		return i + 4, i + length
 	case strings.IndexByte("MNO", s[i]) >= 0 && n >= 23 && n <= 28 && length >= 58 && length <= 76 && strings.Count(whole, ".") == 2 && strings.LastIndexByte(whole, '.')-n == 7:
 		return i + n, i + length
 	}
