@@ -141,20 +141,14 @@ func (x *Index) stats(q Query, by By) ([]Group, error) {
 	if !last.IsZero() {
 		where.and("day < ?", last.Format(dayLayout))
 	}
-	rows, err := x.db.Query("SELECT day, user, script, status, runs, cpu, peak_memory, output_bytes, last, durations FROM days"+where.String(), where.args...)
+	rows, err := x.db.Query("SELECT * FROM days"+where.String(), where.args...)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var key day
-		var g Group
-		var cpu, newest int64
-		var durations []byte
-		if err := rows.Scan(&key.day, &key.user, &key.script, &key.status, &g.Runs, &cpu, &g.PeakMemory, &g.OutputBytes, &newest, &durations); err != nil {
-			return nil, err
-		}
-		if err := g.complete(key.status, cpu, newest, durations); err != nil {
+		key, g, err := scanDay(rows)
+		if err != nil {
 			return nil, err
 		}
 		all.add(keyOf(by, key.user, key.script, key.status, key.day), &g)
@@ -187,18 +181,16 @@ func endedRuns(db querier, q Query, since, until time.Time, take func(*Run)) err
 	q.names(&where)
 	q.times(&where, since, until)
 	where.and("ended IS NOT NULL")
-	rows, err := db.Query("SELECT user, script, status, started, duration, cpu, peak_memory, stdout_bytes, stderr_bytes FROM runs"+where.String(), where.args...)
+	rows, err := db.Query("SELECT "+columns+" FROM runs"+where.String(), where.args...)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var r Run
-		var started, duration, cpu int64
-		if err := rows.Scan(&r.User, &r.Script, &r.Status, &started, &duration, &cpu, &r.PeakMemory, &r.StdoutBytes, &r.StderrBytes); err != nil {
+		r, err := scanRun(rows)
+		if err != nil {
 			return err
 		}
-		r.Started, r.Duration, r.CPU = time.UnixMicro(started).UTC(), time.Duration(duration)*time.Microsecond, time.Duration(cpu)*time.Microsecond
 		take(&r)
 	}
 	return rows.Err()

@@ -2,8 +2,11 @@ package store
 
 import (
 	"database/sql"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"io"
 	"net/url"
 	"os"
 	"syscall"
@@ -23,8 +26,8 @@ CREATE TABLE runs (
   script TEXT NOT NULL, version TEXT NOT NULL, command TEXT NOT NULL, code TEXT NOT NULL, code_bytes INTEGER NOT NULL,
   started INTEGER NOT NULL, ended INTEGER, status TEXT NOT NULL, reason TEXT NOT NULL, duration INTEGER NOT NULL, cpu INTEGER NOT NULL,
   peak_memory INTEGER NOT NULL, stdout_bytes INTEGER NOT NULL, stderr_bytes INTEGER NOT NULL, exit_code INTEGER, signal TEXT NOT NULL,
-  start_seq INTEGER NOT NULL, end_seq INTEGER NOT NULL, end_hash TEXT NOT NULL
-);
+  start_seq INTEGER NOT NULL, end_seq INTEGER NOT NULL, end_hash TEXT NOT NULL, sum INTEGER NOT NULL
+) STRICT;
 CREATE INDEX runs_user ON runs (user);
 CREATE INDEX runs_script ON runs (script) WHERE script <> '';
 CREATE INDEX runs_status ON runs (status) WHERE status <> 'ok';
@@ -32,16 +35,48 @@ CREATE INDEX runs_started ON runs (started);
 CREATE TABLE days (
   day TEXT NOT NULL, user TEXT NOT NULL, script TEXT NOT NULL, status TEXT NOT NULL, runs INTEGER NOT NULL, cpu INTEGER NOT NULL,
   peak_memory INTEGER NOT NULL, output_bytes INTEGER NOT NULL, last INTEGER NOT NULL, durations BLOB NOT NULL,
-  PRIMARY KEY (day, user, script, status)
-) WITHOUT ROWID;
-CREATE TABLE actions (segment INTEGER NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (segment, name, reason)) WITHOUT ROWID;
+  sum INTEGER NOT NULL, PRIMARY KEY (day, user, script, status)
+) WITHOUT ROWID, STRICT;
+CREATE TABLE actions (segment INTEGER NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (segment, name, reason)) WITHOUT ROWID, STRICT;
 CREATE TABLE cursor (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL, hash TEXT NOT NULL, segment INTEGER NOT NULL, offset INTEGER NOT NULL,
-  oldest INTEGER NOT NULL);
+  oldest INTEGER NOT NULL) STRICT;
 `
 
 // columns of runs, in the order in which they are written and read.
 const columns = "seq, run_id, user, auth, client, host, script, version, command, code, code_bytes, started, ended, status, reason, duration, cpu, " +
-	"peak_memory, stdout_bytes, stderr_bytes, exit_code, signal, start_seq, end_seq, end_hash"
+	"peak_memory, stdout_bytes, stderr_bytes, exit_code, signal, start_seq, end_seq, end_hash, sum"
+
+// rowSum is the sum of a row: SQLite notices what is wrong with its pages, and not what is wrong in a cell.
+func rowSum(values ...any) int64 {
+	h := fnv.New64a()
+	var number [9]byte
+	for _, v := range values {
+		switch v := v.(type) {
+		case nil:
+			number[0] = 0
+			h.Write(number[:1])
+		case int64:
+			number[0] = 1
+			binary.LittleEndian.PutUint64(number[1:], uint64(v))
+			h.Write(number[:])
+		case string:
+			number[0] = 2
+			binary.LittleEndian.PutUint64(number[1:], uint64(len(v)))
+			h.Write(number[:])
+			io.WriteString(h, v)
+		case []byte:
+			number[0] = 3
+			binary.LittleEndian.PutUint64(number[1:], uint64(len(v)))
+			h.Write(number[:])
+			h.Write(v)
+		default:
+			panic(fmt.Sprintf("store: no sum of a %T", v))
+		}
+	}
+	return int64(h.Sum64())
+}
+
+var errSum = fmt.Errorf("%w: a row is not what was written", ErrDamaged)
 
 // Why an index cannot be used. It can be made anew then.
 var (
@@ -86,7 +121,26 @@ func open(path string, write bool, patience time.Duration) (*sql.DB, error) {
 		db.Close()
 		return nil, fmt.Errorf("open index %s: %w", path, ErrVersion)
 	}
+	if err := isWhole(db, path); err != nil {
+		db.Close()
+		return nil, fmt.Errorf("open index %s: %w", path, damage(err))
+	}
 	return db, nil
+}
+
+// isWhole compares the file's size with what is to be in it: SQLite reads zeros where it was cut.
+func isWhole(db *sql.DB, path string) error {
+	var pages, size int64
+	if err := db.QueryRow("PRAGMA page_count").Scan(&pages); err != nil {
+		return err
+	}
+	if err := db.QueryRow("PRAGMA page_size").Scan(&size); err != nil {
+		return err
+	}
+	if info, err := os.Stat(path); err == nil && info.Size() < pages*size { // it only grows
+		return fmt.Errorf("%w: %d bytes of %d are there", ErrDamaged, info.Size(), pages*size)
+	}
+	return nil
 }
 
 // create makes an empty index, readable for its owner only, as the log is. It is there as a whole or not at all, in the place of what was there.

@@ -23,6 +23,8 @@ type Writer struct {
 	days    map[day]*Group
 	actions map[action]int64
 	oldest  uint64 // record of the log
+	begun   audit.Position
+	changed bool   // something since Begin
 	segment uint64 // that records are added from
 	insert  *sql.Stmt
 	find    *sql.Stmt
@@ -79,7 +81,7 @@ func (w *Writer) Begin() (audit.Position, error) {
 		return audit.Position{}, damage(err)
 	}
 	w.tx, w.pending, w.days, w.actions = tx, map[string]*Run{}, map[day]*Group{}, map[action]int64{}
-	if w.insert, err = tx.Prepare("INSERT OR REPLACE INTO runs (" + columns + ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"); err == nil {
+	if w.insert, err = tx.Prepare("INSERT OR REPLACE INTO runs (" + columns + ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"); err == nil {
 		w.find, err = tx.Prepare("SELECT " + columns + " FROM runs WHERE run_id = ?")
 	}
 	var at audit.Position
@@ -90,6 +92,10 @@ func (w *Writer) Begin() (audit.Position, error) {
 		var oldest int64
 		err = tx.QueryRow("SELECT coalesce(max(oldest), 0) FROM cursor").Scan(&oldest)
 		w.oldest = uint64(oldest)
+	}
+	w.begun, w.changed = at, false
+	if err == nil && at == (audit.Position{}) { // what is there belongs to nothing
+		err = w.Clear()
 	}
 	if err != nil {
 		w.Rollback()
@@ -115,6 +121,7 @@ func (w *Writer) In(segment uint64) { w.segment = segment }
 
 // Add takes one record, in the order of the log.
 func (w *Writer) Add(e Entry) error {
+	w.changed = true
 	a := actionOf(e.Record)
 	w.actions[action{w.segment, a.Name, a.Reason}] += a.Count
 	if !runsCode(e.Record.Event.Action) {
@@ -148,6 +155,9 @@ func (w *Writer) Add(e Entry) error {
 
 // Commit makes what was added visible, with the place in the log that it was read to.
 func (w *Writer) Commit(at audit.Position) error {
+	if !w.changed && at == w.begun { // nothing to wait for the disk for
+		return w.Rollback()
+	}
 	err := w.flush(at)
 	if err == nil {
 		err = w.tx.Commit()
@@ -162,16 +172,7 @@ func (w *Writer) Commit(at audit.Position) error {
 func (w *Writer) flush(at audit.Position) error {
 	// In the order of the key: SQLite appends then.
 	for _, r := range slices.SortedFunc(maps.Values(w.pending), func(a, b *Run) int { return cmp.Compare(a.Place(), b.Place()) }) {
-		var ended, exit any
-		if r.Status != "" {
-			ended = r.Ended.UnixMicro()
-		}
-		if r.ExitCode != nil {
-			exit = *r.ExitCode
-		}
-		if _, err := w.insert.Exec(int64(r.Place()), r.ID, r.User, r.Auth, r.Client, r.Host, r.Script, r.Version, r.Command, r.Code, r.CodeBytes,
-			r.Started.UnixMicro(), ended, r.Status, r.Reason, r.Duration.Microseconds(), r.CPU.Microseconds(), r.PeakMemory, r.StdoutBytes, r.StderrBytes,
-			exit, r.Signal, int64(r.StartSeq), int64(r.EndSeq), r.EndHash); err != nil {
+		if err := w.put(r); err != nil {
 			return err
 		}
 	}
@@ -190,15 +191,13 @@ func (w *Writer) flush(at audit.Position) error {
 // addDays adds to the sums of days.
 func (w *Writer) addDays(days map[day]*Group) error {
 	for key, g := range days {
-		old, err := scanDay(w.tx.QueryRow("SELECT runs, cpu, peak_memory, output_bytes, last, durations FROM days WHERE day=? AND user=? AND script=? AND status=?",
-			key.day, key.user, key.script, key.status), key.status)
+		_, old, err := scanDay(w.tx.QueryRow("SELECT * FROM days WHERE day=? AND user=? AND script=? AND status=?", key.day, key.user, key.script, key.status))
 		if err == nil {
 			g.merge(&old)
 		} else if !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
-		if _, err := w.tx.Exec("INSERT OR REPLACE INTO days VALUES (?,?,?,?,?,?,?,?,?,?)", key.day, key.user, key.script, key.status,
-			g.Runs, g.CPU.Microseconds(), g.PeakMemory, g.OutputBytes, g.Last.UnixMicro(), g.durations.encode()); err != nil {
+		if _, err := w.tx.Exec("INSERT OR REPLACE INTO days VALUES (?,?,?,?,?,?,?,?,?,?,?)", append(g.row(key), rowSum(g.row(key)...))...); err != nil {
 			return err
 		}
 	}
@@ -209,11 +208,45 @@ func (w *Writer) addDays(days map[day]*Group) error {
 // there stays, without its start, as the log itself tells it. It comes before the first Add of a transaction. Where the log begins earlier than it
 // did, all is to be read again: nothing is removed, and again is true.
 func (w *Writer) Forget(first uint64) (again bool, err error) {
-	again, w.oldest = first < w.oldest, first
+	again, w.changed, w.oldest = first < w.oldest, w.changed || first != w.oldest, first
 	if again {
 		return true, nil
 	}
 	return false, damage(w.forget(int64(first)))
+}
+
+// loseStarts has the runs that began before a record go on without their start.
+func (w *Writer) loseStarts(first int64) error {
+	rows, err := w.tx.Query("SELECT "+columns+" FROM runs WHERE seq < ?", first)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var all []Run
+	for rows.Next() {
+		r, err := scanRun(rows)
+		if err != nil {
+			return err
+		}
+		r.StartSeq, r.Started = 0, r.Ended.Add(-r.Duration)
+		all = append(all, r)
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return err
+	}
+	for _, r := range all {
+		if err := w.put(&r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// put writes a run in the place of what there is of it.
+func (w *Writer) put(r *Run) error {
+	row := r.row()
+	_, err := w.insert.Exec(append(row, rowSum(row...))...)
+	return err
 }
 
 func (w *Writer) forget(first int64) error {
@@ -236,10 +269,11 @@ func (w *Writer) forget(first int64) error {
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil || len(touched) == 0 {
 		return err
 	}
+	w.changed = true
 	if _, err := w.tx.Exec("DELETE FROM runs WHERE seq < ? AND end_seq < ?", first, first); err != nil {
 		return err
 	}
-	if _, err := w.tx.Exec("UPDATE runs SET seq = end_seq, start_seq = 0, started = ended - duration WHERE seq < ?", first); err != nil {
+	if err := w.loseStarts(first); err != nil {
 		return err
 	}
 	sums := map[day]*Group{}
@@ -279,7 +313,7 @@ func (w *Writer) Clear() error {
 	clear(w.pending)
 	clear(w.days)
 	clear(w.actions)
-	w.oldest = 0
+	w.oldest, w.changed = 0, true
 	_, err := w.tx.Exec("DELETE FROM runs; DELETE FROM days; DELETE FROM actions; DELETE FROM cursor;")
 	return err
 }
@@ -297,11 +331,27 @@ func (w *Writer) Close() (err error) {
 
 type row interface{ Scan(...any) error }
 
+// row is a run as its row has it, but for the sum.
+func (r *Run) row() []any {
+	var ended, exit any
+	if r.Status != "" {
+		ended = r.Ended.UnixMicro()
+	}
+	if r.ExitCode != nil {
+		exit = int64(*r.ExitCode)
+	}
+	return []any{int64(r.Place()), r.ID, r.User, r.Auth, r.Client, r.Host, r.Script, r.Version, r.Command, r.Code, r.CodeBytes,
+		r.Started.UnixMicro(), ended, r.Status, r.Reason, r.Duration.Microseconds(), r.CPU.Microseconds(), r.PeakMemory, r.StdoutBytes, r.StderrBytes,
+		exit, r.Signal, int64(r.StartSeq), int64(r.EndSeq), r.EndHash}
+}
+
 func scanRun(from row) (r Run, err error) {
-	var seq, started, duration, cpu, startSeq, endSeq int64
+	var seq, started, duration, cpu, startSeq, endSeq, sum int64
 	var ended, exit sql.NullInt64
-	err = from.Scan(&seq, &r.ID, &r.User, &r.Auth, &r.Client, &r.Host, &r.Script, &r.Version, &r.Command, &r.Code, &r.CodeBytes,
-		&started, &ended, &r.Status, &r.Reason, &duration, &cpu, &r.PeakMemory, &r.StdoutBytes, &r.StderrBytes, &exit, &r.Signal, &startSeq, &endSeq, &r.EndHash)
+	if err = from.Scan(&seq, &r.ID, &r.User, &r.Auth, &r.Client, &r.Host, &r.Script, &r.Version, &r.Command, &r.Code, &r.CodeBytes,
+		&started, &ended, &r.Status, &r.Reason, &duration, &cpu, &r.PeakMemory, &r.StdoutBytes, &r.StderrBytes, &exit, &r.Signal, &startSeq, &endSeq, &r.EndHash, &sum); err != nil {
+		return r, err
+	}
 	r.Started, r.StartSeq, r.EndSeq = time.UnixMicro(started).UTC(), uint64(startSeq), uint64(endSeq)
 	r.Duration, r.CPU = time.Duration(duration)*time.Microsecond, time.Duration(cpu)*time.Microsecond
 	if ended.Valid {
@@ -311,24 +361,29 @@ func scanRun(from row) (r Run, err error) {
 		code := int(exit.Int64)
 		r.ExitCode = &code
 	}
+	if rowSum(r.row()...) != sum || int64(r.Place()) != seq {
+		err = errSum
+	}
 	return r, err
 }
 
-func scanDay(from row, status string) (g Group, err error) {
-	var cpu, last int64
-	var durations []byte
-	if err := from.Scan(&g.Runs, &cpu, &g.PeakMemory, &g.OutputBytes, &last, &durations); err != nil {
-		return g, err
-	}
-	return g, g.complete(status, cpu, last, durations)
+// row is a group as its row in days has it, but for the sum.
+func (g *Group) row(key day) []any {
+	return []any{key.day, key.user, key.script, key.status, g.Runs, g.CPU.Microseconds(), g.PeakMemory, g.OutputBytes, g.Last.UnixMicro(), g.durations.encode()}
 }
 
-// complete fills in what a row of sums says in its own form.
-func (g *Group) complete(status string, cpu, last int64, durations []byte) (err error) {
-	g.CPU, g.Last, g.Statuses = time.Duration(cpu)*time.Microsecond, time.UnixMicro(last).UTC(), map[string]int64{status: g.Runs}
-	if status != "ok" {
+func scanDay(from row) (key day, g Group, err error) {
+	var cpu, last, sum int64
+	var durations []byte
+	if err := from.Scan(&key.day, &key.user, &key.script, &key.status, &g.Runs, &cpu, &g.PeakMemory, &g.OutputBytes, &last, &durations, &sum); err != nil {
+		return key, g, err
+	}
+	g.CPU, g.Last, g.Statuses = time.Duration(cpu)*time.Microsecond, time.UnixMicro(last).UTC(), map[string]int64{key.status: g.Runs}
+	if key.status != "ok" {
 		g.Failed = g.Runs
 	}
-	g.durations, err = decodeHistogram(durations)
-	return err
+	if g.durations, err = decodeHistogram(durations); err == nil && rowSum(g.row(key)...) != sum {
+		err = errSum
+	}
+	return key, g, err
 }
