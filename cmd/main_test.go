@@ -25,7 +25,7 @@ import (
 // The scripts run the real main: a copy of this test binary under the name py3run.
 func TestMain(m *testing.M) {
 	if os.Getenv("XDG_STATE_HOME") == "" { // not this machine's own
-		os.Setenv("XDG_STATE_HOME", filepath.Join(os.TempDir(), "py3run-test-cache", "state"))
+		os.Setenv("XDG_STATE_HOME", filepath.Join(os.TempDir(), fmt.Sprint("py3run-test-cache-", os.Geteuid()), "state"))
 	}
 	testscript.Main(m, map[string]func(){"py3run": func() { os.Exit(cmd.Main()) }})
 }
@@ -44,8 +44,8 @@ func TestScripts(t *testing.T) {
 			env.Setenv("PY3RUN_PYTHON_INTERPRETER", interpreter)
 			env.Setenv("PY3RUN_SECURITY_AUDIT_DIR", filepath.Join(env.WorkDir, "audit"))
 			env.Setenv("PY3RUN_SECURITY_ISOLATION_WORKING_DIR", filepath.Join(env.WorkDir, "tmp", "runs", "p-${userId}-${executionId}"))
-			env.Setenv("XDG_CACHE_HOME", filepath.Join(os.TempDir(), "py3run-test-cache"))
-			env.Setenv("XDG_STATE_HOME", filepath.Join(os.TempDir(), "py3run-test-cache", "state"))
+			env.Setenv("XDG_CACHE_HOME", filepath.Join(os.TempDir(), fmt.Sprint("py3run-test-cache-", os.Geteuid())))
+			env.Setenv("XDG_STATE_HOME", filepath.Join(os.TempDir(), fmt.Sprint("py3run-test-cache-", os.Geteuid()), "state"))
 			env.Setenv("PY3RUN_CONFIG", "") // never this machine's own
 			env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, "config"))
 			return nil

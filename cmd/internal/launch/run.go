@@ -380,17 +380,18 @@ func (r *run) streams() (stdio sandbox.IO, stdin *os.File, err error) {
 		stdio.Stdin = live.Stdin
 		r.liveOut, r.liveErr = &passage{to: live.Stdout, most: most, seen: r.seen[0]}, &passage{to: live.Stderr, most: most, seen: r.seen[1]}
 		stdio.Stdout, stdio.Stderr = r.liveOut, r.liveErr
+		if live.OneStream {
+			stdio.Stderr = r.liveOut
+		}
 		return stdio, nil, nil
-	} else if text := r.job.Request.Stdin; text != nil && *text != "" {
+	}
+	if text := r.job.Request.Stdin; text != nil && *text != "" {
 		if stdin, err = python.Input(*text); err != nil {
 			return stdio, nil, err
 		}
 		stdio.Stdin = stdin
 	}
 	stdio.Stdout, stdio.Stderr = witnessed(stdio.Stdout, r.seen[0]), witnessed(stdio.Stderr, r.seen[1])
-	if live := r.job.Live; live != nil && live.OneStream {
-		stdio.Stderr = stdio.Stdout
-	}
 	return stdio, stdin, nil
 }
 
