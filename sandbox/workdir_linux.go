@@ -185,7 +185,7 @@ type Contents struct {
 	Files   int
 	Names   []string // relative paths of the first few
 	Bytes   int64    // allocated, each entry at least entryBytes
-	AtLimit string   // path of a file that has exactly the size asked about
+	AtLimit string   // path of a file that has exactly the size asked about, and was written up to it
 }
 
 const (
@@ -228,7 +228,7 @@ func (m *measuring) count(fd int, rel, name string) (isDir bool) {
 	}
 	path := filepath.Join(rel, name)
 	m.note(path)
-	if m.atLimit > 0 && st.Size == m.atLimit && st.Mode&unix.S_IFMT == unix.S_IFREG {
+	if m.atLimit > 0 && st.Size == m.atLimit && st.Mode&unix.S_IFMT == unix.S_IFREG && !endsInHole(fd, name, st.Size) {
 		m.AtLimit = path
 	}
 	if st.Nlink > 1 {
