@@ -14,9 +14,9 @@ const (
 	leftNames   = 5
 )
 
-// dismiss ends what is left of the tree after the program's end, and says what that was. First it gives those a moment that end by themselves: Python's
-// multiprocessing has helper processes that see their program's end, remove what it has left in /dev/shm and the like, and go. Which these are is read from their
-// command lines. A process that only claims to be one gains that moment, and is not told.
+// dismiss ends what is left of the tree after the program's end, and says what that was. First it gives those a moment that end by themselves:
+// Python's multiprocessing has helper processes that see their program's end, remove what it has left in /dev/shm and the like, and go. Which
+// these are is read from their command lines. A process that only claims to be one gains that moment, and is not told.
 func (r *Running) dismiss(moment time.Duration) Left {
 	defer r.lifeline.Close() // init ends what it still has
 	began := time.Now()

@@ -17,7 +17,7 @@ type Contents struct {
 	Files   int
 	Names   []string // relative paths of the first few
 	Bytes   int64    // allocated, each entry at least entryBytes
-	AtLimit string   // path of a file that has exactly the size asked about
+	AtLimit string   // path of a file that has exactly the size asked about, and was written up to it
 	Short   bool     // there is more than this: a measuring is bounded in entries and in time
 }
 
@@ -223,7 +223,7 @@ func (m *measuring) count(l *level, e entry) {
 		return
 	}
 	m.Files++
-	atLimit := m.atLimit > 0 && int64(st.Size) == m.atLimit && st.Mode&unix.S_IFMT == unix.S_IFREG
+	atLimit := m.atLimit > 0 && int64(st.Size) == m.atLimit && st.Mode&unix.S_IFMT == unix.S_IFREG && !endsInHole(l.fd, e.text(), int64(st.Size))
 	if len(m.Names) < contentsNames || atLimit {
 		path := m.name(l, e.text())
 		if len(m.Names) < contentsNames {

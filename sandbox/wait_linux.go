@@ -288,11 +288,11 @@ func (r *Running) conclude(out Outcome, status int32, known bool, w *watch, sign
 	kills, failed := r.group.OutOfMemory()
 	if peak := r.group.PeakMemory(); peak > 0 {
 		out.Usage.PeakMemory = min(out.Usage.PeakMemory, peak)
-		if kills > 0 { // the cache had been given back before
+		if failed { // the cache had been given back before
 			out.Usage.PeakMemory = peak
 		}
 	}
-	if kills == 0 {
+	if !failed {
 		out.Usage.MappedFiles = max(0, out.Usage.PeakMemory-w.held)
 	}
 	out.Memory = MemoryTrace{PerProcess: r.spec.Limits.Memory > 0 && !r.group.Limits("memory"), Data: w.data, Failed: failed}

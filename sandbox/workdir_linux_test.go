@@ -249,6 +249,27 @@ func TestMeasure(t *testing.T) {
 }
 
 // A file with many names is one, wherever they are.
+// A file that was filled up to the limit may have lost more; one that was only made so long has not.
+func TestMeasureAtLimit(t *testing.T) {
+	t.Parallel()
+	w, path := workdir(t)
+	defer func() { check(t, w.Remove()) }()
+	check(t, os.Mkdir(filepath.Join(path, "d"), 0o700))
+	f, err := os.Create(filepath.Join(path, "d", "f"))
+	check(t, err, f.Truncate(1<<20))
+	if c := w.Measure(true, 1<<20); c.AtLimit != "" {
+		t.Errorf("at the limit: %q, and nothing was written", c.AtLimit)
+	}
+	_, err = f.WriteAt([]byte("x"), 1<<20-1)
+	check(t, err, f.Close())
+	if c := w.Measure(true, 1<<20); c.AtLimit != "d/f" {
+		t.Errorf("at the limit: %q", c.AtLimit)
+	}
+	if c := w.Measure(true, 1<<19); c.AtLimit != "" {
+		t.Errorf("at another limit: %q", c.AtLimit)
+	}
+}
+
 func TestMeasureHardLinks(t *testing.T) {
 	t.Parallel()
 	w, path := workdir(t)

@@ -22,9 +22,9 @@ func (g *Group) Memory() (m Memory, known bool) {
 	return memoryOf(text, g.memory.v2), err == nil
 }
 
-// memoryOf reads memory.stat. In v1 (cgroup-v1/memory.rst, section 5.2) the total_ fields include the groups below; rss is anonymous memory only, shmem
-// is tmpfs, shared anonymous mappings and System V segments, and swap is of both. In v2 (cgroup-v2.rst) every field includes the groups below, kernel is all that the kernel
-// keeps (since Linux 5.18), and of that only the reclaimable slabs come back.
+// memoryOf reads memory.stat. In v1 (cgroup-v1/memory.rst, section 5.2) the total_ fields include the groups below; rss is anonymous memory
+// only, shmem is tmpfs, shared anonymous mappings and System V segments, and swap is of both. In v2 (cgroup-v2.rst) every field includes the
+// groups below, kernel is all that the kernel keeps (since Linux 5.18), and of that only the reclaimable slabs come back.
 func memoryOf(stat []byte, v2 bool) (m Memory) {
 	fields := map[string]int64{}
 	for line := range bytes.Lines(stat) {
@@ -44,8 +44,8 @@ func memoryOf(stat []byte, v2 bool) (m Memory) {
 	return m
 }
 
-// OutOfMemory tells how many processes the kernel has killed because the group's memory was used up (see [Group.OOMKills]), and whether the group had none to give when it was
-// asked for some, and nothing to take back: a process was killed for it or, in v2, an allocation failed.
+// OutOfMemory tells how many processes the kernel has killed because the group's memory was used up (see [Group.OOMKills]), and whether the
+// group had none to give when it was asked for some, and nothing to take back: a process was killed for it or, in v2, an allocation failed.
 func (g *Group) OutOfMemory() (kills int64, failed bool) {
 	switch {
 	case g.memory == nil:

@@ -14,9 +14,10 @@ import (
 
 // atSizeLimit looks for traces of the limit on a file's size. The kernel leaves only one: the size of the file.
 //
-// cut is a file that lost what was written to it, by all appearances: buffered output that a limit refuses when a file is dropped is lost without an exception. It ends exactly at the
-// limit and was written to by this run; or it was opened to be appended to and is at the limit or above, so nothing could be added. That may have been
-// handled, or not have been tried, which leaves the same trace. A file that is read, or has become shorter, or is gone at the end, is none.
+// cut is a file that lost what was written to it, by all appearances: buffered output that a limit refuses when a file is dropped is lost
+// without an exception. It ends exactly at the limit, with data, and was written to by this run; or it was opened to be appended to and is at
+// the limit or above, so nothing could be added. That may have been handled, or not have been tried, which leaves the same trace. A file that
+// is read, or has become shorter, or is gone at the end, is none.
 //
 // full is any file of at least the limit's size that was opened for writing: it bears out an exception that says the file is too large.
 func (r *run) atSizeLimit(c sandbox.Contents, e wire.Events) (cut, full string) {
@@ -33,7 +34,7 @@ func (r *run) atSizeLimit(c sandbox.Contents, e wire.Events) (cut, full string) 
 	}
 	cut = c.AtLimit
 	for _, path := range e.FilesWritten {
-		if bytes, changed := size(path, os.Lstat); cut == "" && bytes == limit && changed.After(r.job.Began.Add(-time.Second)) {
+		if bytes, changed := size(path, os.Lstat); cut == "" && bytes == limit && changed.After(r.job.Began.Add(-time.Second)) && !sandbox.EndsInHole(path, bytes) {
 			cut = path
 		}
 		if bytes, _ := size(path, os.Stat); full == "" && bytes >= limit {

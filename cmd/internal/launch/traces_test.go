@@ -24,7 +24,9 @@ func TestAtSizeLimit(t *testing.T) {
 		path := filepath.Join(dir, name)
 		f, err := os.Create(path)
 		if err == nil {
-			err = f.Truncate(size)
+			if err = f.Truncate(size); err == nil && name != "sparse" {
+				_, err = f.WriteAt([]byte("x"), size-1)
+			}
 			f.Close()
 			os.Chtimes(path, changed, changed)
 		}
@@ -34,6 +36,7 @@ func TestAtSizeLimit(t *testing.T) {
 		return path
 	}
 	exact, old, over, below := file("exact", limit, began), file("old", limit, long), file("over", limit+1, long), file("below", limit-1, began)
+	sparse := file("sparse", limit, began)
 	link, fifo, gone := filepath.Join(dir, "link"), filepath.Join(dir, "fifo"), filepath.Join(dir, "gone")
 	if err := os.Symlink(over, link); err != nil {
 		t.Fatal(err)
@@ -51,6 +54,7 @@ func TestAtSizeLimit(t *testing.T) {
 		{"nothing", "", nil, nil, 1, "", ""},
 		{"smaller, gone, no files", "", []string{below, gone, fifo, dir}, []string{below, gone, fifo, dir}, 1, "", ""},
 		{"written to the limit", "", []string{below, exact}, nil, 1, exact, exact},
+		{"made of the limit's size, and not filled", "", []string{sparse}, nil, 1, "", sparse},
 		{"written to the limit in the working directory", "big", nil, nil, 1, "big", ""},
 		{"opened for writing, of the limit's size before", "", []string{old}, nil, 1, "", old},
 		{"opened for writing, over the limit", "", []string{over}, nil, 1, "", over},
