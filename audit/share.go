@@ -109,3 +109,15 @@ func (l *Log) share(fd int, name string, mode uint32) error {
 	}
 	return nil
 }
+
+// shareLike gives a new file the group of another one, if that is shared: the writer at work may be one that does not know with whom.
+func shareLike(fd, other int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(other, &st); err != nil || st.Mode&0o777 != sharedFile {
+		return err
+	}
+	if err := unix.Fchown(fd, -1, int(st.Gid)); err != nil {
+		return nil // only the owner reads it then
+	}
+	return unix.Fchmod(fd, sharedFile)
+}
