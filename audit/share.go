@@ -24,7 +24,11 @@ func (l *Log) ShareWith(gid int) error {
 		return &StepError{"look at", l.path, err}
 	}
 	if l.isShared(&st, sharedDir) {
-		return nil
+		// The newest segment may be of a time in which nobody was to read the log, and those before it, too.
+		err := unix.Fstatat(l.dir, currentName, &st, unix.AT_SYMLINK_NOFOLLOW)
+		if err != nil || l.isShared(&st, sharedFile) {
+			return nil
+		}
 	}
 	// The directory comes last: it says that all that was in it is done.
 	if err := l.shareAll("", func(name string) bool {

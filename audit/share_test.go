@@ -105,6 +105,27 @@ func TestShareWith(t *testing.T) {
 	}
 }
 
+// Segments of a time without a group are shared when there is one again.
+func TestShareAgain(t *testing.T) {
+	t.Parallel()
+	dir := logDir(t)
+	group := anotherGroup(t)
+	for i, shared := range []bool{true, false, true} {
+		l := openLog(t, dir)
+		l.segmentMost = 1
+		if shared {
+			must(t, l.ShareWith(group))
+		}
+		begin(t, l, fmt.Sprint("a", i)).End(endRecord(fmt.Sprint("a", i)))
+		begin(t, l, fmt.Sprint("b", i)).End(endRecord(fmt.Sprint("b", i)))
+	}
+	for name, mode := range modes(t, dir) {
+		if isSegment(name) && mode != fmt.Sprintf("0640 %d", group) {
+			t.Errorf("%s is %s", name, mode)
+		}
+	}
+}
+
 // Files of others in the directory, and links, are nobody's to give away.
 func TestShareLeavesOthersAlone(t *testing.T) {
 	t.Parallel()
