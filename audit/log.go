@@ -434,7 +434,7 @@ func (l *Log) extend(fd, lock int, d draft, e *entering) (int, Receipt, error) {
 		}
 	}
 	if len(torn) > 0 {
-		if err := l.setAside(torn, last.seq+1); err != nil {
+		if err := l.setAside(fd, torn, last.seq+1); err != nil {
 			return fd, Receipt{}, err
 		}
 		if err := unix.Ftruncate(fd, end); err != nil {

@@ -24,7 +24,11 @@ func (l *Log) ShareWith(gid int) error {
 		return &StepError{"look at", l.path, err}
 	}
 	if l.isShared(&st, sharedDir) {
-		return nil
+		// The newest segment may be of a time in which nobody was to read the log, and those before it, too.
+		err := unix.Fstatat(l.dir, currentName, &st, unix.AT_SYMLINK_NOFOLLOW)
+		if err != nil || l.isShared(&st, sharedFile) {
+			return nil
+		}
 	}
 	// The directory comes last: it says that all that was in it is done.
 	if err := l.shareAll("", func(name string) bool {
@@ -108,4 +112,16 @@ func (l *Log) share(fd int, name string, mode uint32) error {
 		return &StepError{fmt.Sprintf("give to group %d", l.group), strings.TrimSuffix(filepath.Join(l.path, name), "/"), err}
 	}
 	return nil
+}
+
+// shareLike gives a new file the group of another one, if that is shared: the writer at work may be one that does not know with whom.
+func shareLike(fd, other int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(other, &st); err != nil || st.Mode&0o777 != sharedFile {
+		return err
+	}
+	if err := unix.Fchown(fd, -1, int(st.Gid)); err != nil {
+		return nil // only the owner reads it then
+	}
+	return unix.Fchmod(fd, sharedFile)
 }

@@ -92,12 +92,37 @@ func TestShareWith(t *testing.T) {
 			must(t, l.ShareWith(group))
 			_, err = run.End(endRecord("r4"))
 			must(t, err)
-			mustAppend(t, openLog(t, dir), startRecord("by somebody who shares nothing"))
-			if got := modes(t, dir)[currentName]; got != file {
-				t.Errorf("later %s, want %s", got, file)
+			current := strings.Join(linesOf(t, dir), "")
+			must(t, os.WriteFile(filepath.Join(dir, currentName), []byte(current+"torn"), 0))
+			next := mustAppend(t, openLog(t, dir), startRecord("by somebody who shares nothing"))
+			for _, name := range []string{currentName, fragmentName(next.Seq-1, 1)} {
+				if got := modes(t, dir)[name]; got != file {
+					t.Errorf("later %s is %s, want %s", name, got, file)
+				}
 			}
 			verify(t, dir)
 		})
+	}
+}
+
+// Segments of a time without a group are shared when there is one again.
+func TestShareAgain(t *testing.T) {
+	t.Parallel()
+	dir := logDir(t)
+	group := anotherGroup(t)
+	for i, shared := range []bool{true, false, true} {
+		l := openLog(t, dir)
+		l.segmentMost = 1
+		if shared {
+			must(t, l.ShareWith(group))
+		}
+		begin(t, l, fmt.Sprint("a", i)).End(endRecord(fmt.Sprint("a", i)))
+		begin(t, l, fmt.Sprint("b", i)).End(endRecord(fmt.Sprint("b", i)))
+	}
+	for name, mode := range modes(t, dir) {
+		if isSegment(name) && mode != fmt.Sprintf("0640 %d", group) {
+			t.Errorf("%s is %s", name, mode)
+		}
 	}
 }
 
@@ -145,7 +170,7 @@ func TestShareRefused(t *testing.T) {
 // A pipe in the place of a file of the log holds nobody up.
 func TestPipesInTheLog(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{lockName, currentName, keyName, segmentName(1)} {
+	for _, name := range []string{lockName, currentName, keyName, segmentName(1), fragmentName(1, 1)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := logDir(t)
