@@ -11,16 +11,32 @@ const redacted = "***"
 // RedactArgs hides secrets in a command line, whose first element is the program: the values of options, variables, headers, members and elements with
 // telling names (secretname.go), what programs are known to take as a password (the tables below), credentials and values in URLs
 // (redacturl.go), private keys, and tokens that can be told by how they begin (tokens.go). It knows words: a secret in another place stays visible.
+// A long argument is cut, and ends in an ellipsis.
 func RedactArgs(argv []string) []string { return redact(argv) }
 
-func redact(argv []string) []string {
-	out := slices.Clone(argv)
+// argumentMost bounds an argument, in bytes.
+const argumentMost = 4096
+
+func redact(argv []string) (out []string) {
+	out = slices.Clone(argv)
+	defer func() {
+		if recover() != nil { // what is wrong here costs neither the result nor a secret
+			for i := range out {
+				out[i] = redacted
+			}
+		}
+	}()
 	var r redactor
 	for i, arg := range out {
+		if len(arg) > argumentMost {
+			arg = strings.ToValidUTF8(arg[:argumentMost], "") + "…"
+		}
 		if i > 0 || strings.HasPrefix(arg, "-") || strings.ContainsAny(arg, " \t\n=") || strings.Contains(arg, "://") {
 			out[i] = r.argument(arg)
 		} else {
-			r.program = programName(arg)
+			if r.before[0] = programName(arg); known(r.before[0]) {
+				r.program = r.before[0]
+			}
 		}
 	}
 	return out
@@ -30,9 +46,10 @@ func redact(argv []string) []string {
 type form uint8
 
 const (
-	attached form = iota // in the same word
-	loose                // there, or in the next
-	account              // as loose, behind a user's name
+	attached  form = iota // in the same word
+	loose                 // there, or in the next
+	following             // in the next
+	account               // as loose, behind a user's name
 )
 
 // secretOptions are those of programs whose names begin so; a short name is the whole name.
@@ -42,14 +59,21 @@ var secretOptions = []struct {
 }{
 	{"mysql mariadb 7z 7za 7zr 7zz rar unrar", "-p", attached},
 	{"rar unrar", "-hp", attached},
-	{"sshpass mycli mongo psexec rdesktop smbmap useradd usermod", "-p", loose},
-	{"plink pscp psftp putty", "-pw", loose},
+	{"sshpass mycli mongo psexec rdesktop smbmap useradd usermod cqlsh cypher-shell rabbitmqadmin ncftp racadm twine poetry hydra crackmapexec netexec evil-winrm xfreerdp wlfreerdp", "-p", loose},
+	{"ssh-keygen", "-N -P", loose},
+	{"pdftotext pdftoppm pdfinfo", "-upw -opw", following},
+	{"swaks", "-ap", following},
+	{"sendemail sendEmail", "-xp", following},
+	{"vercel", "-t", following},
+	{"dotnet", "-k", following},
+	{"ConvertTo-SecureString", "-String", following},
+	{"plink pscp psftp putty", "-pw", following},
 	{"redis-cli valkey-cli keydb-cli", "-a", loose},
 	{"ldappasswd", "-a -s", loose},
 	{"ldap", "-w", loose},
-	{"zip unzip sqlcmd osql tsql bcp ipmitool", "-P", loose},
+	{"zip unzip sqlcmd osql tsql bcp ipmitool mosquitto", "-P", loose},
 	{"snmp", "-c -A -X", loose},
-	{"openssl", "-k -K", loose},
+	{"openssl", "-k -K -hmac", following},
 	{"schtasks", "/rp", loose},
 	{"xfreerdp wlfreerdp signtool", "/p", loose},
 	{"curl", "-u -U -E", account},
@@ -60,11 +84,25 @@ var secretOptions = []struct {
 
 // secretWords are followed by a secret, as words of these programs.
 var secretWords = []struct{ programs, words string }{
-	{"mysqladmin nmcli", "password"}, {"redis-cli valkey-cli keydb-cli", "auth requirepass masterauth"}, {"iwconfig", "key enc"}, {"vault", "login"},
+	{"mysqladmin nmcli", "password"}, {"redis-cli valkey-cli keydb-cli", "auth requirepass masterauth"}, {"iwconfig", "key enc"}, {"vault", "login unseal"}, {"cargo", "login"}, {"snyk", "auth"}, {"pdftk", "input_pw user_pw owner_pw"},
 }
 
+// secretPlaces are the words of programs that are secrets themselves: the one behind so many others that are no options.
+var secretPlaces = []struct {
+	programs string
+	words    int
+}{{"wpa_passphrase", 1}, {"ConvertTo-SecureString mkpasswd", 0}}
+
+// storing begins what puts secrets away, after the two words before it: then each NAME=VALUE is one, and what these options have.
+var (
+	storing       = [][2]string{{"secret", "set"}, {"secrets", "set"}, {"kv", "put"}, {"ssm", "put-parameter"}}
+	storedOptions = []string{"--value", "--body", "-b"}
+)
+
 // accountOptions have a user's name and a password.
-var accountOptions = []string{"-u", "-U", "--user", "--proxy-user", "--creds", "--src-creds", "--dest-creds", "--userpass", "--basic-auth", "--cert", "--proxy-cert"}
+var accountOptions = []string{"-u", "-U", "--user"}
+
+var loginOptions = []string{"--proxy-user", "--creds", "--src-creds", "--dest-creds", "--userpass", "--basic-auth", "--cert", "--proxy-cert"}
 
 // groupPrograms have a user and a group in the same place, in front of what they run: behind so many words that are no options.
 var groupPrograms = []struct {
@@ -77,6 +115,9 @@ var accountPrograms = []string{"sqlplus", "sqlldr", "expdp", "impdp", "exp", "im
 
 // among tells whether a program is one of those in a list, between blanks; more than three characters may be the beginning of a name.
 func among(list, program string) bool {
+	if program == "" {
+		return false
+	}
 	for name := range strings.FieldsSeq(list) {
 		if program == name || len(name) > 3 && strings.HasPrefix(program, name) {
 			return true
@@ -111,7 +152,12 @@ func known(program string) bool {
 			return true
 		}
 	}
-	return slices.Contains(accountPrograms, program) || program == "htpasswd" || program == "wpa_passphrase"
+	for _, p := range secretPlaces {
+		if among(p.programs, program) {
+			return true
+		}
+	}
+	return slices.Contains(accountPrograms, program) || program == "htpasswd"
 }
 
 // A redactor goes through words one after the other.
@@ -121,7 +167,8 @@ type redactor struct {
 	login   bool                     // its first one was login
 	batch   bool                     // htpasswd has its password among its words, as the last of so many
 	words   int                      //
-	before  [2]string                // the words before, the last one first
+	storing bool                     // NAME=VALUE is a secret whatever the name
+	before  [3]string                // the words before, the last one first
 	next    func(word string) string // what is shown of the next word; nil: it decides itself
 	shell   bool                     // words are of a text, with quotes
 }
@@ -129,7 +176,8 @@ type redactor struct {
 // argument is a whole element of a command line, which may have blanks.
 func (r *redactor) argument(w string) string {
 	shown := r.shown(w)
-	r.before = [2]string{w, r.before[0]}
+	r.before = [3]string{w, r.before[0], r.before[1]}
+	r.storing = r.storing || slices.Contains(storing, [2]string{r.before[1], r.before[0]})
 	return shown
 }
 
@@ -140,6 +188,9 @@ func (r *redactor) shown(w string) string {
 		}
 		r.next = nil
 		return next(w)
+	}
+	if w == "" {
+		return w
 	}
 	if quote, inner, whole := quoted(w); whole && r.shell && strings.HasPrefix(inner, "-") {
 		r.shell = false // what is in there is a whole argument
@@ -154,14 +205,15 @@ func (r *redactor) shown(w string) string {
 			return w
 		}
 		if name := programName(w); name != "" && known(name) {
-			r.program, r.plain, r.login, r.batch = name, 0, false, false
-			return w
+			return r.begin(w)
 		}
 		if r.program == "sshpass" { // it starts another program
-			r.program = programName(w)
+			r.program = ""
 		}
 	} else if s, done := r.option(w); done {
 		return s
+	} else if name := programName(w); w[0] == '/' && name != "" && known(name) {
+		return r.begin(w)
 	}
 	if !strings.HasPrefix(w, "-") {
 		if s, done := r.positional(w); done {
@@ -169,6 +221,12 @@ func (r *redactor) shown(w string) string {
 		}
 	}
 	return r.value(w)
+}
+
+// begin takes note of a program.
+func (r *redactor) begin(w string) string {
+	r.program, r.plain, r.login, r.batch = programName(w), 0, false, false
+	return w
 }
 
 // option hides the secret of an option, here or in the next word.
@@ -185,7 +243,7 @@ func (r *redactor) option(w string) (shown string, done bool) {
 				hidden = r.account
 			}
 			switch {
-			case !found:
+			case !found, rest != "" && o.form == following:
 			case rest == "":
 				if o.form != attached {
 					r.next = hidden
@@ -199,6 +257,17 @@ func (r *redactor) option(w string) (shown string, done bool) {
 				}
 				return option + separator + hidden(rest[len(separator):]), true
 			}
+		}
+	}
+	if letters := bare[1:]; len(letters) > 1 && len(letters) < 6 && isLetters(letters) { // several options in one word, the last of which has a value
+		for _, o := range secretOptions {
+			if o.form == attached || !among(o.programs, r.program) || !slices.Contains(strings.Fields(o.options), "-"+letters[len(letters)-1:]) {
+				continue
+			}
+			if r.next = hide; o.form == account {
+				r.next = r.account
+			}
+			return w, true
 		}
 	}
 	if r.program == "htpasswd" && !strings.HasPrefix(bare, "--") && strings.Contains(bare, "b") {
@@ -222,6 +291,19 @@ func (r *redactor) option(w string) (shown string, done bool) {
 		return "", false
 	}
 	switch {
+	case r.storing && slices.Contains(storedOptions, name):
+		if assigned {
+			return name + separator + redacted, true
+		}
+		r.next = hide
+		return w, true
+	case r.storing && strings.HasPrefix(bare, "-b"):
+		return "-b" + redacted, true
+	case name == "--from-literal" && strings.Contains(value, "="):
+		key, _, _ := strings.Cut(value, "=")
+		return name + "=" + key + "=" + redacted, true
+	case r.login && strings.HasPrefix(bare, "-p") && len(bare) > 2 && among(groupPrograms[0].programs, r.program):
+		return "-p" + redacted, true
 	case r.login && bare == "-p":
 		r.next = func(w string) string {
 			if isNumber(w) && len(w) <= 5 { // a port
@@ -238,11 +320,16 @@ func (r *redactor) option(w string) (shown string, done bool) {
 			return w
 		}
 		return w, true
-	case !assigned && slices.Contains(accountOptions, bare):
+	case slices.Contains(accountOptions, name) && assigned:
+		return name + "=" + r.account(value), true
+	case slices.Contains(accountOptions, name):
 		r.next = r.account
 		return w, true
-	case assigned && slices.Contains(accountOptions, name):
-		return name + "=" + r.account(value), true
+	case slices.Contains(loginOptions, name) && assigned:
+		return name + "=" + r.credentials(value), true
+	case slices.Contains(loginOptions, name):
+		r.next = r.credentials
+		return w, true
 	case assigned && hides(optionName(name), unquoted(value)):
 		return name + separator + redacted, true
 	case assigned && strings.HasPrefix(name, "-"):
@@ -266,7 +353,7 @@ func optionName(option string) string {
 func (r *redactor) valueOf(option string) func(string) string {
 	return func(w string) string {
 		bare := strings.Trim(w, `'"`)
-		if strings.HasPrefix(bare, "--") && len(bare) > 2 || len(bare) == 2 && bare[0] == '-' {
+		if strings.HasPrefix(bare, "--") && len(bare) > 2 || len(bare) == 2 && bare[0] == '-' || r.shell && strings.Trim(w, "|&;<>12") == "" {
 			return r.shown(w)
 		}
 		if classOf(option) == scheme && isScheme(bare) {
@@ -302,9 +389,22 @@ func (r *redactor) positional(w string) (shown string, done bool) {
 			}
 		}
 	}
+	for _, p := range secretPlaces {
+		if r.plain == p.words+1 && among(p.programs, r.program) {
+			return redacted, true
+		}
+	}
 	switch {
-	case r.batch && r.plain == r.words, r.program == "wpa_passphrase" && r.plain == 2:
+	case r.batch && r.plain == r.words:
 		return redacted, true
+	case r.storing && strings.Contains(w, "="):
+		name, _, _ := strings.Cut(w, "=")
+		return name + "=" + redacted, true
+	case strings.HasPrefix(w, ">") && len(w) > 1 && !r.shell && strings.HasPrefix(r.program, "redis"): // of an access list
+		return ">" + redacted, true
+	case r.program == "nmcli" && (strings.HasSuffix(lower, ".psk") || strings.HasSuffix(lower, ".password")), !r.shell && strings.HasSuffix(w, "=") && classOf(w[:len(w)-1]) == password:
+		r.next = hide
+		return w, true
 	case slices.Contains(accountPrograms, r.program):
 		user, rest, found := strings.Cut(bare, "/")
 		user = user[strings.LastIndexByte(user, '=')+1:]
@@ -318,33 +418,48 @@ func (r *redactor) positional(w string) (shown string, done bool) {
 	}
 	// "config set NAME VALUE", "password 'x'" and "identified by 'x'" of SQL, "login NAME password VALUE" of netrc.
 	switch before, earlier := strings.ToLower(r.before[0]), strings.ToLower(r.before[1]); {
-	case slices.Contains([]string{"set", "config", "--global", "--local", "--system"}, before) && strings.ContainsAny(bare, "._:") && !strings.Contains(bare, "=") && classOf(bare) != harmless,
-		lower == "password" && earlier == "login", lower == "psk", strings.HasSuffix(lower, ".psk"):
+	case slices.Contains([]string{"set", "config", "--global", "--local", "--system"}, before) && (strings.ContainsAny(bare, "._:") || lower != bare && strings.ToUpper(bare) != bare) && !strings.Contains(bare, "=") && classOf(bare) != harmless,
+		lower == "password" && earlier == "login", lower == "psk":
 		r.next = r.valueOf("password")
 		return w, true
-	case lower == "basic" || lower == "bearer":
+	case lower == "authorization":
 		r.next = func(w string) string {
-			if len(w) < 8 || isName(w) || w[0] == '-' {
+			if r.shell && !strings.HasPrefix(w, `"`) && !strings.HasPrefix(w, "'") { // prose
 				return r.shown(w)
 			}
 			return redacted
 		}
 		return w, true
-	case before == "by" && earlier == "identified":
+	case lower == "basic" || lower == "bearer":
+		r.next = func(w string) string {
+			if len(w) < 8 || isName(w) && !isMixed(w) || w[0] == '-' {
+				return r.shown(w)
+			}
+			return redacted
+		}
+		return w, true
+	case before == "by" && (earlier == "identified" || strings.EqualFold(r.before[2], "with")),
+		earlier == "add_user" || earlier == "change_password", strings.HasPrefix(earlier, "http-basic."), strings.HasPrefix(before, "github-oauth."), strings.HasPrefix(before, "gitlab-token."),
+		earlier == "use" && strings.HasPrefix(strings.Trim(before, `'"`), `\\`) && lower != "*" && w[0] != '/', earlier == "user" && r.before[2] == "net" && lower != "*":
 		return redacted, true
 	}
 	return "", false
 }
 
-// account hides what stands behind a user's name. Two numbers are a user and a group.
+// account hides what stands behind a user's name.
 func (r *redactor) account(word string) string {
-	if strings.Contains(word, "://") {
-		return r.value(word)
-	}
 	for _, g := range groupPrograms {
 		if r.plain <= g.words && among(g.programs, r.program) {
 			return hideTokens(word)
 		}
+	}
+	return r.credentials(word)
+}
+
+// credentials does the same where no group can stand. Two numbers are a user and a group all the same.
+func (r *redactor) credentials(word string) string {
+	if strings.Contains(word, "://") {
+		return r.value(word)
 	}
 	bare := strings.Trim(word, `'"`)
 	separator := ":"
@@ -373,7 +488,7 @@ func (r *redactor) value(s string) string {
 	if len(s) < 4 || !strings.ContainsAny(s, " \t\n=:@<-_.0123456789\"'") {
 		return s
 	}
-	s = hideMembers(hideElements(hidePrivateKeys(s)))
+	s = hideMembers(hideNamed(hideElements(hidePrivateKeys(s))))
 	if quote, inner, whole := quoted(s); whole {
 		if !strings.ContainsAny(inner, " \t\n") {
 			return quote + (&redactor{program: r.program}).shown(inner) + quote
@@ -421,14 +536,22 @@ func (r *redactor) mentioned(name string) func(string) string {
 
 // text is for several words: a shell's command line, a header, code.
 func (r *redactor) text(s string) string {
-	if name, value, found := strings.Cut(s, "="); found && value != "" && isName(strings.TrimLeft(name, "-")) {
-		if hides(name, value) { // the value may have blanks
+	if first, rest, _ := strings.Cut(s, " "); strings.EqualFold(first, "bearer") && len(rest) > 7 && !strings.ContainsAny(rest, " \n") {
+		return first + " " + redacted
+	}
+	if name, value, found := strings.Cut(s, "="); found && value != "" && !strings.ContainsAny(name, " \t\n") {
+		plain := isName(strings.TrimLeft(name, "-"))
+		if plain && hides(name, value) { // the value may have blanks
 			return name + "=" + redacted
 		}
 		if header, value, found := headerOf(value); found {
 			return name + "=" + header + value
 		}
+		if plain {
+			return name + "=" + (&redactor{}).value(value)
+		}
 	}
+	s = hidePiped(s)
 	var b strings.Builder
 	line, rest, more := strings.Cut(s, "\n")
 	if name, value, found := headerOf(line); found {
@@ -469,7 +592,7 @@ func (r *redactor) text(s string) string {
 		b.WriteString(shown + tail)
 		switch operator := after(1); {
 		case words.next != nil || shown != word || classOf(strings.TrimRight(name, ":=")) == harmless:
-		case slices.Contains([]string{"=", ":=", "=>", ":", "+="}, operator) && after(2) != "" && hides(name, unquoted(strings.TrimRight(after(2), ",;)]}"))): // NAME = VALUE
+		case slices.Contains([]string{"=", ":=", "=>", ":", "+="}, operator) && !(operator == ":" && strings.Contains(w.text, "$")) && after(2) != "" && hides(name, unquoted(strings.TrimRight(after(2), ",;)]}"))): // NAME = VALUE
 			words.next = func(operator string) string { words.next = hide; return operator }
 		case (strings.HasSuffix(name, "=") || strings.EqualFold(name, "password")) && (strings.HasPrefix(operator, `"`) || strings.HasPrefix(operator, "'")):
 			words.next = hide

@@ -8,12 +8,57 @@ import (
 )
 
 // patterns are made when they are first needed: most runs start no program, and most command lines have neither members nor elements.
-var patterns = sync.OnceValue(func() (p struct{ member, element *regexp.Regexp }) {
+var patterns = sync.OnceValue(func() (p struct{ member, element, named, call *regexp.Regexp }) {
 	// A quoted name, and what stands between it and its value: of JSON and dictionaries, of an element that is set, of two arguments.
 	p.member = regexp.MustCompile(`(\\*["'])([\w .$@:/-]+)(\\*["'])(\s*:\s*|\s*=>\s*|\]\s*=\s*|\s*,\s*)`)
 	p.element = regexp.MustCompile(`<([\w:.-]+)(?:\s[^<>]*)?>([^<>]+)<`)
+	p.named = regexp.MustCompile(`(?i)((?:name|key)\\*["']?\s*[:=]\s*\\*["']?)([\w.-]+)(\\*["']?[\s,]*\\*["']?(?:parameter)?value\\*["']?\s*[:=]\s*\\*["']?)([^\s,"'}\]\\]+|[^"'\\]+)`)
+	p.call = regexp.MustCompile(`(?i)((?:auth|login|authenticate|credential)\(\s*\\*["'][^"']*["']\s*,\s*\\*["']|password\(\s*\\*["'])([^"'\\]+)`)
 	return p
 })
+
+// hideNamed hides the value that follows a name given as one: name=DB_PASSWORD,value=…; and the second argument of calls that log in.
+func hideNamed(s string) string {
+	lower := strings.ToLower(s)
+	if strings.Contains(lower, "value") {
+		s = patterns().named.ReplaceAllStringFunc(s, func(pair string) string {
+			part := patterns().named.FindStringSubmatch(pair)
+			if !hides(part[2], part[4]) {
+				return pair
+			}
+			return part[1] + part[2] + part[3] + redacted
+		})
+	}
+	if strings.Contains(lower, "auth") || strings.Contains(lower, "login(") || strings.Contains(lower, "credential(") || strings.Contains(lower, "password(") {
+		s = patterns().call.ReplaceAllString(s, "${1}"+redacted)
+	}
+	return s
+}
+
+// takesSecret are what programs say that read a secret from a pipe.
+var takesSecret = []string{"chpasswd", "sudo -S", "--password-stdin", "passwd --stdin", "smbpasswd -s", "cryptsetup", "--passphrase-fd 0"}
+
+// hidePiped hides what a shell's line writes into the pipe of such a program.
+func hidePiped(s string) string {
+	if !strings.Contains(s, "|") {
+		return s
+	}
+	parts := strings.SplitAfter(s, "|")
+	for i, part := range parts[:len(parts)-1] {
+		reader := parts[i+1]
+		if end := strings.IndexAny(reader, ";&|\n"); end >= 0 {
+			reader = reader[:end]
+		}
+		from := strings.LastIndexAny(part, ";&(\n") + 1
+		writer := strings.TrimLeft(part[from:], " ")
+		for _, program := range []string{"echo ", "printf "} {
+			if strings.HasPrefix(writer, program) && slices.ContainsFunc(takesSecret, func(t string) bool { return strings.Contains(reader, t) }) {
+				parts[i] = part[:len(part)-len(writer)] + program + redacted + " |"
+			}
+		}
+	}
+	return strings.Join(parts, "")
+}
 
 // hideMembers hides values in what may be JSON, or a dictionary in code, with its quotes escaped or not.
 func hideMembers(s string) string {
@@ -146,7 +191,7 @@ func hideAssigned(s string, blanks bool) string {
 			next = s[start]
 		}
 		switch {
-		case sign == ':' && (next == '/' && strings.HasPrefix(s[start:], "//") || next == '\\'), next == sign && (sign == ':' || blanks):
+		case sign == ':' && (next == '/' && strings.HasPrefix(s[start:], "//") || next == '\\' && !strings.HasPrefix(s[start:], `\"`)), next == sign && (sign == ':' || blanks):
 			i++
 			continue
 		case sign == ':' && next == '=', sign == '=' && next == '>':
@@ -192,7 +237,7 @@ func nameBefore(s string, sign int) (from, to int) {
 
 // isTag tells whether a colon stands between two parts of a name, as that of an image, or in front of a port.
 func isTag(s string, from int, value string) bool {
-	if from > 0 && strings.ContainsRune("/@", rune(s[from-1])) && !strings.HasPrefix(s, "/") {
+	if from > 1 && strings.ContainsRune("/@", rune(s[from-1])) { // but /password:VALUE
 		return true
 	}
 	if classOf(s[from:from+strings.IndexByte(s[from:], ':')]) == password {
@@ -273,8 +318,8 @@ func hideLogin(s string) string {
 	colon := strings.IndexByte(s[:at], ':')
 	host := s[at+1:]
 	switch {
-	case colon < 1 || colon+1 == at, strings.Contains(s, "://"), strings.ContainsAny(s[:at], "/ \"'<>=,;") && !strings.HasPrefix(host, "tcp("),
-		host == "" || !isWordByte(host[0]), slices.Contains([]string{"mailto", "npm", "sip", "acct", "xmpp", "workspace"}, s[:colon]), strings.HasPrefix(host, "sha256:"), strings.HasPrefix(host, "sha512:"), !isName(s[:colon]):
+	case colon < 1 || colon+1 == at, strings.Contains(s, "://"), strings.ContainsAny(s[colon:at], "/ \"'<>=,;") && !strings.HasPrefix(host, "tcp("),
+		host == "" || !isWordByte(host[0]), slices.Contains([]string{"mailto", "npm", "sip", "acct", "xmpp", "workspace"}, s[:colon]), strings.HasPrefix(host, "sha256:"), strings.HasPrefix(host, "sha512:"), !isName(s[max(strings.LastIndexByte(s[:colon], '/'), strings.LastIndexByte(s[:colon], '\\'))+1 : colon]):
 		return s
 	}
 	return s[:colon+1] + redacted + s[at:]

@@ -63,7 +63,7 @@ func hideURL(scheme, rest string) string {
 	}
 	if at := strings.LastIndexByte(host, '@'); at >= 0 {
 		user, password, both := strings.Cut(host[:at], ":")
-		anonymous := strings.Contains(scheme, "http") || scheme == "ws" || scheme == "wss"
+		anonymous := strings.Contains(scheme, "http") || scheme == "ws" || scheme == "wss" || strings.HasPrefix(scheme, "redis") || scheme == "nats"
 		if shown := hideTokens(user); shown != user || anonymous && user != "" && (!both || password == "" || strings.HasPrefix(password, "x-")) {
 			if user = shown; !strings.HasSuffix(shown, redacted) {
 				user = redacted

@@ -22,15 +22,15 @@ const (
 // What names are made of, between blanks.
 const (
 	passwordParts = "password passwd passphrase passwort passcode kennwort"
-	secretParts   = "secret apikey credential signature accesskey privatekey masterkey encryptionkey signingkey sharedkey accountkey authkey storagekey licensekey clientsecret samlresponse connectionkey appkey consumerkey deploykey"
-	lastParts     = "token cookie cookies creds cred auth oauth sig key keys pass pw pwd psk passin passout jwt bearer mnemonic totp sas sid session"
+	secretParts   = "secret apikey signature accesskey privatekey masterkey encryptionkey signingkey sharedkey accountkey authkey storagekey licensekey clientsecret samlresponse connectionkey appkey consumerkey deploykey"
+	lastParts     = "token cookie cookies creds cred credential credentials auth oauth sig key keys pass pw pwd psk passin passout jwt bearer mnemonic otp totp sas sid session"
 
 	// In front of key.
 	keyKinds = "access account api app application auth client connection consumer customer deploy encryption enc function functions hmac host integration license master private " +
 		"root secret service session shared signing ssh storage subscription symmetric user wep write admin server aes des rsa crypt cipher ikey x access_ storageaccount"
 	otherKeys = "public pub sort partition primary foreign cache host row index object lookup group message routing map dict hot"
 	// Behind a secret's name: it stays one.
-	meansValue = "value string data header raw b64 base64 hash text plain plaintext content contents body new old current previous prod production dev test staging live default hex encoded enc github gitlab"
+	meansValue = "value string data header raw b64 base64 hash text plain plaintext content contents body new old current previous prod production dev test staging live default hex encoded enc json github gitlab"
 	// Behind a secret's name: it is something about it.
 	meansAbout = "file files filename path paths dir directory stdin fd env url uri urls endpoint endpoints type types method methods mode ttl expiry expires expiration expire lifetime length " +
 		"len size count version versions policy prompt format timeout provider providers server servers hosts port domain realm issuer audience scope scopes store storetype rotation age helper prefix suffix " +
@@ -87,7 +87,7 @@ func classOf(name string) class {
 	switch {
 	case joined == "secretid", strings.HasSuffix(joined, "sessionid"), strings.HasSuffix(joined, "sessid"):
 		return secret
-	case v.switches[words[0]] && len(words) > 1, v.abouts[last], strings.HasSuffix(joined, "askpass"):
+	case v.switches[words[0]] && len(words) > 1, v.abouts[last], strings.HasSuffix(joined, "askpass"), strings.HasSuffix(joined, "eval"):
 		return harmless
 	case slices.ContainsFunc(v.passwords, func(p string) bool { return strings.Contains(joined, p) }):
 		return password
@@ -104,7 +104,7 @@ func classOf(name string) class {
 		return harmless
 	case "auth", "oauth", "authorization", "authentication":
 		return scheme
-	case "session":
+	case "session", "ticket":
 		return session
 	case "sid":
 		if before == "connect" || before == "php" {
@@ -120,7 +120,7 @@ func classOf(name string) class {
 		return password
 	}
 	switch {
-	case slices.Contains(words, "token"), v.lasts[last]:
+	case len(words) < 4 && slices.Contains(words, "token"), v.lasts[last]:
 		return secret
 	case len(last) > len("pass") && (strings.HasSuffix(last, "pass") || strings.HasSuffix(last, "pwd")) && !v.otherPass[last]:
 		return password
@@ -197,6 +197,15 @@ func hides(name, value string) bool {
 		return len(value) >= 16 && !isPath(value)
 	}
 	return true
+}
+
+// isMixed tells whether there are digits among the letters of a word.
+func isMixed(s string) bool {
+	return strings.ContainsAny(s, "0123456789") && strings.Trim(s, "0123456789") != ""
+}
+
+func isLetters(s string) bool {
+	return strings.IndexFunc(s, func(c rune) bool { return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z') }) < 0
 }
 
 func isNumber(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }

@@ -44,7 +44,7 @@ var tokens = [...]token{
 	{start: "sq0atp-", least: 16}, {start: "sq0csp-", least: 16}, {start: "sq0idp-", least: 16}, {start: "EAAA", least: 40, mixed: true}, {start: "shpat_", least: 20}, {start: "shpca_", least: 20}, {start: "shppa_", least: 20}, {start: "shpss_", least: 20},
 	{start: "FLWSECK", least: 12}, {start: "rzp_live_", least: 14}, {start: "rzp_test_", least: 14}, {start: "access-sandbox-", least: 30}, {start: "access-development-", least: 30}, {start: "access-production-", least: 30},
 	{start: "EZAK", least: 40, mixed: true}, {start: "EZTK", least: 40, mixed: true}, {start: "shippo_live_", least: 20}, {start: "shippo_test_", least: 20}, {start: "duffel_live_", least: 20}, {start: "duffel_test_", least: 20},
-	{start: "live_", least: 35, mixed: true}, {start: "test_", least: 35, mixed: true}, {start: "access_token$", least: 20},
+	{start: "live_", least: 35, mixed: true}, {start: "test_", least: 35, hex: true}, {start: "access_token$", least: 20},
 
 	// Messages and people.
 	{start: "xoxb-", least: 16}, {start: "xoxa-", least: 16}, {start: "xoxp-", least: 16}, {start: "xoxr-", least: 16}, {start: "xoxs-", least: 16}, {start: "xoxo-", least: 16}, {start: "xoxe-", least: 16}, {start: "xoxe.", least: 16}, {start: "xoxc-", least: 16}, {start: "xoxd-", least: 16},
@@ -123,7 +123,7 @@ func (t token) fits(rest string) bool {
 				digits++
 			}
 		}
-		return digits >= 2
+		return digits >= 2 && !strings.Contains(rest[:t.least], "/") // which paths have
 	}
 	return true
 }
