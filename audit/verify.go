@@ -516,7 +516,7 @@ func (v *verifier) begin() error {
 		v.add(Warning, DirectoryOpen, 0, "the directory can be written by others (mode %04o): no writer takes it", st.Mode&0o7777)
 	}
 	switch {
-	case hostFailure(unread):
+	case hostFailure(unread) && !errors.Is(unread, unix.EACCES) && !errors.Is(unread, unix.EPERM): // it may be closed to those who may only read the log
 		v.add(Unreadable, NotReadable, 0, "what the writers noted of the newest record: %v", unread)
 	case errors.Is(unread, ErrLocked):
 		v.add(Note, LogHeld, 0, "%v: a record that is being written now looks torn", unread)

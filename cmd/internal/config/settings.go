@@ -343,7 +343,7 @@ var settings = [...]setting{
 	{
 		key: "alerts.tampering", field: func(c *Config) any { return &c.Alerts.Tampering },
 		fallback: true,
-		doc:      "repairs of the log, records that are gone, jumps of the clock, orphaned runs",
+		doc:      "repairs of the log, records that are gone or were pruned early, jumps of the clock, orphaned runs, what somebody has acknowledged",
 	},
 	{
 		key: "alerts.command", field: func(c *Config) any { return &c.Alerts.Command },

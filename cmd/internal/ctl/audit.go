@@ -206,6 +206,15 @@ func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location
 		if p := rec.Policy; p != nil {
 			add("%s", p.Path)
 		}
+	case audit.AuditRetention:
+		paint = "\x1b[33m"
+		if rec.Retention != nil {
+			add("%s", pruned(rec))
+		}
+	case audit.AuditAcknowledged:
+		if rec.Ack != nil {
+			add("%s: %s", acknowledged(rec.Ack), rec.Ack.Comment)
+		}
 	default:
 		paint = "\x1b[33m"
 		add("%s", cmp.Or(rec.Event.Reason, "-"))

@@ -87,6 +87,7 @@ func hint(err error) string {
 	var conf *config.Error
 	var guard *audit.GuardError
 	var log *audit.StepError
+	var place *audit.PositionError
 	switch {
 	case errors.As(err, &conf):
 		return conf.Hint
@@ -96,6 +97,8 @@ func hint(err error) string {
 		return "name the log's directory with --dir"
 	case errors.As(err, &guard) && guard.Force:
 		return "if that is right, say --force"
+	case errors.As(err, &place):
+		return "see py3runctl audit verify; without the cursor's file all begins with the oldest record"
 	case errors.Is(err, errNoProgram):
 		return "put both into one directory"
 	case errors.Is(err, errNoTemplate):

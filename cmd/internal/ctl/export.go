@@ -61,6 +61,9 @@ Without one of these the next export begins at the same record. py3runctl audit 
 			case e.commit != "" && e.to+e.output != "":
 				return errors.New("invalid argument --commit: not with --to or --output, which move the cursor themselves")
 			}
+			if e.output == "-" {
+				e.output = ""
+			}
 			now := time.Now().In(d.local())
 			var err error
 			if e.since, err = parseTime("since", since, now); err == nil {
@@ -157,7 +160,11 @@ func (d desk) exportAll(e exporting) error {
 		return err
 	}
 	newest, err := d.copyRecords(r, e, s, at.Position)
-	if err := s.end(err); err != nil {
+	err = s.end(err)
+	if e.cursor != "" && errors.Is(err, syscall.EPIPE) { // not wrapped: who stops reading has not got all
+		return fmt.Errorf("export: nobody reads standard output any more: the cursor stays at record %d", at.Seq)
+	}
+	if err != nil {
 		return err
 	}
 	if e.cursor == "" {

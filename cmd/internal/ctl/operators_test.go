@@ -11,9 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
 	"py3run/audit"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/store"
+	"py3run/cmd/internal/wire"
 )
 
 // What retention has removed is in no answer of the index, nor in its bytes; what is left is told as the log tells it.
@@ -258,6 +261,22 @@ func TestAcknowledgedAlert(t *testing.T) {
 	b.must(b.acknowledge([]string{"4"}, "the new mirror\x1b[31m", verification{}))
 	if out, _ := b.said(); !strings.Contains(out, "acknowledged the alert new-host of record 4; record 6 tells it") {
 		t.Errorf("it says %s", out)
+	}
+	b.must(b.show("6", "json"))
+	line, _ := b.said()
+	text, _ := wire.Schema("audit")
+	schema, err := jsonschema.UnmarshalJSON(strings.NewReader(string(text)))
+	b.must(err)
+	compiler := jsonschema.NewCompiler()
+	b.must(compiler.AddResource("audit", schema))
+	record, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
+	b.must(err)
+	if err := compiler.MustCompile("audit").Validate(record); err != nil {
+		t.Errorf("the record of it: %v\n%s", err, line)
+	}
+	b.must(b.tail(t.Context(), selection{}, 1, false, "text"))
+	if out, _ := b.said(); !strings.Contains(out, "the alert new-host of record 4: the new mirror") {
+		t.Errorf("tail shows %s", out)
 	}
 	if n, err := b.alerts("", "text", false); n != 1 || err != nil {
 		t.Errorf("%d alerts, %v", n, err)

@@ -4,6 +4,7 @@ package store
 
 import (
 	"cmp"
+	"errors"
 	"iter"
 	"slices"
 	"strings"
@@ -306,13 +307,42 @@ func (l Log) History(q Query) iter.Seq2[Run, error] {
 	}
 }
 
-// runs are the matching ones, newest first.
+// runs are the matching ones, newest first, and no more than are wanted.
 func (l Log) runs(q Query) ([]*Run, error) {
+	var all []*Run
+	newest := func() {
+		slices.SortFunc(all, func(a, b *Run) int { return cmp.Compare(b.Place(), a.Place()) })
+		if q.Limit > 0 && len(all) > q.Limit {
+			clear(all[q.Limit:])
+			all = all[:q.Limit]
+		}
+	}
+	err := l.each(q, func() { all = nil }, func(r *Run) {
+		if all = append(all, r); q.Limit > 0 && len(all) >= 2*q.Limit+1000 {
+			newest()
+		}
+	})
+	newest()
+	return all, err
+}
+
+// each gives take all matching runs, as they end and then those that have not. Where retention removes records while they are read, all is to be
+// read again, and begin is called anew.
+func (l Log) each(q Query, begin func(), take func(*Run)) error {
+	for tries := 1; ; tries++ {
+		begin()
+		err := l.once(q, take)
+		if gone := new(audit.PositionError); tries == 5 || !errors.As(err, &gone) || !gone.Pruned {
+			return err
+		}
+	}
+}
+
+func (l Log) once(q Query, take func(*Run)) error {
 	open := map[string]*Run{} // without an end so far
-	var all []*Run            // that match
 	for e, err := range l.Entries {
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if !runsCode(e.Record.Event.Action) {
 			continue
@@ -326,30 +356,27 @@ func (l Log) runs(q Query) ([]*Run, error) {
 		if r.Status != "" {
 			delete(open, r.ID)
 			if q.matches(r) {
-				all = append(all, r)
+				take(r)
 			}
 		}
 	}
 	for _, r := range open {
 		if q.matches(r) {
-			all = append(all, r)
+			take(r)
 		}
 	}
-	slices.SortFunc(all, func(a, b *Run) int { return cmp.Compare(b.Place(), a.Place()) })
-	return all, nil
+	return nil
 }
 
 // Stats goes through the whole log.
 func (l Log) Stats(q Query, by By) ([]Group, error) {
-	runs, err := l.runs(q)
-	if err != nil {
-		return nil, err
-	}
-	all := grouping{}
-	for _, r := range runs {
+	var all grouping
+	if err := l.each(q, func() { all = grouping{} }, func(r *Run) {
 		if r.Status != "" {
 			all.add(keyOf(by, r.User, r.Script, r.Status, q.day(r.Started)), single(r))
 		}
+	}); err != nil {
+		return nil, err
 	}
 	return all.sorted(by), nil
 }

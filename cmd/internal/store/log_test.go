@@ -1,0 +1,75 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"py3run/audit"
+)
+
+// A limit keeps the newest, however many there are, and what retention removes meanwhile is read again.
+func TestLogReads(t *testing.T) {
+	t.Parallel()
+	list := records(3000, 2)
+	reads, fails := 0, 0
+	log := Log{Entries: func(yield func(Entry, error) bool) {
+		reads++
+		for i, e := range list {
+			if reads <= fails && i == len(list)/2 {
+				yield(Entry{}, &audit.PositionError{Pruned: true, Problem: "removed"})
+				return
+			}
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}}
+	seqs := func(q Query) (text string) {
+		t.Helper()
+		for r, err := range log.History(q) {
+			if err != nil {
+				return err.Error()
+			}
+			text += fmt.Sprint(r.Place(), " ")
+		}
+		return text
+	}
+	whole := seqs(Query{})
+	for _, limit := range []int{1, 7, 999, 2999} {
+		want := ""
+		for r, err := range log.History(Query{}) {
+			if want += fmt.Sprint(r.Place(), " "); err != nil {
+				t.Fatal(err)
+			}
+			if limit--; limit == 0 {
+				break
+			}
+		}
+		if got := seqs(Query{Limit: count(want)}); got != want {
+			t.Errorf("%d runs differ", count(want))
+		}
+	}
+	reads, fails = 0, 2
+	if got := seqs(Query{}); got != whole || reads != 3 {
+		t.Errorf("read %d times, and it differs", reads)
+	}
+	reads, fails = 0, 2
+	groups, err := log.Stats(Query{}, ByAll)
+	if err != nil || len(groups) != 1 || groups[0].Runs > 3000 || reads != 3 {
+		t.Errorf("read %d times, %v, %v", reads, groups, err)
+	}
+	reads, fails = 0, 99
+	if _, err := log.Stats(Query{}, ByAll); !errors.As(err, new(*audit.PositionError)) || reads != 5 {
+		t.Errorf("read %d times, %v", reads, err)
+	}
+}
+
+func count(words string) (n int) {
+	for _, c := range words {
+		if c == ' ' {
+			n++
+		}
+	}
+	return n
+}
