@@ -89,7 +89,10 @@ func TestMemoryOfTheLauncher(t *testing.T) {
 			}
 			text, err := io.ReadAll(line)
 			var result lineOf
-			if err = json.Unmarshal(text, &result); err != nil || result.Status != wire.StatusOK || result.StdoutBytes != 300*32768 || !result.StderrTruncated {
+			if err == nil {
+				err = json.Unmarshal(text, &result)
+			}
+			if err != nil || result.Status != wire.StatusOK || result.StdoutBytes != 300*32768 || !result.StderrTruncated {
 				t.Fatalf("%v: %.200s", err, text)
 			}
 			if form := int64(len(text)); form > 4*most<<20+64<<10 {

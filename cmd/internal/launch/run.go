@@ -73,6 +73,7 @@ func (r *run) sweep() (err error) {
 	if r.left != nil {
 		err = errors.Join(err, r.left.Clear(clearTime))
 		r.left = nil
+		r.removeParents()
 	}
 	return err
 }
@@ -593,14 +594,18 @@ func (r *run) removeDirs() {
 			failed(err)
 		}
 		r.left = left
-		// What of its path was only this run's: the name of another makes other parents.
-		id := shortID(r.result.RunID)
-		for parent := filepath.Dir(r.plan.Dir.Path); strings.Contains(parent, id) && unix.Rmdir(parent) == nil; parent = filepath.Dir(parent) {
-		}
+		r.removeParents()
 	} else if err := r.workdir.Close(); err != nil {
 		failed(err)
 	}
 	r.workdir = nil
+}
+
+// removeParents removes what of the working directory's path was only this run's: the name of another makes other parents.
+func (r *run) removeParents() {
+	id := shortID(r.result.RunID)
+	for parent := filepath.Dir(r.plan.Dir.Path); strings.Contains(parent, id) && unix.Rmdir(parent) == nil; parent = filepath.Dir(parent) {
+	}
 }
 
 func (r *run) warn(code, message string) {
