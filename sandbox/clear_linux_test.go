@@ -213,6 +213,40 @@ func TestMeasureOnTheWayBack(t *testing.T) {
 	gone(t, path)
 }
 
+// What the run moves while it is measured is left out, and the rest is still looked at.
+func TestMeasureWhileThingsMove(t *testing.T) {
+	t.Parallel()
+	w, path := workdir(t)
+	defer w.Remove()
+	const levels = 200
+	deep := filepath.Join(path, strings.Repeat("d/", levels))
+	check(t, os.MkdirAll(deep, 0o700))
+	for i := range levels {
+		check(t, os.WriteFile(filepath.Join(path, strings.Repeat("d/", i), "f"), nil, 0o600))
+	}
+	check(t, os.MkdirAll(filepath.Join(path, "z"), 0o700))
+	for i := range 100 {
+		check(t, os.WriteFile(filepath.Join(path, "z", fmt.Sprint(i)), nil, 0o600))
+	}
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		for from, to := filepath.Join(path, strings.Repeat("d/", 20), "d"), filepath.Join(path, "moved"); ; from, to = to, from {
+			select {
+			case <-stop:
+				return
+			default:
+				os.Rename(from, to)
+			}
+		}
+	}()
+	for range 20 {
+		if c := w.Measure(false, 0); c.Files < 100 || c.Files > 2*levels+100 {
+			t.Errorf("%+v", c)
+		}
+	}
+}
+
 // Used stops at what it was asked about; a look under way ends with the run.
 func TestUsed(t *testing.T) {
 	t.Parallel()

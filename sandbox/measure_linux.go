@@ -41,10 +41,14 @@ func (w *Workdir) Used(most int64) int64 {
 	return w.measure(&measuring{most: most, halted: &w.halted}).Bytes
 }
 
-// free is what is free on the file system of the directory.
+// free is what is free on the file system of the directory, if that can be told without waiting for another machine or process.
 func (w *Workdir) free() (bytes int64, known bool) {
 	var st unix.Statfs_t
 	err := unix.Fstatfs(int(w.handle.Fd()), &st)
+	switch uint32(st.Type) {
+	case unix.NFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.FUSE_SUPER_MAGIC, unix.CEPH_SUPER_MAGIC, unix.V9FS_MAGIC, unix.AFS_SUPER_MAGIC:
+		return 0, false
+	}
 	return int64(st.Bfree) * st.Bsize, err == nil && st.Blocks > 0
 }
 
@@ -115,7 +119,7 @@ func (m *measuring) walk(top int) {
 		}
 	}()
 	m.enter(top, 1, 0)
-	for len(m.levels) > 0 && !m.Short {
+	for len(m.levels) > 0 {
 		l := &m.levels[len(m.levels)-1]
 		e, ok := l.read()
 		if !ok {
@@ -177,13 +181,14 @@ func (m *measuring) enter(fd, up, length int) {
 	if length != 0 && !slices.Contains(m.ours, inode{uint64(st.Dev), st.Ino}) { // not the working directory itself
 		m.Bytes += max(st.Blocks*512, entryBytes)
 	}
-	if n := len(m.levels) - levelsOpen; n >= 0 {
+	if n := len(m.levels) - levelsOpen; n > 0 { // not the first: there is always a way back to that
 		m.levels[n].close()
 	}
 	m.levels = append(m.levels, level{inode: inode{uint64(st.Dev), st.Ino}, up: up, length: length, entries: entries{fd: fd, pool: &m.buffers}})
 }
 
-// leave goes back to the level above. If that was closed meanwhile, it is found from below; not any more, when the run has moved something.
+// leave goes back to the level above. If that was closed meanwhile, it is found from below; not any more, when the run has moved something: then what is left
+// to do there is left out.
 func (m *measuring) leave() {
 	n := len(m.levels) - 1
 	left := m.levels[n]
@@ -192,24 +197,37 @@ func (m *measuring) leave() {
 	if n == 0 || m.levels[n-1].fd >= 0 {
 		return
 	}
-	l, fd := &m.levels[n-1], left.fd
-	for up := left.up; up > 0 && fd >= 0; {
-		const most = 1000 // ".." in one path
-		above, err := openDir(fd, strings.Repeat("../", min(up, most)), false)
-		if fd != left.fd {
-			unix.Close(fd)
-		}
-		if fd, up = above, up-most; err != nil {
-			fd = -1
-		}
-	}
+	l, fd := &m.levels[n-1], above(left.fd, left.up)
 	var st unix.Stat_t
-	if fd < 0 || unix.Fstat(fd, &st) != nil || l.inode != (inode{uint64(st.Dev), st.Ino}) {
-		m.Short = true
-	} else {
+	if fd >= 0 && unix.Fstat(fd, &st) == nil && l.inode == (inode{uint64(st.Dev), st.Ino}) {
 		unix.Seek(fd, l.next, 0)
+		l.entries = entries{fd: fd, pool: &m.buffers}
+		return
 	}
-	l.entries = entries{fd: fd, pool: &m.buffers}
+	if fd >= 0 {
+		unix.Close(fd)
+	}
+	m.Short = true
+	for m.levels[len(m.levels)-1].fd < 0 {
+		m.levels = m.levels[:len(m.levels)-1]
+	}
+}
+
+// above opens the directory so many levels above another; -1: there is no way to it.
+func above(fd, up int) int {
+	const most = 1000 // ".." in one path
+	for at := fd; ; {
+		next, err := openDir(at, strings.Repeat("../", min(up, most)), false)
+		if at != fd {
+			unix.Close(at)
+		}
+		if err != nil {
+			return -1
+		}
+		if at, up = next, up-most; up <= 0 {
+			return at
+		}
+	}
 }
 
 // count adds an entry that is no directory.

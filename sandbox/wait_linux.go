@@ -97,7 +97,9 @@ loop:
 			sig, _ := s.(syscall.Signal)
 			if out.Reason != Finished { // the second one, or one while a limit already ends the run
 				r.Kill()
-				killed = time.After(killWait)
+				if killed == nil {
+					killed = time.After(killWait)
+				}
 				continue
 			}
 			out.Cancel = sig
@@ -136,7 +138,9 @@ loop:
 		case <-grace:
 			out.Left, _ = remains(r.pid, r.program())
 			r.Kill()
-			grace, killed = nil, time.After(killWait)
+			if grace = nil; killed == nil {
+				killed = time.After(killWait)
+			}
 		case <-killed: // init itself cannot end, or not tell
 			break loop
 		}

@@ -29,7 +29,7 @@ type watch struct {
 	nextDisk    time.Time     // when the next look at the disk is due
 	measuring   chan diskLook // of the disk, under way
 
-	free       func() (int64, bool) // what the file system has left, or nil
+	free       func() (int64, bool) // what the file system has left; nil: it does not tell
 	used       int64                // what the last look at the disk has found
 	freeBefore int64                // and what was left when it began
 	earlyDisk  time.Time            // not before this because of free
@@ -128,7 +128,10 @@ func (w *watch) lookDisk(now time.Time) (used int64, known bool) {
 	}
 	if w.measuring == nil && due {
 		if w.free != nil {
-			w.freeBefore, _ = w.free()
+			var known bool
+			if w.freeBefore, known = w.free(); !known {
+				w.free = nil
+			}
 		}
 		done := make(chan diskLook, 1)
 		w.measuring = done
