@@ -295,7 +295,11 @@ func absent(c config.Config) (warnings []wire.Warning) {
 // user cannot make the code cannot either.
 func (p Plan) makeOwn() {
 	for _, dir := range p.Own {
-		os.MkdirAll(dir, 0o700)
+		if strings.HasPrefix(dir, "/run/user/") { // what is above belongs to the login manager
+			os.Mkdir(dir, 0o700)
+		} else {
+			os.MkdirAll(dir, 0o700)
+		}
 	}
 	for _, dir := range p.Config {
 		mode := fs.FileMode(0o700)
