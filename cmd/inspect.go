@@ -200,8 +200,8 @@ func exitCodes() string {
 
 const environmentHelp = `PY3RUN_CONFIG            one configuration file instead of the system's and the user's
 PY3RUN_<KEY>             any configuration key: security.audit.dir is PY3RUN_SECURITY_AUDIT_DIR; an empty variable counts as unset
-PYTHON3_MAX_MEMORY_MB    tightens security.max-memory-mb
-PYTHON3_MAX_CPU_SECONDS  tightens security.max-cpu-seconds
+PYTHON3_MAX_MEMORY_MB    tightens security.max-memory-mb; the code finds the limit in force in it
+PYTHON3_MAX_CPU_SECONDS  tightens security.max-cpu-seconds, likewise
 PYTHON3_DATA_DIR         handed on to the code
 VIRTUAL_ENV, PATH        where interpreters are looked for
 XDG_CONFIG_HOME, XDG_STATE_HOME, XDG_CACHE_HOME, HOME

@@ -102,6 +102,11 @@ func Refused(job Job) *wire.Failure {
 	if _, err := Make(job, ip, limits, facts); err != nil {
 		return fail(wire.StatusConfigError, configFailure(err)).Failure
 	}
+	if name := job.Config.Security.Audit.Group; name != "" {
+		if _, err := groupID(name); err != nil {
+			return fail(wire.StatusAuditUnavailable, configFailure(groupError(err))).Failure
+		}
+	}
 	return nil
 }
 

@@ -127,9 +127,13 @@ func shareLog(log *audit.Log, c config.Config) error {
 		err = log.ShareWith(gid)
 	}
 	if err != nil {
-		return &config.Error{Where: "security", Key: "audit.group", Problem: err.Error(), Hint: "name a group that this user may give files to: one of its own, as root any; or none"}
+		return groupError(err)
 	}
 	return nil
+}
+
+func groupError(err error) error {
+	return &config.Error{Where: "security", Key: "audit.group", Problem: err.Error(), Hint: "name a group that this user may give files to: one of its own, as root any; or none"}
 }
 
 // groupID is the number of a group in /etc/group, or that its name is.
