@@ -10,7 +10,7 @@
 //	<dir>/runs/<run id>             of each run under way, see below
 //	<dir>/code/<sha256>             code that was run, if it is to be kept
 //	<dir>/variables.key             by which values are known, if they are to be
-//	<dir>/.lock                     taken by every writer, never removed; its text is the seq and hash of the newest record
+//	<dir>/.lock                     taken by every writer, never removed; its text is the seq and hash of the newest record, and of configuration files
 //
 // A line is one JSON object of printable ASCII, at most 16 KiB with its
 // newline, its keys in the order of [Record]. seq starts at 1 and rises by
@@ -29,7 +29,8 @@
 //	│ tail   the last whole record                 ─► seq, prev
 //	│ rotate a start only: 16 MiB or a day old     ─► audit-<first seq>.jsonl
 //	│ repair what stands after it                  ─► torn-*.frag, cut, an audit-repair record
-//	│ compare with the text of .lock               ─► removed, cut or replaced: an audit-repair record
+//	│ compare with the text of .lock               ─► removed, cut or replaced, or no text: an audit-repair record
+//	│ and a start's configuration files            ─► changed: a policy-change record
 //	│ reserve a start only: room for all ends      ◄─ disk full: error
 //	│ write  one write(2)                          ◄─ short or failed: cut back, error
 //	│ look   the path still leads to this file     ◄─ moved or removed: error
@@ -65,6 +66,17 @@
 // given twice, with an audit-repair record that says what was expected and
 // what was found. A segment that was only moved away continues like this
 // without a gap in the numbers.
+//
+// Whoever cuts the log may take .lock away as well. Records without it have an
+// audit-repair record with the reason memory-lost, which names the newest one
+// there is; so has a .lock that is of another log, or too old. The file of a
+// run under way is a second note. An empty .lock, which a power cut leaves, is
+// told by the field repair of the next record, whatever that is.
+//
+// # Who may read
+//
+// Files are of mode 0600, and the directory is 0700. [Log.ShareWith] opens
+// them to the members of a group, but for variables.key.
 //
 // # Removing old records
 //

@@ -33,6 +33,7 @@ var cuts = []func(*draft){
 	inHooks(func(h *Hooks) { h.Connections = nil }),
 	inHooks(func(h *Hooks) { h.FlaggedImports = nil }),
 	dropReasons,
+	dropArguments,
 	func(d *draft) { d.record.Labels = nil },
 	func(d *draft) { d.record.Variables.List = nil },
 	func(d *draft) { d.maxString = 256 },
@@ -72,6 +73,15 @@ func dropReasons(d *draft) {
 		i.Missing[n].Name = m.Name
 	}
 	d.record.Isolation = &i
+}
+
+func dropArguments(d *draft) {
+	if d.record.Invoked != nil {
+		i := *d.record.Invoked
+		i.ArgvDropped += len(i.Argv)
+		i.Argv = nil
+		d.record.Invoked = &i
+	}
 }
 
 // fit cuts r until its line, without newline, has at most limit bytes.

@@ -17,11 +17,12 @@ const (
 	keyBytes = 32
 )
 
-// KeepCode keeps the exact bytes that were run, under the name of their SHA-256, in the directory code beside the log (mode 0600). It returns
+// KeepCode keeps the exact bytes that were run, under the name of their SHA-256, in the directory code beside the log. It returns
 // when they are on the disk. What is there already is only marked as used again, by its modification time.
 func (l *Log) KeepCode(code []byte) error {
-	if err := unix.Mkdirat(l.dir, codeName, 0o700); err != nil && err != unix.EEXIST {
-		return l.failed("make", codeName, err)
+	made := unix.Mkdirat(l.dir, codeName, 0o700)
+	if made != nil && made != unix.EEXIST {
+		return l.failed("make", codeName, made)
 	}
 	dir, err := unix.Openat(l.dir, codeName, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err == nil {
@@ -30,6 +31,11 @@ func (l *Log) KeepCode(code []byte) error {
 	}
 	if err != nil {
 		return l.failed("open", codeName, err)
+	}
+	if made == nil {
+		if err := l.share(dir, codeName, sharedDir); err != nil {
+			return err
+		}
 	}
 	name := hexSHA256(code)
 	path := filepath.Join(codeName, name)
@@ -51,7 +57,12 @@ func (l *Log) place(dir int, name, path string, data []byte, replace bool) error
 		return l.failed("make", path, err)
 	}
 	f := os.NewFile(uintptr(fd), path)
-	_, err = f.Write(data)
+	if name != keyName {
+		err = l.share(fd, path, sharedFile)
+	}
+	if err == nil {
+		_, err = f.Write(data)
+	}
 	if err == nil && !l.NoSync {
 		err = f.Sync()
 	}

@@ -55,6 +55,7 @@ type Log struct {
 
 	path     string // absolute, of the directory
 	dir      int    // descriptor of the directory, -1 once closed
+	group    int    // whose members may read the log, -1: none
 	patience time.Duration
 
 	segmentMost int64
@@ -93,7 +94,7 @@ func Open(dir string) (*Log, error) {
 	if err != nil {
 		return nil, &StepError{step, path, err}
 	}
-	return &Log{path: path, dir: fd, patience: lockPatience, segmentMost: segmentMost}, nil
+	return &Log{path: path, dir: fd, group: -1, patience: lockPatience, segmentMost: segmentMost}, nil
 }
 
 func makeDir(path string) error {
@@ -167,7 +168,7 @@ func (l *Log) Close() error {
 // In the line everything but printable ASCII is escaped, invalid UTF-8 is
 // U+FFFD, and a string that takes more than 2048 bytes there ends in an
 // ellipsis. Of a record over 16 KiB the heads of Output are dropped, then lists: first those of Hooks,
-// then the reasons in Isolation.Missing, Labels, and Variables.List. Both set
+// then the reasons in Isolation.Missing, the arguments, Labels, and Variables.List. Both set
 // Truncated.
 //
 // After an error of the steps "look at" and "sync" the record may be in the log
@@ -274,6 +275,12 @@ func (l *Log) lock() (int, error) {
 			if made && st.Size == 0 {
 				unix.Pwrite(fd, []byte(madeText), 0)
 			}
+			if !l.isShared(&st, sharedFile) {
+				if err := l.share(fd, lockName, sharedFile); err != nil {
+					unlock(fd)
+					return -1, err
+				}
+			}
 			return fd, nil
 		}
 		unix.Close(fd)
@@ -368,7 +375,7 @@ func (l *Log) openCurrent() (int, error) {
 // openRegular opens a file of the log, and refuses one that somebody else could
 // have a hand in.
 func (l *Log) openRegular(name string, flags int) (int, error) {
-	fd, err := unix.Openat(l.dir, name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	fd, err := unix.Openat(l.dir, name, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
 	if err == unix.ELOOP {
 		return -1, fmt.Errorf("symbolic link (%w)", err)
 	}
@@ -385,6 +392,8 @@ func (l *Log) openRegular(name string, flags int) (int, error) {
 		err = fmt.Errorf("has %d links, not one", st.Nlink)
 	case st.Mode&0o022 != 0:
 		err = fmt.Errorf("can be written by others (mode %04o)", st.Mode&0o7777)
+	case name != keyName && !l.isShared(&st, sharedFile) && int(st.Uid) == os.Geteuid():
+		err = l.share(fd, name, sharedFile)
 	}
 	if err != nil {
 		unix.Close(fd)
@@ -425,7 +434,7 @@ func (l *Log) extend(fd, lock int, d draft, e *entering) (int, Receipt, error) {
 		}
 	}
 	if len(torn) > 0 {
-		if err := l.setAside(torn, last.seq+1); err != nil {
+		if err := l.setAside(fd, torn, last.seq+1); err != nil {
 			return fd, Receipt{}, err
 		}
 		if err := unix.Ftruncate(fd, end); err != nil {

@@ -54,7 +54,7 @@ const memoryLost = "memory-lost"
 func (l *Log) forgotten(last head, m memory, boot string) (r *Repair, beside bool) {
 	r = &Repair{Found: &Place{last.seq, last.hash}}
 	switch {
-	case !m.known && last.seq > 0 && last.at.boot == "": // of a version that noted nothing
+	case !m.known && last.seq > 0 && last.at.wall.IsZero(): // of a version that noted nothing
 		return nil, false
 	case !m.known && (last.seq > 0 || l.beyond(last.seq)):
 		return r, !m.made
@@ -62,7 +62,7 @@ func (l *Log) forgotten(last head, m memory, boot string) (r *Repair, beside boo
 		return nil, false
 	}
 	r.Noted = &Place{m.seq, m.hash}
-	if m.seq+1 == last.seq && last.prev != m.hash || m.seq+1 < last.seq && last.at.boot == boot {
+	if m.seq+1 == last.seq && last.prev != m.hash || m.seq+1 < last.seq && boot != "" && last.at.boot == boot {
 		return r, false
 	}
 	return nil, false

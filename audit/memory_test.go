@@ -158,6 +158,30 @@ func TestRunsRemember(t *testing.T) {
 	}
 }
 
+// What a start says of the configuration and of the log is not said again when its run is orphaned.
+func TestOrphanSaysNothingTwice(t *testing.T) {
+	t.Parallel()
+	dir := logDir(t)
+	l := openLog(t, dir)
+	mustAppend(t, l, startRecord("r1"))
+	must(t, os.Truncate(filepath.Join(dir, lockName), 0))
+	r := startRecord("r2")
+	r.Config = []ConfigFile{{"/x.toml", ""}}
+	run, _, err := l.Begin(r)
+	must(t, err)
+	run.release()
+	must(t, l.Recover())
+	lines := linesOf(t, dir)
+	for i, want := range []bool{false, true, false} {
+		if got := strings.Contains(lines[i], `"configuration":`) && strings.Contains(lines[i], `"repair":`); got != want {
+			t.Errorf("record %d: %s", i+1, lines[i])
+		}
+	}
+	if got := actions(verify(t, dir)); got != "execution-start execution-start execution-orphaned" {
+		t.Errorf("records %s", got)
+	}
+}
+
 // A writer that dies behind the first record of all leaves no note of it, which means nothing.
 func TestKilledAtTheFirstRecord(t *testing.T) {
 	t.Parallel()

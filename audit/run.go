@@ -85,6 +85,9 @@ func (run *Run) enter(line []byte) (err error) {
 		return run.log.failed("lock", name, err)
 	}
 	run.file = os.NewFile(uintptr(fd), filepath.Join(run.log.path, name))
+	if err := run.log.share(fd, name, sharedFile); err != nil {
+		return err
+	}
 	if _, err := run.file.Write(append(slices.Clip(line), '\n')); err != nil {
 		return run.log.failed("write", name, err)
 	}
@@ -142,10 +145,13 @@ func (run *Run) release() {
 
 // openRuns opens the directory of the runs under way.
 func (l *Log) openRuns(make bool) (int, error) {
+	made := false
 	if make {
-		if err := unix.Mkdirat(l.dir, runsName, 0o700); err != nil && err != unix.EEXIST {
+		err := unix.Mkdirat(l.dir, runsName, 0o700)
+		if err != nil && err != unix.EEXIST {
 			return -1, l.failed("make", runsName, err)
 		}
+		made = err == nil
 	}
 	fd, err := unix.Openat(l.dir, runsName, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err == nil {
@@ -155,6 +161,12 @@ func (l *Log) openRuns(make bool) (int, error) {
 	}
 	if err != nil {
 		return -1, l.failed("open", runsName, err)
+	}
+	if made {
+		if err := l.share(fd, runsName, sharedDir); err != nil {
+			unix.Close(fd)
+			return -1, err
+		}
 	}
 	return fd, nil
 }
@@ -259,7 +271,7 @@ func (l *Log) recover(lock int, f *os.File, id string) error {
 		end.Event.End = end.Timestamp
 	} else {
 		end = start
-		end.Config = nil
+		end.Config, end.Repair = nil, nil
 		end.Host = ThisHost()
 		end.Event = Event{Action: ExecutionOrphaned, Outcome: Unknown, Reason: "launcher-died"}
 		if start.Host.Boot != end.Host.Boot {

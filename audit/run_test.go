@@ -297,6 +297,9 @@ func TestKilledRuns(t *testing.T) {
 	}
 	open := map[any]int{}
 	for _, r := range verify(t, dir) {
+		if event := r["event"].(map[string]any); event["reason"] == memoryLost || event["action"] != string(AuditRepair) && r["repair"] != nil {
+			t.Errorf("a writer that was killed looks like one whose note is gone: record %v", r["seq"])
+		}
 		switch r["event"].(map[string]any)["action"] {
 		case "execution-start":
 			open[r["run_id"]]++
@@ -364,6 +367,9 @@ func TestStorm(t *testing.T) {
 	open, orphans := map[any]int{}, 0
 	records := verify(t, dir)
 	for _, r := range records {
+		if event := r["event"].(map[string]any); event["reason"] == memoryLost || event["action"] != string(AuditRepair) && r["repair"] != nil {
+			t.Errorf("a writer that was killed looks like one whose note is gone: record %v", r["seq"])
+		}
 		switch r["event"].(map[string]any)["action"] {
 		case "execution-start":
 			open[r["run_id"]]++

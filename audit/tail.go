@@ -143,14 +143,16 @@ func isSegment(name string) bool {
 func fragmentName(seq uint64, n int) string { return fmt.Sprintf("torn-%012d-%d.frag", seq, n) }
 
 // setAside keeps torn bytes in a file of their own, for good, before they are
-// cut.
-func (l *Log) setAside(torn []byte, seq uint64) error {
+// cut. Whoever can read the segment that they come from can read them.
+func (l *Log) setAside(segment int, torn []byte, seq uint64) error {
 	name, fd, err := l.newFragment(seq)
 	if err != nil {
 		return l.failed("make", name, err)
 	}
 	f := os.NewFile(uintptr(fd), filepath.Join(l.path, name))
-	_, err = f.Write(torn)
+	if err = shareLike(fd, segment); err == nil {
+		_, err = f.Write(torn)
+	}
 	if err == nil {
 		err = f.Sync()
 	}
@@ -188,7 +190,13 @@ func (l *Log) unrecorded(seq uint64) (cut Repair, found bool, err error) {
 	if cut.Kept == "" {
 		return Repair{}, false, nil
 	}
-	torn, err := os.ReadFile(filepath.Join(l.path, cut.Kept))
+	fd, err := l.openRegular(cut.Kept, unix.O_RDONLY)
+	if err != nil {
+		return Repair{}, false, l.failed("describe", cut.Kept, err)
+	}
+	f := os.NewFile(uintptr(fd), cut.Kept)
+	torn, err := io.ReadAll(f)
+	f.Close()
 	if err != nil {
 		return Repair{}, false, l.failed("describe", cut.Kept, err)
 	}

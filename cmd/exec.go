@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -67,6 +68,7 @@ func (app *app) exec(auditLine bool) error {
 		warnings = append(warnings, wire.Warning{Code: "config", Message: w})
 	}
 	job := app.job(request, warnings, loaded.Config)
+	job.Looked = loaded.Looked
 	go app.watchReader()
 	answer := launch.Run(job)
 	if !auditLine {
@@ -239,7 +241,7 @@ func (app *app) watchReader() {
 func (app *app) job(request wire.Request, warnings []wire.Warning, c config.Config) launch.Job {
 	dir, _ := os.Getwd()
 	return launch.Job{Request: request, Warnings: warnings, Config: c, Environ: app.environ, Dir: dir, Caller: caller(),
-		Began: app.began, Signals: app.signals}
+		LoginUID: loginUID(), Began: app.began, Signals: app.signals}
 }
 
 // caller is the operating-system user, by the name in /etc/passwd. os/user would make the binary depend on the C library
@@ -255,6 +257,17 @@ func caller() launch.Caller {
 		}
 	}
 	return c
+}
+
+// loginUID is the user that logged in, which the kernel keeps through su and sudo (CONFIG_AUDIT); nil where nobody did.
+func loginUID() *int {
+	text, err := os.ReadFile("/proc/self/loginuid")
+	uid, numErr := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 32)
+	if err != nil || numErr != nil || uid == math.MaxUint32 { // (uid_t)-1: not set
+		return nil
+	}
+	n := int(uid)
+	return &n
 }
 
 // print writes the result line, then the audit line, and returns the exit code as an error.

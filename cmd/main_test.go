@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -46,10 +47,14 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Condition: func(name string) (bool, error) {
-			if name != "namespaces" {
-				return false, fmt.Errorf("no condition %q", name)
+			switch name {
+			case "namespaces":
+				return haveNamespaces(), nil
+			case "static": // made without cgo
+				info, _ := debug.ReadBuildInfo()
+				return info != nil && slices.Contains(info.Settings, debug.BuildSetting{Key: "CGO_ENABLED", Value: "0"}), nil
 			}
-			return haveNamespaces(), nil
+			return false, fmt.Errorf("no condition %q", name)
 		},
 	})
 }

@@ -33,7 +33,7 @@ func Main() int {
 	// A reader that went away is an error of write(2) here, not the death of the launcher in the middle of a run.
 	signal.Ignore(syscall.SIGPIPE)
 	app := &app{
-		began: time.Now(), in: os.Stdin, out: &cli.Output{File: os.Stdout}, err: os.Stderr, environ: os.Environ(), flags: map[string]string{},
+		began: time.Now(), in: os.Stdin, out: cli.Stdout(), err: os.Stderr, environ: os.Environ(), flags: map[string]string{},
 		inIsTerminal: isTerminal(os.Stdin), errIsTerminal: isTerminal(os.Stderr),
 	}
 	return app.main(os.Args[1:])

@@ -19,6 +19,7 @@ import (
 
 func newRun(app *app) *cobra.Command {
 	var code, user string
+	var labels []string
 	c := &cobra.Command{
 		Use:   "run [flags] FILE|- [ARG...]",
 		Short: "Run a script for people and shells: live output, Python's exit code",
@@ -31,20 +32,25 @@ are py3run's: see py3run help exit-codes.`,
   py3run run -c 'import sys; print(sys.version)'`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
-			return app.run(args, code, c.Flags().Changed("code"), user)
+			named, err := wire.ParseLabels(labels)
+			if err != nil {
+				return usagef("--label: %v", err)
+			}
+			return app.run(args, code, c.Flags().Changed("code"), user, named)
 		},
 	}
 	c.Flags().SetInterspersed(false)
 	c.Flags().StringVarP(&code, "code", "c", "", "run this `text` instead of a file")
 	c.Flags().StringVar(&user, "user", "", "record this `name` as the user, asserted by the caller")
+	c.Flags().StringArrayVar(&labels, "label", nil, "copy this `name=value` to the record; can be repeated")
 	app.runFlags(c)
 	return c
 }
 
-func (app *app) run(args []string, code string, isCode bool, user string) error {
+func (app *app) run(args []string, code string, isCode bool, user string, labels *wire.Object) error {
 	var source []byte
 	live := &launch.Live{Stdin: app.in, Stdout: app.out, Stderr: app.err, Argv0: "-c"}
-	request := wire.Request{Command: wire.CommandExecute, Filename: "<string>", ResultFormat: "plain", ResultFrom: "none", User: user, Argv: args}
+	request := wire.Request{Command: wire.CommandExecute, Filename: "<string>", ResultFormat: "plain", ResultFrom: "none", User: user, Argv: args, Labels: labels}
 	switch {
 	case isCode:
 		source = []byte(code)
@@ -66,13 +72,13 @@ func (app *app) run(args []string, code string, isCode bool, user string) error 
 	if err != nil {
 		return app.tell(refused("", wire.StatusConfigError, err, app.began))
 	}
-	for _, w := range loaded.Warnings {
-		app.warnf("%s", w)
-	}
 	app.listen() // not earlier: reading a script or a configuration from a pipe can take for ever
 	job := app.job(request, nil, loaded.Config)
-	job.Live, job.Source = live, append([]byte{}, source...)
+	job.Live, job.Source, job.Looked = live, append([]byte{}, source...), loaded.Looked
 	answer := launch.Run(job)
+	for _, w := range loaded.Warnings { // not earlier: callers that merge the streams take the first line for the program's
+		app.warnf("%s", w)
+	}
 	ended := app.tell(answer.Result, asked(loaded.Config.Security)...)
 	app.sweep(answer, ended)
 	return ended
@@ -81,19 +87,35 @@ func (app *app) run(args []string, code string, isCode bool, user string) error 
 // readScript reads what `run` and `check` are pointed at; path is empty for standard input.
 func readScript(name string, in io.Reader) (text []byte, path string, err error) {
 	if name == "-" {
-		text, err = io.ReadAll(in)
+		text, err = readCode(in)
 		if err != nil {
 			err = fmt.Errorf("read standard input: %w", cause(err))
 		}
 		return text, "", err
 	}
-	if text, err = os.ReadFile(name); err == nil {
+	f, err := os.Open(name)
+	if err == nil {
+		defer f.Close()
+		text, err = readCode(f)
+	}
+	if err == nil {
 		path, err = filepath.Abs(name)
 	}
 	if err != nil {
 		err = fmt.Errorf("read %s: %w", name, cause(err))
 	}
 	return text, path, err
+}
+
+// codeMost is how long a script may be, in bytes: a device, say, has no end. A pipe may be waited for, as the shell's <(...) needs it.
+const codeMost = 64 << 20
+
+func readCode(from io.Reader) ([]byte, error) {
+	text, err := io.ReadAll(io.LimitReader(from, codeMost+1))
+	if err == nil && len(text) > codeMost {
+		return nil, fmt.Errorf("longer than %d MB", codeMost>>20)
+	}
+	return text, err
 }
 
 // asked names the measures that this configuration asks for beyond what every run gets.
@@ -163,7 +185,7 @@ func (app *app) tell(r wire.Result, asked ...string) error {
 			if code == 0 {
 				code = wire.Result{Status: wire.StatusInternal}.ExitStatus()
 			}
-		case "audit_unavailable", "audit_incomplete", "cleanup_failed", "kill_incomplete", "files_discarded", "audit_off", "working_dir_lost":
+		case "audit_unavailable", "audit_incomplete", "cleanup_failed", "kill_incomplete", "files_discarded", "audit_off", "audit_group", "working_dir_lost":
 			add("warning", "%s", w.Message)
 		}
 	}

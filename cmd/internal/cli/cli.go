@@ -32,12 +32,20 @@ func IsUsage(err error) bool {
 
 // An Output remembers that something of it was lost: most commands, and cobra's help, only print.
 type Output struct {
-	File *os.File
-	lost error
+	File   *os.File
+	Closed bool // it was closed when the program started: what File leads to now is nothing that the caller has
+	lost   error
 }
 
-func (o *Output) Write(p []byte) (int, error) {
-	n, err := o.File.Write(p)
+// Stdout is standard output.
+func Stdout() *Output { return &Output{File: os.Stdout, Closed: Closed(1)} }
+
+func (o *Output) Write(p []byte) (n int, err error) {
+	if o.Closed {
+		err = syscall.EBADF
+	} else {
+		n, err = o.File.Write(p)
+	}
 	if o.lost == nil {
 		o.lost = err
 	}

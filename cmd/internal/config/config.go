@@ -40,6 +40,7 @@ type Security struct {
 	MaxWriteMBPerSecond     float64
 	ExecutionTimeoutSeconds float64
 	IdleTimeoutSeconds      float64
+	GraceSeconds            float64 // between the polite signal and SIGKILL
 	Isolation               Isolation
 	Audit                   Audit
 }
@@ -70,6 +71,7 @@ type Audit struct {
 	LogCode       bool
 	LogVariables  string // "names", "off" or "hmac"
 	LogOutput     string // "sizes", "hash" or "head"
+	Group         string // whose members may read the log, by name or number; empty: none
 	RetentionDays int    // for which py3runctl audit prune keeps records; 0: for ever
 	OnFailure     string // "refuse" or "warn"
 	Native        string // "auto", "on" or "off"
@@ -123,7 +125,14 @@ type Loaded struct {
 	Config   Config
 	Origins  map[string]Origin // by key; without an entry it is the zero Origin, the default
 	Warnings []string          // what was passed over, one line each
+	Looked   []Looked          // files that were looked for, in this order
 	Files    []string          // files that were read; next to a --config file, the one in /etc for its ceilings only
+}
+
+// Looked is a file that was looked for. SHA256 is empty where there was none, or none that could be read.
+type Looked struct {
+	Path   string // absolute
+	SHA256 string // in lower-case hexadecimal, of what was read
 }
 
 // Kinds of Origin, from the weakest to the strongest.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -24,16 +23,57 @@ type file struct {
 	floors   map[string]any
 }
 
+// fileMost is how large a configuration file may be, in bytes.
+const fileMost = 1 << 20
+
 func readText(path string) (string, *Error) {
-	text, err := os.ReadFile(path)
+	text, err := readRegular(path)
 	if err != nil {
-		problem := err.Error()
-		if pe, ok := errors.AsType[*fs.PathError](err); ok {
-			problem = "read: " + pe.Err.Error() // the path already stands in Where
-		}
-		return "", &Error{Where: path, Problem: problem, cause: err}
+		return "", &Error{Where: path, Problem: "read: " + err.Error(), cause: err} // the path already stands in Where
 	}
-	return string(text), nil
+	return text, nil
+}
+
+// readRegular reads a regular file. A pipe would be waited for, and a device may have no end: neither is opened for longer than a look.
+// The null device stands for an empty file, as everywhere.
+func readRegular(path string) (string, error) {
+	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY|syscall.O_CLOEXEC, 0)
+	for err == syscall.EINTR {
+		fd, err = syscall.Open(path, syscall.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY|syscall.O_CLOEXEC, 0)
+	}
+	if err != nil {
+		return "", err
+	}
+	defer syscall.Close(fd)
+	var st syscall.Stat_t
+	if err := syscall.Fstat(fd, &st); err != nil {
+		return "", err
+	}
+	const nullDevice = 1<<8 | 3
+	switch kind := st.Mode & syscall.S_IFMT; {
+	case kind == syscall.S_IFCHR && st.Rdev == nullDevice:
+		return "", nil
+	case kind == syscall.S_IFDIR:
+		return "", syscall.EISDIR
+	case kind != syscall.S_IFREG:
+		return "", errors.New("not a regular file")
+	}
+	text := make([]byte, 0, min(st.Size, fileMost)+1)
+	for {
+		n, err := syscall.Read(fd, text[len(text):cap(text)])
+		switch {
+		case err == syscall.EINTR:
+		case err != nil:
+			return "", err
+		case n == 0:
+			return string(text), nil
+		case len(text)+n > fileMost:
+			return "", fmt.Errorf("larger than %d MB", fileMost>>20)
+		default:
+			text = text[:len(text)+n]
+			text = slices.Grow(text, 1) // the file may be growing
+		}
+	}
 }
 
 // isAbsent reports whether a file that need not exist does not. A home

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -94,6 +96,15 @@ func (l *Loaded) readUserFile(environ []string, etcPath string) error {
 
 func (l *Loaded) read(path, etcPath string) (file, error) {
 	text, err := readText(path)
+	looked := Looked{Path: path}
+	if abs, err := filepath.Abs(path); err == nil {
+		looked.Path = abs
+	}
+	if err == nil {
+		sum := sha256.Sum256([]byte(text))
+		looked.SHA256 = hex.EncodeToString(sum[:])
+	}
+	l.Looked = append(l.Looked, looked)
 	if err != nil {
 		return file{}, err
 	}

@@ -1,14 +1,19 @@
 package config
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -568,5 +573,76 @@ func BenchmarkLoadOneFile(b *testing.B) {
 		if _, err := Load(Sources{EtcFile: path}); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// The files that were looked for come with their hashes: what was read is what is recorded.
+func TestLooked(t *testing.T) {
+	t.Parallel()
+	const text = "[input]\n"
+	sum := func(text string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(text))) }
+	tests := []struct {
+		name    string
+		host    host
+		environ []string
+		file    string
+		want    []Looked
+	}{
+		{"none there", host{}, nil, "", []Looked{{"TMP/etc.toml", ""}, {"TMP/xdg/py3run/config.toml", ""}}},
+		{"both", host{etc: text, user: "# mine\n"}, nil, "", []Looked{{"TMP/etc.toml", sum(text)}, {"TMP/xdg/py3run/config.toml", sum("# mine\n")}}},
+		{"a named one", host{etc: text, named: "# named\n"}, nil, "TMP/named.toml", []Looked{{"TMP/etc.toml", sum(text)}, {"TMP/named.toml", sum("# named\n")}}},
+		{"the null device", host{}, []string{"PY3RUN_CONFIG=/dev/null"}, "", []Looked{{"TMP/etc.toml", ""}, {"/dev/null", sum("")}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			l, dir, err := tt.host.load(t, tt.environ, tt.file, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range l.Looked {
+				l.Looked[i].Path = strings.ReplaceAll(l.Looked[i].Path, dir, "TMP")
+			}
+			if !slices.Equal(l.Looked, tt.want) {
+				t.Errorf("got  %v\nwant %v", l.Looked, tt.want)
+			}
+		})
+	}
+}
+
+// What is no file of a reasonable size is refused at once, and nobody waits for it.
+func TestConfigurationIsARegularFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	pipe, large, socket := filepath.Join(dir, "pipe"), filepath.Join(dir, "large"), filepath.Join(dir, "socket")
+	listener, err := net.Listen("unix", socket)
+	if err == nil {
+		t.Cleanup(func() { listener.Close() })
+		err = syscall.Mkfifo(pipe, 0o600)
+	}
+	if err == nil {
+		err = os.WriteFile(large, bytes.Repeat([]byte("# comment\n"), fileMost/10+1), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ path, want string }{
+		{pipe, "read: not a regular file"},
+		{socket, "read: no such device or address"},
+		{"/dev/zero", "read: not a regular file"},
+		{"/dev/random", "read: not a regular file"},
+		{"/proc/self/mem", "read: input/output error"},
+		{large, "read: larger than 1 MB"},
+		{dir, "read: is a directory"},
+	} {
+		t.Run(tt.path, func(t *testing.T) {
+			t.Parallel()
+			for _, src := range []Sources{{File: tt.path, EtcFile: "/nonexistent"}, {Environ: []string{"PY3RUN_CONFIG=" + tt.path}, EtcFile: "/nonexistent"}, {EtcFile: tt.path}} {
+				_, err := Load(src)
+				if err == nil || err.Error() != tt.path+": "+tt.want {
+					t.Errorf("%+v: error %v, want %s", src, err, tt.want)
+				}
+			}
+		})
 	}
 }

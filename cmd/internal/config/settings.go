@@ -119,6 +119,11 @@ var settings = [...]setting{
 		doc: "time on the clock for one execution",
 	},
 	{
+		key: "security.grace-seconds", field: func(c *Config) any { return &c.Security.GraceSeconds },
+		fallback: 0.5, min: minSeconds, max: 600, noZero: true, unit: "seconds",
+		doc: "time between the signal that asks a run to end and the one that kills it",
+	},
+	{
 		key: "security.idle-timeout-seconds", field: func(c *Config) any { return &c.Security.IdleTimeoutSeconds },
 		fallback: 3600.0, min: minSeconds, max: maxSeconds, unit: "seconds",
 		doc: "time without processor use and without output",
@@ -212,7 +217,7 @@ var settings = [...]setting{
 	{
 		key: "security.audit.log-code", field: func(c *Config) any { return &c.Security.Audit.LogCode },
 		fallback: false, strict: true,
-		doc: "keep the code beside the log, in code/SHA256, readable for its owner only; false: its SHA-256 and size",
+		doc: "keep the code beside the log, in code/SHA256, readable for who may read the log; false: its SHA-256 and size",
 	},
 	{
 		key: "security.audit.log-variables", field: func(c *Config) any { return &c.Security.Audit.LogVariables },
@@ -223,6 +228,11 @@ var settings = [...]setting{
 		key: "security.audit.log-output", field: func(c *Config) any { return &c.Security.Audit.LogOutput },
 		fallback: "sizes", choices: []string{"sizes", "hash", "head"}, onFalse: "sizes",
 		doc: "what is recorded of stdout, stderr and the result: sizes; hash: SHA-256 too; head: the first 512 bytes too, whatever they say",
+	},
+	{
+		key: "security.audit.group", field: func(c *Config) any { return &c.Security.Audit.Group },
+		fallback: "", rule: &groupName,
+		doc: "the group, by name or number, whose members may read the log and the kept code; empty: only its owner can",
 	},
 	{
 		key: "security.audit.retention-days", field: func(c *Config) any { return &c.Security.Audit.RetentionDays },
@@ -392,6 +402,10 @@ var (
 	}
 	userName = rule{
 		says: "must be the name of a user", pattern: `^[^\s/:]*$`,
+		holds: func(s string) bool { return !strings.ContainsAny(s, " \t\n/:") },
+	}
+	groupName = rule{
+		says: "must be the name or the number of a group", pattern: `^[^\s/:]*$`,
 		holds: func(s string) bool { return !strings.ContainsAny(s, " \t\n/:") },
 	}
 	capabilityName = rule{

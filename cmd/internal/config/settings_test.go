@@ -21,7 +21,7 @@ func TestDefault(t *testing.T) {
 		Security: Security{
 			MaxMemoryMB: 1024, MaxCPUSeconds: 300, MaxOutputSizeMB: 10,
 			MaxProcesses: 64, MaxOpenFiles: 1024, MaxFileSizeMB: 1024, MaxDiskMB: 2048,
-			ExecutionTimeoutSeconds: 600, IdleTimeoutSeconds: 3600,
+			ExecutionTimeoutSeconds: 600, IdleTimeoutSeconds: 3600, GraceSeconds: 0.5,
 			Isolation: Isolation{
 				Method: "auto", OnMissing: "warn", Network: "host",
 				WorkingDir: "/tmp/python3-${userId}-${executionId}", CleanupOnExit: true,

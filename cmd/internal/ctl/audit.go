@@ -47,7 +47,7 @@ func (s selection) wants(line audit.Line, rec audit.Record) bool {
 
 func (s *selection) flags(c *cobra.Command) {
 	c.Flags().StringVar(&s.user, "user", "", "only records of this user")
-	c.Flags().StringVar(&s.script, "script", "", "only records of this stored script")
+	c.Flags().StringVar(&s.script, "script", "", "only records of this script")
 	c.Flags().StringVar(&s.status, "status", "", "only end records with this status")
 }
 

@@ -45,7 +45,7 @@ type app struct {
 // Main runs the command line and returns the exit code.
 func Main(args []string) int {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a reader that went away is an error of write(2), and no news; programs that are started are not to ignore it
-	a := &app{out: &cli.Output{File: os.Stdout}, err: os.Stderr, environ: os.Environ(),
+	a := &app{out: cli.Stdout(), err: os.Stderr, environ: os.Environ(),
 		outIsTerminal: isatty.IsTerminal(os.Stdout.Fd()), errIsTerminal: isatty.IsTerminal(os.Stderr.Fd())}
 	return a.main(args)
 }
@@ -188,7 +188,7 @@ at any time. Where there is one, history, stats and metrics bring it up to date 
 func (q *question) flags(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&q.user, "user", "", "only runs of this user")
-	f.StringVar(&q.script, "script", "", "only runs of this stored script")
+	f.StringVar(&q.script, "script", "", "only runs of this script")
 	f.StringVar(&q.status, "status", "", "only runs with this status: ok, error, timeout, … orphaned, denied, running")
 	f.StringVar(&q.since, "since", "", "only runs since this `time`: 2026-11-24, 2026-11-24T10:00:00Z, or how long ago, as 24h or 7d")
 	f.StringVar(&q.until, "until", "", "only runs before this `time`")

@@ -99,6 +99,11 @@ func Refused(job Job) *wire.Failure {
 	if _, err := Make(job, ip, limits, facts); err != nil {
 		return fail(wire.StatusConfigError, configFailure(err)).Failure
 	}
+	if name := job.Config.Security.Audit.Group; name != "" {
+		if _, err := groupID(name); err != nil {
+			return fail(wire.StatusAuditUnavailable, configFailure(groupError(err))).Failure
+		}
+	}
 	return nil
 }
 
@@ -188,6 +193,10 @@ func auditCheck(c config.Config, environ []string) sandbox.Check {
 		return check
 	}
 	defer log.Close()
+	if err := shareLog(log, c); err != nil {
+		check.Finding, check.Cause, check.Repair = "the log is not readable for security.audit.group", err.Error(), "name a group that this user may give files to with security.audit.group, or none"
+		return check
+	}
 	if fs := log.Network(); fs != "" {
 		check.Finding, check.Cause = "the log is on "+fs, "writers on several machines can break it"
 		return check

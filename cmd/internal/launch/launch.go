@@ -21,9 +21,11 @@ type Job struct {
 	Request  wire.Request
 	Warnings []wire.Warning // that came up on the way here
 	Config   config.Config
+	Looked   []config.Looked // the files that it was looked for in
 	Environ  []string
 	Dir      string // the caller's current directory
 	Caller   Caller
+	LoginUID *int      // who logged in, as the kernel keeps it; nil: nobody did
 	Began    time.Time // when this process began with the request
 
 	Source []byte // the bytes of a file instead of Request.Code, with its own encoding; nil: Request.Code

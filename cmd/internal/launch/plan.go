@@ -17,10 +17,8 @@ import (
 	"py3run/sandbox"
 )
 
-const (
-	dumpSignal = syscall.Signal(63) // bootstrap.py registers faulthandler for it: the last but one real-time signal, which nobody uses
-	grace      = 500 * time.Millisecond
-)
+// bootstrap.py registers faulthandler for it: the last but one real-time signal, which nobody uses.
+const dumpSignal = syscall.Signal(63)
 
 // Effective are the limits of a run: the configuration's, tightened by the request. A looser wish is clamped, and said.
 func Effective(c config.Security, asked wire.Limits) (wire.Limits, []wire.Warning) {
@@ -126,7 +124,7 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 			CPUs: c.Security.MaxCPUs, ReadRate: megabytes(c.Security.MaxReadMBPerSecond), WriteRate: megabytes(c.Security.MaxWriteMBPerSecond),
 		},
 		Group:     group(c.Security.Isolation.CgroupParent, facts.RunID),
-		FirstFile: first, DumpSignal: dumpSignal, Grace: grace,
+		FirstFile: first, DumpSignal: dumpSignal, Grace: seconds(c.Security.GraceSeconds),
 	}
 	if u := facts.RunAs; u != nil {
 		plan.Spec.RunAs = &u.User
@@ -256,7 +254,7 @@ func environment(job Job, limits wire.Limits, workdir string) []string {
 	keep = append(keep, numeric...)
 	for _, e := range job.Environ {
 		name, _, _ := strings.Cut(e, "=")
-		if name == "TMPDIR" || has(name) {
+		if name == "TMPDIR" || name == maxMemory || name == maxCPU || has(name) {
 			continue
 		}
 		if slices.ContainsFunc(keep, func(pattern string) bool {
@@ -267,6 +265,11 @@ func environment(job Job, limits wire.Limits, workdir string) []string {
 		}
 	}
 	env = append(env, "TMPDIR="+workdir)
+	for _, e := range []string{handedOn(job, maxMemory, limits.MemoryMB), handedOn(job, maxCPU, limits.CPUSeconds)} {
+		if e != "" {
+			env = append(env, e)
+		}
+	}
 	// Numeric libraries start a thread a core, each with its own arena: on a large host that alone passes the limits on
 	// processes and memory. A quarter of the process limit is theirs.
 	threads := runtime.NumCPU()
@@ -282,6 +285,25 @@ func environment(job Job, limits wire.Limits, workdir string) []string {
 		env = append(env, "MALLOC_ARENA_MAX=2")
 	}
 	return env
+}
+
+// The gateway's own convention: config honours them, and scripts that set such limits themselves read them.
+const maxMemory, maxCPU = "PYTHON3_MAX_MEMORY_MB", "PYTHON3_MAX_CPU_SECONDS"
+
+// handedOn is the caller's variable for the code: what it says, or the limit in force where that is smaller. It is a whole number, as scripts expect,
+// from 1 on. Where no limit is in force, the variable has set none either, and is not handed on.
+func handedOn(job Job, name string, limit float64) string {
+	value, err := strconv.ParseFloat(env(job.Environ, name), 64)
+	if err != nil || limit == 0 || !(value >= 0) {
+		return ""
+	}
+	if value == 0 || value > limit { // 0 is no limit
+		value = limit
+	}
+	if value > 1 {
+		value = math.Floor(value)
+	}
+	return name + "=" + strconv.FormatFloat(value, 'f', -1, 64)
 }
 
 // within tells whether path is dir or below it.

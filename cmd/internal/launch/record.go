@@ -14,11 +14,19 @@ import (
 
 // recordStart writes the first record.
 func (r *run) recordStart() error {
-	if r.facts.AuditDir == "" || !r.job.Request.Command.RunsCode() {
+	if !r.job.Request.Command.RunsCode() {
+		return nil
+	}
+	if r.facts.AuditDir == "" {
+		r.recordPolicy()
 		return nil
 	}
 	log, err := audit.Open(r.facts.AuditDir)
 	if err != nil {
+		return err
+	}
+	if err := r.shareLog(log); err != nil {
+		log.Close()
 		return err
 	}
 	if fs := log.Network(); fs != "" {
@@ -30,6 +38,7 @@ func (r *run) recordStart() error {
 	}
 	start := r.base
 	start.Event = audit.Event{Action: audit.ExecutionStart, Outcome: audit.Unknown}
+	start.Config = configFiles(r.job)
 	if r.recording, _, err = log.Begin(start); err != nil {
 		log.Close()
 		return err
@@ -89,8 +98,10 @@ func record(job Job, limits wire.Limits, runID string) audit.Record {
 		RunID: runID, RequestID: job.Request.ID,
 		Host:    audit.ThisHost(),
 		User:    audit.User{Name: who.name},
-		Auth:    audit.Auth{Method: who.method, OSUID: job.Caller.UID, OSUser: job.Caller.Name},
+		Auth:    auth(job, who.method),
+		Script:  script(job),
 		Command: string(job.Request.Command),
+		Invoked: invocation(job),
 		Code:    audit.Code{SHA256: hex.EncodeToString(sum[:]), Bytes: int64(len(code))},
 		Limits:  map[string]float64{},
 	}

@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
@@ -146,8 +147,9 @@ func (r *run) do() {
 	if err := r.recordStart(); err != nil {
 		if r.job.Config.Security.Audit.OnFailure == "refuse" {
 			r.abort()
-			r.refuse(wire.StatusAuditUnavailable, &wire.Failure{Message: "audit: " + err.Error(), Errno: errnoName(err),
-				Hint: "repair the audit directory, or name another with security.audit.dir"})
+			f := configFailure(err)
+			f.Message, f.Errno, f.Hint = "audit: "+f.Message, errnoName(err), cmp.Or(f.Hint, "repair the audit directory, or name another with security.audit.dir")
+			r.refuse(wire.StatusAuditUnavailable, f)
 			return
 		}
 		r.warn("audit_unavailable", "this run is not in the audit log: "+err.Error())

@@ -47,7 +47,7 @@ func keyOf(path string) (key string, shim bool, err error) {
 		}
 		fmt.Fprintf(&b, " %d:%d:%d:%d:%d", st.Dev, st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano())
 	}
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return b.String(), false, nil // may be executed and not read
 	}
@@ -67,7 +67,7 @@ func (c *cache) get(key string) (Interpreter, bool) {
 	if c.dir == "" {
 		return Interpreter{}, false
 	}
-	f, err := os.Open(c.file(key))
+	f, err := os.OpenFile(c.file(key), os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe in its place has nothing to say
 	if err != nil {
 		return Interpreter{}, false
 	}

@@ -216,7 +216,7 @@ func executable(path string) error {
 	if info.IsDir() {
 		return syscall.EISDIR
 	}
-	if info.Mode().Perm()&0o111 == 0 {
+	if !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 { // execve(2) answers so for pipes and devices
 		return syscall.EACCES
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -168,6 +169,7 @@ func TestFind(t *testing.T) {
 		{"directory with nothing in it", "ROOT/v", tree{"v/x": noExec}, []string{path}, "", "", "find python ROOT/v: not found; ROOT/v/bin/python: no such file"},
 		{"missing", "ROOT/x", tree{"bin/python3": "3.12.1"}, []string{path}, "", "", "find python ROOT/x: not found; ROOT/x: no such file"},
 		{"below a file", "ROOT/x/python", tree{"x": noExec}, []string{path}, "", "", "find python ROOT/x/python: not found; ROOT/x/python: no such file"},
+		{"device", "/dev/zero", nil, []string{path}, "", "", "start python /dev/zero: permission denied"},
 		{"not executable", "ROOT/x", tree{"x": noExec}, []string{path}, "", "", "start python ROOT/x: permission denied"},
 		{"a directory in its place", "ROOT/v", tree{"v/bin/python": folder}, []string{path}, "", "", "start python ROOT/v/bin/python: is a directory"},
 		{"fails", "ROOT/x", tree{"x": fails, "bin/python3": "3.12.1"}, []string{path}, "", "", "start python ROOT/x: does not answer as Python 3 does: no more"},
@@ -223,6 +225,36 @@ func TestFindHanging(t *testing.T) {
 	var broken *NotExecutableError
 	if !errors.As(err, &broken) || broken.Why != "did not answer within 50ms" {
 		t.Errorf("%v, want that it did not answer", err)
+	}
+}
+
+// A pipe in the place of an interpreter, or of what is kept of one, is passed over; nobody waits for somebody to write into it.
+func TestFindPipe(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	plant(t, root, "more/python3", "3.12.1")
+	pipe := filepath.Join(root, "bin", "python3")
+	if err := errors.Join(os.Mkdir(filepath.Join(root, "bin"), 0o700), syscall.Mkfifo(pipe, 0o755), os.Chmod(pipe, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	environ := append(playing(filepath.Join(root, "log")), "PATH="+filepath.Dir(pipe)+":"+filepath.Join(root, "more"))
+	var broken *NotExecutableError
+	if _, _, err := Find(Want{Interpreter: pipe, Environ: environ, Dir: root}); !errors.As(err, &broken) || broken.Why != "permission denied" {
+		t.Errorf("%v, want that it cannot be executed", err)
+	}
+	want := Want{Interpreter: "auto", Environ: environ, Dir: root, CacheDir: filepath.Join(root, "cache")}
+	for range 2 {
+		ip, _, err := Find(want)
+		if err != nil || ip.Path != filepath.Join(root, "more", "python3") {
+			t.Fatalf("%+v, %v", ip, err)
+		}
+		kept, err := filepath.Glob(filepath.Join(want.CacheDir, "python-*"))
+		if err != nil || len(kept) != 1 {
+			t.Fatalf("%q, %v", kept, err)
+		}
+		if err := errors.Join(os.Remove(kept[0]), syscall.Mkfifo(kept[0], 0o600)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

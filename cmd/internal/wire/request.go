@@ -12,6 +12,9 @@ import (
 	"unicode/utf8"
 )
 
+// DefaultFilename is the name of code that has none.
+const DefaultFilename = "main.py"
+
 // Protocol is the one version of request and result that this package speaks.
 const Protocol = 1
 
@@ -204,7 +207,7 @@ func Decode(data []byte) (Request, []Warning, error) {
 		return refused, nil, f.badRequest("")
 	}
 	object = object.given()
-	request := Request{Filename: "main.py", ResultFormat: "plain", ResultFrom: "auto"}
+	request := Request{Filename: DefaultFilename, ResultFormat: "plain", ResultFrom: "auto"}
 	for i, name := range object.Names {
 		for _, row := range fields {
 			if row.name == name {
@@ -567,6 +570,23 @@ func readLabels(r *Request, v any) *fault {
 	}
 	r.Labels = object
 	return nil
+}
+
+// ParseLabels reads labels that are written NAME=VALUE, by the rules of the field. The error is a *BadRequest.
+func ParseLabels(pairs []string) (*Object, error) {
+	object := &Object{}
+	for _, pair := range pairs {
+		name, value, found := strings.Cut(pair, "=")
+		if _, twice := object.Get(name); !found || name == "" || twice || !utf8.ValidString(pair) {
+			return nil, &BadRequest{Field: "labels", Message: fmt.Sprintf("label %q: want NAME=VALUE, each name once", pair)}
+		}
+		object.Names, object.Values = append(object.Names, name), append(object.Values, value)
+	}
+	var r Request
+	if f := readLabels(&r, object); f != nil {
+		return nil, f.badRequest("labels")
+	}
+	return r.Labels, nil
 }
 
 // readObject reads an object of any names, which a call takes as keywords.

@@ -127,6 +127,42 @@ func TestDecodeNulls(t *testing.T) {
 	}
 }
 
+// Labels of a command line keep the rules of the request's.
+func TestParseLabels(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		pairs []string
+		want  string // what the error says; empty: none
+	}{
+		{nil, ""},
+		{[]string{"a=1", "b=", "c=x=y"}, ""},
+		{[]string{"a"}, "want NAME=VALUE"},
+		{[]string{"=1"}, "want NAME=VALUE"},
+		{[]string{"a=1", "a=1"}, "each name once"},
+		{[]string{"a=\xff"}, "want NAME=VALUE"},
+		{[]string{"a=" + strings.Repeat("x", 257)}, "labels.a: 257 characters, at most 256"},
+		{[]string{strings.Repeat("n", 65) + "=1"}, "at most 64"},
+	} {
+		got, err := ParseLabels(tt.pairs)
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%q: %v, want %q", tt.pairs, err, tt.want)
+		}
+		if err == nil && len(got.Names) != len(tt.pairs) {
+			t.Errorf("%q: %+v", tt.pairs, got)
+		}
+	}
+	var many []string
+	for i := range 33 {
+		many = append(many, fmt.Sprintf("n%d=v", i))
+	}
+	if _, err := ParseLabels(many); err == nil || !strings.Contains(err.Error(), "33 labels") {
+		t.Errorf("%v", err)
+	}
+	if got, err := ParseLabels([]string{"c=x=y"}); err != nil || got.Values[0] != "x=y" {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
 // A request that is all names must not cost more than its length, nor fill the result with warnings.
 func TestDecodeManyUnknown(t *testing.T) {
 	t.Parallel()
