@@ -204,7 +204,7 @@ func TestRemovedWhileRead(t *testing.T) {
 	if !strings.HasSuffix(texts, "12 false 0 true ") {
 		t.Errorf("read %s", texts)
 	}
-	dir, l := written(t, 20)
+	dir, _ = written(t, 20)
 	r = openReader(t, dir)
 	s, err := r.look(0)
 	must(t, err)
@@ -224,7 +224,6 @@ func TestRemovedWhileRead(t *testing.T) {
 	if err := s.load(&s.segments[1]); err == nil || !strings.Contains(err.Error(), "replaced by another file") {
 		t.Errorf("load of another file: %v", err)
 	}
-	_ = l
 }
 
 // A place that no record ends at, whoever wrote it down, is an error and not a panic.

@@ -418,6 +418,18 @@ func TestRunIDs(t *testing.T) {
 	}
 }
 
+func TestHarmless(t *testing.T) {
+	t.Parallel()
+	if got, want := harmless("a \"b\" é\n  c\\d \x1b[31m\xa9\u202e\x00"), "a \"b\" é\n  c\\d \\x1b[31m\\xa9\\u202e\\x00"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	b := newBench(t)
+	b.warnf("%s", "one\ntwo\x1b")
+	if _, errs := b.said(); errs != "py3runctl: warning: one two\\x1b\n" {
+		t.Errorf("%q", errs)
+	}
+}
+
 func TestExactSeconds(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
