@@ -204,7 +204,7 @@ func TestRemovedWhileRead(t *testing.T) {
 	if !strings.HasSuffix(texts, "12 false 0 true ") {
 		t.Errorf("read %s", texts)
 	}
-	dir, l := written(t, 20)
+	dir, _ = written(t, 20)
 	r = openReader(t, dir)
 	s, err := r.look(0)
 	must(t, err)
@@ -224,7 +224,6 @@ func TestRemovedWhileRead(t *testing.T) {
 	if err := s.load(&s.segments[1]); err == nil || !strings.Contains(err.Error(), "replaced by another file") {
 		t.Errorf("load of another file: %v", err)
 	}
-	_ = l
 }
 
 // A place that no record ends at, whoever wrote it down, is an error and not a panic.
@@ -334,6 +333,45 @@ func TestMemoryLost(t *testing.T) {
 		mustAppend(t, l, Record{Event: Event{Action: AuditRepair, Outcome: Success, Reason: "memory-lost"}, Repair: &Repair{Found: &Place{c.found, newest}}})
 		if rep := check(t, dir, Check{}); summary(rep) != c.want {
 			t.Errorf("%d found: %s, want %s", c.found, summary(rep), c.want)
+		}
+	}
+}
+
+// What the disk or the host fails to give is no break either, also in the middle of a segment.
+func TestHostFailures(t *testing.T) {
+	t.Parallel()
+	for err, want := range map[error]bool{unix.EMFILE: true, unix.ENFILE: true, unix.EACCES: true, unix.EIO: true, unix.ENOMEM: true, unix.ESTALE: true,
+		unix.ELOOP: false, unix.ENOENT: false, unix.ENOTDIR: false, errors.New("not a regular file"): false} {
+		if got := hostFailure(&StepError{"open", "x", fmt.Errorf("wrapped: %w", err)}); got != want {
+			t.Errorf("%v: %v", err, got)
+		}
+	}
+	for _, failure := range []error{unix.EIO, unix.EMFILE, errors.New("became shorter while it was read")} {
+		dir, _ := written(t, 20)
+		r := openReader(t, dir)
+		s, err := r.look(0)
+		must(t, err)
+		defer s.close()
+		v := &verifier{reader: r, report: &Report{}, snapshot: s, open: map[string]opened{}}
+		rest := false
+		for line, err := range r.Records(Position{}) {
+			must(t, err)
+			switch {
+			case line.Seq == 1:
+				v.beginSegment(s.segments[0])
+			case line.Seq == 6: // an end: its start was read; from here on to 12 nothing can be
+				v.endSegment(&job{block: block{err: failure, last: true}})
+				rest = true
+			case line.Seq == 13:
+				v.beginSegment(s.segments[1])
+				rest = false
+			}
+			if !rest && line.Seq < 25 {
+				v.record(line.Text, line.end)
+			}
+		}
+		if got := summary(v.report); got != "unreadable not-readable" || len(v.report.Unread) != 1 || len(v.open) != 0 {
+			t.Errorf("%v: found %s, unread %v, %d runs open", failure, got, v.report.Unread, len(v.open))
 		}
 	}
 }

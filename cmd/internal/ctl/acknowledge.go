@@ -94,7 +94,7 @@ func (d desk) acknowledge(what []string, comment string, with verification) erro
 
 // recordedAlerts are the alerts in the log, with who has looked into them, oldest first.
 func (d desk) recordedAlerts(r *audit.Reader) (list []alert, err error) {
-	said := map[uint64]*audit.Acknowledgement{}
+	said, found := map[uint64]*audit.Acknowledgement{}, map[uint64]*audit.Acknowledgement{} // by the alert's record, and by that of a finding
 	for line, err := range r.Records(audit.Position{}) {
 		if bad := new(audit.LineError); errors.As(err, &bad) {
 			continue // verify tells
@@ -108,6 +108,8 @@ func (d desk) recordedAlerts(r *audit.Reader) (list []alert, err error) {
 		rec, err := line.Record()
 		switch {
 		case err != nil:
+		case rec.Ack != nil && rec.Ack.ID != "":
+			found[rec.Ack.Seq] = rec.Acknowledgement()
 		case rec.Ack != nil:
 			said[rec.Ack.Alert] = rec.Acknowledgement()
 		case rec.Alert != nil:
@@ -117,6 +119,9 @@ func (d desk) recordedAlerts(r *audit.Reader) (list []alert, err error) {
 	}
 	for i := range list {
 		list[i].Acknowledged = said[list[i].Record]
+		if list[i].Acknowledged == nil && list[i].Rule == ruleTampering { // verify finds the same
+			list[i].Acknowledged = found[list[i].Seq]
+		}
 	}
 	return list, nil
 }

@@ -62,6 +62,10 @@ func (d desk) alerts(statePath, format string, everything bool) (fired int, err 
 	if err != nil {
 		return 0, err
 	}
+	if days := d.config.Security.Audit.RetentionDays; days > 0 {
+		now := time.Now()
+		state.Watched.forget(now.AddDate(0, 0, -days), now)
+	}
 	if learning {
 		fmt.Fprintf(d.err, "py3runctl: learned what is usual from %d records; from now on what is new is told\n", state.Watched.Seq)
 		return 0, writeState(statePath, state)

@@ -21,6 +21,7 @@ import (
 
 	"py3run/audit"
 	"py3run/cmd/internal/cli"
+	"py3run/cmd/internal/store"
 )
 
 func (a *app) audit() *cobra.Command {
@@ -283,6 +284,9 @@ func (d desk) show(what, format string) error {
 		found = append(found, line)
 		rec, _ := line.Record()
 		status := cmp.Or(rec.Status, strings.TrimPrefix(string(line.Action), "execution-"))
+		if line.Action == audit.ExecutionStart {
+			status = store.Running
+		}
 		if i := slices.IndexFunc(runs, func(c candidate) bool { return c.id == line.RunID }); i >= 0 {
 			runs[i].status = status
 		} else {

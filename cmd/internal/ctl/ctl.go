@@ -77,7 +77,7 @@ func (a *app) main(args []string) int {
 
 // tell prints an error, and what helps.
 func (a *app) tell(err error) {
-	fmt.Fprintf(a.err, "py3runctl: error: %v\n", err)
+	fmt.Fprintf(a.err, "py3runctl: error: %s\n", harmless(err.Error()))
 	if h := hint(err); h != "" {
 		fmt.Fprintf(a.err, "py3runctl: hint: %s\n", h)
 	}

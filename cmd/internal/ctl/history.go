@@ -16,6 +16,7 @@ import (
 	"text/tabwriter"
 	"time"
 	"unicode/utf16"
+	"unicode/utf8"
 
 	"py3run/audit"
 	"py3run/cmd/internal/store"
@@ -385,6 +386,21 @@ func writeJSON(to io.Writer, v any) error {
 func plain(s string) string {
 	quoted := strconv.QuoteToGraphic(s)
 	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
+}
+
+// harmless is a message without what a terminal obeys but for its line ends: parts of it can come from a damaged file.
+func harmless(s string) string {
+	var b strings.Builder
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		if r == '\n' || strconv.IsGraphic(r) && (r != utf8.RuneError || n > 1) {
+			b.WriteString(s[:n])
+		} else {
+			b.WriteString(plain(s[:n]))
+		}
+		s = s[n:]
+	}
+	return b.String()
 }
 
 // cell is text that no spreadsheet takes for a formula.

@@ -35,6 +35,10 @@ type measurement struct {
 
 // measure asks a source.
 func measure(s store.Source) (m measurement, err error) {
+	if log, ok := s.(logSource); ok {
+		m.statuses, m.users, m.actions, err = log.Totals(store.ByStatus, store.ByUser)
+		return m, err
+	}
 	if m.statuses, err = s.Stats(store.Query{}, store.ByStatus); err != nil {
 		return m, err
 	}

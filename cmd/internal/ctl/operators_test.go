@@ -331,6 +331,39 @@ func TestAlertsComeAgain(t *testing.T) {
 	}
 }
 
+// What the alerts remember of users and hosts goes when retention has no record of them any more.
+func TestAlertsForget(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.run("old-user", "timeout", &audit.Hooks{FlaggedImports: []audit.FlaggedImport{{Module: "ctypes", Direct: true}}, Connections: []audit.Connection{{Host: "old-host", Port: 1, Via: "python", Count: 1}}})
+	b.age("audit-000000000001.jsonl", 100)
+	b.run("new-user", "timeout", &audit.Hooks{FlaggedImports: []audit.FlaggedImport{{Module: "ctypes", Direct: true}}, Connections: []audit.Connection{{Host: "new-host", Port: 1, Via: "python", Count: 1}}})
+	state := filepath.Join(t.TempDir(), "state.json")
+	for days, want := range map[int]bool{365: true, 0: true, 90: false} {
+		b.must(os.RemoveAll(state))
+		b.config.Security.Audit.RetentionDays = days
+		_, err := b.alerts(state, "", false)
+		b.must(err)
+		text, err := os.ReadFile(state)
+		b.must(err)
+		for _, name := range []string{"old-user", "old-host"} {
+			if got := strings.Contains(string(text), name); got != want {
+				t.Errorf("%d days: %s is remembered %v: %s", days, name, got, text)
+			}
+		}
+		if !strings.Contains(string(text), "new-user") || !strings.Contains(string(text), "new-host") {
+			t.Errorf("%d days: %s", days, text)
+		}
+	}
+	// as an older version has left it
+	b.must(os.WriteFile(state, []byte(`{"position":{},"watched":{"seq":0,"hash":"","denials":{},"limits":{},"modules":{"someone":{"os":true}},"hosts":{"somewhere":true}}}`), 0o600))
+	_, err := b.alerts(state, "", false)
+	b.must(err)
+	if text, _ := os.ReadFile(state); !strings.Contains(string(text), `"someone"`) || !strings.Contains(string(text), `"somewhere"`) {
+		t.Errorf("%s", text)
+	}
+}
+
 // The beginning of a run id is the time: who says no more than that is shown whom they may mean.
 func TestRunIDs(t *testing.T) {
 	t.Parallel()
@@ -382,6 +415,18 @@ func TestRunIDs(t *testing.T) {
 	b.must(b.show("12345678", "json"))
 	if out, _ := b.said(); !strings.Contains(out, rec.RunID) {
 		t.Errorf("%s", out)
+	}
+}
+
+func TestHarmless(t *testing.T) {
+	t.Parallel()
+	if got, want := harmless("a \"b\" é\n  c\\d \x1b[31m\xa9\u202e\x00"), "a \"b\" é\n  c\\d \\x1b[31m\\xa9\\u202e\\x00"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	b := newBench(t)
+	b.warnf("%s", "one\ntwo\x1b")
+	if _, errs := b.said(); errs != "py3runctl: warning: one two\\x1b\n" {
+		t.Errorf("%q", errs)
 	}
 }
 
@@ -488,6 +533,39 @@ func TestVerdict(t *testing.T) {
 		}
 		if whole := strings.Contains(rep.inWords(), "whole"); whole && !slices.Contains([]verdict{logWhole, logWarnings, logUnreadable}, c.want) {
 			t.Errorf("%s is said to be whole: %s", c.want, rep.inWords())
+		}
+	}
+}
+
+// Who looks into a finding of verify has looked into the alert of it.
+func TestAcknowledgedFinding(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.run("alice", "ok", nil)
+	_, err := b.alerts("", "", false)
+	b.must(err)
+	b.must(os.Remove(filepath.Join(b.dir, ".lock")))
+	b.run("alice", "ok", nil)
+	if n, err := b.alerts("", "", false); n != 1 || err != nil {
+		t.Fatalf("%d alerts, %v", n, err)
+	}
+	rep, err := b.verify(verification{})
+	b.must(err)
+	if len(rep.Findings) != 1 {
+		t.Fatalf("found %+v", rep.Findings)
+	}
+	b.must(b.acknowledge([]string{strings.ToUpper(rep.Findings[0].ID)}, "moved by hand", verification{}))
+	b.said()
+	b.must(b.listAlerts("", "text", time.Now()))
+	if out, _ := b.said(); !strings.Contains(out, ruleTampering) || !strings.Contains(out, ": moved by hand)") {
+		t.Errorf("the list is %s", out)
+	}
+	if rep, err = b.verify(verification{}); err != nil || rep.Findings[0].Acknowledged == nil {
+		t.Errorf("%+v, %v", rep.Findings, err)
+	}
+	for _, what := range []string{"99", "ffffffffffff", "x"} {
+		if err := b.acknowledge([]string{what}, "x", verification{}); err == nil {
+			t.Errorf("%s was acknowledged", what)
 		}
 	}
 }

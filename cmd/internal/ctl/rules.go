@@ -3,6 +3,7 @@ package ctl
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -52,11 +53,15 @@ type watched struct {
 	Modules map[string]map[string]bool `json:"modules"` // flagged ones that a user has imported
 	Hosts   map[string]bool            `json:"hosts"`   // that were connected to
 
+	// When users and hosts were seen last: what retention has removed from the log is not kept here either.
+	LastUsers map[string]time.Time `json:"last_users,omitempty"`
+	LastHosts map[string]time.Time `json:"last_hosts,omitempty"`
+
 	days *int // for which records are kept, as this reader has it; 0: for ever; nil: not known
 }
 
 func newWatched() *watched {
-	return &watched{Denials: map[string][]time.Time{}, Limits: map[string]int{}, Modules: map[string]map[string]bool{}, Hosts: map[string]bool{}}
+	return &watched{LastUsers: map[string]time.Time{}, LastHosts: map[string]time.Time{}, Denials: map[string][]time.Time{}, Limits: map[string]int{}, Modules: map[string]map[string]bool{}, Hosts: map[string]bool{}}
 }
 
 // look takes one record, in the order of the log, and tells what the rules say of it.
@@ -82,6 +87,9 @@ func (w *watched) look(e store.Entry, rules config.Alerts) (found []alert) {
 		}
 	}
 	w.Seq, w.Hash = r.Seq, e.Hash
+	if r.User.Name != "" && runs(r.Event.Action) {
+		w.LastUsers[r.User.Name] = at
+	}
 	switch r.Event.Action {
 	case audit.AuditRetention:
 		if rules.Tampering && r.Retention != nil && early(r, w.days) {
@@ -145,9 +153,14 @@ func (w *watched) ended(r audit.Record, rules config.Alerts, tell func(rule, for
 			tell(ruleNewModule, "%s has imported %s (%s) for the first time", subject(r), m.Module, m.Why)
 		}
 	}
+	at, _ := time.Parse(time.RFC3339Nano, r.Timestamp)
 	var hosts []string // one alert for all of a run: a scan of a network is one thing to look at
 	for _, c := range r.Hooks.Connections {
-		if c.Host == "" || strings.HasPrefix(c.Host, "unix:") || w.Hosts[c.Host] {
+		if c.Host == "" || strings.HasPrefix(c.Host, "unix:") {
+			continue
+		}
+		w.LastHosts[c.Host] = at
+		if w.Hosts[c.Host] {
 			continue
 		}
 		w.Hosts[c.Host] = true
@@ -159,6 +172,27 @@ func (w *watched) ended(r audit.Record, rules config.Alerts, tell func(rule, for
 			hosts, more = hosts[:hostsMost], fmt.Sprintf(" and %d more", n)
 		}
 		tell(ruleNewHost, "%s was the first to connect to %s%s", subject(r), strings.Join(hosts, ", "), more)
+	}
+}
+
+// runs tells whether a record is about somebody's run.
+func runs(a audit.Action) bool { return strings.HasPrefix(string(a), "execution-") }
+
+// forget drops what was last seen before a time. What an older version has noted without a time counts from now on.
+func (w *watched) forget(before, now time.Time) {
+	gone := func(last map[string]time.Time, key string) bool {
+		at, known := last[key]
+		if !known {
+			last[key] = now
+		}
+		return known && at.Before(before)
+	}
+	maps.DeleteFunc(w.Denials, func(user string, _ []time.Time) bool { return gone(w.LastUsers, user) })
+	maps.DeleteFunc(w.Limits, func(key string, _ int) bool { user, _, _ := strings.Cut(key, "\x00"); return gone(w.LastUsers, user) })
+	maps.DeleteFunc(w.Modules, func(user string, _ map[string]bool) bool { return gone(w.LastUsers, user) })
+	maps.DeleteFunc(w.Hosts, func(host string, _ bool) bool { return gone(w.LastHosts, host) })
+	for _, last := range []map[string]time.Time{w.LastUsers, w.LastHosts} {
+		maps.DeleteFunc(last, func(_ string, at time.Time) bool { return at.Before(before) })
 	}
 }
 

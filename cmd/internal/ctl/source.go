@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"py3run/audit"
@@ -30,7 +31,7 @@ type desk struct {
 func (d desk) warn(err error) { d.warnf("%v", err) }
 
 func (d desk) warnf(format string, args ...any) {
-	fmt.Fprintf(d.err, "py3runctl: warning: "+format+"\n", args...)
+	fmt.Fprintf(d.err, "py3runctl: warning: %s\n", strings.ReplaceAll(harmless(fmt.Sprintf(format, args...)), "\n", " "))
 }
 
 const indexName = "index.sqlite"

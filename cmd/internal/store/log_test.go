@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"testing"
 
 	"py3run/audit"
@@ -58,6 +59,16 @@ func TestLogReads(t *testing.T) {
 	groups, err := log.Stats(Query{}, ByAll)
 	if err != nil || len(groups) != 1 || groups[0].Runs > 3000 || reads != 3 {
 		t.Errorf("read %d times, %v, %v", reads, groups, err)
+	}
+	reads, fails = 0, 1
+	users, all, actions, err := log.Totals(ByUser, ByAll)
+	if err != nil || reads != 2 {
+		t.Errorf("read %d times, %v", reads, err)
+	}
+	wantUsers, _ := log.Stats(Query{}, ByUser)
+	wantActions, _ := log.Actions()
+	if !reflect.DeepEqual(users, wantUsers) || !reflect.DeepEqual(all, groups) || !reflect.DeepEqual(actions, wantActions) || len(actions) == 0 {
+		t.Errorf("totals %v, %v, %v", users, all, actions)
 	}
 	reads, fails = 0, 99
 	if _, err := log.Stats(Query{}, ByAll); !errors.As(err, new(*audit.PositionError)) || reads != 5 {

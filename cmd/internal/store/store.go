@@ -326,24 +326,44 @@ func (l Log) runs(q Query) ([]*Run, error) {
 	return all, err
 }
 
+// Totals are Stats of all runs by two groupings, and Actions, in one reading.
+func (l Log) Totals(first, second By) (one, two []Group, actions []Action, err error) {
+	var a, b grouping
+	var all counting
+	begin := func() { a, b, all = grouping{}, grouping{}, counting{} }
+	err = l.read(begin, Query{}, func(r *Run) {
+		if r.Status != "" {
+			a.add(keyOf(first, r.User, r.Script, r.Status, dayOf(r.Started)), single(r))
+			b.add(keyOf(second, r.User, r.Script, r.Status, dayOf(r.Started)), single(r))
+		}
+	}, func(e Entry) { all.add(actionOf(e.Record)) })
+	return a.sorted(first), b.sorted(second), all.sorted(), err
+}
+
 // each gives take all matching runs, as they end and then those that have not. Where retention removes records while they are read, all is to be
 // read again, and begin is called anew.
 func (l Log) each(q Query, begin func(), take func(*Run)) error {
+	return l.read(begin, q, take, func(Entry) {})
+}
+
+// read does so, and gives look every record as well.
+func (l Log) read(begin func(), q Query, take func(*Run), look func(Entry)) error {
 	for tries := 1; ; tries++ {
 		begin()
-		err := l.once(q, take)
+		err := l.once(q, take, look)
 		if gone := new(audit.PositionError); tries == 5 || !errors.As(err, &gone) || !gone.Pruned {
 			return err
 		}
 	}
 }
 
-func (l Log) once(q Query, take func(*Run)) error {
+func (l Log) once(q Query, take func(*Run), look func(Entry)) error {
 	open := map[string]*Run{} // without an end so far
 	for e, err := range l.Entries {
 		if err != nil {
 			return err
 		}
+		look(e)
 		if !runsCode(e.Record.Event.Action) {
 			continue
 		}
@@ -383,14 +403,8 @@ func (l Log) Stats(q Query, by By) ([]Group, error) {
 
 // Actions goes through the whole log.
 func (l Log) Actions() ([]Action, error) {
-	all := counting{}
-	for e, err := range l.Entries {
-		if err != nil {
-			return nil, err
-		}
-		all.add(actionOf(e.Record))
-	}
-	return all.sorted(), nil
+	_, _, actions, err := l.Totals(ByAll, ByAll)
+	return actions, err
 }
 
 // Close does nothing.
