@@ -185,6 +185,8 @@ def start(first, cold, claim, end, flagged, preloaded):
                 found = site(fullname)
                 if found is not None:
                     return found
+            if carried and fullname in workers:
+                carry()
             if fullname in flagged:
                 for other in list(sys.meta_path):
                     find = getattr(other, "find_spec", None)
@@ -210,6 +212,18 @@ def start(first, cold, claim, end, flagged, preloaded):
                 except TypeError:
                     pass
         sys.meta_path.insert(0, finder())
+
+    # --- variables in workers -----------------------------------------------------------------------------
+    # A worker of multiprocessing's that is not forked imports the code again, and misses the request's variables: see report.py.
+
+    carried = False  # there are variables, and nothing of multiprocessing that starts workers yet
+    workers = frozenset(("multiprocessing.forkserver", "multiprocessing.popen_forkserver", "multiprocessing.popen_spawn_posix"))
+
+    def carry():
+        nonlocal carried
+        carried = False
+        __import__("multiprocessing.spawn")  # which those import first of all
+        rest()["workers"](bound())
 
     # --- lazy site ----------------------------------------------------------------------------------------
     # Started with -S, the interpreter does what site does when it is missed: when an import finds nothing, or shows what site has done.
@@ -437,7 +451,7 @@ def start(first, cold, claim, end, flagged, preloaded):
             if given.get(n) != v:
                 environ[n] = v
         if sys.stdin is quiet and not quiet.closed:  # else a module has put its own there
-            sys.stdin = sys.__stdin__ = modules["_io"].open(0, encoding=quiet.encoding, errors=quiet.errors, closefd=False)
+            sys.stdin = sys.__stdin__ = modules["_io"].open(0, encoding=quiet.encoding, errors=quiet.errors, newline="\n", closefd=False)
             sys.stdin.buffer.raw.name = "<stdin>"
             sys.stdin.mode = "r"
         try:
@@ -473,11 +487,23 @@ def start(first, cold, claim, end, flagged, preloaded):
 
     main = type(sys)("__main__")
     names = main.__dict__
+
+    def bound():
+        """The variables, as the request has them and not as the code has changed them since."""
+        variables = marshal.loads(memoryview(space)[:words[W_REQUEST]])["variables"]
+        if "".join(variables).isascii():
+            return variables
+        normalize = own("unicodedata").normalize  # code looks names up after NFKC
+        return {normalize("NFKC", n): v for n, v in variables.items()}
+
     variables = request["variables"]
-    if not "".join(variables).isascii():  # code looks names up after NFKC
-        normalize = own("unicodedata").normalize
-        variables = {normalize("NFKC", n): v for n, v in variables.items()}
-    names.update(variables)
+    if variables:
+        if not "".join(variables).isascii():
+            variables = bound()
+        names.update(variables)
+        carried = True
+        if not workers.isdisjoint(modules):
+            carry()
     names.update(__name__="__main__", __file__=path, __builtins__=sys.modules["builtins"], __package__=None, __cached__=None,
                  __loader__=sys.modules["_frozen_importlib_external"].SourceFileLoader("__main__", path))
     if sys.version_info < (3, 14):
@@ -540,7 +566,11 @@ def start(first, cold, claim, end, flagged, preloaded):
             call = sys.modules[request["module"]]
             for part in request["function"].split("."):
                 call = getattr(call, part)
-            return reply(call(*request["args"], **request["kwargs"]))
+            value = call(*request["args"], **request["kwargs"])
+            kind = type(value)
+            if hasattr(kind, "__await__") or kind is type(x for x in ()) and value.gi_code.co_flags & 0x100:  # CO_ITERABLE_COROUTINE
+                value = rest()["awaited"](value)
+            return reply(value)
         return reply(rest()["command"](command, request))
 
     def finish(kind):

@@ -11,6 +11,7 @@ DEPTH = 64
 DIGITS = 4300  # of a number in JSON, as Python itself has it
 TEXT = 65536  # bytes of one str() of an object, in UTF-8
 NAMED = 10  # warnings of one kind that name their path
+NAMES = 1000  # characters of a list of names
 
 
 class TooLarge(Exception):
@@ -25,6 +26,7 @@ class Converter:
 
     def __init__(self, form, most):
         self.tagged = form == "tagged"
+        self.naming = False  # a key is made, which is text anyhow
         self.left = most
         self.above = []  # the containers that we are in; by their id() an audit hook would be called
         self.warnings = []
@@ -40,6 +42,8 @@ class Converter:
             self.warnings.append(entry)
 
     def inexact(self, value, path, what):
+        if self.naming:
+            return
         if path == "result":
             self.text = self.string(value, path)
         else:
@@ -185,6 +189,8 @@ class Converter:
 
     def none(self, v, path):
         """Not a time, not available."""
+        if self.naming:
+            return self.string(v, path)
         if self.tagged:
             return self.named(v, path)
         self.inexact(v, path, "%s, replaced by null" % self.string(v, path))
@@ -225,53 +231,99 @@ class Converter:
             return {"$deque": items(v)} if self.tagged else items(v)
         numpy, pandas = sys.modules.get("numpy"), sys.modules.get("pandas")
         if numpy is not None and isinstance(v, getattr(numpy, "ndarray", ())):
-            # Times one by one: what the array itself makes of those in nanoseconds is numbers.
-            plain = self.convert(scalars(v) if v.dtype.kind in "mM" or v.dtype.names else v.tolist(), path, depth)
-            return {"$ndarray": plain, "dtype": str(v.dtype), "shape": list(v.shape)} if self.tagged else plain
+            return self.array(v, path, depth, numpy)
         if pandas is not None:
             if isinstance(v, getattr(pandas, "DataFrame", ())):
-                columns = v.columns.tolist()
-                v = self.distinct(v, columns, path)
-                if self.tagged:
-                    frame = v.to_dict(orient="split")
-                    frame["columns"] = columns
-                    return {"$dataframe": {key: self.convert(frame[key], path + "." + key, depth) for key in ("columns", "index", "data")}}
-                return self.convert(v.to_dict(orient="records"), path, depth)
+                return self.frame(v, path, depth)
             if isinstance(v, getattr(pandas, "Series", ())):
-                plain = self.convert(v.tolist(), path, depth)
-                return {"$series": plain, "index": self.convert(v.index.tolist(), path, depth)} if self.tagged else plain
+                return self.series(v, path, depth)
             if isinstance(v, getattr(pandas, "Index", ())):
                 return self.convert(v.tolist(), path, depth)
             if isinstance(v, getattr(sys.modules.get("pandas.api.extensions"), "ExtensionArray", ())):
                 plain = self.convert(list(v), path, depth)
                 return {"$ndarray": plain, "dtype": str(v.dtype), "shape": [len(v)]} if self.tagged else plain
+        kind = name_of(type(v))
+        for method, undone in ("__await__", "awaited"), ("__next__", "consumed"), ("__anext__", "consumed"):
+            if hasattr(type(v), method):  # its str() says nothing of what it would give
+                self.warn("inexact_value", path, "a %s, as its str(): it was not %s" % (kind, undone))
+                break
+        else:
+            undone = None
         if self.tagged:
             return self.named(v, path)
         text = self.string(v, path)
         if path == "result":
             self.text = text
-        else:
-            self.warn("inexact_value", path, "an object of type %s, as its str()" % name_of(type(v)))
+        elif undone is None:
+            self.warn("inexact_value", path, "an object of type %s, as its str()" % kind)
         return text
 
-    def distinct(self, frame, columns, path):
-        """A table whose columns have names of their own: of those that share one, pandas gives the last only."""
-        if frame.columns.is_unique:
-            return frame
-        labels = [self.key(c, path) for c in columns]
-        names, seen, taken = [], set(), set(labels)
+    def array(self, v, path, depth, numpy):
+        if isinstance(v, getattr(numpy, "matrix", ())):  # whose rows are matrices again
+            v = v.A
+        # Times one by one: what the array itself makes of those in nanoseconds is numbers.
+        plain = self.convert(scalars(v) if v.dtype.kind in "mM" or v.dtype.names else v.tolist(), path, depth)
+        masked = isinstance(v, getattr(sys.modules.get("numpy.ma"), "MaskedArray", ()))
+        if self.tagged:
+            out = {"$ndarray": plain, "dtype": str(v.dtype), "shape": list(v.shape)}
+            if masked:
+                out["mask"] = self.convert(numpy.ma.getmaskarray(v).tolist(), path + ".mask", depth)
+            return out
+        if masked and b"\1" in numpy.ma.getmaskarray(v).tobytes():
+            self.warn("inexact_value", path, "masked values, replaced by null")
+        return plain
+
+    # Of a frame the records begin with what names its rows, unless that only counts them: so a group keeps its label. A name is
+    # what tells rows that somebody has numbered 0, 1, 2 from rows that nobody has named.
+
+    def frame(self, v, path, depth):
+        columns = v.columns.tolist()
+        data = [v.iloc[:, i].tolist() for i in range(len(columns))]  # by position: names may repeat
+        if self.tagged:
+            rows = list(map(list, zip(*data))) if data else [[] for _ in range(len(v.index))]
+            parts = {"columns": columns, "index": v.index.tolist(), "data": rows}
+            for part, index in ("index_names", v.index), ("column_names", v.columns):
+                if any(name is not None for name in index.names):
+                    parts[part] = list(index.names)
+            return {"$dataframe": {part: self.convert(x, path + "." + part, depth) for part, x in parts.items()}}
+        if not counts(v.index):
+            columns, data = level_names(v.index, v.columns) + columns, levels(v.index) + data
+        names = self.distinct(columns, path, "column")
+        if not len(v.index):
+            self.warn("inexact_value", path, "a frame without rows, as []; its columns: " + (", ".join(names)[:NAMES] or "none"))
+        return self.convert([dict(zip(names, row)) for row in zip(*data)] if data else [{} for _ in v.index], path, depth)
+
+    def series(self, v, path, depth):
+        values = v.tolist()
+        if self.tagged:
+            out = {"$series": self.convert(values, path, depth), "index": self.convert(v.index.tolist(), path, depth)}
+            if any(name is not None for name in v.index.names):
+                out["index_names"] = self.convert(list(v.index.names), path, depth)
+            return out
+        if counts(v.index):
+            return self.convert(values, path, depth)
+        if v.index.is_unique:
+            return self.convert(dict(zip(self.distinct(v.index.tolist(), path, "label"), values)), path, depth)
+        names = self.distinct(level_names(v.index, ()) + ["value"], path, "column")
+        return self.convert([dict(zip(names, row)) for row in zip(*levels(v.index), values)], path, depth)
+
+    def distinct(self, labels, path, what):
+        """The labels as names, no two of them the same."""
+        labels = [self.key(x, path) for x in labels]
+        if len(set(labels)) == len(labels):
+            return labels
+        names, seen, taken, next_of = [], set(), set(labels), {}
         for label in labels:
-            name, n = label, 0
-            while name in seen or n and name in taken:
-                n += 1
-                name = "%s#%d" % (label, n)
-            if n and not self.tagged:
-                self.warn("inexact_value", "%s[%s]" % (path, json_name(label)), "a second column of this name, as %s" % name)
+            name = label
+            if label in seen:
+                n = next_of.get(label, 2)
+                while "%s#%d" % (label, n) in taken:
+                    n += 1
+                name, next_of[label] = "%s#%d" % (label, n), n + 1
+                self.warn("inexact_value", "%s[%s]" % (path, json_name(label)), "a second %s of this name, as %s" % (what, name))
             seen.add(name)
             names.append(name)
-        frame = frame.copy(deep=False)
-        frame.columns = names
-        return frame
+        return names
 
     def mapping(self, v, path, depth):
         pairs = list(v.items())
@@ -291,21 +343,50 @@ class Converter:
 
     def key(self, k, path):
         """What the key is as a value, as text."""
-        numpy = sys.modules.get("numpy")
-        if numpy is not None and isinstance(k, getattr(numpy, "bool_", ())):
-            k = bool(k)
         if isinstance(k, str):
             return self.whole(str.__str__(k), path)
+        was = self.tagged, self.naming
+        self.tagged, self.naming = False, True
+        try:
+            plain = self.scalar(k, path) if not isinstance(k, (int, float, bytes, memoryview)) else NotImplemented
+        finally:
+            self.tagged, self.naming = was
+        if isinstance(plain, (str, bool, int, float, bytes)):
+            k = plain
         if k is None or k is True or k is False:
             return {None: "null", True: "true", False: "false"}[k]
+        if isinstance(k, str):
+            return self.whole(str.__str__(k), path)
         if isinstance(k, int):
             return digits(int(k))
-        if isinstance(k, bytes):
+        if isinstance(k, float):
+            return float.__repr__(k)
+        if isinstance(k, (bytes, memoryview)):
             try:
                 return bytes(k).decode("utf-8")
             except UnicodeDecodeError:
                 return base64(bytes(k))
         return self.string(k, path)
+
+
+def counts(index):
+    """Whether an index names nothing: it is 0, 1, 2 ..."""
+    if index.nlevels > 1 or index.name is not None:
+        return False
+    return not len(index) or index.dtype.kind in "iu" and not index.hasnans and [int(x) for x in index.tolist()] == list(range(len(index)))
+
+
+def levels(index):
+    if index.nlevels == 1:
+        return [index.tolist()]
+    return list(zip(*index.tolist())) or [()] * index.nlevels  # get_level_values would take a number for a name
+
+
+def level_names(index, columns):
+    """As reset_index names them."""
+    if index.nlevels == 1:
+        return [index.name if index.name is not None else "index" if "index" not in columns else "level_0"]
+    return ["level_%d" % i if name is None else name for i, name in enumerate(index.names)]
 
 
 def json_name(name):
@@ -314,8 +395,12 @@ def json_name(name):
 
 def scalars(array):
     if array.ndim == 0:
-        return array[()]
-    return list(array) if array.ndim == 1 else [scalars(a) for a in array]
+        return tuple([array[name] for name in array.dtype.names]) if is_masked_record(array) else array[()]
+    return [scalars(a) if is_masked_record(a) else a for a in array] if array.ndim == 1 else [scalars(a) for a in array]
+
+
+def is_masked_record(array):
+    return isinstance(array, getattr(sys.modules.get("numpy.ma"), "MaskedArray", ())) and array.dtype.names
 
 
 def digits(v):
@@ -369,6 +454,57 @@ def value(v, form, most, about, encode):
             converter.warnings.append([code, "and %d more of these" % (n - NAMED)])
     about["warnings"] = converter.warnings
     return raw
+
+
+# --- coroutines -------------------------------------------------------------------------------------------
+
+
+def awaited(v):
+    """What an awaitable gives."""
+    asyncio = own("asyncio")
+
+    async def wait():
+        return await v
+
+    loop = v.get_loop() if asyncio.isfuture(v) else None  # a future can only be awaited where it belongs
+    if loop is None or loop.is_closed():
+        return asyncio.run(wait())
+    return loop.run_until_complete(v)
+
+
+# --- workers ----------------------------------------------------------------------------------------------
+# multiprocessing's workers that are not forked import the code again, as __mp_main__. The request's variables travel to them with what
+# multiprocessing tells each worker to prepare itself with: the worker executes WORKER when it reads that, before it imports anything.
+
+WORKER = """
+def carry(given, text, worker):
+    import marshal, sys, multiprocessing.spawn as spawn
+    whole, runpy = spawn.get_preparation_data, spawn.runpy
+
+    class Carried:
+        def __reduce__(self):
+            return exec, (text + "carry(given, text, True)", {"given": given, "text": text})
+
+    def get_preparation_data(name):
+        data = whole(name)
+        if sys._getframe(1).f_globals.get("__name__") == "multiprocessing.forkserver":
+            data.pop("init_main_from_path", None)  # else the server itself would import the code, without variables
+        else:
+            data["variables"] = Carried()
+        return data
+
+    spawn.get_preparation_data = get_preparation_data
+    if worker:
+        spawn.runpy = type(sys)("runpy")
+        spawn.runpy.run_module = runpy.run_module
+        spawn.runpy.run_path = lambda path, init_globals=None, run_name=None: runpy.run_path(path, marshal.loads(given), run_name)
+"""
+
+
+def workers(variables):
+    names = {"__name__": "py3run"}
+    exec(WORKER, names)
+    names["carry"](own("marshal").dumps(variables, 4), WORKER, False)
 
 
 # --- exceptions -------------------------------------------------------------------------------------------
@@ -473,18 +609,123 @@ def failure(error, request, about):
     return show
 
 
+# To tell a frame costs 0.1 ms, and a recursion may be as deep as it likes.
+REPEATED = 3  # entries of a traceback for the same line in a row, as Python shows them
+FRAMES = 1000  # entries of one traceback, half of them from its begin
+CHAINED = 100  # exceptions that led to another
+
+
+def shown_of(tb):
+    """The entries of a traceback that are shown: of each the traceback, what stands before it for others, and how often it repeats."""
+    half = FRAMES // 2
+    head, tail, out, last, same = [], [], 0, None, 0
+    entries = head
+    while tb is not None:
+        code = tb.tb_frame.f_code
+        here = code.co_filename, tb.tb_lineno, code.co_name
+        same = same + 1 if here == last else 1
+        last = here
+        if same > REPEATED:
+            entries[-1][2] += 1
+        else:
+            if len(head) == half:
+                entries = tail
+            entries.append([tb, "", 0])
+            if len(tail) == 2 * half:
+                out += half + sum(repeated for _, _, repeated in tail[:half])
+                del tail[:half]
+        tb = tb.tb_next
+    if len(tail) > half:
+        out += len(tail) - half + sum(repeated for _, _, repeated in tail[:-half])
+        del tail[:-half]
+    if out:
+        tail[0][1] = "%d frames are not shown" % out
+    return head + tail
+
+
+def shorten(error, gaps, back):
+    """Gives long tracebacks of an exception, and of those that it is told with, shorter ones; and ends long chains of them. Fills in
+    where gaps are, by the exception's id, and what is to be put back."""
+    level, met = [error], {id(error)}
+    while level:
+        e = level.pop()
+        was = e, e.__traceback__, e.__cause__, e.__context__, e.__suppress_context__
+        entries = shown_of(was[1])
+        others = [x for x in (was[2], was[3], *(getattr(e, "exceptions", None) or ())) if x is not None and id(x) not in met]
+        ends = len(met) >= CHAINED and any(x is was[2] or x is was[3] for x in others)
+        if ends and entries:
+            entries[0][1] = "the exceptions before this one are not shown"
+        if ends or any(before or repeated for _, before, repeated in entries):
+            back.append(was)
+            gaps[id(e)] = [x[1:] for x in entries]
+            tb = None
+            for x, _, _ in reversed(entries):
+                tb = type(x)(tb, x.tb_frame, x.tb_lasti, x.tb_lineno)
+            e.__traceback__ = tb
+            if ends:
+                e.__cause__ = e.__context__ = None
+        if len(met) < CHAINED:
+            met.update(map(id, others))
+            level += others
+
+
 def standard_text(error, path, shown, lines):
     """The message, the line, the traceback with the user's frames only, and the whole."""
     linecache, traceback = own("linecache"), own("traceback")
+
+    class Gap(traceback.FrameSummary):
+        """Stands in a stack for frames that are left out."""
+
+    class Stack(traceback.StackSummary):
+        def format(self, **how):
+            out, frames = [], traceback.StackSummary()
+            for frame in self:
+                if isinstance(frame, Gap):
+                    out += [*frames.format(**how), frame.text]
+                    frames = traceback.StackSummary()
+                else:
+                    frames.append(frame)
+            return out + frames.format(**how)
+
+    def left_out(beside, text):
+        gap = Gap(beside.filename, beside.lineno, beside.name, lookup_line=False, line="")
+        gap.text = "  [%s]\n" % text
+        return gap
+
+    def mark(told, error):
+        """Puts gaps into the stacks of what is told."""
+        level, met = [(told, error)], set()
+        while level:
+            told, error = level.pop()
+            if told is None or error is None or id(told) in met:
+                continue
+            met.add(id(told))
+            frames = []
+            for frame, (before, repeated) in zip(told.stack, gaps.get(id(error), ())):
+                if before:
+                    frames.append(left_out(frame, before))
+                frames.append(frame)
+                if repeated:
+                    frames.append(left_out(frame, "Previous line repeated %d more time%s" % (repeated, "s" if repeated > 1 else "")))
+            if len(frames) > len(told.stack):
+                told.stack = Stack(frames)
+            level += (told.__cause__, error.__cause__), (told.__context__, error.__context__)
+            level += zip(getattr(told, "exceptions", None) or (), getattr(error, "exceptions", None) or ())
+
+    gaps, back = {}, []
     linecache.cache[path] = sum(map(len, lines)), None, lines, path  # the file may be gone, or say another encoding
     lazycache = getattr(linecache, "lazycache", None)
     # The main program's loader gives its source for every name: what the code has compiled itself would be shown with the main program's lines.
     linecache.lazycache = lambda name, names: bool(lazycache) and (names or {}).get("__name__") != "__main__" and lazycache(name, names)
     try:
+        shorten(error, gaps, back)
         told = traceback.TracebackException(type(error), error, error.__traceback__)
+        mark(told, error)
         here = rename(told, path, shown, set())
     finally:
         linecache.lazycache = lazycache
+        for e, tb, cause, context, suppressed in back:
+            e.__traceback__, e.__cause__, e.__context__, e.__suppress_context__ = tb, cause, context, suppressed
     text = full = "".join(told.format())
     if prune(told, True, set()):
         prune(told, False, set())
@@ -504,17 +745,19 @@ def own_text(error, path, shown, lines):
         message = FAILED
     text, here = "Traceback (most recent call last):\n", None
     try:
-        tb = error.__traceback__
-        while tb is not None:
+        for tb, before, repeated in shown_of(error.__traceback__):
             code, number = tb.tb_frame.f_code, tb.tb_lineno
             mine = code.co_filename == path
+            if before:
+                text += "  [%s]\n" % before
             if mine or not is_library(code.co_filename):
                 text += '  File "%s", line %d, in %s\n' % (shown if mine else code.co_filename, number, code.co_name)
             if mine:
                 here = number
                 if 0 < number <= len(lines):
                     text += "    " + lines[number - 1].strip() + "\n"
-            tb = tb.tb_next
+            if repeated and (mine or not is_library(code.co_filename)):
+                text += "  [Previous line repeated %d more time%s]\n" % (repeated, "s" if repeated > 1 else "")
     except BaseException:  # an audit hook of the user's may refuse even these
         pass
     return message, here, text + name_of(type(error)) + (": " + message if message else "") + "\n"

@@ -112,7 +112,16 @@ func StartTemplate(ip Interpreter, job TemplateJob, patience time.Duration) (_ *
 	return nil, errors.New("start template: it has ended: " + lines[len(lines)-1])
 }
 
-// Close ends the template. Its spares stay.
+// End lets the template end as interpreters do, with what its modules have registered for that, and kills it when that takes longer than patience.
+// Its spares stay, and miss what those functions remove.
+func (t *Template) End(patience time.Duration) {
+	t.Control.Close()
+	late := time.AfterFunc(patience, func() { t.Process.Process.Kill() })
+	defer late.Stop()
+	t.Process.Wait()
+}
+
+// Close kills the template. Its spares stay.
 func (t *Template) Close() {
 	t.Control.Close()
 	t.Process.Process.Kill()

@@ -282,10 +282,7 @@ def template(first, control, hot, cold):
         for number in _signal.SIGALRM, _signal.SIGCHLD:
             _signal.signal(number, _signal.SIG_DFL)
         _signal.alarm(10)
-        if "atexit" in sys.modules:  # what modules do at an end is for the end of runs
-            sys.modules["atexit"]._clear()
-        if "threading" in sys.modules:
-            getattr(sys.modules["threading"], "_threading_atexits", []).clear()
+        forget()
         request, image = hello["practice"]
         null = posix.open("/dev/null", posix.O_RDWR)
         shared, events = posix.memfd_create("py3run-practice"), 1 << 20
@@ -328,6 +325,44 @@ def template(first, control, hot, cold):
         written(of_init)
 
     # --- in the spare -------------------------------------------------------------------------------------
+
+    def forget():
+        """What the template's modules have registered for an end is for the template's own: in each spare it would remove what the next one needs. What
+        the standard library does at an end with whatever is there then stays, for what the run brings. Nothing dies here: that could do something."""
+        module, forgotten = sys.modules.get, []
+
+        def empty(things):
+            forgotten.append(list(things.items() if hasattr(things, "items") else things))
+            things.clear()
+
+        def forget_in(name, *lists):
+            for things in lists:
+                if hasattr(getattr(module(name), things, None), "clear"):
+                    empty(getattr(module(name), things))
+
+        atexit, threading = module("atexit"), module("threading")
+        if atexit is not None:
+            forgotten.append(gc.get_referents(atexit))
+            atexit._clear()
+        finalize = getattr(module("weakref"), "finalize", None)
+        if finalize is not None:
+            empty(finalize._registry)
+            finalize._registered_with_atexit = False
+        if hasattr(threading, "_threading_atexits"):  # from Python 3.9 on
+            empty(threading._threading_atexits)
+        for name, function in ("logging", "shutdown"), ("multiprocessing.util", "_exit_function"), ("concurrent.futures.thread", "_python_exit"), ("concurrent.futures.process", "_python_exit"):
+            if module(name) is not None:
+                earlier = threading._register_atexit if name[:10] == "concurrent" and hasattr(threading, "_register_atexit") else atexit.register
+                earlier(getattr(module(name), function))
+        forget_in("multiprocessing.util", "_finalizer_registry")
+        forget_in("multiprocessing.process", "_children")  # they are not the run's to wait for
+        if module("multiprocessing.process") is not None:
+            module("multiprocessing.process").current_process()._config.pop("tempdir", None)
+        forget_in("concurrent.futures.thread", "_threads_queues")
+        forget_in("concurrent.futures.process", "_threads_wakeups")
+        for closer in closers:
+            closer.delete = False
+        forgets.append(forgotten)
 
     def stage():
         """In a user namespace of its own: starts init."""
@@ -417,6 +452,10 @@ def template(first, control, hot, cold):
                 tell(PROGRAM, MISSING, GROUP_STEP, e.errno)
             posix.close(fd)
         posix.setsid()
+        try:
+            forget()
+        except Exception:  # a module has put something else in the place of what we know
+            pass
         run(calls[3], memory, PROGRAM)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
         prepare(ranges[1])  # in the group, which these pages count in
@@ -519,6 +558,14 @@ def template(first, control, hot, cold):
         if name in ("_curses", "_dbm", "_gdbm", "_sqlite3", "_tkinter", "readline") or type(file) is str and file[-3:] == ".so" and not any(
                 part in file for part in ("/lib-dynload/", "/numpy/", "/scipy/", "/pandas/", "/bottleneck/", "/numexpr/")):
             end = None
+    closer = getattr(temporary, "_TemporaryFileCloser", None)
+    closers = [x for x in gc.get_objects() if type(x) is closer]  # what removes a named file
+    forgets = []
+    for handler in list(getattr(sys.modules.get("logging"), "_handlerList", ())):  # what they hold is in no run's output
+        try:
+            handler().flush()
+        except Exception:
+            pass
     for kind in set(map(type, gc.get_objects())):  # what dies with something to do, and is not looked at when a run ends
         if any("__del__" in vars(base) for base in type.__dict__["__mro__"].__get__(kind)):
             end = None
@@ -541,7 +588,9 @@ def template(first, control, hot, cold):
         while True:
             data, fds = receive(control)
             if not data:
-                posix._exit(0)
+                gc.unfreeze()  # else what can be reached from here is never taken apart
+                closers.clear()
+                raise SystemExit  # now comes what its modules have registered for an end
             flush()
             groups[:] = range(GROUPS, GROUPS + len(fds) - 2)
             put(fds, [INIT, PROGRAM, *groups])

@@ -27,6 +27,7 @@ const (
 	importPatience = 2 * time.Minute       // for a template's modules
 	sparePatience  = 30 * time.Second      // for one spare
 	lookEvery      = 5 * time.Second       // at the interpreter, the memory and the time unused
+	endPatience    = 2 * time.Second       // for what a template's modules do at its end
 	recordPatience = 50 * time.Millisecond // for a launcher whose run is over to write its record and end
 	renewAfter     = 1000                  // spares of one interpreter: all have its address layout and its hash seed
 	renewAge       = time.Hour
@@ -89,15 +90,25 @@ func Serve(in io.Reader) error {
 	// From here on nobody finds it.
 	os.Remove(path + socketSuffix)
 	unix.Shutdown(listener, unix.SHUT_RDWR) // and with it the accepting
-	t.template.Close()
 	for {
 		select {
 		case spare := <-t.ready:
-			t.remove(spare.Spare)
+			t.remove(spare)
 			continue
 		default:
 		}
 		break
+	}
+	ended := make(chan struct{})
+	go func() { t.retire(t.template, t.using); close(ended) }()
+	t.mu.Lock()
+	busy := t.running > 0
+	t.mu.Unlock()
+	if !busy {
+		select {
+		case <-ended:
+		case <-time.After(endPatience): // a run has begun after all
+		}
 	}
 	noted := groupsOf(t.lock)
 	os.Remove(path + lockSuffix) // another one may begin
@@ -107,6 +118,7 @@ func Serve(in io.Reader) error {
 		unix.Close(c)
 	}
 	t.mu.Unlock()
+	<-ended
 	t.runs.Wait() // what is left of runs under way is removed after them; if this process is killed, by their launchers
 	for _, group := range noted {
 		cgroup.SweepEmpty(group) // of a killed template, whose spares had not ended yet when this one began
@@ -134,6 +146,7 @@ type server struct {
 
 	interpreter python.Interpreter
 	template    *python.Template // of the filling goroutine
+	using       *sync.WaitGroup  // the template's spares
 	image       []byte
 	steps       *sandbox.Steps
 	born        time.Time
@@ -157,10 +170,11 @@ type server struct {
 	changes int // of table
 }
 
-// waiting is a spare that waits, and how often the mounts had changed before it was made.
+// waiting is a spare that waits, how often the mounts had changed before it was made, and the spares of its template.
 type waiting struct {
 	*sandbox.Spare
 	mounts int
+	using  *sync.WaitGroup
 }
 
 func (t *server) stop() { t.once.Do(func() { close(t.quit) }) }
@@ -263,7 +277,7 @@ func (t *server) begin() (identity string, err error) {
 	if err != nil {
 		return "", err
 	}
-	t.born, t.forked = time.Now(), 0
+	t.born, t.forked, t.using = time.Now(), 0, new(sync.WaitGroup)
 	t.mu.Lock()
 	t.process = t.template.Process.Process.Pid
 	t.mu.Unlock()
@@ -288,20 +302,20 @@ func (t *server) fill() {
 		default:
 		}
 		if t.forked >= renewAfter || time.Since(t.born) > renewAge {
-			old := t.template
+			old, using := t.template, t.using
 			if _, err := t.begin(); err != nil {
 				t.template = old
 				return
 			}
-			old.Close()
-			t.reap()
+			t.runs.Go(func() { t.retire(old, using) })
 		}
 		mounts := t.mounts()
 		spare, err := t.spare()
 		if err != nil {
 			return // a template that cannot fork is of no use
 		}
-		t.ready <- waiting{spare, mounts}
+		t.using.Add(1)
+		t.ready <- waiting{spare, mounts, t.using}
 	}
 }
 
@@ -343,7 +357,15 @@ func (t *server) note(paths []string) {
 	}
 }
 
-func (t *server) remove(s *sandbox.Spare) {
+// retire ends an interpreter when its spares have ended: its modules may remove at its end what those use.
+func (t *server) retire(template *python.Template, using *sync.WaitGroup) {
+	using.Wait()
+	template.End(endPatience)
+	t.reap()
+}
+
+func (t *server) remove(s waiting) {
+	defer s.using.Done()
 	s.Close()
 	if _, err := unix.Wait4(s.Pid(), nil, 0, nil); err == unix.ECHILD { // the interpreter's child, and this process's when that has been replaced
 		t.mu.Lock()
@@ -427,7 +449,7 @@ func (t *server) offer(c int) {
 		}
 		if !spare.Alive() || spare.mounts != t.mounts() {
 			t.refill()
-			go func() { t.remove(spare.Spare); t.runs.Done() }()
+			go func() { t.remove(spare); t.runs.Done() }()
 			continue
 		}
 		text, descriptors := spare.Offer()
@@ -440,7 +462,7 @@ func (t *server) offer(c int) {
 		if err == nil {
 			unix.Read(c, make([]byte, 1)) // until the launcher is done, or dead
 		}
-		t.remove(spare.Spare)
+		t.remove(spare)
 		t.mu.Lock()
 		t.running--
 		t.used = time.Now()
