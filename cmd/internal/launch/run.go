@@ -346,13 +346,16 @@ func (r *run) finish() {
 	contents := r.workdir.Measure(true, megabytes(r.limits.FileMB))
 	printed := r.captured()
 
-	verdict := Judge(Evidence{Outcome: o, Disk: contents.Bytes, Started: o.Began, Cut: r.cut(contents, events.FilesWritten), Reply: reply, ReplyErr: replyErr, Stderr: printed.Stderr}, r.limits)
+	verdict := Judge(Evidence{Outcome: o, Disk: contents.Bytes, Started: o.Began, Cut: r.cut(contents, events.FilesWritten), Reply: reply, ReplyErr: replyErr, Stderr: printed.Stderr, Python: r.ip}, r.limits)
 	r.result.Status, r.result.Failure = verdict.Status, verdict.Failure
 	if verdict.Failure != nil {
 		r.result.Error = verdict.Failure.Message
 		r.result.Traceback = reply.Traceback
 		if verdict.Failure.Limit != nil || verdict.Status == wire.StatusSignal || verdict.Status == wire.StatusCancelled {
 			verdict.Failure.Where = python.Where(o.Dump, r.plan.Python.Path, r.plan.Python.Shown, r.ip.Prefixes)
+			if doing := python.Reporting(o.Dump, r.ip.Prefixes); doing != "" {
+				verdict.Failure.Hint = strings.TrimSuffix("the code itself had ended, and "+doing+"; "+verdict.Failure.Hint, "; ")
+			}
 		}
 	}
 	if o.Signal != 0 {

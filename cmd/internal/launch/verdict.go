@@ -23,6 +23,7 @@ type Evidence struct {
 	Reply    python.Reply
 	ReplyErr error
 	Stderr   string // what Python printed, for when it did not get as far as the code
+	Python   python.Interpreter
 }
 
 // A Verdict is what a result says about the end.
@@ -102,7 +103,7 @@ func Judge(e Evidence, limits wire.Limits) Verdict {
 				v.Failure.Type, v.Failure.Line = r.Type, r.Line
 				return v
 			}
-			f := &wire.Failure{Code: "python_exception", Message: r.Error, Type: r.Type, Line: r.Line, Column: r.Column}
+			f := &wire.Failure{Code: "python_exception", Message: r.Error, Type: r.Type, Line: r.Line, Column: r.Column, Hint: missingModule(r, e.Python)}
 			if r.Syntax {
 				f.Code = "python_syntax"
 			}
@@ -118,6 +119,14 @@ func Judge(e Evidence, limits wire.Limits) Verdict {
 		return limit(wire.StatusDiskLimit, "file_mb", limits.FileMB, "a file ends exactly at the size limit, so what was written behind it is lost: "+e.Cut)
 	}
 	return Verdict{Status: wire.StatusOK}
+}
+
+// missingModule says which interpreter did not find a module; empty for other errors.
+func missingModule(r python.Reply, ip python.Interpreter) string {
+	if r.Type != "ModuleNotFoundError" || ip.Path == "" {
+		return ""
+	}
+	return fmt.Sprintf("this was Python %s at %s: install the module for it, add its directory with python.path, or choose another interpreter with python.interpreter (--python, PY3RUN_PYTHON_INTERPRETER)", ip.Version, ip.Path)
 }
 
 // nearLimit is the part of the memory limit from which on an abort is put down to it.

@@ -43,6 +43,7 @@ func TestJudge(t *testing.T) {
 	tooBig := python.Reply{Kind: "error", Type: "OSError", Error: "OSError: [Errno 27] File too large", Line: 2, Errno: int(syscall.EFBIG)}
 	full := python.Reply{Kind: "error", Type: "OSError", Error: "OSError: [Errno 28] No space left on device", Line: 2, Errno: int(syscall.ENOSPC)}
 	noFork := python.Reply{Kind: "error", Type: "BlockingIOError", Error: "BlockingIOError: [Errno 11] no", Line: 4, Errno: int(syscall.EAGAIN)}
+	noModule := python.Reply{Kind: "error", Type: "ModuleNotFoundError", Error: "ModuleNotFoundError: No module named 'x'", Line: 1}
 	noThread := python.Reply{Kind: "error", Type: "RuntimeError", Error: "RuntimeError: can't start new thread", Line: 5}
 	large := python.Reply{Kind: "too_large", Bytes: 3 * mib}
 	damaged := Evidence{Outcome: ended(0), Started: true, ReplyErr: errors.New("reply: not JSON")}
@@ -126,6 +127,9 @@ func TestJudge(t *testing.T) {
 		{"no reply, 9", silent(ended(9)), judged, exited(9)},
 		{"unreadable reply", damaged, judged, fine},
 		{"unreadable reply, no limits", damaged, none, fine},
+		{"a module that is not there", Evidence{Outcome: ended(1), Started: true, Reply: noModule, Python: python.Interpreter{Path: "/opt/py/bin/python3", Version: "3.12.1"}}, judged,
+			failed(wire.StatusError, wire.Failure{Code: "python_exception", Message: noModule.Error, Type: noModule.Type, Line: 1, Hint: "this was Python 3.12.1 at /opt/py/bin/python3: install the module for it, " +
+				"add its directory with python.path, or choose another interpreter with python.interpreter (--python, PY3RUN_PYTHON_INTERPRETER)"})},
 		{"exception", reply(1, zero), judged, failed(wire.StatusError, wire.Failure{Code: "python_exception", Message: zero.Error, Type: zero.Type, Line: 3})},
 		{"exception, and a code of its own", reply(7, zero), judged, exited(7)},
 		{"syntax", reply(1, syntax), judged, failed(wire.StatusError, wire.Failure{Code: "python_syntax", Message: syntax.Error, Type: syntax.Type, Line: 3, Column: 7})},

@@ -223,7 +223,16 @@ def start(first, cold, claim, end, flagged, preloaded):
         nonlocal carried
         carried = False
         __import__("multiprocessing.spawn")  # which those import first of all
-        rest()["workers"](bound())
+        spawn = modules["multiprocessing.spawn"]
+        plain = spawn.get_preparation_data
+
+        def get_preparation_data(name):
+            if spawn.get_preparation_data is get_preparation_data:
+                spawn.get_preparation_data = plain
+                rest()["workers"](bound())
+            return spawn.get_preparation_data(name)
+
+        spawn.get_preparation_data = get_preparation_data
 
     # --- lazy site ----------------------------------------------------------------------------------------
     # Started with -S, the interpreter does what site does when it is missed: when an import finds nothing, or shows what site has done.

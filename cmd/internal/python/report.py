@@ -245,7 +245,7 @@ class Converter:
         kind = name_of(type(v))
         for method, undone in ("__await__", "awaited"), ("__next__", "consumed"), ("__anext__", "consumed"):
             if hasattr(type(v), method):  # its str() says nothing of what it would give
-                self.warn("inexact_value", path, "a %s, as its str(): it was not %s" % (kind, undone))
+                self.warn("inexact_value", path, "an object of type %s, as its str(): it was not %s" % (kind, undone))
                 break
         else:
             undone = None
@@ -487,7 +487,7 @@ def carry(given, text, worker):
 
     def get_preparation_data(name):
         data = whole(name)
-        if sys._getframe(1).f_globals.get("__name__") == "multiprocessing.forkserver":
+        if "multiprocessing.forkserver" in [sys._getframe(i).f_globals.get("__name__") for i in (1, 2)]:
             data.pop("init_main_from_path", None)  # else the server itself would import the code, without variables
         else:
             data["variables"] = Carried()

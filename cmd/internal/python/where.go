@@ -19,6 +19,23 @@ const mostFrames = 40
 // innermost first) and returns the last dump's frames: the user's, as in a traceback, or all but the bootstrap's where there is none of these. prefixes are
 // the interpreter's. The thread that runs the main program comes first and is number 0. In each thread the innermost frame is last, as in a traceback.
 func Where(dump []byte, path, shown string, prefixes []string) []wire.Frame {
+	frames, _ := inspect(dump, path, shown, prefixes)
+	return frames
+}
+
+// Reporting tells what report.py was doing at the last dump; empty: the code itself was running.
+func Reporting(dump []byte, prefixes []string) string {
+	_, reporting := inspect(dump, "", "", prefixes)
+	return reporting
+}
+
+// reports are what report.py does after the code has ended, by the function that does it. The library's frames that it has called are no place in the code.
+var reports = map[string]string{
+	"failure": "the traceback of an uncaught exception was being formatted",
+	"value":   "the result was being made into JSON",
+}
+
+func inspect(dump []byte, path, shown string, prefixes []string) (_ []wire.Frame, reporting string) {
 	var threads [][]wire.Frame
 	seen := map[string]bool{}
 	skip := true // until a header
@@ -29,14 +46,24 @@ func Where(dump []byte, path, shown string, prefixes []string) []wire.Frame {
 			_, id, _ := strings.Cut(header, "hread 0x") // from Python 3.14 on the thread's name follows
 			id, _, _ = strings.Cut(id, " ")
 			if seen[id] { // the same thread again: another dump
-				threads, seen = nil, map[string]bool{}
+				threads, seen, reporting = nil, map[string]bool{}, ""
 			}
 			seen[id], skip = true, false
 			threads = append(threads, nil)
 			continue
 		}
 		frame, ok := frameOf(line)
-		if !ok || skip {
+		if skip {
+			continue
+		}
+		if doing := reports[frame.Function]; doing != "" && frame.File == "<py3run report>" {
+			last := len(threads) - 1
+			threads[last] = slices.DeleteFunc(threads[last], func(f wire.Frame) bool { return isLibrary(f.File, prefixes) })
+			if reporting = doing; len(threads[last]) > 0 {
+				reporting = "" // the code has methods that were called for it
+			}
+		}
+		if !ok {
 			continue
 		}
 		if frame.File == path {
@@ -63,7 +90,7 @@ func Where(dump []byte, path, shown string, prefixes []string) []wire.Frame {
 	if len(users) > 0 {
 		frames = users
 	}
-	return frames[:min(len(frames), mostFrames)]
+	return frames[:min(len(frames), mostFrames)], reporting
 }
 
 // isLibrary tells whether a file, by its name in a dump, is one of the interpreter's own libraries or of those that are installed for it.

@@ -29,6 +29,13 @@ func TestWhere(t *testing.T) {
   File "/tmp/w.py", line 9 in work
 
 `
+	const formatting = `Current thread 0x00007f0000000001 (most recent call first):
+  File "/usr/lib/python3.11/traceback.py", line 465 in format_frame_summary
+  File "<py3run report>", line 520 in standard_text
+  File "<py3run report>", line 400 in undisturbed
+  File "<py3run report>", line 440 in failure
+  File "<py3run>", line 340 in start
+`
 	inMain := frames{frame(0, shown, 5, "<module>"), frame(0, shown, 2, "f")}
 	long := "/" + strings.Repeat("x", 600)
 	tests := []struct {
@@ -60,6 +67,9 @@ func TestWhere(t *testing.T) {
 		{"bytes that are no UTF-8", `Thread 0x1 (most recent call first):` + "\n" + `  File "/tmp/\udcff.py", line 7 in f` + "\n", "/tmp/\xff.py", frames{frame(0, shown, 7, "f")}},
 		{"a long name", "Thread 0x1 (most recent call first):\n  File \"" + long[:500] + "...\", line 7 in f\n", long, frames{frame(0, shown, 7, "f")}},
 		{"binary", "\xff\xfe\n\x00" + main, path, inMain},
+		{"a traceback is formatted", formatting, path, nil},
+		{"a method of an exception", strings.Replace(formatting, "  File", "  File \"/tmp/w.py\", line 3 in __str__\n  File", 1), path, frames{frame(0, shown, 3, "__str__")}},
+		{"a traceback is formatted beside a thread", worker + formatting, path, frames{frame(0, shown, 9, "work")}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -68,6 +78,30 @@ func TestWhere(t *testing.T) {
 				t.Errorf("%v, want %v", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestReporting(t *testing.T) {
+	t.Parallel()
+	const head = "Current thread 0x1 (most recent call first):\n"
+	const library = "  File \"/usr/lib/python3.11/traceback.py\", line 465 in format\n"
+	const own = "  File \"/tmp/w.py\", line 3 in __str__\n"
+	report := func(function string) string { return "  File \"<py3run report>\", line 1 in " + function + "\n" }
+	tests := []struct{ name, dump, want string }{
+		{"nothing", "", ""},
+		{"the code", head + own, ""},
+		{"a traceback", head + library + report("standard_text") + report("failure"), reports["failure"]},
+		{"a value", head + library + report("convert") + report("value"), reports["value"]},
+		{"a method of the code's", head + own + library + report("failure"), ""},
+		{"the code awaits", head + library + report("awaited"), ""},
+		{"a function of the code's own of this name", head + "  File \"/tmp/w.py\", line 3 in failure\n", ""},
+		{"later the code again", head + library + report("failure") + head + own, ""},
+		{"before the code, later a traceback", head + own + head + report("failure"), reports["failure"]},
+	}
+	for _, tt := range tests {
+		if got := Reporting([]byte(tt.dump), []string{"/usr"}); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
 	}
 }
 
