@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -83,5 +84,47 @@ func TestTemplateOfOddModules(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatalf("left: %v", practising())
 		}
+	}
+}
+
+// A template that is ended does what its modules have registered for that, whatever that is; one that is killed does not.
+func TestTemplateEnds(t *testing.T) {
+	dir := t.TempDir()
+	const module = `import atexit, os, tempfile, time, weakref
+def left(what):
+    open(os.path.join(os.path.dirname(__file__), what), "w").close()
+class Thing: pass
+thing = Thing()
+directory = tempfile.TemporaryDirectory(dir=os.path.dirname(__file__), prefix="temporary-")
+file = tempfile.NamedTemporaryFile(dir=os.path.dirname(__file__), prefix="temporary-")
+weakref.finalize(thing, left, "finalize")
+atexit.register(left, "atexit")
+`
+	for name, text := range map[string]string{"ends": module, "stays": module + "atexit.register(time.sleep, 1000)\natexit.register(left, 'began')\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name+".py"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := func() (names []string) {
+		entries, _ := os.ReadDir(dir)
+		for _, e := range entries {
+			if !strings.HasSuffix(e.Name(), ".py") && e.Name() != "__pycache__" {
+				names = append(names, e.Name())
+				os.RemoveAll(filepath.Join(dir, e.Name()))
+			}
+		}
+		return names
+	}
+	start(t, []string{dir}, "ends").End(time.Minute)
+	if got := list(); !slices.Equal(got, []string{"atexit", "finalize"}) {
+		t.Errorf("an end leaves %q, want atexit and finalize, and no temporary files", got)
+	}
+	start(t, []string{dir}, "stays").End(time.Second)
+	if got := list(); len(got) != 3 || got[0] != "began" {
+		t.Errorf("an end that takes too long leaves %q, want began and the temporary ones", got)
+	}
+	start(t, []string{dir}, "ends").Close()
+	if got := list(); len(got) != 2 {
+		t.Errorf("a kill leaves %q, want the temporary ones", got)
 	}
 }
