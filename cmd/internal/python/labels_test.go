@@ -43,6 +43,7 @@ result = `
 			`{"$dataframe":{"columns":["x"],"index":[{"$tuple":["a",1]},{"$tuple":["b",2]}],"data":[[1],[2]],"index_names":[1,null]}}`},
 		{`pd.Series([1, 2], index=pairs)`, `{"('a', 1)":1,"('b', 2)":2}`, nil, `*`},
 		{`pd.Series([1, 2, 3], index=pairs.append(pairs[:1]))`, `[{"1":"a","level_1":1,"value":1},{"1":"b","level_1":2,"value":2},{"1":"a","level_1":1,"value":3}]`, nil, `*`},
+		{`[xy(index=pd.MultiIndex.from_tuples([(0,), (1,)])), xy(index=pairs)[:0].to_dict()]`, `[[{"level_0":0,"x":1},{"level_0":1,"x":2}],{"x":{}}]`, nil, `*`},
 		{`pd.Series([1, 2], index=["a", "a"])`, `[{"index":"a","value":1},{"index":"a","value":2}]`, nil, `{"$series":[1,2],"index":["a","a"]}`},
 		{`pd.Series([1, 2], index=pd.Index(["a", "a"], name="value"))`, `[{"value":"a","value#2":1},{"value":"a","value#2":2}]`,
 			list{`inexact_value result["value"]: a second column of this name, as value#2`}, `*`},

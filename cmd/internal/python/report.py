@@ -371,20 +371,24 @@ class Converter:
 
 def counts(index):
     """Whether an index names nothing: it is 0, 1, 2 ..."""
-    if index.nlevels > 1 or index.name is not None:
+    if is_multi(index) or index.name is not None:
         return False
     return not len(index) or index.dtype.kind in "iu" and not index.hasnans and [int(x) for x in index.tolist()] == list(range(len(index)))
 
 
+def is_multi(index):
+    return hasattr(index, "levels")  # which may be a single one
+
+
 def levels(index):
-    if index.nlevels == 1:
+    if not is_multi(index):
         return [index.tolist()]
     return list(zip(*index.tolist())) or [()] * index.nlevels  # get_level_values would take a number for a name
 
 
 def level_names(index, columns):
     """As reset_index names them."""
-    if index.nlevels == 1:
+    if not is_multi(index):
         return [index.name if index.name is not None else "index" if "index" not in columns else "level_0"]
     return ["level_%d" % i if name is None else name for i, name in enumerate(index.names)]
 
