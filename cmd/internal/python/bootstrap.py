@@ -511,7 +511,7 @@ def start(first, cold, claim, end, flagged, preloaded):
             variables = bound()
         names.update(variables)
         carried = True
-        if not workers.isdisjoint(modules):
+        if not modules.keys().isdisjoint(workers):
             carry()
     names.update(__name__="__main__", __file__=path, __builtins__=sys.modules["builtins"], __package__=None, __cached__=None,
                  __loader__=sys.modules["_frozen_importlib_external"].SourceFileLoader("__main__", path))

@@ -358,6 +358,11 @@ def template(first, control, hot, cold):
         forget_in("multiprocessing.process", "_children")  # they are not the run's to wait for
         if module("multiprocessing.process") is not None:
             module("multiprocessing.process").current_process()._config.pop("tempdir", None)
+        tracker, server = getattr(module("multiprocessing.resource_tracker"), "_resource_tracker", None), getattr(module("multiprocessing.forkserver"), "_forkserver", None)
+        if tracker is not None:  # the run gets its own, for what it makes
+            tracker._fd = tracker._pid = None
+        if server is not None:
+            server._forkserver_address = server._forkserver_alive_fd = server._forkserver_pid = None
         forget_in("concurrent.futures.thread", "_threads_queues")
         forget_in("concurrent.futures.process", "_threads_wakeups")
         for closer in closers:
