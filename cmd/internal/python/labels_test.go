@@ -273,6 +273,28 @@ if __name__ == "__main__":
 	})
 }
 
+// A fork server that imports the code itself, as newer Pythons have it, is not told where that is: it would miss the variables.
+func TestForkServerImportsNoCode(t *testing.T) {
+	t.Parallel()
+	const program = `import multiprocessing.popen_forkserver, multiprocessing.spawn as spawn
+server = {"__name__": "multiprocessing.forkserver", "spawn": spawn}
+exec("def ask(): return 'init_main_from_path' in spawn.get_preparation_data('ignore')", server)
+def worker(): return 'init_main_from_path' in spawn.get_preparation_data('ignore')
+result = [server["ask"](), worker(), server["ask"](), worker()]
+`
+	inEach(t, func(t *testing.T, ip Interpreter) {
+		for _, variables := range []*wire.Object{nil, {Names: []string{"x"}, Values: []any{"y"}}} {
+			job, want := code(program), `[true,true,true,true]`
+			if job.Variables = variables; variables != nil {
+				want = `[false,true,false,true]`
+			}
+			if got := try(t, ip, job).value(t); got != want {
+				t.Errorf("with %v: %s, want %s", variables, got, want)
+			}
+		}
+	})
+}
+
 // A traceback without end is told by its begin and its end, in a time that does not depend on its length, and is as long as ever for the code.
 func TestLongTracebacks(t *testing.T) {
 	t.Parallel()

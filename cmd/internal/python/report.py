@@ -491,7 +491,10 @@ def carry(given, text, worker):
 
     def get_preparation_data(name):
         data = whole(name)
-        if "multiprocessing.forkserver" in [sys._getframe(i).f_globals.get("__name__") for i in (1, 2)]:
+        caller = sys._getframe(1)
+        if caller.f_code.co_filename[:7] == "<py3run":
+            caller = caller.f_back
+        if caller.f_globals.get("__name__") == "multiprocessing.forkserver":
             data.pop("init_main_from_path", None)  # else the server itself would import the code, without variables
         else:
             data["variables"] = Carried()
