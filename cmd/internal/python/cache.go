@@ -99,10 +99,13 @@ func (c *cache) mac(part string, data []byte) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
+// cacheFormat changes with the form of an entry: py3runs of different versions may share a cache.
+const cacheFormat = 2
+
 // keyOf describes a candidate so that any change to it, to the file it leads to or to its pyvenv.cfg is another key. shim is true for a script.
 func keyOf(path string) (key string, shim bool, err error) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "py3run %s %q", sourcesHash(), path)
+	fmt.Fprintf(&b, "py3run %d %s %q", cacheFormat, sourcesHash(), path)
 	for _, p := range []string{path, filepath.Join(filepath.Dir(path), "pyvenv.cfg"), filepath.Join(filepath.Dir(filepath.Dir(path)), "pyvenv.cfg")} {
 		var st syscall.Stat_t
 		if err := syscall.Stat(p, &st); err != nil {

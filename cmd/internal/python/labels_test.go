@@ -273,6 +273,58 @@ if __name__ == "__main__":
 	})
 }
 
+// A fork server that imports the code itself, as newer Pythons have it, is not told where that is: it would miss the variables.
+func TestForkServerImportsNoCode(t *testing.T) {
+	t.Parallel()
+	const program = `import multiprocessing.popen_forkserver, multiprocessing.spawn as spawn
+server = {"__name__": "multiprocessing.forkserver", "spawn": spawn}
+exec("def ask(): return 'init_main_from_path' in spawn.get_preparation_data('ignore')", server)
+def worker(): return 'init_main_from_path' in spawn.get_preparation_data('ignore')
+result = [server["ask"](), worker(), server["ask"](), worker()]
+`
+	inEach(t, func(t *testing.T, ip Interpreter) {
+		for _, variables := range []*wire.Object{nil, {Names: []string{"x"}, Values: []any{"y"}}} {
+			job, want := code(program), `[true,true,true,true]`
+			if job.Variables = variables; variables != nil {
+				want = `[false,true,false,true]`
+			}
+			if got := try(t, ip, job).value(t); got != want {
+				t.Errorf("with %v: %s, want %s", variables, got, want)
+			}
+		}
+	})
+}
+
+// Of a large group the members that are only counted are as they were when the code sees them.
+func TestLargeGroups(t *testing.T) {
+	t.Parallel()
+	const program = `import sys
+if sys.version_info < (3, 11): sys.exit(9)
+def hook(kind, e, tb):
+    print([x.__traceback__ is not None and x.__context__ is not None and x.__cause__ is None and not x.__suppress_context__ for x in e.exceptions] == [True] * 3000)
+sys.excepthook = hook
+def f(n):
+    try:
+        try:
+            {}[n]
+        finally:
+            1/0
+    except ZeroDivisionError as e:
+        return e
+raise ExceptionGroup("many", [f(n) for n in range(3000)])
+`
+	inEach(t, func(t *testing.T, ip Interpreter) {
+		tr := try(t, ip, code(program))
+		if tr.exit == 9 {
+			t.Skip("without groups of exceptions")
+		}
+		const want = "  + Exception Group Traceback*KeyError: 0\n*During handling*line 11, in f\n*ZeroDivisionError*KeyError: 14\n*and 2985 more exceptions\n*"
+		if !matches(tr.reply.Traceback, want) || tr.stdout != "True\n" {
+			t.Errorf("stdout %q, stderr %q\n%s", tr.stdout, tr.stderr, tr.reply.Traceback)
+		}
+	})
+}
+
 // A traceback without end is told by its begin and its end, in a time that does not depend on its length, and is as long as ever for the code.
 func TestLongTracebacks(t *testing.T) {
 	t.Parallel()
@@ -294,6 +346,8 @@ func TestLongTracebacks(t *testing.T) {
 			"Traceback (most recent call last):\n  [the exceptions before this one are not shown]\n*ValueError: 4998\n*direct cause*ValueError: 4999\n"},
 		{"one after another", code("e = None\nfor i in range(5000):\n    try:\n        try:\n            raise e or KeyError\n        finally:\n            raise ValueError(i)\n    except ValueError as x:\n        e = x\nraise e"), 1300,
 			"Traceback (most recent call last):\n  [the exceptions before this one are not shown]\n*ValueError: 4999\n"},
+		{"an exception with a list of its own", code("class E(Exception):\n    exceptions = 5\ntry:\n    raise E\nexcept E as e:\n    e.__notes__ = 1\n    raise ValueError from e"), 20,
+			"Traceback*line 4, in <module>\n*direct cause*line 7, in <module>\n*ValueError\n"},
 		{"code sees all", code("import sys\ndef hook(kind, e, tb):\n    n = 0\n    while tb: tb, n = tb.tb_next, n + 1\n    sys.exit(n - 700 + 2 * (str(e.__cause__) == 'c') + 4 * e.__suppress_context__)\nsys.excepthook = hook\n" +
 			"def f(n):\n    if n: f(n - 1)\n    else: raise OSError from Exception('c')\nf(700)"), -8, "*"},
 	}

@@ -490,7 +490,10 @@ def carry(given, text, worker):
 
     def get_preparation_data(name):
         data = whole(name)
-        if "multiprocessing.forkserver" in [sys._getframe(i).f_globals.get("__name__") for i in (1, 2)]:
+        caller = sys._getframe(1)
+        if caller.f_code.co_filename[:7] == "<py3run":
+            caller = caller.f_back
+        if caller.f_globals.get("__name__") == "multiprocessing.forkserver":
             data.pop("init_main_from_path", None)  # else the server itself would import the code, without variables
         else:
             data["variables"] = Carried()
@@ -618,6 +621,12 @@ def failure(error, request, about):
 REPEATED = 3  # entries of a traceback for the same line in a row, as Python shows them
 FRAMES = 1000  # entries of one traceback, half of them from its begin
 CHAINED = 100  # exceptions that led to another
+SHOWN = 15  # of a group, as Python shows them
+GROUP = vars(loaded["builtins"]).get("BaseExceptionGroup", ())
+
+
+def members_of(error):
+    return error.exceptions if isinstance(error, GROUP) else ()
 
 
 def shown_of(tb):
@@ -651,13 +660,20 @@ def shown_of(tb):
 def shorten(error, gaps, back):
     """Gives long tracebacks of an exception, and of those that it is told with, shorter ones; and ends long chains of them. Fills in
     where gaps are, by the exception's id, and what is to be put back."""
-    level, met = [error], {id(error)}
+    level, met, told = [error], {id(error)}, 0
     while level:
         e = level.pop()
+        told += 1
         was = e, e.__traceback__, e.__cause__, e.__context__, e.__suppress_context__
         entries = shown_of(was[1])
-        others = [x for x in (was[2], was[3], *(getattr(e, "exceptions", None) or ())) if x is not None and id(x) not in met]
-        ends = len(met) >= CHAINED and any(x is was[2] or x is was[3] for x in others)
+        members = members_of(e)
+        for x in members[SHOWN:]:  # only counted, but looked at
+            if id(x) not in met:
+                met.add(id(x))
+                back.append((x, x.__traceback__, x.__cause__, x.__context__, x.__suppress_context__))
+                x.__traceback__ = x.__cause__ = x.__context__ = None
+        others = [x for x in (was[2], was[3], *members[:SHOWN]) if x is not None and id(x) not in met]
+        ends = told >= CHAINED and any(x is was[2] or x is was[3] for x in others)
         if ends and entries:
             entries[0][1] = "the exceptions before this one are not shown"
         if ends or any(before or repeated for _, before, repeated in entries):
@@ -669,7 +685,7 @@ def shorten(error, gaps, back):
             e.__traceback__ = tb
             if ends:
                 e.__cause__ = e.__context__ = None
-        if len(met) < CHAINED:
+        if told < CHAINED:
             met.update(map(id, others))
             level += others
 
@@ -715,7 +731,7 @@ def standard_text(error, path, shown, lines):
             if len(frames) > len(told.stack):
                 told.stack = Stack(frames)
             level += (told.__cause__, error.__cause__), (told.__context__, error.__context__)
-            level += zip(getattr(told, "exceptions", None) or (), getattr(error, "exceptions", None) or ())
+            level += zip(getattr(told, "exceptions", None) or (), members_of(error)[:SHOWN])
 
     gaps, back = {}, []
     linecache.cache[path] = sum(map(len, lines)), None, lines, path  # the file may be gone, or say another encoding

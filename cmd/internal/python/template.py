@@ -339,38 +339,49 @@ def template(first, control, hot, cold):
             forgotten.append(list(things.items() if hasattr(things, "items") else things))
             things.clear()
 
-        def forget_in(name, *lists):
-            for things in lists:
-                if hasattr(getattr(module(name), things, None), "clear"):
-                    empty(getattr(module(name), things))
+        def exits():
+            atexit, threading = module("atexit"), module("threading")
+            if atexit is not None:
+                forgotten.append(gc.get_referents(atexit))
+                atexit._clear()
+            early = getattr(atexit, "register", None)
+            if hasattr(threading, "_threading_atexits"):  # from Python 3.9 on
+                empty(threading._threading_atexits)
+                early = threading._register_atexit
+            for register, name, function in (
+                    (getattr(atexit, "register", None), "logging", "shutdown"), (getattr(atexit, "register", None), "multiprocessing.util", "_exit_function"),
+                    (early, "concurrent.futures.thread", "_python_exit"), (early, "concurrent.futures.process", "_python_exit")):
+                if module(name) is not None:
+                    register(getattr(module(name), function))
 
-        atexit, threading = module("atexit"), module("threading")
-        if atexit is not None:
-            forgotten.append(gc.get_referents(atexit))
-            atexit._clear()
-        finalize = getattr(module("weakref"), "finalize", None)
-        if finalize is not None:
-            empty(finalize._registry)
-            finalize._registered_with_atexit = False
-        if hasattr(threading, "_threading_atexits"):  # from Python 3.9 on
-            empty(threading._threading_atexits)
-        for name, function in ("logging", "shutdown"), ("multiprocessing.util", "_exit_function"), ("concurrent.futures.thread", "_python_exit"), ("concurrent.futures.process", "_python_exit"):
-            if module(name) is not None:
-                earlier = threading._register_atexit if name[:10] == "concurrent" and hasattr(threading, "_register_atexit") else atexit.register
-                earlier(getattr(module(name), function))
-        forget_in("multiprocessing.util", "_finalizer_registry")
-        forget_in("multiprocessing.process", "_children")  # they are not the run's to wait for
-        if module("multiprocessing.process") is not None:
-            module("multiprocessing.process").current_process()._config.pop("tempdir", None)
-        tracker, server = getattr(module("multiprocessing.resource_tracker"), "_resource_tracker", None), getattr(module("multiprocessing.forkserver"), "_forkserver", None)
-        if tracker is not None:  # the run gets its own, for what it makes
-            tracker._fd = tracker._pid = None
-        if server is not None:
-            server._forkserver_address = server._forkserver_alive_fd = server._forkserver_pid = None
-        forget_in("concurrent.futures.thread", "_threads_queues")
-        forget_in("concurrent.futures.process", "_threads_wakeups")
-        for closer in closers:
-            closer.delete = False
+        def finalizers():
+            finalize = getattr(module("weakref"), "finalize", None)
+            if finalize is not None:
+                empty(finalize._registry)
+                finalize._registered_with_atexit = False
+            for name, things in (
+                    ("multiprocessing.util", "_finalizer_registry"), ("multiprocessing.process", "_children"),
+                    ("concurrent.futures.thread", "_threads_queues"), ("concurrent.futures.process", "_threads_wakeups")):
+                if module(name) is not None:
+                    empty(getattr(module(name), things))
+            for closer in closers:
+                closer.delete = False
+
+        def helpers():  # the run makes its own
+            if module("multiprocessing.process") is not None:
+                module("multiprocessing.process").current_process()._config.pop("tempdir", None)
+            tracker = getattr(module("multiprocessing.resource_tracker"), "_resource_tracker", None)
+            if tracker is not None:
+                tracker._fd = tracker._pid = None
+            server = getattr(module("multiprocessing.forkserver"), "_forkserver", None)
+            if server is not None:
+                server._forkserver_address = server._forkserver_alive_fd = server._forkserver_pid = None
+
+        for part in exits, finalizers, helpers:
+            try:
+                part()
+            except Exception:  # a module has put something else in the place of what is known here
+                pass
         forgets.append(forgotten)
 
     def stage():
@@ -496,10 +507,7 @@ def template(first, control, hot, cold):
                 tell(PROGRAM, MISSING, GROUP_STEP, e.errno)
             posix.close(fd)
         posix.setsid()
-        try:
-            forget()
-        except Exception:  # a module has put something else in the place of what we know
-            pass
+        forget()
         run(calls[3], memory, PROGRAM)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
         prepare(ranges[1])  # in the group, which these pages count in
