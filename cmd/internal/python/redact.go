@@ -33,10 +33,8 @@ func redact(argv []string) (out []string) {
 		}
 		if i > 0 || strings.HasPrefix(arg, "-") || strings.ContainsAny(arg, " \t\n=") || strings.Contains(arg, "://") {
 			out[i] = r.argument(arg)
-		} else {
-			if r.before[0] = programName(arg); known(r.before[0]) {
-				r.program = r.before[0]
-			}
+		} else if r.before[0] = programName(arg); known(r.before[0]) {
+			r.program = r.before[0]
 		}
 	}
 	return out
@@ -84,7 +82,13 @@ var secretOptions = []struct {
 
 // secretWords are followed by a secret, as words of these programs.
 var secretWords = []struct{ programs, words string }{
-	{"mysqladmin nmcli", "password"}, {"redis-cli valkey-cli keydb-cli", "auth requirepass masterauth"}, {"iwconfig", "key enc"}, {"vault", "login unseal"}, {"cargo", "login"}, {"snyk", "auth"}, {"pdftk", "input_pw user_pw owner_pw"},
+	{"mysqladmin nmcli", "password"},
+	{"redis-cli valkey-cli keydb-cli", "auth requirepass masterauth"},
+	{"iwconfig", "key enc"},
+	{"vault", "login unseal"},
+	{"cargo", "login"},
+	{"snyk", "auth"},
+	{"pdftk", "input_pw user_pw owner_pw"},
 }
 
 // secretPlaces are the words of programs that are secrets themselves: the one behind so many others that are no options.
@@ -99,7 +103,7 @@ var (
 	storedOptions = []string{"--value", "--body", "-b"}
 )
 
-// accountOptions have a user's name and a password.
+// accountOptions have a user's name and a password; with some programs a group, which loginOptions never have.
 var accountOptions = []string{"-u", "-U", "--user"}
 
 var loginOptions = []string{"--proxy-user", "--creds", "--src-creds", "--dest-creds", "--userpass", "--basic-auth", "--cert", "--proxy-cert"}
@@ -165,8 +169,7 @@ type redactor struct {
 	program string                   // whose options they are
 	plain   int                      // how many words it had that are no options
 	login   bool                     // its first one was login
-	batch   bool                     // htpasswd has its password among its words, as the last of so many
-	words   int                      //
+	words   int                      // htpasswd has its password as the last of so many of them; 0: nowhere
 	storing bool                     // NAME=VALUE is a secret whatever the name
 	before  [3]string                // the words before, the last one first
 	next    func(word string) string // what is shown of the next word; nil: it decides itself
@@ -225,7 +228,7 @@ func (r *redactor) shown(w string) string {
 
 // begin takes note of a program.
 func (r *redactor) begin(w string) string {
-	r.program, r.plain, r.login, r.batch = programName(w), 0, false, false
+	r.program, r.plain, r.login, r.words = programName(w), 0, false, 0
 	return w
 }
 
@@ -249,7 +252,7 @@ func (r *redactor) option(w string) (shown string, done bool) {
 					r.next = hidden
 				}
 				return w, true
-			case o.form == account && !strings.ContainsAny(rest, ":%,"), option == "-p" && isNumber(rest) && o.form == loose:
+			case o.form == account && !strings.ContainsAny(rest, ":%,"):
 			default:
 				separator := ""
 				if rest[0] == '=' || rest[0] == ':' {
@@ -271,13 +274,13 @@ func (r *redactor) option(w string) (shown string, done bool) {
 		}
 	}
 	if r.program == "htpasswd" && !strings.HasPrefix(bare, "--") && strings.Contains(bare, "b") {
-		r.batch, r.words = true, 3
+		r.words = 3
 		if strings.Contains(bare, "n") {
 			r.words = 2
 		}
 	}
 	if rest, found := strings.CutPrefix(bare, "-H"); found && strings.Contains(rest, ":") { // of a header
-		return strings.TrimSuffix("-H"+r.value(w[strings.Index(w, "-H")+2:]), ""), true
+		return "-H" + r.value(w[strings.Index(w, "-H")+2:]), true
 	}
 	separator := "="
 	if bare[0] == '/' { // as on Windows
@@ -395,7 +398,7 @@ func (r *redactor) positional(w string) (shown string, done bool) {
 		}
 	}
 	switch {
-	case r.batch && r.plain == r.words:
+	case r.words > 0 && r.plain == r.words:
 		return redacted, true
 	case r.storing && strings.Contains(w, "="):
 		name, _, _ := strings.Cut(w, "=")
@@ -485,7 +488,7 @@ func (r *redactor) credentials(word string) string {
 
 // value hides what a word or a text gives away by itself.
 func (r *redactor) value(s string) string {
-	if len(s) < 4 || !strings.ContainsAny(s, " \t\n=:@<-_.0123456789\"'") {
+	if len(s) < 16 && !strings.ContainsAny(s, " \t\n=:@<\"'") {
 		return s
 	}
 	s = hideMembers(hideNamed(hideElements(hidePrivateKeys(s))))

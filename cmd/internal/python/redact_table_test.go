@@ -126,6 +126,11 @@ func TestRedactTokens(t *testing.T) {
 		if token.least > 60 {
 			rest = strings.Repeat("0a1b2c3d4e5f6789", 20)[:token.least+10]
 		}
+		if !token.mixed && !token.hex {
+			if got := redact([]string{"x", token.start + strings.Repeat("abcdefgh", 20)[:token.least]})[1]; len(got) > 3+len(token.start) && len(token.start)+token.least >= 16 {
+				t.Errorf("letters only: %s", got)
+			}
+		}
 		whole := token.start + rest
 		for _, form := range []string{"TOKEN", "--x=TOKEN", "https://h/TOKEN/x", "a 'TOKEN' b", `{"a":"TOKEN"}`, "x:TOKEN", "https://TOKEN@h/", "%3DTOKEN"} {
 			if got := redact([]string{"x", strings.ReplaceAll(form, "TOKEN", whole)})[1]; strings.Contains(got, rest) || !strings.Contains(got, redacted) {

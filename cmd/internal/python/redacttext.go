@@ -205,6 +205,9 @@ func hideAssigned(s string, blanks bool) string {
 		for blanks && start < len(s) && s[start] == ' ' {
 			start++
 		}
+		if classOf(name) == harmless {
+			continue
+		}
 		end := valueEnd(s, from, start, blanks)
 		value := s[start:end]
 		if sign == ':' && (isTag(s, from, value) || next == ' ' || s[to] == '"' || s[to] == '\'' || s[to] == '\\') || !hides(name, strings.TrimRight(strings.Trim(value, `\"'`), ",;:)]}")) {
@@ -229,7 +232,7 @@ func nameBefore(s string, sign int) (from, to int) {
 		to--
 	}
 	from = to
-	for from > 0 && (isWordByte(s[from-1]) || strings.ContainsRune("-.", rune(s[from-1])) || s[from-1] >= 0x80) {
+	for from > 0 && to-from < 80 && (isWordByte(s[from-1]) || strings.ContainsRune("-.", rune(s[from-1])) || s[from-1] >= 0x80) {
 		from--
 	}
 	return from, to
@@ -296,7 +299,7 @@ func begins(s string) bool {
 	if s == "" {
 		return true
 	}
-	name, _, found := strings.Cut(strings.TrimLeft(s, " "), "=")
+	name, _, found := strings.Cut(strings.TrimLeft(s[:min(len(s), 50)], " "), "=")
 	return found && name != "" && len(name) <= 40 && strings.IndexFunc(name, func(c rune) bool {
 		return !isWordByte(byte(c&0x7f)) && c < 0x80 && !strings.ContainsRune(" -.[]$%", c)
 	}) < 0

@@ -83,7 +83,14 @@ func hideTokens(s string) string {
 			done = to
 		}
 	}
+	run := 0 // where the characters end that a token may have
 	for i := 0; i+16 <= len(s); i++ {
+		if run <= i {
+			run = i + tokenLength(s[i:])
+		}
+		if run-i < 8 {
+			continue
+		}
 		if i < done || i > 0 && isWordByte(s[i-1]) && !(i > 2 && s[i-3] == '%') {
 			continue
 		}
@@ -93,14 +100,18 @@ func hideTokens(s string) string {
 					continue
 				}
 				from := i + len(t.start)
-				if to := from + tokenLength(s[from:]); to-from >= t.least && t.fits(s[from:to]) {
+				to := run
+				if to < from { // its beginning has others
+					to = from + tokenLength(s[from:])
+				}
+				if to-from >= t.least && t.fits(s[from:to]) {
 					cover(from, to)
 					break
 				}
 			}
 		}
 		if i >= done {
-			if from, to := shaped(s, i); from > 0 {
+			if from, to := shaped(s, i, run-i); from > 0 {
 				cover(from, to)
 			}
 		}
@@ -137,23 +148,25 @@ func tokenLength(s string) int {
 	return n
 }
 
-// shaped finds tokens that are told by their form: from is 0 if none begins here.
-func shaped(s string, i int) (from, to int) {
+// shaped finds tokens that are told by their form, in what has so many characters that a token may have: from is 0 if none begins here.
+func shaped(s string, i, length int) (from, to int) {
 	n := 0
-	for i+n < len(s) && isWordByte(s[i+n]) {
+	for i+n < len(s) && n < 40 && isWordByte(s[i+n]) {
 		n++
 	}
 	rest := s[i+n:]
 	switch {
 	case n >= 8 && n <= 10 && isNumber(s[i:i+n]) && strings.HasPrefix(rest, ":A") && tokenLength(rest[1:]) >= 34: // of Telegram
 		return i + n + 1, i + n + 1 + tokenLength(rest[1:])
-	case n == 14 && strings.HasPrefix(rest, ".atlasv1.") && tokenLength(rest) > 40: // of Terraform
-		return i + n + len(".atlasv1."), i + n + tokenLength(rest)
+	case n == 14 && strings.HasPrefix(rest, ".atlasv1.") && length > 54: // of Terraform
+		return i + n + len(".atlasv1."), i + length
 	case n == 32 && strings.HasPrefix(rest, "-us") && len(rest) > 3 && isNumber(rest[3:4]) && strings.Trim(s[i:i+n], "0123456789abcdef") == "": // of Mailchimp
 		return i + 4, i + n
 	}
 	// Keys of storage accounts: 64 bytes in base64. Secrets of applications in Azure. Tokens of Discord's bots.
-	length := tokenLength(s[i:])
+	if length > 100 {
+		return 0, 0
+	}
 	whole := s[i : i+length]
 	switch {
 	case length == 88 && strings.HasSuffix(whole, "==") && strings.Count(whole, "=") == 2 && !strings.ContainsAny(whole, ".~-_"):
