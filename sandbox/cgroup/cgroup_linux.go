@@ -579,8 +579,9 @@ func (g *Group) processes() (pids []int) {
 // Remove removes the group, and groups that the run has made in it. Its processes must have ended; those that are just ending are waited for.
 func (g *Group) Remove() error {
 	var errs []error
+	until := time.Now().Add(removeMost)
 	for _, d := range g.dirs {
-		errs = append(errs, RemoveDir(d.path))
+		errs = append(errs, removeDir(d.path, until))
 	}
 	return errors.Join(errs...)
 }

@@ -37,3 +37,41 @@ func TestLockFile(t *testing.T) {
 		t.Errorf("the lock is of a file that is gone: %v", err)
 	}
 }
+
+// A template that hangs takes no connections: nobody waits for it.
+func TestTakeFromOneThatHangs(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	d, err := openDir(dir, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	listener, err := listen(d, "key"+socketSuffix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(listener)
+	unix.Listen(listener, 0) // room for one or two
+	refused := make(chan error, 1)
+	go func() {
+		for range 1000 {
+			if _, err := Take(dir, "key"); err != nil {
+				refused <- err
+				return
+			}
+		}
+		refused <- nil
+	}()
+	select {
+	case err := <-refused:
+		if !errors.Is(err, unix.EAGAIN) {
+			t.Errorf("%v, want %v", err, unix.EAGAIN)
+		}
+	case <-time.After(time.Minute):
+		t.Error("it waits")
+	}
+}
