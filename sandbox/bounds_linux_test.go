@@ -102,7 +102,49 @@ func TestTracedProgram(t *testing.T) {
 	}
 }
 
-// tracer traces a process of one thread and does not look at it again.
+// Nor does a tracer of another thread than the first hide it.
+func TestTracedThread(t *testing.T) {
+	t.Parallel()
+	eachMethod(t, func(t *testing.T, m Method) {
+		spec := command("threaded")
+		spec.Method, spec.Limits.Wall = m, 20*time.Second
+		out, _ := execute(t, spec)
+		if out.ExitCode == 98 {
+			t.Skip("a process may not trace its parent here")
+		}
+		if out.Reason != Finished || out.ExitCode != 7 {
+			t.Errorf("%+v", out)
+		}
+	})
+}
+
+// threaded has a child trace a thread of it that waits, and ends.
+func threaded([]string) error {
+	unix.Prctl(unix.PR_SET_PTRACER, ^uintptr(0), 0, 0, 0)
+	thread := make(chan int)
+	go func() {
+		runtime.LockOSThread()
+		thread <- unix.Gettid()
+		unix.Syscall6(unix.SYS_PPOLL, 0, 0, 0, 0, 0, 0)
+	}()
+	read, write, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	c := helper("tracer", fmt.Sprint(<-thread))
+	c.Stdout = write
+	if err := c.Start(); err != nil {
+		return err
+	}
+	answer := make([]byte, 100)
+	if n, _ := read.Read(answer); string(answer[:n]) != "traces\n" {
+		os.Exit(98)
+	}
+	os.Exit(7)
+	return nil
+}
+
+// tracer traces a thread and does not look at it again.
 func tracer(args []string) error {
 	runtime.LockOSThread()
 	const seize = 0x4206

@@ -99,6 +99,7 @@ func init() { // here, because a launcher refers to helpers itself
 		"starve":   starve,
 		"tracer":   tracer,
 		"scored":   scored,
+		"threaded": threaded,
 	}
 }
 

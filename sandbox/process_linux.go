@@ -28,6 +28,7 @@ type Running struct {
 	protection Protection
 	started    time.Time
 	pid        int // of init, in the launcher's pid namespace
+	process    int // of the program, once it was looked for
 	released   bool
 	group      *cgroup.Group // nil: none could be made, or none was wanted
 	workdir    *Workdir      // nil: it has none

@@ -34,12 +34,14 @@ import (
 //	              have ended, or for the end of the lifeline
 //
 // Bytes on the lifeline, from the launcher to init: first 0 (the id maps are written, go on), later the
-// numbers of signals for the program. End of file: the launcher is gone.
+// numbers of signals for the program, or lifelineEnded: it has ended, and its end is hidden. End of file: the launcher is gone.
 const (
 	msgFailed   = 1
 	msgMissing  = 2
 	msgEnded    = 3
 	msgListener = 4
+
+	lifelineEnded = 255 // no signal has this number
 )
 
 // An op is one system call of the set-up.
@@ -234,7 +236,8 @@ func (s *stage) addRule(attr *unix.LandlockPathBeneathAttr) syscall.Errno {
 // supervise is the life of init: it passes signals on, reaps, and ends with the program or with the launcher.
 //
 // The end of a traced program is its tracer's first to be told of, and its parent's only when the tracer has taken note or is gone (ptrace(2)). A pidfd
-// tells it at once; a tracer outside the run, a debugger, has a moment then to take note, one inside is ended with the rest of the tree.
+// tells it at once; a tracer outside the run, a debugger, has a moment then to take note, one inside is ended with the rest of the tree. Where only a thread
+// beside the first is traced, the pidfd tells nothing, and the launcher finds out (see hidden).
 //
 //go:norace
 //go:nosplit
@@ -257,6 +260,9 @@ func (s *stage) supervise(program, signals uintptr) {
 				break
 			}
 			if !over { // else its number may be another process's
+				if s.byteRead[0] == lifelineEnded {
+					s.finish(program, true)
+				}
 				syscall.RawSyscall(syscall.SYS_KILL, program, uintptr(s.byteRead[0]), 0)
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"strconv"
 	"syscall"
 	"time"
 	"unsafe"
@@ -85,7 +86,7 @@ func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 		wall = nil
 	}
 	var end ending
-	var known bool
+	var known, hidden bool
 loop:
 	for { // without a limit on the wall clock for as long as the program runs: that is what was asked for
 		select {
@@ -124,6 +125,11 @@ loop:
 			}
 		case <-tick.C:
 			r.score.restore()
+			if was := hidden; r.hidden() {
+				if hidden = true; was { // not only for the moment that an end takes
+					r.signal(lifelineEnded)
+				}
+			}
 			reason, used := w.look()
 			if r.lost() { // what another one put there would be taken for the run's own
 				reason = DirLost
@@ -413,6 +419,24 @@ func (r *Running) lost() bool { return r.workdir != nil && r.workdir.Lost() != "
 
 // signal asks init to send a signal to the program. There are never so many that the pipe would be full.
 func (r *Running) signal(s syscall.Signal) { r.lifeline.Write([]byte{byte(s)}) }
+
+// hidden tells whether the program has ended without anybody being told: its threads have, but one of them has a tracer, which takes no note of it.
+func (r *Running) hidden() bool {
+	if r.process == 0 {
+		r.process = r.program()
+	}
+	dir := "/proc/" + strconv.Itoa(r.process)
+	if s, ok := readStat(dir + "/stat"); !ok || !s.zombie {
+		return false
+	}
+	tasks, err := os.ReadDir(dir + "/task")
+	for _, t := range tasks {
+		if s, ok := readStat(dir + "/task/" + t.Name() + "/stat"); ok && !s.zombie {
+			return false // the first thread has ended before the others
+		}
+	}
+	return err == nil
+}
 
 // readDump reads what the program says of itself, in pieces, until it is quiet or the time is over: first for the beginning, dumpMost for all of it, however
 // it comes. Anybody in the run can write to the pipe.

@@ -323,6 +323,7 @@ type stat struct {
 	threads int
 	start   string
 	name    string
+	zombie  bool
 	gone    bool // it has ended, or is past the giving back of its memory
 }
 
@@ -346,6 +347,7 @@ func readStat(path string) (s stat, ok bool) {
 		return time.Duration(n) * 10 * time.Millisecond
 	}
 	s.own, s.children = ticks(14)+ticks(15), ticks(16)+ticks(17)
+	s.zombie = fields[0][0] == 'Z'
 	s.threads, _ = strconv.Atoi(string(fields[20-3]))
 	s.start = string(fields[22-3])
 	return s, true

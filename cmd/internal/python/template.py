@@ -476,6 +476,8 @@ def template(first, control, hot, cold):
                 byte = posix.read(lifeline, 1)
                 if not byte:
                     return None
+                if byte[0] == 255:  # the launcher has seen that it has ended
+                    waits = 10
                 try:
                     posix.kill(pid, byte[0])
                 except OSError:
