@@ -122,11 +122,15 @@ func TestTracedThread(t *testing.T) {
 func threaded([]string) error {
 	unix.Prctl(unix.PR_SET_PTRACER, ^uintptr(0), 0, 0, 0)
 	thread := make(chan int)
-	go func() {
-		runtime.LockOSThread()
-		thread <- unix.Gettid()
-		unix.Syscall6(unix.SYS_PPOLL, 0, 0, 0, 0, 0, 0)
-	}()
+	for range 2 { // one of which may have the first thread
+		go func() {
+			runtime.LockOSThread()
+			if id := unix.Gettid(); id != os.Getpid() {
+				thread <- id
+			}
+			unix.Syscall6(unix.SYS_PPOLL, 0, 0, 0, 0, 0, 0)
+		}()
+	}
 	read, write, err := os.Pipe()
 	if err != nil {
 		return err
@@ -153,7 +157,8 @@ func tracer(args []string) error {
 		return errno
 	}
 	fmt.Println("traces")
-	select {}
+	time.Sleep(time.Hour) // select {} would be a deadlock, which ends it
+	return nil
 }
 
 // Root's code can write to init's oom_score_adj, which is the launcher's as well: that has its own again.
