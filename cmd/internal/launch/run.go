@@ -21,7 +21,6 @@ import (
 
 	"py3run/audit"
 	"py3run/cmd/internal/config"
-	"py3run/cmd/internal/lean"
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/warm"
 	"py3run/cmd/internal/wire"
@@ -523,8 +522,7 @@ func (r *run) value(reply python.Reply, replyErr error, printed wire.Captured) {
 	if !hasValue || reply.Absent {
 		wanted := r.job.Request.ResultFrom == "auto" && r.job.Request.Command == wire.CommandExecute
 		if wanted && printed.Stdout != "" {
-			room := lean.Grow(nil, quick.Size(printed.Stdout))
-			r.result.Result, _ = quick.Append(room, printed.Stdout)
+			r.result.Result, _ = quick.Append(make([]byte, 0, quick.Size(printed.Stdout)), printed.Stdout) // of a string, which cannot fail
 			r.result.ResultType = "str"
 			if printed.StdoutTruncated {
 				r.warn("truncated_value", "result: the output was cut, and the result with it")
