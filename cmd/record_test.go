@@ -117,3 +117,20 @@ func logLines(t *testing.T, dir string) []string {
 	}
 	return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
 }
+
+// A run that leaves no records, because auditing is switched off, sees nothing of those of others.
+func TestRecordOfOthersIsOutOfReach(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	recorded(t, dir, "result = 1")
+	r, _ := recorded(t, dir, "import os\ntry: result = os.listdir("+string(mustJSON(t, filepath.Join(dir, "audit")))+")\nexcept OSError: result = []", "--set=security.audit.enabled=false")
+	if !slices.Contains(r.Isolation.Enforced, "hidden-paths") {
+		t.Skip("needs hidden-paths")
+	}
+	if r.Status != wire.StatusOK || string(r.Result) != "[]" {
+		t.Errorf("%s: found %s", r.Status, r.Result)
+	}
+	if lines := logLines(t, dir); len(lines) != 2 {
+		t.Errorf("%d records, want those of the first run alone", len(lines))
+	}
+}

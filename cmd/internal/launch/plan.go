@@ -58,6 +58,7 @@ type Facts struct {
 	Root     string   // of the working directory, where the template has none of its own; see sandbox.ChooseRoot
 	Roots    []string // of other runs
 	AuditDir string   // empty: no records
+	LogDir   string   // where a log is, also when this run leaves no records
 	CacheDir string   // empty: none
 	StateDir string   // of keys; empty: none
 	Config   []string // directories that configurations are read from
@@ -102,7 +103,11 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 	for _, path := range c.Security.Isolation.Hide {
 		hide = append(hide, filepath.Clean(path))
 	}
-	hide = append(hide, plan.Own...)
+	pin := slices.Clone(plan.Own)
+	if facts.AuditDir == "" && facts.LogDir != "" { // of other runs
+		pin = append(pin, facts.LogDir)
+	}
+	hide = append(hide, pin...)
 	for _, root := range facts.Roots {
 		if !within(root, own) {
 			hide = append(hide, root)
@@ -137,7 +142,7 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 		Path: ip.Path, Env: environment(job, limits, own), Dir: dir,
 		Method: sandbox.Method(c.Security.Isolation.Method), OnMissing: sandbox.Missing(c.Security.Isolation.OnMissing),
 		DenyNetwork: c.Security.Isolation.Network == "none", Hide: hide,
-		Pin: plan.Own, Fixed: slices.DeleteFunc(append(slices.Clone(facts.Config), job.Steering, facts.Program), func(path string) bool { return path == "" }),
+		Pin: pin, Fixed: slices.DeleteFunc(append(slices.Clone(facts.Config), job.Steering, facts.Program), func(path string) bool { return path == "" }),
 		PrivateShm: c.Security.Isolation.Shm == "private", Umask: job.Umask,
 		ReadDirs: readable, WriteDirs: writable, MinimalDev: c.Security.Isolation.Dev == "minimal",
 		DenyCalls: c.Security.Isolation.Seccomp == "default", NoNewPrivileges: c.Security.Isolation.NoNewPrivileges,

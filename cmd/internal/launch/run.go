@@ -265,6 +265,7 @@ func factsOf(job Job, runID string) (facts Facts, failed *refusal) {
 	if facts.WarmDirs = warm.Dirs(job.Environ); job.Config.Warm.Enabled {
 		facts.WarmDir = warm.Dir(job.Environ)
 	}
+	facts.LogDir, _ = job.Config.AuditDir(job.Environ)
 	if job.Config.Security.Audit.Enabled {
 		if facts.AuditDir, err = job.Config.AuditDir(job.Environ); err != nil {
 			return facts, &refusal{wire.StatusAuditUnavailable, &wire.Failure{Message: err.Error(), Hint: "set security.audit.dir"}}

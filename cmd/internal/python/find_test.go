@@ -242,9 +242,9 @@ func TestFindPipe(t *testing.T) {
 	if _, _, err := Find(Want{Interpreter: pipe, Environ: environ, Dir: root}); !errors.As(err, &broken) || broken.Why != "permission denied" {
 		t.Errorf("%v, want that it cannot be executed", err)
 	}
-	want := Want{Interpreter: "auto", Environ: environ, Dir: root, CacheDir: filepath.Join(root, "cache")}
+	want := Want{Interpreter: "auto", Environ: environ, Dir: root, CacheDir: filepath.Join(root, "cache"), KeyFile: filepath.Join(root, "key")}
 	for range 2 {
-		ip, _, err := Find(want)
+		ip, _, err := findAndKeep(want)
 		if err != nil || ip.Path != filepath.Join(root, "more", "python3") {
 			t.Fatalf("%+v, %v", ip, err)
 		}
