@@ -307,8 +307,11 @@ func (s *sighting) started(t *trail, dir string, name, argv uint64, word int) {
 		}
 		return
 	}
-	if program == "" { // AT_EMPTY_PATH
+	switch {
+	case program == "": // AT_EMPTY_PATH
 		program = dir
+	case dir != "" && !path.IsAbs(program):
+		program = dir + "/" + program
 	}
 	s.start = &Execution{Program: program}
 	addresses, count := t.pointers(argv, word)

@@ -100,6 +100,11 @@ func init() { // after that of trail_linux_test.go
 			dir, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_CLOEXEC, 0)
 			return errors.Join(err, unix.Mkfifoat(dir, filepath.Base(path), 0o600))
 		},
+		"program below": func(path string) error {
+			dir, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_CLOEXEC, 0)
+			name, argv := append([]byte(filepath.Base(path)), 0), []*byte{unsafe.StringData("x\x00"), nil}
+			return errors.Join(err, sysno(unix.SYS_EXECVEAT, uintptr(dir), uintptr(unsafe.Pointer(&name[0])), uintptr(unsafe.Pointer(&argv[0])), uintptr(unsafe.Pointer(&argv[1])), 0))
+		},
 		"many arguments": func(count string) error {
 			argv := slices.Repeat([]string{"x"}, number(count)+1)
 			return unix.Exec("/bin/true", argv, nil)
@@ -136,6 +141,7 @@ func TestTrailTraces(t *testing.T) {
 		{"pipes", []string{"fifo=DIR/a", "fifo=DIR/a", "fifo below=DIR/b"}, "file DIR/a\nfile DIR/b\n"},
 		{"long arguments", []string{"run=/bin/true " + strings.Repeat("é", 301) + strings.Repeat(" x", 20)}, "/bin/true: 16 arguments, 5 more, 1 cut\n"},
 		{"arguments that fit", []string{"run=/bin/true " + strings.Repeat("é", 300) + strings.Repeat(" x", 15)}, "/bin/true: 16 arguments, 0 more, 0 cut\n"},
+		{"program below a directory", []string{"program below=" + resolved("/bin/true")}, resolved("/bin/true") + ": 0 arguments, 0 more, 0 cut\n"},
 		{"many arguments", []string{"many arguments=3000"}, "/bin/true: 16 arguments, 2984 more, 0 cut\n"},
 	}
 	eachMethod(t, func(t *testing.T, m Method) {

@@ -21,12 +21,12 @@ const (
 
 // What names are made of, between blanks.
 const (
-	passwordParts = "password passwd passphrase passwort passcode kennwort"
-	secretParts   = "secret apikey signature accesskey privatekey masterkey encryptionkey signingkey sharedkey accountkey authkey storagekey licensekey clientsecret samlresponse connectionkey appkey consumerkey deploykey"
+	passwordParts = "password passwd passphrase passwort passcode passkey kennwort pswd"
+	secretParts   = "secret apikey signature accesskey privatekey masterkey encryptionkey signingkey sharedkey accountkey authkey storagekey licensekey clientsecret samlresponse connectionkey appkey consumerkey deploykey authcode accesscode"
 	lastParts     = "token cookie cookies creds cred credential credentials auth oauth sig key keys pass pw pwd psk passin passout jwt bearer mnemonic otp totp sas sid session"
 
 	// In front of key.
-	keyKinds = "access account api app application auth client connection consumer customer deploy encryption enc function functions hmac host integration license master private " +
+	keyKinds = "access account api app application auth client connection consumer customer deploy encryption enc function functions hmac host integration license licence master private " +
 		"root secret service session shared signing ssh storage subscription symmetric user wep write admin server aes des rsa crypt cipher ikey x access_ storageaccount"
 	otherKeys = "public pub sort partition primary foreign cache host row index object lookup group message routing map dict hot"
 	// Behind a secret's name: it stays one.
@@ -122,7 +122,7 @@ func classOf(name string) class {
 	switch {
 	case len(words) < 4 && slices.Contains(words, "token"), v.lasts[last]:
 		return secret
-	case len(last) > len("pass") && (strings.HasSuffix(last, "pass") || strings.HasSuffix(last, "pwd")) && !v.otherPass[last]:
+	case len(last) > len("pass") && (strings.HasSuffix(last, "pass") || strings.HasSuffix(last, "pwd")) && !v.otherPass[last], len(last) > 4 && strings.HasSuffix(last, "pw"):
 		return password
 	case strings.HasSuffix(last, "token"), strings.HasSuffix(last, "cookie"), strings.HasSuffix(last, "apikeys"):
 		return secret
