@@ -135,23 +135,28 @@ func (l *Leftovers) take(path string) error {
 
 // enter makes the directory of the leftovers and its entry.
 func (l *Leftovers) enter() error {
-	var random [8]byte
-	rand.Read(random[:])
-	l.name = leftPrefix + hex.EncodeToString(random[:])
-	at := filepath.Join(l.place, l.name)
-	lock, err := os.OpenFile(at+entrySuffix, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return &StepError{Step: "create", Object: at + entrySuffix, Err: cause(err)}
+	for range 100 {
+		var random [8]byte
+		rand.Read(random[:])
+		l.name = leftPrefix + hex.EncodeToString(random[:])
+		at := filepath.Join(l.place, l.name)
+		lock, err := os.OpenFile(at+entrySuffix, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return &StepError{Step: "create", Object: at + entrySuffix, Err: cause(err)}
+		}
+		var st unix.Stat_t
+		if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil || unix.Fstat(int(lock.Fd()), &st) != nil || st.Nlink != 1 {
+			lock.Close() // a sweeping run was faster than the lock
+			continue
+		}
+		if err := unix.Mkdir(at, 0o700); err != nil {
+			lock.Close()
+			return &StepError{Step: "mkdir", Object: at, Err: err}
+		}
+		l.lock = lock
+		return nil
 	}
-	if err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
-		err = unix.Mkdir(at, 0o700)
-	}
-	if err != nil {
-		lock.Close()
-		return &StepError{Step: "mkdir", Object: at, Err: err}
-	}
-	l.lock = lock
-	return nil
+	return &StepError{Step: "lock", Object: l.name, Err: unix.EBUSY}
 }
 
 // Clear goes on with the removal, for so long. What is then left in the place is for a later run, and no error.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -95,6 +96,38 @@ func TestDiscard(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Runs that sweep meanwhile take nothing from leftovers that are just being made.
+func TestLeftoversBesideSweeps(t *testing.T) {
+	t.Parallel()
+	parent := memoryDir(t)
+	stop := make(chan struct{})
+	var sweeps sync.WaitGroup
+	for range 4 {
+		sweeps.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					Sweep(parent)
+				}
+			}
+		})
+	}
+	place := placeIn(parent)
+	check(t, os.MkdirAll(place, 0o700), os.WriteFile(filepath.Join(place, "stays"), nil, 0o600))
+	for range 2000 {
+		l := &Leftovers{place: place, usable: true}
+		check(t, l.enter())
+		if _, err := os.Stat(filepath.Join(place, l.name+entrySuffix)); err != nil {
+			t.Fatalf("a directory without an entry: %v", err)
+		}
+		check(t, l.Clear(time.Minute))
+	}
+	close(stop)
+	sweeps.Wait()
 }
 
 // A removal that fails for want of descriptors is left to a later run.
