@@ -70,7 +70,7 @@ func arguments(argv []string) (shown []string, dropped int) {
 		kept = append(kept, clip(arg, 8*argMost)) // no need to look for secrets in what nobody sees
 	}
 	size := 0
-	for _, arg := range python.RedactArguments(kept) {
+	for _, arg := range python.RedactArgs(kept) {
 		arg = clip(arg, argMost)
 		if size += len(arg); size > argsTextMost {
 			break
