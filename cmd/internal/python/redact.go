@@ -411,9 +411,10 @@ func (r *redactor) positional(w string) (shown string, done bool) {
 	case slices.Contains(accountPrograms, r.program):
 		user, rest, found := strings.Cut(bare, "/")
 		user = user[strings.LastIndexByte(user, '=')+1:]
-		if password, at, _ := strings.Cut(rest, "@"); found && user != "" && password != "" && !strings.ContainsAny(user, `.\`) {
+		if password, _, _ := strings.Cut(rest, "@"); found && user != "" && password != "" && !strings.ContainsAny(user, `.\`) {
 			i := strings.Index(w, "/"+password)
-			if at = w[i+1+len(password):]; at == `"` || at == "'" {
+			at := w[i+1+len(password):]
+			if at == `"` || at == "'" {
 				at = ""
 			}
 			return w[:i+1] + redacted + at, true
