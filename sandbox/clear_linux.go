@@ -178,7 +178,9 @@ func (l *Leftovers) Clear(within time.Duration) error {
 		at := filepath.Join(l.place, l.name)
 		unix.Rmdir(at)
 		unix.Unlink(at + entrySuffix)
-		unix.Rmdir(l.place)
+		if !isRoot(l.place) {
+			unix.Rmdir(l.place)
+		}
 	}
 	return errors.Join(errs...)
 }

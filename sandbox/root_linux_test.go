@@ -114,7 +114,7 @@ echo; ls -a %[1]s/deep | tr '\n' ' '; grep -c ready /dev/null; ls -d %[1]s`, roo
 	first.Kill()
 	first.Wait(nil, nil)
 	check(t, w1.Remove())
-	gone(t, root)
+	empties(t, root)
 }
 
 // A run whose directory somebody has taken away ends, wherever it lies.
@@ -158,7 +158,11 @@ func TestDirLost(t *testing.T) {
 				t.Errorf("outcome %+v", out)
 			}
 			check(t, w.Remove())
-			gone(t, w.place)
+			if tt.own {
+				empties(t, root)
+			} else {
+				gone(t, w.place)
+			}
 		})
 	}
 }
@@ -182,7 +186,50 @@ func TestDirMovedByTheRun(t *testing.T) {
 		t.Errorf("left %+v", c)
 	}
 	check(t, w.Remove())
-	gone(t, root)
+	empties(t, root)
+}
+
+// A root stays when the last run leaves it: a run that has it hidden would see what the next one makes there.
+func TestRootStaysHidden(t *testing.T) {
+	t.Parallel()
+	need(t, "namespaces")
+	root := filepath.Join(t.TempDir(), "runs")
+	own, err := MakeRoot(root)
+	if check(t, err); !own {
+		t.Fatal("not our own")
+	}
+	spec := shell("echo ready; read line; ls -a " + root)
+	read, write, err := os.Pipe()
+	check(t, err)
+	spec.Method, spec.Hide = Namespace, []string{root}
+	r := &trial{}
+	r.Running, err = Start(spec, IO{Stdin: read, Stdout: &r.out, Stderr: &r.err})
+	check(t, err, r.Release())
+	go func() {
+		r.ready(t)
+		for _, name := range []string{"one", "two"} {
+			w, err := MakeWorkdir(Dir{Path: filepath.Join(root, name), Private: true})
+			if err == nil && name == "one" {
+				err = w.Remove()
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		write.Close()
+	}()
+	r.Wait(nil, nil)
+	if strings.Contains(r.out.String(), "two") {
+		t.Errorf("sees %q", r.out.String())
+	}
+}
+
+// empties says that nothing is in a directory.
+func empties(t *testing.T, path string) {
+	t.Helper()
+	if entries, err := os.ReadDir(path); len(entries) > 0 || err != nil {
+		t.Errorf("%s: %v, %v", path, entries, err)
+	}
 }
 
 // A directory that is to stay stays at its path, also when the launcher was killed.

@@ -105,11 +105,10 @@ func placeIn(root string) string {
 func entryName(rel string) string { return strings.ReplaceAll(rel, "/", "+") }
 
 // enter makes the run's entry in the place, and the place if need be.
-func (w *Workdir) enter(rel string, private, uncovered bool) error {
+func (w *Workdir) enter(rel string, private bool) error {
 	var name string
 	for range 100 {
 		w.own, _ = MakeRoot(w.root)
-		w.own = w.own && !uncovered
 		if w.place = w.root; !w.own {
 			w.place = placeIn(w.root)
 			if err := os.MkdirAll(w.root, 0o755); err != nil {
@@ -176,7 +175,7 @@ func (w *Workdir) note(lines ...string) {
 	}
 }
 
-// leave removes the entry, and the place with the last one.
+// leave removes the entry, and a place in a root of others with the last one.
 func (w *Workdir) leave() {
 	if w.above != nil {
 		w.above.Close()
@@ -188,9 +187,8 @@ func (w *Workdir) leave() {
 	os.Remove(filepath.Join(w.place, w.name+entrySuffix))
 	w.lock.Close()
 	w.lock = nil
-	unix.Rmdir(w.place)
-	if !w.own && isRoot(w.root) {
-		unix.Rmdir(w.root)
+	if !w.own { // a root of our own stays: a run that does not use it may have it hidden, and would see what the next makes
+		unix.Rmdir(w.place)
 	}
 }
 
@@ -218,7 +216,9 @@ func Sweep(root string) error {
 			}
 		}
 		place.Close()
-		unix.Rmdir(path)
+		if path != root {
+			unix.Rmdir(path)
+		}
 	}
 	return errors.Join(errs...)
 }

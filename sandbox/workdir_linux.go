@@ -14,10 +14,9 @@ type Dir struct {
 	Path string // where the run finds it; it must not exist
 	// Root is the directory above Path that all runs with the same template share; empty: the parent of Path. Where py3run has made it itself, a run
 	// sees nothing there but its own.
-	Root      string
-	Private   bool // other runs cannot see it
-	Keep      bool // it stays after the run
-	Uncovered bool // the run needs something else that lies in Root
+	Root    string
+	Private bool // other runs cannot see it
+	Keep    bool // it stays after the run
 }
 
 // A Workdir is the directory of one run and the files beside it. It is made exclusively, held open, and removed with whatever the run made of it.
@@ -86,7 +85,7 @@ func MakeWorkdir(d Dir) (_ *Workdir, err error) {
 		return nil, &StepError{Step: "mkdir", Object: d.Path, Err: unix.EINVAL}
 	}
 	w.name = entryName(rel)
-	if err := w.enter(rel, d.Private, d.Uncovered); err != nil {
+	if err := w.enter(rel, d.Private); err != nil {
 		w.private = err
 	} else if d.Private {
 		w.private, w.top = nil, filepath.Join(w.place, w.name+topSuffix)

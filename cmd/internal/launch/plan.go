@@ -57,6 +57,7 @@ type Facts struct {
 	RunID    string
 	Root     string   // of the working directory, where the template has none of its own; see sandbox.ChooseRoot
 	Roots    []string // of other runs
+	Covered  bool     // the root is py3run's own, and a run sees nothing else there
 	AuditDir string   // empty: no records
 	LogDir   string   // where a log is, also when this run leaves no records
 	CacheDir string   // empty: none
@@ -89,8 +90,10 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 		}
 	}
 	for _, needed := range []string{file, dir, ip.Path} {
-		if needed != own && needed != own+codeSuffix && within(plan.Dir.Root, needed) {
-			plan.Dir.Uncovered = true
+		if facts.Covered && needed != own && needed != own+codeSuffix && within(plan.Dir.Root, needed) {
+			return Plan{}, &config.Error{Where: "security", Key: "isolation.working-dir",
+				Problem: fmt.Sprintf("%s lies in %s, where each run sees only what is its own", needed, plan.Dir.Root),
+				Hint:    "move it to another place, or start from another directory"}
 		}
 	}
 	for _, path := range append([]string{facts.AuditDir, facts.CacheDir, facts.StateDir}, facts.WarmDirs...) {

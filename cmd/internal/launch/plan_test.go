@@ -565,3 +565,24 @@ func TestKeepCapabilities(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// What lies where each run sees only its own cannot be run from there; beside other things it can.
+func TestRunFromTheRoot(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, template, file, dir string
+		covered, refused          bool
+	}{
+		{"elsewhere", "/srv/runs/p-${executionId}", "/home/x.py", "/home", true, false},
+		{"a file in it", "/srv/runs/p-${executionId}", "/srv/runs/x.py", "/home", true, true},
+		{"the directory in it", "/srv/runs/p-${executionId}", "/home/x.py", "/srv/runs/kept", true, true},
+		{"a file beside others", "/tmp/p-${executionId}", "/tmp/x.py", "/tmp", false, false},
+	} {
+		job := Job{Config: config.Default(), Request: wire.Request{Command: wire.CommandExecute}, Dir: tt.dir, Live: &Live{File: tt.file, Argv0: tt.file}}
+		job.Config.Security.Isolation.WorkingDir = tt.template
+		_, err := Make(job, python.Interpreter{Path: "/usr/bin/python3"}, wire.Limits{}, Facts{RunID: aRunID, Covered: tt.covered, FileMax: 1 << 20})
+		if (err != nil) != tt.refused {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}

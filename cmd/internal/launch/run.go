@@ -254,6 +254,9 @@ func factsOf(job Job, runID string) (facts Facts, failed *refusal) {
 	facts = Facts{RunID: runID, CacheDir: CacheDir(job.Environ), StateDir: StateDir(job.Environ), FileMax: hardFileLimit()}
 	var err error
 	facts.Root, facts.Roots = roots(job)
+	if job.Config.Security.Isolation.Method != string(sandbox.Process) {
+		facts.Covered, _ = sandbox.MakeRoot(cmp.Or(facts.Root, rootOf(job.Config.Security.Isolation.WorkingDir, job.Caller.UID)))
+	}
 	facts.Program, _ = os.Executable()
 	facts.Config = []string{config.UserDir(job.Environ)}
 	if os.Geteuid() == 0 {
