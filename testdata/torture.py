@@ -79,7 +79,7 @@ class Torture:
             os.chown(f"{home}/{name}", self.uid, self.gid)
         self.env = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": home, "LANG": "C.UTF-8", "TMPDIR": home + "/tmp", "PY3RUN_CONFIG": home + "/config.toml",
                     "XDG_RUNTIME_DIR": home + "/run", "XDG_CACHE_HOME": home + "/cache", "PY3RUN_PYTHON_INTERPRETER": options.python,
-                    "PY3RUN_SECURITY_AUDIT_DIR": home + "/audit", "PY3RUN_SECURITY_ISOLATION_WORKING_DIR": template(home + "/work")}
+                    "PY3RUN_SECURITY_AUDIT_DIR": home + "/audit", "PY3RUN_SECURITY_ISOLATION_WORKING_DIR": template(home + "/work/runs")}
         if options.warm:
             self.env.update(PY3RUN_WARM_ENABLED="true", PY3RUN_WARM_SPARES="3")
         with open(home + "/config.toml", "w"):
@@ -130,7 +130,7 @@ class Torture:
                 if os.path.exists(mark) and not any(r.get("event", {}).get("action") == "execution-start" for r in records):
                     self.fault("audit records", f"run {number} ({job}, {harm}): its code began without a start record")
             else:
-                kind, found = "left files", sorted(set(os.listdir(disk)) - {"filler"})
+                kind, found = "left files", sorted(set(os.listdir(disk)) - {"filler", "runs"}) + (os.listdir(disk + "/runs") if os.path.isdir(disk + "/runs") else [])
             for text in found:
                 self.fault(kind, f"run {number} ({job}, {harm}): {text}")
             if subprocess.run(["umount", disk], stderr=subprocess.DEVNULL).returncode != 0:
@@ -149,7 +149,7 @@ class Torture:
             env["PY3RUN_SECURITY_AUDIT_DIR"] = disk
             request["labels"] = {f"fill{i}": "x" * 250 for i in range(rng.randrange(8))}
         else:
-            env["PY3RUN_SECURITY_ISOLATION_WORKING_DIR"] = template(disk)
+            env["PY3RUN_SECURITY_ISOLATION_WORKING_DIR"] = template(disk + "/runs")
         return disk
 
     def start(self, command, env, request, harm, limit, rng):
@@ -323,6 +323,8 @@ class Torture:
             for name in sorted(os.listdir(f"{self.home}/{place}")):
                 path = f"{self.home}/{place}/{name}"
                 inner = [os.path.join(d, n) for d, dirs, files in os.walk(path) for n in dirs + files] if place == "run" else []
+                if name == "runs":
+                    inner = [os.path.join(path, n) for n in os.listdir(path)]
                 left = [p for p in [path, *inner] if not may_stay(p, place)]
                 for p in left:
                     hit = re.search("[0-9a-f]{16}", p[len(self.home):].replace("-", ""))
@@ -442,7 +444,7 @@ def may_stay(path, place):
     if re.search("[0-9a-f]{12}", name):
         return False
     if stat.S_ISDIR(mode):
-        return place == "run"
+        return place == "run" or name == "runs"  # the directory of py3run's own
     if not stat.S_ISREG(mode) or place != "run" and not re.search("lock|registry", name):
         return False
     with open(path, "rb") as f:
