@@ -27,9 +27,10 @@ type Running struct {
 	spec       Spec
 	protection Protection
 	started    time.Time
-	pid        int // of init, in the launcher's pid namespace
-	process    int // of the program, once it was looked for
-	released   bool
+	pid        int           // of init, in the launcher's pid namespace
+	process    int           // of the program, once it was looked for
+	begins     bool          // the gate was to be opened
+	released   bool          // and was
 	group      *cgroup.Group // nil: none could be made, or none was wanted
 	workdir    *Workdir      // nil: it has none
 
@@ -617,7 +618,7 @@ func (r *Running) Release() error {
 			return err
 		}
 	}
-	r.started = time.Now()
+	r.started, r.begins = time.Now(), true
 	_, err := r.gate.Write([]byte{1})
 	r.released = err == nil // else it has no reader any more
 	return err

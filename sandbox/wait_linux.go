@@ -324,9 +324,9 @@ func (r *Running) conclude(out Outcome, status int32, known bool, w *watch, sign
 // the run may last, and not against the caller's will. Without a limit on the wall clock a reader is waited for until the caller says otherwise.
 func (r *Running) deliver(out *Outcome, signals <-chan os.Signal) {
 	var late <-chan time.Time
-	if wall := r.spec.Limits.Wall; out.Reason != Finished || !r.released || wall > 0 {
+	if wall := r.spec.Limits.Wall; out.Reason != Finished || !r.begins || wall > 0 {
 		patience := drainWait
-		if out.Reason == Finished && r.released {
+		if out.Reason == Finished && r.begins {
 			patience = max(patience, time.Until(r.started.Add(wall+r.spec.Grace)))
 		}
 		timer := time.NewTimer(patience)
