@@ -236,6 +236,9 @@ func (l *Loaded) enforce(etc file) {
 			from.Ceiling = Ceiling{Value: format(ceiling), File: etc.path}
 			if asked := s.get(&l.Config); s.exceeds(asked, ceiling) {
 				from.Ceiling.Asked = format(asked)
+				if from.Kind == FromFlag || from.Kind == FromEnvironment { // of this call; what a file says stands in config check
+					l.Warnings = append(l.Warnings, fmt.Sprintf("%s: %s = %s is above the ceiling in %s: %s holds", from.Name, s.key, format(asked), etc.path, format(ceiling)))
+				}
 				s.set(&l.Config, ceiling)
 			}
 			l.Origins[s.key] = from

@@ -17,7 +17,11 @@ func Init() []byte {
 `)
 	c := Default()
 	writeSettings(&b, func(s *setting) {
-		fmt.Fprintf(&b, "\n# %s\n%s = %s\n", s.comment(), leaf(s.key), format(s.get(&c)))
+		unset := ""
+		if s.onlyIfSet { // a file that says the default would change what it is
+			unset = "# "
+		}
+		fmt.Fprintf(&b, "\n# %s\n%s%s = %s\n", s.comment(), unset, leaf(s.key), format(s.get(&c)))
 	})
 	b.WriteString(`
 # In /etc/py3run/config.toml only: what nothing can exceed. Numbers can have a

@@ -37,6 +37,9 @@ type setting struct {
 
 	// A variable of the gateway's own convention that lowers the number.
 	tightenedBy string
+
+	// What leaves it alone has another meaning than what says its default.
+	onlyIfSet bool
 }
 
 // reasons is a default for a map: a map literal would be built in every
@@ -76,7 +79,7 @@ var settings = [...]setting{
 	{
 		key: "security.max-output-size-mb", field: func(c *Config) any { return &c.Security.MaxOutputSizeMB },
 		fallback: 10.0, min: minMB, max: maxMB, unit: "MB",
-		doc: "printed output, for each stream, and the result; the output of run has a limit only where this is set",
+		doc: "printed output, for each stream, and the result; the output of run has a limit only where this is set", onlyIfSet: true,
 	},
 	{
 		key: "security.max-processes", field: func(c *Config) any { return &c.Security.MaxProcesses },

@@ -237,3 +237,19 @@ func TestLockedIndex(t *testing.T) {
 		t.Errorf("%s%s", out, errs)
 	}
 }
+
+// Who may read the log may read the index beside it.
+func TestIndexIsSharedAsTheLogIs(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.run("alice", "ok", nil)
+	path := b.indexPath("")
+	for _, mode := range []os.FileMode{0o600, 0o640, 0o600} {
+		b.must(os.Chmod(filepath.Join(b.dir, "audit.jsonl"), mode))
+		b.must(b.update(path, false, false))
+		info, err := os.Stat(path)
+		if b.must(err); info.Mode().Perm() != mode {
+			t.Errorf("mode %o, want that of the log, %o", info.Mode().Perm(), mode)
+		}
+	}
+}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"py3run/audit"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/store"
@@ -81,6 +83,11 @@ func (d desk) source(index string) (store.Source, error) {
 			d.warnUnusable(err)
 		}
 		return d.logSource()
+	}
+	if f, err := os.Open(path); errors.Is(err, os.ErrPermission) && index == "" { // the log may be open to this user, by its group; nothing is wrong with the index
+		return d.logSource()
+	} else if err == nil {
+		f.Close()
 	}
 	failed := d.update(path, false, false)
 	s, err := store.OpenIndex(path)
@@ -265,6 +272,7 @@ func (d desk) update(path string, anew, tellProgress bool) error {
 		}
 		total += n
 		if n < indexPiece {
+			d.share(path)
 			if tellProgress {
 				fmt.Fprintf(d.err, "py3runctl: %d records read in %v\n", total, time.Since(began).Round(time.Millisecond))
 			}
@@ -274,6 +282,18 @@ func (d desk) update(path string, anew, tellProgress bool) error {
 			fmt.Fprintf(d.err, "%d records\r", total)
 			shown = time.Now()
 		}
+	}
+}
+
+// share lets those read an index beside the log who may read the log. Where that cannot be done they read the log itself.
+func (d desk) share(path string) {
+	var log, index unix.Stat_t
+	if filepath.Dir(path) != filepath.Clean(d.dir) || unix.Stat(filepath.Join(d.dir, "audit.jsonl"), &log) != nil || unix.Lstat(path, &index) != nil {
+		return
+	}
+	if mode := log.Mode & 0o640; index.Mode&0o777 != mode || mode&0o040 != 0 && index.Gid != log.Gid {
+		os.Lchown(path, -1, int(log.Gid))
+		os.Chmod(path, os.FileMode(mode))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/wire"
 )
@@ -22,11 +23,41 @@ func TestHint(t *testing.T) {
 		{"FileNotFoundError", "FileNotFoundError: [Errno 2] No such file or directory: 'readings.csv'", false, ""},
 		{"FileNotFoundError", "FileNotFoundError: [Errno 2] No such file or directory: '/data/readings.csv'", true, ""},
 		{"FileNotFoundError", "FileNotFoundError", true, ""},
+		{"OSError", "OSError: [Errno 24] Too many open files: '/dev/null'", true, "max-open-files = 99"},
+		{"OSError", "OSError: [Errno 5] Input/output error", true, ""},
 		{"ValueError", "ValueError: x: 'y'", true, ""},
 	} {
-		got := hint(wire.Failure{Type: tt.kind, Message: tt.message}, ip, tt.ownDir)
+		got := hint(wire.Failure{Type: tt.kind, Message: tt.message}, ip, 99, tt.ownDir)
 		if !strings.Contains(got, tt.want) || (got == "") != (tt.want == "") {
 			t.Errorf("%s %t: %q", tt.message, tt.ownDir, got)
+		}
+	}
+}
+
+// Who is told to have a limit raised is told who has set it.
+func TestRemedy(t *testing.T) {
+	t.Parallel()
+	usual := wire.StatusTimeout.Hint()
+	for _, tt := range []struct {
+		name            string
+		asked, allowed  float64
+		origin          config.Origin
+		want, wantNever string
+	}{
+		{"the request", 1, 600, config.Origin{}, "do less at a time; the request itself asks for this limit, with limits.timeout_seconds", "raise"},
+		{"the request, where there is no other", 1, 0, config.Origin{}, "the request itself", "raise"},
+		{"a request that was clamped", 700, 600, config.Origin{}, "PY3RUN_SECURITY_EXECUTION_TIMEOUT_SECONDS", "request itself"},
+		{"nobody", 0, 600, config.Origin{}, "default of security.execution-timeout-seconds", "request"},
+		{"a file", 0, 600, config.Origin{Kind: config.FromFile, Name: "/home/c.toml"}, "/home/c.toml", "request"},
+		{"a ceiling", 0, 600, config.Origin{Kind: config.FromFlag, Ceiling: config.Ceiling{Asked: "900", File: "/etc/c.toml"}}, "ceiling in /etc/c.toml", "request"},
+	} {
+		job := Job{Config: config.Default(), Origins: map[string]config.Origin{"security.execution-timeout-seconds": tt.origin}}
+		job.Config.Security.ExecutionTimeoutSeconds = tt.allowed
+		if tt.asked > 0 {
+			job.Request.Limits.Set("timeout_seconds", tt.asked)
+		}
+		if got := remedy(usual, "timeout_seconds", job); !strings.Contains(got, tt.want) || strings.Contains(got, tt.wantNever) {
+			t.Errorf("%s: %q", tt.name, got)
 		}
 	}
 }

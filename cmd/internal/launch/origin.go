@@ -16,15 +16,22 @@ import (
 )
 
 // auth is who called, as far as the kernel, sudo's variables and the request say.
-func auth(job Job, method audit.AuthMethod) audit.Auth {
+func auth(job Job, method audit.AuthMethod, isUser func(name string, uid int) bool) audit.Auth {
 	a := audit.Auth{Method: method, OSUID: job.Caller.UID, OSUser: job.Caller.Name, LoginUID: job.LoginUID}
 	if a.SudoUser = env(job.Environ, "SUDO_USER"); a.SudoUser != "" {
 		a.SudoSource = audit.SudoAsserted
-		if a.LoginUID != nil && env(job.Environ, "SUDO_UID") == strconv.Itoa(*a.LoginUID) {
+		if a.LoginUID != nil && env(job.Environ, "SUDO_UID") == strconv.Itoa(*a.LoginUID) && isUser(a.SudoUser, *a.LoginUID) {
 			a.SudoSource = audit.SudoLogin
 		}
 	}
 	return a
+}
+
+// isUser tells whether a name is that of a user, by /etc/passwd: both variables of sudo's are only text.
+func isUser(name string, uid int) bool {
+	passwd, _ := os.ReadFile("/etc/passwd")
+	u, ok := lookUp(name, string(passwd), "")
+	return ok && u.UID == uid
 }
 
 // script is the name of the code. That of a file is its last part, by which runs are counted together from wherever they were started; a stream

@@ -111,12 +111,13 @@ func TestAuth(t *testing.T) {
 		{"sudo", []string{"SUDO_USER=alice", "SUDO_UID=1000"}, &alice, audit.Auth{Method: "os-user", OSUser: "root", LoginUID: &alice, SudoUser: "alice", SudoSource: "login-uid"}},
 		{"sudo of another", []string{"SUDO_USER=bob", "SUDO_UID=1001"}, &alice, audit.Auth{Method: "os-user", OSUser: "root", LoginUID: &alice, SudoUser: "bob", SudoSource: "asserted"}},
 		{"sudo without a login", []string{"SUDO_USER=alice", "SUDO_UID=1000"}, nil, audit.Auth{Method: "os-user", OSUser: "root", SudoUser: "alice", SudoSource: "asserted"}},
+		{"a name that is not the user's", []string{"SUDO_USER=bob", "SUDO_UID=1000"}, &alice, audit.Auth{Method: "os-user", OSUser: "root", LoginUID: &alice, SudoUser: "bob", SudoSource: "asserted"}},
 		{"no user", []string{"SUDO_USER=", "SUDO_UID=1000"}, &alice, audit.Auth{Method: "os-user", OSUser: "root", LoginUID: &alice}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			job := Job{Environ: tt.environ, LoginUID: tt.login, Caller: Caller{0, "root"}}
-			if got := auth(job, audit.AuthOSUser); !reflect.DeepEqual(got, tt.want) {
+			if got := auth(job, audit.AuthOSUser, func(name string, uid int) bool { return name == "alice" && uid == 1000 }); !reflect.DeepEqual(got, tt.want) {
 				t.Errorf("got %+v, want %+v", got, tt.want)
 			}
 		})

@@ -20,12 +20,17 @@ import (
 // bootstrap.py registers faulthandler for it: the last but one real-time signal, which nobody uses.
 const dumpSignal = syscall.Signal(63)
 
-// Effective are the limits of a run: the configuration's, tightened by the request. A looser wish is clamped, and said.
-func Effective(c config.Security, asked wire.Limits) (wire.Limits, []wire.Warning) {
-	limits := wire.Limits{
+// limitsOf are the limits of a configuration.
+func limitsOf(c config.Security) wire.Limits {
+	return wire.Limits{
 		TimeoutSeconds: c.ExecutionTimeoutSeconds, CPUSeconds: c.MaxCPUSeconds, MemoryMB: c.MaxMemoryMB, Processes: float64(c.MaxProcesses),
 		OutputMB: c.MaxOutputSizeMB, FileMB: c.MaxFileSizeMB, DiskMB: c.MaxDiskMB, IdleSeconds: c.IdleTimeoutSeconds,
 	}
+}
+
+// Effective are the limits of a run: the configuration's, tightened by the request. A looser wish is clamped, and said.
+func Effective(c config.Security, asked wire.Limits) (wire.Limits, []wire.Warning) {
+	limits := limitsOf(c)
 	var warnings []wire.Warning
 	for _, name := range wire.LimitNames() {
 		most, _ := limits.Get(name)

@@ -27,3 +27,17 @@ func raise(name string, origins map[string]config.Origin) string {
 		return fmt.Sprintf("; that is the default of %s, which whoever starts py3run can raise: with %s, or in a configuration file such as %s", key, config.Variable(key), config.SystemFile)
 	}
 }
+
+// remedy is the hint for a limit that has struck: what the code can do, and who has set the limit.
+func remedy(usual, name string, job Job) string {
+	do, _, _ := strings.Cut(usual, ", or have ")
+	if asked, _ := job.Request.Limits.Get(name); asked > 0 {
+		if allowed, _ := limitsOf(job.Config.Security).Get(name); allowed == 0 || asked <= allowed {
+			return do + "; the request itself asks for this limit, with limits." + name
+		}
+	}
+	if text := raise(name, job.Origins); text != "" {
+		return do + text
+	}
+	return usual
+}

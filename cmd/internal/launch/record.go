@@ -98,7 +98,7 @@ func record(job Job, limits wire.Limits, runID string) audit.Record {
 		RunID: runID, RequestID: job.Request.ID,
 		Host:    audit.ThisHost(),
 		User:    audit.User{Name: who.name},
-		Auth:    auth(job, who.method),
+		Auth:    auth(job, who.method, isUser),
 		Script:  script(job),
 		Command: string(job.Request.Command),
 		Invoked: invocation(job),

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -178,7 +179,7 @@ func (r *run) do() {
 	}
 	if setup != nil {
 		r.abort()
-		r.refuse(wire.StatusLaunchFailed, launchFailure(setup))
+		r.refuse(launchStatus(setup), launchFailure(setup))
 		r.end()
 		return
 	}
@@ -295,9 +296,14 @@ func absent(c config.Config) (warnings []wire.Warning) {
 }
 
 // makeOwn makes what is to be hidden from the code or kept as it is, and is not there yet: the code could make it otherwise, and steer later runs. What this
-// user cannot make the code cannot either.
-func (p Plan) makeOwn() {
+// user cannot make the code cannot either. A home that does not exist is not for us to make.
+func (p Plan) makeOwn(home string) {
+	_, err := os.Stat(home)
+	homeless := func(dir string) bool { return err != nil && home != "" && within(home, dir) }
 	for _, dir := range p.Own {
+		if homeless(dir) {
+			continue
+		}
 		if strings.HasPrefix(dir, "/run/user/") { // what is above belongs to the login manager
 			os.Mkdir(dir, 0o700)
 		} else {
@@ -305,6 +311,9 @@ func (p Plan) makeOwn() {
 		}
 	}
 	for _, dir := range p.Config {
+		if homeless(dir) {
+			continue
+		}
 		mode := fs.FileMode(0o700)
 		if dir == config.SystemDir {
 			mode = 0o755
@@ -344,7 +353,7 @@ func (p Plan) directory(code []byte) (*sandbox.Workdir, error) {
 func (r *run) start() (err error) {
 	claim := r.askForSpare()
 	if r.job.Request.Command.RunsCode() {
-		r.plan.makeOwn()
+		r.plan.makeOwn(env(r.job.Environ, "HOME"))
 	}
 	if r.workdir, err = r.plan.directory(r.plan.Python.Code); err != nil {
 		if claim != nil {
@@ -436,7 +445,10 @@ func (r *run) finish() {
 	r.result.Status, r.result.Failure = verdict.Status, verdict.Failure
 	if verdict.Failure != nil {
 		if verdict.Status == wire.StatusError && verdict.Failure.Hint == "" {
-			verdict.Failure.Hint = hint(*verdict.Failure, r.ip, r.job.Live == nil)
+			verdict.Failure.Hint = hint(*verdict.Failure, r.ip, r.plan.Spec.Limits.OpenFiles, r.job.Live == nil)
+		}
+		if l := verdict.Failure.Limit; l != nil && verdict.Failure.Hint == verdict.Status.Hint() {
+			verdict.Failure.Hint = remedy(verdict.Failure.Hint, l.Name, r.job)
 		}
 		r.result.Error = verdict.Failure.Message
 		r.result.Traceback = reply.Traceback
@@ -497,11 +509,15 @@ func (r *run) finish() {
 		r.result.WorkingDir = r.workdir.Path()
 	}
 	if contents.Files > 0 && r.job.Config.Security.Isolation.CleanupOnExit {
-		more := ""
-		if contents.Short {
-			more = "more than "
+		count := fmt.Sprintf("%d files", contents.Files)
+		switch {
+		case contents.Short:
+			count = "more than " + count
+		case contents.Files == 1:
+			count = "1 file"
 		}
-		r.warn("files_discarded", fmt.Sprintf(more+"%d files left in the working directory, which is removed: %s", contents.Files, strings.Join(quoted(contents.Names), ", ")))
+		slices.Sort(contents.Names)
+		r.warn("files_discarded", count+" left in the working directory, which is removed: "+strings.Join(quoted(contents.Names), ", "))
 	}
 }
 
@@ -643,6 +659,15 @@ func versionOf(ip python.Interpreter) any {
 	}{ip.Banner, v, ip.Path, ip.Platform}
 }
 
+// launchStatus is that of a failed set-up: an interpreter that was found, and that the run's user cannot execute, is none of the host's shortcomings.
+func launchStatus(err error) wire.Status {
+	var step *sandbox.StepError
+	if errors.As(err, &step) && step.Step == "execve" {
+		return wire.StatusPythonNotExecutable
+	}
+	return wire.StatusLaunchFailed
+}
+
 // launchFailure tells what of the set-up failed.
 func launchFailure(err error) *wire.Failure {
 	f := &wire.Failure{Message: err.Error(), Errno: errnoName(err)}
@@ -652,6 +677,8 @@ func launchFailure(err error) *wire.Failure {
 	case errors.As(err, &step):
 		f.Step = step.Step
 		switch {
+		case step.Step == "execve":
+			f.Hint = "name an interpreter that the user of the run can reach and execute with python.interpreter"
 		case step.Step == "mkdir":
 			f.Hint = "name a writable place with security.isolation.working-dir"
 		case step.Step == "clone" || step.Step == "mount" || step.Step == "id-map":
