@@ -43,7 +43,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
 			env.Setenv("PY3RUN_PYTHON_INTERPRETER", interpreter)
 			env.Setenv("PY3RUN_SECURITY_AUDIT_DIR", filepath.Join(env.WorkDir, "audit"))
-			env.Setenv("PY3RUN_SECURITY_ISOLATION_WORKING_DIR", filepath.Join(env.WorkDir, "tmp", "runs", "p-${userId}-${executionId}"))
+			env.Setenv("PY3RUN_SECURITY_ISOLATION_WORKING_DIR", filepath.Join(env.WorkDir, "w", "p-${userId}-${executionId}"))
 			env.Setenv("XDG_CACHE_HOME", filepath.Join(os.TempDir(), fmt.Sprint("py3run-test-cache-", os.Geteuid())))
 			env.Setenv("XDG_STATE_HOME", filepath.Join(os.TempDir(), fmt.Sprint("py3run-test-cache-", os.Geteuid()), "state"))
 			env.Setenv("PY3RUN_CONFIG", "") // never this machine's own
