@@ -1,6 +1,8 @@
 package sandbox
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"io"
 	"os"
@@ -77,7 +79,12 @@ func ChooseRoot(path string) (root string, others []string) {
 	root = path
 	for n := range rootsMost {
 		try := path
-		if n > 0 {
+		switch {
+		case n == rootsMost-1: // somebody has taken all: then one that nobody can guess, and that other runs do not know
+			var random [8]byte
+			rand.Read(random[:])
+			try += "-" + hex.EncodeToString(random[:])
+		case n > 0:
 			try += "-" + strconv.Itoa(n)
 		}
 		if own, _ := MakeRoot(try); own {
@@ -252,7 +259,9 @@ func sweepEntry(c *clearing, place *os.File, root, name string) error {
 				rel = rest
 			}
 		case "group":
-			errs = append(errs, cgroup.Sweep(rest))
+			if isRunsGroup(rest, name) {
+				errs = append(errs, cgroup.Sweep(rest))
+			}
 		case "file":
 			if rest != "" && !strings.Contains(rest, "/") {
 				suffixes = append(suffixes, rest)
@@ -262,6 +271,9 @@ func sweepEntry(c *clearing, place *os.File, root, name string) error {
 		case "settled":
 			settled = true
 		}
+	}
+	if rel != name && !straight(root, filepath.Dir(rel)) {
+		rel, keep, settled = name, false, false // a link would lead elsewhere
 	}
 	path, top := filepath.Join(root, rel), filepath.Join(place.Name(), name+topSuffix)
 	if keep {
@@ -291,6 +303,27 @@ func sweepEntry(c *clearing, place *os.File, root, name string) error {
 		return &StepError{Step: "unlink", Object: filepath.Join(place.Name(), entry), Err: err}
 	}
 	return nil
+}
+
+// isRunsGroup tells whether a path is that of the group of the run with this entry: both names end in the run's id.
+func isRunsGroup(path, entry string) bool {
+	const id = 16 // digits of it in the name of a directory
+	group := strings.ReplaceAll(filepath.Base(path), "-", "")
+	return strings.HasPrefix(group, "py3run") && len(group) > id && strings.Contains(entry, group[len(group)-id:])
+}
+
+// straight tells whether a directory below another is reached without a link.
+func straight(root, rel string) bool {
+	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(dir)
+	fd, err := unix.Openat2(dir, rel, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS})
+	if err == nil {
+		unix.Close(fd)
+	}
+	return err == nil || err == unix.ENOENT
 }
 
 // moveKept moves a directory that is to stay to its path, or beside it when there is something else by now.

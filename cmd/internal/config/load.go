@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // Load merges all sources. The error is an *Error that says what the operator
@@ -80,6 +81,12 @@ func (l *Loaded) readUserFile(environ []string, etcPath string) error {
 	own, err := l.read(path, etcPath)
 	if errors.Is(err, fs.ErrPermission) {
 		if _, hidden := os.Lstat(path); hidden != nil {
+			if closed := closedByOwner(path); closed != "" { // a run can do that: what it closes is no longer in force, were it passed over
+				if e, ok := errors.AsType[*Error](err); ok {
+					e.Hint = closed + " is this user's own and closed to it: chmod u+rx " + closed
+				}
+				return err
+			}
 			l.Warnings = append(l.Warnings, err.Error()+" (passed over)")
 			return nil
 		}
@@ -89,6 +96,21 @@ func (l *Loaded) readUserFile(environ []string, etcPath string) error {
 	}
 	l.apply(own)
 	return nil
+}
+
+// closedByOwner is the directory on the way to a path that cannot be searched, if it is this user's own; empty if it is somebody else's.
+func closedByOwner(path string) string {
+	for dir := filepath.Dir(path); dir != "/"; dir = filepath.Dir(dir) {
+		info, err := os.Lstat(dir)
+		if err != nil {
+			continue
+		}
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) == os.Geteuid() {
+			return dir
+		}
+		return ""
+	}
+	return ""
 }
 
 func (l *Loaded) read(path, etcPath string) (file, error) {

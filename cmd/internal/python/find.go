@@ -122,7 +122,13 @@ func (f *finder) automatic() (found []Candidate) {
 		add("VIRTUAL_ENV", filepath.Join(venv, "bin", "python"))
 	}
 	for dir := f.want.Dir; dir != ""; dir = filepath.Dir(dir) {
-		add(".venv", filepath.Join(dir, ".venv", "bin", "python"))
+		if path := filepath.Join(dir, ".venv", "bin", "python"); executable(path) == nil {
+			if stranger := someoneElses(filepath.Join(dir, ".venv"), path); stranger == "" {
+				add(".venv", path)
+			} else { // anybody can make one in a directory like /tmp, above where others work
+				f.skipped = append(f.skipped, Candidate{path, ".venv", stranger + " belongs to another user, or others may write there"})
+			}
+		}
 		if dir == filepath.Dir(dir) {
 			break
 		}
@@ -135,6 +141,21 @@ func (f *finder) automatic() (found []Candidate) {
 		}
 	}
 	return found
+}
+
+// someoneElses is what of a virtual environment another user than this one and root could have put there, or could change; empty: nothing.
+func someoneElses(venv, python string) string {
+	real, err := filepath.EvalSymlinks(python)
+	if err != nil {
+		return python
+	}
+	for _, path := range []string{venv, filepath.Dir(python), filepath.Dir(real), real} {
+		var st syscall.Stat_t
+		if syscall.Stat(path, &st) != nil || st.Uid != 0 && int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
+			return path
+		}
+	}
+	return ""
 }
 
 // version looks for one minor version (or a full one) by its command name, among pyenv's versions and among the usual candidates.
