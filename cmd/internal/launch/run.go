@@ -233,7 +233,7 @@ type refusal struct {
 }
 
 func want(job Job) python.Want {
-	return python.Want{Interpreter: job.Config.Python.Interpreter, Environ: job.Environ, Dir: job.Dir, CacheDir: CacheDir(job.Environ), KeyFile: cacheKey(job)}
+	return python.Want{Interpreter: job.Config.Python.Interpreter, Environ: job.Environ, Dir: job.Dir, CacheDir: CacheDir(job.Environ), KeyFile: cacheKey(job), Run: job.ask}
 }
 
 // find finds the job's interpreter, and the candidates that were passed over.

@@ -30,7 +30,12 @@ type Want struct {
 	Dir         string // where to look for .venv from, upward
 	CacheDir    string // "": nothing is kept
 	KeyFile     string // of the cache's MACs; "": nothing is kept
+	Run         Runner // runs a candidate, which says what it is; nil: as any program
 }
+
+// A Runner runs a program to its end, within a time, with text on its standard input. The error is that it could not be run, or had no end in time
+// ([context.DeadlineExceeded]); how it ends is no error.
+type Runner func(path string, args, environ []string, stdin string, within time.Duration) (stdout, stderr string, err error)
 
 // A Candidate is a place that was looked at, and why it was not taken.
 type Candidate struct {
@@ -284,13 +289,13 @@ func (f *finder) ask(path string) (Interpreter, error) {
 			if ip, ok := f.cache.get(key); ok {
 				ip.Identity = key
 				ip.code.again = func() ([]byte, error) {
-					ip, err := start(path, f.want.Environ)
+					ip, err := start(path, f.want.Environ, f.want.Run)
 					return ip.code.bytes, err
 				}
 				return ip, nil
 			}
 		}
-		ip, err := start(path, f.want.Environ)
+		ip, err := start(path, f.want.Environ, f.want.Run)
 		if err != nil {
 			return Interpreter{}, err
 		}
@@ -323,36 +328,50 @@ func venvOf(path string) string {
 	return ""
 }
 
-// start runs the probe.
-func start(path string, environ []string) (Interpreter, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), askLimit)
+// plainly runs a program as any other.
+func plainly(path string, args, environ []string, stdin string, within time.Duration) (string, string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, path, "-I", "-S", "-X", "utf8", "-c", probeSource,
-		strconv.Itoa(len(bootstrapSource)), strconv.Itoa(len(reportSource)), strconv.Itoa(len(templateSource)))
+	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Env = environ
-	cmd.Stdin = strings.NewReader(bootstrapSource + reportSource + templateSource)
+	cmd.Stdin = strings.NewReader(stdin)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
-	if ctx.Err() != nil {
+	var exit *exec.ExitError
+	var p *fs.PathError
+	switch {
+	case ctx.Err() != nil:
+		err = ctx.Err()
+	case errors.As(err, &exit):
+		err = nil
+	case errors.As(err, &p):
+		err = p.Err
+	}
+	return string(out), stderr.String(), err
+}
+
+// start runs the probe.
+func start(path string, environ []string, run Runner) (Interpreter, error) {
+	if run == nil {
+		run = plainly
+	}
+	args := []string{"-I", "-S", "-X", "utf8", "-c", probeSource, strconv.Itoa(len(bootstrapSource)), strconv.Itoa(len(reportSource)), strconv.Itoa(len(templateSource))}
+	out, stderr, err := run(path, args, environ, bootstrapSource+reportSource+templateSource, askLimit)
+	if errors.Is(err, context.DeadlineExceeded) {
 		return Interpreter{}, fmt.Errorf("did not answer within %v", askLimit)
 	}
-	_, said, found := strings.Cut(string(out), "py3run-probe\n")
+	_, said, found := strings.Cut(out, "py3run-probe\n")
 	lines := strings.Split(said, "\n")
 	if !found || len(lines) < 7 {
-		var exit *exec.ExitError
-		if err != nil && !errors.As(err, &exit) {
-			var p *fs.PathError
-			if errors.As(err, &p) {
-				err = p.Err
-			}
+		if err != nil {
 			return Interpreter{}, err
 		}
 		why := "does not answer as Python 3 does"
-		if text := strings.TrimSpace(stderr.String()); text != "" {
+		if text := strings.TrimSpace(stderr); text != "" {
 			last := text[strings.LastIndexByte(text, '\n')+1:]
 			why += ": " + strings.ToValidUTF8(last[:min(len(last), 200)], "?")
 		}
