@@ -255,8 +255,8 @@ func caller() launch.Caller {
 	c := launch.Caller{UID: os.Geteuid(), Name: uid}
 	text, _ := os.ReadFile("/etc/passwd")
 	for line := range strings.Lines(string(text)) {
-		if fields := strings.SplitN(line, ":", 4); len(fields) == 4 && fields[2] == uid {
-			c.Name = fields[0]
+		if fields := strings.SplitN(line, ":", 7); len(fields) == 7 && fields[2] == uid {
+			c.Name, c.Home = fields[0], fields[5]
 			break
 		}
 	}

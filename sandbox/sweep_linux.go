@@ -108,6 +108,14 @@ func placeIn(root string) string {
 	return filepath.Join(root, ".py3run-"+strconv.Itoa(os.Geteuid()))
 }
 
+// Places are where runs with a root may have their directories: the root itself where it is our own, and the closed place in any other.
+func Places(root string) (paths []string) {
+	if isRoot(root) {
+		paths = append(paths, root)
+	}
+	return append(paths, placeIn(root))
+}
+
 // entryName is the name of an entry, from the path of the directory below the root.
 func entryName(rel string) string { return strings.ReplaceAll(rel, "/", "+") }
 

@@ -53,4 +53,5 @@ type Live struct {
 type Caller struct {
 	UID  int
 	Name string
+	Home string // by /etc/passwd; empty: it has none there
 }

@@ -116,7 +116,7 @@ func TestAuth(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			job := Job{Environ: tt.environ, LoginUID: tt.login, Caller: Caller{0, "root"}}
+			job := Job{Environ: tt.environ, LoginUID: tt.login, Caller: Caller{0, "root", ""}}
 			if got := auth(job, audit.AuthOSUser, func(name string, uid int) bool { return name == "alice" && uid == 1000 }); !reflect.DeepEqual(got, tt.want) {
 				t.Errorf("got %+v, want %+v", got, tt.want)
 			}

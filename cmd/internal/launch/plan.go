@@ -67,6 +67,9 @@ type Facts struct {
 	LogDir   string   // where a log is, also when this run leaves no records
 	CacheDir string   // empty: none
 	StateDir string   // of keys; empty: none
+
+	OthersHidden, OthersFixed []string // what of py3run's own other calls use: hidden, or kept as it is, where it is there
+
 	Config   []string // directories that configurations are read from
 	Program  string   // py3run's own file
 	WarmDir  string   // of the template that is wanted; empty: none is, or there is no place for it
@@ -115,6 +118,11 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 	if facts.AuditDir == "" && facts.LogDir != "" { // of other runs
 		pin = append(pin, facts.LogDir)
 	}
+	for _, dir := range facts.OthersHidden {
+		if !slices.Contains(pin, dir) && !within(dir, own) {
+			pin = append(pin, dir)
+		}
+	}
 	hide = append(hide, pin...)
 	for _, root := range facts.Roots {
 		if !within(root, own) {
@@ -150,7 +158,7 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 		Path: ip.Path, Env: environment(job, limits, own), Dir: dir,
 		Method: sandbox.Method(c.Security.Isolation.Method), OnMissing: sandbox.Missing(c.Security.Isolation.OnMissing),
 		DenyNetwork: c.Security.Isolation.Network == "none", Hide: hide,
-		Pin: pin, Fixed: slices.DeleteFunc(append(slices.Clone(facts.Config), job.Steering, facts.Program), func(path string) bool { return path == "" }),
+		Pin: pin, Fixed: slices.DeleteFunc(slices.Concat(facts.Config, facts.OthersFixed, []string{config.SystemDir, job.Steering, facts.Program}), func(path string) bool { return path == "" }),
 		PrivateShm: c.Security.Isolation.Shm == "private", Umask: job.Umask,
 		ReadDirs: readable, WriteDirs: writable, MinimalDev: c.Security.Isolation.Dev == "minimal",
 		DenyCalls: c.Security.Isolation.Seccomp == "default", NoNewPrivileges: c.Security.Isolation.NoNewPrivileges,

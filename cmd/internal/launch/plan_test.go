@@ -165,7 +165,7 @@ func TestMake(t *testing.T) {
 		c.Security.MaxOpenFiles = 256
 		c.Python.Path = []string{"/opt/lib"}
 		c.Python.FlagImports = map[string]string{"os": "why"}
-		return Job{Config: c, Dir: "/home/alice", Caller: Caller{1000, "alice"},
+		return Job{Config: c, Dir: "/home/alice", Caller: Caller{1000, "alice", ""},
 			Request: wire.Request{Command: wire.CommandExecute, Code: "1+1", Filename: "main.py", Argv: []string{"a", "b"}, Stdin: &text, ResultFormat: "plain", ResultFrom: "auto"}}
 	}
 	const work = "/tmp/p-alice-80000123456789ab"

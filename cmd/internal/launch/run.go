@@ -260,6 +260,7 @@ func factsOf(job Job, runID string) (facts Facts, failed *refusal) {
 	}
 	facts.Program, _ = os.Executable()
 	facts.Config = []string{config.UserDir(job.Environ)}
+	facts.OthersHidden, facts.OthersFixed = ofOthers(job)
 	if os.Geteuid() == 0 {
 		facts.Config = append(facts.Config, config.SystemDir)
 	}
@@ -322,17 +323,6 @@ func (p Plan) makeOwn(home string) {
 	}
 }
 
-// roots are where working directories lie: that of this run, if the name that the default template gives was to be had, and those of others, which it
-// must not see.
-func roots(job Job) (root string, others []string) {
-	usual := rootOf(config.DefaultWorkingDir, job.Caller.UID)
-	chosen, others := sandbox.ChooseRoot(usual)
-	if rootOf(job.Config.Security.Isolation.WorkingDir, job.Caller.UID) == usual {
-		return chosen, others
-	}
-	return "", append(others, chosen)
-}
-
 // directory makes the working directory, with code in its file if the plan has one. It may be half made when there is an error: then it is to
 // be removed as well.
 func (p Plan) directory(code []byte) (*sandbox.Workdir, error) {
@@ -354,6 +344,9 @@ func (r *run) start() (err error) {
 	claim := r.askForSpare()
 	if r.job.Request.Command.RunsCode() {
 		r.plan.makeOwn(env(r.job.Environ, "HOME"))
+		if r.facts.Root == "" {
+			notePlace(r.facts.StateDir, r.plan.Dir.Root, knownPlaces(r.facts.StateDir))
+		}
 	}
 	if r.workdir, err = r.plan.directory(r.plan.Python.Code); err != nil {
 		if claim != nil {
