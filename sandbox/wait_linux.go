@@ -6,7 +6,9 @@ import (
 	"io"
 	"math"
 	"os"
+	"runtime"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 	"unsafe"
@@ -168,6 +170,9 @@ loop:
 // attend has somebody look after everything that a run can want while it lasts.
 func (r *Running) attend() {
 	r.attended = true
+	if !r.group.Limits("pids") {
+		reserveThreads()
+	}
 	if r.pidfd == nil {
 		r.ended()
 	} else {
@@ -180,6 +185,25 @@ func (r *Running) attend() {
 		r.trail.start()
 	}
 }
+
+// reserveThreads has the runtime make the threads that a launcher needs while it still can: without a group of its own a run may use up the number of processes
+// that the launcher is held to as well, and a Go program that gets no thread dies.
+var reserveThreads = sync.OnceFunc(func() {
+	const threads = 8
+	var made sync.WaitGroup
+	enough := make(chan struct{})
+	for range threads {
+		made.Add(1)
+		go func() {
+			runtime.LockOSThread()
+			made.Done()
+			<-enough
+			runtime.UnlockOSThread() // it stays, idle
+		}()
+	}
+	made.Wait()
+	close(enough)
+})
 
 // briefMost is how long a run in a spare is waited for without anybody else looking after it. No limit is watched so early.
 const briefMost = almostAfter
@@ -410,6 +434,9 @@ func (r *Running) decide(out *Outcome, kills int64) {
 			out.Reason, out.Used = CPULimit, out.Usage.CPU.Seconds()
 		}
 	case unix.SIGXFSZ:
+		if l.FileSize <= 0 { // it set itself one
+			return
+		}
 		out.Reason, out.Used = FileSizeLimit, float64(l.FileSize)
 	}
 }

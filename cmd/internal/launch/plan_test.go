@@ -586,3 +586,24 @@ func TestRunFromTheRoot(t *testing.T) {
 		}
 	}
 }
+
+// What could not be made although the code could make it is told; what lies in a home that does not exist is left alone.
+func TestMakeOwn(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	home := filepath.Join(dir, "absent")
+	p := Plan{Own: []string{filepath.Join(dir, "a", "b"), filepath.Join(file, "state")}, Config: []string{filepath.Join(home, ".config", "py3run")}}
+	if open := p.makeOwn(home); !slices.Equal(open, []string{filepath.Join(file, "state")}) {
+		t.Errorf("open %q", open)
+	}
+	if _, err := os.Stat(home); err == nil {
+		t.Error("a home was made")
+	}
+	if info, err := os.Stat(filepath.Join(dir, "a", "b")); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("%v, %v", info, err)
+	}
+}

@@ -117,6 +117,7 @@ type run struct {
 	ended     bool
 	base      audit.Record
 
+	open             []string // paths of py3run's own that the code could make
 	workdir          *sandbox.Workdir
 	left             *sandbox.Leftovers // of it, to be removed after the result; nil: none
 	cleanup          []wire.Warning
@@ -298,28 +299,39 @@ func absent(c config.Config) (warnings []wire.Warning) {
 
 // makeOwn makes what is to be hidden from the code or kept as it is, and is not there yet: the code could make it otherwise, and steer later runs. What this
 // user cannot make the code cannot either. A home that does not exist is not for us to make.
-func (p Plan) makeOwn(home string) {
+//
+// It returns what could not be made although this user owns the directory above: with a mode that the code can change, say.
+func (p Plan) makeOwn(home string) (open []string) {
 	_, err := os.Stat(home)
 	homeless := func(dir string) bool { return err != nil && home != "" && within(home, dir) }
-	for _, dir := range p.Own {
-		if homeless(dir) {
-			continue
-		}
-		if strings.HasPrefix(dir, "/run/user/") { // what is above belongs to the login manager
-			os.Mkdir(dir, 0o700)
-		} else {
-			os.MkdirAll(dir, 0o700)
-		}
-	}
-	for _, dir := range p.Config {
-		if homeless(dir) {
-			continue
-		}
+	for _, dir := range slices.Concat(p.Own, p.Config) {
 		mode := fs.FileMode(0o700)
-		if dir == config.SystemDir {
+		switch {
+		case homeless(dir):
+			continue
+		case strings.HasPrefix(dir, "/run/user/"): // what is above belongs to the login manager
+			os.Mkdir(dir, mode)
+			continue
+		case dir == config.SystemDir:
 			mode = 0o755
 		}
-		os.MkdirAll(dir, mode)
+		if os.MkdirAll(dir, mode) != nil && ownAbove(dir) {
+			open = append(open, dir)
+		}
+	}
+	return open
+}
+
+// ownAbove tells whether the last directory that there is on the way to a path is this user's.
+func ownAbove(path string) bool {
+	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+		var st unix.Stat_t
+		if unix.Lstat(dir, &st) == nil {
+			return int(st.Uid) == os.Geteuid()
+		}
+		if dir == "/" {
+			return false
+		}
 	}
 }
 
@@ -343,7 +355,7 @@ func (p Plan) directory(code []byte) (*sandbox.Workdir, error) {
 func (r *run) start() (err error) {
 	claim := r.askForSpare()
 	if r.job.Request.Command.RunsCode() {
-		r.plan.makeOwn(env(r.job.Environ, "HOME"))
+		r.open = r.plan.makeOwn(env(r.job.Environ, "HOME"))
 		if r.facts.Root == "" {
 			notePlace(r.facts.StateDir, r.plan.Dir.Root, knownPlaces(r.facts.StateDir))
 		}
@@ -425,6 +437,9 @@ func (r *run) finish() {
 	protection := r.running.Protection()
 	r.result.Isolation = isolation(protection)
 	r.result.Isolation.Warm = r.claim != nil
+	for _, path := range r.open {
+		r.result.Isolation.Missing = append(r.result.Isolation.Missing, wire.Missing{Name: "pinned-paths", Why: path + " does not exist and could not be made: code can make it, and steer later runs with what it puts there"})
+	}
 	began, noted := r.session.CodeStarted()
 	reply, replyErr := r.session.Reply()
 	events := r.session.Events(r.job.Config.Python.FlagImports, seen(o.Trail))
