@@ -423,9 +423,16 @@ func TestSweepOnlyRuns(t *testing.T) {
 	write(filepath.Join(parent, "taken", "f"), "of others")
 	write(filepath.Join(parent, "taken.py"), "of others")
 	write(filepath.Join(place, "taken.d", "taken.py"), "of the run")
+	// a link that leads elsewhere, and a group that is not the run's
+	elsewhere := t.TempDir()
+	check(t, os.Mkdir(filepath.Join(elsewhere, "precious"), 0o700), os.Symlink(elsewhere, filepath.Join(parent, "link")))
+	write(filepath.Join(place, "link+precious.run"), "at link/precious\nsettled\ngroup /sys/fs/cgroup/pids/others\n")
 	// names that lead elsewhere
 	write(filepath.Join(place, "out.run"), "settled\nat ../other\nat /etc\nat other\nat out/../other\n")
 	check(t, Sweep(parent), Sweep(parent))
+	if _, err := os.Stat(filepath.Join(elsewhere, "precious")); err != nil {
+		t.Errorf("what a link leads to was removed: %v", err)
+	}
 	gone(t, filepath.Join(place, "sparse.run"), filepath.Join(place, "groups.run"), filepath.Join(place, "empty.run"), filepath.Join(place, "kept.run"),
 		filepath.Join(place, "taken.run"), filepath.Join(place, "taken.d"), filepath.Join(place, "out.run"))
 	for path, want := range map[string]string{"other": "of others", "kept/f": "of others", "kept-1/f": "of the run", "taken/f": "of others", "taken.py": "of others"} {

@@ -646,3 +646,23 @@ func TestConfigurationIsARegularFile(t *testing.T) {
 		})
 	}
 }
+
+// A user's own configuration that cannot be looked for, because a directory of the user's own is closed, is not passed over: a run can close one. That in
+// somebody else's home is.
+func TestConfigurationClosedByItsOwner(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() == 0 {
+		t.Skip("root is not kept out")
+	}
+	home := t.TempDir()
+	dir := filepath.Join(home, ".config")
+	if err := errors.Join(os.MkdirAll(filepath.Join(dir, "py3run"), 0o700), os.WriteFile(filepath.Join(dir, "py3run", "config.toml"), []byte("[security]\nmax-processes = 7\n"), 0o600), os.Chmod(dir, 0)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Chmod(dir, 0o700) })
+	_, err := Load(Sources{Environ: []string{"HOME=" + home}, EtcFile: "/nonexistent/config.toml"})
+	var e *Error
+	if !errors.As(err, &e) || !strings.Contains(e.Hint, "chmod u+rx "+dir) {
+		t.Errorf("%v", err)
+	}
+}
