@@ -26,13 +26,14 @@ const (
 // ask is a [python.Runner].
 func (job Job) ask(path string, args, environ []string, stdin string, within time.Duration) (stdout, stderr string, err error) {
 	hide, fixed := job.steering()
+	_, first := descriptors(job.Config.Security.MaxOpenFiles, hardFileLimit())
 	in, err := python.Input(stdin)
 	if err != nil {
 		return "", "", err
 	}
 	defer in.Close()
 	spec := sandbox.Spec{Path: path, Args: append([]string{path}, args...), Env: environ, Dir: "/", Method: sandbox.Method(job.Config.Security.Isolation.Method), OnMissing: sandbox.Warn,
-		Hide: hide, Pin: hide, Fixed: fixed, DenyCalls: true, PrivateShm: true, FirstFile: 64, Umask: job.Umask, Grace: seconds(job.Config.Security.GraceSeconds),
+		Hide: hide, Pin: hide, Fixed: fixed, DenyCalls: true, PrivateShm: true, FirstFile: first, Umask: job.Umask, Grace: seconds(job.Config.Security.GraceSeconds),
 		Limits: sandbox.Limits{Wall: within, Memory: probeMemory, Processes: 64}}
 	out, errs := &capture{most: probeMost}, &capture{most: probeMost}
 	r, err := sandbox.Start(spec, sandbox.IO{Stdin: in, Stdout: out, Stderr: errs})
