@@ -346,6 +346,15 @@ func concealed(userNS bool, clone func() error) error {
 	return clone()
 }
 
+// Reveal makes the launcher readable again when its runs have ended, as it was before the first: a template looks at who asks it.
+func Reveal() {
+	concealing.Lock()
+	defer concealing.Unlock()
+	if revealable() {
+		unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+	}
+}
+
 // clone makes init. The parent-death signal follows the thread that does it, not the process; threads of Go's live as long as the process, except
 // one whose goroutine ends locked to it, and no goroutine of this program does.
 func (r *Running) clone(s *stage) error {

@@ -36,6 +36,7 @@ func (job Job) ask(path string, args, environ []string, stdin string, within tim
 		Hide: hide, Pin: hide, Fixed: fixed, DenyCalls: true, PrivateShm: true, FirstFile: first, Umask: job.Umask, Grace: seconds(job.Config.Security.GraceSeconds),
 		Limits: sandbox.Limits{Wall: within, Memory: probeMemory, Processes: 64}}
 	out, errs := &capture{most: probeMost}, &capture{most: probeMost}
+	defer sandbox.Reveal() // templates look at who asks them
 	r, err := sandbox.Start(spec, sandbox.IO{Stdin: in, Stdout: out, Stderr: errs})
 	if err != nil {
 		var errno syscall.Errno
