@@ -65,6 +65,9 @@ func TestFewDescriptors(t *testing.T) {
 
 // Whatever is printed, the launcher's memory follows the limit on output, not what its JSON would take.
 func TestMemoryOfTheLauncher(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector takes memory of its own")
+	}
 	for _, unit := range []string{`b"\x01"`, `b"\xff"`, `b"\n"`} {
 		t.Run(unit, func(t *testing.T) {
 			const most = 8 // MB

@@ -16,6 +16,7 @@ import (
 // had, nor against a signal.
 const (
 	resultPatience = time.Minute // for the reader of a result, at least
+	signalPatience = time.Second // for the reader of a result, when a signal asks for the end
 	sayPatience    = time.Second // for the reader of a message
 
 	pipeBuf = 4096 // a pipe that takes anything takes as much: PIPE_BUF, pipe(7)
@@ -47,15 +48,24 @@ func (app *app) deliver(line []byte, limits *wire.Limits) error {
 		defer timer.Stop()
 		late = timer.C
 	}
+	// A signal can have come when the run was just over. A caller that reads still gets the line, a second signal ends the waiting.
+	var asked *cancelledError
+	var soon <-chan time.Time
 	for {
 		select {
 		case err := <-done:
 			return err
 		case <-late:
 			return errUnread
+		case <-soon:
+			return asked
 		case s := <-app.signals:
-			if s != syscall.SIGPIPE { // that is for the write to find out
-				return &cancelledError{s.(syscall.Signal), " before the result was read"}
+			switch {
+			case s == syscall.SIGPIPE: // that is for the write to find out
+			case asked != nil:
+				return asked
+			default:
+				asked, soon = &cancelledError{s.(syscall.Signal), " before the result was read"}, time.After(signalPatience)
 			}
 		}
 	}
