@@ -119,6 +119,9 @@ func TestHelperOf(t *testing.T) {
 // What is written to files is no memory of the program's, whatever the kernel keeps of it.
 func TestPageCacheIsNoMemory(t *testing.T) {
 	t.Parallel()
+	if raceDetector {
+		t.Skip("the race detector takes memory of its own, also of what starts the program")
+	}
 	need(t, "memory-group")
 	spec := grouped(t, shell(`head -c 100m /dev/zero >f; sleep 0.3; kill -SEGV $$`))
 	spec.Dir, spec.Limits.Memory = t.TempDir(), 64<<20
@@ -131,6 +134,9 @@ func TestPageCacheIsNoMemory(t *testing.T) {
 // What several processes hold at once counts together, where a group counts and where /proc does.
 func TestMemoryHeld(t *testing.T) {
 	t.Parallel()
+	if raceDetector {
+		t.Skip("the race detector takes memory of its own, also of what starts the program")
+	}
 	const script = `for i in 1 2; do (head -c 30m /dev/zero; sleep 0.6) | tail -c 30m >/dev/null & done; wait`
 	test := func(spec Spec, grouped bool, out Outcome) {
 		t.Helper()
