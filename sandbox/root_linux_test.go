@@ -338,7 +338,7 @@ func TestIsRunsGroup(t *testing.T) {
 	const id = "01a22f0f-9290-77fa-81a8-b0118faa5bd8"
 	for path, want := range map[string]bool{
 		"/sys/fs/cgroup/pids/py3run-" + id: true, "/sys/fs/cgroup/pids/a/py3run-01a22f0f-9290-77fa-81a8-b0118faa5bd9": false,
-		"/sys/fs/cgroup/pids/other-" + id: false, "/sys/fs/cgroup/pids": false, "py3run-": false, "": false, "/": false,
+		"/sys/fs/cgroup/pids/other-" + id: false, "/sys/fs/cgroup/pids/py3run-warm-29a45b66-792-232264747000044": true, "/sys/fs/cgroup/pids": false, "py3run-": false, "": false, "/": false,
 	} {
 		if got := isRunsGroup(path, "python3-alice-81a8b0118faa5bd8"); got != want {
 			t.Errorf("%s: %t", path, got)
