@@ -127,6 +127,8 @@ def launch(name, code, limits, want, most_after=10.0, most_exit=10.0, most_memor
     ended = time.time()
     watcher.join()
     r = json.loads(line)
+    if "usage" not in r:
+        sys.exit("error: %s: %s" % (name, r))
     code_end = r["result"] if type(r.get("result")) is float else began + (r["usage"]["wall_ms"] + r["usage"]["setup_ms"]) / 1e3
     after, leaving = told - code_end, ended - told
     verdict = []

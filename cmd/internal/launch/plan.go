@@ -159,7 +159,7 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 		Method: sandbox.Method(c.Security.Isolation.Method), OnMissing: sandbox.Missing(c.Security.Isolation.OnMissing),
 		DenyNetwork: c.Security.Isolation.Network == "none", Hide: hide,
 		Pin: pin, Fixed: slices.DeleteFunc(slices.Concat(facts.Config, facts.OthersFixed, []string{config.SystemDir, job.Steering, facts.Program}), func(path string) bool { return path == "" }),
-		PrivateShm: c.Security.Isolation.Shm == "private", Umask: job.Umask,
+		PrivateShm: c.Security.Isolation.Shm == "private" && !inShm(own, file, dir, ip.Path), Umask: job.Umask,
 		ReadDirs: readable, WriteDirs: writable, MinimalDev: c.Security.Isolation.Dev == "minimal",
 		DenyCalls: c.Security.Isolation.Seccomp == "default", NoNewPrivileges: c.Security.Isolation.NoNewPrivileges,
 		KeepCapabilities: c.Security.Isolation.KeepCapabilities, SubIDs: c.Security.Isolation.IDMap == "subids", Trail: trail[c.Security.Audit.Native],
@@ -193,6 +193,11 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 		LazySite: c.Python.Site == "lazy" && job.Request.Command.RunsCode(), Flagged: c.Python.FlagImports, Show: show, OutputMost: megabytes(limits.OutputMB),
 	}
 	return plan, nil
+}
+
+// inShm tells whether one of the paths that a run needs lies in the host's /dev/shm, which one of its own would cover.
+func inShm(needed ...string) bool {
+	return slices.ContainsFunc(needed, func(path string) bool { return within("/dev/shm", path) })
 }
 
 // trail is how the configuration asks for it.

@@ -607,3 +607,16 @@ func TestMakeOwn(t *testing.T) {
 		t.Errorf("%v, %v", info, err)
 	}
 }
+
+// A /dev/shm of its own would cover what the run needs there.
+func TestShmOfTheHost(t *testing.T) {
+	t.Parallel()
+	for template, private := range map[string]bool{"/srv/w/${executionId}": true, "/dev/shm/w/${executionId}": false, "/dev/shmw/${executionId}": true} {
+		job := Job{Config: config.Default(), Request: wire.Request{Command: wire.CommandExecute}}
+		job.Config.Security.Isolation.WorkingDir = template
+		p, err := Make(job, python.Interpreter{Path: "/usr/bin/python3"}, wire.Limits{}, Facts{RunID: aRunID, FileMax: 1 << 20})
+		if err != nil || p.Spec.PrivateShm != private {
+			t.Errorf("%s: %t, %v", template, p.Spec.PrivateShm, err)
+		}
+	}
+}

@@ -437,6 +437,9 @@ func (r *run) finish() {
 	protection := r.running.Protection()
 	r.result.Isolation = isolation(protection)
 	r.result.Isolation.Warm = r.claim != nil
+	if r.job.Config.Security.Isolation.Shm == "private" && !r.plan.Spec.PrivateShm {
+		r.result.Isolation.Missing = append(r.result.Isolation.Missing, wire.Missing{Name: "private-shm", Why: "what this run needs lies in the host's /dev/shm, so it sees that"})
+	}
 	for _, path := range r.open {
 		r.result.Isolation.Missing = append(r.result.Isolation.Missing, wire.Missing{Name: "pinned-paths", Why: path + " does not exist and could not be made: code can make it, and steer later runs with what it puts there"})
 	}
