@@ -33,7 +33,7 @@ func (job Job) ask(path string, args, environ []string, stdin string, within tim
 	}
 	defer in.Close()
 	spec := sandbox.Spec{Path: path, Args: append([]string{path}, args...), Env: environ, Dir: "/", Method: sandbox.Method(job.Config.Security.Isolation.Method), OnMissing: sandbox.Warn,
-		Hide: hide, Pin: hide, Fixed: fixed, DenyCalls: true, PrivateShm: true, FirstFile: first, Umask: job.Umask, Grace: seconds(job.Config.Security.GraceSeconds),
+		Hide: hide, Pin: hide, Fixed: fixed, DenyCalls: true, PrivateShm: !inShm(path), FirstFile: first, Umask: job.Umask, Grace: seconds(job.Config.Security.GraceSeconds),
 		Limits: sandbox.Limits{Wall: within, Memory: probeMemory, Processes: 64}}
 	out, errs := &capture{most: probeMost}, &capture{most: probeMost}
 	defer sandbox.Reveal() // templates look at who asks them
