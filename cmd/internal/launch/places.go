@@ -66,9 +66,9 @@ func roots(job Job) (root string, others []string) {
 
 // ofOthers are directories of py3run's own that this call does not use, because it names others or its environment does: those of the user's home, and
 // the log where it is when nobody names another.
-func ofOthers(job Job, used ...string) (hide, fixed []string) {
+func ofOthers(job Job) (hide, fixed []string) {
 	add := func(list *[]string, path string) {
-		if path != "" && !slices.Contains(used, path) {
+		if path != "" {
 			*list = append(*list, path)
 		}
 	}

@@ -57,10 +57,12 @@ func (job Job) ask(path string, args, environ []string, stdin string, within tim
 func (job Job) steering() (hide, fixed []string) {
 	for _, dir := range []string{CacheDir(job.Environ), StateDir(job.Environ)} {
 		if dir != "" {
-			os.MkdirAll(dir, 0o700)
 			hide = append(hide, dir)
 		}
 	}
+	Plan{Own: hide}.makeOwn(env(job.Environ, "HOME"))
+	others, kept := ofOthers(job)
+	hide, fixed = append(hide, others...), kept
 	if log, err := job.Config.AuditDir(job.Environ); err == nil {
 		hide = append(hide, log)
 	}
