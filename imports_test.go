@@ -13,11 +13,12 @@ import (
 func TestImports(t *testing.T) {
 	allowed := map[string][]string{
 		"py3run":                     {"py3run/cmd"},
-		"py3run/cmd":                 {"py3run/cmd/internal/cli", "py3run/cmd/internal/config", "py3run/cmd/internal/launch", "py3run/cmd/internal/lean", "py3run/cmd/internal/warm", "py3run/cmd/internal/wire", "py3run/sandbox"},
-		"py3run/cmd/internal/launch": {"py3run/audit", "py3run/cmd/internal/config", "py3run/cmd/internal/lean", "py3run/cmd/internal/python", "py3run/cmd/internal/warm", "py3run/cmd/internal/wire", "py3run/internal/json", "py3run/sandbox"},
+		"py3run/cmd":                 {"py3run/cmd/internal/cli", "py3run/cmd/internal/config", "py3run/cmd/internal/launch", "py3run/cmd/internal/startup", "py3run/cmd/internal/warm", "py3run/cmd/internal/wire", "py3run/sandbox"},
+		"py3run/cmd/internal/launch": {"py3run/audit", "py3run/cmd/internal/config", "py3run/cmd/internal/startup", "py3run/cmd/internal/python", "py3run/cmd/internal/redact", "py3run/cmd/internal/warm", "py3run/cmd/internal/wire", "py3run/internal/json", "py3run/sandbox"},
 		"py3run/cmd/internal/warm":   {"py3run/cmd/internal/python", "py3run/sandbox", "py3run/sandbox/cgroup"},
-		"py3run/cmd/internal/python": {"py3run/cmd/internal/lean", "py3run/cmd/internal/wire"},
-		"py3run/cmd/internal/cli":    nil, "py3run/cmd/internal/config": nil, "py3run/cmd/internal/lean": nil, "py3run/cmd/internal/wire": {"py3run/cmd/internal/lean", "py3run/internal/json"},
+		"py3run/cmd/internal/redact": nil,
+		"py3run/cmd/internal/python": {"py3run/cmd/internal/redact", "py3run/cmd/internal/startup", "py3run/cmd/internal/wire"},
+		"py3run/cmd/internal/cli":    nil, "py3run/cmd/internal/config": nil, "py3run/cmd/internal/startup": nil, "py3run/cmd/internal/wire": {"py3run/cmd/internal/startup", "py3run/internal/json"},
 		"py3run/audit": {"py3run/internal/json"}, "py3run/internal/json": nil,
 		"py3run/cmd/py3runctl":      {"py3run/cmd/internal/ctl"},
 		"py3run/cmd/internal/ctl":   {"py3run/audit", "py3run/cmd/internal/cli", "py3run/cmd/internal/config", "py3run/cmd/internal/store", "py3run/cmd/internal/warm", "py3run/cmd/internal/wire"},

@@ -196,7 +196,7 @@ func dropReasons(d *draft) {
 		return
 	}
 	i := *d.record.Isolation
-	i.Missing = make([]Missing, len(i.Missing))
+	i.Missing = make([]Gap, len(i.Missing))
 	for n, m := range d.record.Isolation.Missing {
 		i.Missing[n].Name = m.Name
 	}
@@ -218,7 +218,7 @@ func fit(r Record, limit int) (draft, error) {
 		// These two lists are always there; a nil slice would come out as null.
 		i := *r.Isolation
 		i.Enforced = append([]string{}, i.Enforced...)
-		i.Missing = append([]Missing{}, i.Missing...)
+		i.Missing = append([]Gap{}, i.Missing...)
 		r.Isolation = &i
 	}
 	d := draft{record: r, maxString: maxString}

@@ -230,7 +230,7 @@ func TestFitDropsReasons(t *testing.T) {
 			func(r *Record) {
 				r.Isolation.Missing = nil
 				for range 20 {
-					r.Isolation.Missing = append(r.Isolation.Missing, Missing{"cgroup", strings.Repeat("why ", 250)})
+					r.Isolation.Missing = append(r.Isolation.Missing, Gap{"cgroup", strings.Repeat("why ", 250)})
 				}
 			},
 			func(r *Record) {

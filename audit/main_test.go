@@ -334,7 +334,7 @@ func endRecord(run string) Record {
 	r.Status = "ok"
 	r.Process = &Process{ExitCode: &exit, Signal: "SIGKILL", CPUMS: 40, PeakMemoryBytes: 41 << 20, StdoutBytes: 512}
 	r.Python = &Python{Version: "3.12.3", Executable: "/usr/bin/python3"}
-	r.Isolation = &Isolation{Method: "namespace", Enforced: []string{"pids"}, Missing: []Missing{{"cgroup", "not delegated"}}}
+	r.Isolation = &Isolation{Method: "namespace", Enforced: []string{"pids"}, Missing: []Gap{{"cgroup", "not delegated"}}}
 	r.Hooks = &Hooks{
 		Imports:        14,
 		FlaggedImports: []FlaggedImport{{"os", "operating system interface", true}},

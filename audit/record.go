@@ -239,14 +239,14 @@ type Python struct {
 // to be had. Missing entries may lose their reason to the size limit of a line,
 // never their name: a shorter list would claim more protection than there was.
 type Isolation struct {
-	Method   string    `json:"method"`
-	Enforced []string  `json:"enforced"`
-	Missing  []Missing `json:"missing"`
-	Warm     bool      `json:"warm,omitempty"` // the interpreter was ready before the run: what its modules did when they were imported is in no record
+	Method   string   `json:"method"`
+	Enforced []string `json:"enforced"`
+	Missing  []Gap    `json:"missing"`
+	Warm     bool     `json:"warm,omitempty"` // the interpreter was ready before the run: what its modules did when they were imported is in no record
 }
 
-// Missing is one protection that was not to be had.
-type Missing struct {
+// Gap is one protection that was not to be had.
+type Gap struct {
 	Name string `json:"name"`
 	Why  string `json:"why,omitempty"`
 }

@@ -743,7 +743,7 @@ func bigLog(b *testing.B) (dir string, records int, size int64) {
 	end.Event = Event{Action: ExecutionEnd, Outcome: Success, DurationNS: 1272375000}
 	end.Status = "ok"
 	end.Process = &Process{ExitCode: &exit, CPUMS: 40, PeakMemoryBytes: 41 << 20, StdoutBytes: 512}
-	end.Isolation = &Isolation{Method: "namespace", Enforced: []string{"pids", "mounts", "ipc"}, Missing: []Missing{}}
+	end.Isolation = &Isolation{Method: "namespace", Enforced: []string{"pids", "mounts", "ipc"}, Missing: []Gap{}}
 	end.Hooks = &Hooks{Imports: 14}
 	var templates [2][]byte
 	for i, r := range []Record{start, end} {

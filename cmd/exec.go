@@ -20,7 +20,7 @@ import (
 	"py3run/cmd/internal/cli"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/launch"
-	"py3run/cmd/internal/lean"
+	"py3run/cmd/internal/startup"
 	"py3run/cmd/internal/wire"
 )
 
@@ -117,13 +117,13 @@ func (app *app) request(limits config.Input) (wire.Request, []wire.Warning, erro
 // readReady reads as much as can be had without waiting, and tells whether that is all, and at most `most` bytes.
 func readReady(in *os.File, most int64) (all []byte, whole bool) {
 	fd := int(in.Fd())
-	all = lean.Grow(nil, int(min(sizeOf(in), most)+bytes.MinRead))
+	all = startup.Grow(nil, int(min(sizeOf(in), most)+bytes.MinRead))
 	for int64(len(all)) <= most {
 		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 		if n, err := unix.Poll(p, 0); n != 1 || err != nil || p[0].Revents&(unix.POLLIN|unix.POLLHUP) == 0 {
 			return all, false
 		}
-		all = lean.Grow(all, bytes.MinRead)
+		all = startup.Grow(all, bytes.MinRead)
 		n, err := unix.Read(fd, all[len(all):cap(all)])
 		if n == 0 || err != nil {
 			return all, err == nil
@@ -147,7 +147,7 @@ func read(in io.Reader, all []byte, signals <-chan os.Signal, most int64, patien
 	go func() {
 		so := news{all: all}
 		for so.err == nil {
-			so.all = lean.Grow(so.all, bytes.MinRead)
+			so.all = startup.Grow(so.all, bytes.MinRead)
 			var n int
 			n, so.err = in.Read(so.all[len(so.all):cap(so.all)])
 			so.all = so.all[:len(so.all)+n]

@@ -24,7 +24,7 @@ def address(port):
 `
 
 // Native code and child programs are recorded, Python's own calls not twice.
-func TestNativeTrail(t *testing.T) {
+func TestNativeActivity(t *testing.T) {
 	t.Parallel()
 	interpreter := findPython(t)
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -77,7 +77,7 @@ func TestNativeTrail(t *testing.T) {
 				if r.Status != wire.StatusOK && !strings.Contains(tt.code, "execvp") {
 					t.Fatalf("%s: %s", r.Status, r.Error)
 				}
-				needTrail(t, r)
+				needActivity(t, r)
 				if got := told(r, port, interpreter); !slices.Equal(got, tt.want) {
 					t.Errorf("\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(tt.want, "\n"))
 				}
@@ -87,7 +87,7 @@ func TestNativeTrail(t *testing.T) {
 	t.Run("off", func(t *testing.T) {
 		t.Parallel()
 		r := execute(t, interpreter, reach+"s = socket.socket(); result = libc.connect(s.fileno(), address("+port+"), 16)", "--set=security.audit.native=off")
-		if got := told(r, port, interpreter); len(got) != 0 || slices.Contains(r.Isolation.Enforced, "native-trail") || slices.ContainsFunc(r.Isolation.Missing, isTrail) {
+		if got := told(r, port, interpreter); len(got) != 0 || slices.Contains(r.Isolation.Enforced, "native-trail") || slices.ContainsFunc(r.Isolation.Missing, isActivity) {
 			t.Errorf("%q, %+v", got, r.Isolation)
 		}
 	})
@@ -100,23 +100,23 @@ func TestNativeTrail(t *testing.T) {
 		inner := "import json, subprocess\np = subprocess.run([%q, 'exec', '--audit-line=off', '--set', 'security.audit.native=%s', '--set', 'security.audit.dir=' + __import__('os').getcwd() + '/audit'], " +
 			"input='{\"code\": \"result = 6 * 7\"}', text=True, capture_output=True, env={'PATH': '/usr/bin:/bin', 'HOME': __import__('os').getcwd(), 'PY3RUN_PYTHON_INTERPRETER': %q})\nresult = json.loads(p.stdout)"
 		r := execute(t, interpreter, fmt.Sprintf(inner, self, "auto", interpreter))
-		needTrail(t, r)
+		needActivity(t, r)
 		var within answer
 		if err := json.Unmarshal(r.Result, &within); err != nil {
 			t.Fatalf("%v: %s %s", err, r.Result, r.Error)
 		}
-		if string(within.Result) != "42" || !slices.ContainsFunc(within.Isolation.Missing, isTrail) {
+		if string(within.Result) != "42" || !slices.ContainsFunc(within.Isolation.Missing, isActivity) {
 			t.Errorf("%s", r.Result)
 		}
 	})
 }
 
-func isTrail(m wire.Missing) bool { return m.Name == "native-trail" }
+func isActivity(m wire.Gap) bool { return m.Name == "native-trail" }
 
-// needTrail skips where the trail is not to be had.
-func needTrail(t *testing.T, r answer) {
+// needActivity skips where the activity is not to be had.
+func needActivity(t *testing.T, r answer) {
 	t.Helper()
-	if i := slices.IndexFunc(r.Isolation.Missing, isTrail); i >= 0 {
+	if i := slices.IndexFunc(r.Isolation.Missing, isActivity); i >= 0 {
 		if slices.Contains(strings.Split(os.Getenv("PY3RUN_TEST_REQUIRE"), ","), "listener") {
 			t.Fatal("needs a listener: ", r.Isolation.Missing[i].Why)
 		}

@@ -18,7 +18,7 @@ import (
 
 	"py3run/cmd/internal/cli"
 	"py3run/cmd/internal/config"
-	_ "py3run/cmd/internal/lean"
+	_ "py3run/cmd/internal/startup"
 	"py3run/cmd/internal/wire"
 )
 

@@ -9,7 +9,7 @@
 //	   │                 │ ▲                │
 //	   │   lifeline ─────┘ └── status ──────┘ (until its execve)
 //
-// The init stage is the first process of the sandbox: pid 1 of a new pid namespace (method
+// The child init is the first process of the sandbox: pid 1 of a new pid namespace (method
 // [Namespace]), or a child subreaper without namespaces (method [Process]). It shares the
 // launcher's memory and never returns to Go: it runs a list of system calls that the launcher prepared
 // (see program_linux.go), starts the program, reaps, and ends when the program ends. The program is never
@@ -28,7 +28,7 @@
 // [Process] the program can see and signal every process of the same user; without a control group limits on memory and
 // processes are weaker; [Protection] lists what was not had.
 //
-// # The trail
+// # The activity
 //
 // With [Spec.Trail] a second filter of system calls asks the launcher before a process connects, binds, sends to an address or starts a program;
 // the launcher writes down what it finds in the process's memory and always lets it go on (see trail_linux.go). What is not seen: what is done

@@ -46,7 +46,7 @@ func run(t *testing.T, spec Spec) (Outcome, *trial) {
 }
 
 func lacks(p Protection, name string) bool {
-	return slices.ContainsFunc(p.Missing, func(g Gap) bool { return g.Name == name })
+	return slices.ContainsFunc(p.Gaps, func(g Gap) bool { return g.Name == name })
 }
 
 func TestMemoryOfTheTree(t *testing.T) {
@@ -161,7 +161,7 @@ func TestReadWriteDirs(t *testing.T) {
 			if got := r.out.String(); got != want {
 				t.Errorf("%s: %q, want %q; %s", name, got, want, r.err.String())
 			}
-			for _, g := range r.Protection().Missing { // it is told, and refuses nothing
+			for _, g := range r.Protection().Gaps { // it is told, and refuses nothing
 				if g.Name == "write-dirs-metadata" && !g.Extra {
 					t.Errorf("%s: %+v", name, g)
 				}

@@ -107,7 +107,7 @@ func TestSubIDsAreMapped(t *testing.T) {
 				t.Errorf("%q, want %q; %v", got.Text, tt.want, got.Protection.Enforced)
 			}
 			var missing []string
-			for _, g := range got.Protection.Missing {
+			for _, g := range got.Protection.Gaps {
 				if g.Name == subIDsMeasure && !g.Extra {
 					missing = append(missing, strings.TrimPrefix(g.Why, "/etc/"))
 				}

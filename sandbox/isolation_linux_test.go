@@ -89,10 +89,10 @@ func TestDenyNetwork(t *testing.T) {
 		spec := command("report")
 		spec.Method, spec.DenyNetwork = m, true
 		got, r := reported(t, spec)
-		missing := slices.ContainsFunc(r.Protection().Missing, func(g Gap) bool { return g.Name == "network-namespace" })
+		missing := slices.ContainsFunc(r.Protection().Gaps, func(g Gap) bool { return g.Name == "network-namespace" })
 		if m == Process {
 			if !missing {
-				t.Errorf("the network is not missing in %v", r.Protection().Missing)
+				t.Errorf("the network is not missing in %v", r.Protection().Gaps)
 			}
 			return
 		}
@@ -159,7 +159,7 @@ func TestMissing(t *testing.T) {
 
 			spec.OnMissing, spec.Args = Refuse, command("linger", word).Args
 			refused, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard})
-			var missing *MissingError
+			var missing *GapError
 			if len(test.want) == 0 {
 				if err != nil {
 					t.Fatalf("refused: %v", err)

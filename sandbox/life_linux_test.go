@@ -144,7 +144,7 @@ func TestNothingLeaks(t *testing.T) {
 	}
 	round := func(i int) {
 		spec := command("exit", "0")
-		spec.Method, spec.DenyNetwork, spec.Trail, spec.DenyCalls = need[i%len(need)], i%10 == 0, IfHad, i%3 > 0
+		spec.Method, spec.DenyNetwork, spec.Activity, spec.DenyCalls = need[i%len(need)], i%10 == 0, BestEffort, i%3 > 0
 		switch i % 5 {
 		case 1:
 			spec.Path = "/no/such/program"

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -59,10 +60,10 @@ type report struct {
 	Status                    map[string]string // of /proc/self/status
 }
 
-var helpers map[string]func(args []string) error
+var helpers = map[string]func(args []string) error{}
 
 func init() { // here, because a launcher refers to helpers itself
-	helpers = map[string]func(args []string) error{
+	maps.Copy(helpers, map[string]func(args []string) error{
 		"exit":    func(args []string) error { os.Exit(number(args[0])); return nil },
 		"report":  func([]string) error { return json.NewEncoder(os.Stdout).Encode(lookAround()) },
 		"die":     func(args []string) error { return die(syscall.Signal(number(args[0]))) },
@@ -100,7 +101,7 @@ func init() { // here, because a launcher refers to helpers itself
 		"tracer":   tracer,
 		"scored":   scored,
 		"threaded": threaded,
-	}
+	})
 }
 
 // reserve maps megabytes of memory and touches one page.
@@ -411,7 +412,7 @@ func launchForever(args []string) error {
 	for range 3 {
 		go func() {
 			for {
-				spec := Spec{Path: "/proc/self/exe", Args: []string{helperName, "daemons", args[1]}, Dir: "/", Method: Method(args[0]), FirstFile: 100, Trail: IfHad}
+				spec := Spec{Path: "/proc/self/exe", Args: []string{helperName, "daemons", args[1]}, Dir: "/", Method: Method(args[0]), FirstFile: 100, Activity: BestEffort}
 				r, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard})
 				if err != nil {
 					fmt.Fprintln(os.Stderr, err)
@@ -470,15 +471,15 @@ var needs = map[string]func() error{
 	"quota":        func() error { return tryGroup(cgroup.Limits{CPUs: 1}) },
 	"listener": sync.OnceValue(func() error {
 		spec := command("exit", "0")
-		spec.Trail, spec.DenyCalls, spec.OnMissing = ByName, true, Warn
+		spec.Activity, spec.DenyCalls, spec.OnMissing = Required, true, Warn
 		r, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard})
 		if err != nil {
 			return err
 		}
 		r.Release()
 		r.Wait(nil, nil)
-		for _, g := range r.Protection().Missing {
-			if g.Name == trailMeasure {
+		for _, g := range r.Protection().Gaps {
+			if g.Name == activityMeasure {
 				return errors.New(g.Why)
 			}
 		}

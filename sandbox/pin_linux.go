@@ -44,7 +44,7 @@ func (r *Running) hide(spec Spec, w *Workdir, at *layout) {
 	slices.Sort(at.pinned) // a directory before what is inside it
 	slices.Sort(at.fixed)
 	if p.link != "" {
-		r.protection.Missing = append(r.protection.Missing, Gap{Name: pinMeasure, Extra: true,
+		r.protection.Gaps = append(r.protection.Gaps, Gap{Name: pinMeasure, Extra: true,
 			Why: p.link + " is a symbolic link that a run can replace, and what it leads to with it; only directories and files can be pinned"})
 	}
 }

@@ -27,7 +27,7 @@ func Probe(program []string, parent string, subIDs bool) []Check {
 	t := prober{program: program, parent: parent}
 	checks := []Check{t.namespaces(), t.ids(subIDs), t.procFS(), t.network()}
 	checks = append(checks, t.groups()...)
-	return append(checks, t.landlock(), t.seccomp(), t.trail(), t.minimalDev())
+	return append(checks, t.landlock(), t.seccomp(), t.activity(), t.minimalDev())
 }
 
 // A prober makes one start after another.
@@ -109,7 +109,7 @@ func (t *prober) measured(name, finding string, change func(*Spec), measures ...
 		return c
 	}
 	for _, m := range measures {
-		for _, g := range p.Missing {
+		for _, g := range p.Gaps {
 			if g.Name == m {
 				c.Finding, c.Cause = "missing: "+m, g.Why
 				return c
@@ -142,7 +142,7 @@ func (t *prober) seccomp() Check {
 	p, err := t.start(func(s *Spec) { s.Method, s.DenyCalls = Auto, true })
 	if err == nil {
 		c.OK, c.Finding = true, "system calls that only matter to the host are refused"
-		for _, g := range p.Missing {
+		for _, g := range p.Gaps {
 			if strings.HasPrefix(g.Name, "seccomp-") {
 				c.OK, c.Finding, c.Cause = false, "no filter", g.Why
 			}
@@ -226,14 +226,14 @@ func (t *prober) landlock() Check {
 	return c
 }
 
-// trail tries whether system calls can be recorded by a listener, under the same conditions as a run with the list of refused calls.
-func (t *prober) trail() Check {
+// activity tries whether system calls can be recorded by a listener, under the same conditions as a run with the list of refused calls.
+func (t *prober) activity() Check {
 	c := Check{Name: "seccomp-notify"}
-	p, err := t.start(func(s *Spec) { s.Method, s.DenyCalls, s.Trail = Auto, true, ByName })
+	p, err := t.start(func(s *Spec) { s.Method, s.DenyCalls, s.Activity = Auto, true, Required })
 	if err == nil {
 		c.OK, c.Finding = true, "what libraries and child programs connect to and start is recorded"
-		for _, g := range p.Missing {
-			if g.Name == trailMeasure {
+		for _, g := range p.Gaps {
+			if g.Name == activityMeasure {
 				c.OK, c.Finding, c.Cause = false, "what libraries and child programs connect to and start is not recorded", g.Why
 			}
 		}

@@ -36,7 +36,7 @@ type Running struct {
 
 	lifeline  *os.File   // write end
 	setup     []*os.File // our ends of sockets
-	pidfd     *os.File   // of a spare's init; nil: init is our child
+	pidfd     *os.File   // of a worker's init; nil: init is our child
 	status    *os.File   // read end
 	gate      *os.File   // write end
 	dump      *os.File   // read end
@@ -47,9 +47,9 @@ type Running struct {
 	abandoned atomic.Bool // nobody waits for the copying any more
 	reap      func()      // waits for the end of init, and collects it
 	reapOnce  sync.Once
-	begun     func() error // of a spare: waits until its set-up is done
+	begun     func() error // of a worker: waits until its set-up is done
 	attended  bool         // goroutines look after the run
-	trail     *trail       // nil: there is none
+	recorder  *recorder    // nil: there is none
 	score     *score       // of the launcher; nil: the run cannot change it
 	printed   atomic.Int64 // bytes read from both streams so far: a sign of progress
 
@@ -59,7 +59,7 @@ type Running struct {
 }
 
 // Start starts the program. It is held at its gate, if it reads it, until Release. The error is a [*StepError] of
-// the last method tried, or a [*MissingError].
+// the last method tried, or a [*GapError].
 //
 // With method Auto the namespaces are tried first; where the host refuses them the run falls back to
 // Process, and Protection tells why.
@@ -196,18 +196,18 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 		at.landlock, at.rules = fd(ruleset), rules
 	}
 	r.protection.Enforced = append(r.protection.Enforced, have...)
-	r.protection.Missing = append(r.protection.Missing, gaps...)
-	if spec.Trail != NotAsked {
+	r.protection.Gaps = append(r.protection.Gaps, gaps...)
+	if spec.Activity != NotRequested {
 		at.nonce = nonce()
 	}
 	s, b := build(spec, method, userNS, at, thisHost())
-	if b.trail {
-		r.protection.Enforced = append(r.protection.Enforced, trailMeasure)
-	} else if spec.Trail != NotAsked {
-		r.lack(trailMeasure, "an ordinary user has no filter of system calls without giving up set-user-ID programs; seccomp = \"default\" and no-new-privileges do")
+	if b.activity {
+		r.protection.Enforced = append(r.protection.Enforced, activityMeasure)
+	} else if spec.Activity != NotRequested {
+		r.lack(activityMeasure, "an ordinary user has no filter of system calls without giving up set-user-ID programs; seccomp = \"default\" and no-new-privileges do")
 	}
 	if gaps := r.protection.refusing(); spec.OnMissing == Refuse && len(gaps) > 0 {
-		return nil, &MissingError{gaps}
+		return nil, &GapError{gaps}
 	}
 
 	r.score = keepScore()
@@ -245,7 +245,7 @@ func start(spec Spec, stdio IO, method Method, userNS bool, group *cgroup.Group,
 	r.lifeline.Write([]byte{0})
 	err = r.awaitExec(b)
 	if gaps := r.protection.refusing(); err == nil && spec.OnMissing == Refuse && len(gaps) > 0 {
-		err = &MissingError{gaps}
+		err = &GapError{gaps}
 	}
 	if err != nil {
 		r.giveUp()
@@ -357,13 +357,13 @@ func Reveal() {
 
 // clone makes init. The parent-death signal follows the thread that does it, not the process; threads of Go's live as long as the process, except
 // one whose goroutine ends locked to it, and no goroutine of this program does.
-func (r *Running) clone(s *stage) error {
+func (r *Running) clone(s *childInit) error {
 	runtime.LockOSThread() // for the mask, which is the thread's
 	defer runtime.UnlockOSThread()
 	all, old := [8]byte{}, [8]byte{}
 	binary.NativeEndian.PutUint64(all[:], ^uint64(0))
 	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), 8, 0, 0)
-	pid := cloneStage(s.cloneFlags|syscall.CLONE_VM|uintptr(syscall.SIGCHLD), s.stackTop(0), s, s.initEntry)
+	pid := cloneInit(s.cloneFlags|syscall.CLONE_VM|uintptr(syscall.SIGCHLD), s.stackTop(0), s, s.initEntry)
 	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
 	if pid < 0 {
 		return &StepError{Step: "clone", Object: "namespaces", Err: syscall.Errno(-pid)}
@@ -491,8 +491,8 @@ func receive(from *os.File, message []byte) (n, descriptor int) {
 	return n, int(int32(binary.NativeEndian.Uint32(rights[unix.SizeofCmsghdr:])))
 }
 
-// spareMost is how long a spare may take to get ready for its run. A thread of a preloaded module can be in the way of it, and then the run takes another interpreter.
-const spareMost = 5 * time.Second
+// workerMost is how long a worker may take to get ready for its run. A thread of a preloaded module can be in the way of it, and then the run takes another interpreter.
+const workerMost = 5 * time.Second
 
 // setupMost is how long the set-up of a run may take. It is a matter of milliseconds, unless a file system hangs.
 const setupMost = time.Minute
@@ -515,19 +515,19 @@ func (r *Running) awaitEnd(from *os.File, b *builder) error {
 		from.SetReadDeadline(end)
 	}
 	for {
-		if r.pidfd != nil { // a spare takes no time to speak of
+		if r.pidfd != nil { // a worker takes no time to speak of
 			p := []pollFD{polled(from)}
 			began := time.Now()
 			for brief := began.Add(briefMost); p[0].revents == 0 && pollBriefly(p, time.Until(brief)); {
 			}
-			for left := spareMost; p[0].revents == 0 && left > 0; left = spareMost - time.Since(began) {
+			for left := workerMost; p[0].revents == 0 && left > 0; left = workerMost - time.Since(began) {
 				poll := []unix.PollFd{{Fd: p[0].fd, Events: unix.POLLIN}}
 				if n, err := unix.Poll(poll, int(left.Milliseconds())+1); n > 0 || err != nil && err != unix.EINTR {
 					p[0].revents = unix.POLLIN
 				}
 			}
 			if p[0].revents == 0 {
-				return &StepError{Step: "set-up", Object: "spare", Err: unix.ETIMEDOUT}
+				return &StepError{Step: "set-up", Object: "worker", Err: unix.ETIMEDOUT}
 			}
 		}
 		n, listener := receive(from, m[:])
@@ -540,7 +540,7 @@ func (r *Running) awaitEnd(from *os.File, b *builder) error {
 		if m[0] == msgListener {
 			var err error = unix.EMFILE // the kernel drops what there is no number for
 			if listener >= 0 {
-				r.trail, err = newTrail(listener, r.program)
+				r.recorder, err = newRecorder(listener, r.program)
 			}
 			if err == nil {
 				r.weigh()
@@ -558,10 +558,10 @@ func (r *Running) awaitEnd(from *os.File, b *builder) error {
 	}
 }
 
-// weigh has the trail look for memory that is refused, if RLIMIT_DATA refuses it.
+// weigh has the activity look for memory that is refused, if RLIMIT_DATA refuses it.
 func (r *Running) weigh() {
 	if !r.group.Limits("memory") {
-		r.trail.refusals.limit = r.spec.Limits.Memory
+		r.recorder.refusals.limit = r.spec.Limits.Memory
 	}
 }
 
@@ -573,16 +573,16 @@ func (r *Running) miss(b *builder, number uint16, errno int32) {
 		name = b.steps[number].measure
 	}
 	r.protection.lose(name)
-	for _, g := range r.protection.Missing {
+	for _, g := range r.protection.Gaps {
 		if g.Name == name {
 			return
 		}
 	}
-	r.lack(name, missingWhy(name, failure))
+	r.lack(name, gapWhy(name, failure))
 }
 
 func (r *Running) lack(name, why string) {
-	r.protection.Missing = append(r.protection.Missing, Gap{Name: name, Why: why, Extra: name == trailMeasure && r.spec.Trail != ByName})
+	r.protection.Gaps = append(r.protection.Gaps, Gap{Name: name, Why: why, Extra: name == activityMeasure && r.spec.Activity != Required})
 }
 
 // lookForSight tells what is watched instead of limited by the kernel, and what cannot even be watched, because /proc does not show this tree.
@@ -593,13 +593,13 @@ func (r *Running) lookForSight() {
 	switch sight := counted && limited || readable(r.pid); {
 	case sight && counted:
 	case sight && l.CPU > 0:
-		p.Missing = append(p.Missing, Gap{Name: "cpu-accounting", Extra: true,
+		p.Gaps = append(p.Gaps, Gap{Name: "cpu-accounting", Extra: true,
 			Why: "no control group counts CPU time: the tree is looked at every 100 ms, and a process shorter than that, of a parent that ignores SIGCHLD, is not seen"})
 	case !sight:
 		const why = "no control group for it, and /proc does not show the processes of the run (not mounted, or mounted with hidepid=)"
 		blind := func(name, more string) {
 			p.lose(name)
-			p.Missing = append(p.Missing, Gap{Name: name, Why: why + more})
+			p.Gaps = append(p.Gaps, Gap{Name: name, Why: why + more})
 		}
 		if l.CPU > 0 && !counted {
 			blind("cpu-limit", ": each process is limited by itself (RLIMIT_CPU)")
@@ -609,7 +609,7 @@ func (r *Running) lookForSight() {
 			blind("idle-limit", ": whether the run is idle is not known")
 		}
 		if !limited {
-			p.Missing = slices.DeleteFunc(p.Missing, func(g Gap) bool { return g.Name == "process-limit" })
+			p.Gaps = slices.DeleteFunc(p.Gaps, func(g Gap) bool { return g.Name == "process-limit" })
 			p.lose("process-watch")
 			blind("process-limit", fmt.Sprintf(": processes are not counted; RLIMIT_NPROC is a back-stop for all processes of an ordinary user, at %d or the limit", processBackstop))
 		}
@@ -620,7 +620,7 @@ func (r *Running) lookForSight() {
 func (r *Running) Protection() Protection { return r.protection }
 
 // Release opens the gate: a byte that the program reads at descriptor Spec.GateFile. The wall clock starts now. The error is that the program cannot read
-// it any more or, of a spare, what [StartSpare] would return had it waited.
+// it any more or, of a worker, what [StartWorker] would return had it waited.
 func (r *Running) Release() error {
 	if r.begun != nil {
 		if err := r.begun(); err != nil {
@@ -684,8 +684,8 @@ func (r *Running) close() {
 			f.Close()
 		}
 	}
-	if r.trail != nil {
-		r.trail.finish()
+	if r.recorder != nil {
+		r.recorder.finish()
 	}
 	r.score.close()
 }
@@ -767,7 +767,7 @@ func (r *Running) show(w *Workdir, method Method, at *layout) error {
 		at.hidden = append(at.hidden, hiddenPath{path: w.place, dir: true})
 		why = w.root + " is not py3run's alone: other runs of this user do not see what is in the working directory, but they can remove what it is mounted on, and that ends this run"
 	}
-	r.protection.Missing = append(r.protection.Missing, Gap{Name: measure, Why: why})
+	r.protection.Gaps = append(r.protection.Gaps, Gap{Name: measure, Why: why})
 	return nil
 }
 

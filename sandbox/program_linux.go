@@ -26,13 +26,13 @@ const (
 	stepGroup        = 1
 )
 
-// A builder turns a Spec into the lists of system calls of a [stage]. Building makes no system call, so the
+// A builder turns a Spec into the lists of system calls of a [childInit]. Building makes no system call, so the
 // result can be printed and tested. Memory that the calls point to is kept alive by regions.
 type builder struct {
-	steps   []step
-	regions []region
-	list    *[]op
-	trail   bool // the second filter is among them
+	steps    []step
+	regions  []region
+	list     *[]op
+	activity bool // the second filter is among them
 }
 
 // A region is memory that system calls point to. Its address does not change: it is on the heap.
@@ -81,9 +81,9 @@ const (
 	initStatus   = 4
 )
 
-// build lays out the stage for method Namespace or Process. userNS asks for a user namespace.
-func build(spec Spec, method Method, userNS bool, at layout, h host) (*stage, *builder) {
-	s := &stage{initEntry: entryOf(initMain), programEntry: entryOf(programMain), lifeline: uintptr(at.lifeline), report: uintptr(at.setup), namespace: method == Namespace}
+// build lays out the child init for method Namespace or Process. userNS asks for a user namespace.
+func build(spec Spec, method Method, userNS bool, at layout, h host) (*childInit, *builder) {
+	s := &childInit{initEntry: entryOf(initMain), programEntry: entryOf(programMain), lifeline: uintptr(at.lifeline), report: uintptr(at.setup), namespace: method == Namespace}
 	copy(s.children[:], "/proc/thread-self/children")
 	s.setup, s.program = make([]op, 0, 40), make([]op, 0, 140) // as long as they come out, as a rule
 	b := &builder{steps: append(make([]step, 0, 200), []step{stepProgramClone: {name: "clone", object: "program"}, stepGroup: {name: "clone", object: "into the control group", measure: "control-group"}}...)}
@@ -186,7 +186,7 @@ func (b *builder) onlyOurs(at layout) {
 	}
 }
 
-// move puts two descriptors at two numbers, whatever the order in which they overlap, and makes the stage use
+// move puts two descriptors at two numbers, whatever the order in which they overlap, and makes the child init use
 // them: first both out of the way, then both in.
 func (b *builder) move(lifeline, status, newLifeline, newStatus int) {
 	const away = 16 // above 0..4 and below nothing that matters: the rest is closed next
@@ -240,7 +240,7 @@ func shmOptions(spec Spec) string {
 	return "mode=1777,size=" + strconv.FormatInt(spec.Limits.Memory, 10)
 }
 
-// resizeShm gives the /dev/shm of a spare the size of its run's.
+// resizeShm gives the /dev/shm of a worker the size of its run's.
 func (b *builder) resizeShm(spec Spec) {
 	if spec.PrivateShm && spec.Limits.Memory > 0 {
 		b.add(optional, step{name: "mount", object: shmDir + " (size)", measure: shmMeasure}, unix.SYS_MOUNT,
@@ -425,22 +425,22 @@ func (b *builder) landlock(ruleset int) {
 	b.add(must, step{name: "landlock_restrict_self"}, unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(ruleset), 0)
 }
 
-// watch installs the filter whose listener the trail is, and sends the listener to the launcher: by a call that this very filter would hold
+// watch installs the filter whose listener the activity is, and sends the listener to the launcher: by a call that this very filter would hold
 // up, were it not for the nonce. It changes nothing else: where a filter needs the promise to gain no privileges, and nothing else
 // made the process give it, there is none.
-func (b *builder) watch(spec Spec, s *stage, at layout, userNS bool, h host) {
+func (b *builder) watch(spec Spec, s *childInit, at layout, userNS bool, h host) {
 	privileged := h.root || userNS
-	if spec.Trail == NotAsked || !privileged && !spec.NoNewPrivileges && at.landlock == 0 && !spec.DenyCalls {
+	if spec.Activity == NotRequested || !privileged && !spec.NoNewPrivileges && at.landlock == 0 && !spec.DenyCalls {
 		return
 	}
-	b.trail = true
+	b.activity = true
 	// Kernels before 5.16 switch speculation off for a process with a filter, unless told not to; this filter is no reason for it.
 	flags := unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW | h.wait
 	filter := seccomp.Watch
 	if at.weigh {
 		filter = seccomp.WatchMemory
 	}
-	b.install(optional|toSend, step{name: "seccomp", object: "listener", measure: trailMeasure}, filter(at.nonce), flags)
+	b.install(optional|toSend, step{name: "seccomp", object: "listener", measure: activityMeasure}, filter(at.nonce), flags)
 	control := (*unix.Cmsghdr)(unsafe.Pointer(&s.rights))
 	control.Level, control.Type = unix.SOL_SOCKET, unix.SCM_RIGHTS
 	control.SetLen(unix.CmsgLen(4))
@@ -557,7 +557,7 @@ func (b *builder) vector(list []string) uintptr {
 	return b.hold(unsafe.Slice((*byte)(unsafe.Pointer(&pointers[0])), uintptr(len(pointers))*unsafe.Sizeof(pointers[0])), true)
 }
 
-// failure is the error of a message from the stage.
+// failure is the error of a message from the child init.
 func (b *builder) failure(number uint16, errno int32) *StepError {
 	what := step{name: "set-up", object: "step " + strconv.Itoa(int(number))}
 	if int(number) < len(b.steps) {

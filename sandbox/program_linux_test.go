@@ -130,7 +130,7 @@ func TestDescriptorsNeverClobber(t *testing.T) {
 			spec.FirstFile = 1024
 		}
 		if r.IntN(2) == 0 {
-			spec.Trail, spec.DenyCalls = ByName, true
+			spec.Activity, spec.DenyCalls = Required, true
 		}
 		method, userNS := []Method{Namespace, Process}[r.IntN(2)], r.IntN(2) == 0
 		at, open := randomLayout(r, spec)
@@ -178,7 +178,7 @@ func TestDescriptorsNeverClobber(t *testing.T) {
 }
 
 // plan is a build for looking at.
-func plan(spec Spec, method Method, h host, hidden ...hiddenPath) (*stage, *builder) {
+func plan(spec Spec, method Method, h host, hidden ...hiddenPath) (*childInit, *builder) {
 	if spec.FirstFile == 0 {
 		spec.FirstFile = 10
 	}
@@ -383,14 +383,14 @@ func TestFailureNamesTheStep(t *testing.T) {
 }
 
 // The listener is sent at once, by a call that the filter knows, as is the execve; no other call of ours is one that it holds up.
-func TestTrailInTheProgram(t *testing.T) {
+func TestActivityInTheProgram(t *testing.T) {
 	t.Parallel()
 	at := layout{stdin: 5, stdout: 6, stderr: 7, lifeline: 8, setup: 20, status: 21, landlock: 24, nonce: 0x1234567890}
-	full := Spec{Path: "/bin/true", Dir: "/tmp", FirstFile: 10, Trail: IfHad, DenyCalls: true, RunAs: &User{UID: 1, GID: 1}, Limits: Limits{CPU: time.Second, OpenFiles: 64}}
+	full := Spec{Path: "/bin/true", Dir: "/tmp", FirstFile: 10, Activity: BestEffort, DenyCalls: true, RunAs: &User{UID: 1, GID: 1}, Limits: Limits{CPU: time.Second, OpenFiles: 64}}
 	for _, method := range []Method{Namespace, Process} {
 		for _, root := range []bool{true, false} {
 			s, b := build(full, method, false, at, host{root: root, wait: 32})
-			if !b.trail {
+			if !b.activity {
 				t.Fatalf("%s, root %t: no trail", method, root)
 			}
 			installed := -1

@@ -11,9 +11,9 @@ import (
 // protect lists what a method enforces for a Spec and what stays missing, before anything is tried. refused is why
 // a stronger method was not had, gaps what the control group cannot do.
 func protect(spec Spec, method Method, userNS bool, gaps []cgroup.Gap, refused error) Protection {
-	p := Protection{Method: method, Enforced: []string{}, Missing: []Gap{}}
+	p := Protection{Method: method, Enforced: []string{}, Gaps: []Gap{}}
 	have := func(name string) { p.Enforced = append(p.Enforced, name) }
-	lack := func(name, why string) { p.Missing = append(p.Missing, Gap{Name: name, Why: why}) }
+	lack := func(name, why string) { p.Gaps = append(p.Gaps, Gap{Name: name, Why: why}) }
 
 	spaces := []string{"pid-namespace", "mount-namespace", "ipc-namespace", "uts-namespace", "proc"}
 	if spec.DenyNetwork {
@@ -129,7 +129,7 @@ func (p *Protection) lose(name string) {
 
 // refusing are the gaps that Refuse does not put up with.
 func (p Protection) refusing() (gaps []Gap) {
-	for _, g := range p.Missing {
+	for _, g := range p.Gaps {
 		if !g.Extra {
 			gaps = append(gaps, g)
 		}

@@ -8,7 +8,7 @@ import (
 )
 
 // Without a control group RLIMIT_DATA holds the memory of each process, and what it refuses leaves no trace: a mapping is not made, and the
-// program alone hears of it. So where the trail is listening anyway, the second filter asks about large mappings, and a refusals does the
+// program alone hears of it. So where the activity is listening anyway, the second filter asks about large mappings, and a refusals does the
 // kernel's sum: what the process has of private writable memory, and what it asks for, against the limit (setrlimit(2), RLIMIT_DATA).
 type refusals struct {
 	limit int64 // bytes; 0: nobody wants to know

@@ -8,23 +8,23 @@ func TestRefusedMemory(t *testing.T) {
 	need(t, "listener")
 	tests := []struct {
 		name       string
-		trail      Asked
+		trail      Requirement
 		limit      int64
 		least, top int64
 	}{
-		{"more than the limit", IfHad, 64 << 20, 100 << 20, 110 << 20},
-		{"within it", IfHad, 1 << 30, 0, 0},
-		{"no limit", IfHad, 0, 0, 0},
-		{"nobody listens", NotAsked, 64 << 20, 0, 0},
+		{"more than the limit", BestEffort, 64 << 20, 100 << 20, 110 << 20},
+		{"within it", BestEffort, 1 << 30, 0, 0},
+		{"no limit", BestEffort, 0, 0, 0},
+		{"nobody listens", NotRequested, 64 << 20, 0, 0},
 	}
 	eachMethod(t, func(t *testing.T, m Method) {
 		for _, tt := range tests {
 			t.Run(tt.name, func(t *testing.T) {
 				t.Parallel()
 				spec := shell("dd if=/dev/zero of=/dev/null bs=100M count=1")
-				spec.Method, spec.Trail, spec.Limits.Memory, spec.NoNewPrivileges = m, tt.trail, tt.limit, true
+				spec.Method, spec.Activity, spec.Limits.Memory, spec.NoNewPrivileges = m, tt.trail, tt.limit, true
 				out, _ := execute(t, spec)
-				if got := out.Trail.Refused; got < tt.least || got > tt.top {
+				if got := out.Activity.Refused; got < tt.least || got > tt.top {
 					t.Errorf("refused %d, want %d to %d; %+v", got, tt.least, tt.top, out)
 				}
 			})

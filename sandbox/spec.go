@@ -41,7 +41,7 @@ type Spec struct {
 	Dir  string   // current directory of the program
 
 	Method      Method
-	OnMissing   Missing
+	OnMissing   OnMissing
 	Group       Group
 	DenyNetwork bool     // a network namespace of its own, with a working loopback and nothing else
 	Hide        []string // files and directories that the program must not see, links followed; those that do not exist are passed over
@@ -53,14 +53,14 @@ type Spec struct {
 	// may be files too. What can be written can be read.
 	ReadDirs, WriteDirs []string
 
-	MinimalDev       bool     // a /dev of its own with the usual few devices
-	PrivateShm       bool     // a /dev/shm of its own, as large as Limits.Memory
-	DenyCalls        bool     // no system calls that only matter to the host: package seccomp
-	NoNewPrivileges  bool     // no program gains rights by its set-user-ID bit or file capabilities
-	Trail            Asked    // how the program and its children reach out is recorded: Outcome.Trail. It never refuses or changes a call
-	KeepCapabilities []string // of those that root loses otherwise, by name
-	RunAs            *User    // the user to become, as root; nil: none
-	SubIDs           bool     // an ordinary user's user namespace has the ids of /etc/subuid and /etc/subgid, too
+	MinimalDev       bool        // a /dev of its own with the usual few devices
+	PrivateShm       bool        // a /dev/shm of its own, as large as Limits.Memory
+	DenyCalls        bool        // no system calls that only matter to the host: package seccomp
+	NoNewPrivileges  bool        // no program gains rights by its set-user-ID bit or file capabilities
+	Activity         Requirement // how the program and its children reach out is recorded: Outcome.Trail. It never refuses or changes a call
+	KeepCapabilities []string    // of those that root loses otherwise, by name
+	RunAs            *User       // the user to become, as root; nil: none
+	SubIDs           bool        // an ordinary user's user namespace has the ids of /etc/subuid and /etc/subgid, too
 
 	Umask *int // of the program; nil: the launcher's own
 
@@ -92,21 +92,21 @@ type Group struct {
 func (s Spec) GateFile(n int) int { return s.FirstFile + n }
 func (s Spec) DumpFile(n int) int { return s.FirstFile + n + 1 }
 
-// Missing is what to do about a measure that this host cannot give.
-type Missing string
+// OnMissing is what to do about a measure that this host cannot give.
+type OnMissing string
 
 const (
-	Refuse Missing = "refuse" // do not start: [Start] returns a [*MissingError]
-	Warn   Missing = "warn"   // run, and list it in Outcome.Missing
+	Refuse OnMissing = "refuse" // do not start: [Start] returns a [*MissingError]
+	Warn   OnMissing = "warn"   // run, and list it in Outcome.Missing
 )
 
-// Asked is how much a measure is asked for.
-type Asked string
+// Requirement is how much a measure is asked for.
+type Requirement string
 
 const (
-	NotAsked Asked = ""     // it is not taken
-	IfHad    Asked = "auto" // where it cannot be had that is told, and refuses nothing
-	ByName   Asked = "on"   // as any other measure
+	NotRequested Requirement = ""     // it is not taken
+	BestEffort   Requirement = "auto" // where it cannot be had that is told, and refuses nothing
+	Required     Requirement = "on"   // as any other measure
 )
 
 // IO is where the program's streams and extra descriptors go.
@@ -154,7 +154,7 @@ type Outcome struct {
 	Left     Left
 	Dump     []byte // what the program wrote to the dump pipe: untrusted
 	Usage    Usage
-	Trail    Trail
+	Activity Activity
 	Memory   MemoryTrace
 	// Incomplete is set when processes of the run were still alive at the end of the time given to kill them.
 	Incomplete bool
@@ -178,9 +178,9 @@ type MemoryTrace struct {
 	Failed     bool  // the group had none to give when it was asked, and nothing to take back
 }
 
-// A Trail is how the processes of a run reached out of themselves, as far as the kernel asked about it: attempts, whether they succeeded or
+// A Activity is how the processes of a run reached out of themselves, as far as the kernel asked about it: attempts, whether they succeeded or
 // not. What was asked can have been changed since, so it proves nothing against code that fights it.
-type Trail struct {
+type Activity struct {
 	Connections []Peer // connects, and sends with an address
 	Binds       []Peer
 	Executions  []Execution
@@ -223,7 +223,7 @@ type Usage struct {
 type Protection struct {
 	Method   Method
 	Enforced []string
-	Missing  []Gap
+	Gaps     []Gap
 }
 
 // StepError is a failed step of the set-up: which one, on what, and why. Err keeps the errno.
@@ -242,10 +242,10 @@ func (e *StepError) Error() string {
 
 func (e *StepError) Unwrap() error { return e.Err }
 
-// MissingError is returned when Spec.OnMissing is Refuse and measures cannot be had.
-type MissingError struct{ Gaps []Gap }
+// GapError is returned when Spec.OnMissing is Refuse and measures cannot be had.
+type GapError struct{ Gaps []Gap }
 
-func (e *MissingError) Error() string {
+func (e *GapError) Error() string {
 	s := "isolation is incomplete here and on-missing is \"refuse\""
 	for i, g := range e.Gaps {
 		sep := "; "

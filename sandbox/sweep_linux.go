@@ -313,7 +313,7 @@ func sweepEntry(c *clearing, place *os.File, root, name string) error {
 	return nil
 }
 
-// isRunsGroup tells whether a path is that of the group of the run with this entry: both names end in the run's id. The group of a spare has another
+// isRunsGroup tells whether a path is that of the group of the run with this entry: both names end in the run's id. The group of a worker has another
 // name, from before there was a run.
 func isRunsGroup(path, entry string) bool {
 	const id = 16 // digits of it in the name of a directory

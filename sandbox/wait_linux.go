@@ -181,8 +181,8 @@ func (r *Running) attend() {
 	for i := range r.to {
 		r.startCopy(i)
 	}
-	if r.trail != nil {
-		r.trail.start()
+	if r.recorder != nil {
+		r.recorder.start()
 	}
 }
 
@@ -205,18 +205,18 @@ var reserveThreads = sync.OnceFunc(func() {
 	close(enough)
 })
 
-// briefMost is how long a run in a spare is waited for without anybody else looking after it. No limit is watched so early.
+// briefMost is how long a run in a worker is waited for without anybody else looking after it. No limit is watched so early.
 const briefMost = almostAfter
 
 // brief waits for a run that is over soon and wants nothing: it prints nothing, and no call of it is watched. To have goroutines wait, and the runtime's threads
-// wake each other for them, takes longer than such a run in a spare.
+// wake each other for them, takes longer than such a run in a worker.
 func (r *Running) brief() (end ending, ok bool) {
 	p := []pollFD{polled(r.status)}
 	for _, o := range r.outputs {
 		p = append(p, polled(o))
 	}
-	if r.trail != nil {
-		p = append(p, polled(r.trail.listener))
+	if r.recorder != nil {
+		p = append(p, polled(r.recorder.listener))
 	}
 	for most := time.Now().Add(briefMost); p[0].revents == 0; {
 		if !pollBriefly(p, time.Until(most)) {
@@ -301,10 +301,10 @@ func (r *Running) conclude(out Outcome, status int32, known bool, w *watch, sign
 	if r.protection.Method == Process {
 		r.group.Kill() // what survived an init that was killed
 	}
-	if r.trail != nil {
-		out.Trail, r.trail = r.trail.finish(), nil
-		if n := out.Trail.Rings; n > 0 {
-			r.protection.Missing = append(r.protection.Missing, Gap{Name: trailMeasure, Extra: true, Why: fmt.Sprintf("io_uring was set up %d times: what is done through it is not seen", n)})
+	if r.recorder != nil {
+		out.Activity, r.recorder = r.recorder.finish(), nil
+		if n := out.Activity.Rings; n > 0 {
+			r.protection.Gaps = append(r.protection.Gaps, Gap{Name: activityMeasure, Extra: true, Why: fmt.Sprintf("io_uring was set up %d times: what is done through it is not seen", n)})
 		}
 	}
 	out.Usage = Usage{
@@ -397,7 +397,7 @@ func (r *Running) collectBriefly() bool {
 	return true
 }
 
-// awaitReport waits until a spare's init says what the tree has used. It does when nothing of the tree is left, and has nothing more to do but to end, which
+// awaitReport waits until a worker's init says what the tree has used. It does when nothing of the tree is left, and has nothing more to do but to end, which
 // its maker waits for. If it was killed, its end is waited for: with it the namespace ends.
 func (r *Running) awaitReport() {
 	var usage syscall.Rusage

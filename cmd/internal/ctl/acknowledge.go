@@ -28,7 +28,7 @@ record is another finding.`,
 			if err := with.check(); err != nil {
 				return err
 			}
-			d, err := a.desk()
+			d, err := a.logContext()
 			if err != nil {
 				return err
 			}
@@ -40,7 +40,7 @@ record is another finding.`,
 	return c
 }
 
-func (d desk) acknowledge(what []string, comment string, with verification) error {
+func (d logContext) acknowledge(what []string, comment string, with verification) error {
 	rep, err := d.verify(with)
 	if err != nil {
 		return err
@@ -93,7 +93,7 @@ func (d desk) acknowledge(what []string, comment string, with verification) erro
 }
 
 // recordedAlerts are the alerts in the log, with who has looked into them, oldest first.
-func (d desk) recordedAlerts(r *audit.Reader) (list []alert, err error) {
+func (d logContext) recordedAlerts(r *audit.Reader) (list []alert, err error) {
 	said, found := map[uint64]*audit.Acknowledgement{}, map[uint64]*audit.Acknowledgement{} // by the alert's record, and by that of a finding
 	for line, err := range r.Records(audit.Position{}) {
 		if bad := new(audit.LineError); errors.As(err, &bad) {
@@ -127,7 +127,7 @@ func (d desk) recordedAlerts(r *audit.Reader) (list []alert, err error) {
 }
 
 // listAlerts prints the alerts in the log since a time.
-func (d desk) listAlerts(since, format string, now time.Time) error {
+func (d logContext) listAlerts(since, format string, now time.Time) error {
 	from, err := parseTime("since", since, now.In(d.local()))
 	if err != nil {
 		return err

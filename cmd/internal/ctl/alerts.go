@@ -39,7 +39,7 @@ type alertState struct {
 
 // alerts looks at the records since the last time, tells what the rules say of them, writes a record of each alert and delivers it. It returns how many there
 // were. The first time it only learns what is usual, unless everything is wanted.
-func (d desk) alerts(statePath, format string, everything bool) (fired int, err error) {
+func (d logContext) alerts(statePath, format string, everything bool) (fired int, err error) {
 	r, err := audit.OpenReader(d.dir)
 	if err != nil {
 		return 0, err
@@ -97,7 +97,7 @@ func (d desk) alerts(statePath, format string, everything bool) (fired int, err 
 }
 
 // evaluate looks at what is new.
-func (d desk) evaluate(r *audit.Reader, state *alertState) (found []alert, err error) {
+func (d logContext) evaluate(r *audit.Reader, state *alertState) (found []alert, err error) {
 	state.Watched.days = &d.config.Security.Audit.RetentionDays
 	tampered := func(seq uint64, title string) {
 		if d.config.Alerts.Tampering {
@@ -137,7 +137,7 @@ func (d desk) evaluate(r *audit.Reader, state *alertState) (found []alert, err e
 	return found, err
 }
 
-func (d desk) printAlert(a alert, format string) error {
+func (d logContext) printAlert(a alert, format string) error {
 	if d.formatOf(format) == "json" {
 		return writeJSON(d.out, a)
 	}
@@ -150,7 +150,7 @@ func (d desk) printAlert(a alert, format string) error {
 }
 
 // record writes what was told into the log. What cannot be written stays.
-func (d desk) record(found *[]alert) error {
+func (d logContext) record(found *[]alert) error {
 	if len(*found) == 0 {
 		return nil
 	}
@@ -177,7 +177,7 @@ func (d desk) record(found *[]alert) error {
 }
 
 // deliver hands on what waits, oldest first. What cannot be delivered, and all behind it, waits for the next time.
-func (d desk) deliver(state *alertState) error {
+func (d logContext) deliver(state *alertState) error {
 	rules := d.config.Alerts
 	for len(state.Pending) > 0 {
 		text, err := json.Marshal(state.Pending[0])

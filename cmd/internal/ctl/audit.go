@@ -59,7 +59,7 @@ func (a *app) tail() *cobra.Command {
 	c := &cobra.Command{
 		Use: "tail", Short: "Show the newest records, and with -f those that follow", Args: cobra.NoArgs,
 		Long: "On a terminal a line for people, else the exact lines of the log, which can be hashed.",
-		RunE: a.at(func(d desk) error {
+		RunE: a.at(func(d logContext) error {
 			if err := errors.Join(oneOf("format", format, "text", "json"), oneOf("status", s.status, statuses()...), atLeast("lines", count, 0)); err != nil {
 				return err
 			}
@@ -103,7 +103,7 @@ func waitForReader(ctx context.Context, pipe *os.File, gone func()) {
 	}
 }
 
-func (d desk) tail(ctx context.Context, s selection, count int, follow bool, format string) error {
+func (d logContext) tail(ctx context.Context, s selection, count int, follow bool, format string) error {
 	r, err := audit.OpenReader(d.dir)
 	if err != nil {
 		return err
@@ -153,7 +153,7 @@ func (d desk) tail(ctx context.Context, s selection, count int, follow bool, for
 	return nil
 }
 
-func (d desk) linePrinter(format string) func(audit.Line) error {
+func (d logContext) linePrinter(format string) func(audit.Line) error {
 	if d.formatOf(format) == "json" {
 		return func(line audit.Line) error {
 			_, err := fmt.Fprintf(d.out, "%s\n", line.Text)
@@ -243,7 +243,7 @@ func (a *app) show() *cobra.Command {
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err
 			}
-			d, err := a.desk()
+			d, err := a.logContext()
 			if err != nil {
 				return err
 			}
@@ -256,7 +256,7 @@ func (a *app) show() *cobra.Command {
 
 const prefixLeast = 8 // characters of a run id that are looked for
 
-func (d desk) show(what, format string) error {
+func (d logContext) show(what, format string) error {
 	r, err := audit.OpenReader(d.dir)
 	if err != nil {
 		return err

@@ -33,7 +33,7 @@ func seqsOf(t *testing.T, out string) (seqs []uint64) {
 
 func TestTail(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newFixture(t)
 	b.run("alice", "ok", nil)
 	b.run(evil, "timeout", nil)
 	b.run("alice", "error", nil)
@@ -81,14 +81,14 @@ func TestTail(t *testing.T) {
 // With -f no record is missed and none comes twice, over closed segments, and a reader that goes ends it.
 func TestTailFollows(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newFixture(t)
 	b.run("alice", "ok", nil)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	from, to, err := os.Pipe()
 	b.must(err)
 	defer from.Close()
-	d := b.desk
+	d := b.logContext
 	d.out = to
 	done := make(chan error)
 	go func() {
@@ -120,7 +120,7 @@ func TestTailFollows(t *testing.T) {
 
 func TestShow(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newFixture(t)
 	b.run("alice", "ok", nil)
 	b.run(evil, "ok", nil)
 	id := "01a20d4b-0000-7000-8000-000000000002"
@@ -142,7 +142,7 @@ func TestShow(t *testing.T) {
 
 func TestExport(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newFixture(t)
 	b.run("alice", "ok", nil)
 	b.run("=cmd|' /C calc'!A0", "ok", nil)
 	b.run(evil, "ok", nil)
@@ -163,7 +163,7 @@ func TestExport(t *testing.T) {
 		t.Errorf("a second time %s", got)
 	}
 	b.run("alice", "ok", nil)
-	failing := b.desk
+	failing := b.logContext
 	failing.out = brokenWriter{}
 	if err := failing.export(selection{}, "json", cursor); err == nil {
 		t.Error("a reader that is gone is no error")

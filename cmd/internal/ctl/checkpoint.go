@@ -117,7 +117,7 @@ an earlier key are known there by its line in the public file beside the key.
 
 It needs to read the log, and nothing of its directory to write. Exit status: 0 signed, or nothing was written since the last; 1 failed, or signed although the log has faults.`,
 		Example: "  py3runctl audit checkpoint --key /root/py3run-checkpoint.key --out /root/py3run-checkpoints",
-		RunE:    a.at(func(d desk) error { return d.checkpoint(key, out, time.Now()) }),
+		RunE:    a.at(func(d logContext) error { return d.checkpoint(key, out, time.Now()) }),
 	}
 	c.Flags().StringVar(&key, "key", "", "`file` of the key, as keygen makes it")
 	c.Flags().StringVar(&out, "out", "", "`directory` of checkpoints")
@@ -125,7 +125,7 @@ It needs to read the log, and nothing of its directory to write. Exit status: 0 
 	return c
 }
 
-func (d desk) checkpoint(keyFile, dir string, now time.Time) error {
+func (d logContext) checkpoint(keyFile, dir string, now time.Time) error {
 	signer, verifier, err := readKey(keyFile)
 	if err != nil {
 		return err

@@ -19,7 +19,7 @@ type witness struct {
 	key, keys, dir string
 }
 
-func (b *bench) witness() witness {
+func (b *fixture) witness() witness {
 	b.Helper()
 	at := b.TempDir()
 	w := witness{filepath.Join(at, "key"), filepath.Join(at, "key.pub"), filepath.Join(at, "checkpoints")}
@@ -29,7 +29,7 @@ func (b *bench) witness() witness {
 }
 
 // signs makes a checkpoint and returns its path.
-func (b *bench) signs(w witness, now time.Time) string {
+func (b *fixture) signs(w witness, now time.Time) string {
 	b.Helper()
 	b.said()
 	b.must(b.checkpoint(w.key, w.dir, now))
@@ -42,7 +42,7 @@ func (b *bench) signs(w witness, now time.Time) string {
 }
 
 // against are the findings of verify with checkpoints, and how many could be compared.
-func (b *bench) against(w witness) string {
+func (b *fixture) against(w witness) string {
 	b.Helper()
 	rep, err := b.verify(verification{checkpoints: w.dir, keys: w.keys})
 	b.must(err)
@@ -56,7 +56,7 @@ func (b *bench) against(w witness) string {
 }
 
 // forge makes the log anew, with hashes that are right.
-func (b *bench) forge(change func(r *audit.Record) (keep bool)) {
+func (b *fixture) forge(change func(r *audit.Record) (keep bool)) {
 	b.Helper()
 	paths, err := filepath.Glob(filepath.Join(b.dir, "audit*.jsonl"))
 	b.must(err)
@@ -89,7 +89,7 @@ func (b *bench) forge(change func(r *audit.Record) (keep bool)) {
 
 func TestCheckpoint(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newFixture(t)
 	w := b.witness()
 	now := time.Now()
 	if err := b.checkpoint(w.key, w.dir, now); err == nil || !strings.Contains(err.Error(), "it has no record") {
@@ -129,15 +129,15 @@ func TestCheckpoint(t *testing.T) {
 
 	for _, c := range []struct {
 		name string
-		do   func(b *bench, w *witness)
+		do   func(b *fixture, w *witness)
 		want string // findings
 		sign string // error of the next checkpoint
 	}{
-		{"nothing", func(*bench, *witness) {}, "6", ""},
-		{"made anew", func(b *bench, w *witness) {
+		{"nothing", func(*fixture, *witness) {}, "6", ""},
+		{"made anew", func(b *fixture, w *witness) {
 			b.forge(func(r *audit.Record) bool { r.User.Name = "mallory"; return true })
 		}, "6" + strings.Repeat(" checkpoint-differs", 6), "that is of the log py3run/"},
-		{"made anew from the fifth record on", func(b *bench, w *witness) {
+		{"made anew from the fifth record on", func(b *fixture, w *witness) {
 			b.forge(func(r *audit.Record) bool {
 				if r.Seq >= 5 {
 					r.User.Name = "mallory"
@@ -145,22 +145,22 @@ func TestCheckpoint(t *testing.T) {
 				return true
 			})
 		}, "6" + strings.Repeat(" checkpoint-differs", 4), "its records were changed"},
-		{"cut", func(b *bench, w *witness) {
+		{"cut", func(b *fixture, w *witness) {
 			b.forge(func(r *audit.Record) bool { return r.Seq <= 8 })
 		}, "6" + strings.Repeat(" checkpoint-differs", 2), "of its 12 records only 8 are there"},
-		{"another key", func(b *bench, w *witness) { *w = witness{b.witness().key, b.witness().keys, w.dir} },
+		{"another key", func(b *fixture, w *witness) { *w = witness{b.witness().key, b.witness().keys, w.dir} },
 			"0" + strings.Repeat(" checkpoint-form", 6), ""},
-		{"a changed checkpoint", func(b *bench, w *witness) {
+		{"a changed checkpoint", func(b *fixture, w *witness) {
 			path := filepath.Join(w.dir, "000000000006.note")
 			text, err := os.ReadFile(path)
 			b.must(err)
 			b.must(os.WriteFile(path, bytes.Replace(text, []byte("\n6\n"), []byte("\n5\n"), 1), 0o600))
 		}, "5 checkpoint-form", ""},
-		{"no checkpoint", func(b *bench, w *witness) {
+		{"no checkpoint", func(b *fixture, w *witness) {
 			b.must(os.WriteFile(filepath.Join(w.dir, "x.note"), []byte("hello\n"), 0o600))
 		}, "6 checkpoint-form", ""},
 		// The key of today signs what was signed yesterday: it was not valid then. (systemd CVE-2023-31439)
-		{"signed again with a newer key", func(b *bench, w *witness) {
+		{"signed again with a newer key", func(b *fixture, w *witness) {
 			newer := b.witness()
 			text, err := os.ReadFile(newer.keys)
 			b.must(err)
@@ -170,7 +170,7 @@ func TestCheckpoint(t *testing.T) {
 			b.must(os.WriteFile(w.keys, fmt.Appendf(old, "# since today\n%s from=%s\n", vkey, now.Add(time.Hour).UTC().Format(time.RFC3339)), 0o600))
 			b.resign(w.dir, "000000000006", w.keys, newer.key, now)
 		}, "5 checkpoint-form", ""},
-		{"signed again with a newer key, and a new time", func(b *bench, w *witness) {
+		{"signed again with a newer key, and a new time", func(b *fixture, w *witness) {
 			newer := b.witness()
 			text, err := os.ReadFile(newer.keys)
 			b.must(err)
@@ -179,14 +179,14 @@ func TestCheckpoint(t *testing.T) {
 			b.must(os.WriteFile(w.keys, fmt.Appendf(old, "%s", text), 0o600))
 			b.resign(w.dir, "000000000006", w.keys, newer.key, now.Add(24*time.Hour))
 		}, "6 checkpoint-differs", ""},
-		{"a key that has run out", func(b *bench, w *witness) {
+		{"a key that has run out", func(b *fixture, w *witness) {
 			old, err := os.ReadFile(w.keys)
 			b.must(err)
 			b.must(os.WriteFile(w.keys, fmt.Appendf(bytes.TrimSpace(old), " until=%s\n", now.Add(90*time.Second).UTC().Format(time.RFC3339)), 0o600))
 		}, "3" + strings.Repeat(" checkpoint-form", 3), ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			own := newBench(t)
+			own := newFixture(t)
 			v := w
 			v.dir = filepath.Join(t.TempDir(), "checkpoints")
 			v.keys = filepath.Join(t.TempDir(), "keys")
@@ -212,7 +212,7 @@ func TestCheckpoint(t *testing.T) {
 }
 
 // resign signs a checkpoint again, with another key and time.
-func (b *bench) resign(dir, name, keys, key string, at time.Time) {
+func (b *fixture) resign(dir, name, keys, key string, at time.Time) {
 	b.Helper()
 	trusted, err := readKeys(keys)
 	b.must(err)
@@ -231,7 +231,7 @@ func (b *bench) resign(dir, name, keys, key string, at time.Time) {
 // Checkpoints whose records retention has removed are compared by the proofs of those that follow.
 func TestCheckpointAfterPrune(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newFixture(t)
 	w := b.witness()
 	now := time.Now()
 	b.past(200, 150, 100, 10)
@@ -322,7 +322,7 @@ func TestCheckpointAfterPrune(t *testing.T) {
 }
 
 // signs2 makes a checkpoint of a log whose note of the newest record is not there.
-func (b *bench) signs2(w witness, now time.Time) {
+func (b *fixture) signs2(w witness, now time.Time) {
 	b.Helper()
 	b.must(b.checkpoint(w.key, w.dir, now))
 	b.said()
@@ -330,7 +330,7 @@ func (b *bench) signs2(w witness, now time.Time) {
 
 func TestKeys(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newFixture(t)
 	w := b.witness()
 	if err := (&app{out: &bytes.Buffer{}}).makeKey(w.key, "", time.Now()); err == nil {
 		t.Error("a key was overwritten")

@@ -132,15 +132,15 @@ func (a *app) root() *cobra.Command {
 	return root
 }
 
-// desk is where the commands work.
-func (a *app) desk() (desk, error) {
+// logContext is where the commands work.
+func (a *app) logContext() (logContext, error) {
 	zone, err := loadZone(a.zone)
 	if err != nil {
-		return desk{}, err
+		return logContext{}, err
 	}
 	loaded, err := config.Load(config.Sources{Environ: a.environ, File: a.configFile, Flags: map[string]string{}})
 	if err != nil {
-		return desk{}, err
+		return logContext{}, err
 	}
 	for _, w := range loaded.Warnings {
 		fmt.Fprintf(a.err, "py3runctl: warning: %s\n", w)
@@ -148,16 +148,16 @@ func (a *app) desk() (desk, error) {
 	dir := a.dir
 	if dir == "" {
 		if dir, err = loaded.Config.AuditDir(a.environ); err != nil {
-			return desk{}, err
+			return logContext{}, err
 		}
 	}
-	return desk{dir: dir, config: loaded.Config, origins: loaded.Origins, zone: zone, out: a.out, err: a.err, outIsTerminal: a.outIsTerminal, errIsTerminal: a.errIsTerminal}, nil
+	return logContext{dir: dir, config: loaded.Config, origins: loaded.Origins, zone: zone, out: a.out, err: a.err, outIsTerminal: a.outIsTerminal, errIsTerminal: a.errIsTerminal}, nil
 }
 
-// at makes the work of a command out of what it does at its desk.
-func (a *app) at(do func(desk) error) func(*cobra.Command, []string) error {
+// at makes the work of a cobra RunE out of a function.
+func (a *app) at(do func(logContext) error) func(*cobra.Command, []string) error {
 	return func(*cobra.Command, []string) error {
-		d, err := a.desk()
+		d, err := a.logContext()
 		if err != nil {
 			return err
 		}
@@ -176,7 +176,7 @@ func (a *app) index() *cobra.Command {
 		Use: "index", Short: "Bring the index of past runs up to date, or make it", Args: cobra.NoArgs,
 		Long: `The index is an SQLite file beside the log that answers history and stats quickly. It holds nothing that the log does not: it can be removed
 at any time. Where there is one, history, stats and metrics bring it up to date by themselves; without one they read the log.`,
-		RunE: a.at(func(d desk) error {
+		RunE: a.at(func(d logContext) error {
 			return d.update(d.indexPath(path), rebuild, true)
 		}),
 	}
@@ -222,7 +222,7 @@ func (a *app) history() *cobra.Command {
 			if err := errors.Join(oneOf("format", q.format, "text", "json", "csv"), atLeast("limit", q.limit, 0)); err != nil {
 				return err
 			}
-			d, err := a.desk()
+			d, err := a.logContext()
 			if err != nil {
 				return err
 			}
@@ -243,7 +243,7 @@ func (a *app) stats() *cobra.Command {
 		Use: "stats", Short: "Show what ended runs have used", Args: cobra.NoArgs,
 		Long:    "Counts, failures, percentiles of the duration (right to within 3 %), processor time and peak memory of the runs that have ended, by what they have in common. Days are those of --zone, as are the times of --since and --until.",
 		Example: "  py3runctl stats --by user --since 30d\n  py3runctl stats --by day --script tank-balance --format csv",
-		RunE: a.at(func(d desk) error {
+		RunE: a.at(func(d logContext) error {
 			if err := errors.Join(oneOf("by", by, "user", "script", "status", "day", "all"), oneOf("format", q.format, "text", "json", "csv")); err != nil {
 				return err
 			}
@@ -271,7 +271,7 @@ The first call only learns what is usual. Call it from a timer. Exit status: 0 n
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err
 			}
-			d, err := a.desk()
+			d, err := a.logContext()
 			fired := 0
 			switch {
 			case err != nil:
@@ -305,7 +305,7 @@ func (a *app) metrics() *cobra.Command {
 		Long: `Without --out: OpenMetrics text on standard output. With it: a file for the textfile collector of Prometheus' node exporter, replaced as a whole. Counters begin anew with
 a rebuilt index or a pruned log, as those of a restarted program do.`,
 		Example: "  py3runctl metrics --out /var/lib/node_exporter/textfile/py3run.prom",
-		RunE: a.at(func(d desk) error {
+		RunE: a.at(func(d logContext) error {
 			if err := oneOf("format", format, "prometheus", "openmetrics"); err != nil {
 				return err
 			}

@@ -22,7 +22,7 @@ import (
 )
 
 // answers are those of history, stats and metrics.
-func (b *bench) answers() (out, warned string) {
+func (b *fixture) answers() (out, warned string) {
 	b.Helper()
 	now := time.Now()
 	for _, ask := range []func() error{
@@ -43,7 +43,7 @@ func (b *bench) answers() (out, warned string) {
 // However an index is damaged, the answers are those of the log, and a new one can be made.
 func TestDamagedIndexes(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newFixture(t)
 	for i := range 60 {
 		status := "ok"
 		if i%10 == 0 {
@@ -176,7 +176,7 @@ func TestDamagedIndexes(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			own := *b
 			own.T, own.out, own.err = t, &bytes.Buffer{}, &bytes.Buffer{}
-			own.desk.out, own.desk.err = own.out, own.err
+			own.logContext.out, own.logContext.err = own.out, own.err
 			clean := func() {
 				for _, end := range []string{"", "-journal", "-wal", "-shm", ".lock", ".new"} {
 					own.must(os.RemoveAll(path + end))
@@ -222,7 +222,7 @@ func difference(got, want string) string {
 // An index that somebody else has locked is waited for a little, and then the log answers.
 func TestLockedIndex(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newFixture(t)
 	b.run("alice", "ok", nil)
 	path := b.indexPath("")
 	b.must(b.update(path, false, false))
@@ -241,7 +241,7 @@ func TestLockedIndex(t *testing.T) {
 // Who may read the log may read the index beside it.
 func TestIndexIsSharedAsTheLogIs(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newFixture(t)
 	b.run("alice", "ok", nil)
 	path := b.indexPath("")
 	for _, mode := range []os.FileMode{0o600, 0o640, 0o600} {

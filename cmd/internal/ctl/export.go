@@ -47,7 +47,7 @@ Without one of these the next export begins at the same record. py3runctl audit 
 		Example: "  py3runctl audit export --format csv --since 30d > runs.csv\n" +
 			"  py3runctl audit export --cursor /var/log/py3run/cursor-siem.json --to to-siem\n" +
 			"  py3runctl audit export --cursor c.json | to-siem && py3runctl audit export --cursor c.json --commit",
-		RunE: a.at(func(d desk) error {
+		RunE: a.at(func(d logContext) error {
 			if err := oneOf("format", e.format, "json", "csv"); err != nil {
 				return err
 			}
@@ -122,11 +122,11 @@ func (c cursor) write(path string) error {
 }
 
 // export writes to standard output.
-func (d desk) export(s selection, format, cursor string) error {
+func (d logContext) export(s selection, format, cursor string) error {
 	return d.exportAll(exporting{selection: s, format: format, cursor: cursor})
 }
 
-func (d desk) exportAll(e exporting) error {
+func (d logContext) exportAll(e exporting) error {
 	var at cursor
 	if e.cursor != "" {
 		unlock, err := lockState(e.cursor)
@@ -179,7 +179,7 @@ func (d desk) exportAll(e exporting) error {
 }
 
 // copyRecords writes the records behind a position, and returns where they end.
-func (d desk) copyRecords(r *audit.Reader, e exporting, to sink, at audit.Position) (audit.Position, error) {
+func (d logContext) copyRecords(r *audit.Reader, e exporting, to sink, at audit.Position) (audit.Position, error) {
 	buffered := bufio.NewWriterSize(to, 1<<16)
 	put := func(line audit.Line, _ audit.Record) error {
 		_, err := fmt.Fprintf(buffered, "%s\n", line.Text)
@@ -212,7 +212,7 @@ func (d desk) copyRecords(r *audit.Reader, e exporting, to sink, at audit.Positi
 }
 
 // commit moves the cursor to where the last export to standard output ended, or to a record.
-func (d desk) commit(r *audit.Reader, e exporting, at cursor) error {
+func (d logContext) commit(r *audit.Reader, e exporting, at cursor) error {
 	to := at.Pending
 	if e.commit != commitLast {
 		seq, err := strconv.ParseUint(e.commit, 10, 64)
@@ -252,10 +252,10 @@ type sink interface {
 	end(error) error
 }
 
-func (d desk) open(e exporting, at *cursor) (sink, error) {
+func (d logContext) open(e exporting, at *cursor) (sink, error) {
 	switch {
 	case e.to != "":
-		return &command{desk: d, shell: e.to}, nil
+		return &command{log: d, shell: e.to}, nil
 	case e.output != "":
 		return openFile(e, at)
 	}
@@ -269,7 +269,7 @@ func (stdout) end(err error) error { return err }
 
 // command is a program that reads records. It starts with the first of them.
 type command struct {
-	desk   desk
+	log    logContext
 	shell  string
 	write  *os.File
 	waited chan error
@@ -294,8 +294,8 @@ func (c *command) start() error {
 		return err
 	}
 	run := exec.Command("/bin/sh", "-c", c.shell)
-	run.Stdin, run.Stdout, run.Stderr = read, c.desk.out, c.desk.err
-	if out := fileOf(c.desk.out); out != nil {
+	run.Stdin, run.Stdout, run.Stderr = read, c.log.out, c.log.err
+	if out := fileOf(c.log.out); out != nil {
 		run.Stdout = out
 	}
 	run.WaitDelay = time.Second // for what the command has left behind, where its output is not a file

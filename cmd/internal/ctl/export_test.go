@@ -10,7 +10,7 @@ import (
 )
 
 // cursorAt is how far a cursor says its reader has come, and to where it waits for a word.
-func (b *bench) cursorAt(path string) string {
+func (b *fixture) cursorAt(path string) string {
 	b.Helper()
 	c, err := readCursor(path)
 	b.must(err)
@@ -23,7 +23,7 @@ func (b *bench) cursorAt(path string) string {
 // Standard output moves no cursor: only a word of its own does.
 func TestCommit(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newFixture(t)
 	b.run("alice", "ok", nil)
 	b.run("alice", "ok", nil)
 	cursor := filepath.Join(t.TempDir(), "c.json")
@@ -57,7 +57,7 @@ func TestCommit(t *testing.T) {
 	commit(commitLast, "", "6")
 	b.run("bob", "ok", nil)
 	export("[7 8]", "6 8")
-	failing := b.desk
+	failing := b.logContext
 	failing.out = brokenWriter{}
 	if err := failing.export(selection{}, "json", cursor); err == nil {
 		t.Error("a reader that is gone is no error")
@@ -78,7 +78,7 @@ func TestCommit(t *testing.T) {
 // A command moves the cursor by its exit status 0, and by nothing else.
 func TestExportToCommand(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newFixture(t)
 	for range 200 { // some 100 kB: more than a pipe holds
 		b.run("alice", "ok", nil)
 	}
@@ -125,7 +125,7 @@ func TestExportToCommand(t *testing.T) {
 func TestExportToFile(t *testing.T) {
 	t.Parallel()
 	for _, format := range []string{"json", "csv"} {
-		b := newBench(t)
+		b := newFixture(t)
 		b.run("alice", "ok", nil)
 		dir := t.TempDir()
 		cursor, file := filepath.Join(dir, "c.json"), filepath.Join(dir, "records")
@@ -186,7 +186,7 @@ func TestExportToFile(t *testing.T) {
 
 func TestExportReplacesFile(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newFixture(t)
 	b.run("alice", "ok", nil)
 	dir := t.TempDir()
 	file, link := filepath.Join(dir, "records"), filepath.Join(dir, "link")

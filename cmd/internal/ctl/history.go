@@ -80,7 +80,7 @@ func parseTime(what, s string, now time.Time) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("invalid argument %q for --%s: want 2026-11-24, 2026-11-24T10:00:00Z, or how long ago, as 24h or 7d", s, what)
 }
 
-func (d desk) formatOf(asked string) string { return formatOf(asked, d.outIsTerminal) }
+func (d logContext) formatOf(asked string) string { return formatOf(asked, d.outIsTerminal) }
 
 func formatOf(asked string, terminal bool) string {
 	if asked == "" && terminal {
@@ -129,7 +129,7 @@ func shown(r store.Run) shownRun {
 }
 
 // history prints runs, newest first.
-func (d desk) history(q question, now time.Time) error {
+func (d logContext) history(q question, now time.Time) error {
 	query, err := q.query(now.In(d.local()))
 	if err != nil {
 		return err
@@ -208,7 +208,7 @@ func (d desk) history(q question, now time.Time) error {
 }
 
 // oneRun refuses what is the beginning or the end of several run ids, or of none.
-func (d desk) oneRun(s store.Source, q store.Query) error {
+func (d logContext) oneRun(s store.Source, q store.Query) error {
 	var found []candidate
 	for r, err := range s.History(store.Query{Run: q.Run}) {
 		if err != nil {
@@ -231,7 +231,7 @@ type candidate struct {
 }
 
 // ambiguous is an error that names those who were meant, if there are several. The beginning of a run's id is the time: their ends differ.
-func (d desk) ambiguous(what string, found []candidate) error {
+func (d logContext) ambiguous(what string, found []candidate) error {
 	if len(found) < 2 {
 		return nil
 	}
@@ -252,7 +252,7 @@ func (d desk) ambiguous(what string, found []candidate) error {
 	return errors.New(text)
 }
 
-func (d desk) runPrinter(to io.Writer, format string) (put func(store.Run) error, done func() error) {
+func (d logContext) runPrinter(to io.Writer, format string) (put func(store.Run) error, done func() error) {
 	switch format {
 	case "json":
 		return func(r store.Run) error { return writeJSON(to, shown(r)) }, func() error { return nil }
@@ -303,7 +303,7 @@ func shownGroupOf(g store.Group) shownGroup {
 }
 
 // stats prints what ended runs have used, by what they have in common.
-func (d desk) stats(q question, by store.By, now time.Time) error {
+func (d logContext) stats(q question, by store.By, now time.Time) error {
 	query, err := q.query(now.In(d.local()))
 	if err != nil {
 		return err
@@ -454,8 +454,8 @@ func loadZone(name string) (*time.Location, error) {
 	return zone, nil
 }
 
-// local is the zone of the desk.
-func (d desk) local() *time.Location {
+// local is the zone of the log context.
+func (d logContext) local() *time.Location {
 	if d.zone == nil {
 		return time.Local
 	}

@@ -50,7 +50,7 @@ func measure(s store.Source) (m measurement, err error) {
 }
 
 // metrics writes metrics: to a file, as a whole and readable for all, for Prometheus' textfile collector, or to standard output.
-func (d desk) metrics(index, file string, f format, now time.Time) error {
+func (d logContext) metrics(index, file string, f format, now time.Time) error {
 	s, err := d.source(index)
 	if err != nil {
 		return err

@@ -24,18 +24,18 @@ func TestIndexForgets(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name  string
-		prune func(b *bench, first string)
+		prune func(b *fixture, first string)
 	}{
-		{"pruned", func(b *bench, _ string) {
+		{"pruned", func(b *fixture, _ string) {
 			b.must(b.prune(pruning{yes: true, force: true}, time.Now()))
 		}},
-		{"segments that have gone", func(b *bench, first string) {
+		{"segments that have gone", func(b *fixture, first string) {
 			b.must(os.Remove(filepath.Join(b.dir, first)))
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t)
+			b := newFixture(t)
 			rec := audit.Record{RunID: "01a20d4b-0000-7000-8000-00000000beef", User: audit.User{Name: "spans"}, Event: audit.Event{Action: audit.ExecutionStart, Outcome: audit.Unknown}}
 			open, _, err := b.log.Begin(rec)
 			b.must(err)
@@ -50,7 +50,7 @@ func TestIndexForgets(t *testing.T) {
 			b.run("alice", "ok", nil)
 			rec.RunID, rec.User.Name = "01a20d4b-0000-7000-8000-00000000beef", "spans"
 			rec.Event = audit.Event{Action: audit.ExecutionEnd, Outcome: audit.Success, DurationNS: 5e9}
-			rec.Status, rec.Hooks, rec.Process, rec.Isolation = "error", &audit.Hooks{}, &audit.Process{}, &audit.Isolation{Enforced: []string{}, Missing: []audit.Missing{}}
+			rec.Status, rec.Hooks, rec.Process, rec.Isolation = "error", &audit.Hooks{}, &audit.Process{}, &audit.Isolation{Enforced: []string{}, Missing: []audit.Gap{}}
 			_, err = open.End(rec)
 			b.must(err)
 			index := b.indexPath("")
@@ -93,7 +93,7 @@ func TestIndexForgets(t *testing.T) {
 }
 
 // age closes the current segment, with records of so many days ago.
-func (b *bench) age(name string, days int) {
+func (b *fixture) age(name string, days int) {
 	b.Helper()
 	current := filepath.Join(b.dir, "audit.jsonl")
 	text, err := os.ReadFile(current)
@@ -118,7 +118,7 @@ func (b *bench) age(name string, days int) {
 // Segments that come back, which retention had not removed, are read again.
 func TestIndexRemembers(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newFixture(t)
 	b.run("alice", "ok", nil)
 	b.must(os.Rename(filepath.Join(b.dir, "audit.jsonl"), filepath.Join(b.dir, "audit-000000000001.jsonl")))
 	b.run("bob", "ok", nil)
@@ -141,7 +141,7 @@ func TestZone(t *testing.T) {
 	t.Parallel()
 	for _, indexed := range []bool{false, true} {
 		for name, want := range map[string][2]string{"UTC": {"2026-03-01", "2026-03-01 23:30:00"}, "Pacific/Kiritimati": {"2026-03-02", "2026-03-02 13:30:00"}, "America/St_Johns": {"2026-03-01", "2026-03-01 20:00:00"}} {
-			b := newBench(t)
+			b := newFixture(t)
 			rec := audit.Record{V: 1, Timestamp: "2026-03-01T23:30:00.000000Z", Seq: 1, Prev: strings.Repeat("0", 64), RunID: "01a20d4b-0000-7000-8000-000000000001",
 				Event: audit.Event{Action: audit.ExecutionEnd, Outcome: audit.Success}, Status: "ok", Process: &audit.Process{}, Hooks: &audit.Hooks{}, Isolation: &audit.Isolation{}}
 			line, err := json.Marshal(rec)
@@ -201,7 +201,7 @@ func TestPruningIsTold(t *testing.T) {
 		{"at the floor", "[floor.security.audit]\nretention-days = 60\n", config.Origin{Kind: config.FromEnvironment, Name: "PY3RUN_X", Floor: config.Floor{Value: "60", File: "/etc/x", Asked: "3"}}, 60, false,
 			[]string{`"policy":"environment PY3RUN_X"`, `"asked_days":3`, `"floor_days":60`, `"operator_days":90`}},
 	} {
-		b := newBench(t)
+		b := newFixture(t)
 		b.past(200, 100, 10)
 		b.run("alice", "ok", nil)
 		if _, err := b.alerts("", "", false); err != nil {
@@ -249,7 +249,7 @@ func TestPruningIsTold(t *testing.T) {
 // An alert that somebody has looked into is still in the list, with that; the word itself is told by the next look.
 func TestAcknowledgedAlert(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newFixture(t)
 	b.run("alice", "ok", nil)
 	_, err := b.alerts("", "", false)
 	b.must(err)
@@ -302,12 +302,12 @@ func TestAcknowledgedAlert(t *testing.T) {
 // Alerts that nobody could read, or that could not be recorded, come again.
 func TestAlertsComeAgain(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newFixture(t)
 	b.run("alice", "ok", nil)
 	_, err := b.alerts("", "", false)
 	b.must(err)
 	b.run("alice", "ok", &audit.Hooks{Connections: []audit.Connection{{Host: "10.0.0.9", Port: 1, Via: "python", Count: 1}}})
-	broken := b.desk
+	broken := b.logContext
 	broken.out = brokenWriter{}
 	if _, err := broken.alerts("", "", false); err == nil {
 		t.Error("a reader that is gone is no error")
@@ -334,7 +334,7 @@ func TestAlertsComeAgain(t *testing.T) {
 // What the alerts remember of users and hosts goes when retention has no record of them any more.
 func TestAlertsForget(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newFixture(t)
 	b.run("old-user", "timeout", &audit.Hooks{FlaggedImports: []audit.FlaggedImport{{Module: "ctypes", Direct: true}}, Connections: []audit.Connection{{Host: "old-host", Port: 1, Via: "python", Count: 1}}})
 	b.age("audit-000000000001.jsonl", 100)
 	b.run("new-user", "timeout", &audit.Hooks{FlaggedImports: []audit.FlaggedImport{{Module: "ctypes", Direct: true}}, Connections: []audit.Connection{{Host: "new-host", Port: 1, Via: "python", Count: 1}}})
@@ -368,7 +368,7 @@ func TestAlertsForget(t *testing.T) {
 func TestRunIDs(t *testing.T) {
 	t.Parallel()
 	for _, indexed := range []bool{false, true} {
-		b := newBench(t)
+		b := newFixture(t)
 		for range 3 {
 			b.run("alice", "ok", nil)
 		}
@@ -405,7 +405,7 @@ func TestRunIDs(t *testing.T) {
 		}
 	}
 	// what is a number is that of a record, unless it is part of a run id as well
-	b := newBench(t)
+	b := newFixture(t)
 	for range 4 {
 		b.run("alice", "ok", nil)
 	}
@@ -423,7 +423,7 @@ func TestHarmless(t *testing.T) {
 	if got, want := harmless("a \"b\" é\n  c\\d \x1b[31m\xa9\u202e\x00"), "a \"b\" é\n  c\\d \\x1b[31m\\xa9\\u202e\\x00"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	b := newBench(t)
+	b := newFixture(t)
 	b.warnf("%s", "one\ntwo\x1b")
 	if _, errs := b.said(); errs != "py3runctl: warning: one two\\x1b\n" {
 		t.Errorf("%q", errs)
@@ -452,12 +452,12 @@ func TestExactSeconds(t *testing.T) {
 // How far a whole log is proved, and that parts nobody can read are no break.
 func TestReach(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newFixture(t)
 	text := func(with verification) string {
 		t.Helper()
 		rep, err := b.verify(with)
 		b.must(err)
-		b.must(printReport(b.desk.out, rep))
+		b.must(printReport(b.logContext.out, rep))
 		out, _ := b.said()
 		return out
 	}
@@ -478,7 +478,7 @@ func TestReach(t *testing.T) {
 	}
 	rep, err := b.verify(with)
 	b.must(err)
-	b.must(printReportJSON(b.desk.out, rep))
+	b.must(printReportJSON(b.logContext.out, rep))
 	if out, _ := b.said(); !strings.Contains(out, `"verdict":"ok"`) || !strings.Contains(out, `"reach":{"from":1,"to":1202,"proved_by":"checkpoint","proved_to":2,"unproved":1200}`) {
 		t.Errorf("it says %.500s", out)
 	}
@@ -540,7 +540,7 @@ func TestVerdict(t *testing.T) {
 // Who looks into a finding of verify has looked into the alert of it.
 func TestAcknowledgedFinding(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newFixture(t)
 	b.run("alice", "ok", nil)
 	_, err := b.alerts("", "", false)
 	b.must(err)

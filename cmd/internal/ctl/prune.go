@@ -44,7 +44,7 @@ from setting a shorter retention-days. Nothing is removed
 
 Exit status: 0 done, 1 refused, or something waits for a cursor.`,
 		Example: "  py3runctl audit prune --dry-run\n  py3runctl audit prune --yes                 # from a timer, once a day",
-		RunE: a.at(func(d desk) error {
+		RunE: a.at(func(d logContext) error {
 			if isatty.IsTerminal(os.Stdin.Fd()) {
 				p.answers = os.Stdin
 			}
@@ -59,7 +59,7 @@ Exit status: 0 done, 1 refused, or something waits for a cursor.`,
 	return c
 }
 
-func (d desk) prune(p pruning, now time.Time) error {
+func (d logContext) prune(p pruning, now time.Time) error {
 	days := d.config.Security.Audit.RetentionDays
 	if days == 0 {
 		fmt.Fprintln(d.out, "security.audit.retention-days is 0: records are kept for ever")
@@ -115,7 +115,7 @@ func (d desk) prune(p pruning, now time.Time) error {
 }
 
 // carryOut removes what was planned, and the code that was last run before a time.
-func (d desk) carryOut(p pruning, plan audit.Plan, before time.Time) error {
+func (d logContext) carryOut(p pruning, plan audit.Plan, before time.Time) error {
 	if len(plan.Segments) > 0 && !p.yes {
 		if p.answers == nil {
 			return errors.New("remove old segments: there is nobody to ask: say --yes")
@@ -182,7 +182,7 @@ func loginUID(text string) *int {
 }
 
 // right is by which right records are removed: whose policy it is, and what the operator says. The operator's is what stands in /etc, alone.
-func (d desk) right() (r audit.Retention) {
+func (d logContext) right() (r audit.Retention) {
 	const key = "security.audit.retention-days"
 	number := func(text string) *int {
 		if n, err := strconv.Atoi(text); err == nil {
@@ -208,7 +208,7 @@ func (d desk) right() (r audit.Retention) {
 }
 
 // cursors are how far those have come who read the log: the files beside it, and others that are named.
-func (d desk) cursors(named []string) (list []audit.Cursor, err error) {
+func (d logContext) cursors(named []string) (list []audit.Cursor, err error) {
 	paths, err := filepath.Glob(filepath.Join(d.dir, "cursor-*.json"))
 	if err != nil {
 		return nil, err

@@ -18,7 +18,7 @@ import (
 )
 
 // past makes closed segments of five runs each, so many days old.
-func (b *bench) past(days ...int) (names []string) {
+func (b *fixture) past(days ...int) (names []string) {
 	b.Helper()
 	prev, seq := strings.Repeat("0", 64), uint64(0)
 	for _, age := range days {
@@ -32,7 +32,7 @@ func (b *bench) past(days ...int) (names []string) {
 			if i%2 == 1 {
 				rec.Event = audit.Event{Action: audit.ExecutionEnd, Outcome: audit.Success, DurationNS: 1e9}
 				rec.Status, rec.Process, rec.Hooks = "ok", &audit.Process{}, &audit.Hooks{}
-				rec.Isolation = &audit.Isolation{Enforced: []string{}, Missing: []audit.Missing{}}
+				rec.Isolation = &audit.Isolation{Enforced: []string{}, Missing: []audit.Gap{}}
 			}
 			line, err := json.Marshal(rec)
 			b.must(err)
@@ -47,7 +47,7 @@ func (b *bench) past(days ...int) (names []string) {
 	return names
 }
 
-func (b *bench) segments() string {
+func (b *fixture) segments() string {
 	b.Helper()
 	paths, err := filepath.Glob(filepath.Join(b.dir, "audit*.jsonl"))
 	b.must(err)
@@ -59,7 +59,7 @@ func (b *bench) segments() string {
 }
 
 // findings are those of verify above a note.
-func (b *bench) findings() (kinds string) {
+func (b *fixture) findings() (kinds string) {
 	b.Helper()
 	rep, err := b.verify(verification{})
 	b.must(err)
@@ -73,7 +73,7 @@ func (b *bench) findings() (kinds string) {
 
 func TestPrune(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newFixture(t)
 	names := b.past(200, 150, 100, 10)
 	b.run("alice", "ok", nil)
 	all := b.segments()

@@ -18,8 +18,8 @@ import (
 	"py3run/cmd/internal/store"
 )
 
-// A desk is where a command works: which log, and who reads what it says.
-type desk struct {
+// A logContext is where a command works: which log, and who reads what it says.
+type logContext struct {
 	dir           string // of the log
 	config        config.Config
 	origins       map[string]config.Origin // of the configuration's keys
@@ -30,16 +30,16 @@ type desk struct {
 	errIsTerminal bool
 }
 
-func (d desk) warn(err error) { d.warnf("%v", err) }
+func (d logContext) warn(err error) { d.warnf("%v", err) }
 
-func (d desk) warnf(format string, args ...any) {
+func (d logContext) warnf(format string, args ...any) {
 	fmt.Fprintf(d.err, "py3runctl: warning: %s\n", strings.ReplaceAll(harmless(fmt.Sprintf(format, args...)), "\n", " "))
 }
 
 const indexName = "index.sqlite"
 
 // indexPath is where the index is when nobody names another place: beside the log, whose permissions hold for it too.
-func (d desk) indexPath(named string) string {
+func (d logContext) indexPath(named string) string {
 	if named != "" {
 		return named
 	}
@@ -47,7 +47,7 @@ func (d desk) indexPath(named string) string {
 }
 
 // entries are the records behind a position. A line that is no record is given to bad and passed over: verify says what is wrong with it.
-func (d desk) entries(r *audit.Reader, from audit.Position, at *audit.Position, bad func(error)) iter.Seq2[store.Entry, error] {
+func (d logContext) entries(r *audit.Reader, from audit.Position, at *audit.Position, bad func(error)) iter.Seq2[store.Entry, error] {
 	return func(yield func(store.Entry, error) bool) {
 		for line, err := range r.Records(from) {
 			if line := new(audit.LineError); errors.As(err, &line) {
@@ -76,7 +76,7 @@ func (d desk) entries(r *audit.Reader, from audit.Position, at *audit.Position, 
 
 // source is the index where there is one, brought up to date if this user may write it, else the log. The index is only derived: where it cannot
 // be used, or fails in the middle of an answer, the log answers, unless the index was named.
-func (d desk) source(index string) (store.Source, error) {
+func (d logContext) source(index string) (store.Source, error) {
 	path := d.indexPath(index)
 	if _, err := os.Stat(path); err != nil && index == "" { // a directory that this user cannot enter is the log's to tell
 		if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission) {
@@ -118,17 +118,17 @@ func (d desk) source(index string) (store.Source, error) {
 	if index != "" {
 		return s, nil
 	}
-	return &careful{Source: s, desk: d}, nil
+	return &careful{Source: s, log: d}, nil
 }
 
-func (d desk) warnUnusable(err error) {
+func (d logContext) warnUnusable(err error) {
 	d.warnf("%v: the log is read instead; py3runctl index --rebuild makes the index anew", err)
 }
 
 // careful answers from an index, and goes on with the log where the index turns out to be damaged.
 type careful struct {
 	store.Source
-	desk   desk
+	log    logContext
 	failed bool
 }
 
@@ -138,8 +138,8 @@ func (c *careful) instead(err error) error {
 		return err
 	}
 	c.failed = true
-	c.desk.warnUnusable(err)
-	log, err := c.desk.logSource()
+	c.log.warnUnusable(err)
+	log, err := c.log.logSource()
 	if err == nil {
 		c.Source.Close()
 		c.Source = log
@@ -206,7 +206,7 @@ func (c *careful) Actions() ([]store.Action, error) {
 }
 
 // behind is with which record the log begins, and how many of its records an index does not have.
-func (d desk) behind(index *store.Index) (oldest, n uint64, err error) {
+func (d logContext) behind(index *store.Index) (oldest, n uint64, err error) {
 	at, err := index.Position()
 	if err != nil {
 		return 0, 0, err
@@ -225,7 +225,7 @@ func (d desk) behind(index *store.Index) (oldest, n uint64, err error) {
 	return oldest, 0, nil
 }
 
-func (d desk) logSource() (store.Source, error) {
+func (d logContext) logSource() (store.Source, error) {
 	r, err := audit.OpenReader(d.dir)
 	if err != nil {
 		return nil, err
@@ -247,7 +247,7 @@ const (
 )
 
 // update brings an index up to date, or makes it, anew if that is asked for.
-func (d desk) update(path string, anew, tellProgress bool) error {
+func (d logContext) update(path string, anew, tellProgress bool) error {
 	r, err := audit.OpenReader(d.dir)
 	if err != nil {
 		return err
@@ -284,7 +284,7 @@ func (d desk) update(path string, anew, tellProgress bool) error {
 }
 
 // share lets those read an index beside the log who may read the log. Where that cannot be done they read the log itself.
-func (d desk) share(path string) {
+func (d logContext) share(path string) {
 	var log, index unix.Stat_t
 	if filepath.Dir(path) != filepath.Clean(d.dir) || unix.Stat(filepath.Join(d.dir, "audit.jsonl"), &log) != nil || unix.Lstat(path, &index) != nil {
 		return
@@ -296,7 +296,7 @@ func (d desk) share(path string) {
 }
 
 // forget has the index beside the log forget what retention has just removed. Where that fails its next use does it, or does without the index.
-func (d desk) forget() {
+func (d logContext) forget() {
 	path := d.indexPath("")
 	if _, err := os.Stat(path); err != nil {
 		return
@@ -307,7 +307,7 @@ func (d desk) forget() {
 }
 
 // updatePiece takes the next records in one transaction.
-func (d desk) updatePiece(w *store.Writer, r *audit.Reader, anew bool) (n int, err error) {
+func (d logContext) updatePiece(w *store.Writer, r *audit.Reader, anew bool) (n int, err error) {
 	from, err := w.Begin()
 	if err != nil {
 		return 0, err
@@ -361,7 +361,7 @@ func (d desk) updatePiece(w *store.Writer, r *audit.Reader, anew bool) (n int, e
 	return n, err
 }
 
-func (d desk) addPiece(w *store.Writer, r *audit.Reader, from audit.Position, behind uint64, at *audit.Position) (n int, err error) {
+func (d logContext) addPiece(w *store.Writer, r *audit.Reader, from audit.Position, behind uint64, at *audit.Position) (n int, err error) {
 	for e, err := range d.entries(r, from, at, d.warn) {
 		if err == nil && e.Record.Seq > behind {
 			n++

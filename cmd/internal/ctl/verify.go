@@ -187,7 +187,7 @@ Exit status: 0 all is well, 1 warnings (nothing is lost), or no record at all, 2
 			if err := with.check(); err != nil {
 				return err
 			}
-			d, err := a.desk()
+			d, err := a.logContext()
 			var rep verified
 			if err == nil {
 				rep, err = d.verify(with)
@@ -216,7 +216,7 @@ Exit status: 0 all is well, 1 warnings (nothing is lost), or no record at all, 2
 }
 
 // verify reads what others have kept before it looks at the log, which then has to have it all.
-func (d desk) verify(with verification) (rep verified, err error) {
+func (d logContext) verify(with verification) (rep verified, err error) {
 	check := audit.Check{Progress: d.progress()}
 	if with.receipts != "" {
 		f, err := os.Open(with.receipts)
@@ -259,14 +259,14 @@ func (d desk) verify(with verification) (rep verified, err error) {
 }
 
 // endProgress takes the progress away.
-func (d desk) endProgress() {
+func (d logContext) endProgress() {
 	if d.errIsTerminal {
 		fmt.Fprint(d.err, "\r\x1b[K")
 	}
 }
 
 // progress shows how far a long reading is, on a terminal and from the second second on.
-func (d desk) progress() func(done, total int64) {
+func (d logContext) progress() func(done, total int64) {
 	if !d.errIsTerminal {
 		return nil
 	}

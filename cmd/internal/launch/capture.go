@@ -217,8 +217,8 @@ func subpart(text []byte) (n int) {
 	return n
 }
 
-// A witness sees a whole stream go by, for what the record says of it beyond its size.
-type witness struct {
+// A streamDigest sees a whole stream go by, for what the record says of it beyond its size.
+type streamDigest struct {
 	sum   hash.Hash
 	total int64
 	head  []byte
@@ -227,22 +227,22 @@ type witness struct {
 // headMost bounds what is kept of a stream's beginning, in bytes.
 const headMost = 512
 
-// witnessed lets a stream pass a witness, behind where it goes; nil: there is none.
-func witnessed(to io.Writer, w *witness) io.Writer {
+// digested lets a stream pass a witness, behind where it goes; nil: there is none.
+func digested(to io.Writer, w *streamDigest) io.Writer {
 	if w == nil {
 		return to
 	}
 	return io.MultiWriter(to, w)
 }
 
-func (w *witness) Write(p []byte) (int, error) {
+func (w *streamDigest) Write(p []byte) (int, error) {
 	w.total += int64(len(p))
 	w.head = append(w.head, p[:min(len(p), headMost-len(w.head))]...)
 	return w.sum.Write(p)
 }
 
 // stream is what a record says, with the beginning or without.
-func (w *witness) stream(head bool) *audit.Stream {
+func (w *streamDigest) stream(head bool) *audit.Stream {
 	s := &audit.Stream{Bytes: w.total, SHA256: hex.EncodeToString(w.sum.Sum(nil))}
 	if head {
 		s.Head = decode(string(w.head))
@@ -250,11 +250,11 @@ func (w *witness) stream(head bool) *audit.Stream {
 	return s
 }
 
-// A passage hands a stream through up to a limit, then drops what follows and counts it: the program runs on.
-type passage struct {
-	to   io.Writer
-	most int64    // 0: no limit
-	seen *witness // nil: there is none
+// A limitedWriter hands a stream through up to a limit, then drops what follows and counts it: the program runs on.
+type limitedWriter struct {
+	to     io.Writer
+	most   int64         // 0: no limit
+	digest *streamDigest // nil: there is none
 
 	mu    sync.Mutex // not held while it writes
 	total int64
@@ -265,7 +265,7 @@ type passage struct {
 // errUnread is why output is lost that nobody has read.
 var errUnread = errors.New("nobody has read it, and the time of the run is over")
 
-func (p *passage) Write(b []byte) (int, error) {
+func (p *limitedWriter) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	if p.left {
 		p.mu.Unlock()
@@ -298,14 +298,14 @@ func (p *passage) Write(b []byte) (int, error) {
 		}
 		p.lost = err // the program would blame itself for a broken pipe; it runs on, and the result tells
 	}
-	if p.seen != nil {
-		p.seen.Write(whole)
+	if p.digest != nil {
+		p.digest.Write(whole)
 	}
 	return n, nil
 }
 
 // leave gives up a passage whose reader does not read. A Write that is under way does not change it any more.
-func (p *passage) leave() {
+func (p *limitedWriter) leave() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.left = true
@@ -314,4 +314,4 @@ func (p *passage) leave() {
 	}
 }
 
-func (p *passage) truncated() bool { return p.most > 0 && p.total > p.most }
+func (p *limitedWriter) truncated() bool { return p.most > 0 && p.total > p.most }

@@ -101,7 +101,7 @@ func TestPassage(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			var to bytes.Buffer
-			p := &passage{to: &to, most: tt.most}
+			p := &limitedWriter{to: &to, most: tt.most}
 			total := 0
 			for _, w := range tt.writes {
 				if n, err := p.Write([]byte(w)); n != len(w) || err != nil {
@@ -123,7 +123,7 @@ func (b broken) Write([]byte) (int, error) { return 0, b.err }
 // The program learns that nobody reads any more, but only as long as something would be handed on.
 func TestPassageBroken(t *testing.T) {
 	t.Parallel()
-	p := &passage{to: broken{&fs.PathError{Op: "write", Path: "x", Err: syscall.EPIPE}}, most: 3}
+	p := &limitedWriter{to: broken{&fs.PathError{Op: "write", Path: "x", Err: syscall.EPIPE}}, most: 3}
 	if _, err := p.Write([]byte("abc")); !errors.Is(err, syscall.EPIPE) {
 		t.Errorf("%v, want %v", err, syscall.EPIPE)
 	}
@@ -135,7 +135,7 @@ func TestPassageBroken(t *testing.T) {
 // A full disk is not the program's broken pipe: it is told at the end.
 func TestPassageLost(t *testing.T) {
 	t.Parallel()
-	p := &passage{to: broken{&fs.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}}}
+	p := &limitedWriter{to: broken{&fs.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}}}
 	for range 2 {
 		if n, err := p.Write([]byte("abc")); n != 3 || err != nil {
 			t.Errorf("%d, %v", n, err)

@@ -133,9 +133,9 @@ func try(plan Plan) (p sandbox.Protection, err error) {
 
 // isolation is the part of a result that says what was in force.
 func isolation(p sandbox.Protection) *wire.Isolation {
-	i := &wire.Isolation{Method: string(p.Method), Enforced: p.Enforced, Missing: []wire.Missing{}}
-	for _, g := range p.Missing {
-		i.Missing = append(i.Missing, wire.Missing{Name: g.Name, Why: g.Why})
+	i := &wire.Isolation{Method: string(p.Method), Enforced: p.Enforced, Missing: []wire.Gap{}}
+	for _, g := range p.Gaps {
+		i.Missing = append(i.Missing, wire.Gap{Name: g.Name, Why: g.Why})
 	}
 	return i
 }

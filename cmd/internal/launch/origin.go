@@ -11,7 +11,7 @@ import (
 
 	"py3run/audit"
 	"py3run/cmd/internal/config"
-	"py3run/cmd/internal/python"
+	"py3run/cmd/internal/redact"
 	"py3run/cmd/internal/wire"
 )
 
@@ -77,7 +77,7 @@ func arguments(argv []string) (shown []string, dropped int) {
 		kept = append(kept, clip(arg, 8*argMost)) // no need to look for secrets in what nobody sees
 	}
 	size := 0
-	for _, arg := range python.RedactArgs(kept) {
+	for _, arg := range redact.Args(kept) {
 		arg = clip(arg, argMost)
 		if size += len(arg); size > argsTextMost {
 			break

@@ -156,13 +156,13 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 	openFiles, first := descriptors(c.Security.MaxOpenFiles, facts.FileMax)
 	plan.Spec = sandbox.Spec{
 		Path: ip.Path, Env: environment(job, limits, own), Dir: dir,
-		Method: sandbox.Method(c.Security.Isolation.Method), OnMissing: sandbox.Missing(c.Security.Isolation.OnMissing),
+		Method: sandbox.Method(c.Security.Isolation.Method), OnMissing: sandbox.OnMissing(c.Security.Isolation.OnMissing),
 		DenyNetwork: c.Security.Isolation.Network == "none", Hide: hide,
 		Pin: pin, Fixed: slices.DeleteFunc(slices.Concat(facts.Config, facts.OthersFixed, []string{config.SystemDir, job.Steering, facts.Program}), func(path string) bool { return path == "" }),
 		PrivateShm: c.Security.Isolation.Shm == "private" && !inShm(own, file, dir, ip.Path), Umask: job.Umask,
 		ReadDirs: readable, WriteDirs: writable, MinimalDev: c.Security.Isolation.Dev == "minimal",
 		DenyCalls: c.Security.Isolation.Seccomp == "default", NoNewPrivileges: c.Security.Isolation.NoNewPrivileges,
-		KeepCapabilities: c.Security.Isolation.KeepCapabilities, SubIDs: c.Security.Isolation.IDMap == "subids", Trail: trail[c.Security.Audit.Native],
+		KeepCapabilities: c.Security.Isolation.KeepCapabilities, SubIDs: c.Security.Isolation.IDMap == "subids", Activity: activity[c.Security.Audit.Native],
 		Limits: sandbox.Limits{
 			Wall: seconds(limits.TimeoutSeconds), CPU: seconds(limits.CPUSeconds), Idle: seconds(limits.IdleSeconds),
 			Memory: megabytes(limits.MemoryMB), Processes: int(limits.Processes), OpenFiles: openFiles,
@@ -182,7 +182,7 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 		plan.Spec.Env = append(plan.Spec.Env, "HOME="+u.home, "USER="+u.name, "LOGNAME="+u.name)
 	}
 	if !job.Request.Command.RunsCode() { // nothing of the user's runs: nothing is hidden from it, and a missing measure refuses nothing
-		plan.Spec.OnMissing, plan.Spec.Trail = sandbox.Warn, sandbox.NotAsked
+		plan.Spec.OnMissing, plan.Spec.Activity = sandbox.Warn, sandbox.NotRequested
 	}
 	plan.Python = python.Job{
 		Command: job.Request.Command, Code: code, Text: job.Source == nil, Path: file, Shown: shown,
@@ -201,7 +201,7 @@ func inShm(needed ...string) bool {
 }
 
 // trail is how the configuration asks for it.
-var trail = map[string]sandbox.Asked{"auto": sandbox.IfHad, "on": sandbox.ByName}
+var activity = map[string]sandbox.Requirement{"auto": sandbox.BestEffort, "on": sandbox.Required}
 
 // places are what can be read and written where that is restricted; nil where it is not.
 func places(job Job, ip python.Interpreter, plan Plan, file string, importPath []string) (readable, writable []string) {

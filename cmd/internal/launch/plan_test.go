@@ -173,7 +173,7 @@ func TestMake(t *testing.T) {
 		Workdir, CodeFile, Dir, Path, Shown, Code string
 		Text, Show                                bool
 		Argv, ImportPath, Hide                    []string
-		OnMissing                                 sandbox.Missing
+		OnMissing                                 sandbox.OnMissing
 		DenyNetwork                               bool
 	}
 	inExec := seen{Workdir: work, CodeFile: work + ".py", Dir: work, Path: work + ".py", Shown: "main.py", Code: "1+1", Text: true,
@@ -247,25 +247,25 @@ func TestMake(t *testing.T) {
 	}
 }
 
-// Each way to ask for the trail is one that the sandbox knows, and what runs nothing of the user's has none.
+// Each way to ask for the activity is one that the sandbox knows, and what runs nothing of the user's has none.
 func TestMakeTrail(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		command wire.Command
 		native  string
-		want    sandbox.Asked
+		want    sandbox.Requirement
 	}{
-		{wire.CommandExecute, "auto", sandbox.IfHad},
-		{wire.CommandExecute, "on", sandbox.ByName},
-		{wire.CommandExecute, "off", sandbox.NotAsked},
-		{wire.CommandCheckSyntax, "on", sandbox.NotAsked},
+		{wire.CommandExecute, "auto", sandbox.BestEffort},
+		{wire.CommandExecute, "on", sandbox.Required},
+		{wire.CommandExecute, "off", sandbox.NotRequested},
+		{wire.CommandCheckSyntax, "on", sandbox.NotRequested},
 	}
 	for _, tt := range tests {
 		job := Job{Config: config.Default(), Request: wire.Request{Command: tt.command}}
 		job.Config.Security.Audit.Native = tt.native
 		p, err := Make(job, python.Interpreter{Path: "/usr/bin/python3"}, wire.Limits{}, Facts{RunID: aRunID})
-		if err != nil || p.Spec.Trail != tt.want {
-			t.Errorf("%s, %s: %q, %v; want %q", tt.command, tt.native, p.Spec.Trail, err, tt.want)
+		if err != nil || p.Spec.Activity != tt.want {
+			t.Errorf("%s, %s: %q, %v; want %q", tt.command, tt.native, p.Spec.Activity, err, tt.want)
 		}
 	}
 }

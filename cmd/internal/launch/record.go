@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"py3run/audit"
-	"py3run/cmd/internal/python"
+	"py3run/cmd/internal/redact"
 	"py3run/cmd/internal/wire"
 )
 
@@ -73,13 +73,13 @@ func (r *run) describeRun(log *audit.Log) (rec audit.Record, err error) {
 
 // output is what the end record says of what came out.
 func (r *run) output() *audit.Output {
-	if r.seen[0] == nil {
+	if r.digests[0] == nil {
 		return nil
 	}
 	head := r.job.Config.Security.Audit.LogOutput == "head"
-	o := &audit.Output{Stdout: r.seen[0].stream(head), Stderr: r.seen[1].stream(head)}
+	o := &audit.Output{Stdout: r.digests[0].stream(head), Stderr: r.digests[1].stream(head)}
 	if r.result.Status == wire.StatusOK {
-		w := witness{sum: sha256.New()}
+		w := streamDigest{sum: sha256.New()}
 		w.Write(r.result.Result)
 		o.Result = w.stream(head)
 	}
@@ -134,7 +134,7 @@ func record(job Job, limits wire.Limits, runID string) audit.Record {
 
 // shownName is the name of a variable, unless it looks like a key that somebody took for one.
 func shownName(name string) string {
-	if python.LooksSecret(name) {
+	if redact.LooksSecret(name) {
 		return "[redacted:" + strconv.Itoa(len(name)) + "]"
 	}
 	return name
@@ -210,12 +210,12 @@ func endRecord(base audit.Record, result wire.Result, took time.Duration) audit.
 	if p := result.Python; p != nil {
 		rec.Python = &audit.Python{Version: p.Version, Executable: p.Executable}
 	}
-	rec.Isolation = &audit.Isolation{Method: "none", Enforced: []string{}, Missing: []audit.Missing{}}
+	rec.Isolation = &audit.Isolation{Method: "none", Enforced: []string{}, Missing: []audit.Gap{}}
 	if i := result.Isolation; i != nil {
 		rec.Isolation.Method, rec.Isolation.Warm = i.Method, i.Warm
 		rec.Isolation.Enforced = append(rec.Isolation.Enforced, i.Enforced...)
 		for _, m := range i.Missing {
-			rec.Isolation.Missing = append(rec.Isolation.Missing, audit.Missing{Name: m.Name, Why: m.Why})
+			rec.Isolation.Missing = append(rec.Isolation.Missing, audit.Gap{Name: m.Name, Why: m.Why})
 		}
 	}
 	rec.Hooks = &audit.Hooks{}

@@ -25,7 +25,7 @@ import (
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/warm"
 	"py3run/cmd/internal/wire"
-	quick "py3run/internal/json"
+	fastjson "py3run/internal/json"
 	"py3run/sandbox"
 )
 
@@ -57,7 +57,7 @@ func (r *run) answered() Answer {
 // sweep looks after what killed launchers have left: directories, groups, and runs without an end record. A template that is wanted and was
 // not there is started for the next run.
 func (r *run) sweep() (err error) {
-	if setup, wanted := r.template(); wanted && r.claim == nil {
+	if setup, wanted := r.template(); wanted && r.lease == nil {
 		warm.Start(setup, false) // what fails is told by py3runctl warm status
 	}
 	if i := r.result.Isolation; i != nil && i.Method == string(sandbox.Namespace) {
@@ -123,10 +123,10 @@ type run struct {
 	cleanup          []wire.Warning
 	session          *python.Session
 	running          *sandbox.Running
-	claim            *warm.Claim // of the spare that runs; nil: the interpreter is our own
+	lease            *warm.Lease // of the worker that runs; nil: the interpreter is our own
 	out, err         *capture
-	liveOut, liveErr *passage
-	seen             [2]*witness // of stdout and stderr, where the record says more than sizes
+	liveOut, liveErr *limitedWriter
+	digests          [2]*streamDigest // of stdout and stderr, where the record says more than sizes
 	outcome          sandbox.Outcome
 }
 
@@ -185,8 +185,8 @@ func (r *run) do() {
 		return
 	}
 	r.attend()
-	if r.claim != nil && !r.outcome.Began && r.outcome.Reason == sandbox.Finished { // the spare died before it had the code
-		r.dropSpare()
+	if r.lease != nil && !r.outcome.Began && r.outcome.Reason == sandbox.Finished { // the worker died before it had the code
+		r.dropWorker()
 		if err := r.startOwn(); err != nil {
 			r.abort()
 			r.refuse(wire.StatusLaunchFailed, launchFailure(err))
@@ -206,12 +206,12 @@ func (r *run) do() {
 // attend opens the gate and waits for the end.
 func (r *run) attend() {
 	err := r.running.Release() // the program is gone already, and its end says why
-	if err != nil && r.claim != nil {
-		r.running.Kill() // or a spare, in which something that has to be is missing, waits: an interpreter of its own tells the same
+	if err != nil && r.lease != nil {
+		r.running.Kill() // or a worker, in which something that has to be is missing, waits: an interpreter of its own tells the same
 	}
 	workdir, most := r.workdir, r.plan.Spec.Limits.Disk
 	r.outcome = r.running.Wait(r.job.Signals, func() int64 { return workdir.Used(most) })
-	for i, p := range []*passage{r.liveOut, r.liveErr} {
+	for i, p := range []*limitedWriter{r.liveOut, r.liveErr} {
 		if p != nil && r.outcome.Undelivered[i] {
 			p.leave()
 		}
@@ -353,7 +353,7 @@ func (p Plan) directory(code []byte) (*sandbox.Workdir, error) {
 
 // start makes the directories, the code's file, the session and the sandbox.
 func (r *run) start() (err error) {
-	claim := r.askForSpare()
+	lease := r.askForWorker()
 	if r.job.Request.Command.RunsCode() {
 		r.open = r.plan.makeOwn(env(r.job.Environ, "HOME"))
 		if r.facts.Root == "" {
@@ -361,12 +361,12 @@ func (r *run) start() (err error) {
 		}
 	}
 	if r.workdir, err = r.plan.directory(r.plan.Python.Code); err != nil {
-		if claim != nil {
-			claim.Close()
+		if lease != nil {
+			lease.Close()
 		}
 		return err
 	}
-	if r.startSpare(claim) {
+	if r.startWorker(lease) {
 		return nil
 	}
 	return r.startOwn()
@@ -394,13 +394,13 @@ func (r *run) streams() (stdio sandbox.IO, stdin *os.File, err error) {
 	stdio = sandbox.IO{Workdir: r.workdir, Files: r.session.Files()}
 	most := megabytes(r.limits.OutputMB)
 	if r.job.Config.Security.Audit.LogOutput != "sizes" {
-		r.seen = [2]*witness{{sum: sha256.New()}, {sum: sha256.New()}}
+		r.digests = [2]*streamDigest{{sum: sha256.New()}, {sum: sha256.New()}}
 	}
 	r.out, r.err = &capture{most: most}, &capture{most: most}
 	stdio.Stdout, stdio.Stderr = r.out, r.err
 	if live := r.job.Live; live != nil {
 		stdio.Stdin = live.Stdin
-		r.liveOut, r.liveErr = &passage{to: live.Stdout, most: most, seen: r.seen[0]}, &passage{to: live.Stderr, most: most, seen: r.seen[1]}
+		r.liveOut, r.liveErr = &limitedWriter{to: live.Stdout, most: most, digest: r.digests[0]}, &limitedWriter{to: live.Stderr, most: most, digest: r.digests[1]}
 		stdio.Stdout, stdio.Stderr = r.liveOut, r.liveErr
 		if live.OneStream {
 			stdio.Stderr = r.liveOut
@@ -413,7 +413,7 @@ func (r *run) streams() (stdio sandbox.IO, stdin *os.File, err error) {
 		}
 		stdio.Stdin = stdin
 	}
-	stdio.Stdout, stdio.Stderr = witnessed(stdio.Stdout, r.seen[0]), witnessed(stdio.Stderr, r.seen[1])
+	stdio.Stdout, stdio.Stderr = digested(stdio.Stdout, r.digests[0]), digested(stdio.Stderr, r.digests[1])
 	return stdio, stdin, nil
 }
 
@@ -436,16 +436,16 @@ func (r *run) finish() {
 	o := r.outcome
 	protection := r.running.Protection()
 	r.result.Isolation = isolation(protection)
-	r.result.Isolation.Warm = r.claim != nil
+	r.result.Isolation.Warm = r.lease != nil
 	if r.job.Config.Security.Isolation.Shm == "private" && !r.plan.Spec.PrivateShm {
-		r.result.Isolation.Missing = append(r.result.Isolation.Missing, wire.Missing{Name: "private-shm", Why: "what this run needs lies in the host's /dev/shm, so it sees that"})
+		r.result.Isolation.Missing = append(r.result.Isolation.Missing, wire.Gap{Name: "private-shm", Why: "what this run needs lies in the host's /dev/shm, so it sees that"})
 	}
 	for _, path := range r.open {
-		r.result.Isolation.Missing = append(r.result.Isolation.Missing, wire.Missing{Name: "pinned-paths", Why: path + " does not exist and could not be made: code can make it, and steer later runs with what it puts there"})
+		r.result.Isolation.Missing = append(r.result.Isolation.Missing, wire.Gap{Name: "pinned-paths", Why: path + " does not exist and could not be made: code can make it, and steer later runs with what it puts there"})
 	}
 	began, noted := r.session.CodeStarted()
 	reply, replyErr := r.session.Reply()
-	events := r.session.Events(r.job.Config.Python.FlagImports, seen(o.Trail))
+	events := r.session.Events(r.job.Config.Python.FlagImports, eventsOf(o.Activity))
 	r.session.Close()
 	r.session = nil
 	contents := r.workdir.Measure(true, megabytes(r.limits.FileMB))
@@ -494,7 +494,7 @@ func (r *run) finish() {
 		PeakMemoryBytes: o.Usage.PeakMemory, PeakProcesses: int64(o.Usage.PeakProcesses),
 		ReadBytes: o.Usage.ReadBytes, WriteBytes: o.Usage.WriteBytes,
 	}
-	for _, p := range []*passage{r.liveOut, r.liveErr} {
+	for _, p := range []*limitedWriter{r.liveOut, r.liveErr} {
 		if p != nil && p.lost != nil {
 			r.warn("output_lost", "write output: "+p.lost.Error())
 		}
@@ -532,8 +532,8 @@ func (r *run) finish() {
 	}
 }
 
-// seen is a trail as events.
-func seen(t sandbox.Trail) wire.Events {
+// eventsOf is an activity record as events.
+func eventsOf(t sandbox.Activity) wire.Events {
 	e := wire.Events{Dropped: t.Dropped, FilesWritten: t.Files}
 	for _, p := range t.Connections {
 		e.Connections = append(e.Connections, wire.Connection{Host: p.Host, Port: p.Port, Program: p.Program, Count: p.Count})
@@ -553,7 +553,7 @@ func (r *run) value(reply python.Reply, replyErr error, printed wire.Captured) {
 	if !hasValue || reply.Absent {
 		wanted := r.job.Request.ResultFrom == "auto" && r.job.Request.Command == wire.CommandExecute
 		if wanted && printed.Stdout != "" {
-			r.result.Result, _ = quick.Append(make([]byte, 0, quick.Size(printed.Stdout)), printed.Stdout) // of a string, which cannot fail
+			r.result.Result, _ = fastjson.Append(make([]byte, 0, fastjson.Size(printed.Stdout)), printed.Stdout) // of a string, which cannot fail
 			r.result.ResultType = "str"
 			if printed.StdoutTruncated {
 				r.warn("truncated_value", "result: the output was cut, and the result with it")
@@ -594,7 +594,7 @@ func (r *run) captured() wire.Captured {
 
 // overflow is the size of the larger stream of `run` that was cut; 0: none was. Exec cuts too, and hands back how much there was.
 func (r *run) overflow() (size int64) {
-	for _, p := range []*passage{r.liveOut, r.liveErr} {
+	for _, p := range []*limitedWriter{r.liveOut, r.liveErr} {
 		if p != nil && p.truncated() {
 			size = max(size, p.total)
 		}
@@ -608,13 +608,13 @@ func (r *run) removeDirs() {
 		r.cleanup = append(r.cleanup, wire.Warning{Code: "cleanup_failed", Message: err.Error()})
 	}
 	if r.running != nil {
-		if r.claim == nil || !r.claim.Alive() { // else its template does it
+		if r.lease == nil || !r.lease.Alive() { // else its template does it
 			if err := r.running.RemoveGroup(); err != nil {
 				failed(err)
 			}
 		}
-		if r.claim != nil {
-			r.claim.Close()
+		if r.lease != nil {
+			r.lease.Close()
 		}
 		r.running = nil
 	}
@@ -683,7 +683,7 @@ func launchStatus(err error) wire.Status {
 func launchFailure(err error) *wire.Failure {
 	f := &wire.Failure{Message: err.Error(), Errno: errnoName(err)}
 	var step *sandbox.StepError
-	var missing *sandbox.MissingError
+	var missing *sandbox.GapError
 	switch {
 	case errors.As(err, &step):
 		f.Step = step.Step
@@ -797,7 +797,7 @@ func monotonic() time.Duration {
 
 // encode writes a value of ours, which cannot fail.
 func encode(v any) json.RawMessage {
-	text, err := quick.Append(nil, v)
+	text, err := fastjson.Append(nil, v)
 	if err != nil {
 		panic(err)
 	}

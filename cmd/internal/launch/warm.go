@@ -12,79 +12,79 @@ import (
 	"py3run/sandbox"
 )
 
-// template is the template that a spare for this run comes from; false where there can be none.
+// template is the template that a worker for this run comes from; false where there can be none.
 func (r *run) template() (warm.Setup, bool) {
 	c := r.job.Config
-	base, ok := r.plan.Spec.Base()
+	base, ok := r.plan.Spec.PoolKey()
 	if !ok || r.facts.WarmDir == "" {
 		return warm.Setup{}, false
 	}
-	base.Trail = trail[c.Security.Audit.Native] // also for what runs no code of the user's
+	base.Activity = activity[c.Security.Audit.Native] // also for what runs no code of the user's
 	return warm.Setup{
-		Base: base, Interpreter: r.ip.Path, Identity: r.ip.Identity, Environ: warm.Environ(r.plan.Spec.Env, c.Warm.Preload), Preload: c.Warm.Preload,
+		PoolKey: base, Interpreter: r.ip.Path, Identity: r.ip.Identity, Environ: warm.Environ(r.plan.Spec.Env, c.Warm.Preload), Preload: c.Warm.Preload,
 		ImportPath: c.Python.Path, Flagged: slices.Sorted(maps.Keys(c.Python.FlagImports)),
 		Inherited: warm.Inherited(base.Groups && base.Parent == ""), Dir: r.facts.WarmDir, CacheDir: r.facts.CacheDir, KeyFile: cacheKey(r.job), Spares: c.Warm.Spares, Idle: seconds(c.Security.IdleTimeoutSeconds),
 	}, true
 }
 
-// askForSpare asks the template for a spare, which takes it a moment; nil: there is none.
-func (r *run) askForSpare() *warm.Claim {
+// askForWorker asks the template for a worker, which takes it a moment; nil: there is none.
+func (r *run) askForWorker() *warm.Lease {
 	if setup, wanted := r.template(); wanted {
-		if claim, err := warm.Take(setup.Dir, setup.Key()); err == nil {
-			return claim
+		if lease, err := warm.Take(setup.Dir, setup.Key()); err == nil {
+			return lease
 		}
 	}
 	return nil
 }
 
-// startSpare starts the run in a spare that was asked for. Whatever is in the way of that, the run can still start an interpreter of its own.
-func (r *run) startSpare(claim *warm.Claim) bool {
-	if claim == nil {
+// startWorker starts the run in a worker that was asked for. Whatever is in the way of that, the run can still start an interpreter of its own.
+func (r *run) startWorker(lease *warm.Lease) bool {
+	if lease == nil {
 		return false
 	}
-	err := claim.Receive()
+	err := lease.Receive()
 	if err != nil {
-		claim.Close()
+		lease.Close()
 		return false
 	}
-	r.claim = claim
+	r.lease = lease
 	job := r.plan.Python
 	job.Environ = r.plan.Spec.Env
-	if r.session, err = python.OpenSpare(job); err != nil {
-		r.claim.Offer.Close()
-		r.dropSpare()
+	if r.session, err = python.OpenWorker(job); err != nil {
+		r.lease.Handoff.Close()
+		r.dropWorker()
 		return false
 	}
 	stdio, stdin, err := r.streams()
 	defer stdin.Close()
 	if err == nil {
-		r.running, err = sandbox.StartSpare(r.plan.Spec, stdio, r.claim.Offer)
+		r.running, err = sandbox.StartWorker(r.plan.Spec, stdio, r.lease.Handoff)
 	} else {
-		r.claim.Offer.Close()
+		r.lease.Handoff.Close()
 	}
 	r.session.Started()
 	if err != nil {
 		r.running = nil
-		r.dropSpare()
+		r.dropWorker()
 		return false
 	}
 	return true
 }
 
-// dropSpare lets go of a spare that ran nothing.
-func (r *run) dropSpare() {
+// dropWorker lets go of a worker that ran nothing.
+func (r *run) dropWorker() {
 	if r.session != nil {
 		r.session.Close()
 		r.session = nil
 	}
-	if r.running != nil && !r.claim.Alive() {
+	if r.running != nil && !r.lease.Alive() {
 		r.running.RemoveGroup()
 	}
-	r.claim.Close()
-	r.claim, r.running = nil, nil
+	r.lease.Close()
+	r.lease, r.running = nil, nil
 }
 
-// StartTemplate starts the template that runs like this job take their spares from, and waits until it has some.
+// StartTemplate starts the template that runs like this job take their workers from, and waits until it has some.
 func StartTemplate(job Job, patience time.Duration) (warm.Status, error) {
 	r := run{job: job}
 	r.limits, _ = effective(job, nil)

@@ -442,7 +442,7 @@ def start(first, cold, claim, end, flagged, preloaded):
     digits = getattr(sys, "get_int_max_str_digits", int("4300").__int__)
 
     def reply(value, kind="value"):
-        spare.close()
+        worker.close()
         about = {"kind": kind, "type": name_of(type(value))}
         if request["result_format"] == "plain" and 0 < digits() <= 4300:  # longer numbers are no JSON to the launcher
             try:
@@ -472,10 +472,10 @@ def start(first, cold, claim, end, flagged, preloaded):
     loaded = modules.copy()
     loaded.pop("__main__", None)
     prefixes = sys.prefix + "/lib", sys.base_prefix + "/lib"
-    spare = mmap.mmap(-1, 4 << 20, mmap.MAP_PRIVATE | 0x20)  # never touched: what the reply can be made from when memory is out
+    worker = mmap.mmap(-1, 4 << 20, mmap.MAP_PRIVATE | 0x20)  # never touched: what the reply can be made from when memory is out
     if claim:
         watch_imports()
-        end = claim()  # a template stays here, and its spares go on: see template.py
+        end = claim()  # a template stays here, and its workers go on: see template.py
     else:
         for fd in range(first, first + 5):
             posix.set_inheritable(fd, False)
@@ -622,7 +622,7 @@ def start(first, cold, claim, end, flagged, preloaded):
                 exec(body, names)
                 return reply(eval(last, names) if last is not None else None)
             exec(compiled(code, "exec"), names)
-            spare.close()  # here: without memory even the next call would fail
+            worker.close()  # here: without memory even the next call would fail
             return finish("value")
         if command == "evaluate":
             return reply(eval(compiled(request["code"].lstrip(" \t"), "eval"), names))
@@ -727,7 +727,7 @@ def start(first, cold, claim, end, flagged, preloaded):
     try:
         execute()
     except SystemExit as asked:
-        spare.close()
+        worker.close()
         if command == "execute" and posix.getpid() == me:
             try:
                 finish("exit")
@@ -736,7 +736,7 @@ def start(first, cold, claim, end, flagged, preloaded):
         leave(asked.code)
         raise
     except BaseException as error:
-        spare.close()
+        worker.close()
         about = {"kind": "error", "type": name_of(type(error)), "memory": isinstance(error, MemoryError)}
         try:
             show = quietly(lambda: rest()["failure"](error, request, about))

@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"py3run/cmd/internal/redact"
 	"py3run/cmd/internal/wire"
 )
 
@@ -147,7 +148,7 @@ func (t *tally) add(line string, count int) {
 }
 
 func (t *tally) started(argv []string, dropped, short, count int) {
-	argv = redact(argv)
+	argv = redact.Args(argv)
 	p := wire.Process{Program: argv[0], Args: argv[1:], Via: "python", ArgsDropped: dropped, ArgsCut: short}
 	t.processes.add(strings.Join(append([]string{strconv.Itoa(dropped), strconv.Itoa(short)}, argv...), "\x00"), p, count)
 }

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"py3run/cmd/internal/lean"
+	"py3run/cmd/internal/startup"
 	"py3run/cmd/internal/wire"
 )
 
@@ -115,7 +115,7 @@ func (m *marshaller) name(s string) {
 
 // raw writes a text in the other form, without building what it says.
 func (m *marshaller) raw(v *wire.Raw) {
-	m.out = lean.Grow(m.out, v.Size) // about
+	m.out = startup.Grow(m.out, v.Size) // about
 	type open struct {
 		list     bool
 		lengthAt int // where the length of a list stands
@@ -148,7 +148,7 @@ func (m *marshaller) raw(v *wire.Raw) {
 		case '"':
 			m.text(t.Text)
 		case '0':
-			m.out = number(lean.Grow(m.out, 16), t.Text, t.Integer)
+			m.out = number(startup.Grow(m.out, 16), t.Text, t.Integer)
 		case 't':
 			m.out = append(m.out, 'T')
 		case 'f':
@@ -161,7 +161,7 @@ func (m *marshaller) raw(v *wire.Raw) {
 
 // sized begins a value with its length.
 func (m *marshaller) sized(kind byte, n int) {
-	m.out = lean.Grow(m.out, n+16)
+	m.out = startup.Grow(m.out, n+16)
 	m.out = binary.LittleEndian.AppendUint32(append(m.out, kind), uint32(n))
 }
 

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"py3run/cmd/internal/redact"
 	"py3run/cmd/internal/wire"
 )
 
@@ -35,7 +36,7 @@ func (t *tally) native(seen wire.Events) {
 		for _, a := range p.Args {
 			words = append(words, plain(a))
 		}
-		words = redact(words)
+		words = redact.Args(words)
 		started[i] = wire.Process{Program: words[0], Args: words[1:], Via: "native", Count: p.Count, ArgsDropped: p.ArgsDropped, ArgsCut: p.ArgsCut}
 	}
 	for _, p := range besideStarts(told, started) {
@@ -46,7 +47,7 @@ func (t *tally) native(seen wire.Events) {
 	}
 }
 
-// unreadable is what the trail could not read.
+// unreadable is what the activity could not read.
 const unreadable = "?"
 
 // beside takes from the addresses that were seen those that were told. Only the program itself is an interpreter with a hook; children of its own kind

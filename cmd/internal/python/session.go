@@ -17,7 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"py3run/cmd/internal/lean"
+	"py3run/cmd/internal/startup"
 	"py3run/cmd/internal/wire"
 )
 
@@ -42,7 +42,7 @@ type Job struct {
 	Flagged      map[string]string // modules whose import is told
 	Show         bool              // an uncaught exception is also printed on stderr, as Python does
 	OutputMost   int64             // bytes of the value's JSON; 0 = no limit
-	Environ      []string          // for a spare, which was started with another environment: NAME=value
+	Environ      []string          // for a worker, which was started with another environment: NAME=value
 }
 
 // The shared memory, as bootstrap.py lays it out.
@@ -95,8 +95,8 @@ func Open(ip Interpreter, job Job, first int) (*Session, error) {
 	return s, err
 }
 
-// OpenSpare lays a job out for a spare, which finds Files from the descriptor after the first on.
-func OpenSpare(job Job) (*Session, error) { return open(job) }
+// OpenWorker lays a job out for a worker, which finds Files from the descriptor after the first on.
+func OpenWorker(job Job) (*Session, error) { return open(job) }
 
 // open makes the memory of a session. It owns the files.
 func open(job Job, files ...*os.File) (_ *Session, err error) {
@@ -243,7 +243,7 @@ func (s *Session) Reply() (Reply, error) {
 			}
 			return Reply{Kind: "too_large", Bytes: int64(value)}, nil
 		}
-		r.Value = append(lean.Grow(nil, int(value)), s.memory[start+about:start+about+value]...)
+		r.Value = append(startup.Grow(nil, int(value)), s.memory[start+about:start+about+value]...)
 		if r.Inexact, err = wire.Inspect(r.Value); err != nil {
 			return Reply{}, fmt.Errorf("reply: value: %w", err)
 		}

@@ -15,19 +15,19 @@ import (
 	"py3run/cmd/internal/wire"
 )
 
-// A Template is an interpreter that waits, and forks spares: see template.py.
+// A Template is an interpreter that waits, and forks workers: see template.py.
 type Template struct {
 	Process *exec.Cmd
-	Control *os.File // takes a message with the descriptors of a spare's sockets and control groups
-	Pages   [2]int   // how many pages init and the program of a spare make their own ahead of time; 0: it could not be learned
+	Control *os.File // takes a message with the descriptors of a worker's sockets and control groups
+	Pages   [2]int   // how many pages init and the program of a worker make their own ahead of time; 0: it could not be learned
 }
 
 // A TemplateJob is what a template is made by.
 type TemplateJob struct {
-	Setup         []byte // image of the calls that make a spare: sandbox.Base.Setup
-	Practice      []byte // image of calls that do nothing: sandbox.Practice
-	UserNamespace bool   // a spare has one, and maps its own user in it
-	First         int    // descriptor after which a spare finds its files
+	Setup         []byte // syscall list of the calls that make a worker: sandbox.Base.Setup
+	Practice      []byte // syscall list of calls that do nothing: sandbox.Practice
+	UserNamespace bool   // a worker has one, and maps its own user in it
+	First         int    // descriptor after which a worker finds its files
 	Environ       []string
 	Preload       []string // modules that are imported
 	ImportPath    []string // where they are looked for first
@@ -113,7 +113,7 @@ func StartTemplate(ip Interpreter, job TemplateJob, patience time.Duration) (_ *
 }
 
 // End lets the template end as interpreters do, with what its modules have registered for that, and kills it when that takes longer than patience.
-// Its spares stay, and miss what those functions remove.
+// Its workers stay, and miss what those functions remove.
 func (t *Template) End(patience time.Duration) {
 	t.Control.Close()
 	late := time.AfterFunc(patience, func() { t.Process.Process.Kill() })
@@ -121,7 +121,7 @@ func (t *Template) End(patience time.Duration) {
 	t.Process.Wait()
 }
 
-// Close kills the template. Its spares stay.
+// Close kills the template. Its workers stay.
 func (t *Template) Close() {
 	t.Control.Close()
 	t.Process.Process.Kill()

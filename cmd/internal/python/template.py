@@ -1,11 +1,11 @@
-# A template: an interpreter that waits, with modules imported, and forks spares: children that sit in namespaces and groups of their
-# own before anybody needs them (sandbox/spare_linux.go has the other side). A spare is used once.
+# A template: an interpreter that waits, with modules imported, and forks workers: children that sit in namespaces and groups of their
+# own before anybody needs them (sandbox/preforked_linux.go has the other side). A worker is used once.
 #
 #   template ──fork──► (a user's: stage ──fork──►) init (pid 1) ──fork──► program
 #
 # All of bootstrap.py that is the same for every run happens once, in the template: it calls serve, which returns in programs only.
 #
-# Init and the program make system calls that the launcher's own code has prepared (sandbox/image_linux.go): some
+# Init and the program make system calls that the launcher's own code has prepared (sandbox/syscalllist_linux.go): some
 # now, the rest when a launcher takes them. Then init does what the launcher's own init does, and the program goes on in bootstrap.py.
 #
 # Descriptors:
@@ -16,7 +16,7 @@
 
 def template(first, control, hot, cold):
     import sys, posix, marshal, builtins, gc, _signal
-    import mmap, faulthandler, time, _json, _weakref  # of bootstrap.py: once, not in each spare
+    import mmap, faulthandler, time, _json, _weakref  # of bootstrap.py: once, not in each worker
 
     try:
         import fcntl
@@ -122,7 +122,7 @@ def template(first, control, hot, cold):
         return (char * size).from_address(address)
 
     def run(ops, memory, to):
-        """Makes calls as sandbox/stage_linux.go does, and returns the last result."""
+        """Makes calls as sandbox/childinit_linux.go does, and returns the last result."""
         prev, failed = 0, False
         for nr, args, mode, step in ops:
             if failed and mode & IF_PREV:
@@ -177,7 +177,7 @@ def template(first, control, hot, cold):
 
     # --- memory ahead of time -----------------------------------------------------------------------------
     # A fork shares its memory with the template until it writes: then each page costs a fault, and a run of one line writes a hundred. Which these are is
-    # learned once, from a run of nothing. A spare makes them its own while nobody waits for it.
+    # learned once, from a run of nothing. A worker makes them its own while nobody waits for it.
 
     def touched(maps, pagemap):
         """What a process has written of the memory it got from its parent, and the files it has mapped: address, size and advice for madvise(2)."""
@@ -328,10 +328,10 @@ def template(first, control, hot, cold):
         supervise(pid, signals, fds[0], -1)
         written(of_init)
 
-    # --- in the spare -------------------------------------------------------------------------------------
+    # --- in the worker -------------------------------------------------------------------------------------
 
     def forget():
-        """What the template's modules have registered for an end is for the template's own: in each spare it would remove what the next one needs. What
+        """What the template's modules have registered for an end is for the template's own: in each worker it would remove what the next one needs. What
         the standard library does at an end with whatever is there then stays, for what the run brings. Nothing dies here: that could do something."""
         module, forgotten = sys.modules.get, []
 
@@ -465,7 +465,7 @@ def template(first, control, hot, cold):
 
     def supervise(pid, signals, lifeline, handle):
         """Passes signals on and reaps, until the program has ended, whose status it gives, or the launcher. The end of a traced program is its tracer's
-        first: handle, a pidfd, tells of it at once, and what then does not let go of it is ended (sandbox/stage_linux.go)."""
+        first: handle, a pidfd, tells of it at once, and what then does not let go of it is ended (sandbox/childinit_linux.go)."""
         polls = Polls()
         words = memoryview(polls).cast("B").cast("i")
         waits = 0
@@ -631,7 +631,7 @@ def template(first, control, hot, cold):
     ranges, groups = [], []
 
     def serve():
-        """The life of the template. In the program of a spare it returns, when a launcher has taken that: what ends it."""
+        """The life of the template. In the program of a worker it returns, when a launcher has taken that: what ends it."""
         nonlocal ranges
         gc.collect()
         gc.freeze()

@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	claimPatience  = 250 * time.Millisecond // of a launcher, for an offer
-	queuePatience  = 100 * time.Millisecond // of a template, for a spare that is being made
+	leasePatience  = 250 * time.Millisecond // of a launcher, for a handoff
+	queuePatience  = 100 * time.Millisecond // of a template, for a worker that is being made
 	failedPatience = time.Second            // before a template that could not be started is tried again
 	importPause    = time.Minute            // likewise, for want of a module
 	stopPatience   = 10 * time.Second
@@ -29,19 +29,19 @@ const (
 	failedPrefix   = "failed " // of a line in the lock file
 )
 
-// A Claim is a connection to a template, for the time of a run.
-type Claim struct {
-	Offer *sandbox.Offer
-	fd    int
+// A Lease is a connection to a template, for the time of a run.
+type Lease struct {
+	Handoff *sandbox.Handoff
+	fd      int
 }
 
-// Take asks for a spare. Any error means that there is none to be had now.
-func Take(dir, key string) (*Claim, error) {
+// Take asks for a worker. Any error means that there is none to be had now.
+func Take(dir, key string) (*Lease, error) {
 	fd, err := connect(dir, key)
 	if err != nil {
 		return nil, err
 	}
-	c := &Claim{fd: fd}
+	c := &Lease{fd: fd}
 	if err := unix.Sendmsg(fd, []byte("claim"), nil, nil, unix.MSG_NOSIGNAL); err != nil {
 		c.Close()
 		return nil, err
@@ -50,23 +50,23 @@ func Take(dir, key string) (*Claim, error) {
 }
 
 // Receive waits for the Offer, not for long. Any error means that there is none.
-func (c *Claim) Receive() error {
-	text, descriptors, err := receive(c.fd, claimPatience)
+func (c *Lease) Receive() error {
+	text, descriptors, err := receive(c.fd, leasePatience)
 	if err == nil {
-		c.Offer, err = sandbox.ReadOffer(text, descriptors)
+		c.Handoff, err = sandbox.ReadHandoff(text, descriptors)
 	}
 	return err
 }
 
 // Alive tells whether the template is still there, which removes what is left of the run.
-func (c *Claim) Alive() bool {
+func (c *Lease) Alive() bool {
 	p := []unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLIN}}
 	n, err := unix.Poll(p, 0)
 	return n == 0 && err == nil
 }
 
 // Close tells the template that the run is over.
-func (c *Claim) Close() { unix.Close(c.fd) }
+func (c *Lease) Close() { unix.Close(c.fd) }
 
 // connect connects to a template of this user.
 func connect(dir, key string) (int, error) {
@@ -135,7 +135,7 @@ func receive(fd int, patience time.Duration) (text []byte, descriptors []int, er
 	return buffer[:n], descriptors, nil
 }
 
-// pollBriefly is poll(2) without telling the runtime: to hand over to another thread takes longer than an offer does.
+// pollBriefly is poll(2) without telling the runtime: to hand over to another thread takes longer than a handoff does.
 func pollBriefly(p []unix.PollFd, most time.Duration) (int, error) {
 	t := unix.NsecToTimespec(int64(max(0, most)))
 	n, _, errno := syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), uintptr(unsafe.Pointer(&t)), 0, 0, 0)

@@ -25,11 +25,11 @@ import (
 
 const (
 	importPatience = 2 * time.Minute       // for a template's modules
-	sparePatience  = 30 * time.Second      // for one spare
+	workerPatience = 30 * time.Second      // for one worker
 	lookEvery      = 5 * time.Second       // at the interpreter, the memory and the time unused
 	endPatience    = 2 * time.Second       // for what a template's modules do at its end
 	recordPatience = 50 * time.Millisecond // for a launcher whose run is over to write its record and end
-	renewAfter     = 1000                  // spares of one interpreter: all have its address layout and its hash seed
+	renewAfter     = 1000                  // workers of one interpreter: all have its address layout and its hash seed
 	renewAge       = time.Hour
 	growthMost     = 64 << 20               // bytes that a template's memory may grow by
 	notesMost      = 1 << 19                // bytes of a lock file
@@ -92,8 +92,8 @@ func Serve(in io.Reader) error {
 	unix.Shutdown(listener, unix.SHUT_RDWR) // and with it the accepting
 	for {
 		select {
-		case spare := <-t.ready:
-			t.remove(spare)
+		case worker := <-t.ready:
+			t.remove(worker)
 			continue
 		default:
 		}
@@ -121,7 +121,7 @@ func Serve(in io.Reader) error {
 	<-ended
 	t.runs.Wait() // what is left of runs under way is removed after them; if this process is killed, by their launchers
 	for _, group := range noted {
-		cgroup.SweepEmpty(group) // of a killed template, whose spares had not ended yet when this one began
+		cgroup.SweepEmpty(group) // of a killed template, whose workers had not ended yet when this one began
 	}
 	return nil
 }
@@ -146,15 +146,15 @@ type server struct {
 
 	interpreter python.Interpreter
 	template    *python.Template // of the filling goroutine
-	using       *sync.WaitGroup  // the template's spares
-	image       []byte
+	using       *sync.WaitGroup  // the template's workers
+	calls       []byte
 	steps       *sandbox.Steps
 	born        time.Time
 	forked      int
 	first       int64 // memory of a new template
 
 	ready chan waiting
-	want  chan struct{} // a spare was taken
+	want  chan struct{} // a worker was taken
 	quit  chan struct{}
 	once  sync.Once
 	runs  sync.WaitGroup
@@ -165,14 +165,14 @@ type server struct {
 	running int
 	process int   // of the template
 	asked   []int // connections that wait for the end
-	ended   []int // inits of spares that the interpreter has to wait for
+	ended   []int // inits of workers that the interpreter has to wait for
 	table   *os.File
 	changes int // of table
 }
 
-// waiting is a spare that waits, how often the mounts had changed before it was made, and the spares of its template.
+// waiting is a worker that waits, how often the mounts had changed before it was made, and the workers of its template.
 type waiting struct {
-	*sandbox.Spare
+	*sandbox.Worker
 	mounts int
 	using  *sync.WaitGroup
 }
@@ -201,7 +201,7 @@ func lockFile(path string, patience time.Duration) (*os.File, error) {
 	}
 }
 
-// sweep removes what killed templates have left: groups of spares, which end by themselves, and files. Groups in which something lives belong to a run, whose
+// sweep removes what killed templates have left: groups of workers, which end by themselves, and files. Groups in which something lives belong to a run, whose
 // launcher removes them; they are noted again.
 func (t *server) sweep() {
 	dir := t.setup.Dir
@@ -271,8 +271,8 @@ func (t *server) begin() (identity string, err error) {
 		return "", err
 	}
 	t.interpreter = ip
-	t.image, t.steps = t.setup.Base.Setup()
-	t.template, err = python.StartTemplate(ip, python.TemplateJob{Setup: t.image, Practice: sandbox.Practice(), UserNamespace: os.Geteuid() != 0, First: t.setup.Base.FirstFile,
+	t.calls, t.steps = t.setup.PoolKey.Setup()
+	t.template, err = python.StartTemplate(ip, python.TemplateJob{Setup: t.calls, Practice: sandbox.Practice(), UserNamespace: os.Geteuid() != 0, First: t.setup.PoolKey.FirstFile,
 		Environ: t.setup.Environ, Preload: t.setup.Preload, ImportPath: t.setup.ImportPath, Flagged: t.setup.Flagged}, importPatience)
 	if err != nil {
 		return "", err
@@ -285,7 +285,7 @@ func (t *server) begin() (identity string, err error) {
 	return ip.Identity, nil
 }
 
-// fill keeps spares ready until the template is to end.
+// fill keeps workers ready until the template is to end.
 func (t *server) fill() {
 	for {
 		if len(t.ready) >= cap(t.ready) {
@@ -310,21 +310,21 @@ func (t *server) fill() {
 			t.runs.Go(func() { t.retire(old, using) })
 		}
 		mounts := t.mounts()
-		spare, err := t.spare()
+		worker, err := t.worker()
 		if err != nil {
 			return // a template that cannot fork is of no use
 		}
 		t.using.Add(1)
-		t.ready <- waiting{spare, mounts, t.using}
+		t.ready <- waiting{worker, mounts, t.using}
 	}
 }
 
-func (t *server) spare() (*sandbox.Spare, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), sparePatience)
+func (t *server) worker() (*sandbox.Worker, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), workerPatience)
 	defer cancel()
 	t.forked++
 	name := fmt.Sprintf("py3run-warm-%s-%d-%d", t.key[:8], os.Getpid(), t.started.UnixNano()%1e9*1e6+int64(t.forked))
-	return sandbox.NewSpare(ctx, t.setup.Base, t.steps, name, func(paths []string) { t.note(paths) }, func(files []*os.File) error {
+	return sandbox.NewWorker(ctx, t.setup.PoolKey, t.steps, name, func(paths []string) { t.note(paths) }, func(files []*os.File) error {
 		var fds []int
 		for _, f := range files {
 			fds = append(fds, int(f.Fd()))
@@ -357,7 +357,7 @@ func (t *server) note(paths []string) {
 	}
 }
 
-// retire ends an interpreter when its spares have ended: its modules may remove at its end what those use.
+// retire ends an interpreter when its workers have ended: its modules may remove at its end what those use.
 func (t *server) retire(template *python.Template, using *sync.WaitGroup) {
 	using.Wait()
 	template.End(endPatience)
@@ -404,7 +404,7 @@ func (t *server) serve(c int) {
 	switch {
 	case err != nil:
 	case string(message) == "claim":
-		t.offer(c)
+		t.handoff(c)
 	case string(message) == "status":
 		unix.Sendmsg(c, t.status().text(), nil, nil, unix.MSG_NOSIGNAL)
 	}
@@ -425,21 +425,21 @@ func sameSpaces(c int) bool {
 	return true
 }
 
-// offer gives a spare to a launcher and looks after what is left when its run is over.
-func (t *server) offer(c int) {
+// handoff gives a worker to a launcher and looks after what is left when its run is over.
+func (t *server) handoff(c int) {
 	t.mu.Lock()
 	t.used = time.Now()
 	t.mu.Unlock()
 	late := time.NewTimer(queuePatience)
 	defer late.Stop()
 	for {
-		var spare waiting
+		var worker waiting
 		select {
-		case spare = <-t.ready:
+		case worker = <-t.ready:
 		case <-late.C:
 		case <-t.quit:
 		}
-		if spare.Spare == nil {
+		if worker.Worker == nil {
 			unix.Sendmsg(c, []byte("none"), nil, nil, unix.MSG_NOSIGNAL)
 			return
 		}
@@ -447,14 +447,14 @@ func (t *server) offer(c int) {
 		if len(t.ready) == 0 {
 			t.refill()
 		}
-		if !spare.Alive() || spare.mounts != t.mounts() {
+		if !worker.Alive() || worker.mounts != t.mounts() {
 			t.refill()
-			go func() { t.remove(spare); t.runs.Done() }()
+			go func() { t.remove(worker); t.runs.Done() }()
 			continue
 		}
-		text, descriptors := spare.Offer()
+		text, descriptors := worker.Handoff()
 		err := unix.Sendmsg(c, text, unix.UnixRights(descriptors...), nil, unix.MSG_NOSIGNAL)
-		spare.Give()
+		worker.Give()
 		t.mu.Lock()
 		t.served++
 		t.running++
@@ -462,14 +462,14 @@ func (t *server) offer(c int) {
 		if err == nil {
 			unix.Read(c, make([]byte, 1)) // until the launcher is done, or dead
 		}
-		t.remove(spare)
+		t.remove(worker)
 		t.mu.Lock()
 		t.running--
 		t.used = time.Now()
 		t.mu.Unlock()
 		t.runs.Done()
 		awaitEnd(c, recordPatience)
-		t.refill() // not before: to make a spare takes as much of a processor as most runs do
+		t.refill() // not before: to make a worker takes as much of a processor as most runs do
 		return
 	}
 }
@@ -488,7 +488,7 @@ func awaitEnd(c int, patience time.Duration) {
 	unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(patience.Milliseconds()))
 }
 
-// refill has another spare made.
+// refill has another worker made.
 func (t *server) refill() {
 	select {
 	case t.want <- struct{}{}:
@@ -532,7 +532,7 @@ func (t *server) watch() {
 	}
 }
 
-// mounts counts the changes of what is mounted. Where mounts are not propagated (mount_namespaces(7)), a spare made before one does not see it.
+// mounts counts the changes of what is mounted. Where mounts are not propagated (mount_namespaces(7)), a worker made before one does not see it.
 func (t *server) mounts() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -23,7 +23,7 @@ func start(t *testing.T, importPath []string, preload ...string) *python.Templat
 	if err != nil {
 		t.Skip(err)
 	}
-	base := sandbox.Base{FirstFile: 1024}
+	base := sandbox.PoolKey{FirstFile: 1024}
 	setup, _ := base.Setup()
 	template, err := python.StartTemplate(ip, python.TemplateJob{Setup: setup, Practice: sandbox.Practice(), First: base.FirstFile, Environ: os.Environ(),
 		ImportPath: importPath, Preload: preload}, time.Minute)

@@ -1,4 +1,4 @@
-// Package warm keeps interpreters ready: templates that fork spares ahead of time (package python: template.py, package sandbox: Spare).
+// Package warm keeps interpreters ready: templates that fork workers ahead of time (package python: template.py, package sandbox: Spare).
 //
 // A template is a process of this program, in the background, for one interpreter under one policy. It ends when it was
 // unused for a while, when its interpreter changes, or when it is told to. Nobody depends on it: a run that finds none, or one that
@@ -7,10 +7,10 @@
 //	DIR/KEY.sock   where the template listens
 //	DIR/KEY.lock   held by it as long as it lives; what it has made and has to remove is written in it
 //
-// DIR is closed to everybody but its owner, and whoever connects is asked who it is. The key is a hash of all that a spare follows from, so
+// DIR is closed to everybody but its owner, and whoever connects is asked who it is. The key is a hash of all that a worker follows from, so
 // that a policy, an interpreter or a py3run of another kind finds no template. The protocol, a message each (SOCK_SEQPACKET):
 //
-//	launcher ──"claim"──► template     launcher ◄── an offer (sandbox.Offer), or "none"
+//	launcher ──"claim"──► template     launcher ◄── a handoff (sandbox.Offer), or "none"
 //	                                   the launcher closes the connection when the run is over: what is left of it is removed
 //	──"status"──►  ◄── JSON (Status)
 //	──"stop"──►    ◄── end of file, when it is gone
@@ -35,7 +35,7 @@ import (
 
 // A Setup is all that a template follows from.
 type Setup struct {
-	Base        sandbox.Base
+	PoolKey     sandbox.PoolKey
 	Interpreter string // path
 	Identity    string // of the interpreter: changes with it
 	Environ     []string
@@ -159,7 +159,7 @@ func (s Setup) Key() string {
 	unix.Stat("/proc/self/exe", &program)
 	h := sha256.New()
 	fmt.Fprintf(h, "%d:%d:%d:%d %+v %q %q %q %q %q %q %q", program.Dev, program.Ino, program.Size, program.Mtim.Nano(),
-		s.Base, s.Interpreter, s.Identity, s.Environ, s.Preload, s.ImportPath, s.Flagged, s.Inherited)
+		s.PoolKey, s.Interpreter, s.Identity, s.Environ, s.Preload, s.ImportPath, s.Flagged, s.Inherited)
 	return hex.EncodeToString(h.Sum(nil)[:12])
 }
 
@@ -171,7 +171,7 @@ type Status struct {
 	Preload     []string  `json:"preload,omitempty"`
 	Started     time.Time `json:"started"`
 	LastUse     time.Time `json:"last_use"`
-	Ready       int       `json:"ready"`        // spares that wait
+	Ready       int       `json:"ready"`        // workers that wait
 	Running     int       `json:"running"`      // runs under way
 	Served      int       `json:"served"`       // runs so far
 	MemoryBytes int64     `json:"memory_bytes"` // resident set of the template interpreter

@@ -7,8 +7,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"py3run/cmd/internal/lean"
-	quick "py3run/internal/json"
+	"py3run/cmd/internal/startup"
+	fastjson "py3run/internal/json"
 )
 
 // A Result is the one line that answers a request. Its fields stand in the order in which they are written; absent means
@@ -102,14 +102,14 @@ type Usage struct {
 
 // Isolation is what protected the machine in this run, and what was asked for and could not be had.
 type Isolation struct {
-	Method   string    `json:"method"`
-	Enforced []string  `json:"enforced"`
-	Missing  []Missing `json:"missing"`
-	Warm     bool      `json:"warm"`
+	Method   string   `json:"method"`
+	Enforced []string `json:"enforced"`
+	Missing  []Gap    `json:"missing"`
+	Warm     bool     `json:"warm"`
 }
 
-// Missing is one protection that is not in force.
-type Missing struct {
+// Gap is one protection that is not in force.
+type Gap struct {
 	Name string `json:"name"`
 	Why  string `json:"why"`
 }
@@ -226,7 +226,7 @@ func (r *Result) Encode() ([]byte, error) {
 		out.Result = json.RawMessage("0")
 	}
 	// Made in one piece: a line that grows is copied again and again, and all of the copies are in memory.
-	line, err := quick.Append(lean.Grow(nil, out.size()+len(large)), &out)
+	line, err := fastjson.Append(startup.Grow(nil, out.size()+len(large)), &out)
 	if err != nil {
 		return nil, err
 	}
@@ -248,9 +248,9 @@ func (r *Result) Encode() ([]byte, error) {
 func (r *Result) size() int {
 	n := 4<<10 + len(r.Traceback) + len(r.ResultText) + len(r.Result)
 	if c := r.Captured; c != nil {
-		n += quick.Size(c.Stdout) + quick.Size(c.Stderr)
+		n += fastjson.Size(c.Stdout) + fastjson.Size(c.Stderr)
 		if r.Output != "" {
-			n += quick.Size(c.Stdout)
+			n += fastjson.Size(c.Stdout)
 		}
 	}
 	return n

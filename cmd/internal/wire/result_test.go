@@ -46,7 +46,7 @@ func samples() []sample {
 			Failure: &Failure{Code: "timeout", Message: "stopped after 5 s", Hint: "h", Type: "X", Line: 3, Column: 1, Step: "mount /proc", Errno: "EPERM",
 				Limit: &LimitHit{"timeout_seconds", 5, 5.003}, Where: []Frame{{"main.py", 3, "f", 0}, {"main.py", 9, "g", 2}}, Retryable: true, RetryAfterMS: 20},
 			Captured: &Captured{Stdout: "a\xffb\x00\u2028", StdoutBytes: 5, StdoutTruncated: true, StderrTruncated: true}, Signal: "SIGKILL", SignalNumber: 9,
-			Isolation: &Isolation{Method: "process", Enforced: []string{"rlimits"}, Missing: []Missing{{"userns", "EPERM"}}, Warm: true},
+			Isolation: &Isolation{Method: "process", Enforced: []string{"rlimits"}, Missing: []Gap{{"userns", "EPERM"}}, Warm: true},
 			Python:    &Python{"3.8.1", "/p", "/venv"},
 			Events: &Events{Imports: 3, FlaggedImports: []FlaggedImport{{"os", "operating system interface", true}}, Connections: []Connection{{"127.0.0.1", 80, "python", 1, ""}, {"unix:/run/x.sock", 0, "native", 1, "/bin/x"}},
 				Binds:     []Connection{{"*", 8080, "python", 1, ""}},

@@ -18,10 +18,10 @@ import (
 	"py3run/sandbox/seccomp"
 )
 
-// A trail is the listener of the second filter (package seccomp). A process that makes a watched call waits while the trail reads from its
+// A recorder is the listener of the second filter (package seccomp). A process that makes a watched call waits while the recorder reads from its
 // memory what the call is about, and then goes on: the answer is always that the kernel shall do what was asked.
 //
-//	process                      trail
+//	process                      recorder
 //	connect(2) ── notification ─► RECV
 //	   waits                      reads the address
 //	   goes on ◄───── continue ── SEND
@@ -29,7 +29,7 @@ import (
 //
 // It serves one call after the other, in a goroutine that sleeps in the runtime's poller: no thread is kept for it. Were the listener closed
 // while a process is left, that process's calls would fail with ENOSYS: it is closed only when all have ended, or with the launcher.
-type trail struct {
+type recorder struct {
 	listener *os.File
 	program  func() int // the process id of the program
 	done     chan struct{}
@@ -56,8 +56,8 @@ type trail struct {
 
 // What one run's trail has room for; the rest is counted.
 const (
-	trailMost = 4000    // distinct addresses, and distinct programs with their arguments
-	trailRoom = 1 << 20 // bytes of text
+	activityMost = 4000    // distinct addresses, and distinct programs with their arguments
+	activityRoom = 1 << 20 // bytes of text
 
 	argsMost = 16  // of a program's arguments
 	argMost  = 300 // characters of each
@@ -109,14 +109,14 @@ func (s socket) open() bool {
 	return is == s.is
 }
 
-func newTrail(listener int, program func() int) (*trail, error) {
+func newRecorder(listener int, program func() int) (*recorder, error) {
 	if err := unix.SetNonblock(listener, true); err != nil { // so that the runtime polls it; the calls on it do not mind
 		unix.Close(listener)
 		return nil, err
 	}
 	// Whoever is woken runs where the other begins to wait (from Linux 6.6 on): to wake an idle processor takes several times as long.
 	unix.Syscall(unix.SYS_IOCTL, uintptr(listener), unix.SECCOMP_IOCTL_NOTIF_SET_FLAGS, unix.SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
-	t := &trail{listener: os.NewFile(uintptr(listener), "seccomp listener"), program: program, done: make(chan struct{}), startAt: map[string]int{}, room: trailRoom}
+	t := &recorder{listener: os.NewFile(uintptr(listener), "seccomp listener"), program: program, done: make(chan struct{}), startAt: map[string]int{}, room: activityRoom}
 	if err := t.listener.SetReadDeadline(time.Time{}); err != nil { // not polled: it would serve nobody
 		t.listener.Close()
 		return nil, err
@@ -125,10 +125,10 @@ func newTrail(listener int, program func() int) (*trail, error) {
 }
 
 // start begins to answer. Until then processes wait with what they want to do.
-func (t *trail) start() { t.started = true; go t.serve() }
+func (t *recorder) start() { t.started = true; go t.serve() }
 
-// finish ends the trail of a tree that has ended and gives what it has found.
-func (t *trail) finish() Trail {
+// finish ends the activity of a tree that has ended and gives what it has found.
+func (t *recorder) finish() Activity {
 	if !t.started { // nobody has asked anything
 		close(t.done)
 	}
@@ -137,12 +137,12 @@ func (t *trail) finish() Trail {
 	case <-t.done:
 		t.listener.Close()
 	case <-time.After(drainWait): // it reads memory of a process that cannot be killed, or such processes go on calling
-		return Trail{Dropped: 1}
+		return Activity{Dropped: 1}
 	}
 	for _, l := range t.lookups {
 		t.flush(l)
 	}
-	found := Trail{Connections: t.peers[0].list, Binds: t.peers[1].list, Files: t.files, Rings: t.rings, Dropped: t.dropped, Refused: t.refusals.most}
+	found := Activity{Connections: t.peers[0].list, Binds: t.peers[1].list, Files: t.files, Rings: t.rings, Dropped: t.dropped, Refused: t.refusals.most}
 	for _, s := range t.starts {
 		if s.Count > 0 {
 			found.Executions = append(found.Executions, s)
@@ -152,7 +152,7 @@ func (t *trail) finish() Trail {
 }
 
 // serve answers until no process is left under the filter, or the listener is closed.
-func (t *trail) serve() {
+func (t *recorder) serve() {
 	defer close(t.done)
 	raw, err := t.listener.SyscallConn()
 	if err != nil {
@@ -174,7 +174,7 @@ func (t *trail) serve() {
 }
 
 // next takes one notification, reads what it is about, and lets the process go on.
-func (t *trail) next(fd uintptr) {
+func (t *recorder) next(fd uintptr) {
 	t.notice = notice{} // as the kernel wants it
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, unix.SECCOMP_IOCTL_NOTIF_RECV, uintptr(unsafe.Pointer(&t.notice))); errno != 0 {
 		return // its process was killed, or interrupted
@@ -190,7 +190,7 @@ func (t *trail) next(fd uintptr) {
 }
 
 // look reads what a call is about. Nothing of it is believed but by the record: it can change before the kernel reads it again.
-func (t *trail) look() sighting {
+func (t *recorder) look() sighting {
 	n := &t.notice
 	s := sighting{kind: seccomp.Watched(n.arch, uint32(n.number)), tid: int(n.tid), from: n.instruction}
 	word := 8
@@ -261,7 +261,7 @@ func (t *trail) look() sighting {
 // unreadable stands for an address or a program in memory that this user may not read.
 const unreadable = "?"
 
-func (s *sighting) peer(t *trail, fd, at, size uint64) {
+func (s *sighting) peer(t *recorder, fd, at, size uint64) {
 	address, err := t.read(at, int(min(size, unix.SizeofSockaddrAny)))
 	switch {
 	case err == unix.EFAULT: // the kernel will not find it either
@@ -280,7 +280,7 @@ func (s *sighting) peer(t *trail, fd, at, size uint64) {
 }
 
 // header reads the addresses in one or more struct msghdr, or mmsghdr, which is longer.
-func (s *sighting) header(t *trail, fd, at, count uint64, word int) {
+func (s *sighting) header(t *recorder, fd, at, count uint64, word int) {
 	const most = 1024 // UIO_MAXIOV
 	var lastName, lastSize uint64
 	for i := range min(count, most) {
@@ -299,7 +299,7 @@ func (s *sighting) header(t *trail, fd, at, count uint64, word int) {
 	}
 }
 
-func (s *sighting) started(t *trail, dir string, name, argv uint64, word int) {
+func (s *sighting) started(t *recorder, dir string, name, argv uint64, word int) {
 	program, err := t.text(name, unix.PathMax)
 	if err != nil {
 		if err != unix.EFAULT {
@@ -329,7 +329,7 @@ func (s *sighting) started(t *trail, dir string, name, argv uint64, word int) {
 }
 
 // pointers reads the first of a list of pointers that ends with a null pointer, and counts them.
-func (t *trail) pointers(at uint64, word int) (first []uint64, count int) {
+func (t *recorder) pointers(at uint64, word int) (first []uint64, count int) {
 	for size := (argsMost + 1) * word; count < argsCounted; size = len(t.page) { // of most lists one look is enough
 		page, _ := t.read(at, size)
 		for i := range len(page) / word {
@@ -364,7 +364,7 @@ func cut(arg string) string {
 }
 
 // made reads the path of a pipe, a socket or a device that is made, below dir if it is relative.
-func (s *sighting) made(t *trail, dir string, at uint64) {
+func (s *sighting) made(t *recorder, dir string, at uint64) {
 	name, err := t.text(at, unix.PathMax)
 	switch {
 	case err == unix.EFAULT || err == nil && name == "":
@@ -386,7 +386,7 @@ func unsigned(b []byte, size int) uint64 {
 }
 
 // read copies from the process's memory, as much as there is of it. What is returned stands until the next read.
-func (t *trail) read(at uint64, size int) ([]byte, error) {
+func (t *recorder) read(at uint64, size int) ([]byte, error) {
 	size = min(size, len(t.page))
 	if size <= 0 {
 		return nil, nil
@@ -403,7 +403,7 @@ func (t *trail) read(at uint64, size int) ([]byte, error) {
 }
 
 // text reads a string, at most so many bytes of it.
-func (t *trail) text(at uint64, most int) (string, error) {
+func (t *recorder) text(at uint64, most int) (string, error) {
 	b, err := t.read(at, most)
 	if end := bytes.IndexByte(b, 0); end >= 0 {
 		b = b[:end]
@@ -412,19 +412,19 @@ func (t *trail) text(at uint64, most int) (string, error) {
 }
 
 // path is that of something in /proc about the process.
-func (t *trail) path(name string) string { return "/proc/" + strconv.Itoa(int(t.notice.tid)) + name }
+func (t *recorder) path(name string) string { return "/proc/" + strconv.Itoa(int(t.notice.tid)) + name }
 
 // descriptorOf is a descriptor's name there.
 func descriptorOf(fd uint64) string { return "/fd/" + strconv.Itoa(int(int32(fd))) }
 
 // link reads a link of /proc about the process.
-func (t *trail) link(name string) string {
+func (t *recorder) link(name string) string {
 	target, _ := os.Readlink(t.path(name))
 	return target
 }
 
 // protocol is the kernel's name for that of a socket; empty if it is not to be had.
-func (t *trail) protocol(fd uint64) string {
+func (t *recorder) protocol(fd uint64) string {
 	var name [32]byte
 	n, _ := unix.Getxattr(t.path(descriptorOf(fd)), "system.sockprotoname", name[:])
 	return strings.TrimRight(string(name[:max(0, n)]), "\x00")
@@ -437,7 +437,7 @@ func inet4(protocol string) bool {
 
 // unbound gives the addresses at which a socket will be reached when it listens without having been bound: all of its family. It is
 // empty for other sockets.
-func (t *trail) unbound(fd uint64) string {
+func (t *recorder) unbound(fd uint64) string {
 	status, err := os.ReadFile(t.path("/status"))
 	if err != nil {
 		return unreadable
@@ -504,7 +504,7 @@ func nameService(socket string) bool {
 }
 
 // take adds a call to what was found.
-func (t *trail) take(s sighting) {
+func (t *recorder) take(s sighting) {
 	switch {
 	case s.kind == seccomp.Ring:
 		t.rings++
@@ -534,7 +534,7 @@ type peers struct {
 	at   map[Peer]int // in list; the key's count is 0
 }
 
-func (t *trail) add(which int, p Peer) {
+func (t *recorder) add(which int, p Peer) {
 	set := &t.peers[which]
 	if i, ok := set.at[p]; ok {
 		set.list[i].Count++
@@ -552,8 +552,8 @@ func (t *trail) add(which int, p Peer) {
 }
 
 // fits tells whether there is room for one more, and counts it as dropped if not.
-func (t *trail) fits(have, size int) bool {
-	if have >= trailMost || size > t.room {
+func (t *recorder) fits(have, size int) bool {
+	if have >= activityMost || size > t.room {
 		t.dropped++
 		return false
 	}
@@ -573,7 +573,7 @@ const recentMost = 64
 // addStart counts a start. Whoever looks a program up in PATH tries to start it in one directory after the other: of such
 // attempts, by one process at one place in its memory and with the same arguments, only the last counts. A program that was started
 // has its code at another place than the one that started it, because the kernel chooses it anew each time.
-func (t *trail) addStart(tid int, from uint64, s Execution) {
+func (t *recorder) addStart(tid int, from uint64, s Execution) {
 	before := slices.IndexFunc(t.recent, func(r recent) bool { return r.tid == tid })
 	if before >= 0 {
 		if old := &t.starts[t.recent[before].at]; t.recent[before].from == from && path.Base(old.Program) == path.Base(s.Program) && slices.Equal(old.Args, s.Args) {
@@ -612,7 +612,7 @@ type lookup struct {
 const lookupsMost = 16
 
 // maybe takes down a connect of a UDP socket, which counts unless reached finds out better.
-func (t *trail) maybe(tid int, by socket, p Peer) {
+func (t *recorder) maybe(tid int, by socket, p Peer) {
 	if p.Port == 0 { // nothing can be sent there: a lookup of a name without a service
 		return
 	}
@@ -637,12 +637,12 @@ func (t *trail) maybe(tid int, by socket, p Peer) {
 }
 
 // reached drops the lookup that a connect comes from.
-func (t *trail) reached(p Peer) {
+func (t *recorder) reached(p Peer) {
 	t.lookups = slices.DeleteFunc(t.lookups, func(l lookup) bool { return !l.kept && len(l.peers) > 1 && slices.Contains(l.peers, p) })
 }
 
 // hold looks which sockets are open of the lookups that a connect may end, while its process waits.
-func (t *trail) hold(tid int, p Peer) {
+func (t *recorder) hold(tid int, p Peer) {
 	for i := range t.lookups {
 		if l := &t.lookups[i]; l.tid == tid || slices.Contains(l.peers, p) {
 			l.kept = l.socket.open()
@@ -650,14 +650,14 @@ func (t *trail) hold(tid int, p Peer) {
 	}
 }
 
-func (t *trail) flush(l lookup) {
+func (t *recorder) flush(l lookup) {
 	for _, p := range l.peers {
 		t.add(0, p)
 	}
 }
 
-// trailMeasure is its name among the measures.
-const trailMeasure = "native-trail"
+// activityMeasure is its name among the measures.
+const activityMeasure = "native-trail"
 
 // waitKillable is the flag with which a process that waits for the answer is interrupted only by what kills it, if the kernel has it (from 5.19
 // on): it looks at flags before it looks at the program, and there is none.

@@ -3,8 +3,8 @@
 // The child of clone(2) begins on a stack of its own, holds s and entry in registers that the kernel preserves, and never returns.
 // It calls as Go does (ABIInternal): the argument in R0.
 
-// func cloneStage(flags, stack uintptr, s *stage, entry uintptr) int
-TEXT ·cloneStage(SB), NOSPLIT, $0-40
+// func cloneInit(flags, stack uintptr, s *stage, entry uintptr) int
+TEXT ·cloneInit(SB), NOSPLIT, $0-40
 	MOVD flags+0(FP), R0
 	MOVD stack+8(FP), R1
 	MOVD s+16(FP), R19
@@ -24,8 +24,8 @@ child:
 	CALL (R20)
 	UNDEF
 
-// func clone3Stage(args *[11]uint64, size uintptr, s *stage, entry uintptr) int
-TEXT ·clone3Stage(SB), NOSPLIT, $0-40
+// func clone3Init(args *[11]uint64, size uintptr, s *stage, entry uintptr) int
+TEXT ·clone3Init(SB), NOSPLIT, $0-40
 	MOVD args+0(FP), R0
 	MOVD size+8(FP), R1
 	MOVD s+16(FP), R19

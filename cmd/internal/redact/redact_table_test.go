@@ -1,4 +1,4 @@
-package python
+package redact
 
 import (
 	"bufio"
@@ -64,7 +64,7 @@ func TestRedactTable(t *testing.T) {
 	t.Parallel()
 	secrets, without := 0, 0
 	for _, v := range vectors(t, "redact.txt") {
-		if got := redact(v.in); !slices.Equal(got, v.want) {
+		if got := Args(v.in); !slices.Equal(got, v.want) {
 			t.Errorf("%s\n got  %q\n want %q", v.section, got, v.want)
 		}
 		if secrets += len(v.secrets); len(v.secrets) == 0 {
@@ -105,14 +105,14 @@ func TestRedactTableWrapped(t *testing.T) {
 			forms = map[string][]string{"as it is": v.in}
 		}
 		for form, in := range forms {
-			got := strings.Join(redact(in), "\n")
+			got := strings.Join(Args(in), "\n")
 			for _, s := range v.secrets {
 				if s = strings.Trim(s, `'"`); len(s) > 2 && strings.Contains(got, s) {
 					t.Errorf("%s, %s: %q is in\n%s\nof\n%s", v.section, form, s, got, v.line)
 				}
 			}
-			if len(v.secrets) == 0 && form == "sudo" && !slices.Equal(redact(in), in) {
-				t.Errorf("%s, %s: %q, want %q", v.section, form, redact(in), in)
+			if len(v.secrets) == 0 && form == "sudo" && !slices.Equal(Args(in), in) {
+				t.Errorf("%s, %s: %q, want %q", v.section, form, Args(in), in)
 			}
 		}
 	}
@@ -127,24 +127,24 @@ func TestRedactTokens(t *testing.T) {
 			rest = strings.Repeat("0a1b2c3d4e5f6789", 20)[:token.least+10]
 		}
 		if !token.mixed && !token.hex {
-			if got := redact([]string{"x", token.start + strings.Repeat("abcdefgh", 20)[:token.least]})[1]; len(got) > 3+len(token.start) && len(token.start)+token.least >= 16 {
+			if got := Args([]string{"x", token.start + strings.Repeat("abcdefgh", 20)[:token.least]})[1]; len(got) > 3+len(token.start) && len(token.start)+token.least >= 16 {
 				t.Errorf("letters only: %s", got)
 			}
 		}
 		whole := token.start + rest
 		for _, form := range []string{"TOKEN", "--x=TOKEN", "https://h/TOKEN/x", "a 'TOKEN' b", `{"a":"TOKEN"}`, "x:TOKEN", "https://TOKEN@h/", "%3DTOKEN"} {
-			if got := redact([]string{"x", strings.ReplaceAll(form, "TOKEN", whole)})[1]; strings.Contains(got, rest) || !strings.Contains(got, redacted) {
+			if got := Args([]string{"x", strings.ReplaceAll(form, "TOKEN", whole)})[1]; strings.Contains(got, rest) || !strings.Contains(got, redacted) {
 				t.Errorf("%s is in %s", whole, got)
 			}
 		}
 		if token.mixed {
-			if word := token.start + strings.Repeat("words-", 40)[:token.least]; redact([]string{"x", word})[1] != word {
-				t.Errorf("%s: %s", word, redact([]string{"x", word})[1])
+			if word := token.start + strings.Repeat("words-", 40)[:token.least]; Args([]string{"x", word})[1] != word {
+				t.Errorf("%s: %s", word, Args([]string{"x", word})[1])
 			}
 		}
 		if len(token.start)+token.least > 16 && !token.mixed {
-			if short := token.start + rest[:min(10, token.least-1)]; redact([]string{"x", short})[1] != short {
-				t.Errorf("%s: %s", short, redact([]string{"x", short})[1])
+			if short := token.start + rest[:min(10, token.least-1)]; Args([]string{"x", short})[1] != short {
+				t.Errorf("%s: %s", short, Args([]string{"x", short})[1])
 			}
 		}
 	}
@@ -157,7 +157,7 @@ func TestRedactCut(t *testing.T) {
 		for i, arg := range v.in {
 			for n := range arg {
 				in := append(slices.Clone(v.in[:i]), arg[:n])
-				got := strings.Join(redact(in), "\n")
+				got := strings.Join(Args(in), "\n")
 				for _, s := range v.secrets {
 					if strings.HasSuffix(arg[:n], "://"+s) { // what a name without a password is shows behind it
 						continue
@@ -175,7 +175,7 @@ func TestRedactCut(t *testing.T) {
 func TestRedactLong(t *testing.T) {
 	t.Parallel()
 	for _, part := range []string{"a='", "x=\"y ", "password=", "://", "{\"a\":", "é"} {
-		got := redact([]string{"x", strings.Repeat(part, 1<<20/len(part)), "--token", "abc"})
+		got := Args([]string{"x", strings.Repeat(part, 1<<20/len(part)), "--token", "abc"})
 		if len(got[1]) > argumentMost+len("…") || !strings.HasSuffix(got[1], "…") && !strings.HasSuffix(got[1], redacted) || got[3] != redacted {
 			t.Errorf("%q: %d bytes, %q", part, len(got[1]), got[3])
 		}
@@ -195,7 +195,7 @@ func BenchmarkRedact(b *testing.B) {
 	}
 	for b.Loop() {
 		for _, v := range list {
-			redact(v.in)
+			Args(v.in)
 		}
 	}
 }
@@ -203,7 +203,7 @@ func BenchmarkRedact(b *testing.B) {
 func FuzzRedact(f *testing.F) {
 	f.Add("curl -u a:b 'x", "--password")
 	f.Fuzz(func(t *testing.T, a, b string) {
-		if out := redact([]string{"x", a, b, "--token", "0123456789abc"}); len(out) != 5 || out[0] != "x" {
+		if out := Args([]string{"x", a, b, "--token", "0123456789abc"}); len(out) != 5 || out[0] != "x" {
 			t.Errorf("%q", out)
 		}
 	})

@@ -1,4 +1,4 @@
-package python
+package redact
 
 import (
 	"slices"
@@ -73,7 +73,7 @@ func TestRedact(t *testing.T) {
 			t.Parallel()
 			in := strings.Split(tt.in, "|")
 			before := slices.Clone(in)
-			if got := strings.Join(redact(in), "|"); got != tt.want {
+			if got := strings.Join(Args(in), "|"); got != tt.want {
 				t.Errorf("%s, want %s", got, tt.want)
 			}
 			if !slices.Equal(in, before) {

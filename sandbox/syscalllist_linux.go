@@ -6,19 +6,19 @@ import (
 	"unsafe"
 )
 
-// An image is lists of system calls with the memory that they point to, for another process to make them: a spare (see spare_linux.go), whose
+// An list is lists of system calls with the memory that they point to, for another process to make them: a worker (see preforked_linux.go), whose
 // program template.py reads it. All numbers have 64 bits, in the byte order of this machine:
 //
 //	number of lists │ number of relocations │ offset of the rights │ offset of the first region
 //	for each list: number of calls
-//	for each call: number │ six arguments │ step and mode │ bits of the arguments that are offsets of this image
-//	relocations: offsets of words that are offsets of this image
+//	for each call: number │ six arguments │ step and mode │ bits of the arguments that are offsets of this list
+//	relocations: offsets of words that are offsets of this list
 //	regions
 //
 // The rights are the control message that a descriptor is sent with: see toSend.
-const imageHead = 4
+const listHead = 4
 
-func (b *builder) image(s *stage, lists ...[]op) []byte {
+func (b *builder) syscallList(s *childInit, lists ...[]op) []byte {
 	regions := append(slices.Clone(b.regions), region{data: s.rights[:]})
 	calls := 0
 	for _, list := range lists {
@@ -31,7 +31,7 @@ func (b *builder) image(s *stage, lists ...[]op) []byte {
 		}
 	}
 	// Where a region goes. Only as many relocations are used as there are pointers; the rest of their room stays zero.
-	at := 8 * (imageHead + len(lists) + 9*calls + relocations)
+	at := 8 * (listHead + len(lists) + 9*calls + relocations)
 	first := at
 	offsets := map[uint64]uint64{} // by address
 	for _, r := range regions {
@@ -40,8 +40,8 @@ func (b *builder) image(s *stage, lists ...[]op) []byte {
 		}
 		at += (len(r.data) + 15) &^ 7
 	}
-	image := make([]byte, 0, at)
-	word := func(v uint64) { image = binary.NativeEndian.AppendUint64(image, v) }
+	list := make([]byte, 0, at)
+	word := func(v uint64) { list = binary.NativeEndian.AppendUint64(list, v) }
 	word(uint64(len(lists)))
 	word(0)
 	word(offsets[uint64(uintptr(unsafe.Pointer(&s.rights[0])))])
@@ -66,21 +66,21 @@ func (b *builder) image(s *stage, lists ...[]op) []byte {
 			word(pointers)
 		}
 	}
-	table := len(image)
-	image = image[:first]
+	table := len(list)
+	list = list[:first]
 	n := uint64(0)
 	for _, r := range regions {
-		start := len(image)
-		image = append(image, r.data...)
-		image = append(image, make([]byte, (len(r.data)+15)&^7-len(r.data))...)
+		start := len(list)
+		list = append(list, r.data...)
+		list = append(list, make([]byte, (len(r.data)+15)&^7-len(r.data))...)
 		for i := 0; r.pointers && i+8 <= len(r.data); i += 8 {
 			if offset, is := offsets[binary.NativeEndian.Uint64(r.data[i:])]; is {
-				binary.NativeEndian.PutUint64(image[start+i:], offset)
-				binary.NativeEndian.PutUint64(image[table+8*int(n):], uint64(start+i))
+				binary.NativeEndian.PutUint64(list[start+i:], offset)
+				binary.NativeEndian.PutUint64(list[table+8*int(n):], uint64(start+i))
 				n++
 			}
 		}
 	}
-	binary.NativeEndian.PutUint64(image[8:], n)
-	return image
+	binary.NativeEndian.PutUint64(list[8:], n)
+	return list
 }

@@ -1,4 +1,5 @@
-package python
+// Package redact hides secrets in what is recorded: command lines, URLs, and values with telling names.
+package redact
 
 import (
 	"path"
@@ -8,16 +9,14 @@ import (
 
 const redacted = "***"
 
-// RedactArgs hides secrets in a command line, whose first element is the program: the values of options, variables, headers, members and elements with
-// telling names (secretname.go), what programs are known to take as a password (the tables below), credentials and values in URLs
-// (redacturl.go), private keys, and tokens that can be told by how they begin (tokens.go). It knows words: a secret in another place stays visible.
-// A long argument is cut, and ends in an ellipsis.
-func RedactArgs(argv []string) []string { return redact(argv) }
-
 // argumentMost bounds an argument, in bytes.
 const argumentMost = 4096
 
-func redact(argv []string) (out []string) {
+// Args hides secrets in a command line, whose first element is the program: the values of options, variables, headers, members and elements with
+// telling names (secretname.go), what programs are known to take as a password (the tables below), credentials and values in URLs
+// (redacturl.go), private keys, and tokens that can be told by how they begin (tokens.go). It knows words: a secret in another place stays visible.
+// A long argument is cut, and ends in an ellipsis.
+func Args(argv []string) (out []string) {
 	out = slices.Clone(argv)
 	defer func() {
 		if recover() != nil { // what is wrong here costs neither the result nor a secret

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func init() { // after that of trail_linux_test.go
+func init() { // after that of activity_linux_test.go
 	noFamily := func(port string) []byte {
 		a := rawAddress(port)
 		binary.NativeEndian.PutUint16(a, unix.AF_UNSPEC)
@@ -115,7 +115,7 @@ func init() { // after that of trail_linux_test.go
 }
 
 // What is easily overlooked is seen, or counted.
-func TestTrailTraces(t *testing.T) {
+func TestActivityTraces(t *testing.T) {
 	t.Parallel()
 	need(t, "listener")
 	port := listening(t)
@@ -154,13 +154,13 @@ func TestTrailTraces(t *testing.T) {
 				for _, a := range tt.args {
 					args = append(args, strings.NewReplacer("PORT", port, "DIR", dir).Replace(a))
 				}
-				o, r := execute(t, trailed(command(args...), m))
+				o, r := execute(t, recorded(command(args...), m))
 				var got strings.Builder
-				got.WriteString(inTrail(Trail{Connections: o.Trail.Connections, Binds: o.Trail.Binds, Dropped: o.Trail.Dropped}, port))
-				for _, f := range o.Trail.Files {
+				got.WriteString(inActivity(Activity{Connections: o.Activity.Connections, Binds: o.Activity.Binds, Dropped: o.Activity.Dropped}, port))
+				for _, f := range o.Activity.Files {
 					fmt.Fprintf(&got, "file %s\n", strings.ReplaceAll(f, dir, "DIR"))
 				}
-				for _, x := range o.Trail.Executions {
+				for _, x := range o.Activity.Executions {
 					fmt.Fprintf(&got, "%s: %d arguments, %d more, %d cut\n", x.Program, len(x.Args), x.ArgsDropped, x.ArgsCut)
 				}
 				if got.String() != tt.want {
@@ -172,7 +172,7 @@ func TestTrailTraces(t *testing.T) {
 }
 
 // A program that executes another of its name and with its arguments is no search for it.
-func TestTrailSameName(t *testing.T) {
+func TestActivitySameName(t *testing.T) {
 	t.Parallel()
 	need(t, "listener")
 	if text, _ := os.ReadFile("/proc/sys/kernel/randomize_va_space"); strings.TrimSpace(string(text)) == "0" {
@@ -187,9 +187,9 @@ func TestTrailSameName(t *testing.T) {
 		check(t, os.WriteFile(path, []byte("#!/bin/sh\n"+then+"\n"), 0o755))
 	}
 	eachMethod(t, func(t *testing.T, m Method) {
-		o, _ := execute(t, trailed(command("reach", "run="+dir+"/0/x a"), m))
+		o, _ := execute(t, recorded(command("reach", "run="+dir+"/0/x a"), m))
 		want := fmt.Sprintf("execution %[1]s/0/x [\"a\"] ×1\nexecution %[1]s/1/x [\"a\"] ×1\nexecution %[1]s/2/x [\"a\"] ×1\n", dir)
-		if got := inTrail(o.Trail, ""); got != want {
+		if got := inActivity(o.Activity, ""); got != want {
 			t.Errorf("\n%swant\n%s", got, want)
 		}
 	})

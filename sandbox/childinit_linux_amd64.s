@@ -3,8 +3,8 @@
 // The child of clone(2) begins on a stack of its own, holds s and entry in registers that the kernel preserves, and never returns.
 // It calls as Go does (ABIInternal): the argument in AX, X15 zero.
 
-// func cloneStage(flags, stack uintptr, s *stage, entry uintptr) int
-TEXT ·cloneStage(SB), NOSPLIT, $0-40
+// func cloneInit(flags, stack uintptr, s *stage, entry uintptr) int
+TEXT ·cloneInit(SB), NOSPLIT, $0-40
 	MOVQ flags+0(FP), DI
 	MOVQ stack+8(FP), SI
 	MOVQ s+16(FP), R12
@@ -26,8 +26,8 @@ child:
 	CALL R13
 	INT  $3
 
-// func clone3Stage(args *[11]uint64, size uintptr, s *stage, entry uintptr) int
-TEXT ·clone3Stage(SB), NOSPLIT, $0-40
+// func clone3Init(args *[11]uint64, size uintptr, s *stage, entry uintptr) int
+TEXT ·clone3Init(SB), NOSPLIT, $0-40
 	MOVQ args+0(FP), DI
 	MOVQ size+8(FP), SI
 	MOVQ s+16(FP), R12

@@ -1,4 +1,4 @@
-package lean
+package startup
 
 import (
 	"syscall"

@@ -22,16 +22,16 @@ import (
 	"py3run/cmd/internal/store"
 )
 
-// A bench is a desk before a real log.
-type bench struct {
+// A fixture is a log context before a real log.
+type fixture struct {
 	*testing.T
-	desk
+	logContext
 	out, err *bytes.Buffer
 	log      *audit.Log
 	runs     int
 }
 
-func newBench(t *testing.T) *bench {
+func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "audit")
 	log, err := audit.Open(dir)
@@ -40,12 +40,12 @@ func newBench(t *testing.T) *bench {
 	}
 	log.NoSync = true
 	t.Cleanup(func() { log.Close() })
-	b := &bench{T: t, out: &bytes.Buffer{}, err: &bytes.Buffer{}, log: log}
-	b.desk = desk{dir: dir, config: config.Default(), out: b.out, err: b.err}
+	b := &fixture{T: t, out: &bytes.Buffer{}, err: &bytes.Buffer{}, log: log}
+	b.logContext = logContext{dir: dir, config: config.Default(), out: b.out, err: b.err}
 	return b
 }
 
-func (b *bench) must(err error) {
+func (b *fixture) must(err error) {
 	b.Helper()
 	if err != nil {
 		b.Fatal(err)
@@ -53,7 +53,7 @@ func (b *bench) must(err error) {
 }
 
 // said is what was printed since the last time.
-func (b *bench) said() (out, err string) {
+func (b *fixture) said() (out, err string) {
 	out, err = b.out.String(), b.err.String()
 	b.out.Reset()
 	b.err.Reset()
@@ -61,7 +61,7 @@ func (b *bench) said() (out, err string) {
 }
 
 // run makes a run; an empty status is one without an end.
-func (b *bench) run(user, status string, hooks *audit.Hooks) *audit.Run {
+func (b *fixture) run(user, status string, hooks *audit.Hooks) *audit.Run {
 	b.Helper()
 	b.runs++
 	rec := audit.Record{RunID: fmt.Sprintf("01a20d4b-0000-7000-8000-%012d", b.runs), User: audit.User{Name: user}, Host: audit.ThisHost(), Auth: audit.Auth{Method: audit.AuthOSUser},
@@ -74,7 +74,7 @@ func (b *bench) run(user, status string, hooks *audit.Hooks) *audit.Run {
 			hooks = &audit.Hooks{}
 		}
 		rec.Status, rec.Hooks, rec.Process = status, hooks, &audit.Process{CPUMS: 700, PeakMemoryBytes: 64 << 20}
-		rec.Isolation = &audit.Isolation{Enforced: []string{}, Missing: []audit.Missing{}}
+		rec.Isolation = &audit.Isolation{Enforced: []string{}, Missing: []audit.Gap{}}
 		_, err = run.End(rec)
 		b.must(err)
 	}
@@ -88,7 +88,7 @@ func TestJSONForTerminals(t *testing.T) {
 	if want := `{"<\u00e9\u202e\u007f\u001b\u2028":"\ud83d\ude00"}` + "\n"; err != nil || string(line) != want {
 		t.Errorf("%s, %v, want %s", line, err, want)
 	}
-	b := newBench(t)
+	b := newFixture(t)
 	b.run(evil, "ok", &audit.Hooks{Connections: []audit.Connection{{Host: evil}}})
 	b.must(b.history(question{}, time.Now()))
 	b.must(b.stats(question{}, store.ByUser, time.Now()))
@@ -104,7 +104,7 @@ func TestJSONForTerminals(t *testing.T) {
 
 func TestHistoryAndStats(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newFixture(t)
 	b.run("alice", "ok", nil)
 	b.run("=cmd|' /C calc'!A0", "timeout", nil)
 	b.run("evil\x1b[31m\n", "ok", nil)
@@ -181,7 +181,7 @@ func TestHistoryAndStats(t *testing.T) {
 // An index that belongs to another log is made anew, and that is said.
 func TestIndexOfAnotherLog(t *testing.T) {
 	t.Parallel()
-	b, other := newBench(t), newBench(t)
+	b, other := newFixture(t), newFixture(t)
 	b.run("alice", "ok", nil)
 	b.run("alice", "ok", nil)
 	for range 4 {
@@ -200,7 +200,7 @@ func TestIndexOfAnotherLog(t *testing.T) {
 // An index that cannot be used is no reason to answer nothing.
 func TestUnusableIndex(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newFixture(t)
 	b.run("alice", "ok", nil)
 	path := b.indexPath("")
 	for _, c := range []struct {
@@ -226,7 +226,7 @@ func TestUnusableIndex(t *testing.T) {
 
 func TestAlerts(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newFixture(t)
 	hooks := func(host string) *audit.Hooks {
 		return &audit.Hooks{Connections: []audit.Connection{{Host: host, Port: 443, Via: "python", Count: 1}}}
 	}
@@ -272,7 +272,7 @@ func TestAlerts(t *testing.T) {
 // A line that somebody put between two records is told, once.
 func TestAlertOfALine(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newFixture(t)
 	b.run("alice", "ok", nil)
 	_, err := b.alerts("", "", false)
 	b.must(err)
@@ -296,7 +296,7 @@ func TestAlertOfALine(t *testing.T) {
 // What cannot be delivered waits, in order, and nothing comes twice when all goes well.
 func TestDelivery(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newFixture(t)
 	fail := true
 	var posted []string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -341,7 +341,7 @@ func TestDelivery(t *testing.T) {
 
 func TestMetricsOfALog(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newFixture(t)
 	b.run("alice", "ok", nil)
 	open := b.run("bob", "", nil)
 	defer open.End(audit.Record{})

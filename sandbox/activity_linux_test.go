@@ -26,7 +26,7 @@ import (
 	"py3run/sandbox/seccomp"
 )
 
-func init() { // after that of main_linux_test.go
+func init() {
 	helpers["reach"] = reach
 	helpers["storm"] = storm
 	helpers["nested"] = nested
@@ -308,7 +308,7 @@ func storm(args []string) error {
 // nested starts a run in a run.
 func nested(args []string) error {
 	spec := command("reach", "run=/bin/true")
-	spec.Method, spec.Trail, spec.NoNewPrivileges = Process, Asked(args[0]), true
+	spec.Method, spec.Activity, spec.NoNewPrivileges = Process, Requirement(args[0]), true
 	var out output
 	r, err := Start(spec, IO{Stdout: &out, Stderr: io.Discard})
 	if err != nil {
@@ -317,9 +317,9 @@ func nested(args []string) error {
 	}
 	r.Release()
 	o := r.Wait(nil, nil)
-	for _, g := range r.Protection().Missing {
-		if g.Name == trailMeasure {
-			fmt.Printf("%s%d, %s: %+v\n", out.String(), o.ExitCode, inTrail(o.Trail, ""), g)
+	for _, g := range r.Protection().Gaps {
+		if g.Name == activityMeasure {
+			fmt.Printf("%s%d, %s: %+v\n", out.String(), o.ExitCode, inActivity(o.Activity, ""), g)
 		}
 	}
 	return nil
@@ -328,7 +328,7 @@ func nested(args []string) error {
 // watching is a launcher of a program that reaches a port for ever.
 func watching(args []string) error {
 	spec := command("reach", "tcp="+args[1], "for ever="+args[1], args[2])
-	spec = trailed(spec, Method(args[0]))
+	spec = recorded(spec, Method(args[0]))
 	r, err := Start(spec, IO{Stdout: os.Stdout, Stderr: os.Stderr})
 	if err != nil {
 		return err
@@ -339,8 +339,8 @@ func watching(args []string) error {
 	return nil
 }
 
-// inTrail writes a trail so that it can be compared and read: with PORT for the port of a listener.
-func inTrail(t Trail, port string) string {
+// inActivity writes an activity record so that it can be compared and read: with PORT for the port of a listener.
+func inActivity(t Activity, port string) string {
 	var b strings.Builder
 	peers := func(what string, list []Peer) {
 		for _, p := range list {
@@ -395,14 +395,14 @@ func listening(t *testing.T) (port string) {
 	}
 }
 
-// trailed is a spec whose trail can be had by any user.
-func trailed(spec Spec, m Method) Spec {
-	spec.Method, spec.Trail, spec.DenyCalls = m, ByName, true
+// recorded is a spec whose trail can be had by any user.
+func recorded(spec Spec, m Method) Spec {
+	spec.Method, spec.Activity, spec.DenyCalls = m, Required, true
 	return spec
 }
 
-// Each way to reach out is seen once, and does what it does without a trail.
-func TestTrail(t *testing.T) {
+// Each way to reach out is seen once, and does what it does without an activity record.
+func TestActivity(t *testing.T) {
 	t.Parallel()
 	need(t, "listener")
 	port := listening(t)
@@ -451,20 +451,20 @@ func TestTrail(t *testing.T) {
 				for _, a := range tt.args {
 					args = append(args, strings.ReplaceAll(a, "PORT", port))
 				}
-				spec := trailed(command(args...), m)
+				spec := recorded(command(args...), m)
 				o, r := execute(t, spec)
-				if got := inTrail(o.Trail, port); got != tt.want {
+				if got := inActivity(o.Activity, port); got != tt.want {
 					t.Errorf("\n%swant\n%s", got, tt.want)
 				}
-				if blind := strings.HasPrefix(tt.want, "rings"); lacks(r.Protection(), trailMeasure) != blind {
+				if blind := strings.HasPrefix(tt.want, "rings"); lacks(r.Protection(), activityMeasure) != blind {
 					t.Errorf("what is not seen is told: %t, want %t", !blind, blind)
 				}
-				spec.Trail = NotAsked
+				spec.Activity = NotRequested
 				plainly, without := execute(t, spec)
 				if got, want := r.out.String(), without.out.String(); got != want || o.ExitCode != plainly.ExitCode || o.Signal != plainly.Signal {
-					t.Errorf("with the trail %d, %v:\n%swithout %d, %v:\n%s", o.ExitCode, o.Signal, got, plainly.ExitCode, plainly.Signal, want)
+					t.Errorf("with the activity %d, %v:\n%swithout %d, %v:\n%s", o.ExitCode, o.Signal, got, plainly.ExitCode, plainly.Signal, want)
 				}
-				if got := inTrail(plainly.Trail, port); got != "" {
+				if got := inActivity(plainly.Activity, port); got != "" {
 					t.Errorf("nobody asked for\n%s", got)
 				}
 			})
@@ -480,25 +480,25 @@ func resolved(path string) string {
 }
 
 // A program is looked for in one directory after the other: that is one start.
-func TestTrailSearch(t *testing.T) {
+func TestActivitySearch(t *testing.T) {
 	t.Parallel()
 	need(t, "listener")
 	eachMethod(t, func(t *testing.T, m Method) {
-		o, _ := execute(t, trailed(command("reach", "search=true", "search=true"), m))
-		var got Trail
-		for _, x := range o.Trail.Executions {
+		o, _ := execute(t, recorded(command("reach", "search=true", "search=true"), m))
+		var got Activity
+		for _, x := range o.Activity.Executions {
 			if x.Program != "/proc/self/exe" { // the helper itself
 				got.Executions = append(got.Executions, x)
 			}
 		}
-		if got, want := inTrail(got, ""), "execution /bin/true [\"a\" \"b\"] ×2\n"; got != want {
+		if got, want := inActivity(got, ""), "execution /bin/true [\"a\" \"b\"] ×2\n"; got != want {
 			t.Errorf("\n%swant\n%s", got, want)
 		}
 	})
 }
 
 // What child programs do is told with their names, and nothing is lost of many at once.
-func TestTrailOfChildren(t *testing.T) {
+func TestActivityOfChildren(t *testing.T) {
 	t.Parallel()
 	need(t, "listener")
 	port := listening(t)
@@ -509,7 +509,7 @@ func TestTrailOfChildren(t *testing.T) {
 		if err != nil {
 			t.Skip("needs a shell that sets argv[0]: ", err)
 		}
-		spec := trailed(shell(""), m)
+		spec := recorded(shell(""), m)
 		spec.Path = bash
 		spec.Args = []string{"bash", "-c", `for i in 1 2; do (exec -a ` + helperName + ` "$0" "$@") & done; wait`, other, "storm", "4", "50", port}
 		o, r := execute(t, spec)
@@ -517,51 +517,51 @@ func TestTrailOfChildren(t *testing.T) {
 			t.Fatalf("%d, %v, %s", o.ExitCode, o.Signal, r.err.String())
 		}
 		// A call that a signal interrupts, as Go's own, is made once more by the kernel, and asked about once more.
-		if c := o.Trail.Connections; len(c) != 1 || c[0].Host != "127.0.0.1" || c[0].Program != resolved(other) || c[0].Count < 400 || c[0].Count > 420 {
-			t.Errorf("\n%swant ×400 by other, or a few more", inTrail(Trail{Connections: c}, port))
+		if c := o.Activity.Connections; len(c) != 1 || c[0].Host != "127.0.0.1" || c[0].Program != resolved(other) || c[0].Count < 400 || c[0].Count > 420 {
+			t.Errorf("\n%swant ×400 by other, or a few more", inActivity(Activity{Connections: c}, port))
 		}
 		started := 0
-		for _, x := range o.Trail.Executions {
+		for _, x := range o.Activity.Executions {
 			started += x.Count
 		}
 		if started != 2+2*4 {
-			t.Errorf("%d starts, want 10\n%s", started, inTrail(o.Trail, port))
+			t.Errorf("%d starts, want 10\n%s", started, inActivity(o.Activity, port))
 		}
 	})
 }
 
-// The trail has room for so much; the rest is counted.
-func TestTrailBounded(t *testing.T) {
+// The activity record has room for so much; the rest is counted.
+func TestActivityBounded(t *testing.T) {
 	t.Parallel()
 	need(t, "listener")
 	eachMethod(t, func(t *testing.T, m Method) {
-		o, _ := execute(t, trailed(command("reach", "sendto many=5000"), m))
-		if n := len(o.Trail.Connections); n != trailMost || o.Trail.Dropped != 5000-trailMost {
-			t.Errorf("%d connections and %d dropped, want %d and %d", n, o.Trail.Dropped, trailMost, 5000-trailMost)
+		o, _ := execute(t, recorded(command("reach", "sendto many=5000"), m))
+		if n := len(o.Activity.Connections); n != activityMost || o.Activity.Dropped != 5000-activityMost {
+			t.Errorf("%d connections and %d dropped, want %d and %d", n, o.Activity.Dropped, activityMost, 5000-activityMost)
 		}
 	})
 }
 
 // By the 32-bit entry of the same kernel.
-func TestTrailIA32(t *testing.T) {
+func TestActivityIA32(t *testing.T) {
 	t.Parallel()
 	need(t, "listener")
 	port := listening(t)
-	spec := trailed(command("reach", "ia32="+port), Process)
-	spec.Trail = NotAsked
+	spec := recorded(command("reach", "ia32="+port), Process)
+	spec.Activity = NotRequested
 	if o, r := execute(t, spec); o.ExitCode != 0 || !strings.Contains(r.out.String(), "ia32: done") {
 		t.Skipf("no such entry here: %d, %v, %s", o.ExitCode, o.Signal, r.out.String())
 	}
 	eachMethod(t, func(t *testing.T, m Method) {
-		o, r := execute(t, trailed(command("reach", "ia32="+port), m))
-		if got, want := inTrail(o.Trail, port), "connection 127.0.0.1 PORT ×2\n"; got != want {
+		o, r := execute(t, recorded(command("reach", "ia32="+port), m))
+		if got, want := inActivity(o.Activity, port), "connection 127.0.0.1 PORT ×2\n"; got != want {
 			t.Errorf("\n%swant\n%s%s", got, want, r.out.String())
 		}
 	})
 }
 
 // A process whose memory the launcher may not read is told of all the same.
-func TestTrailUnreadable(t *testing.T) {
+func TestActivityUnreadable(t *testing.T) {
 	t.Parallel()
 	need(t, "listener")
 	port := listening(t)
@@ -570,14 +570,14 @@ func TestTrailUnreadable(t *testing.T) {
 		if m == Process && os.Geteuid() != 0 {
 			want = "connection ? 0 ×1\n"
 		}
-		o, r := execute(t, trailed(command("reach", "undumpable", "tcp="+port), m))
-		if got := inTrail(o.Trail, port); got != want || !strings.Contains(r.out.String(), "tcp: done") {
+		o, r := execute(t, recorded(command("reach", "undumpable", "tcp="+port), m))
+		if got := inActivity(o.Activity, port); got != want || !strings.Contains(r.out.String(), "tcp: done") {
 			t.Errorf("\n%swant\n%s%s", got, want, r.out.String())
 		}
 	})
 }
 
-func TestTrailRunAs(t *testing.T) {
+func TestActivityRunAs(t *testing.T) {
 	t.Parallel()
 	need(t, "root")
 	need(t, "listener")
@@ -588,24 +588,24 @@ func TestTrailRunAs(t *testing.T) {
 		for dir := filepath.Dir(path); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
 			check(t, os.Chmod(dir, 0o755))
 		}
-		spec := trailed(command("reach", "tcp="+port, "run=/bin/true"), m)
+		spec := recorded(command("reach", "tcp="+port, "run=/bin/true"), m)
 		spec.Path, spec.RunAs = path, &User{UID: 65534, GID: 65534}
 		o, _ := execute(t, spec)
-		if got, want := inTrail(o.Trail, port), "connection 127.0.0.1 PORT ×1\nexecution /bin/true [] ×1\n"; got != want {
+		if got, want := inActivity(o.Activity, port), "connection 127.0.0.1 PORT ×1\nexecution /bin/true [] ×1\n"; got != want {
 			t.Errorf("\n%swant\n%s", got, want)
 		}
 	})
 }
 
 // There is one listener at most above a process: an inner run has none, goes on, and says so; the outer one sees what it does.
-func TestTrailNested(t *testing.T) {
+func TestActivityNested(t *testing.T) {
 	t.Parallel()
 	need(t, "listener")
 	eachMethod(t, func(t *testing.T, m Method) {
-		for _, asked := range []Asked{IfHad, ByName} {
-			o, r := execute(t, trailed(command("nested", string(asked)), m))
+		for _, asked := range []Requirement{BestEffort, Required} {
+			o, r := execute(t, recorded(command("nested", string(asked)), m))
 			want := fmt.Sprintf("run: done\n0, : {Name:native-trail Why:seccomp listener: device or resource busy; another listener is there already: "+
-				"this runs inside another py3run, or a container engine listens Extra:%t}\n", asked == IfHad)
+				"this runs inside another py3run, or a container engine listens Extra:%t}\n", asked == BestEffort)
 			if got := r.out.String(); got != want {
 				t.Errorf("%s, want %s", got, want)
 			}
@@ -613,15 +613,15 @@ func TestTrailNested(t *testing.T) {
 			if m == Process && os.Geteuid() != 0 { // a launcher's memory is closed to other processes of its user
 				started = "? []"
 			}
-			if got, want := inTrail(o.Trail, ""), "execution "+started+" ×1\nexecution /bin/true [] ×1\n"; got != want {
+			if got, want := inActivity(o.Activity, ""), "execution "+started+" ×1\nexecution /bin/true [] ×1\n"; got != want {
 				t.Errorf("the outer trail:\n%swant\n%s", got, want)
 			}
 		}
 	})
 }
 
-// Nobody loses a right for the trail.
-func TestTrailWithoutPromise(t *testing.T) {
+// Nobody loses a right for the activity.
+func TestActivityWithoutPromise(t *testing.T) {
 	t.Parallel()
 	need(t, "listener")
 	tests := []struct {
@@ -637,15 +637,15 @@ func TestTrailWithoutPromise(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			spec := command("report")
-			spec.Trail = IfHad
+			spec.Activity = BestEffort
 			tt.change(&spec)
 			found, r := reported(t, spec)
 			had := tt.had || os.Geteuid() == 0
-			if got := slices.Contains(r.Protection().Enforced, trailMeasure); got != had || lacks(r.Protection(), trailMeasure) == had {
+			if got := slices.Contains(r.Protection().Enforced, activityMeasure); got != had || lacks(r.Protection(), activityMeasure) == had {
 				t.Errorf("%+v, want it to be had: %t", r.Protection(), had)
 			}
-			for _, g := range r.Protection().Missing {
-				if g.Name == trailMeasure && !g.Extra {
+			for _, g := range r.Protection().Gaps {
+				if g.Name == activityMeasure && !g.Extra {
 					t.Errorf("nobody asked for it by name: %+v", g)
 				}
 			}
@@ -659,8 +659,8 @@ func TestTrailWithoutPromise(t *testing.T) {
 	}
 }
 
-// A process that waits for the trail can be killed, and the trail goes on.
-func TestTrailKilledWaiting(t *testing.T) {
+// A process that waits for the activity can be killed, and the activity goes on.
+func TestActivityKilledWaiting(t *testing.T) {
 	t.Parallel()
 	need(t, "listener")
 	port := listening(t)
@@ -672,7 +672,7 @@ func TestTrailKilledWaiting(t *testing.T) {
 		}
 		check(t, c.Process.Signal(syscall.SIGSTOP))
 		var waiting int
-		eventually(t, "the program to wait for the trail", func() bool {
+		eventually(t, "the program to wait for the activity", func() bool {
 			for _, pid := range marked(word) {
 				threads, _ := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/wchan")
 				for _, path := range threads {
@@ -696,8 +696,8 @@ func TestTrailKilledWaiting(t *testing.T) {
 	})
 }
 
-// With the launcher the whole tree ends, also a process that waits for the trail.
-func TestTrailLauncherDies(t *testing.T) {
+// With the launcher the whole tree ends, also a process that waits for the activity.
+func TestActivityLauncherDies(t *testing.T) {
 	t.Parallel()
 	need(t, "listener")
 	port := listening(t)
@@ -715,7 +715,7 @@ func TestTrailLauncherDies(t *testing.T) {
 	})
 }
 
-func TestTrailAddresses(t *testing.T) {
+func TestActivityAddresses(t *testing.T) {
 	t.Parallel()
 	address := func(family uint16, rest ...byte) []byte {
 		return append(binary.NativeEndian.AppendUint16(nil, family), rest...)
@@ -749,7 +749,7 @@ func TestTrailAddresses(t *testing.T) {
 }
 
 // Whether a UDP socket's connect is one of getaddrinfo's shows only in what follows.
-func TestTrailLookups(t *testing.T) {
+func TestActivityLookups(t *testing.T) {
 	t.Parallel()
 	peer := func(to string) Peer {
 		host, port, _ := strings.Cut(to, ":")
@@ -777,16 +777,16 @@ func TestTrailLookups(t *testing.T) {
 		{"many threads", "1ua:1 2ua:1 3ua:1 4ua:1 5ua:1 6ua:1 7ua:1 8ua:1 9ua:1 10ua:1 11ua:1 12ua:1 13ua:1 14ua:1 15ua:1 16ua:1 17ua:1 18ua:1", "a:1×18"},
 	}
 	for _, tt := range tests {
-		trail := &trail{room: trailRoom}
+		recorder := &recorder{room: activityRoom}
 		for _, c := range strings.Fields(tt.calls) {
 			at := strings.IndexAny(c, "ut")
-			trail.take(sighting{kind: seccomp.Connect, tid: number(c[:at]), peers: []Peer{peer(c[at+1:])}, datagram: c[at] == 'u'})
+			recorder.take(sighting{kind: seccomp.Connect, tid: number(c[:at]), peers: []Peer{peer(c[at+1:])}, datagram: c[at] == 'u'})
 		}
-		for _, l := range trail.lookups {
-			trail.flush(l)
+		for _, l := range recorder.lookups {
+			recorder.flush(l)
 		}
 		var got []string
-		for _, p := range trail.peers[0].list {
+		for _, p := range recorder.peers[0].list {
 			got = append(got, fmt.Sprintf("%s:%d×%d", p.Host, p.Port, p.Count))
 		}
 		if got := strings.Join(got, " "); got != tt.want {
@@ -795,7 +795,7 @@ func TestTrailLookups(t *testing.T) {
 	}
 }
 
-func TestTrailStarts(t *testing.T) {
+func TestActivityStarts(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ name, calls, want string }{
 		{"one", "1/a/x", "/a/x×1"},
@@ -807,13 +807,13 @@ func TestTrailStarts(t *testing.T) {
 		{"again in one place", "1/a/x 1/a/y 1/a/x", "/a/x×2 /a/y×1"},
 	}
 	for _, tt := range tests {
-		trail := &trail{room: trailRoom, startAt: map[string]int{}}
+		recorder := &recorder{room: activityRoom, startAt: map[string]int{}}
 		for _, c := range strings.Fields(tt.calls) {
 			program, args, _ := strings.Cut(c[1:], ",")
-			trail.take(sighting{kind: seccomp.Exec, tid: number(c[:1]), start: &Execution{Program: program, Args: []string{args}}})
+			recorder.take(sighting{kind: seccomp.Exec, tid: number(c[:1]), start: &Execution{Program: program, Args: []string{args}}})
 		}
 		var got []string
-		for _, x := range trail.starts {
+		for _, x := range recorder.starts {
 			if x.Count > 0 {
 				got = append(got, fmt.Sprintf("%s×%d", x.Program, x.Count))
 			}

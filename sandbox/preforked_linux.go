@@ -18,7 +18,7 @@ import (
 	"py3run/sandbox/cgroup"
 )
 
-// A spare is a sandbox without a run: an init and a program, forked by an interpreter that serves as template, in namespaces and a group of
+// A worker is a sandbox without a run: an init and a program, forked by an interpreter that serves as template, in namespaces and a group of
 // their own, under the filters that every run of this kind has. Its maker keeps it ready; a launcher takes it, sets what is its run's own (limits,
 // directories, hidden paths, streams) and opens the gate.
 //
@@ -28,14 +28,14 @@ import (
 //	launcher ──calls, descriptors──► init, program                 StartSpare
 //	launcher ◄──failed │ end of file── init, program
 //
-// Init and the program make the system calls of an image (image_linux.go), in the same order as those of a stage. What is made at the
-// end of a stage by execve is made by calls: descriptors are closed, capabilities given up.
+// Init and the program make the system calls of a syscall list (syscalllist_linux.go), in the same order as those of a child init. What is made at the
+// end of a child init by execve is made by calls: descriptors are closed, capabilities given up.
 
-// A Base is what of a [Spec] is settled before there is a run. Spares of one base serve all runs of that base.
-type Base struct {
+// A PoolKey is what of a [Spec] is settled before there is a run. Spares of one base serve all runs of that base.
+type PoolKey struct {
 	DenyNetwork, MinimalDev, PrivateShm, DenyCalls, NoNewPrivileges bool
 
-	Trail            Asked
+	Activity         Requirement
 	KeepCapabilities []string
 	Parent           string // of the groups; see [Group]
 	Groups           bool   // groups are made
@@ -46,23 +46,23 @@ type Base struct {
 	FirstFile        int
 }
 
-// Base is that of a Spec. ok is false where there can be no spare for it: a spare writes the maps of its ids itself, which
+// PoolKey is that of a Spec. ok is false where there can be no worker for it: a worker writes the maps of its ids itself, which
 // only programs of root's could do for more than its own.
-func (s Spec) Base() (base Base, ok bool) {
+func (s Spec) PoolKey() (base PoolKey, ok bool) {
 	l := s.Limits
-	return Base{DenyNetwork: s.DenyNetwork, MinimalDev: s.MinimalDev, PrivateShm: s.PrivateShm, DenyCalls: s.DenyCalls, NoNewPrivileges: s.NoNewPrivileges,
-		Trail: s.Trail, KeepCapabilities: s.KeepCapabilities, Parent: s.Group.Parent, Groups: s.Group.Name != "",
+	return PoolKey{DenyNetwork: s.DenyNetwork, MinimalDev: s.MinimalDev, PrivateShm: s.PrivateShm, DenyCalls: s.DenyCalls, NoNewPrivileges: s.NoNewPrivileges,
+		Activity: s.Activity, KeepCapabilities: s.KeepCapabilities, Parent: s.Group.Parent, Groups: s.Group.Name != "",
 		Memory: l.Memory > 0, Processes: l.Processes > 0, CPUs: l.CPUs > 0, Rates: l.ReadRate > 0 || l.WriteRate > 0,
-		FirstFile: s.FirstFile}, s.Method != Process && s.FirstFile >= spareTop && (!s.SubIDs || os.Geteuid() == 0)
+		FirstFile: s.FirstFile}, s.Method != Process && s.FirstFile >= workerTop && (!s.SubIDs || os.Geteuid() == 0)
 }
 
 // spec is as much of a Spec as the base knows.
-func (b Base) spec() Spec {
+func (b PoolKey) spec() Spec {
 	return Spec{DenyNetwork: b.DenyNetwork, MinimalDev: b.MinimalDev, PrivateShm: b.PrivateShm, DenyCalls: b.DenyCalls, NoNewPrivileges: b.NoNewPrivileges,
-		Trail: b.Trail, KeepCapabilities: b.KeepCapabilities, FirstFile: b.FirstFile}
+		Activity: b.Activity, KeepCapabilities: b.KeepCapabilities, FirstFile: b.FirstFile}
 }
 
-func (b Base) limits() (l cgroup.Limits) {
+func (b PoolKey) limits() (l cgroup.Limits) {
 	some := func(want bool) int64 {
 		if want {
 			return 1
@@ -72,25 +72,25 @@ func (b Base) limits() (l cgroup.Limits) {
 	return cgroup.Limits{Memory: some(b.Memory), Processes: int(some(b.Processes)), CPUs: float64(some(b.CPUs)), ReadRate: some(b.Rates)}
 }
 
-// Numbers of descriptors in a spare, as template.py has them.
+// Numbers of descriptors in a worker, as template.py has them.
 const (
-	spareOwnPid  = 9 // in the template: its pid namespace
-	spareInit    = 10
-	spareProgram = 11
-	spareRuleset = 20
-	spareTop     = 64 // first number that a program's own may have
+	workerOwnPid  = 9 // in the template: its pid namespace
+	workerInit    = 10
+	workerProgram = 11
+	workerRuleset = 20
+	workerTop     = 64 // first number that a program's own may have
 )
 
-// msgReady is the message of a spare to its maker, beside those of a stage: one of its processes waits. Its value is the process id of init, from init.
+// msgReady is the message of a worker to its maker, beside those of a child init: one of its processes waits. Its value is the process id of init, from init.
 const msgReady = 6
 
-// Setup is the image that the template makes spares of this base by. Its lists are for what starts init (before the start, and after it), for init, for the
+// Setup is the syscall list that the template makes workers of this base by. Its lists are for what starts init (before the start, and after it), for init, for the
 // program, and for init after the program's start. Steps are what messages number.
 //
 // As root the template itself starts init: its next children are in a new pid namespace, until it goes back to its own, and init leaves the other namespaces
 // by itself. A user namespace cannot be left again, so there a child of the template starts init.
-func (b Base) Setup() (image []byte, steps *Steps) {
-	s, at, h := &stage{}, layout{setup: spareProgram, nonce: nonce()}, thisHost()
+func (b PoolKey) Setup() (calls []byte, steps *Steps) {
+	s, at, h := &childInit{}, layout{setup: workerProgram, nonce: nonce()}, thisHost()
 	userNS := !h.root
 	build := &builder{steps: []step{stepProgramClone: {name: "fork", object: "program"}, stepGroup: {name: "write", object: "tasks of the control group", measure: "control-group"}}}
 	at.kernel = kernelFiles()
@@ -106,7 +106,7 @@ func (b Base) Setup() (image []byte, steps *Steps) {
 	build.list = &start
 	build.add(must, unshare, unix.SYS_UNSHARE, first)
 	build.list = &back
-	build.add(must, step{name: "setns", object: "pid namespace"}, unix.SYS_SETNS, spareOwnPid, unix.CLONE_NEWPID)
+	build.add(must, step{name: "setns", object: "pid namespace"}, unix.SYS_SETNS, workerOwnPid, unix.CLONE_NEWPID)
 	build.list = &init
 	if rest != 0 {
 		build.add(must, unshare, unix.SYS_UNSHARE, rest)
@@ -122,10 +122,10 @@ func (b Base) Setup() (image []byte, steps *Steps) {
 	build.list = &after
 	build.add(must, step{name: "prctl", object: "not dumpable"}, unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0)
 	build.childEvents()
-	return build.image(s, start, back, init, program, after), &Steps{build}
+	return build.syscallList(s, start, back, init, program, after), &Steps{build}
 }
 
-// Practice is an image of calls that change nothing, in one list: for a template to learn by what it takes to make calls.
+// Practice is a syscall list of calls that change nothing, in one list: for a template to learn by what it takes to make calls.
 func Practice() []byte {
 	b := &builder{steps: []step{{}}}
 	var list []op
@@ -133,26 +133,26 @@ func Practice() []byte {
 	for range 20 {
 		b.add(must, step{name: "access"}, unix.SYS_FACCESSAT, 0, b.text("/"), 0)
 	}
-	return b.image(&stage{}, list)
+	return b.syscallList(&childInit{}, list)
 }
 
 // Steps are what the calls of a Setup are about.
 type Steps struct{ b *builder }
 
-// A Spare waits for a launcher.
-type Spare struct {
+// A Worker waits for a launcher.
+type Worker struct {
 	pid           int // of init
 	init, program *os.File
 	pidfd         *os.File
 	listener      *os.File // nil: there is none
 	group         *cgroup.Group
-	missing       []Gap
+	gaps          []Gap
 }
 
-// NewSpare has a template make a spare: fork sends the descriptors to it. name is that of its control group, whose directories note is told of before they
+// NewWorker has a template make a worker: fork sends the descriptors to it. name is that of its control group, whose directories note is told of before they
 // are made. ctx bounds the waiting.
-func NewSpare(ctx context.Context, base Base, steps *Steps, name string, note func(groups []string), fork func([]*os.File) error) (_ *Spare, err error) {
-	s := &Spare{group: &cgroup.Group{}}
+func NewWorker(ctx context.Context, base PoolKey, steps *Steps, name string, note func(groups []string), fork func([]*os.File) error) (_ *Worker, err error) {
+	s := &Worker{group: &cgroup.Group{}}
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -193,13 +193,13 @@ func NewSpare(ctx context.Context, base Base, steps *Steps, name string, note fu
 	return s, nil
 }
 
-// await reads messages until one of a spare's processes is ready.
-func (s *Spare) await(from *os.File, b *builder) error {
+// await reads messages until one of a worker's processes is ready.
+func (s *Worker) await(from *os.File, b *builder) error {
 	var m [8]byte
 	for {
 		n, descriptor := receive(from, m[:])
 		if n < len(m) {
-			return &StepError{Step: "fork", Object: "spare", Err: errors.New("it ended, or did not answer in time")}
+			return &StepError{Step: "fork", Object: "worker", Err: errors.New("it ended, or did not answer in time")}
 		}
 		number, value := binary.NativeEndian.Uint16(m[2:]), int32(binary.NativeEndian.Uint32(m[4:]))
 		switch m[0] {
@@ -225,30 +225,30 @@ func (s *Spare) await(from *os.File, b *builder) error {
 			if m := b.steps[number].measure; m != "" {
 				name = m
 			}
-			s.missing = append(s.missing, Gap{Name: name, Why: missingWhy(name, failure)})
+			s.gaps = append(s.gaps, Gap{Name: name, Why: gapWhy(name, failure)})
 		default:
 			return b.failure(number, value)
 		}
 	}
 }
 
-// Alive tells whether the spare still waits.
-func (s *Spare) Alive() bool {
+// Alive tells whether the worker still waits.
+func (s *Worker) Alive() bool {
 	p := []unix.PollFd{{Fd: int32(s.pidfd.Fd()), Events: unix.POLLIN}}
 	n, err := unix.Poll(p, 0)
 	return n == 0 && err == nil
 }
 
-// Pid is the process id of the spare's init, in the maker's pid namespace.
-func (s *Spare) Pid() int { return s.pid }
+// Pid is the process id of the worker's init, in the maker's pid namespace.
+func (s *Worker) Pid() int { return s.pid }
 
-// Paths are the directories of the spare's control group.
-func (s *Spare) Paths() []string { return s.group.Paths() }
+// Paths are the directories of the worker's control group.
+func (s *Worker) Paths() []string { return s.group.Paths() }
 
-// Offer is what a launcher needs to take the spare: text and descriptors for [ReadOffer]. The maker closes its own with Give.
-func (s *Spare) Offer() (text []byte, descriptors []int) {
+// Handoff is what a launcher needs to take the worker: text and descriptors for [ReadHandoff]. The maker closes its own with Give.
+func (s *Worker) Handoff() (text []byte, descriptors []int) {
 	lines := append([]string{"pid " + strconv.Itoa(s.pid)}, s.group.Lines()...)
-	for _, gap := range s.missing {
+	for _, gap := range s.gaps {
 		lines = append(lines, "missing "+gap.Name+" "+strings.ReplaceAll(gap.Why, "\n", " "))
 	}
 	for _, f := range []*os.File{s.init, s.program, s.pidfd, s.listener} {
@@ -259,8 +259,8 @@ func (s *Spare) Offer() (text []byte, descriptors []int) {
 	return []byte(strings.Join(lines, "\n")), descriptors
 }
 
-// Give closes the maker's descriptors but for the pidfd: the spare is a launcher's now, which ends it.
-func (s *Spare) Give() {
+// Give closes the maker's descriptors but for the pidfd: the worker is a launcher's now, which ends it.
+func (s *Worker) Give() {
 	for _, f := range []**os.File{&s.init, &s.program, &s.listener} {
 		if *f != nil {
 			(*f).Close()
@@ -269,8 +269,8 @@ func (s *Spare) Give() {
 	}
 }
 
-// Close ends a spare, or looks after one that was given away and has ended. It removes its group.
-func (s *Spare) Close() error {
+// Close ends a worker, or looks after one that was given away and has ended. It removes its group.
+func (s *Worker) Close() error {
 	s.Give()
 	if s.pidfd != nil {
 		p := []unix.PollFd{{Fd: int32(s.pidfd.Fd()), Events: unix.POLLIN}}
@@ -285,32 +285,32 @@ func (s *Spare) Close() error {
 	return s.group.Remove()
 }
 
-// An Offer is a spare that a launcher has taken.
-type Offer struct {
+// A Handoff is a worker that a launcher has taken.
+type Handoff struct {
 	pid                            int
 	init, program, pidfd, listener *os.File
 	lines                          []string
 }
 
-// ReadOffer takes what [Spare.Offer] has sent. The descriptors are the Offer's.
-func ReadOffer(text []byte, descriptors []int) (*Offer, error) {
-	o := &Offer{lines: strings.Split(string(text), "\n")}
+// ReadHandoff takes what [Worker.Handoff] has sent. The descriptors are the Offer's.
+func ReadHandoff(text []byte, descriptors []int) (*Handoff, error) {
+	o := &Handoff{lines: strings.Split(string(text), "\n")}
 	for i, to := range []**os.File{&o.init, &o.program, &o.pidfd, &o.listener} {
 		if i < len(descriptors) {
-			*to = os.NewFile(uintptr(descriptors[i]), "spare")
+			*to = os.NewFile(uintptr(descriptors[i]), "worker")
 		}
 	}
 	pid, found := strings.CutPrefix(o.lines[0], "pid ")
 	var err error
 	if o.pid, err = strconv.Atoi(pid); err != nil || !found || o.pidfd == nil {
 		o.Close()
-		return nil, errors.New("not an offer of a spare")
+		return nil, errors.New("not a handoff of a worker")
 	}
 	return o, nil
 }
 
-// Close gives a spare up that was not started: it ends.
-func (o *Offer) Close() {
+// Close gives a worker up that was not started: it ends.
+func (o *Handoff) Close() {
 	for _, f := range []*os.File{o.init, o.program, o.pidfd, o.listener} {
 		if f != nil {
 			f.Close()
@@ -318,10 +318,10 @@ func (o *Offer) Close() {
 	}
 }
 
-// StartSpare is [Start] with a spare of the Spec's base. Path, Args and Env of the Spec are the template's business. It does not wait: that the set-up of the
-// spare has failed is an error of [Running.Release]. An error leaves nothing behind; the program has not begun then, and Start can be tried. Files begin
+// StartWorker is [Start] with a worker of the Spec's base. Path, Args and Env of the Spec are the template's business. It does not wait: that the set-up of the
+// worker has failed is an error of [Running.Release]. An error leaves nothing behind; the program has not begun then, and Start can be tried. Files begin
 // at Spec.FirstFile+1.
-func StartSpare(spec Spec, stdio IO, o *Offer) (_ *Running, err error) {
+func StartWorker(spec Spec, stdio IO, o *Handoff) (_ *Running, err error) {
 	r := &Running{spec: spec, started: time.Now(), gone: make(chan syscall.Rusage, 1), pid: o.pid, pidfd: o.pidfd, group: cgroup.Adopt(o.lines), setup: []*os.File{o.init, o.program}}
 	var theirs []*os.File // what only the child needs
 	r.reap = r.awaitGone
@@ -354,7 +354,7 @@ func StartSpare(spec Spec, stdio IO, o *Offer) (_ *Running, err error) {
 		}
 	}
 	if o.listener != nil {
-		r.protection.Enforced = append(r.protection.Enforced, trailMeasure)
+		r.protection.Enforced = append(r.protection.Enforced, activityMeasure)
 	}
 	stdin, ends, err := r.open(stdio, &theirs)
 	if err != nil {
@@ -378,7 +378,7 @@ func StartSpare(spec Spec, stdio IO, o *Offer) (_ *Running, err error) {
 		return nil, err
 	}
 	r.protection.Enforced = append(r.protection.Enforced, have...)
-	r.protection.Missing = append(r.protection.Missing, gaps2...)
+	r.protection.Gaps = append(r.protection.Gaps, gaps2...)
 	files := slices.Concat([]*os.File{stdin, ends.stdout, ends.stderr}, stdio.Files, []*os.File{ends.gate, ends.dump})
 	if ruleset != nil {
 		theirs = append(theirs, ruleset)
@@ -395,10 +395,10 @@ func StartSpare(spec Spec, stdio IO, o *Offer) (_ *Running, err error) {
 		b.rule(rule)
 	}
 	if ruleset != nil {
-		b.landlock(spareRuleset)
+		b.landlock(workerRuleset)
 	}
-	b.closeRange(3, spareProgram-1, 0)
-	b.closeRange(spareProgram+1, spec.FirstFile, 0)
+	b.closeRange(3, workerProgram-1, 0)
+	b.closeRange(workerProgram+1, spec.FirstFile, 0)
 	b.closeRange(spec.FirstFile+1+len(stdio.Files)+2, 1<<31-1, 0)
 	if u := spec.RunAs; u != nil {
 		b.become(*u)
@@ -416,11 +416,11 @@ func StartSpare(spec Spec, stdio IO, o *Offer) (_ *Running, err error) {
 	if spec.RunAs == nil { // becoming another user has done it
 		b.giveUp(spec, h)
 	}
-	if err := sendFiles(o.init, b.image(&stage{}, init), []*os.File{ends.lifeline, ends.status}); err != nil {
-		return nil, &StepError{Step: "sendmsg", Object: "spare", Err: err}
+	if err := sendFiles(o.init, b.syscallList(&childInit{}, init), []*os.File{ends.lifeline, ends.status}); err != nil {
+		return nil, &StepError{Step: "sendmsg", Object: "worker", Err: err}
 	}
-	if err := sendFiles(o.program, b.image(&stage{}, program), files); err != nil {
-		return nil, &StepError{Step: "sendmsg", Object: "spare", Err: err}
+	if err := sendFiles(o.program, b.syscallList(&childInit{}, program), files); err != nil {
+		return nil, &StepError{Step: "sendmsg", Object: "worker", Err: err}
 	}
 	for _, f := range theirs {
 		f.Close()
@@ -431,7 +431,7 @@ func StartSpare(spec Spec, stdio IO, o *Offer) (_ *Running, err error) {
 		o.listener.Close()
 		o.listener = nil
 		if err == nil {
-			r.trail, err = newTrail(listener, r.program)
+			r.recorder, err = newRecorder(listener, r.program)
 		}
 		if err == nil {
 			r.weigh()
@@ -446,14 +446,14 @@ func StartSpare(spec Spec, stdio IO, o *Offer) (_ *Running, err error) {
 		}
 		r.lookForSight()
 		if gaps := r.protection.refusing(); spec.OnMissing == Refuse && len(gaps) > 0 {
-			return &MissingError{gaps}
+			return &GapError{gaps}
 		}
 		return nil
 	}
 	return r, nil
 }
 
-// awaitGone waits for the end of a spare's init, which is somebody else's child, and with it of the whole pid namespace. It waits for as long as that
+// awaitGone waits for the end of a worker's init, which is somebody else's child, and with it of the whole pid namespace. It waits for as long as that
 // takes; whoever needs to know waits for ended, not for this.
 func (r *Running) awaitGone() {
 	p := []unix.PollFd{{Fd: int32(r.pidfd.Fd()), Events: unix.POLLIN}}
@@ -468,7 +468,7 @@ func (r *Running) awaitGone() {
 // rule is a call that adds a rule to the ruleset: the place is opened first, and what a file has no rights for is left out.
 func (b *builder) rule(r landlockRule) {
 	attr := &unix.LandlockPathBeneathAttr{Allowed_access: r.access}
-	b.add(addRule, step{name: "landlock_add_rule", object: r.path}, unix.SYS_LANDLOCK_ADD_RULE, spareRuleset, unix.LANDLOCK_RULE_PATH_BENEATH,
+	b.add(addRule, step{name: "landlock_add_rule", object: r.path}, unix.SYS_LANDLOCK_ADD_RULE, workerRuleset, unix.LANDLOCK_RULE_PATH_BENEATH,
 		b.hold(bytesOf(attr), false), 0, b.text(r.path), landlockFile)
 }
 
@@ -524,8 +524,8 @@ func noGaps() (gaps []cgroup.Gap) {
 	return gaps
 }
 
-func missingWhy(name string, failure *StepError) string {
-	if name == trailMeasure && failure.Err == unix.EBUSY {
+func gapWhy(name string, failure *StepError) string {
+	if name == activityMeasure && failure.Err == unix.EBUSY {
 		return failure.Error() + "; another listener is there already: this runs inside another py3run, or a container engine listens"
 	}
 	return fmt.Sprint(failure)

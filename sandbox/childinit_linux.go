@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// This file is the init stage. It runs in a child made by a bare clone(2) of the multi-threaded launcher, and until
+// This file is the child init. It runs in a child made by a bare clone(2) of the multi-threaded launcher, and until
 // the program's execve in a second one. Both share the launcher's memory and have stacks of their own; nothing is copied, so
 // nothing of the launcher's has to be faulted in again (a fork of a Go program costs three to six milliseconds of that, a second
 // start of the binary three). The price: here nothing of Go's runtime may be used. No allocation, no stack growth, no
@@ -60,7 +60,7 @@ const (
 	wantOne  = 1 << 3 // a result other than 1 is a failure (the read of the gate)
 	ifPrev   = 1 << 4 // only after a success of the previous op
 	toSend   = 1 << 5 // the result is a descriptor, which the next op sends
-	addRule  = 1 << 6 // in a spare: see builder.rule
+	addRule  = 1 << 6 // in a worker: see builder.rule
 )
 
 const atFDCWD = ^uintptr(99) // AT_FDCWD, which is -100
@@ -80,8 +80,8 @@ type pollFD struct {
 
 const stackSize = 8 << 10 // of a child; the nosplit functions need less than one of its eight kilobytes
 
-// A stage is everything that the child needs, laid out before the clone.
-type stage struct {
+// A childInit is everything that the child needs, laid out before the clone.
+type childInit struct {
 	initEntry, programEntry uintptr // of initMain and programMain
 
 	cloneFlags uintptr
@@ -115,36 +115,36 @@ const (
 	cloneGroup      = 10
 )
 
-// cloneStage calls clone(2); the child calls the function at entry with s on the given stack (its upper end) and never
+// cloneInit calls clone(2); the child calls the function at entry with s on the given stack (its upper end) and never
 // returns. The result is the child's process id, or a negative errno.
 //
 //go:noescape
-func cloneStage(flags, stack uintptr, s *stage, entry uintptr) int
+func cloneInit(flags, stack uintptr, s *childInit, entry uintptr) int
 
-// clone3Stage is cloneStage by clone3(2), which can put the child into a control group (v2) at once. Entered by a write to cgroup.procs the
+// clone3Init is cloneInit by clone3(2), which can put the child into a control group (v2) at once. Entered by a write to cgroup.procs the
 // kernel waits for all its processors to pass a quiet state: ten milliseconds and more.
 //
 //go:noescape
-func clone3Stage(args *[11]uint64, size uintptr, s *stage, entry uintptr) int
+func clone3Init(args *[11]uint64, size uintptr, s *childInit, entry uintptr) int
 
 // entryOf is the address of a function's code. Called by its name from assembly, a function gets a wrapper from the compiler, and with -race
 // the wrapper calls the race detector, on a stack of the launcher's.
-func entryOf(f func(*stage)) uintptr { return **(**uintptr)(unsafe.Pointer(&f)) }
+func entryOf(f func(*childInit)) uintptr { return **(**uintptr)(unsafe.Pointer(&f)) }
 
 //go:norace
 //go:nosplit
-func initMain(s *stage) {
+func initMain(s *childInit) {
 	s.run(s.setup)
 	s.allow()
 	// The parent of a vfork waits until the program's execve, which gives the memory back.
 	r := -int(syscall.ENOSYS)
 	if s.clone3[cloneFlags] != 0 {
-		if r = clone3Stage(&s.clone3, unsafe.Sizeof(s.clone3), s, s.programEntry); r < 0 {
+		if r = clone3Init(&s.clone3, unsafe.Sizeof(s.clone3), s, s.programEntry); r < 0 {
 			s.tell(msgMissing, stepGroup, int32(-r))
 		}
 	}
 	if r < 0 {
-		r = cloneStage(syscall.CLONE_VM|syscall.CLONE_VFORK|uintptr(syscall.SIGCHLD), s.stackTop(1), s, s.programEntry)
+		r = cloneInit(syscall.CLONE_VM|syscall.CLONE_VFORK|uintptr(syscall.SIGCHLD), s.stackTop(1), s, s.programEntry)
 	}
 	if r < 0 {
 		s.fail(stepProgramClone, syscall.Errno(-r))
@@ -154,7 +154,7 @@ func initMain(s *stage) {
 
 //go:norace
 //go:nosplit
-func programMain(s *stage) {
+func programMain(s *childInit) {
 	s.run(s.program)
 	s.exit(127)
 }
@@ -163,7 +163,7 @@ func programMain(s *stage) {
 //
 //go:norace
 //go:nosplit
-func (s *stage) stackTop(n uintptr) uintptr {
+func (s *childInit) stackTop(n uintptr) uintptr {
 	return (uintptr(unsafe.Pointer(&s.stacks)) + (n+1)*stackSize) &^ 15
 }
 
@@ -171,7 +171,7 @@ func (s *stage) stackTop(n uintptr) uintptr {
 //
 //go:norace
 //go:nosplit
-func (s *stage) run(ops []op) (prev uintptr) {
+func (s *childInit) run(ops []op) (prev uintptr) {
 	failed := false
 	for i := range ops {
 		o := &ops[i]
@@ -205,7 +205,7 @@ func (s *stage) run(ops []op) (prev uintptr) {
 //
 //go:norace
 //go:nosplit
-func (s *stage) allow() {
+func (s *childInit) allow() {
 	for i := range s.rules {
 		r := &s.rules[i]
 		fd, _, e := syscall.RawSyscall6(syscall.SYS_OPENAT, atFDCWD, r.path, unix.O_PATH|syscall.O_CLOEXEC, 0, 0, 0)
@@ -228,7 +228,7 @@ func (s *stage) allow() {
 
 //go:norace
 //go:nosplit
-func (s *stage) addRule(attr *unix.LandlockPathBeneathAttr) syscall.Errno {
+func (s *childInit) addRule(attr *unix.LandlockPathBeneathAttr) syscall.Errno {
 	_, _, e := syscall.RawSyscall6(unix.SYS_LANDLOCK_ADD_RULE, s.ruleset, unix.LANDLOCK_RULE_PATH_BENEATH, uintptr(unsafe.Pointer(attr)), 0, 0, 0)
 	return e
 }
@@ -241,7 +241,7 @@ func (s *stage) addRule(attr *unix.LandlockPathBeneathAttr) syscall.Errno {
 //
 //go:norace
 //go:nosplit
-func (s *stage) supervise(program, signals uintptr) {
+func (s *childInit) supervise(program, signals uintptr) {
 	s.lifeline, s.report = initLifeline, initStatus
 	s.poll[0] = pollFD{fd: int32(signals), events: 1}
 	s.poll[1] = pollFD{fd: int32(s.lifeline), events: 1}
@@ -309,7 +309,7 @@ func (s *stage) supervise(program, signals uintptr) {
 //
 //go:norace
 //go:nosplit
-func (s *stage) finish(program uintptr, hidden bool) {
+func (s *childInit) finish(program uintptr, hidden bool) {
 	if s.namespace && !hidden {
 		s.exit(0)
 	}
@@ -351,14 +351,14 @@ func (s *stage) finish(program uintptr, hidden bool) {
 
 //go:norace
 //go:nosplit
-func (s *stage) fail(step uint16, errno syscall.Errno) {
+func (s *childInit) fail(step uint16, errno syscall.Errno) {
 	s.tell(msgFailed, step, int32(errno))
 	s.exit(127)
 }
 
 //go:norace
 //go:nosplit
-func (s *stage) tell(kind uint8, step uint16, value int32) {
+func (s *childInit) tell(kind uint8, step uint16, value int32) {
 	s.message[0] = kind
 	*(*uint16)(unsafe.Pointer(&s.message[2])) = step
 	*(*int32)(unsafe.Pointer(&s.message[4])) = value
@@ -367,7 +367,7 @@ func (s *stage) tell(kind uint8, step uint16, value int32) {
 
 //go:norace
 //go:nosplit
-func (s *stage) exit(code uintptr) {
+func (s *childInit) exit(code uintptr) {
 	for {
 		syscall.RawSyscall(syscall.SYS_EXIT_GROUP, code, 0, 0)
 	}

@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestImage reads an image as template.py does, and finds every call with what it points to.
+// TestImage reads an list as template.py does, and finds every call with what it points to.
 func TestImage(t *testing.T) {
 	t.Parallel()
-	s, b := &stage{}, &builder{}
+	s, b := &childInit{}, &builder{}
 	var first, second []op
 	b.list = &first
 	b.add(must, step{name: "chdir"}, unix.SYS_CHDIR, b.text("/somewhere"))
@@ -22,12 +22,12 @@ func TestImage(t *testing.T) {
 	b.add(ifPrev, step{name: "vector"}, unix.SYS_EXECVE, b.text("/bin/true"), b.vector([]string{"true", "x"}), ^uintptr(99))
 	empty := []byte{}
 	b.add(must, step{name: "empty"}, unix.SYS_SETGROUPS, 0, b.bytes(empty))
-	image := b.image(s, first, second, nil)
+	list := b.syscallList(s, first, second, nil)
 
-	word := func(at uint64) uint64 { return binary.NativeEndian.Uint64(image[at:]) }
+	word := func(at uint64) uint64 { return binary.NativeEndian.Uint64(list[at:]) }
 	text := func(at uint64) string {
-		n := slices.Index(image[at:], 0)
-		return string(image[at:][:n])
+		n := slices.Index(list[at:], 0)
+		return string(list[at:][:n])
 	}
 	if n := word(0); n != 3 {
 		t.Fatalf("%d lists, want 3", n)
@@ -55,11 +55,11 @@ func TestImage(t *testing.T) {
 	}
 	_, args, mode, pointers := call(2)
 	program := args[2]
-	if pointers != 1<<2 || mode != 2<<8|toSend || binary.NativeEndian.Uint16(image[program:]) != 2 || !relocated[program+8] {
-		t.Fatalf("seccomp: pointers %b, mode %#x, program % x, relocated %v", pointers, mode, image[program:program+16], relocated)
+	if pointers != 1<<2 || mode != 2<<8|toSend || binary.NativeEndian.Uint16(list[program:]) != 2 || !relocated[program+8] {
+		t.Fatalf("seccomp: pointers %b, mode %#x, program % x, relocated %v", pointers, mode, list[program:program+16], relocated)
 	}
-	if filter := word(program + 8); binary.NativeEndian.Uint32(image[filter+12:]) != 1 {
-		t.Errorf("filter: % x", image[filter:filter+16])
+	if filter := word(program + 8); binary.NativeEndian.Uint32(list[filter+12:]) != 1 {
+		t.Errorf("filter: % x", list[filter:filter+16])
 	}
 	_, args, _, pointers = call(3)
 	if pointers != 1<<0|1<<1 || text(args[0]) != "/bin/true" || int64(args[2]) != -100 {
@@ -74,7 +74,7 @@ func TestImage(t *testing.T) {
 	if end := args[1] + 16; word(end) != 0 || relocated[end] {
 		t.Errorf("the vector ends with %#x", word(end))
 	}
-	if rights := word(16); len(image) < int(rights)+int(unsafe.Sizeof(s.rights)) || rights < word(24) {
-		t.Errorf("rights at %d of %d bytes", rights, len(image))
+	if rights := word(16); len(list) < int(rights)+int(unsafe.Sizeof(s.rights)) || rights < word(24) {
+		t.Errorf("rights at %d of %d bytes", rights, len(list))
 	}
 }

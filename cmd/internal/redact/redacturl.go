@@ -1,4 +1,4 @@
-package python
+package redact
 
 import (
 	"net/url"
