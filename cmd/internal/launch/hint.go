@@ -1,9 +1,12 @@
 package launch
 
 import (
+	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
+	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/wire"
 )
@@ -24,4 +27,38 @@ func hint(f wire.Failure, ip python.Interpreter, openFiles int, ownDir bool) str
 		}
 	}
 	return ""
+}
+
+// raise says who can have a limit raised, and where: a request only tightens, and its sender need not know who has set what.
+func raise(name string, origins map[string]config.Origin) string {
+	short := strings.ReplaceAll(name, "_", "-")
+	i := slices.IndexFunc(config.Shorts[:], func(s config.Short) bool { return s.Name == short })
+	if i < 0 {
+		return ""
+	}
+	key := config.Shorts[i].Key
+	switch from := origins[key]; {
+	case from.Ceiling.Asked != "":
+		return fmt.Sprintf("; that is the ceiling in %s, which only its owner raises", from.Ceiling.File)
+	case from.Kind == config.FromFile:
+		return fmt.Sprintf("; %s is set in %s, whose owner can raise it", key, from.Name)
+	case from.Kind != config.FromDefault:
+		return fmt.Sprintf("; whoever starts py3run has set %s, by %s, and can raise it", key, from.Name)
+	default:
+		return fmt.Sprintf("; that is the default of %s, which whoever starts py3run can raise: with %s, or in a configuration file such as %s", key, config.Variable(key), config.SystemFile)
+	}
+}
+
+// remedy is the hint for a limit that has struck: what the code can do, and who has set the limit.
+func remedy(usual, name string, job Job) string {
+	do, _, _ := strings.Cut(usual, ", or have ")
+	if asked, _ := job.Request.Limits.Get(name); asked > 0 {
+		if allowed, _ := limitsOf(job.Config.Security).Get(name); allowed == 0 || asked <= allowed {
+			return do + "; the request itself asks for this limit, with limits." + name
+		}
+	}
+	if text := raise(name, job.Origins); text != "" {
+		return do + text
+	}
+	return usual
 }

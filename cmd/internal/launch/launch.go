@@ -1,57 +1,34 @@
-// Package launch is the one use case of py3run: a request becomes a plan, the plan a run, the run a result and two audit records.
+// Package launch is the one use case of py3run: a job becomes a plan, the plan a run, and what was learned of the run a result and two
+// audit records. Each arrow makes a new value; nothing writes into an earlier one.
 //
-//	Request + Config + Caller ─► Plan ─► sandbox.Spec        no system call
-//	              sandbox.Start ─► audit start               while Python starts, held at its gate
-//	                          Release                        only after both
-//	      Outcome + Reply ─► Result                          no system call; the Outcome wins
-//	                 audit end ─► receipt in the Result
+//	Job                      job.go       request, configuration and caller
+//	 │ prepare ─► Plan       facts.go     asks the host what the plan depends on; Make (plan.go) makes no system call
+//	 │ execute ─► Evidence   run.go       the only step that acts; collect (collect.go) gathers what was learned, once
+//	 │ Judge ─► Verdict      verdict.go   pure: kernel evidence overrides anything the interpreter reports
+//	 │ result ─► wire.Result result.go    pure
+//	 │ endRecord ─► record   record.go    pure
+//	 ▼ conclude ─► Answer    run.go       writes the end record, and gives back what the run held
+//
+// A process can have many runs at once: the package has no state.
 package launch
 
-import (
-	"io"
-	"os"
-	"time"
+import "py3run/cmd/internal/wire"
 
-	"py3run/cmd/internal/config"
-	"py3run/cmd/internal/wire"
-)
-
-// A Job is everything that one run follows from.
-type Job struct {
-	Request  wire.Request
-	Warnings []wire.Warning // that came up on the way here
-	Config   config.Config
-	Looked   []config.Looked          // the files that it was looked for in
-	Origins  map[string]config.Origin // of its values, for who is told to change one
-	Environ  []string
-	Dir      string // the caller's current directory
-	Umask    *int   // the caller's, for the code; nil: this process's
-	Steering string // a configuration file that was named instead of the usual ones; empty: none
-	Caller   Caller
-	LoginUID *int      // who logged in, as the kernel keeps it; nil: nobody did
-	Began    time.Time // when this process began with the request
-
-	Source []byte // the bytes of a file instead of Request.Code, with its own encoding; nil: Request.Code
-
-	// Of `run`, for people and shells; nil and empty in exec.
-	Live *Live
-
-	// Signals that ask for the end of the run.
-	Signals <-chan os.Signal
+// An Answer is the result, and the end record as a line for the caller's stderr: empty when there is none.
+type Answer struct {
+	Result    wire.Result
+	AuditLine []byte
+	Sweep     func() error // looks after what killed launchers have left; call it once, when the result is out
 }
 
-// Live is what `run` has more than exec: streams that go through, and a file of the user's own.
-type Live struct {
-	File           string // the script, absolute; empty: the code came by stdin or by an option
-	Argv0          string // as Python sets it: the file, "-" or "-c"
-	Stdin          *os.File
-	Stdout, Stderr io.Writer
-	OneStream      bool // both are one file: everything goes to Stdout, in the order in which the program writes it
-}
-
-// Caller is the operating-system user that runs py3run.
-type Caller struct {
-	UID  int
-	Name string
-	Home string // by /etc/passwd; empty: it has none there
+// Run does the job and always answers with a result, also for a fault of its own: a panic becomes status internal, and a run that was recorded
+// as started is recorded as ended.
+func Run(job Job) (answer Answer) {
+	r := &run{plan: Plan{Job: job, RunID: newRunID(job.Began)}}
+	defer func() {
+		if fault := recover(); fault != nil {
+			answer = r.conclude(Evidence{Fault: fault})
+		}
+	}()
+	return r.conclude(r.execute())
 }

@@ -104,26 +104,27 @@ func configFiles(job Job) []audit.ConfigFile {
 }
 
 // recordPolicy is for a run that leaves no records: that a configuration file has changed since the last run, which may be why, is still one.
-func (r *run) recordPolicy() {
-	dir, err := r.job.Config.AuditDir(r.job.Environ)
-	if err != nil || len(r.job.Looked) == 0 {
-		return
+func recordPolicy(p Plan) []wire.Warning {
+	dir, err := p.Job.Config.AuditDir(p.Job.Environ)
+	if err != nil || len(p.Job.Looked) == 0 {
+		return nil
 	}
-	if err := audit.ComparePolicy(dir, record(r.job, r.limits, r.result.RunID), configFiles(r.job)); err != nil {
-		r.warn("audit_unavailable", "whether the configuration has changed is not in the audit log: "+err.Error())
+	if err := audit.ComparePolicy(dir, record(p.Job, p.Limits, p.RunID), configFiles(p.Job)); err != nil {
+		return []wire.Warning{{Code: "audit_unavailable", Message: "whether the configuration has changed is not in the audit log: " + err.Error()}}
 	}
+	return nil
+}
+
+// shareStrictly lets the group that the configuration names read the log. That it cannot is an error only where no run goes without a record.
+func shareStrictly(log *audit.Log, c config.Config) ([]wire.Warning, error) {
+	err := shareLog(log, c)
+	if err != nil && c.Security.Audit.OnFailure != "refuse" {
+		return []wire.Warning{{Code: "audit_group", Message: "members of the group cannot read the audit log: " + err.Error()}}, nil
+	}
+	return nil, err
 }
 
 // shareLog lets the group that the configuration names read the log.
-func (r *run) shareLog(log *audit.Log) error {
-	err := shareLog(log, r.job.Config)
-	if err != nil && r.job.Config.Security.Audit.OnFailure != "refuse" {
-		r.warn("audit_group", "members of the group cannot read the audit log: "+err.Error())
-		return nil
-	}
-	return err
-}
-
 func shareLog(log *audit.Log, c config.Config) error {
 	name := c.Security.Audit.Group
 	if name == "" {

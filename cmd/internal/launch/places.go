@@ -1,7 +1,9 @@
 package launch
 
 import (
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,7 +11,10 @@ import (
 	"syscall"
 
 	"py3run/cmd/internal/config"
+	"py3run/cmd/internal/wire"
 	"py3run/sandbox"
+
+	"golang.org/x/sys/unix"
 )
 
 // Runs with different templates have their directories in different places, and each of them has to hide those of the others. So places other than the usual
@@ -82,4 +87,59 @@ func ofOthers(job Job) (hide, fixed []string) {
 	}
 	slices.Sort(hide)
 	return slices.Compact(hide), fixed
+}
+
+// absent warns of paths that the configuration names to be hidden, read or written and that do not exist: mistyped, perhaps. Nothing is done about
+// them. For after the start, which makes what is missing above the working directory.
+func absent(c config.Config) (warnings []wire.Warning) {
+	i := c.Security.Isolation
+	for _, list := range []struct {
+		key   string
+		paths []string
+	}{{"security.isolation.hide", i.Hide}, {"security.isolation.read-dirs", i.ReadDirs}, {"security.isolation.write-dirs", i.WriteDirs}, {"python.path", c.Python.Path}} {
+		for _, path := range list.paths {
+			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+				warnings = append(warnings, wire.Warning{Code: "absent_path", Message: list.key + ": " + path + " does not exist"})
+			}
+		}
+	}
+	return warnings
+}
+
+// makeOwn makes what is to be hidden from the code or kept as it is, and is not there yet: the code could make it otherwise, and steer later runs. What this
+// user cannot make the code cannot either. A home that does not exist is not for us to make.
+//
+// It returns what could not be made although this user owns the directory above: with a mode that the code can change, say.
+func (p Plan) makeOwn(home string) (open []string) {
+	_, err := os.Stat(home)
+	homeless := func(dir string) bool { return err != nil && home != "" && within(home, dir) }
+	for _, dir := range slices.Concat(p.Own, p.Config) {
+		mode := fs.FileMode(0o700)
+		switch {
+		case homeless(dir):
+			continue
+		case strings.HasPrefix(dir, "/run/user/"): // what is above belongs to the login manager
+			os.Mkdir(dir, mode)
+			continue
+		case dir == config.SystemDir:
+			mode = 0o755
+		}
+		if os.MkdirAll(dir, mode) != nil && ownAbove(dir) {
+			open = append(open, dir)
+		}
+	}
+	return open
+}
+
+// ownAbove tells whether the last directory that there is on the way to a path is this user's.
+func ownAbove(path string) bool {
+	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+		var st unix.Stat_t
+		if unix.Lstat(dir, &st) == nil {
+			return int(st.Uid) == os.Geteuid()
+		}
+		if dir == "/" {
+			return false
+		}
+	}
 }

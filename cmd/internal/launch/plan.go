@@ -20,35 +20,16 @@ import (
 // bootstrap.py registers faulthandler for it: the last but one real-time signal, which nobody uses.
 const dumpSignal = syscall.Signal(63)
 
-// limitsOf are the limits of a configuration.
-func limitsOf(c config.Security) wire.Limits {
-	return wire.Limits{
-		TimeoutSeconds: c.ExecutionTimeoutSeconds, CPUSeconds: c.MaxCPUSeconds, MemoryMB: c.MaxMemoryMB, Processes: float64(c.MaxProcesses),
-		OutputMB: c.MaxOutputSizeMB, FileMB: c.MaxFileSizeMB, DiskMB: c.MaxDiskMB, IdleSeconds: c.IdleTimeoutSeconds,
-	}
-}
-
-// Effective are the limits of a run: the configuration's, tightened by the request. A looser wish is clamped, and said.
-func Effective(c config.Security, asked wire.Limits) (wire.Limits, []wire.Warning) {
-	limits := limitsOf(c)
-	var warnings []wire.Warning
-	for _, name := range wire.LimitNames() {
-		most, _ := limits.Get(name)
-		want, _ := asked.Get(name)
-		switch {
-		case want == 0: // not given
-		case most == 0 || want <= most:
-			limits.Set(name, want)
-		default:
-			warnings = append(warnings, wire.Warning{Code: "clamped_limit",
-				Message: fmt.Sprintf("%s: %v asked, the configuration allows %v", name, want, most)})
-		}
-	}
-	return limits, warnings
-}
-
-// A Plan is what a run will do, as far as that can be known without doing it.
+// A Plan is what a run will do, as far as that can be known without doing it. The first fields are what it was made from.
 type Plan struct {
+	Job         Job
+	RunID       string
+	Interpreter python.Interpreter
+	Skipped     []python.Candidate // interpreters that were passed over
+	Limits      wire.Limits        // in force
+	Facts       Facts
+	Warnings    []wire.Warning
+
 	Spec     sandbox.Spec
 	Python   python.Job
 	Dir      sandbox.Dir // made before the run, removed after it
@@ -57,142 +38,167 @@ type Plan struct {
 	Own      []string    // directories of py3run's own that the code must not see; they are made if they are missing, before the code could
 }
 
-// Facts is what a plan needs to know of this host and this user.
-type Facts struct {
-	RunID    string
-	Root     string   // of the working directory, where the template has none of its own; see sandbox.ChooseRoot
-	Roots    []string // of other runs
-	Covered  bool     // the root is py3run's own, and a run sees nothing else there
-	AuditDir string   // empty: no records
-	LogDir   string   // where a log is, also when this run leaves no records
-	CacheDir string   // empty: none
-	StateDir string   // of keys; empty: none
-
-	OthersHidden, OthersFixed []string // what of py3run's own other calls use: hidden, or kept as it is, where it is there
-
-	Config   []string // directories that configurations are read from
-	Program  string   // py3run's own file
-	WarmDir  string   // of the template that is wanted; empty: none is, or there is no place for it
-	WarmDirs []string // where templates can be
-	RunAs    *account // who security.isolation.run-as names
-	FileMax  int      // most descriptors this user may have: the hard RLIMIT_NOFILE
-}
-
 // Make plans a run. It makes no system call. The error is the caller's or the operator's mistake.
 func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan, error) {
-	c := job.Config
-	plan := Plan{Dir: workdir(c.Security.Isolation.WorkingDir, facts, job.Caller.UID, user(job).name)}
-	plan.Dir.Private, plan.Dir.Keep = c.Security.Isolation.Method != string(sandbox.Process), !c.Security.Isolation.CleanupOnExit
-	own := plan.Dir.Path
-	code, file := codeOf(job), own+codeSuffix
-	plan.CodeFile = file
-	dir, argv0, shown, show := own, file, job.Request.Filename, false
-	importPath := slices.Clone(c.Python.Path)
-	if live := job.Live; live != nil {
-		dir, argv0, show = job.Dir, live.Argv0, true
-		if live.File != "" {
-			plan.CodeFile, file, shown = "", live.File, live.Argv0
-			importPath = append([]string{filepath.Dir(live.File)}, importPath...)
-		} else {
-			importPath = append([]string{job.Dir}, importPath...)
-		}
-	}
-	for _, needed := range []string{file, dir, ip.Path} {
-		if facts.Covered && needed != own && needed != own+codeSuffix && within(plan.Dir.Root, needed) {
-			return Plan{}, &config.Error{Where: "security", Key: "isolation.working-dir",
-				Problem: fmt.Sprintf("%s lies in %s, where each run sees only what is its own", needed, plan.Dir.Root),
-				Hint:    "move it to another place, or start from another directory"}
-		}
+	plan := Plan{Job: job, RunID: facts.RunID, Interpreter: ip, Limits: limits, Facts: facts}
+	isolation := job.Config.Security.Isolation
+	plan.Dir = workdir(isolation.WorkingDir, facts, job.Caller.UID, user(job).name)
+	plan.Dir.Private, plan.Dir.Keep = isolation.Method != string(sandbox.Process), !isolation.CleanupOnExit
+	at := place(job, plan.Dir.Path)
+	if job.Live == nil || job.Live.File == "" {
+		plan.CodeFile = at.file
 	}
 	for _, path := range append([]string{facts.AuditDir, facts.CacheDir, facts.StateDir}, facts.WarmDirs...) {
 		if path != "" {
 			plan.Own = append(plan.Own, filepath.Clean(path))
 		}
 	}
-	plan.Config = slices.DeleteFunc(slices.Clone(facts.Config), func(path string) bool { return path == "" })
-	var hide []string
-	for _, path := range c.Security.Isolation.Hide {
-		hide = append(hide, filepath.Clean(path))
+	plan.Config = nonEmpty(facts.Config)
+	hide, pin := plan.hidden()
+	if err := plan.reachable(at, hide); err != nil {
+		return Plan{}, err
 	}
-	pin := slices.Clone(plan.Own)
-	if facts.AuditDir == "" && facts.LogDir != "" { // of other runs
-		pin = append(pin, facts.LogDir)
-	}
-	for _, dir := range facts.OthersHidden {
-		if !slices.Contains(pin, dir) && !within(dir, own) {
-			pin = append(pin, dir)
-		}
-	}
-	hide = append(hide, pin...)
-	for _, root := range facts.Roots {
-		if !within(root, own) {
-			hide = append(hide, root)
-		}
-	}
-	for _, h := range hide {
-		for _, needed := range []string{own, file, dir, ip.Path} {
-			if within(h, needed) {
-				return Plan{}, &config.Error{Where: "security", Key: "isolation.hide",
-					Problem: fmt.Sprintf("%s is hidden from the code, and %s, which it needs, lies in it", h, needed),
-					Hint:    "hide less, or move what is needed"}
-			}
-		}
-	}
-
-	for _, name := range c.Security.Isolation.KeepCapabilities {
+	for _, name := range isolation.KeepCapabilities {
 		if _, known := sandbox.Capability(name); !known {
 			return Plan{}, &config.Error{Where: "security", Key: "isolation.keep-capabilities", Problem: name + " is not among those that root loses",
 				Hint: "what is not taken away needs no mention; names are those of capabilities(7), as CAP_SYS_TIME"}
 		}
 	}
-	if dirs := c.Security.Isolation.ReadDirs; len(dirs) > 0 { // what is read for Python lies beside what only root reads
-		for _, secret := range secrets {
-			if !slices.ContainsFunc(dirs, func(dir string) bool { return within(secret, dir) || dir != "/" && within(dir, secret) }) {
-				hide = append(hide, secret)
+	plan.Spec = plan.spec(at, append(hide, beside(isolation.ReadDirs)...), pin)
+	request := job.Request
+	plan.Python = python.Job{
+		Command: request.Command, Code: codeOf(job), Text: job.Source == nil, Path: at.file, Shown: at.shown,
+		Argv: append([]string{at.argv0}, request.Argv...), ImportPath: at.importPath,
+		Variables: request.Variables, Module: request.Module, Function: request.Function,
+		Args: request.Args, Kwargs: request.Kwargs, Line: request.Line, Column: request.Column,
+		ResultFormat: request.ResultFormat, ResultFrom: request.ResultFrom,
+		LazySite: job.Config.Python.Site == "lazy" && request.Command.RunsCode(), Flagged: job.Config.Python.FlagImports,
+		Show: job.Live != nil, OutputMost: megabytes(limits.OutputMB),
+	}
+	return plan, nil
+}
+
+// A codePlace is where the code runs, and under which names.
+type codePlace struct {
+	file       string // that it stands in
+	dir        string // current directory
+	argv0      string
+	shown      string // in tracebacks, for the file
+	importPath []string
+}
+
+// place is that of a job whose working directory is own.
+func place(job Job, own string) codePlace {
+	at := codePlace{file: own + codeSuffix, dir: own, argv0: own + codeSuffix, shown: job.Request.Filename}
+	configured := job.Config.Python.Path
+	live := job.Live
+	switch {
+	case live == nil:
+		at.importPath = slices.Clone(configured)
+	case live.File == "":
+		at.dir, at.argv0 = job.Dir, live.Argv0
+		at.importPath = append([]string{job.Dir}, configured...)
+	default:
+		at.file, at.dir, at.argv0, at.shown = live.File, job.Dir, live.Argv0, live.Argv0
+		at.importPath = append([]string{filepath.Dir(live.File)}, configured...)
+	}
+	return at
+}
+
+// hidden are the paths that the program must not see, and those of them that it must not move or replace either.
+func (p Plan) hidden() (hide, pin []string) {
+	own := p.Dir.Path
+	for _, path := range p.Job.Config.Security.Isolation.Hide {
+		hide = append(hide, filepath.Clean(path))
+	}
+	pin = slices.Clone(p.Own)
+	if p.Facts.AuditDir == "" && p.Facts.LogDir != "" { // of other runs
+		pin = append(pin, p.Facts.LogDir)
+	}
+	for _, dir := range p.Facts.OthersHidden {
+		if !slices.Contains(pin, dir) && !within(dir, own) {
+			pin = append(pin, dir)
+		}
+	}
+	hide = append(hide, pin...)
+	for _, root := range p.Facts.Roots {
+		if !within(root, own) {
+			hide = append(hide, root)
+		}
+	}
+	return hide, pin
+}
+
+// reachable makes sure that nothing that the run needs is hidden from it, or lies where it sees only what is its own.
+func (p Plan) reachable(at codePlace, hide []string) error {
+	own := p.Dir.Path
+	for _, needed := range []string{at.file, at.dir, p.Interpreter.Path} {
+		if p.Facts.Covered && needed != own && needed != own+codeSuffix && within(p.Dir.Root, needed) {
+			return &config.Error{Where: "security", Key: "isolation.working-dir",
+				Problem: fmt.Sprintf("%s lies in %s, where each run sees only what is its own", needed, p.Dir.Root),
+				Hint:    "move it to another place, or start from another directory"}
+		}
+	}
+	for _, h := range hide {
+		for _, needed := range []string{own, at.file, at.dir, p.Interpreter.Path} {
+			if within(h, needed) {
+				return &config.Error{Where: "security", Key: "isolation.hide",
+					Problem: fmt.Sprintf("%s is hidden from the code, and %s, which it needs, lies in it", h, needed),
+					Hint:    "hide less, or move what is needed"}
 			}
 		}
 	}
-	readable, writable := places(job, ip, plan, file, importPath)
-	openFiles, first := descriptors(c.Security.MaxOpenFiles, facts.FileMax)
-	plan.Spec = sandbox.Spec{
-		Path: ip.Path, Env: environment(job, limits, own), Dir: dir,
-		Method: sandbox.Method(c.Security.Isolation.Method), OnMissing: sandbox.OnMissing(c.Security.Isolation.OnMissing),
-		DenyNetwork: c.Security.Isolation.Network == "none", Hide: hide,
-		Pin: pin, Fixed: slices.DeleteFunc(slices.Concat(facts.Config, facts.OthersFixed, []string{config.SystemDir, job.Steering, facts.Program}), func(path string) bool { return path == "" }),
-		PrivateShm: c.Security.Isolation.Shm == "private" && !inShm(own, file, dir, ip.Path), Umask: job.Umask,
-		ReadDirs: readable, WriteDirs: writable, MinimalDev: c.Security.Isolation.Dev == "minimal",
-		DenyCalls: c.Security.Isolation.Seccomp == "default", NoNewPrivileges: c.Security.Isolation.NoNewPrivileges,
-		KeepCapabilities: c.Security.Isolation.KeepCapabilities, SubIDs: c.Security.Isolation.IDMap == "subids", Activity: activity[c.Security.Audit.Native],
+	return nil
+}
+
+// spec is what the sandbox starts, and under what.
+func (p Plan) spec(at codePlace, hide, pin []string) sandbox.Spec {
+	job, limits, isolation := p.Job, p.Limits, p.Job.Config.Security.Isolation
+	own := p.Dir.Path
+	readable, writable := permitted(p, at)
+	security := job.Config.Security
+	openFiles, first := descriptors(security.MaxOpenFiles, p.Facts.FileMax)
+	spec := sandbox.Spec{
+		Path: p.Interpreter.Path, Env: environment(job, limits, own), Dir: at.dir,
+		Method: sandbox.Method(isolation.Method), OnMissing: sandbox.OnMissing(isolation.OnMissing),
+		DenyNetwork: isolation.Network == "none", Hide: hide, Pin: pin,
+		Fixed:      nonEmpty(slices.Concat(p.Facts.Config, p.Facts.OthersFixed, []string{config.SystemDir, job.Steering, p.Facts.Program})),
+		PrivateShm: isolation.Shm == "private" && !inShm(own, at.file, at.dir, p.Interpreter.Path), Umask: job.Umask,
+		ReadDirs: readable, WriteDirs: writable, MinimalDev: isolation.Dev == "minimal",
+		DenyCalls: isolation.Seccomp == "default", NoNewPrivileges: isolation.NoNewPrivileges,
+		KeepCapabilities: isolation.KeepCapabilities, SubIDs: isolation.IDMap == "subids", Activity: activity[security.Audit.Native],
 		Limits: sandbox.Limits{
 			Wall: seconds(limits.TimeoutSeconds), CPU: seconds(limits.CPUSeconds), Idle: seconds(limits.IdleSeconds),
 			Memory: megabytes(limits.MemoryMB), Processes: int(limits.Processes), OpenFiles: openFiles,
 			FileSize: megabytes(limits.FileMB), Disk: megabytes(limits.DiskMB),
-			CPUs: c.Security.MaxCPUs, ReadRate: megabytes(c.Security.MaxReadMBPerSecond), WriteRate: megabytes(c.Security.MaxWriteMBPerSecond),
+			CPUs: security.MaxCPUs, ReadRate: megabytes(security.MaxReadMBPerSecond), WriteRate: megabytes(security.MaxWriteMBPerSecond),
 		},
-		Group:     group(c.Security.Isolation.CgroupParent, facts.RunID),
-		FirstFile: first, DumpSignal: dumpSignal, Grace: seconds(c.Security.GraceSeconds),
+		Group:     group(isolation.CgroupParent, p.RunID),
+		FirstFile: first, DumpSignal: dumpSignal, Grace: seconds(security.GraceSeconds),
 	}
-	if u := facts.RunAs; u != nil {
-		plan.Spec.RunAs = &u.User
+	if u := p.Facts.RunAs; u != nil {
+		spec.RunAs = &u.User
 		// The caller's own would lead to files that this user may not read.
-		plan.Spec.Env = slices.DeleteFunc(plan.Spec.Env, func(e string) bool {
+		spec.Env = slices.DeleteFunc(spec.Env, func(e string) bool {
 			name, _, _ := strings.Cut(e, "=")
 			return name == "HOME" || name == "USER" || name == "LOGNAME"
 		})
-		plan.Spec.Env = append(plan.Spec.Env, "HOME="+u.home, "USER="+u.name, "LOGNAME="+u.name)
+		spec.Env = append(spec.Env, "HOME="+u.home, "USER="+u.name, "LOGNAME="+u.name)
 	}
 	if !job.Request.Command.RunsCode() { // nothing of the user's runs: nothing is hidden from it, and a missing measure refuses nothing
-		plan.Spec.OnMissing, plan.Spec.Activity = sandbox.Warn, sandbox.NotRequested
+		spec.OnMissing, spec.Activity = sandbox.Warn, sandbox.NotRequested
 	}
-	plan.Python = python.Job{
-		Command: job.Request.Command, Code: code, Text: job.Source == nil, Path: file, Shown: shown,
-		Argv: append([]string{argv0}, job.Request.Argv...), ImportPath: importPath,
-		Variables: job.Request.Variables, Module: job.Request.Module, Function: job.Request.Function,
-		Args: job.Request.Args, Kwargs: job.Request.Kwargs, Line: job.Request.Line, Column: job.Request.Column,
-		ResultFormat: job.Request.ResultFormat, ResultFrom: job.Request.ResultFrom,
-		LazySite: c.Python.Site == "lazy" && job.Request.Command.RunsCode(), Flagged: c.Python.FlagImports, Show: show, OutputMost: megabytes(limits.OutputMB),
+	return spec
+}
+
+// nonEmpty are the paths that are not empty.
+func nonEmpty(paths []string) (list []string) {
+	for _, path := range paths {
+		if path != "" {
+			list = append(list, path)
+		}
 	}
-	return plan, nil
+	return list
 }
 
 // inShm tells whether one of the paths that a run needs lies in the host's /dev/shm, which one of its own would cover.
@@ -200,12 +206,13 @@ func inShm(needed ...string) bool {
 	return slices.ContainsFunc(needed, func(path string) bool { return within("/dev/shm", path) })
 }
 
-// trail is how the configuration asks for it.
+// activity is how the configuration asks for the kernel's record of what processes did.
 var activity = map[string]sandbox.Requirement{"auto": sandbox.BestEffort, "on": sandbox.Required}
 
-// places are what can be read and written where that is restricted; nil where it is not.
-func places(job Job, ip python.Interpreter, plan Plan, file string, importPath []string) (readable, writable []string) {
-	own := []string{plan.Dir.Path}
+// permitted is what can be read and written where that is restricted; nil where it is not.
+func permitted(p Plan, at codePlace) (readable, writable []string) {
+	job, ip := p.Job, p.Interpreter
+	own := []string{p.Dir.Path}
 	if data := env(job.Environ, "PYTHON3_DATA_DIR"); filepath.IsAbs(data) {
 		own = append(own, data)
 	}
@@ -216,7 +223,7 @@ func places(job Job, ip python.Interpreter, plan Plan, file string, importPath [
 	if dirs := job.Config.Security.Isolation.ReadDirs; len(dirs) > 0 {
 		// Any program links the system's libraries, and Python reads its certificates, time zones and name services.
 		system := []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/dev", "/proc", "/sys", "/run/systemd/resolve", "/run/nscd"}
-		readable = slices.Concat(dirs, own, system, ip.Prefixes, []string{filepath.Dir(ip.Path), file}, importPath)
+		readable = slices.Concat(dirs, own, system, ip.Prefixes, []string{filepath.Dir(ip.Path), at.file}, at.importPath)
 		if live := job.Live; live != nil && live.File != "" {
 			readable = append(readable, filepath.Dir(live.File))
 		}
@@ -224,22 +231,21 @@ func places(job Job, ip python.Interpreter, plan Plan, file string, importPath [
 	return readable, writable
 }
 
+// beside are the secrets that lie beside what is read for Python where reading is restricted, and that nobody has named.
+func beside(readDirs []string) (hide []string) {
+	if len(readDirs) == 0 {
+		return nil
+	}
+	for _, secret := range secrets {
+		if !slices.ContainsFunc(readDirs, func(dir string) bool { return within(secret, dir) || dir != "/" && within(dir, secret) }) {
+			hide = append(hide, secret)
+		}
+	}
+	return hide
+}
+
 // secrets lie in the directories that Python and the system's libraries need, and neither needs them.
 var secrets = []string{"/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/security/opasswd", "/etc/ssh", "/etc/ssl/private", "/etc/sudoers", "/etc/sudoers.d"}
-
-// codeOf are the bytes that the record's hash is of.
-func codeOf(job Job) []byte {
-	switch r := job.Request; {
-	case job.Source != nil:
-		return job.Source
-	case r.Command == wire.CommandEvaluate:
-		return []byte(r.Expression)
-	case r.Command == wire.CommandCallModule:
-		return []byte(r.Module + "." + r.Function)
-	default:
-		return []byte(r.Code)
-	}
-}
 
 // descriptors are the limit on open files and the number of the first descriptor of ours, which no file of the user's can have: at the
 // limit or above it. Where the user's own hard limit leaves no room there, the run has a few descriptors less.

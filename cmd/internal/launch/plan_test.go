@@ -478,21 +478,23 @@ func TestLookUp(t *testing.T) {
 }
 
 // What is restricted is restricted to what was named and to what Python needs; what is not, is not.
-func TestPlaces(t *testing.T) {
+func TestPermitted(t *testing.T) {
 	t.Parallel()
 	job := Job{Environ: []string{"PYTHON3_DATA_DIR=/data", "PATH=/bin"}, Config: config.Default()}
-	plan := Plan{Dir: sandbox.Dir{Path: "/tmp/w"}}
 	ip := python.Interpreter{Path: "/opt/py/bin/python3", Prefixes: []string{"/opt/py"}}
-	if r, w := places(job, ip, plan, "/tmp/w.py", nil); r != nil || w != nil {
+	permitted := func(importPath ...string) (r, w []string) {
+		return permitted(Plan{Job: job, Interpreter: ip, Dir: sandbox.Dir{Path: "/tmp/w"}}, codePlace{file: "/tmp/w.py", importPath: importPath})
+	}
+	if r, w := permitted(); r != nil || w != nil {
 		t.Errorf("%q, %q", r, w)
 	}
 	job.Config.Security.Isolation.WriteDirs = []string{"/out"}
-	r, w := places(job, ip, plan, "/tmp/w.py", nil)
+	r, w := permitted()
 	if r != nil || !slices.Contains(w, "/out") || !slices.Contains(w, "/tmp/w") || !slices.Contains(w, "/data") || !slices.Contains(w, "/dev/null") || slices.Contains(w, "/dev") {
 		t.Errorf("%q, %q", r, w)
 	}
 	job.Config.Security.Isolation.WriteDirs, job.Config.Security.Isolation.ReadDirs = nil, []string{"/in"}
-	r, w = places(job, ip, plan, "/tmp/w.py", []string{"/lib/mine"})
+	r, w = permitted("/lib/mine")
 	if w != nil {
 		t.Errorf("%q", w)
 	}

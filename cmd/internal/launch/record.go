@@ -12,52 +12,81 @@ import (
 	"py3run/cmd/internal/wire"
 )
 
-// recordStart writes the first record.
-func (r *run) recordStart() error {
-	if !r.job.Request.Command.RunsCode() {
-		return nil
-	}
-	if r.facts.AuditDir == "" {
-		r.recordPolicy()
-		return nil
-	}
-	log, err := audit.Open(r.facts.AuditDir)
-	if err != nil {
-		return err
-	}
-	if err := r.shareLog(log); err != nil {
-		log.Close()
-		return err
-	}
-	if fs := log.Network(); fs != "" {
-		r.warn("audit_network", "the audit log is on "+fs+", where writers on several machines can break it; name a local directory with security.audit.dir")
-	}
-	if r.base, err = r.describeRun(log); err != nil {
-		log.Close()
-		return err
-	}
-	start := r.base
-	start.Event = audit.Event{Action: audit.ExecutionStart, Outcome: audit.Unknown}
-	start.Config = configFiles(r.job)
-	if r.recording, _, err = log.Begin(start); err != nil {
-		log.Close()
-		return err
-	}
-	r.log = log
-	return nil
+// A recording is a run whose start record is in the log.
+type recording struct {
+	log  *audit.Log
+	run  *audit.Run   // nil: its end record is there, too
+	base audit.Record // what both records have in common
 }
 
-// describeRun is what start and end have in common, with what the log keeps beside itself.
-func (r *run) describeRun(log *audit.Log) (rec audit.Record, err error) {
-	c := r.job.Config.Security.Audit
-	rec = record(r.job, r.limits, r.result.RunID)
+// recordStart writes the start record. It returns nil, and no error, for what leaves no records.
+func recordStart(p Plan) (rec *recording, warnings []wire.Warning, err error) {
+	if !p.Job.Request.Command.RunsCode() {
+		return nil, nil, nil
+	}
+	if p.Facts.AuditDir == "" {
+		return nil, recordPolicy(p), nil
+	}
+	log, err := audit.Open(p.Facts.AuditDir)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if rec == nil {
+			log.Close()
+		}
+	}()
+	warnings, err = shareStrictly(log, p.Job.Config)
+	if err != nil {
+		return nil, warnings, err
+	}
+	if fs := log.Network(); fs != "" {
+		warnings = append(warnings, wire.Warning{Code: "audit_network",
+			Message: "the audit log is on " + fs + ", where writers on several machines can break it; name a local directory with security.audit.dir"})
+	}
+	base, err := kept(log, p)
+	if err != nil {
+		return nil, warnings, err
+	}
+	start := base
+	start.Event = audit.Event{Action: audit.ExecutionStart, Outcome: audit.Unknown}
+	start.Config = configFiles(p.Job)
+	run, _, err := log.Begin(start)
+	if err != nil {
+		return nil, warnings, err
+	}
+	return &recording{log, run, base}, warnings, nil
+}
+
+// recordEnd writes the end record, once. That it could not be written is a warning: the run has happened.
+func (r *run) recordEnd(e Evidence, result wire.Result) (*audit.Receipt, []wire.Warning) {
+	begun := e.Refused == nil && e.Direct == nil && e.Unrecorded == nil
+	if !r.plan.Job.Config.Security.Audit.Enabled && r.plan.Job.Request.Command.RunsCode() && begun {
+		return nil, []wire.Warning{{Code: "audit_off", Message: "auditing is switched off by the configuration: this run is not recorded"}}
+	}
+	if r.record == nil || r.record.run == nil {
+		return nil, nil
+	}
+	run := r.record.run
+	r.record.run = nil
+	receipt, err := run.End(endRecord(r.record.base, r.plan, e, result, time.Since(r.plan.Job.Began)))
+	if err != nil {
+		return nil, []wire.Warning{{Code: "audit_incomplete", Message: "the end of this run is not in the audit log: " + err.Error()}}
+	}
+	return &receipt, nil
+}
+
+// kept is what start and end record have in common, with what the log keeps beside itself.
+func kept(log *audit.Log, p Plan) (rec audit.Record, err error) {
+	c := p.Job.Config.Security.Audit
+	rec = record(p.Job, p.Limits, p.RunID)
 	if c.LogCode {
-		if err := log.KeepCode(codeOf(r.job)); err != nil {
+		if err := log.KeepCode(codeOf(p.Job)); err != nil {
 			return rec, err
 		}
 		rec.Code.Stored = true
 	}
-	if v := r.job.Request.Variables; v != nil && c.LogVariables == "hmac" {
+	if v := p.Job.Request.Variables; v != nil && c.LogVariables == "hmac" {
 		key, err := log.Key()
 		if err != nil {
 			return rec, err
@@ -71,17 +100,16 @@ func (r *run) describeRun(log *audit.Log) (rec audit.Record, err error) {
 	return rec, nil
 }
 
-// output is what the end record says of what came out.
-func (r *run) output() *audit.Output {
-	if r.digests[0] == nil {
+// output is what the end record says of what came out, beyond the sizes.
+func output(p Plan, e Evidence, result wire.Result) *audit.Output {
+	if e.Streams[0] == nil {
 		return nil
 	}
-	head := r.job.Config.Security.Audit.LogOutput == "head"
-	o := &audit.Output{Stdout: r.digests[0].stream(head), Stderr: r.digests[1].stream(head)}
-	if r.result.Status == wire.StatusOK {
-		w := streamDigest{sum: sha256.New()}
-		w.Write(r.result.Result)
-		o.Result = w.stream(head)
+	o := &audit.Output{Stdout: e.Streams[0], Stderr: e.Streams[1]}
+	if result.Status == wire.StatusOK {
+		d := streamDigest{sum: sha256.New()}
+		d.Write(result.Result)
+		o.Result = d.stream(p.Job.Config.Security.Audit.LogOutput == "head")
 	}
 	return o
 }
@@ -163,33 +191,13 @@ func describe(v any) (kind string, size int64) {
 	return "unknown", 0
 }
 
-// end writes the end record, once, and puts the receipt into the result. That it could not be written is said in the result: the run
-// has happened.
-func (r *run) end() {
-	if !r.job.Config.Security.Audit.Enabled && r.job.Request.Command.RunsCode() && !r.ended {
-		r.ended = true
-		r.warn("audit_off", "auditing is switched off by the configuration: this run is not recorded")
-	}
-	if r.recording == nil || r.ended {
-		return
-	}
-	r.ended = true
-	end := endRecord(r.base, r.result, time.Since(r.job.Began))
-	end.Output = r.output()
-	receipt, err := r.recording.End(end)
-	if err != nil {
-		r.warn("audit_incomplete", "the end of this run is not in the audit log: "+err.Error())
-		return
-	}
-	r.result.Audit = &wire.AuditReceipt{Seq: int64(receipt.Seq), Hash: receipt.Hash}
-	r.auditLine = receipt.View(auditLineMost)
-}
-
 // auditLineMost bounds the copy of the end record on stderr: a pipe that nobody empties must not fill.
 const auditLineMost = 4096
 
-func endRecord(base audit.Record, result wire.Result, took time.Duration) audit.Record {
+// endRecord makes the end record from the start record's base. It makes no system call.
+func endRecord(base audit.Record, p Plan, e Evidence, result wire.Result, took time.Duration) audit.Record {
 	rec := base
+	rec.Output = output(p, e, result)
 	rec.Status = string(result.Status)
 	rec.Event = audit.Event{Action: audit.ExecutionEnd, Outcome: audit.Failure, DurationNS: took.Nanoseconds()}
 	if result.Status == wire.StatusOK {

@@ -9,23 +9,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/wire"
 	"py3run/sandbox"
 )
-
-// Evidence is what a verdict is made from: Outcome, Disk, Started, Cut and Full are the kernel's, Reply is the child's own word.
-type Evidence struct {
-	Outcome  sandbox.Outcome
-	Disk     int64  // bytes below the working directory at the end
-	Started  bool   // the user's code began: Python has read the byte at its gate
-	Cut      string // a file that ends exactly at the size limit, or was opened to be appended to and could not grow
-	Full     string // a file of at least that size that was opened for writing: it may have refused a write
-	Overflow int64  // size of a stream that was to go straight through and of which the output limit cut the rest; 0: none was
-	Reply    python.Reply
-	ReplyErr error
-	Stderr   string // what Python printed, for when it did not get as far as the code
-}
 
 // A Verdict is what a result says about the end.
 type Verdict struct {
@@ -33,9 +19,10 @@ type Verdict struct {
 	Failure *wire.Failure
 }
 
-// Judge decides the status. It makes no system call. A limit that the launcher enforced comes first, then what the kernel says of the
-// end, and only then the child's word, which tells apart what the exit code cannot: it never makes a limit's status without a trace of that limit.
-// What the program has handled changes nothing: these traces only count for a run that did not end well.
+// Judge decides the status. It makes no system call. Kernel evidence overrides anything the interpreter reports: a limit that the launcher
+// enforced comes first, then what the kernel says of the end, and only then the child's word, which tells apart what the exit code cannot. It never
+// makes a limit's status without a trace of that limit. What the program has handled changes nothing: these traces count only for a run that did not
+// end well.
 func Judge(e Evidence, limits wire.Limits) Verdict {
 	v := judge(e, limits)
 	if f := v.Failure; f != nil && e.Started && (f.Limit == nil || f.Limit.Name != "memory_mb") {
@@ -50,12 +37,70 @@ func Judge(e Evidence, limits wire.Limits) Verdict {
 }
 
 func judge(e Evidence, limits wire.Limits) Verdict {
-	limit := func(s wire.Status, name string, used float64, text string) Verdict {
-		configured, _ := limits.Get(name)
-		return fail(s, &wire.Failure{Message: fmt.Sprintf("%s (%s = %s)", text, name, number(configured)),
-			Limit: &wire.LimitHit{Name: name, Configured: configured, Used: round(used)}})
+	if v, decided := unstarted(e); decided {
+		return v
 	}
+	if v, decided := enforced(e, limits); decided {
+		return v
+	}
+	if !e.Started {
+		return tooEarly(e, limits)
+	}
+	if e.Outcome.Signal != 0 {
+		return bySignal(e.Outcome, limits)
+	}
+	if e.Overflow > 0 { // somebody takes what went through for all of it
+		v := reached(limits, wire.StatusOutputLimit, "output_mb", mb(float64(e.Overflow)),
+			"the rest of the output was lost, of "+strconv.FormatInt(e.Overflow, 10)+" bytes; the program ended with "+ending(e.Outcome))
+		v.Failure.Hint = "print less, or have security.max-output-size-mb raised (0 is no limit)"
+		return v
+	}
+	if disk := mb(float64(e.Contents.Bytes)); limits.DiskMB > 0 && disk > limits.DiskMB {
+		return reached(limits, wire.StatusDiskLimit, "disk_mb", disk, "the working directory was too large at the end")
+	}
+	if v, decided := byReply(e, limits); decided {
+		return v
+	}
+	if e.Outcome.ExitCode != 0 {
+		return fail(wire.StatusExit, &wire.Failure{Message: "exited with code " + strconv.Itoa(e.Outcome.ExitCode)})
+	}
+	if e.Cut != "" {
+		return reached(limits, wire.StatusDiskLimit, "file_mb", limits.FileMB, "a file ends exactly at the size limit, so what was written behind it is lost: "+e.Cut)
+	}
+	return Verdict{Status: wire.StatusOK}
+}
+
+// unstarted is the verdict where no program was run to its end.
+func unstarted(e Evidence) (v Verdict, decided bool) {
+	switch {
+	case e.Fault != nil:
+		return fail(wire.StatusInternal, &wire.Failure{Message: fmt.Sprintf("internal: %v", e.Fault)}), true
+	case e.Refused != nil:
+		f := *e.Refused.failure
+		return fail(e.Refused.status, &f), true
+	case e.Direct != nil:
+		return Verdict{Status: wire.StatusOK}, true
+	case e.Unrecorded != nil:
+		return fail(wire.StatusAuditUnavailable, unrecordedFailure(e.Unrecorded)), true
+	case e.Setup != nil:
+		return fail(launchStatus(e.Setup), launchFailure(e.Setup)), true
+	}
+	return v, false
+}
+
+// reached is the verdict that a limit was.
+func reached(limits wire.Limits, s wire.Status, name string, used float64, text string) Verdict {
+	configured, _ := limits.Get(name)
+	return fail(s, &wire.Failure{Message: fmt.Sprintf("%s (%s = %s)", text, name, number(configured)),
+		Limit: &wire.LimitHit{Name: name, Configured: configured, Used: round(used)}})
+}
+
+// enforced is the verdict where the launcher, or the kernel for it, has ended the run.
+func enforced(e Evidence, limits wire.Limits) (v Verdict, decided bool) {
 	o := e.Outcome
+	limit := func(s wire.Status, name string, used float64, text string) (Verdict, bool) {
+		return reached(limits, s, name, used, text), true
+	}
 	switch o.Reason {
 	case sandbox.WallLimit:
 		return limit(wire.StatusTimeout, "timeout_seconds", o.Used, "stopped: the wall-clock limit was reached")
@@ -66,103 +111,105 @@ func judge(e Evidence, limits wire.Limits) Verdict {
 	case sandbox.ProcessLimit:
 		return limit(wire.StatusProcessLimit, "processes", o.Used, "stopped: too many processes and threads")
 	case sandbox.MemoryLimit:
-		if !e.Started {
-			break // too little for Python itself, which is not the code's doing
+		if e.Started { // else it was too little for Python itself, which is not the code's doing
+			return limit(wire.StatusMemoryLimit, "memory_mb", mb(o.Used), "stopped: the memory limit was reached and the kernel ended a process")
 		}
-		return limit(wire.StatusMemoryLimit, "memory_mb", mb(o.Used), "stopped: the memory limit was reached and the kernel ended a process")
 	case sandbox.DiskLimit:
 		return limit(wire.StatusDiskLimit, "disk_mb", mb(o.Used), "stopped: the working directory is too large")
 	case sandbox.FileSizeLimit:
 		return limit(wire.StatusDiskLimit, "file_mb", mb(o.Used), "ended: a file reached the size limit")
 	case sandbox.DirLost:
 		return fail(wire.StatusInternal, &wire.Failure{Code: "working_dir_lost", Message: "ended: somebody outside of this run removed or replaced its working directory",
-			Hint: "give runs a place of their own: the last directory before ${executionId} in security.isolation.working-dir is to be one that py3run makes itself"})
+			Hint: "give runs a place of their own: the last directory before ${executionId} in security.isolation.working-dir is to be one that py3run makes itself"}), true
 	case sandbox.Cancelled:
+		message := "cancelled: the caller sent " + signalName(o.Cancel)
 		if o.Cancel == unix.SIGPIPE {
-			return fail(wire.StatusCancelled, &wire.Failure{Message: "cancelled: nobody reads the result any more"})
+			message = "cancelled: nobody reads the result any more"
 		}
-		return fail(wire.StatusCancelled, &wire.Failure{Message: "cancelled: the caller sent " + signalName(o.Cancel)})
+		return fail(wire.StatusCancelled, &wire.Failure{Message: message}), true
 	}
-	if !e.Started {
-		f := &wire.Failure{Step: "start python", Message: "python ended before the code began: " + ending(o) + lastLine(e.Stderr)}
-		if limits.MemoryMB > 0 && limits.MemoryMB < smallMemory {
-			f.Hint = fmt.Sprintf("memory_mb = %s may be too little for Python itself", number(limits.MemoryMB))
-		}
-		return fail(wire.StatusLaunchFailed, f)
+	return v, false
+}
+
+// tooEarly is the verdict on an interpreter that ended before the code began.
+func tooEarly(e Evidence, limits wire.Limits) Verdict {
+	f := &wire.Failure{Step: "start python", Message: "python ended before the code began: " + ending(e.Outcome) + lastLine(e.Printed.Stderr)}
+	if limits.MemoryMB > 0 && limits.MemoryMB < smallMemory {
+		f.Hint = fmt.Sprintf("memory_mb = %s may be too little for Python itself", number(limits.MemoryMB))
 	}
-	used, short := memory(o, limits)
+	return fail(wire.StatusLaunchFailed, f)
+}
+
+// bySignal is the verdict on a program that a signal has ended.
+func bySignal(o sandbox.Outcome, limits wire.Limits) Verdict {
+	f := &wire.Failure{Message: "ended by " + signalName(o.Signal)}
 	switch o.Signal {
-	case 0:
 	case unix.SIGABRT, unix.SIGSEGV, unix.SIGBUS:
 		// Native code that gets no memory aborts, or uses what it did not get; the kernel only says how it ended. SIGBUS is what a full /dev/shm sends.
+		used, short := memory(o, limits)
 		if peak := mb(float64(o.Usage.PeakMemory)); o.Signal == unix.SIGBUS && o.Memory.PerProcess && nearly(peak, limits.MemoryMB) {
 			used, short = peak, true // shared memory is no process's own; /dev/shm is as large as the limit
 		}
 		if short {
-			return limit(wire.StatusMemoryLimit, "memory_mb", used, "ended by "+signalName(o.Signal)+" near the memory limit, probably because native code got no more memory")
+			return reached(limits, wire.StatusMemoryLimit, "memory_mb", used, "ended by "+signalName(o.Signal)+" near the memory limit, probably because native code got no more memory")
 		}
-		f := &wire.Failure{Message: "ended by " + signalName(o.Signal)}
 		if o.Memory.PerProcess {
 			f.Hint = perProcess(used, limits)
 		}
-		return fail(wire.StatusSignal, f)
-	default:
-		return fail(wire.StatusSignal, &wire.Failure{Message: "ended by " + signalName(o.Signal)})
 	}
-	if e.Overflow > 0 { // somebody takes what went through for all of it
-		v := limit(wire.StatusOutputLimit, "output_mb", mb(float64(e.Overflow)), "the rest of the output was lost, of "+strconv.FormatInt(e.Overflow, 10)+" bytes; the program ended with "+ending(o))
-		v.Failure.Hint = "print less, or have security.max-output-size-mb raised (0 is no limit)"
+	return fail(wire.StatusSignal, f)
+}
+
+// byReply is the verdict where the interpreter's word tells apart what the exit code cannot.
+func byReply(e Evidence, limits wire.Limits) (v Verdict, decided bool) {
+	r, code := e.Reply, e.Outcome.ExitCode
+	switch {
+	case e.ReplyErr != nil:
+	case r.Kind == "error" && (code == 1 || code == flushFailed):
+		return uncaught(e, limits), true
+	case r.Kind == "too_large" && code == 0:
+		return reached(limits, wire.StatusOutputLimit, "output_mb", mb(float64(r.Bytes)), "the result is too large to hand back"), true
+	}
+	return v, false
+}
+
+// uncaught is the verdict on an exception that nobody has caught. It is a limit's only with a trace of that limit; without one the hint says what
+// the limit would have to do with it.
+func uncaught(e Evidence, limits wire.Limits) Verdict {
+	r, o := e.Reply, e.Outcome
+	limit := func(s wire.Status, name string, used float64) Verdict {
+		v := reached(limits, s, name, used, "ended by an uncaught "+r.Error)
+		v.Failure.Type, v.Failure.Line = r.Type, r.Line
 		return v
 	}
-	if configured := limits.DiskMB; configured > 0 && mb(float64(e.Disk)) > configured {
-		return limit(wire.StatusDiskLimit, "disk_mb", mb(float64(e.Disk)), "the working directory was too large at the end")
+	f := &wire.Failure{Code: "python_exception", Message: r.Error, Type: r.Type, Line: r.Line, Column: r.Column}
+	if r.Syntax {
+		f.Code = "python_syntax"
 	}
-	r := e.Reply
-	if e.ReplyErr == nil {
-		switch {
-		case r.Kind == "error" && (o.ExitCode == 1 || o.ExitCode == flushFailed):
-			uncaught := func(s wire.Status, name string, used float64) Verdict {
-				v := limit(s, name, used, "ended by an uncaught "+r.Error)
-				v.Failure.Type, v.Failure.Line = r.Type, r.Line
-				return v
-			}
-			f := &wire.Failure{Code: "python_exception", Message: r.Error, Type: r.Type, Line: r.Line, Column: r.Column}
-			if r.Syntax {
-				f.Code = "python_syntax"
-			}
-			noRoom := r.Errno == int(unix.EAGAIN) || r.Type == "RuntimeError" && strings.Contains(r.Error, "can't start new thread")
-			noMemory := r.Memory || r.Errno == int(unix.ENOMEM)
-			switch {
-			case noRoom && o.Refused > 0:
-				return uncaught(wire.StatusProcessLimit, "processes", limits.Processes)
-			case (noMemory || noRoom) && short:
-				return uncaught(wire.StatusMemoryLimit, "memory_mb", used)
-			case (noMemory || noRoom) && o.Memory.PerProcess:
-				f.Hint = perProcess(used, limits)
-			case noMemory && limits.MemoryMB > 0:
-				f.Hint = fmt.Sprintf("memory_mb = %s was not used up, at most %s MB were seen in use: the library has a limit of its own, or asked for one block larger than the machine has", number(limits.MemoryMB), number(round(mb(float64(o.Usage.PeakMemory)))))
-			case r.Errno == int(unix.EFBIG) && limits.FileMB > 0 && (e.Full != "" || e.Cut != ""):
-				return uncaught(wire.StatusDiskLimit, "file_mb", limits.FileMB)
-			case r.Errno == int(unix.EFBIG) && limits.FileMB > 0:
-				f.Hint = fmt.Sprintf("file_mb = %s limits the size of a file; no file of that size was left", number(limits.FileMB))
-			case r.Errno == int(unix.ENOSPC) && limits.DiskMB > 0:
-				f.Hint = fmt.Sprintf("disk_mb = %s was not used up, the working directory holds %s MB: a file system is full", number(limits.DiskMB), number(round(mb(float64(e.Disk)))))
-				if limits.MemoryMB > 0 {
-					f.Hint += fmt.Sprintf("; /dev/shm counts as memory (memory_mb = %s)", number(limits.MemoryMB))
-				}
-			}
-			return fail(wire.StatusError, f)
-		case r.Kind == "too_large" && o.ExitCode == 0:
-			return limit(wire.StatusOutputLimit, "output_mb", mb(float64(r.Bytes)), "the result is too large to hand back")
+	noRoom := r.Errno == int(unix.EAGAIN) || r.Type == "RuntimeError" && strings.Contains(r.Error, "can't start new thread")
+	noMemory := r.Memory || r.Errno == int(unix.ENOMEM)
+	used, short := memory(o, limits)
+	switch {
+	case noRoom && o.Refused > 0:
+		return limit(wire.StatusProcessLimit, "processes", limits.Processes)
+	case (noMemory || noRoom) && short:
+		return limit(wire.StatusMemoryLimit, "memory_mb", used)
+	case (noMemory || noRoom) && o.Memory.PerProcess:
+		f.Hint = perProcess(used, limits)
+	case noMemory && limits.MemoryMB > 0:
+		f.Hint = fmt.Sprintf("memory_mb = %s was not used up, at most %s MB were seen in use: the library has a limit of its own, or asked for one block larger than the machine has",
+			number(limits.MemoryMB), number(round(mb(float64(o.Usage.PeakMemory)))))
+	case r.Errno == int(unix.EFBIG) && limits.FileMB > 0 && (e.Full != "" || e.Cut != ""):
+		return limit(wire.StatusDiskLimit, "file_mb", limits.FileMB)
+	case r.Errno == int(unix.EFBIG) && limits.FileMB > 0:
+		f.Hint = fmt.Sprintf("file_mb = %s limits the size of a file; no file of that size was left", number(limits.FileMB))
+	case r.Errno == int(unix.ENOSPC) && limits.DiskMB > 0:
+		f.Hint = fmt.Sprintf("disk_mb = %s was not used up, the working directory holds %s MB: a file system is full", number(limits.DiskMB), number(round(mb(float64(e.Contents.Bytes)))))
+		if limits.MemoryMB > 0 {
+			f.Hint += fmt.Sprintf("; /dev/shm counts as memory (memory_mb = %s)", number(limits.MemoryMB))
 		}
 	}
-	if o.ExitCode != 0 {
-		return fail(wire.StatusExit, &wire.Failure{Message: "exited with code " + strconv.Itoa(o.ExitCode)})
-	}
-	if e.Cut != "" {
-		return limit(wire.StatusDiskLimit, "file_mb", limits.FileMB, "a file ends exactly at the size limit, so what was written behind it is lost: "+e.Cut)
-	}
-	return Verdict{Status: wire.StatusOK}
+	return fail(wire.StatusError, f)
 }
 
 // Memory is nearly used up from nearLimit of it on, or with less than nearMB left; less than half of it is never.

@@ -103,7 +103,7 @@ func TestJudge(t *testing.T) {
 			failed(wire.StatusCancelled, wire.Failure{Message: "cancelled: the caller sent SIGTERM"})},
 
 		// then the kernel's word on the end
-		{"before the code", Evidence{Outcome: ended(1), ReplyErr: python.ErrNoReply, Stderr: "Traceback\n  x\nImportError: no mmap\n"}, judged,
+		{"before the code", Evidence{Outcome: ended(1), ReplyErr: python.ErrNoReply, Printed: wire.Captured{Stderr: "Traceback\n  x\nImportError: no mmap\n"}}, judged,
 			failed(wire.StatusLaunchFailed, wire.Failure{Step: "start python", Message: "python ended before the code began: exit code 1: ImportError: no mmap"})},
 		{"before the code, in silence", Evidence{Outcome: ended(0), ReplyErr: python.ErrNoReply}, judged,
 			failed(wire.StatusLaunchFailed, wire.Failure{Step: "start python", Message: "python ended before the code began: exit code 0"})},
@@ -115,11 +115,11 @@ func TestJudge(t *testing.T) {
 		{"abort far from it", silent(sandbox.Outcome{Reason: sandbox.Finished, Signal: syscall.SIGABRT, Usage: sandbox.Usage{PeakMemory: 200 * mib}}), judged, failed(wire.StatusSignal, wire.Failure{Message: "ended by SIGABRT"})},
 		{"real-time signal", silent(sandbox.Outcome{Reason: sandbox.Finished, Signal: 40}), judged, failed(wire.StatusSignal, wire.Failure{Message: "ended by SIG40"})},
 		{"signal after a value", Evidence{Outcome: sandbox.Outcome{Reason: sandbox.Finished, Signal: syscall.SIGKILL}, Started: true, Reply: value}, judged, failed(wire.StatusSignal, wire.Failure{Message: "ended by SIGKILL"})},
-		{"disk at the end", Evidence{Outcome: ended(0), Started: true, Disk: 32*mib + 1, Reply: value}, judged,
+		{"disk at the end", Evidence{Outcome: ended(0), Started: true, Contents: sandbox.Contents{Bytes: 32*mib + 1}, Reply: value}, judged,
 			limited(wire.StatusDiskLimit, "the working directory was too large at the end (disk_mb = 32)", hit("disk_mb", 32, 32))},
-		{"disk at the end, exactly", Evidence{Outcome: ended(0), Started: true, Disk: 32 * mib, Reply: value}, judged, fine},
-		{"disk at the end, no limit", Evidence{Outcome: ended(0), Started: true, Disk: 1 << 40, Reply: value}, none, fine},
-		{"disk at the end, and an exception", Evidence{Outcome: ended(1), Started: true, Disk: 40 * mib, Reply: full}, judged,
+		{"disk at the end, exactly", Evidence{Outcome: ended(0), Started: true, Contents: sandbox.Contents{Bytes: 32 * mib}, Reply: value}, judged, fine},
+		{"disk at the end, no limit", Evidence{Outcome: ended(0), Started: true, Contents: sandbox.Contents{Bytes: 1 << 40}, Reply: value}, none, fine},
+		{"disk at the end, and an exception", Evidence{Outcome: ended(1), Started: true, Contents: sandbox.Contents{Bytes: 40 * mib}, Reply: full}, judged,
 			limited(wire.StatusDiskLimit, "the working directory was too large at the end (disk_mb = 32)", hit("disk_mb", 32, 40))},
 
 		// and then the child's
@@ -282,8 +282,8 @@ func TestLimitsAndEnds(t *testing.T) {
 		{"a file cut", o(), Evidence{Cut: "big", Full: "big"}, []way{other, child}, failure, "file_mb = 16 has kept a file from growing: big"},
 		{"a file cut", o(), Evidence{Cut: "big", Full: "big"}, []way{exits}, exit, ""},
 		{"a program ended at the file size", o(reason(sandbox.FileSizeLimit)), Evidence{}, []way{kill}, disk, ""},
-		{"a directory in its limit", o(), Evidence{Disk: mib}, []way{enospc}, failure, "disk_mb = 32"},
-		{"a directory over its limit", o(), Evidence{Disk: 40 * mib}, []way{handled, enospc, other, exits}, disk, ""},
+		{"a directory in its limit", o(), Evidence{Contents: sandbox.Contents{Bytes: mib}}, []way{enospc}, failure, "disk_mb = 32"},
+		{"a directory over its limit", o(), Evidence{Contents: sandbox.Contents{Bytes: 40 * mib}}, []way{handled, enospc, other, exits}, disk, ""},
 		{"a directory over its limit, seen while it ran", o(reason(sandbox.DiskLimit)), Evidence{}, []way{handled, other, kill}, disk, ""},
 	}
 	for _, tt := range tests {

@@ -13,23 +13,25 @@ import (
 )
 
 // template is the template that a worker for this run comes from; false where there can be none.
-func (r *run) template() (warm.Setup, bool) {
-	c := r.job.Config
-	base, ok := r.plan.Spec.PoolKey()
-	if !ok || r.facts.WarmDir == "" {
+func (p Plan) template() (warm.Setup, bool) {
+	c := p.Job.Config
+	key, ok := p.Spec.PoolKey()
+	if !ok || p.Facts.WarmDir == "" {
 		return warm.Setup{}, false
 	}
-	base.Activity = activity[c.Security.Audit.Native] // also for what runs no code of the user's
+	key.Activity = activity[c.Security.Audit.Native] // also for what runs no code of the user's
 	return warm.Setup{
-		PoolKey: base, Interpreter: r.ip.Path, Identity: r.ip.Identity, Environ: warm.Environ(r.plan.Spec.Env, c.Warm.Preload), Preload: c.Warm.Preload,
+		PoolKey: key, Interpreter: p.Interpreter.Path, Identity: p.Interpreter.Identity,
+		Environ: warm.Environ(p.Spec.Env, c.Warm.Preload), Preload: c.Warm.Preload,
 		ImportPath: c.Python.Path, Flagged: slices.Sorted(maps.Keys(c.Python.FlagImports)),
-		Inherited: warm.Inherited(base.Groups && base.Parent == ""), Dir: r.facts.WarmDir, CacheDir: r.facts.CacheDir, KeyFile: cacheKey(r.job), Spares: c.Warm.Spares, Idle: seconds(c.Security.IdleTimeoutSeconds),
+		Inherited: warm.Inherited(key.Groups && key.Parent == ""), Dir: p.Facts.WarmDir, CacheDir: p.Facts.CacheDir, KeyFile: cacheKey(p.Job),
+		Spares: c.Warm.Spares, Idle: seconds(c.Security.IdleTimeoutSeconds),
 	}, true
 }
 
 // askForWorker asks the template for a worker, which takes it a moment; nil: there is none.
 func (r *run) askForWorker() *warm.Lease {
-	if setup, wanted := r.template(); wanted {
+	if setup, wanted := r.plan.template(); wanted {
 		if lease, err := warm.Take(setup.Dir, setup.Key()); err == nil {
 			return lease
 		}
@@ -42,29 +44,30 @@ func (r *run) startWorker(lease *warm.Lease) bool {
 	if lease == nil {
 		return false
 	}
-	err := lease.Receive()
-	if err != nil {
+	if lease.Receive() != nil {
 		lease.Close()
 		return false
 	}
-	r.lease = lease
+	r.lease, r.without = lease, r.held.count()
+	r.held.add(func() error { lease.Close(); return nil })
 	job := r.plan.Python
 	job.Environ = r.plan.Spec.Env
-	if r.session, err = python.OpenWorker(job); err != nil {
-		r.lease.Handoff.Close()
+	session, err := python.OpenWorker(job)
+	if err != nil {
+		lease.Handoff.Close()
 		r.dropWorker()
 		return false
 	}
-	stdio, stdin, err := r.streams()
-	defer stdin.Close()
-	if err == nil {
-		r.running, err = sandbox.StartWorker(r.plan.Spec, stdio, r.lease.Handoff)
-	} else {
-		r.lease.Handoff.Close()
-	}
-	r.session.Started()
+	r.hold(session)
+	started := false
+	err = r.startBy(func(stdio sandbox.IO) (*sandbox.Running, error) {
+		started = true
+		return sandbox.StartWorker(r.plan.Spec, stdio, lease.Handoff)
+	})
 	if err != nil {
-		r.running = nil
+		if !started {
+			lease.Handoff.Close()
+		}
 		r.dropWorker()
 		return false
 	}
@@ -73,40 +76,27 @@ func (r *run) startWorker(lease *warm.Lease) bool {
 
 // dropWorker lets go of a worker that ran nothing.
 func (r *run) dropWorker() {
-	if r.session != nil {
-		r.session.Close()
-		r.session = nil
-	}
-	if r.running != nil && !r.lease.Alive() {
-		r.running.RemoveGroup()
-	}
-	r.lease.Close()
-	r.lease, r.running = nil, nil
+	r.held.release(r.without)
+	r.lease = nil
 }
 
 // StartTemplate starts the template that runs like this job take their workers from, and waits until it has some.
 func StartTemplate(job Job, patience time.Duration) (warm.Status, error) {
-	r := run{job: job}
-	r.limits, _ = effective(job, nil)
-	var failed *refusal
-	if r.ip, _, failed = find(job); failed == nil {
-		r.facts, failed = factsOf(job, newRunID(job.Began))
+	plan, refused := locate(Plan{Job: job, RunID: newRunID(job.Began)})
+	if refused == nil {
+		plan, refused = complete(plan)
 	}
-	if failed != nil {
-		return warm.Status{}, errors.New(failed.failure.Message)
+	if refused != nil {
+		return warm.Status{}, errors.New(refused.failure.Message)
 	}
-	var err error
-	if r.plan, err = Make(job, r.ip, r.limits, r.facts); err != nil {
-		return warm.Status{}, err
-	}
-	setup, wanted := r.template()
+	setup, wanted := plan.template()
 	switch {
 	case wanted:
-	case r.facts.WarmDir == "":
+	case plan.Facts.WarmDir == "":
 		return warm.Status{}, errors.New("no template is possible: XDG_RUNTIME_DIR is not set")
-	case r.plan.Spec.Method == sandbox.Process:
+	case plan.Spec.Method == sandbox.Process:
 		return warm.Status{}, errors.New("no template is possible: security.isolation.method is process")
-	case r.plan.Spec.SubIDs && os.Geteuid() != 0:
+	case plan.Spec.SubIDs && os.Geteuid() != 0:
 		return warm.Status{}, errors.New("no template is possible: security.isolation.id-map is subids")
 	default:
 		return warm.Status{}, errors.New("no template is possible: this user's limit on open files is too low")

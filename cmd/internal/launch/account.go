@@ -6,24 +6,9 @@ import (
 	"strconv"
 	"strings"
 
-	"py3run/audit"
 	"py3run/cmd/internal/config"
 	"py3run/sandbox"
 )
-
-// An identity is who a run is for, and how far that is proved.
-type identity struct {
-	name   string
-	method audit.AuthMethod
-}
-
-// user is the user that the request names, which nobody has proved, or else the operating system's.
-func user(job Job) identity {
-	if name := job.Request.User; name != "" {
-		return identity{name, audit.AuthAsserted}
-	}
-	return identity{job.Caller.Name, audit.AuthOSUser}
-}
 
 // An account is a user of the operating system.
 type account struct {

@@ -69,8 +69,7 @@ func TestAtSizeLimit(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			r := run{job: Job{Began: began}, limits: wire.Limits{FileMB: tt.limit}}
-			cut, full := r.atSizeLimit(sandbox.Contents{AtLimit: tt.inside}, wire.Events{FilesWritten: tt.written, Appended: tt.appended})
+			cut, full := atSizeLimit(megabytes(tt.limit), began, sandbox.Contents{AtLimit: tt.inside}, wire.Events{FilesWritten: tt.written, Appended: tt.appended})
 			if cut != tt.cut || full != tt.full {
 				t.Errorf("%q, %q, want %q, %q", cut, full, tt.cut, tt.full)
 			}

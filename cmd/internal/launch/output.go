@@ -1,19 +1,108 @@
 package launch
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
 	"io/fs"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"unicode/utf8"
 
 	"py3run/audit"
+	"py3run/cmd/internal/wire"
 )
+
+// Outputs are where the two streams of a program go, stdout first: exec captures them, run hands them through.
+type outputs struct {
+	captured [2]*capture       // nil where live are not
+	live     [2]*limitedWriter // likewise
+	one      bool              // live: both streams are one, and go through the first
+	digests  [2]*streamDigest  // nil where the record has the sizes only
+}
+
+func newOutputs(p Plan) *outputs {
+	o := &outputs{}
+	if p.Job.Config.Security.Audit.LogOutput != "sizes" {
+		o.digests = [2]*streamDigest{{sum: sha256.New()}, {sum: sha256.New()}}
+	}
+	most := megabytes(p.Limits.OutputMB)
+	if live := p.Job.Live; live != nil {
+		o.live = [2]*limitedWriter{{to: live.Stdout, most: most, digest: o.digests[0]}, {to: live.Stderr, most: most, digest: o.digests[1]}}
+		o.one = live.OneStream
+		return o
+	}
+	o.captured = [2]*capture{{most: most}, {most: most}}
+	return o
+}
+
+// writers are what the streams are copied to. They are the same writer where both are one stream.
+func (o *outputs) writers() (stdout, stderr io.Writer) {
+	switch {
+	case o.captured[0] != nil:
+		return digested(o.captured[0], o.digests[0]), digested(o.captured[1], o.digests[1])
+	case o.one:
+		return o.live[0], o.live[0]
+	}
+	return o.live[0], o.live[1]
+}
+
+// leave gives up the streams whose reader does not read.
+func (o *outputs) leave(undelivered [2]bool) {
+	for i, w := range o.live {
+		if w != nil && undelivered[i] {
+			w.leave()
+		}
+	}
+}
+
+// printed is what was captured, or the sizes of what went through.
+func (o *outputs) printed() wire.Captured {
+	if out, err := o.live[0], o.live[1]; out != nil {
+		return wire.Captured{StdoutBytes: out.total, StderrBytes: err.total, StdoutTruncated: out.truncated(), StderrTruncated: err.truncated()}
+	}
+	out, err := o.captured[0], o.captured[1]
+	if out.total+err.total > 1<<20 {
+		defer runtime.GC() // what was kept has become text; the line takes as much again
+	}
+	return wire.Captured{Stdout: out.text(), Stderr: err.text(), StdoutBytes: out.total, StderrBytes: err.total,
+		StdoutTruncated: out.truncated(), StderrTruncated: err.truncated()}
+}
+
+// overflow is the size of the larger stream of `run` that was cut; 0: none was. Exec cuts too, and hands back how much there was.
+func (o *outputs) overflow() (size int64) {
+	for _, w := range o.live {
+		if w != nil && w.truncated() {
+			size = max(size, w.total)
+		}
+	}
+	return size
+}
+
+// lost is why what went through did not arrive.
+func (o *outputs) lost() (why []error) {
+	for _, w := range o.live {
+		if w != nil && w.lost != nil {
+			why = append(why, w.lost)
+		}
+	}
+	return why
+}
+
+// streams are what the record says of the streams beyond their sizes, with their beginnings or without.
+func (o *outputs) streams(head bool) (list [2]*audit.Stream) {
+	for i, d := range o.digests {
+		if d != nil {
+			list[i] = d.stream(head)
+		}
+	}
+	return list
+}
 
 // A capture keeps the head and the tail of a stream, at most `most` bytes together, and counts all of it. 0 keeps everything. Its text is bounded as JSON,
 // too, where a control character takes six times the room.
@@ -227,7 +316,7 @@ type streamDigest struct {
 // headMost bounds what is kept of a stream's beginning, in bytes.
 const headMost = 512
 
-// digested lets a stream pass a witness, behind where it goes; nil: there is none.
+// digested has a stream digested behind where it goes; with nil it is not.
 func digested(to io.Writer, w *streamDigest) io.Writer {
 	if w == nil {
 		return to
@@ -304,7 +393,7 @@ func (p *limitedWriter) Write(b []byte) (int, error) {
 	return n, nil
 }
 
-// leave gives up a passage whose reader does not read. A Write that is under way does not change it any more.
+// leave gives up a reader that does not read. A Write that is under way does not change it any more.
 func (p *limitedWriter) leave() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

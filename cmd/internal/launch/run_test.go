@@ -1,0 +1,217 @@
+package launch
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"py3run/cmd/internal/config"
+	"py3run/cmd/internal/python"
+	"py3run/cmd/internal/wire"
+)
+
+// testJob is a job whose records, directories and keys lie in a directory of the test's own, root.
+func testJob(t *testing.T, root, code string) Job {
+	t.Helper()
+	home := filepath.Join(root, "home")
+	if err := os.MkdirAll(home, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c := config.Default()
+	c.Python.Interpreter = interpreter(t)
+	c.Security.Audit.Dir = filepath.Join(root, "audit")
+	c.Security.Isolation.WorkingDir = filepath.Join(root, "w", "p-${userId}-${executionId}")
+	return Job{
+		Request: wire.Request{Command: wire.CommandExecute, Code: code, Filename: wire.DefaultFilename, ResultFormat: "plain", ResultFrom: "auto"},
+		Config:  c, Environ: []string{"HOME=" + home, "PATH=" + os.Getenv("PATH")}, Dir: root,
+		Caller: Caller{UID: os.Geteuid(), Name: "tester", Home: home}, Began: time.Now(),
+	}
+}
+
+var findOnce = sync.OnceValues(func() (string, error) {
+	ip, _, err := python.Find(python.Want{Interpreter: "auto", Environ: os.Environ(), Dir: "/"})
+	return ip.Path, err
+})
+
+func interpreter(t *testing.T) string {
+	t.Helper()
+	path, err := findOnce()
+	if err != nil {
+		if strings.Contains(os.Getenv("PY3RUN_TEST_REQUIRE"), "python") {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	return path
+}
+
+// records are the lines of a log, by run and action.
+func records(t *testing.T, root string) map[string]map[string]json.RawMessage {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, "audit", "audit.jsonl"))
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	byRun := map[string]map[string]json.RawMessage{}
+	for line := range strings.Lines(string(text)) {
+		var r struct {
+			RunID  string `json:"run_id"`
+			Status string `json:"status"`
+			Event  struct {
+				Action string `json:"action"`
+			} `json:"event"`
+		}
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		if byRun[r.RunID] == nil {
+			byRun[r.RunID] = map[string]json.RawMessage{}
+		}
+		if byRun[r.RunID][r.Event.Action] != nil {
+			t.Errorf("run %s has two records %s", r.RunID, r.Event.Action)
+		}
+		byRun[r.RunID][r.Event.Action] = json.RawMessage(line)
+	}
+	return byRun
+}
+
+// left are the names below a directory where runs have theirs, without py3run's own marks.
+func left(root string) (names []string) {
+	filepath.WalkDir(filepath.Join(root, "w"), func(path string, d os.DirEntry, err error) error {
+		if err == nil && strings.HasPrefix(d.Name(), "p-") {
+			names = append(names, path)
+		}
+		return nil
+	})
+	return names
+}
+
+// A panic at any step is one result with status internal. A run that was recorded as started is recorded as ended, and what it had acquired is
+// given back.
+func TestPanic(t *testing.T) {
+	t.Parallel()
+	for _, step := range []struct {
+		name     string
+		recorded bool
+	}{{"planned", false}, {"started", false}, {"recorded", true}, {"ended", true}, {"judged", true}} {
+		t.Run(step.name, func(t *testing.T) {
+			t.Parallel()
+			root := t.TempDir()
+			job := testJob(t, root, "result = 1")
+			once := false
+			job.testOnlyReached = func(s string) {
+				if s == step.name && !once {
+					once = true
+					panic("a fault of ours")
+				}
+			}
+			answer := Run(job)
+			if err := answer.Sweep(); err != nil {
+				t.Error(err)
+			}
+			r := answer.Result
+			if r.Status != wire.StatusInternal || r.Failure == nil || r.Failure.Message != "internal: a fault of ours" || r.Result != nil {
+				t.Errorf("%s %+v", r.Status, r.Failure)
+			}
+			if line, err := r.Encode(); err != nil || strings.Count(string(line), "\n") != 1 {
+				t.Errorf("%v: %s", err, line)
+			}
+			of := records(t, root)[r.RunID]
+			if got := of["execution-start"] != nil; got != step.recorded {
+				t.Errorf("start record: %t", got)
+			}
+			if got := strings.Contains(string(of["execution-end"]), `"status":"internal"`); got != step.recorded {
+				t.Errorf("end record: %s", of["execution-end"])
+			}
+			if (len(answer.AuditLine) > 0) != step.recorded || (r.Audit != nil) != step.recorded {
+				t.Errorf("receipt %+v, line %q", r.Audit, answer.AuditLine)
+			}
+			if names := left(root); len(names) > 0 {
+				t.Errorf("left behind: %q", names)
+			}
+		})
+	}
+}
+
+// A process can have many runs at once: each has the result, the records and the limits of its own, and gives back what it had.
+func TestManyAtOnce(t *testing.T) {
+	const many = 100
+	root := t.TempDir()
+	testJob(t, root, "") // looks for the interpreter
+	before, goroutines := descriptorsOf(t), runtime.NumGoroutine()
+	ends := []struct {
+		code   string
+		status wire.Status
+	}{
+		{"import os; open('f', 'w').write('%d'); result = [%[1]d, open('f').read(), sorted(os.listdir())]", wire.StatusOK},
+		{"print(%d); raise ValueError(%[1]d)", wire.StatusError},
+		{"import sys; sys.exit(3)  # %d", wire.StatusExit},
+		{"import os; os.kill(os.getpid(), 9)  # %d", wire.StatusSignal},
+		{"while True: pass  # %d", wire.StatusTimeout},
+	}
+	answers := make([]Answer, many)
+	var runs sync.WaitGroup
+	for i := range many {
+		end := ends[i%len(ends)]
+		job := testJob(t, root, fmt.Sprintf(end.code, i))
+		job.Request.ID = strconv.Itoa(i)
+		if end.status == wire.StatusTimeout {
+			job.Request.Limits.TimeoutSeconds = 1
+		}
+		runs.Add(1)
+		go func() {
+			defer runs.Done()
+			answers[i] = Run(job)
+			if err := answers[i].Sweep(); err != nil {
+				t.Errorf("run %d: %v", i, err)
+			}
+		}()
+	}
+	runs.Wait()
+	log := records(t, root)
+	for i, a := range answers {
+		r, end := a.Result, ends[i%len(ends)]
+		if r.Status != end.status || r.ID != strconv.Itoa(i) {
+			t.Errorf("run %d: %s %q, want %s: %+v", i, r.Status, r.ID, end.status, r.Failure)
+			continue
+		}
+		if want := fmt.Sprintf(`[%d,"%[1]d",["f"]]`, i); r.Status == wire.StatusOK && strings.ReplaceAll(string(r.Result), " ", "") != want {
+			t.Errorf("run %d: %s, want %s", i, r.Result, want)
+		}
+		of := log[r.RunID]
+		if of["execution-start"] == nil || !strings.Contains(string(of["execution-end"]), fmt.Sprintf(`"status":%q`, r.Status)) {
+			t.Errorf("run %d: records %s", i, of)
+		}
+		if r.Isolation == nil || r.Isolation.Method != answers[0].Result.Isolation.Method || r.Audit == nil {
+			t.Errorf("run %d: %+v, %+v", i, r.Isolation, r.Audit)
+		}
+	}
+	if names := left(root); len(names) > 0 {
+		t.Errorf("left behind: %q", names)
+	}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		now, running := descriptorsOf(t), runtime.NumGoroutine()
+		if now <= before && running <= goroutines {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d descriptors and %d goroutines, before the runs %d and %d", now, running, before, goroutines)
+		}
+	}
+}
+
+func descriptorsOf(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
