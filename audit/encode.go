@@ -7,6 +7,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"py3run/internal/activity"
 	"py3run/internal/json"
 )
 
@@ -45,17 +46,17 @@ func always(take func(*draft)) cut {
 // thin takes entries from the ends of the lists in hooks, as many as have to go, down to so many in each.
 func thin(least int) []cut {
 	return []cut{
-		trim(least, func(h *Hooks) *[]string { return &h.FilesWritten }),
-		trim(least, func(h *Hooks) *[]string { return &h.DirsMade }),
-		trim(least, func(h *Hooks) *[]string { return &h.FilesDeleted }),
-		trim(least, func(h *Hooks) *[]Connection { return &h.Binds }),
-		trim(least, func(h *Hooks) *[]Program { return &h.Processes }),
-		trim(least, func(h *Hooks) *[]Connection { return &h.Connections }),
-		trim(least, func(h *Hooks) *[]FlaggedImport { return &h.FlaggedImports }),
+		trim(least, func(h *activity.Summary) *[]string { return &h.FilesWritten }),
+		trim(least, func(h *activity.Summary) *[]string { return &h.DirsMade }),
+		trim(least, func(h *activity.Summary) *[]string { return &h.FilesDeleted }),
+		trim(least, func(h *activity.Summary) *[]activity.Connection { return &h.Binds }),
+		trim(least, func(h *activity.Summary) *[]activity.Process { return &h.Processes }),
+		trim(least, func(h *activity.Summary) *[]activity.Connection { return &h.Connections }),
+		trim(least, func(h *activity.Summary) *[]activity.FlaggedImport { return &h.FlaggedImports }),
 	}
 }
 
-func trim[T any](least int, list func(*Hooks) *[]T) cut {
+func trim[T any](least int, list func(*activity.Summary) *[]T) cut {
 	return func(d *draft, over int) error {
 		if d.record.Hooks == nil {
 			return nil
@@ -63,7 +64,7 @@ func trim[T any](least int, list func(*Hooks) *[]T) cut {
 		h := *d.record.Hooks
 		l := list(&h)
 		kept, err := fitting(*l, least, over, d.maxString)
-		h.Dropped += int64(len(*l) - len(kept))
+		h.Dropped += len(*l) - len(kept)
 		*l = kept
 		d.record.Hooks = &h
 		return err
@@ -102,13 +103,13 @@ func trimVariables(least int) cut {
 func shorten(most, args int) cut {
 	return always(func(d *draft) {
 		if d.record.Hooks != nil {
-			h := d.record.Hooks.shortened(most, args)
+			h := shortened(*d.record.Hooks, most, args)
 			d.record.Hooks = &h
 		}
 	})
 }
 
-func (h Hooks) shortened(most, args int) Hooks {
+func shortened(h activity.Summary, most, args int) activity.Summary {
 	for _, l := range []*[]string{&h.FilesWritten, &h.DirsMade, &h.FilesDeleted} {
 		*l = slices.Clone(*l)
 		for i, name := range *l {
@@ -220,6 +221,10 @@ func fit(r Record, limit int) (draft, error) {
 		i.Enforced = append([]string{}, i.Enforced...)
 		i.Missing = append([]Gap{}, i.Missing...)
 		r.Isolation = &i
+	}
+	if r.Hooks != nil {
+		h := r.Hooks.WithoutEmpty()
+		r.Hooks = &h
 	}
 	d := draft{record: r, maxString: maxString}
 	line, shortened, err := d.encode()

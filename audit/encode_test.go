@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"py3run/internal/activity"
 )
 
 func TestEncodeStrings(t *testing.T) {
@@ -133,7 +135,7 @@ func TestFitDropsInOrder(t *testing.T) {
 	for i := range many {
 		many[i] = "some name"
 	}
-	hooks := func(h *Hooks) int {
+	hooks := func(h *activity.Summary) int {
 		return len(h.FilesWritten) + len(h.FilesDeleted) + len(h.DirsMade) + len(h.Binds) + len(h.Processes) + len(h.Connections) + len(h.FlaggedImports)
 	}
 	lists := []struct {
@@ -144,10 +146,10 @@ func TestFitDropsInOrder(t *testing.T) {
 		{"files written", func(r *Record) { r.Hooks.FilesWritten = many }, func(r *Record) (int, int) { return len(r.Hooks.FilesWritten), int(r.Hooks.Dropped) }},
 		{"directories", func(r *Record) { r.Hooks.DirsMade = many }, func(r *Record) (int, int) { return len(r.Hooks.DirsMade), int(r.Hooks.Dropped) }},
 		{"files deleted", func(r *Record) { r.Hooks.FilesDeleted = many }, func(r *Record) (int, int) { return len(r.Hooks.FilesDeleted), int(r.Hooks.Dropped) }},
-		{"binds", func(r *Record) { r.Hooks.Binds = make([]Connection, 1000) }, func(r *Record) (int, int) { return len(r.Hooks.Binds), int(r.Hooks.Dropped) }},
-		{"processes", func(r *Record) { r.Hooks.Processes = make([]Program, 1000) }, func(r *Record) (int, int) { return len(r.Hooks.Processes), int(r.Hooks.Dropped) }},
-		{"connections", func(r *Record) { r.Hooks.Connections = make([]Connection, 1000) }, func(r *Record) (int, int) { return len(r.Hooks.Connections), int(r.Hooks.Dropped) }},
-		{"flagged imports", func(r *Record) { r.Hooks.FlaggedImports = make([]FlaggedImport, 1000) }, func(r *Record) (int, int) { return len(r.Hooks.FlaggedImports), int(r.Hooks.Dropped) }},
+		{"binds", func(r *Record) { r.Hooks.Binds = make([]activity.Connection, 1000) }, func(r *Record) (int, int) { return len(r.Hooks.Binds), int(r.Hooks.Dropped) }},
+		{"processes", func(r *Record) { r.Hooks.Processes = make([]activity.Process, 1000) }, func(r *Record) (int, int) { return len(r.Hooks.Processes), int(r.Hooks.Dropped) }},
+		{"connections", func(r *Record) { r.Hooks.Connections = make([]activity.Connection, 1000) }, func(r *Record) (int, int) { return len(r.Hooks.Connections), int(r.Hooks.Dropped) }},
+		{"flagged imports", func(r *Record) { r.Hooks.FlaggedImports = make([]activity.FlaggedImport, 1000) }, func(r *Record) (int, int) { return len(r.Hooks.FlaggedImports), int(r.Hooks.Dropped) }},
 		{
 			"labels",
 			func(r *Record) {
@@ -264,7 +266,7 @@ func TestFitShortens(t *testing.T) {
 	r.Hooks.Processes = nil
 	long := strings.Repeat("ж", 300)
 	for range 4 {
-		r.Hooks.Processes = append(r.Hooks.Processes, Program{Program: "/bin/x", Args: slices.Repeat([]string{long}, 16), Via: "python", Count: 1, ArgsDropped: 3, ArgsCut: 2})
+		r.Hooks.Processes = append(r.Hooks.Processes, activity.Process{Program: "/bin/x", Args: slices.Repeat([]string{long}, 16), Via: "python", Count: 1, ArgsDropped: 3, ArgsCut: 2})
 	}
 	r.Hooks.FilesWritten = []string{"/short", "/" + long}
 	d, err := fit(r, maxLine-1)
@@ -272,7 +274,7 @@ func TestFitShortens(t *testing.T) {
 		t.Fatal(err)
 	}
 	short := strings.Repeat("ж", 40)
-	want := slices.Repeat([]Program{{Program: "/bin/x", Args: slices.Repeat([]string{short}, 3), Via: "python", Count: 1, ArgsDropped: 3 + 13, ArgsCut: 3}}, 4)
+	want := slices.Repeat([]activity.Process{{Program: "/bin/x", Args: slices.Repeat([]string{short}, 3), Via: "python", Count: 1, ArgsDropped: 3 + 13, ArgsCut: 3}}, 4)
 	if h := d.record.Hooks; !reflect.DeepEqual(h.Processes, want) || h.Dropped != r.Hooks.Dropped {
 		t.Errorf("%+v, %d dropped\nwant %+v", h.Processes, h.Dropped, want)
 	}
@@ -289,13 +291,13 @@ func TestFitKeepsOfEach(t *testing.T) {
 	t.Parallel()
 	r := endRecord("r1")
 	h := r.Hooks
-	*h = Hooks{}
+	*h = activity.Summary{}
 	for i := range 100 {
 		name := fmt.Sprintf("/some/where/%d", i)
 		h.FilesWritten, h.FilesDeleted, h.DirsMade = append(h.FilesWritten, name), append(h.FilesDeleted, name), append(h.DirsMade, name)
-		h.Binds, h.Connections = append(h.Binds, Connection{Host: name}), append(h.Connections, Connection{Host: name})
-		h.Processes = append(h.Processes, Program{Program: name, Args: []string{"a", "b"}})
-		h.FlaggedImports = append(h.FlaggedImports, FlaggedImport{Module: name})
+		h.Binds, h.Connections = append(h.Binds, activity.Connection{Host: name}), append(h.Connections, activity.Connection{Host: name})
+		h.Processes = append(h.Processes, activity.Process{Program: name, Args: []string{"a", "b"}})
+		h.FlaggedImports = append(h.FlaggedImports, activity.FlaggedImport{Module: name})
 	}
 	for _, limit := range []int{maxLine - 1, 4096} {
 		d, err := fit(r, limit)

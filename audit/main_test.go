@@ -20,6 +20,8 @@ import (
 	"time"
 	"unsafe"
 
+	"py3run/internal/activity"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -335,12 +337,12 @@ func endRecord(run string) Record {
 	r.Process = &Process{ExitCode: &exit, Signal: "SIGKILL", CPUMS: 40, PeakMemoryBytes: 41 << 20, StdoutBytes: 512}
 	r.Python = &Python{Version: "3.12.3", Executable: "/usr/bin/python3"}
 	r.Isolation = &Isolation{Method: "namespace", Enforced: []string{"pids"}, Missing: []Gap{{"cgroup", "not delegated"}}}
-	r.Hooks = &Hooks{
+	r.Hooks = &activity.Summary{
 		Imports:        14,
-		FlaggedImports: []FlaggedImport{{"os", "operating system interface", true}},
-		Connections:    []Connection{{"10.0.0.1", 443, "python", 2, ""}, {"10.0.0.2", 443, "native", 1, "/usr/bin/curl"}},
-		Binds:          []Connection{{"*", 8080, "python", 1, ""}},
-		Processes:      []Program{{Program: "/bin/ls", Args: []string{"-l"}, Via: "native", Count: 1}},
+		FlaggedImports: []activity.FlaggedImport{{Module: "os", Why: "operating system interface", Direct: true}},
+		Connections:    []activity.Connection{{Host: "10.0.0.1", Port: 443, Via: "python", Count: 2}, {Host: "10.0.0.2", Port: 443, Via: "native", Count: 1, Program: "/usr/bin/curl"}},
+		Binds:          []activity.Connection{{Host: "*", Port: 8080, Via: "python", Count: 1}},
+		Processes:      []activity.Process{{Program: "/bin/ls", Args: []string{"-l"}, Via: "native", Count: 1}},
 		FilesWritten:   []string{"out.csv"},
 		FilesDeleted:   []string{"old.csv"},
 		Dropped:        1,

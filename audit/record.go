@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"py3run/internal/activity"
 )
 
 // Record is one line of the log. Its fields stand in the order of the line's
@@ -39,7 +41,7 @@ type Record struct {
 	Output    *Output            `json:"output,omitempty"`
 	Python    *Python            `json:"python,omitempty"`
 	Isolation *Isolation         `json:"isolation,omitempty"`
-	Hooks     *Hooks             `json:"hooks,omitempty"`
+	Hooks     *activity.Summary  `json:"hooks,omitempty"` // a name that was cut ends in an ellipsis
 	Repair    *Repair            `json:"repair,omitempty"`
 	Alert     *Alert             `json:"alert,omitempty"`
 	Retention *Retention         `json:"retention,omitempty"`
@@ -249,52 +251,6 @@ type Isolation struct {
 type Gap struct {
 	Name string `json:"name"`
 	Why  string `json:"why,omitempty"`
-}
-
-// Hooks is what the code was seen to do: by hooks inside the interpreter, and,
-// where an entry's Via is native, by the kernel. Neither proves anything against
-// code that does not want to be seen: it can change what it is asked about.
-// Dropped counts the events that found no room, in the run or in this record, and those that could not be seen. A name that was cut ends in an ellipsis.
-type Hooks struct {
-	Imports        int             `json:"imports"`
-	FlaggedImports []FlaggedImport `json:"flagged_imports,omitempty"`
-	Connections    []Connection    `json:"connections,omitempty"`
-	Binds          []Connection    `json:"binds,omitempty"`
-	Processes      []Program       `json:"processes,omitempty"`
-	FilesWritten   []string        `json:"files_written,omitempty"`
-	FilesDeleted   []string        `json:"files_deleted,omitempty"`
-	DirsMade       []string        `json:"directories_made,omitempty"`
-	Dropped        int64           `json:"dropped"`
-}
-
-// FlaggedImport is the import of a module the operator wants to know of.
-type FlaggedImport struct {
-	Module string `json:"module"`
-	Why    string `json:"why"`
-	Direct bool   `json:"direct"` // by the user's own code
-}
-
-// Connection is a peer the code connected to, or an address that it bound. Via
-// tells who has seen it: the interpreter (python), or only the kernel (native).
-type Connection struct {
-	Host  string `json:"host"`
-	Port  int    `json:"port,omitempty"`
-	Via   string `json:"via"`
-	Count int    `json:"count"`
-	// Program is the path of the program whose call it was; empty for the
-	// interpreter's own.
-	Program string `json:"program,omitempty"`
-}
-
-// Program is a program the code started.
-type Program struct {
-	Program string   `json:"program"`
-	Args    []string `json:"args,omitempty"`
-	Via     string   `json:"via"`
-	Count   int      `json:"count"`
-
-	ArgsDropped int `json:"args_dropped,omitempty"` // further arguments, which Args does not have
-	ArgsCut     int `json:"args_cut,omitempty"`     // of Args: they are longer than they stand there
 }
 
 // Repair describes what was wrong with the end of the log: bytes that were cut, or records that are gone.

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"py3run/internal/activity"
 )
 
 // check verifies a log by both ways and returns the one report that has to come out.
@@ -744,7 +746,7 @@ func bigLog(b *testing.B) (dir string, records int, size int64) {
 	end.Status = "ok"
 	end.Process = &Process{ExitCode: &exit, CPUMS: 40, PeakMemoryBytes: 41 << 20, StdoutBytes: 512}
 	end.Isolation = &Isolation{Method: "namespace", Enforced: []string{"pids", "mounts", "ipc"}, Missing: []Gap{}}
-	end.Hooks = &Hooks{Imports: 14}
+	end.Hooks = &activity.Summary{Imports: 14}
 	var templates [2][]byte
 	for i, r := range []Record{start, end} {
 		r.follow(head{seq: 77777776, hash: strings.Repeat("p", 64)})

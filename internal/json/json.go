@@ -16,7 +16,7 @@ import (
 )
 
 // Append appends the JSON of v to b, as an encoding/json Encoder with SetEscapeHTML(false) writes it, without a newline. It knows structs with the
-// options - and omitempty, embedded ones, pointers, slices, maps with string keys, interfaces, strings, numbers, booleans, and types with the methods
+// options - , omitempty and omitzero, embedded ones, pointers, slices, maps with string keys, interfaces, strings, numbers, booleans, and types with the methods
 // MarshalJSON and MarshalText. Other types are an error, as are numbers that JSON has no form for.
 func Append(b []byte, v any) ([]byte, error) {
 	e := encoder{out: b}
@@ -33,6 +33,7 @@ type field struct {
 	index     int
 	name      string
 	omitEmpty bool
+	omitZero  bool
 	inline    bool // an embedded struct, or a pointer to one
 }
 
@@ -146,7 +147,7 @@ func (e *encoder) members(v reflect.Value, first bool) (bool, error) {
 			}
 			continue
 		}
-		if f.omitEmpty && isEmpty(x) {
+		if f.omitEmpty && isEmpty(x) || f.omitZero && x.IsZero() {
 			continue
 		}
 		if !first {
@@ -183,7 +184,7 @@ func (e *encoder) fieldsOf(t reflect.Type) []field {
 			if name == "" {
 				name = f.Name
 			}
-			known = append(known, field{index: i, name: name, omitEmpty: options == "omitempty"})
+			known = append(known, field{index: i, name: name, omitEmpty: options == "omitempty", omitZero: options == "omitzero"})
 		}
 	}
 	if e.fields == nil {

@@ -48,6 +48,7 @@ type outer struct {
 	Pointer  *inner           `json:"pointer"`
 	Maybe    *inner           `json:"maybe,omitempty"`
 	List     []inner          `json:"list"`
+	Given    []string         `json:"given,omitzero"`
 	Any      any              `json:"any,omitempty"`
 	Raw      json.RawMessage  `json:"raw,omitempty"`
 	Stamp    stamp            `json:"stamp"`

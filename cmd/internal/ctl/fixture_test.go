@@ -20,6 +20,7 @@ import (
 	"py3run/cmd/internal/cli"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/store"
+	"py3run/internal/activity"
 )
 
 // A fixture is a log context before a real log.
@@ -61,7 +62,7 @@ func (b *fixture) said() (out, err string) {
 }
 
 // run makes a run; an empty status is one without an end.
-func (b *fixture) run(user, status string, hooks *audit.Hooks) *audit.Run {
+func (b *fixture) run(user, status string, hooks *activity.Summary) *audit.Run {
 	b.Helper()
 	b.runs++
 	rec := audit.Record{RunID: fmt.Sprintf("01a20d4b-0000-7000-8000-%012d", b.runs), User: audit.User{Name: user}, Host: audit.ThisHost(), Auth: audit.Auth{Method: audit.AuthOSUser},
@@ -71,7 +72,7 @@ func (b *fixture) run(user, status string, hooks *audit.Hooks) *audit.Run {
 	if status != "" {
 		rec.Event = audit.Event{Action: audit.ExecutionEnd, Outcome: audit.Success, DurationNS: 1.5e9}
 		if hooks == nil {
-			hooks = &audit.Hooks{}
+			hooks = &activity.Summary{}
 		}
 		rec.Status, rec.Hooks, rec.Process = status, hooks, &audit.Process{CPUMS: 700, PeakMemoryBytes: 64 << 20}
 		rec.Isolation = &audit.Isolation{Enforced: []string{}, Missing: []audit.Gap{}}
@@ -89,7 +90,7 @@ func TestJSONForTerminals(t *testing.T) {
 		t.Errorf("%s, %v, want %s", line, err, want)
 	}
 	b := newFixture(t)
-	b.run(evil, "ok", &audit.Hooks{Connections: []audit.Connection{{Host: evil}}})
+	b.run(evil, "ok", &activity.Summary{Connections: []activity.Connection{{Host: evil}}})
 	b.must(b.history(question{}, time.Now()))
 	b.must(b.stats(question{}, store.ByUser, time.Now()))
 	b.must(b.metrics("", "", openMetrics, time.Now()))
@@ -227,8 +228,8 @@ func TestUnusableIndex(t *testing.T) {
 func TestAlerts(t *testing.T) {
 	t.Parallel()
 	b := newFixture(t)
-	hooks := func(host string) *audit.Hooks {
-		return &audit.Hooks{Connections: []audit.Connection{{Host: host, Port: 443, Via: "python", Count: 1}}}
+	hooks := func(host string) *activity.Summary {
+		return &activity.Summary{Connections: []activity.Connection{{Host: host, Port: 443, Via: "python", Count: 1}}}
 	}
 	ask := func(want int, everything bool) string {
 		t.Helper()
@@ -311,8 +312,8 @@ func TestDelivery(t *testing.T) {
 	got := filepath.Join(b.dir, "got")
 	b.config.Alerts.Webhook = server.URL
 	b.config.Alerts.Command = []string{"/bin/sh", "-c", "cat >> " + got}
-	host := func(name string) *audit.Hooks {
-		return &audit.Hooks{Connections: []audit.Connection{{Host: name, Port: 1, Via: "python", Count: 1}}}
+	host := func(name string) *activity.Summary {
+		return &activity.Summary{Connections: []activity.Connection{{Host: name, Port: 1, Via: "python", Count: 1}}}
 	}
 	b.run("alice", "ok", host("first"))
 	if n, err := b.alerts("", "", true); n != 1 || err == nil || !strings.Contains(err.Error(), "503") {

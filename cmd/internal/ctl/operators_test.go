@@ -17,6 +17,7 @@ import (
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/store"
 	"py3run/cmd/internal/wire"
+	"py3run/internal/activity"
 )
 
 // What retention has removed is in no answer of the index, nor in its bytes; what is left is told as the log tells it.
@@ -50,7 +51,7 @@ func TestIndexForgets(t *testing.T) {
 			b.run("alice", "ok", nil)
 			rec.RunID, rec.User.Name = "01a20d4b-0000-7000-8000-00000000beef", "spans"
 			rec.Event = audit.Event{Action: audit.ExecutionEnd, Outcome: audit.Success, DurationNS: 5e9}
-			rec.Status, rec.Hooks, rec.Process, rec.Isolation = "error", &audit.Hooks{}, &audit.Process{}, &audit.Isolation{Enforced: []string{}, Missing: []audit.Gap{}}
+			rec.Status, rec.Hooks, rec.Process, rec.Isolation = "error", &activity.Summary{}, &audit.Process{}, &audit.Isolation{Enforced: []string{}, Missing: []audit.Gap{}}
 			_, err = open.End(rec)
 			b.must(err)
 			index := b.indexPath("")
@@ -143,7 +144,7 @@ func TestZone(t *testing.T) {
 		for name, want := range map[string][2]string{"UTC": {"2026-03-01", "2026-03-01 23:30:00"}, "Pacific/Kiritimati": {"2026-03-02", "2026-03-02 13:30:00"}, "America/St_Johns": {"2026-03-01", "2026-03-01 20:00:00"}} {
 			b := newFixture(t)
 			rec := audit.Record{V: 1, Timestamp: "2026-03-01T23:30:00.000000Z", Seq: 1, Prev: strings.Repeat("0", 64), RunID: "01a20d4b-0000-7000-8000-000000000001",
-				Event: audit.Event{Action: audit.ExecutionEnd, Outcome: audit.Success}, Status: "ok", Process: &audit.Process{}, Hooks: &audit.Hooks{}, Isolation: &audit.Isolation{}}
+				Event: audit.Event{Action: audit.ExecutionEnd, Outcome: audit.Success}, Status: "ok", Process: &audit.Process{}, Hooks: &activity.Summary{}, Isolation: &audit.Isolation{}}
 			line, err := json.Marshal(rec)
 			b.must(err)
 			b.must(os.WriteFile(filepath.Join(b.dir, "audit.jsonl"), append(line, '\n'), 0o600))
@@ -253,7 +254,7 @@ func TestAcknowledgedAlert(t *testing.T) {
 	b.run("alice", "ok", nil)
 	_, err := b.alerts("", "", false)
 	b.must(err)
-	b.run("alice", "ok", &audit.Hooks{Connections: []audit.Connection{{Host: "10.0.0.9", Port: 1, Via: "python", Count: 1}}})
+	b.run("alice", "ok", &activity.Summary{Connections: []activity.Connection{{Host: "10.0.0.9", Port: 1, Via: "python", Count: 1}}})
 	if n, err := b.alerts("", "", false); n != 1 || err != nil {
 		t.Fatalf("%d alerts, %v", n, err)
 	}
@@ -306,7 +307,7 @@ func TestAlertsComeAgain(t *testing.T) {
 	b.run("alice", "ok", nil)
 	_, err := b.alerts("", "", false)
 	b.must(err)
-	b.run("alice", "ok", &audit.Hooks{Connections: []audit.Connection{{Host: "10.0.0.9", Port: 1, Via: "python", Count: 1}}})
+	b.run("alice", "ok", &activity.Summary{Connections: []activity.Connection{{Host: "10.0.0.9", Port: 1, Via: "python", Count: 1}}})
 	broken := b.logContext
 	broken.out = brokenWriter{}
 	if _, err := broken.alerts("", "", false); err == nil {
@@ -335,9 +336,9 @@ func TestAlertsComeAgain(t *testing.T) {
 func TestAlertsForget(t *testing.T) {
 	t.Parallel()
 	b := newFixture(t)
-	b.run("old-user", "timeout", &audit.Hooks{FlaggedImports: []audit.FlaggedImport{{Module: "ctypes", Direct: true}}, Connections: []audit.Connection{{Host: "old-host", Port: 1, Via: "python", Count: 1}}})
+	b.run("old-user", "timeout", &activity.Summary{FlaggedImports: []activity.FlaggedImport{{Module: "ctypes", Direct: true}}, Connections: []activity.Connection{{Host: "old-host", Port: 1, Via: "python", Count: 1}}})
 	b.age("audit-000000000001.jsonl", 100)
-	b.run("new-user", "timeout", &audit.Hooks{FlaggedImports: []audit.FlaggedImport{{Module: "ctypes", Direct: true}}, Connections: []audit.Connection{{Host: "new-host", Port: 1, Via: "python", Count: 1}}})
+	b.run("new-user", "timeout", &activity.Summary{FlaggedImports: []activity.FlaggedImport{{Module: "ctypes", Direct: true}}, Connections: []activity.Connection{{Host: "new-host", Port: 1, Via: "python", Count: 1}}})
 	state := filepath.Join(t.TempDir(), "state.json")
 	for days, want := range map[int]bool{365: true, 0: true, 90: false} {
 		b.must(os.RemoveAll(state))

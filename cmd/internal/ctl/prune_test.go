@@ -15,6 +15,7 @@ import (
 
 	"py3run/audit"
 	"py3run/cmd/internal/wire"
+	"py3run/internal/activity"
 )
 
 // past makes closed segments of five runs each, so many days old.
@@ -31,7 +32,7 @@ func (b *fixture) past(days ...int) (names []string) {
 				Event: audit.Event{Action: audit.ExecutionStart, Outcome: audit.Unknown}}
 			if i%2 == 1 {
 				rec.Event = audit.Event{Action: audit.ExecutionEnd, Outcome: audit.Success, DurationNS: 1e9}
-				rec.Status, rec.Process, rec.Hooks = "ok", &audit.Process{}, &audit.Hooks{}
+				rec.Status, rec.Process, rec.Hooks = "ok", &audit.Process{}, &activity.Summary{}
 				rec.Isolation = &audit.Isolation{Enforced: []string{}, Missing: []audit.Gap{}}
 			}
 			line, err := json.Marshal(rec)

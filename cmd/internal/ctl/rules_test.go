@@ -10,6 +10,7 @@ import (
 	"py3run/audit"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/store"
+	"py3run/internal/activity"
 )
 
 func TestRules(t *testing.T) {
@@ -19,23 +20,23 @@ func TestRules(t *testing.T) {
 		after time.Duration
 		audit.Record
 	}
-	end := func(user, status string, hooks *audit.Hooks) event {
+	end := func(user, status string, hooks *activity.Summary) event {
 		return event{time.Second, audit.Record{Event: audit.Event{Action: audit.ExecutionEnd}, User: audit.User{Name: user}, Status: status, Hooks: hooks}}
 	}
 	denied := func(user string, after time.Duration) event {
 		return event{after, audit.Record{Event: audit.Event{Action: "execution-denied"}, User: audit.User{Name: user}}}
 	}
-	modules := func(direct bool, names ...string) *audit.Hooks {
-		h := &audit.Hooks{}
+	modules := func(direct bool, names ...string) *activity.Summary {
+		h := &activity.Summary{}
 		for _, n := range names {
-			h.FlaggedImports = append(h.FlaggedImports, audit.FlaggedImport{Module: n, Why: "w", Direct: direct})
+			h.FlaggedImports = append(h.FlaggedImports, activity.FlaggedImport{Module: n, Why: "w", Direct: direct})
 		}
 		return h
 	}
-	hosts := func(names ...string) *audit.Hooks {
-		h := &audit.Hooks{}
+	hosts := func(names ...string) *activity.Summary {
+		h := &activity.Summary{}
 		for _, n := range names {
-			h.Connections = append(h.Connections, audit.Connection{Host: n, Port: 443, Via: "python", Count: 1})
+			h.Connections = append(h.Connections, activity.Connection{Host: n, Port: 443, Via: "python", Count: 1})
 		}
 		return h
 	}
@@ -94,9 +95,9 @@ func TestRules(t *testing.T) {
 // A run that looks around in a network is one alert.
 func TestManyNewHosts(t *testing.T) {
 	t.Parallel()
-	r := audit.Record{Seq: 1, Event: audit.Event{Action: audit.ExecutionEnd}, User: audit.User{Name: "a"}, Hooks: &audit.Hooks{}}
+	r := audit.Record{Seq: 1, Event: audit.Event{Action: audit.ExecutionEnd}, User: audit.User{Name: "a"}, Hooks: &activity.Summary{}}
 	for i := range 100 {
-		r.Hooks.Connections = append(r.Hooks.Connections, audit.Connection{Host: fmt.Sprintf("fe80::%d", i), Port: 22})
+		r.Hooks.Connections = append(r.Hooks.Connections, activity.Connection{Host: fmt.Sprintf("fe80::%d", i), Port: 22})
 	}
 	got := newWatched().look(store.Entry{Record: r}, config.Default().Alerts)
 	if len(got) != 1 || !strings.HasSuffix(got[0].Title, " [fe80::0]:22, [fe80::1]:22, [fe80::2]:22, [fe80::3]:22, [fe80::4]:22 and 95 more") {

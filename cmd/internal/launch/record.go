@@ -226,22 +226,9 @@ func endRecord(base audit.Record, p Plan, e Evidence, result wire.Result, took t
 			rec.Isolation.Missing = append(rec.Isolation.Missing, audit.Gap{Name: m.Name, Why: m.Why})
 		}
 	}
-	rec.Hooks = &audit.Hooks{}
-	if e := result.Events; e != nil {
-		rec.Hooks.Imports, rec.Hooks.Dropped = e.Imports, int64(e.Dropped)
-		rec.Hooks.FilesWritten, rec.Hooks.FilesDeleted, rec.Hooks.DirsMade = e.FilesWritten, e.FilesDeleted, e.DirsMade
-		for _, f := range e.FlaggedImports {
-			rec.Hooks.FlaggedImports = append(rec.Hooks.FlaggedImports, audit.FlaggedImport(f))
-		}
-		for _, c := range e.Connections {
-			rec.Hooks.Connections = append(rec.Hooks.Connections, audit.Connection(c))
-		}
-		for _, c := range e.Binds {
-			rec.Hooks.Binds = append(rec.Hooks.Binds, audit.Connection(c))
-		}
-		for _, p := range e.Processes {
-			rec.Hooks.Processes = append(rec.Hooks.Processes, audit.Program(p))
-		}
+	rec.Hooks = &wire.Events{}
+	if result.Events != nil {
+		rec.Hooks = result.Events
 	}
 	return rec
 }

@@ -81,11 +81,11 @@ func TestDecodeWhole(t *testing.T) {
 			"limits": {"idle_seconds": 8, "timeout_seconds": 0.5, "processes": 4e0}, "result_format": "tagged", "result_from": "none",
 			"labels": {"l": "x"}}`,
 			Request{ID: "i", Command: CommandCallModule, Code: "c", Expression: "e", Module: "m", Function: "f",
-				Args: []any{Number("1.50"), nil}, Kwargs: &Object{[]string{"k"}, []any{true}},
-				Variables: &Object{[]string{"v"}, []any{&Raw{`{"n": 12345678901234567890}`, 26}}},
+				Args: []any{Number("1.50"), nil}, Kwargs: &Object{Names: []string{"k"}, Values: []any{true}},
+				Variables: &Object{Names: []string{"v"}, Values: []any{&Raw{Text: `{"n": 12345678901234567890}`, Size: 26}}},
 				Line:      2, Column: 3, Argv: []string{"a"}, Stdin: &stdin, Filename: "n.py", User: "u", ClientIP: "::1", SecurityMode: "ADMIN",
 				Limits: Limits{TimeoutSeconds: 0.5, Processes: 4, IdleSeconds: 8}, ResultFormat: "tagged", ResultFrom: "none",
-				Labels: &Object{[]string{"l"}, []any{"x"}}}},
+				Labels: &Object{Names: []string{"l"}, Values: []any{"x"}}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

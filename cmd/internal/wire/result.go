@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"py3run/cmd/internal/startup"
+	"py3run/internal/activity"
 	fastjson "py3run/internal/json"
 )
 
@@ -127,48 +128,13 @@ type AuditReceipt struct {
 	Hash string `json:"hash"`
 }
 
-// Events are what the run did, as far as it was seen. The lists are bounded; Dropped counts what no longer fitted.
-type Events struct {
-	Imports        int             `json:"imports"`
-	FlaggedImports []FlaggedImport `json:"flagged_imports"`
-	Connections    []Connection    `json:"connections"`
-	Binds          []Connection    `json:"binds"`
-	Processes      []Process       `json:"processes"`
-	FilesWritten   []string        `json:"files_written"`
-	FilesDeleted   []string        `json:"files_deleted"`
-	DirsMade       []string        `json:"directories_made,omitempty"`
-	Dropped        int             `json:"dropped"`
-
-	Appended []string `json:"-"` // of the files written, also of those that found no room there: opened to be appended to
-}
-
-// A FlaggedImport is an import of a module that the operator wants to know about.
-type FlaggedImport struct {
-	Module string `json:"module"`
-	Why    string `json:"why"`
-	Direct bool   `json:"direct"` // by the user's own code
-}
-
-// A Connection is an attempt to reach another end, or to be reached at an address. Via is python or native.
-type Connection struct {
-	Host  string `json:"host"`
-	Port  int    `json:"port,omitempty"`
-	Via   string `json:"via"`
-	Count int    `json:"count"`
-	// Program is the path of the program whose call it was; empty for the interpreter's own.
-	Program string `json:"program,omitempty"`
-}
-
-// A Process is a program that was started. Via is python or native.
-type Process struct {
-	Program string   `json:"program"`
-	Args    []string `json:"args"`
-	Via     string   `json:"via"`
-	Count   int      `json:"count"`
-
-	ArgsDropped int `json:"args_dropped,omitempty"` // further arguments, which Args does not have
-	ArgsCut     int `json:"args_cut,omitempty"`     // of Args: they are longer than they stand there
-}
+// Events and what is in their lists are as the audit record has them.
+type (
+	Events        = activity.Summary
+	FlaggedImport = activity.FlaggedImport
+	Connection    = activity.Connection
+	Process       = activity.Process
+)
 
 // A Warning says what was done otherwise than asked.
 type Warning struct {
@@ -211,7 +177,8 @@ func (r *Result) Encode() ([]byte, error) {
 		out.Isolation = &isolation
 	}
 	if r.Events != nil {
-		out.Events = r.Events.withLists()
+		events := r.Events.WithLists()
+		out.Events = &events
 	}
 	// A large value is put in at the end: checked and copied once, not by encoding/json three times.
 	large := out.Result
@@ -254,22 +221,6 @@ func (r *Result) size() int {
 		}
 	}
 	return n
-}
-
-// withLists is e with no list nil.
-func (e *Events) withLists() *Events {
-	out := *e
-	out.FlaggedImports = orEmpty(e.FlaggedImports)
-	out.Connections = orEmpty(e.Connections)
-	out.Binds = orEmpty(e.Binds)
-	out.FilesWritten = orEmpty(e.FilesWritten)
-	out.FilesDeleted = orEmpty(e.FilesDeleted)
-	out.Processes = make([]Process, len(e.Processes))
-	for i, p := range e.Processes {
-		p.Args = orEmpty(p.Args)
-		out.Processes[i] = p
-	}
-	return &out
 }
 
 func orEmpty[T any](list []T) []T {

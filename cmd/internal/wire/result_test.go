@@ -48,8 +48,8 @@ func samples() []sample {
 			Captured: &Captured{Stdout: "a\xffb\x00\u2028", StdoutBytes: 5, StdoutTruncated: true, StderrTruncated: true}, Signal: "SIGKILL", SignalNumber: 9,
 			Isolation: &Isolation{Method: "process", Enforced: []string{"rlimits"}, Missing: []Gap{{"userns", "EPERM"}}, Warm: true},
 			Python:    &Python{"3.8.1", "/p", "/venv"},
-			Events: &Events{Imports: 3, FlaggedImports: []FlaggedImport{{"os", "operating system interface", true}}, Connections: []Connection{{"127.0.0.1", 80, "python", 1, ""}, {"unix:/run/x.sock", 0, "native", 1, "/bin/x"}},
-				Binds:     []Connection{{"*", 8080, "python", 1, ""}},
+			Events: &Events{Imports: 3, FlaggedImports: []FlaggedImport{{Module: "os", Why: "operating system interface", Direct: true}}, Connections: []Connection{{Host: "127.0.0.1", Port: 80, Via: "python", Count: 1}, {Host: "unix:/run/x.sock", Port: 0, Via: "native", Count: 1, Program: "/bin/x"}},
+				Binds:     []Connection{{Host: "*", Port: 8080, Via: "python", Count: 1}},
 				Processes: []Process{{Program: "ls", Args: []string{"-l"}, Via: "python", Count: 1}}, FilesWritten: []string{"a"}, FilesDeleted: []string{"b"}, Dropped: 4},
 			WorkingDir: "/tmp/w", StartedAt: sampleTime},
 			`{"protocol":1,"id":"` + sampleRun + `","run_id":"` + sampleRun + `","success":false,"status":"timeout","error":"stopped after 5 s","traceback":"Traceback <x>",` +
@@ -148,11 +148,14 @@ func TestEncodeLarge(t *testing.T) {
 }
 
 func BenchmarkEncode(b *testing.B) {
-	big := large()
+	const size = 10 << 20
+	row := `{"id":1000,"tag":"a1000","value":1.25,"ok":true},`
+	rows := "[" + strings.TrimSuffix(strings.Repeat(row, size/len(row)), ",") + "]"
+	text := `"` + strings.Repeat("0123456789abcde ", size/16) + `"`
 	for name, result := range map[string]Result{
 		"small": samples()[1].result,
-		"rows":  {Status: StatusOK, Result: big["rows"]},
-		"text":  {Status: StatusOK, Result: big["text"]},
+		"rows":  {Status: StatusOK, Result: json.RawMessage(rows)},
+		"text":  {Status: StatusOK, Result: json.RawMessage(text)},
 		"print": {Status: StatusOK, Captured: &Captured{Stdout: strings.Repeat("a line of text\n", 10<<20/15)}},
 	} {
 		b.Run(name, func(b *testing.B) {

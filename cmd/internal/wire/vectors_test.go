@@ -1,11 +1,11 @@
 package wire
 
 import (
-	"bytes"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/rogpeppe/go-internal/txtar"
 )
 
 // A vector is one request of testdata/wire with the outcome it must have. Other implementations may read them too, so what
@@ -31,43 +31,23 @@ func vectors(t testing.TB) []vector {
 	}
 	var list []vector
 	for _, file := range files {
-		archive, err := os.ReadFile(file)
+		archive, err := txtar.ParseFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
 		area := strings.TrimSuffix(filepath.Base(file), ".txtar")
-		parts := unpack(archive)
+		parts := archive.Files
 		for i := 0; i < len(parts); i += 2 {
-			name, isRequest := strings.CutSuffix(parts[i].name, ".json")
-			if !isRequest || i+1 == len(parts) || parts[i+1].name != name+".want" {
-				t.Fatalf("%s: %s has no outcome beside it", file, parts[i].name)
+			name, isRequest := strings.CutSuffix(parts[i].Name, ".json")
+			if !isRequest || i+1 == len(parts) || parts[i+1].Name != name+".want" {
+				t.Fatalf("%s: %s has no outcome beside it", file, parts[i].Name)
 			}
-			v := vector{name: area + "/" + name, request: parts[i].data}
-			v.parseWant(t, string(parts[i+1].data))
+			v := vector{name: area + "/" + name, request: parts[i].Data}
+			v.parseWant(t, string(parts[i+1].Data))
 			list = append(list, v)
 		}
 	}
 	return list
-}
-
-// A part is one file of a txtar archive.
-type part struct {
-	name string
-	data []byte
-}
-
-// unpack splits a txtar archive at its lines of the form -- name --.
-func unpack(archive []byte) []part {
-	var parts []part
-	for line := range bytes.Lines(archive) {
-		name, isMark := strings.CutPrefix(string(line), "-- ")
-		if name, ends := strings.CutSuffix(name, " --\n"); isMark && ends {
-			parts = append(parts, part{name: name})
-		} else if last := len(parts) - 1; last >= 0 {
-			parts[last].data = append(parts[last].data, line...)
-		}
-	}
-	return parts
 }
 
 func (v *vector) parseWant(t testing.TB, want string) {

@@ -1,9 +1,12 @@
-package wire
+package strictjson
 
-import "iter"
+import (
+	"iter"
+	"math"
+)
 
-// A Raw is an array or object of a request that was checked and not taken apart: a table of a million cells is text that somebody wants in another
-// form, and as a tree of Go values it would take five times its size for that.
+// A Raw is an array or object that was checked and stays text. A table of a million cells is only passed on in another form, and
+// as a tree of Go values it would take five times its size.
 type Raw struct {
 	Text string
 	Size int // of Text in bytes, without the blanks between its tokens
@@ -12,9 +15,9 @@ type Raw struct {
 // IsArray reports whether r is an array; else it is an object.
 func (r *Raw) IsArray() bool { return r.Text[0] == '[' }
 
-// A Token is a part of a Raw. Commas and blanks are none.
+// A Token is a part of a Raw. Commas and blanks are not tokens.
 type Token struct {
-	Kind    byte   // [ ] { } for the ends of containers, : for a name, " for a string, 0 for a number, and t f n for the three words
+	Kind    byte   // [ ] { } for the begin and end of a container, : for a name, " for a string, 0 for a number, and t f n for the three words
 	Text    string // of a name or string, decoded; of a number, as it was written
 	Integer bool   // a number has neither fraction nor exponent
 }
@@ -59,9 +62,9 @@ func (r *Raw) Tokens() iter.Seq[Token] {
 
 // tree takes r apart after all.
 func (r *Raw) tree() any {
-	v, err := parse(r.Text, maxRequestDepth, maxRequestDepth)
+	v, err := parse(r.Text, Options{MaxDepth: math.MaxInt})
 	if err != nil {
-		panic("wire: a Raw that was not checked: " + err.Error())
+		panic("strictjson: a Raw that was not checked: " + err.Error())
 	}
 	return v
 }

@@ -1,4 +1,4 @@
-package wire
+package strictjson
 
 import (
 	"bytes"
@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/rogpeppe/go-internal/txtar"
 )
 
 func TestParse(t *testing.T) {
@@ -36,7 +39,7 @@ func TestParse(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := Parse([]byte(tt.text), 3)
+			got, err := Parse([]byte(tt.text), Options{MaxDepth: 3, Empty: "empty"})
 			if err != nil || !reflect.DeepEqual(got, tt.want) {
 				t.Errorf("%#v, %v, want %#v", got, err, tt.want)
 			}
@@ -50,8 +53,8 @@ func TestParseRefuses(t *testing.T) {
 		name, text string
 		want       SyntaxError
 	}{
-		{"empty", "", SyntaxError{0, "", reasonEmpty}},
-		{"space", " \n", SyntaxError{0, "", reasonEmpty}},
+		{"empty", "", SyntaxError{0, "", "empty"}},
+		{"space", " \n", SyntaxError{0, "", "empty"}},
 		{"byte order mark", "\ufeff1", SyntaxError{0, "", "a byte order mark before the JSON; send UTF-8 without one"}},
 		{"trailing data", "1 2", SyntaxError{2, "", "found '2', want the end: one value is all"}},
 		{"too deep", "[[[[", SyntaxError{3, "[0][0][0]", "nested deeper than 3"}},
@@ -82,7 +85,7 @@ func TestParseRefuses(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			v, err := Parse([]byte(tt.text), 3)
+			v, err := Parse([]byte(tt.text), Options{MaxDepth: 3, Empty: "empty"})
 			var got *SyntaxError
 			if !errors.As(err, &got) || *got != tt.want {
 				t.Errorf("%v, %v, want %v", v, err, &tt.want)
@@ -116,6 +119,40 @@ func TestObjectGet(t *testing.T) {
 	}
 }
 
+func TestWithoutNull(t *testing.T) {
+	t.Parallel()
+	object := &Object{[]string{"a", "b", "c"}, []any{nil, "x", nil}}
+	if got, want := object.WithoutNull(), (&Object{[]string{"b"}, []any{"x"}}); !reflect.DeepEqual(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if len(object.Names) != 3 {
+		t.Errorf("the object itself changed: %v", object)
+	}
+	if full := (&Object{[]string{"b"}, []any{"x"}}); full.WithoutNull() != full {
+		t.Error("an object without null was copied")
+	}
+}
+
+// Whatever is inside a secret member may be the secret: the path to a mistake there ends at the member.
+func TestSecretInPath(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ name, text, want string }{
+		{"inside", `{"key": {"s3cr3t": [tru]}}`, "key"},
+		{"the member itself", `{"key": tru}`, "key"},
+		{"deeper", `{"a": {"key": {"b": tru}}}`, "a.key.b"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := Parse([]byte(tt.text), Options{MaxDepth: 9, Secret: "key"})
+			var syntax *SyntaxError
+			if !errors.As(err, &syntax) || syntax.Path != tt.want {
+				t.Errorf("%v, want path %q", err, tt.want)
+			}
+		})
+	}
+}
+
 // Around the number of names at which comparing ends and hashing begins, and where the table grows.
 func TestDuplicateAmongMany(t *testing.T) {
 	t.Parallel()
@@ -125,11 +162,11 @@ func TestDuplicateAmongMany(t *testing.T) {
 			names[i] = fmt.Sprintf("%q: {%q: 0}", fmt.Sprint("n", i), fmt.Sprint("n", i))
 		}
 		object := "{" + strings.Join(names, ",")
-		if _, err := Parse([]byte(object+"}"), 3); err != nil {
+		if _, err := Parse([]byte(object+"}"), Options{MaxDepth: 3}); err != nil {
 			t.Errorf("%d different names: %v", n, err)
 		}
 		for _, again := range []int{0, n / 2, n - 1} {
-			_, err := Parse([]byte(object+fmt.Sprintf(`, "n%d": 0}`, again)), 3)
+			_, err := Parse([]byte(object+fmt.Sprintf(`, "n%d": 0}`, again)), Options{MaxDepth: 3})
 			var syntax *SyntaxError
 			if !errors.As(err, &syntax) || syntax.Reason != reasonDuplicate || syntax.Path != fmt.Sprint("n", again) {
 				t.Errorf("%d names and n%d again: %v", n, again, err)
@@ -137,6 +174,9 @@ func TestDuplicateAmongMany(t *testing.T) {
 		}
 	}
 }
+
+// result are the options for what a run hands back.
+var result = Options{MaxDepth: 512, Root: "result", Empty: "empty"}
 
 func TestInspect(t *testing.T) {
 	t.Parallel()
@@ -165,7 +205,7 @@ func TestInspect(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := Inspect([]byte(tt.raw))
+			got, err := Inspect([]byte(tt.raw), result)
 			if err != nil || !reflect.DeepEqual(got, tt.want) {
 				t.Errorf("%v, %v, want %v", got, err, tt.want)
 			}
@@ -179,7 +219,7 @@ func TestInspectRefuses(t *testing.T) {
 		name, raw string
 		want      string
 	}{
-		{"empty", "", "the result is empty"},
+		{"empty", "", "empty"},
 		{"two values", "1\n2", "found '2', want the end: one value is all"},
 		{"duplicate", `[{"a": 1, "a": 1}]`, reasonDuplicate},
 		{"NaN", `[NaN]`, reasonNoNumber},
@@ -190,7 +230,7 @@ func TestInspectRefuses(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			_, err := Inspect([]byte(tt.raw))
+			_, err := Inspect([]byte(tt.raw), result)
 			var syntax *SyntaxError
 			if !errors.As(err, &syntax) || syntax.Reason != tt.want {
 				t.Errorf("%v, want %q", err, tt.want)
@@ -220,7 +260,7 @@ func TestShow(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			if got := show(tt.word); got != tt.want {
+			if got := Show(tt.word); got != tt.want {
 				t.Errorf("%s, want %s", got, tt.want)
 			}
 		})
@@ -235,14 +275,14 @@ const fuzzDepth = 20
 // FuzzParse holds the parser against encoding/json: what is accepted here is valid there with the same value, and what is
 // valid there is refused here only for one of the reasons in strict. Inspect must agree with Parse.
 func FuzzParse(f *testing.F) {
-	for _, v := range vectors(f) {
-		f.Add(v.request)
+	for _, request := range requests(f) {
+		f.Add(request)
 	}
 	for _, s := range []string{"", "0", "-0.0e-0", `"\ud83d\ude00"`, `[[],{},"",null]`, `{"a":{"a":1},"b":[{"a":1}]}`, "1e308", "[1e309]", "\"\u2028\""} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		got, err := Parse(data, fuzzDepth)
+		got, err := Parse(data, Options{MaxDepth: fuzzDepth})
 		if err != nil {
 			var syntax *SyntaxError
 			if !errors.As(err, &syntax) || syntax.Offset < 0 || syntax.Offset > len(data) {
@@ -265,10 +305,31 @@ func FuzzParse(f *testing.F) {
 		if got := plain(got); !reflect.DeepEqual(got, want) {
 			t.Errorf("%#v, want %#v", got, want)
 		}
-		if _, err := Inspect(data); err != nil {
+		if _, err := Inspect(data, result); err != nil {
 			t.Errorf("Inspect: %v", err)
 		}
 	})
+}
+
+// requests are those of testdata/wire.
+func requests(t testing.TB) (list [][]byte) {
+	t.Helper()
+	files, err := filepath.Glob("../../../../testdata/wire/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no requests: %v", err)
+	}
+	for _, file := range files {
+		archive, err := txtar.ParseFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range archive.Files {
+			if strings.HasSuffix(f.Name, ".json") {
+				list = append(list, f.Data)
+			}
+		}
+	}
+	return list
 }
 
 // plain turns what Parse makes into what encoding/json makes.
@@ -329,7 +390,7 @@ func BenchmarkInspect(b *testing.B) {
 			b.SetBytes(int64(len(raw)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := Inspect(raw); err != nil {
+				if _, err := Inspect(raw, result); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -343,7 +404,7 @@ func BenchmarkParse(b *testing.B) {
 			b.SetBytes(int64(len(raw)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := Parse(raw, 512); err != nil {
+				if _, err := Parse(raw, Options{MaxDepth: 512}); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -1,4 +1,4 @@
-package wire
+package strictjson
 
 import (
 	"bytes"
@@ -16,15 +16,21 @@ func FuzzRaw(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		want, err := Parse(data, maxRequestDepth-keptDepth)
-		request, _, refused := Decode([]byte(`{"code": "", "args": [` + string(data) + `]}`))
-		if err != nil || refused != nil || len(request.Args) != 1 {
+		const around = 2 // containers
+		want, err := Parse(data, Options{MaxDepth: 64 - around})
+		v, refused := Parse([]byte(`{"args": [`+string(data)+`]}`), Options{MaxDepth: 64, RawDepth: around})
+		if err != nil || refused != nil {
+			return
+		}
+		args, _ := v.(*Object).Get("args")
+		list := args.([]any)
+		if len(list) != 1 {
 			return // "1, 2" is two
 		}
-		raw, ok := request.Args[0].(*Raw)
+		raw, ok := list[0].(*Raw)
 		if !ok {
-			if !reflect.DeepEqual(request.Args[0], want) {
-				t.Errorf("%#v, want %#v", request.Args[0], want)
+			if !reflect.DeepEqual(list[0], want) {
+				t.Errorf("%#v, want %#v", list[0], want)
 			}
 			return
 		}
@@ -35,7 +41,7 @@ func FuzzRaw(f *testing.F) {
 		if err := json.Compact(&compact, data); err != nil || raw.Size != compact.Len() {
 			t.Errorf("size %d, want %d (%v)", raw.Size, compact.Len(), err)
 		}
-		if got, want := AppendJSON(nil, raw), AppendJSON(nil, want); !bytes.Equal(got, want) {
+		if got, want := Append(nil, raw), Append(nil, want); !bytes.Equal(got, want) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	})

@@ -1,0 +1,185 @@
+package wire
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+
+	"py3run/cmd/internal/wire/strictjson"
+)
+
+const (
+	maxRequestDepth = 64
+	keptDepth       = 2  // the request and its fields are taken apart; arrays and objects in these are Raw
+	maxNamed        = 16 // unknown fields that get a warning of their own
+)
+
+// Decode reads a request by the rules of the contract. The warnings name top-level fields that nobody knows. An error is a
+// *BadRequest; the Request beside it holds nothing but the id, if that much could be read, so that the refusal can echo it.
+func Decode(data []byte) (Request, []Warning, error) {
+	v, err := strictjson.Parse(data, strictjson.Options{MaxDepth: maxRequestDepth, RawDepth: keptDepth, Empty: reasonEmpty, Secret: "api_key"})
+	if err != nil {
+		return Request{}, nil, badSyntax(err)
+	}
+	object, ok := v.(*Object)
+	if !ok {
+		return Request{}, nil, &BadRequest{Message: "the request: " + kind(v) + ", want an object", Hint: hintExample}
+	}
+	refused := Request{}
+	if id, ok := object.Get("id"); ok && readID(&refused, id) != nil {
+		refused.ID = ""
+	}
+	warnings, f := unknownFields(object)
+	if f != nil {
+		return refused, nil, f.badRequest("")
+	}
+	object = object.WithoutNull()
+	request := Request{Filename: DefaultFilename, ResultFormat: "plain", ResultFrom: "auto"}
+	for i, name := range object.Names {
+		for _, row := range fields {
+			if row.name == name {
+				if f := row.read(&request, object.Values[i]); f != nil {
+					return refused, nil, f.badRequest(name)
+				}
+			}
+		}
+	}
+	if f := request.settleCommand(object); f != nil {
+		return refused, nil, f.badRequest("")
+	}
+	return request, warnings, nil
+}
+
+// fields are the protocol names of the top level. Order does not matter; each is read where it stands in the request.
+var fields = [...]struct {
+	name string
+	read func(*Request, any) *fault
+}{
+	{"protocol", readProtocol},
+	{"id", readID},
+	{"command", readCommand},
+	{"code", func(r *Request, v any) *fault { return readString(&r.Code, v) }},
+	{"expression", func(r *Request, v any) *fault { return readString(&r.Expression, v) }},
+	{"module", func(r *Request, v any) *fault { return readString(&r.Module, v) }},
+	{"function", func(r *Request, v any) *fault { return readString(&r.Function, v) }},
+	{"args", readArgs},
+	{"kwargs", func(r *Request, v any) *fault { return readObject(&r.Kwargs, v) }},
+	{"variables", func(r *Request, v any) *fault { return readNames(&r.Variables, v) }},
+	{"line", func(r *Request, v any) *fault { return readInteger(&r.Line, 1, v) }},
+	{"column", func(r *Request, v any) *fault { return readInteger(&r.Column, 0, v) }},
+	{"argv", readArgv},
+	{"stdin", func(r *Request, v any) *fault { r.Stdin = new(string); return readString(r.Stdin, v) }},
+	{"filename", readFilename},
+	{"user", readUser},
+	{"client_ip", readClientIP},
+	{"security_mode", func(r *Request, v any) *fault {
+		return readChoice(&r.SecurityMode, v, "ADMIN", "DESIGNER_ADMIN", "RESTRICTED")
+	}},
+	{"limits", readLimits},
+	{"result_format", func(r *Request, v any) *fault { return readChoice(&r.ResultFormat, v, "plain", "tagged") }},
+	{"result_from", func(r *Request, v any) *fault {
+		return readChoice(&r.ResultFrom, v, "auto", "last_expression", "result", "none")
+	}},
+	{"labels", readLabels},
+
+	{"script", func(*Request, any) *fault { return notYet("send the script's text as code") }},
+	{"api_key", func(*Request, any) *fault { return notYet("leave it out; a key that nobody checks proves nothing") }},
+	{"files", func(*Request, any) *fault { return notYet("send data in variables or stdin") }},
+	{"collect", func(*Request, any) *fault { return notYet("hand data back in the variable result") }},
+}
+
+func notYet(hint string) *fault { return &fault{text: "not available in this version", hint: hint} }
+
+func fieldNames() []string {
+	names := make([]string, len(fields))
+	for i, row := range fields {
+		names[i] = row.name
+	}
+	return names
+}
+
+func (r *Request) settleCommand(given *Object) *fault {
+	if r.Command == "" {
+		for _, by := range [...]struct {
+			field   string
+			command Command
+		}{{"code", CommandExecute}, {"expression", CommandEvaluate}, {"module", CommandCallModule}} {
+			if _, ok := given.Get(by.field); ok {
+				r.Command = by.command
+				break
+			}
+		}
+	}
+	if r.Command == "" {
+		return &fault{"", `nothing to do: want "code", "expression", "module" with "function", or a "command"`, hintExample}
+	}
+	for _, row := range commands {
+		if row.name == r.Command {
+			for _, need := range row.needs {
+				if _, ok := given.Get(need); !ok {
+					return &fault{need, "missing; " + string(r.Command) + " needs " + strings.Join(row.needs, ", "), ""}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// unknownFields warns of top-level names that mean nothing here, and refuses those that another reader of the same bytes,
+// one that folds case as Go and many gateways do, could take for a protocol name or for each other.
+func unknownFields(object *Object) ([]Warning, *fault) {
+	known := fieldNames()
+	var warnings []Warning
+	var folded map[string]string
+	unknown := 0
+	for _, name := range object.Names {
+		if slices.Contains(known, name) {
+			continue
+		}
+		if f := misspelt(name, known); f != nil {
+			return nil, f
+		}
+		if folded == nil {
+			folded = make(map[string]string)
+		}
+		key := fold(name)
+		if other, ok := folded[key]; ok {
+			return nil, caseFault(name, other)
+		}
+		folded[key] = name
+		if unknown++; unknown <= maxNamed {
+			message := strictjson.Join("", name) + ": unknown field, ignored" + didYouMean(name, known)
+			warnings = append(warnings, Warning{Code: "unknown_field", Message: message})
+		}
+	}
+	if unknown > maxNamed {
+		warnings = append(warnings, Warning{Code: "unknown_field", Message: fmt.Sprintf("and %d more unknown fields, ignored", unknown-maxNamed)})
+	}
+	return warnings, nil
+}
+
+// misspelt refuses a name that differs from a known one by case folding only: USER, and u\u017fer with its long s.
+func misspelt(name string, known []string) *fault {
+	for _, k := range known {
+		if strings.EqualFold(name, k) {
+			return caseFault(name, k)
+		}
+	}
+	return nil
+}
+
+func caseFault(name, other string) *fault {
+	return &fault{strictjson.Join("", name), "differs from " + strictjson.Join("", other) + " only by upper and lower case", "names are matched exactly; send one of the two"}
+}
+
+// fold maps all names that strings.EqualFold takes for equal to one.
+func fold(name string) string {
+	return strings.Map(func(r rune) rune {
+		least := r
+		for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
+			least = min(least, next)
+		}
+		return least
+	}, name)
+}

@@ -1,0 +1,143 @@
+package wire
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"py3run/cmd/internal/wire/strictjson"
+)
+
+// Limits are the bounds of one run: of a request, where they can only tighten, or of a result, where they are in force.
+// Zero is "not given" and "no limit". A request may hold any positive finite number, so a conversion to nanoseconds or
+// bytes must round up to at least one and stop at the largest: 1e-12 must not become "no limit".
+type Limits struct {
+	TimeoutSeconds float64
+	CPUSeconds     float64
+	MemoryMB       float64 // of 2^20 bytes, as all MB here
+	Processes      float64
+	OutputMB       float64
+	FileMB         float64
+	DiskMB         float64
+	IdleSeconds    float64
+}
+
+var limitTable = [...]struct {
+	name  string
+	value func(*Limits) *float64
+	whole bool
+}{
+	{"timeout_seconds", func(l *Limits) *float64 { return &l.TimeoutSeconds }, false},
+	{"cpu_seconds", func(l *Limits) *float64 { return &l.CPUSeconds }, false},
+	{"memory_mb", func(l *Limits) *float64 { return &l.MemoryMB }, false},
+	{"processes", func(l *Limits) *float64 { return &l.Processes }, true},
+	{"output_mb", func(l *Limits) *float64 { return &l.OutputMB }, false},
+	{"file_mb", func(l *Limits) *float64 { return &l.FileMB }, false},
+	{"disk_mb", func(l *Limits) *float64 { return &l.DiskMB }, false},
+	{"idle_seconds", func(l *Limits) *float64 { return &l.IdleSeconds }, false},
+}
+
+// LimitNames lists the limits in the order in which they are written.
+func LimitNames() []string {
+	names := make([]string, len(limitTable))
+	for i, row := range limitTable {
+		names[i] = row.name
+	}
+	return names
+}
+
+// Get returns the limit of that JSON name, and whether there is one of that name.
+func (l Limits) Get(name string) (float64, bool) {
+	if p := l.field(name); p != nil {
+		return *p, true
+	}
+	return 0, false
+}
+
+// Set changes the limit of that JSON name, and reports whether there is one of that name.
+func (l *Limits) Set(name string, value float64) bool {
+	p := l.field(name)
+	if p != nil {
+		*p = value
+	}
+	return p != nil
+}
+
+func (l *Limits) field(name string) *float64 {
+	for _, row := range limitTable {
+		if row.name == name {
+			return row.value(l)
+		}
+	}
+	return nil
+}
+
+// MarshalJSON writes the limits that are set.
+func (l Limits) MarshalJSON() ([]byte, error) {
+	out := []byte{'{'}
+	for _, row := range limitTable {
+		v := *row.value(&l)
+		switch {
+		case v == 0:
+			continue
+		case math.IsNaN(v) || math.IsInf(v, 0):
+			return nil, fmt.Errorf("limit %s: %v is not JSON", row.name, v)
+		case len(out) > 1:
+			out = append(out, ',')
+		}
+		out = append(strconv.AppendQuote(out, row.name), ':')
+		format := byte('f')
+		if v >= 1e15 || v < 1e-6 {
+			format = 'e'
+		}
+		out = strconv.AppendFloat(out, v, format, -1, 64)
+	}
+	return append(out, '}'), nil
+}
+
+func readLimits(r *Request, v any) *fault {
+	object, ok := v.(*Object)
+	if !ok {
+		return wrongKind(v, "an object of numbers")
+	}
+	known := LimitNames()
+	for i, name := range object.Names {
+		at := slices.Index(known, name)
+		if at < 0 {
+			f := misspelt(name, known)
+			if f == nil {
+				f = &fault{text: "unknown limit" + didYouMean(name, known), hint: "known: " + strings.Join(known, ", ")}
+			}
+			f.at = strictjson.Member(name)
+			return f
+		}
+		if object.Values[i] == nil {
+			continue
+		}
+		if f := readLimit(limitTable[at].value(&r.Limits), limitTable[at].whole, object.Values[i]); f != nil {
+			f.at = "." + name
+			return f
+		}
+	}
+	return nil
+}
+
+func readLimit(to *float64, whole bool, v any) *fault {
+	n, ok := v.(Number)
+	if !ok {
+		return wrongKind(v, "a number above 0")
+	}
+	f, err := strconv.ParseFloat(string(n), 64)
+	switch {
+	case err != nil: // an integer of more than 308 digits
+		return &fault{text: "the number does not fit a double"}
+	case f <= 0:
+		return &fault{text: "want a number above 0", hint: "leave the limit out to have the operator's"}
+	case whole && f != math.Trunc(f):
+		return &fault{text: "want a whole number"}
+	}
+	*to = f
+	return nil
+}
