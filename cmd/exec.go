@@ -218,6 +218,7 @@ func (app *app) watchReader() {
 	if !ok {
 		return
 	}
+	defer func() { recover() }() // a fault here must not end the process: it only costs the run its early end
 	// A thread that waits would cost more than the rest of this. The runtime's poller wants files that do not block, and it is not for us to make
 	// this one so, which others share; but an epoll (7) of it can be.
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
