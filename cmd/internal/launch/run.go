@@ -205,10 +205,7 @@ func (r *run) do() {
 
 // attend opens the gate and waits for the end.
 func (r *run) attend() {
-	err := r.running.Release() // the program is gone already, and its end says why
-	if err != nil && r.lease != nil {
-		r.running.Kill() // or a worker, in which something that has to be is missing, waits: an interpreter of its own tells the same
-	}
+	r.running.Release() // an error is in the outcome, too
 	workdir, most := r.workdir, r.plan.Spec.Limits.Disk
 	r.outcome = r.running.Wait(r.job.Signals, func() int64 { return workdir.Used(most) })
 	for i, p := range []*limitedWriter{r.liveOut, r.liveErr} {
@@ -384,7 +381,7 @@ func (r *run) startOwn() (err error) {
 	if err != nil {
 		return err
 	}
-	r.running, err = sandbox.Start(spec, stdio)
+	r.running, err = sandbox.Start(spec, stdio, sandbox.OwnChild)
 	r.session.Started()
 	return err
 }
@@ -434,7 +431,7 @@ func (r *run) abort() {
 // finish makes the result from what the kernel and the child say.
 func (r *run) finish() {
 	o := r.outcome
-	protection := r.running.Protection()
+	protection := o.Protection
 	r.result.Isolation = isolation(protection)
 	r.result.Isolation.Warm = r.lease != nil
 	if r.job.Config.Security.Isolation.Shm == "private" && !r.plan.Spec.PrivateShm {

@@ -58,7 +58,7 @@ func (r *run) startWorker(lease *warm.Lease) bool {
 	stdio, stdin, err := r.streams()
 	defer stdin.Close()
 	if err == nil {
-		r.running, err = sandbox.StartWorker(r.plan.Spec, stdio, r.lease.Handoff)
+		r.running, err = sandbox.Start(r.plan.Spec, stdio, r.lease.Handoff)
 	} else {
 		r.lease.Handoff.Close()
 	}
