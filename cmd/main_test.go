@@ -65,7 +65,7 @@ func TestScripts(t *testing.T) {
 
 // haveNamespaces tries them.
 var haveNamespaces = sync.OnceValue(func() bool {
-	r, err := sandbox.Start(sandbox.Spec{Path: "/bin/true", Args: []string{"true"}, Dir: "/", Method: sandbox.Namespace, FirstFile: 64}, sandbox.IO{Stdout: io.Discard, Stderr: io.Discard})
+	r, err := sandbox.Start(sandbox.Spec{Path: "/bin/true", Args: []string{"true"}, Dir: "/", Method: sandbox.Namespace, FirstFile: 64}, sandbox.IO{Stdout: io.Discard, Stderr: io.Discard}, sandbox.OwnChild)
 	if err != nil {
 		return false
 	}

@@ -310,14 +310,14 @@ func nested(args []string) error {
 	spec := command("reach", "run=/bin/true")
 	spec.Method, spec.Activity, spec.NoNewPrivileges = Process, Requirement(args[0]), true
 	var out output
-	r, err := Start(spec, IO{Stdout: &out, Stderr: io.Discard})
+	r, err := Start(spec, IO{Stdout: &out, Stderr: io.Discard}, OwnChild)
 	if err != nil {
 		fmt.Println(err)
 		return nil
 	}
 	r.Release()
 	o := r.Wait(nil, nil)
-	for _, g := range r.Protection().Gaps {
+	for _, g := range o.Protection.Gaps {
 		if g.Name == activityMeasure {
 			fmt.Printf("%s%d, %s: %+v\n", out.String(), o.ExitCode, inActivity(o.Activity, ""), g)
 		}
@@ -329,7 +329,7 @@ func nested(args []string) error {
 func watching(args []string) error {
 	spec := command("reach", "tcp="+args[1], "for ever="+args[1], args[2])
 	spec = recorded(spec, Method(args[0]))
-	r, err := Start(spec, IO{Stdout: os.Stdout, Stderr: os.Stderr})
+	r, err := Start(spec, IO{Stdout: os.Stdout, Stderr: os.Stderr}, OwnChild)
 	if err != nil {
 		return err
 	}

@@ -58,7 +58,7 @@ func TestUnreadOutput(t *testing.T) {
 				spec.Method, spec.Limits.Wall, spec.Grace = m, c.wall, 100*time.Millisecond
 				never := make(unread)
 				defer close(never)
-				r, err := Start(spec, IO{Stdout: never, Stderr: io.Discard})
+				r, err := Start(spec, IO{Stdout: never, Stderr: io.Discard}, OwnChild)
 				check(t, err, r.Release())
 				signals := make(chan os.Signal, c.signals)
 				for range c.signals {
@@ -188,7 +188,7 @@ func scored(args []string) error {
 	}
 	spec := shell(args[0])
 	spec.Method, spec.Limits.Wall = Namespace, 10*time.Second
-	r, err := Start(spec, IO{Stdout: os.Stdout, Stderr: os.Stderr})
+	r, err := Start(spec, IO{Stdout: os.Stdout, Stderr: os.Stderr}, OwnChild)
 	if err != nil {
 		return err
 	}

@@ -18,31 +18,9 @@ import (
 //
 // All signals are blocked from before the clone, so no Go signal handler runs in a child.
 //
-// The shared memory is marked undumpable (see build), so no process of the run can read it through /proc or ptrace.
+// The launcher makes its memory undumpable (see conceal), so no process of the run can read it through /proc or ptrace.
 //
-// Messages to the launcher, eight bytes each, written with one write(2):
-//
-//	kind 1 byte │ 0 1 byte │ step 2 bytes │ value 4 bytes     (native byte order)
-//
-//	on the set-up socket, whose end of file without msgFailed means that the program's execve is done:
-//	msgFailed     step failed with errno value; nothing of the program ran
-//	msgMissing    optional step failed with errno value; the set-up goes on
-//	msgListener   with a descriptor: the listener of the second filter (see trail)
-//
-//	on the status pipe:
-//	msgEnded      the program ended with wait status value; step is 1 if other processes of the run are left. Then init waits until they
-//	              have ended, or for the end of the lifeline
-//
-// Bytes on the lifeline, from the launcher to init: first 0 (the id maps are written, go on), later the
-// numbers of signals for the program, or lifelineEnded: it has ended, and its end is hidden. End of file: the launcher is gone.
-const (
-	msgFailed   = 1
-	msgMissing  = 2
-	msgEnded    = 3
-	msgListener = 4
-
-	lifelineEnded = 255 // no signal has this number
-)
+// What init and the program write to the launcher, and read from it, is drawn in protocol_linux.go.
 
 // An op is one system call of the set-up.
 type op struct {
@@ -51,17 +29,6 @@ type op struct {
 	step uint16
 	mode uint8
 }
-
-const (
-	must     = 0      // a failure ends the set-up
-	optional = 1 << 0 // a failure is told, the set-up goes on
-	quiet    = 1 << 1 // a failure means nothing
-	withPrev = 1 << 2 // the first argument is the previous op's result
-	wantOne  = 1 << 3 // a result other than 1 is a failure (the read of the gate)
-	ifPrev   = 1 << 4 // only after a success of the previous op
-	toSend   = 1 << 5 // the result is a descriptor, which the next op sends
-	addRule  = 1 << 6 // in a worker: see builder.rule
-)
 
 const atFDCWD = ^uintptr(99) // AT_FDCWD, which is -100
 

@@ -132,7 +132,7 @@ func TestGroupNameTaken(t *testing.T) {
 	spec := grouped(t, command("linger"))
 	r := begin(t, spec)
 	var step *StepError
-	if _, err := Start(spec, IO{Stdout: &r.out, Stderr: &r.err}); !errors.As(err, &step) || !errors.Is(err, unix.EEXIST) {
+	if _, err := Start(spec, IO{Stdout: &r.out, Stderr: &r.err}, OwnChild); !errors.As(err, &step) || !errors.Is(err, unix.EEXIST) {
 		t.Errorf("error %v", err)
 	}
 	r.Kill()
@@ -184,7 +184,7 @@ func TestReadWriteDirs(t *testing.T) {
 		spec := shell("true")
 		spec.Method, spec.WriteDirs = m, []string{loop}
 		var step *StepError
-		if _, err := Start(spec, IO{Stdout: &output{}, Stderr: &output{}}); !errors.As(err, &step) || step.Object != loop || !errors.Is(err, unix.ELOOP) {
+		if _, err := Start(spec, IO{Stdout: &output{}, Stderr: &output{}}, OwnChild); !errors.As(err, &step) || step.Object != loop || !errors.Is(err, unix.ELOOP) {
 			t.Errorf("a place that cannot be opened: error %v", err)
 		}
 	})
@@ -222,12 +222,12 @@ func TestReadWriteDirsWithMounts(t *testing.T) {
 					spec.Method, spec.Dir, spec.MinimalDev = m, w.Path(), minimal
 					test.change(&spec)
 					var out, errs output
-					r, err := Start(spec, IO{Stdout: &out, Stderr: &errs, Workdir: w})
+					r, err := Start(spec, IO{Stdout: &out, Stderr: &errs, Workdir: w}, OwnChild)
 					check(t, err)
 					r.Release()
-					r.Wait(nil, nil)
+					ended := r.Wait(nil, nil)
 					if got := out.String(); got != test.want {
-						t.Errorf("%s: %q, want %q; %s %+v", test.name, got, test.want, errs.String(), r.Protection())
+						t.Errorf("%s: %q, want %q; %s %+v", test.name, got, test.want, errs.String(), ended.Protection)
 					}
 				}
 			})
@@ -246,7 +246,7 @@ func TestNeighbours(t *testing.T) {
 		spec := shell(script)
 		spec.Method, spec.Dir = Namespace, w.Path()
 		r := &trial{}
-		if r.Running, err = Start(spec, IO{Stdout: &r.out, Stderr: &r.err, Workdir: w}); err != nil {
+		if r.Running, err = Start(spec, IO{Stdout: &r.out, Stderr: &r.err, Workdir: w}, OwnChild); err != nil {
 			t.Fatal(err)
 		}
 		r.Release()
@@ -451,7 +451,7 @@ func TestPlaceTaken(t *testing.T) {
 	check(t, err, w.AddFile(".py", nil))
 	spec := command("linger")
 	spec.Method, spec.Dir = Namespace, path
-	r, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard, Workdir: w})
+	r, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard, Workdir: w}, OwnChild)
 	check(t, err, r.Release())
 	if lost := w.Lost(); lost != "" {
 		t.Errorf("%s is lost, and nobody has touched it", lost)
@@ -481,11 +481,11 @@ func TestPlaceOfSomebodyElse(t *testing.T) {
 		t.Errorf("%+v", w)
 	}
 	spec := command("exit", "0")
-	r, err := Start(spec, IO{Stdout: &output{}, Stderr: &output{}, Workdir: w})
+	r, err := Start(spec, IO{Stdout: &output{}, Stderr: &output{}, Workdir: w}, OwnChild)
 	check(t, err)
-	r.Wait(nil, nil)
-	if !lacks(r.Protection(), "private-working-dir") {
-		t.Errorf("protection %+v", r.Protection())
+	out := r.Wait(nil, nil)
+	if !lacks(out.Protection, "private-working-dir") {
+		t.Errorf("protection %+v", out.Protection)
 	}
 	check(t, w.Remove())
 	gone(t, w.path)

@@ -214,12 +214,12 @@ func mapped(args []string) error {
 	spec := shell("cat /proc/self/uid_map /proc/self/gid_map | awk '{printf \"%8d%8d%8d|\", $1, $2, $3}'; chgrp 777 " + dir + "/f 2>/dev/null; stat -c %g " + dir + "/f | tr -d '\\n'")
 	spec.Method, spec.SubIDs = Namespace, args[1] == "true"
 	var out, errs bytes.Buffer
-	r, err := Start(spec, IO{Stdout: &out, Stderr: &errs})
+	r, err := Start(spec, IO{Stdout: &out, Stderr: &errs}, OwnChild)
 	if err != nil {
 		return err
 	}
 	r.Release()
-	r.Wait(nil, nil)
+	ended := r.Wait(nil, nil)
 	os.Stderr.Write(errs.Bytes())
-	return json.NewEncoder(os.Stdout).Encode(map[string]any{"Text": out.String(), "Protection": r.Protection()})
+	return json.NewEncoder(os.Stdout).Encode(map[string]any{"Text": out.String(), "Protection": ended.Protection})
 }

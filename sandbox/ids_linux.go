@@ -179,7 +179,7 @@ func (t *prober) runInside(path string, argv []string, change func(*Spec)) error
 	spec := Spec{Path: path, Args: argv, Env: probeEnviron, Dir: "/", FirstFile: 64, Limits: Limits{Wall: probeMost}}
 	change(&spec)
 	var said bytes.Buffer
-	r, err := Start(spec, IO{Stdout: &said, Stderr: &said})
+	r, err := Start(spec, IO{Stdout: &said, Stderr: &said}, OwnChild)
 	if err != nil {
 		return err
 	}

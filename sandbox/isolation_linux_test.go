@@ -158,7 +158,7 @@ func TestMissing(t *testing.T) {
 			}
 
 			spec.OnMissing, spec.Args = Refuse, command("linger", word).Args
-			refused, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard})
+			refused, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard}, OwnChild)
 			var missing *GapError
 			if len(test.want) == 0 {
 				if err != nil {
@@ -197,15 +197,16 @@ func TestUserNamespace(t *testing.T) {
 			for range 5 {
 				spec := command("exit", "4")
 				var out output
-				r, err := start(spec, IO{Stdout: &out, Stderr: &out}, Namespace, true, &cgroup.Group{}, protect(spec, Namespace, true, nil, nil))
+				r, err := attempt{Namespace, true}.start(spec, IO{Stdout: &out, Stderr: &out}, &cgroup.Group{}, protect(spec, Namespace, true, nil, nil))
 				if err != nil {
 					t.Fatal(err)
 				}
-				if !slices.Contains(r.Protection().Enforced, "user-namespace") {
-					t.Errorf("protection %v", r.Protection())
-				}
-				if end := r.Wait(nil, nil); end.ExitCode != 4 {
+				end := r.Wait(nil, nil)
+				if end.ExitCode != 4 {
 					t.Errorf("outcome %+v", end)
+				}
+				if !slices.Contains(end.Protection.Enforced, "user-namespace") {
+					t.Errorf("protection %v", end.Protection)
 				}
 			}
 		})

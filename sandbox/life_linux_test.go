@@ -120,7 +120,7 @@ func TestManyAtOnce(t *testing.T) {
 				spec.Method = m
 				spec.Env = append(spec.Env, "MARK="+word)
 				var out, stderr output
-				r, err := Start(spec, IO{Stdout: &out, Stderr: &stderr})
+				r, err := Start(spec, IO{Stdout: &out, Stderr: &stderr}, OwnChild)
 				if err != nil {
 					t.Error(err)
 					return
@@ -155,7 +155,7 @@ func TestNothingLeaks(t *testing.T) {
 		case 4:
 			spec.Args = command("linger").Args
 		}
-		r, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard})
+		r, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard}, OwnChild)
 		if err != nil {
 			return
 		}

@@ -227,7 +227,7 @@ func TestKillAll(t *testing.T) {
 	need(t, "namespaces")
 	spec := shell("trap '' TERM; kill -TERM -1; kill -KILL 1; sleep 0.1; echo still here")
 	spec.Method, spec.Limits.Processes = Namespace, 20
-	r, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard})
+	r, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard}, OwnChild)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -126,7 +126,7 @@ func startAndLinger(args []string) error {
 	}
 	spec := shell("mkdir a; : > a/f; chmod 0 a; sleep 60; : " + word)
 	spec.Method, spec.Dir, spec.Group.Name, spec.Limits.Memory = method, w.Path(), name, 1<<30
-	r, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard, Workdir: w})
+	r, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard, Workdir: w}, OwnChild)
 	if err != nil {
 		return err
 	}
@@ -167,17 +167,12 @@ func blind([]string) error {
 	}
 	spec := shell("sleep 1; exit 3")
 	spec.Limits = Limits{Wall: time.Minute, CPU: time.Minute, Idle: 300 * time.Millisecond, Processes: 5}
-	r, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard})
+	r, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard}, OwnChild)
 	if err != nil {
 		return err
 	}
 	r.Release()
-	return json.NewEncoder(os.Stdout).Encode(sight{r.Wait(nil, nil), r.Protection()})
-}
-
-type sight struct {
-	Outcome    Outcome
-	Protection Protection
+	return json.NewEncoder(os.Stdout).Encode(r.Wait(nil, nil))
 }
 
 // weak is a launcher that is root but may not administer the system, as in a container: it shows what a program in a user namespace makes of ids.
@@ -398,7 +393,7 @@ func launchAndWait(args []string) error {
 	if args[1] == helperName {
 		spec.Path = "/proc/self/exe"
 	}
-	r, err := Start(spec, IO{Stdout: os.Stdout, Stderr: os.Stderr})
+	r, err := Start(spec, IO{Stdout: os.Stdout, Stderr: os.Stderr}, OwnChild)
 	if err != nil {
 		return err
 	}
@@ -413,7 +408,7 @@ func launchForever(args []string) error {
 		go func() {
 			for {
 				spec := Spec{Path: "/proc/self/exe", Args: []string{helperName, "daemons", args[1]}, Dir: "/", Method: Method(args[0]), FirstFile: 100, Activity: BestEffort}
-				r, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard})
+				r, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard}, OwnChild)
 				if err != nil {
 					fmt.Fprintln(os.Stderr, err)
 					os.Exit(99)
@@ -472,13 +467,12 @@ var needs = map[string]func() error{
 	"listener": sync.OnceValue(func() error {
 		spec := command("exit", "0")
 		spec.Activity, spec.DenyCalls, spec.OnMissing = Required, true, Warn
-		r, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard})
+		r, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard}, OwnChild)
 		if err != nil {
 			return err
 		}
 		r.Release()
-		r.Wait(nil, nil)
-		for _, g := range r.Protection().Gaps {
+		for _, g := range r.Wait(nil, nil).Protection.Gaps {
 			if g.Name == activityMeasure {
 				return errors.New(g.Why)
 			}
@@ -507,7 +501,7 @@ func tryGroup(l cgroup.Limits) error {
 }
 
 func try(userNS bool) error {
-	r, err := start(command("exit", "0"), IO{Stdout: io.Discard, Stderr: io.Discard}, Namespace, userNS, &cgroup.Group{}, Protection{Method: Namespace})
+	r, err := attempt{Namespace, userNS}.start(command("exit", "0"), IO{Stdout: io.Discard, Stderr: io.Discard}, &cgroup.Group{}, Protection{Method: Namespace})
 	if err != nil {
 		return err
 	}
@@ -575,13 +569,14 @@ func (o *output) String() string {
 type trial struct {
 	*Running
 	out, err output
+	ended    Outcome // once it was waited for
 }
 
 // begin starts a program whose end the test is interested in. It does not outlive the test.
 func begin(t *testing.T, spec Spec, files ...*os.File) *trial {
 	t.Helper()
 	r := &trial{}
-	running, err := Start(spec, IO{Stdout: &r.out, Stderr: &r.err, Files: files})
+	running, err := Start(spec, IO{Stdout: &r.out, Stderr: &r.err, Files: files}, OwnChild)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -599,6 +594,15 @@ func (r *trial) end(signals <-chan os.Signal, disk func() int64) Outcome {
 	r.Release()
 	return r.Wait(signals, disk)
 }
+
+// Wait is that of the Running, and keeps the outcome.
+func (r *trial) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
+	r.ended = r.Running.Wait(signals, disk)
+	return r.ended
+}
+
+// Protection is what was in force. The run has ended.
+func (r *trial) Protection() Protection { return r.ended.Protection }
 
 // execute runs a program to its end.
 func execute(t *testing.T, spec Spec, files ...*os.File) (Outcome, *trial) {

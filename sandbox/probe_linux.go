@@ -41,12 +41,12 @@ type prober struct {
 func (t *prober) start(change func(*Spec)) (Protection, error) {
 	spec := Spec{Path: t.program[0], Args: t.program, Dir: "/", Method: Namespace, FirstFile: 64}
 	change(&spec)
-	r, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard})
+	r, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard}, OwnChild)
 	if err != nil {
 		return Protection{}, err
 	}
-	r.Wait(nil, nil)
-	return r.Protection(), r.RemoveGroup()
+	out := r.Wait(nil, nil)
+	return out.Protection, r.RemoveGroup()
 }
 
 func (t *prober) namespaces() Check {

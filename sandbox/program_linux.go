@@ -21,11 +21,6 @@ type step struct {
 	measure      string // the measure that is missing when an optional step fails
 }
 
-const (
-	stepProgramClone = 0
-	stepGroup        = 1
-)
-
 // A builder turns a Spec into the lists of system calls of a [childInit]. Building makes no system call, so the
 // result can be printed and tested. Memory that the calls point to is kept alive by regions.
 type builder struct {
@@ -44,7 +39,7 @@ type region struct {
 // layout is where the descriptors of one run are before the clone.
 type layout struct {
 	stdin, stdout, stderr int
-	files                 []int // in the order in which the program finds them at Spec.FirstFile
+	files                 []int // in the order in which the program finds them at Spec.FirstFile; or unused
 	lifeline              int   // read end
 	setup, status         int   // the set-up socket, and the write end of the status pipe
 	hidden                []hiddenPath
@@ -61,6 +56,9 @@ type layout struct {
 	nonce                 uint64 // by which the second filter knows our own calls
 	weigh                 bool   // it asks about large mappings, too: no group limits memory
 }
+
+// unused stands for a file that there is not: its number stays free.
+const unused = -1
 
 // A hiddenPath exists and is covered: a directory by an empty one, a file by /dev/null.
 type hiddenPath struct {
@@ -342,7 +340,9 @@ func (b *builder) descriptors(spec Spec, at layout) (ruleset int) {
 		b.add(must, step{name: "dup3", object: "descriptor " + strconv.Itoa(to)}, unix.SYS_DUP3, uintptr(from), uintptr(to), flags)
 	}
 	for i, from := range sources {
-		move(from, high+i, unix.O_CLOEXEC)
+		if from != unused {
+			move(from, high+i, unix.O_CLOEXEC)
+		}
 	}
 	ruleset = 0
 	if at.landlock > 0 {
@@ -350,6 +350,10 @@ func (b *builder) descriptors(spec Spec, at layout) (ruleset int) {
 		move(at.landlock, ruleset, unix.O_CLOEXEC)
 	}
 	for i, to := range targets {
+		if sources[i] == unused {
+			b.closeRange(to, to, unix.CLOSE_RANGE_CLOEXEC)
+			continue
+		}
 		move(high+i, to, 0)
 	}
 	// Everything else closes at execve; not before, because the set-up socket has to tell of a failure until then.

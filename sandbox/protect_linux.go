@@ -127,6 +127,11 @@ func (p *Protection) lose(name string) {
 	p.Enforced = slices.DeleteFunc(p.Enforced, func(e string) bool { return e == name })
 }
 
+// lack notes a measure that was tried and is not in force.
+func (p *Protection) lack(spec Spec, name, why string) {
+	p.Gaps = append(p.Gaps, Gap{Name: name, Why: why, Extra: name == activityMeasure && spec.Activity != Required})
+}
+
 // refusing are the gaps that Refuse does not put up with.
 func (p Protection) refusing() (gaps []Gap) {
 	for _, g := range p.Gaps {

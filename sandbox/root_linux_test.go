@@ -82,7 +82,7 @@ func TestRoot(t *testing.T) {
 		spec := shell(script)
 		spec.Method, spec.Dir, spec.Pin = Namespace, w.Path(), []string{root}
 		r := &trial{}
-		if r.Running, err = Start(spec, IO{Stdout: &r.out, Stderr: &r.err, Workdir: w}); err != nil {
+		if r.Running, err = Start(spec, IO{Stdout: &r.out, Stderr: &r.err, Workdir: w}, OwnChild); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { r.Kill(); r.Wait(nil, nil) })
@@ -145,17 +145,17 @@ func TestDirLost(t *testing.T) {
 			spec := shell("echo ready; sleep 60")
 			spec.Method, spec.Dir = Namespace, w.Path()
 			r := &trial{}
-			r.Running, err = Start(spec, IO{Stdout: &r.out, Stderr: &r.err, Workdir: w})
+			r.Running, err = Start(spec, IO{Stdout: &r.out, Stderr: &r.err, Workdir: w}, OwnChild)
 			check(t, err, r.Release())
-			if missing := lacks(r.Protection(), "private-working-dir"); missing == tt.own {
-				t.Errorf("protection %+v", r.Protection())
-			}
 			go func() {
 				r.ready(t)
 				tt.do(w)
 			}()
 			if out := r.Wait(nil, nil); out.Reason != DirLost || out.Usage.Wall > 30*time.Second {
 				t.Errorf("outcome %+v", out)
+			}
+			if missing := lacks(r.Protection(), "private-working-dir"); missing == tt.own {
+				t.Errorf("protection %+v", r.Protection())
 			}
 			check(t, w.Remove())
 			if tt.own {
@@ -176,7 +176,7 @@ func TestDirMovedByTheRun(t *testing.T) {
 	check(t, err, w.AddFile(".py", nil))
 	spec := shell("cd ..; echo x > run/f; mv run moved; mkdir run; echo y > run/g; echo z > beside; rm run.py; sleep 0.3")
 	spec.Method, spec.Dir = Namespace, w.Path()
-	r, err := Start(spec, IO{Stdout: os.Stdout, Stderr: os.Stderr, Workdir: w})
+	r, err := Start(spec, IO{Stdout: os.Stdout, Stderr: os.Stderr, Workdir: w}, OwnChild)
 	check(t, err, r.Release())
 	if out := r.Wait(nil, nil); out.Reason != Finished || out.ExitCode != 0 {
 		t.Errorf("outcome %+v", out)
@@ -203,7 +203,7 @@ func TestRootStaysHidden(t *testing.T) {
 	check(t, err)
 	spec.Method, spec.Hide = Namespace, []string{root}
 	r := &trial{}
-	r.Running, err = Start(spec, IO{Stdin: read, Stdout: &r.out, Stderr: &r.err})
+	r.Running, err = Start(spec, IO{Stdin: read, Stdout: &r.out, Stderr: &r.err}, OwnChild)
 	check(t, err, r.Release())
 	go func() {
 		r.ready(t)

@@ -181,7 +181,7 @@ func TestStartFails(t *testing.T) {
 				spec := command("linger", mark(t))
 				spec.Method = m
 				test.change(&spec)
-				_, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard, Files: files})
+				_, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard, Files: files}, OwnChild)
 				var got *StepError
 				if !errors.As(err, &got) || *got != test.want {
 					t.Errorf("error %v, want %v", err, &test.want)
@@ -285,7 +285,7 @@ func TestOutput(t *testing.T) {
 			spec := command("flood", "50000")
 			spec.Method = m
 			stdout := slow{wait: drainWait + drainWait/2}
-			r, err := Start(spec, IO{Stdout: &stdout, Stderr: io.Discard})
+			r, err := Start(spec, IO{Stdout: &stdout, Stderr: io.Discard}, OwnChild)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -299,7 +299,7 @@ func TestOutput(t *testing.T) {
 			spec := command("epipe")
 			spec.Method = m
 			var stderr output
-			r, err := Start(spec, IO{Stdout: refusing{}, Stderr: &stderr})
+			r, err := Start(spec, IO{Stdout: refusing{}, Stderr: &stderr}, OwnChild)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -330,7 +330,7 @@ func TestOutput(t *testing.T) {
 			spec := shell("cat")
 			spec.Method = m
 			var stdout output
-			r, err := Start(spec, IO{Stdin: in, Stdout: &stdout, Stderr: io.Discard})
+			r, err := Start(spec, IO{Stdin: in, Stdout: &stdout, Stderr: io.Discard}, OwnChild)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -115,7 +115,7 @@ type IO struct {
 	Stdout  io.Writer
 	Stderr  io.Writer  // the same as Stdout, compared with ==: both streams go through one pipe, in the program's order
 	Workdir *Workdir   // of the run; nil: none. Start shows it at its path, or settles it there
-	Files   []*os.File // at Spec.FirstFile and up; the caller still owns and closes them
+	Files   []*os.File // at Spec.FirstFile and up; nil leaves a number unused. The caller still owns and closes them
 }
 
 // Gap is a measure that was asked for and is not in force, or only in a weaker form.
@@ -156,6 +156,8 @@ type Outcome struct {
 	Usage    Usage
 	Activity Activity
 	Memory   MemoryTrace
+	// Protection is what was in force.
+	Protection Protection
 	// Incomplete is set when processes of the run were still alive at the end of the time given to kill them.
 	Incomplete bool
 	// Undelivered are the streams, stdout and stderr, whose writer still waited to be read when the time for that was over. The writer is

@@ -29,7 +29,7 @@ func TestOnePipe(t *testing.T) {
 		spec := shell(fmt.Sprintf(alternating, n))
 		spec.Method = m
 		var one bytes.Buffer
-		r, err := Start(spec, IO{Stdout: &one, Stderr: &one})
+		r, err := Start(spec, IO{Stdout: &one, Stderr: &one}, OwnChild)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -89,7 +89,7 @@ func TestRunAsOpensStreams(t *testing.T) {
 			if one {
 				stdio.Stderr, want = &out, [2]string{"text\n1\n2\n3\n4\ncat\n5\n10\n", ""}
 			}
-			r, err := Start(spec, stdio)
+			r, err := Start(spec, stdio, OwnChild)
 			if err != nil {
 				t.Fatal(err)
 			}

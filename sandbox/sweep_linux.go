@@ -190,6 +190,15 @@ func (w *Workdir) note(lines ...string) {
 	}
 }
 
+// noteGroups notes directories of control groups.
+func (w *Workdir) noteGroups(paths []string) {
+	var lines []string
+	for _, path := range paths {
+		lines = append(lines, "group "+path)
+	}
+	w.note(lines...)
+}
+
 // leave removes the entry, and a place in a root of others with the last one.
 func (w *Workdir) leave() {
 	if w.above != nil {

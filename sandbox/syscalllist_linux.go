@@ -6,18 +6,7 @@ import (
 	"unsafe"
 )
 
-// An list is lists of system calls with the memory that they point to, for another process to make them: a worker (see preforked_linux.go), whose
-// program template.py reads it. All numbers have 64 bits, in the byte order of this machine:
-//
-//	number of lists │ number of relocations │ offset of the rights │ offset of the first region
-//	for each list: number of calls
-//	for each call: number │ six arguments │ step and mode │ bits of the arguments that are offsets of this list
-//	relocations: offsets of words that are offsets of this list
-//	regions
-//
-// The rights are the control message that a descriptor is sent with: see toSend.
-const listHead = 4
-
+// syscallList writes lists of calls as protocol_linux.go has it.
 func (b *builder) syscallList(s *childInit, lists ...[]op) []byte {
 	regions := append(slices.Clone(b.regions), region{data: s.rights[:]})
 	calls := 0
@@ -31,7 +20,7 @@ func (b *builder) syscallList(s *childInit, lists ...[]op) []byte {
 		}
 	}
 	// Where a region goes. Only as many relocations are used as there are pointers; the rest of their room stays zero.
-	at := 8 * (listHead + len(lists) + 9*calls + relocations)
+	at := 8 * (listHead + len(lists) + callWords*calls + relocations)
 	first := at
 	offsets := map[uint64]uint64{} // by address
 	for _, r := range regions {

@@ -3,7 +3,6 @@ package sandbox
 import (
 	"encoding/binary"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"runtime"
@@ -36,24 +35,14 @@ func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 		if end, ok := r.brief(); ok {
 			if end.left {
 				r.attend()
-				go r.awaitReport()
+				go r.reap()
 				out.Left = r.dismiss(helpersMost)
 			}
 			return r.conclude(out, end.status, true, &watch{}, signals)
 		}
 		r.attend()
+		go r.follow()
 	}
-	ended := make(chan ending, 1)
-	go func() {
-		var m [8]byte
-		if _, err := io.ReadFull(r.status, m[:]); err == nil {
-			ended <- endingOf(m)
-		}
-		close(ended)
-		if r.pidfd != nil {
-			r.awaitReport()
-		}
-	}()
 	var early []byte // what the program said of itself when its memory was nearly used up
 	almost := make(chan struct{}, 1)
 	watching := make(chan func(), 1)
@@ -92,7 +81,7 @@ func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 loop:
 	for { // without a limit on the wall clock for as long as the program runs: that is what was asked for
 		select {
-		case end, known = <-ended:
+		case end, known = <-r.ended:
 			break loop
 		case <-wall:
 			stop(WallLimit, time.Since(r.started).Seconds(), syscall.SIGTERM)
@@ -165,25 +154,6 @@ loop:
 		out.Dump = early
 	}
 	return out
-}
-
-// attend has somebody look after everything that a run can want while it lasts.
-func (r *Running) attend() {
-	r.attended = true
-	if !r.group.Limits("pids") {
-		reserveThreads()
-	}
-	if r.pidfd == nil {
-		r.ended()
-	} else {
-		r.reapOnce.Do(func() {}) // awaitReport does it
-	}
-	for i := range r.to {
-		r.startCopy(i)
-	}
-	if r.recorder != nil {
-		r.recorder.start()
-	}
 }
 
 // reserveThreads has the runtime make the threads that a launcher needs while it still can: without a group of its own a run may use up the number of processes
@@ -273,6 +243,18 @@ func pollBriefly(p []pollFD, most time.Duration) bool {
 	return errno == 0 && n > 0
 }
 
+// awaitBriefly waits for one descriptor as pollBriefly does, through interruptions.
+func awaitBriefly(p *pollFD, most time.Duration) bool {
+	for end := time.Now().Add(most); p.revents == 0; {
+		one := []pollFD{*p}
+		if !pollBriefly(one, time.Until(end)) {
+			return false
+		}
+		*p = one[0]
+	}
+	return true
+}
+
 // conclude makes the outcome of a run whose program has ended, by itself or not.
 func (r *Running) conclude(out Outcome, status int32, known bool, w *watch, signals <-chan os.Signal) Outcome {
 	if !known { // init itself was killed
@@ -282,14 +264,16 @@ func (r *Running) conclude(out Outcome, status int32, known bool, w *watch, sign
 	out.Began = r.released && pending(r.gate) == 0
 
 	var usage syscall.Rusage
-	if !r.attended && !r.collectBriefly() {
-		r.attend()
-		if r.pidfd != nil {
-			go r.awaitReport()
+	if !r.attended {
+		if used, ok := r.init.reapBriefly(briefMost); ok {
+			r.gone <- used
+		} else {
+			r.attend()
+			go r.reap()
 		}
 	}
 	select {
-	case usage = <-r.ended():
+	case usage = <-r.gone:
 	case <-time.After(killWait):
 		r.Kill()
 		select {
@@ -341,6 +325,7 @@ func (r *Running) conclude(out Outcome, status int32, known bool, w *watch, sign
 	r.deliver(&out, signals)
 	out.Dump = append(out.Dump, r.readDump(dumpQuiet)...)
 	r.decide(&out, kills)
+	out.Protection = r.protection
 	return out
 }
 
@@ -369,43 +354,6 @@ func (r *Running) deliver(out *Outcome, signals <-chan os.Signal) {
 		r.abandoned.Store(true)
 		return
 	}
-}
-
-// collectBriefly waits for the end of init as brief does.
-func (r *Running) collectBriefly() bool {
-	p := []pollFD{{fd: -1, events: unix.POLLIN}}
-	if r.pidfd != nil {
-		p[0] = polled(r.status)
-	} else if own, err := unix.PidfdOpen(r.pid, 0); err == nil {
-		p[0].fd = int32(own)
-		defer unix.Close(own)
-	}
-	for end := time.Now().Add(briefMost); p[0].revents == 0; {
-		if !pollBriefly(p, time.Until(end)) {
-			return false
-		}
-	}
-	if r.pidfd != nil {
-		var usage syscall.Rusage
-		if n, _ := unix.Read(int(p[0].fd), bytesOf(&usage)); n != len(bytesOf(&usage)) {
-			return false // init was killed
-		}
-		r.reapOnce.Do(func() { r.over(usage) })
-		return true
-	}
-	r.reapOnce.Do(r.collect)
-	return true
-}
-
-// awaitReport waits until a worker's init says what the tree has used. It does when nothing of the tree is left, and has nothing more to do but to end, which
-// its maker waits for. If it was killed, its end is waited for: with it the namespace ends.
-func (r *Running) awaitReport() {
-	var usage syscall.Rusage
-	if _, err := io.ReadFull(r.status, bytesOf(&usage)); err != nil {
-		r.awaitGone()
-		return
-	}
-	r.over(usage)
 }
 
 // decide tells a limit that the kernel enforced from an end that nobody here caused.

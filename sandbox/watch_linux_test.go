@@ -62,15 +62,15 @@ func TestHiddenProcesses(t *testing.T) {
 	t.Parallel()
 	need(t, "root")
 	text, err := helper("blind").Output()
-	var got sight
+	var got Outcome
 	if err == nil {
 		err = json.Unmarshal(text, &got)
 	}
 	if err != nil {
 		t.Fatalf("%v: %s", err, text)
 	}
-	if got.Outcome.Reason != Finished || got.Outcome.ExitCode != 3 {
-		t.Errorf("outcome %+v", got.Outcome)
+	if got.Reason != Finished || got.ExitCode != 3 {
+		t.Errorf("outcome %+v", got)
 	}
 	for _, name := range []string{"cpu-limit", "idle-limit", "process-limit"} {
 		if slices.Contains(got.Protection.Enforced, name) || !lacks(got.Protection, name) {
@@ -120,7 +120,7 @@ func TestDiskOfUnlinkedFiles(t *testing.T) {
 		defer w.Remove()
 		spec := shell("exec 9> f; rm f; head -c 3000000 /dev/zero >&9; exec 8> g; sleep 60")
 		spec.Method, spec.Dir, spec.Limits.Disk = m, w.Path(), 3e6-1 // passed by the last block only, whenever a look comes
-		r, err := Start(spec, IO{Stdout: os.Stdout, Stderr: os.Stderr, Workdir: w})
+		r, err := Start(spec, IO{Stdout: os.Stdout, Stderr: os.Stderr, Workdir: w}, OwnChild)
 		check(t, err, r.Release())
 		out := r.Wait(nil, func() int64 { return w.Measure(false, 0).Bytes })
 		if out.Reason != DiskLimit || out.Used < 3e6 || out.Used > 4e6 {

@@ -23,12 +23,11 @@ type Evidence struct {
 	Fault      any      // a panic of py3run's own; the code may have run
 
 	// The kernel's, through the launcher.
-	Outcome    sandbox.Outcome
-	Protection sandbox.Protection // what was in force
-	Started    bool               // the user's code began: Python has read the byte at its gate
-	Contents   sandbox.Contents   // of the working directory at the end
-	Cut        string             // a file that ends exactly at the size limit, or was opened to be appended to and could not grow
-	Full       string             // a file of at least that size that was opened for writing: it may have refused a write
+	Outcome  sandbox.Outcome
+	Started  bool             // the user's code began: Python has read the byte at its gate
+	Contents sandbox.Contents // of the working directory at the end
+	Cut      string           // a file that ends exactly at the size limit, or was opened to be appended to and could not grow
+	Full     string           // a file of at least that size that was opened for writing: it may have refused a write
 
 	// Of the program's streams, as they went through the launcher.
 	Printed  wire.Captured    // without the texts where they went straight through
@@ -63,7 +62,7 @@ func (e Evidence) ran() bool {
 // collect gathers what is to be learned from a run that has ended. The session's memory goes with it.
 func (r *run) collect(o sandbox.Outcome) Evidence {
 	job, limits := r.plan.Job, r.plan.Limits
-	e := Evidence{Outcome: o, Protection: r.running.Protection(), Started: o.Began, Warm: r.lease != nil, Open: r.open}
+	e := Evidence{Outcome: o, Started: o.Began, Warm: r.lease != nil, Open: r.open}
 	began, noted := r.session.CodeStarted()
 	if noted {
 		e.SetupFor = max(0, time.Since(job.Began)-(monotonic()-began))

@@ -111,11 +111,11 @@ func try(plan Plan) (p sandbox.Protection, err error) {
 	}
 	spec := plan.Spec
 	spec.Args, spec.DumpSignal = []string{spec.Path, "-V"}, 0
-	r, err := sandbox.Start(spec, sandbox.IO{Stdout: io.Discard, Stderr: io.Discard, Workdir: w})
+	r, err := sandbox.Start(spec, sandbox.IO{Stdout: io.Discard, Stderr: io.Discard, Workdir: w}, sandbox.OwnChild)
 	if err != nil {
 		return p, err
 	}
 	r.Release()
-	r.Wait(nil, nil)
-	return r.Protection(), r.RemoveGroup()
+	out := r.Wait(nil, nil)
+	return out.Protection, r.RemoveGroup()
 }

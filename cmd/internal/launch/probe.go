@@ -37,7 +37,7 @@ func (job Job) ask(path string, args, environ []string, stdin string, within tim
 		Limits: sandbox.Limits{Wall: within, Memory: probeMemory, Processes: 64}}
 	out, errs := &capture{most: probeMost}, &capture{most: probeMost}
 	defer sandbox.Reveal() // templates look at who asks them
-	r, err := sandbox.Start(spec, sandbox.IO{Stdin: in, Stdout: out, Stderr: errs})
+	r, err := sandbox.Start(spec, sandbox.IO{Stdin: in, Stdout: out, Stderr: errs}, sandbox.OwnChild)
 	if err != nil {
 		var errno syscall.Errno
 		if step := new(sandbox.StepError); errors.As(err, &step) && step.Step == "execve" && errors.As(err, &errno) {

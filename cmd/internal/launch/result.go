@@ -124,7 +124,7 @@ func isolation(p sandbox.Protection) *wire.Isolation {
 
 // isolationOf is what was in force for a run, with the gaps that the sandbox cannot know of.
 func isolationOf(p Plan, e Evidence) *wire.Isolation {
-	i := isolation(e.Protection)
+	i := isolation(e.Outcome.Protection)
 	i.Warm = e.Warm
 	if p.Job.Config.Security.Isolation.Shm == "private" && !p.Spec.PrivateShm {
 		i.Missing = append(i.Missing, wire.Gap{Name: "private-shm", Why: "what this run needs lies in the host's /dev/shm, so it sees that"})

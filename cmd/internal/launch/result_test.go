@@ -81,7 +81,7 @@ func TestResult(t *testing.T) {
 		{"kept files", made(func(j *Job) { j.Config.Security.Isolation.CleanupOnExit = false }), Evidence{Outcome: done, Started: true, Reply: value, Workdir: "/w/p", Contents: sandbox.Contents{Files: 2}},
 			`"working_dir":"/w/p"`, "", "clamped_limit"},
 		{"gaps", func() Plan { p := made(nil); p.Spec.PrivateShm = false; return p }(),
-			Evidence{Outcome: done, Protection: sandbox.Protection{Method: sandbox.Namespace, Enforced: []string{"pid-namespace"}, Gaps: []sandbox.Gap{{Name: "memory-limit", Why: "no group"}}}, Started: true, Reply: value, Open: []string{"/o"}, Warm: true},
+			Evidence{Outcome: sandbox.Outcome{Reason: sandbox.Finished, Protection: sandbox.Protection{Method: sandbox.Namespace, Enforced: []string{"pid-namespace"}, Gaps: []sandbox.Gap{{Name: "memory-limit", Why: "no group"}}}}, Started: true, Reply: value, Open: []string{"/o"}, Warm: true},
 			`"method":"namespace","enforced":["pid-namespace"],"missing":[{"name":"memory-limit","why":"no group"},{"name":"private-shm"|{"name":"pinned-paths","why":"/o does not exist|"warm":true`, "", "clamped_limit"},
 		{"refused", Plan{Job: made(nil).Job, RunID: "run"}, Evidence{Refused: &refusal{wire.StatusPythonNotFound, &wire.Failure{Message: "no Python"}}},
 			`"status":"python_not_found"|"error":"no Python"`, `"usage"|"limits"|"python":|"isolation"|"stdout"`, ""},
@@ -149,8 +149,8 @@ func TestEndRecord(t *testing.T) {
 		evidence Evidence
 		want     string // parts of the record as JSON, with | between them
 	}{
-		{"ok", made(nil), Evidence{Outcome: sandbox.Outcome{Reason: sandbox.Finished, Usage: sandbox.Usage{CPU: 20 * time.Millisecond}}, Started: true, Reply: python.Reply{Kind: "value", Type: "int", Value: []byte("42")},
-			Printed: wire.Captured{StdoutBytes: 7}, Protection: sandbox.Protection{Method: sandbox.Namespace}, Events: wire.Events{Imports: 4, FilesWritten: []string{"/f"}}},
+		{"ok", made(nil), Evidence{Outcome: sandbox.Outcome{Reason: sandbox.Finished, Usage: sandbox.Usage{CPU: 20 * time.Millisecond}, Protection: sandbox.Protection{Method: sandbox.Namespace}}, Started: true, Reply: python.Reply{Kind: "value", Type: "int", Value: []byte("42")},
+			Printed: wire.Captured{StdoutBytes: 7}, Events: wire.Events{Imports: 4, FilesWritten: []string{"/f"}}},
 			`"status":"ok"|"action":"execution-end"|"outcome":"success"|"duration_ns":5|"cpu_ms":20|"stdout_bytes":7|"result_bytes":2|"method":"namespace"|"imports":4|"/f"|"name":"alice"|"sha256":"c0de"`},
 		{"an error", made(nil), Evidence{Outcome: sandbox.Outcome{Reason: sandbox.Finished, ExitCode: 1}, Started: true, Reply: python.Reply{Kind: "error", Error: "E", Syntax: true}},
 			`"status":"error"|"outcome":"failure"|"reason":"python_syntax"|"exit_code":1`},

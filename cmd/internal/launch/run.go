@@ -176,7 +176,7 @@ func (r *run) startOwn() error {
 	}
 	r.hold(session)
 	spec.Args = append([]string{spec.Path}, session.Args()...)
-	return r.startBy(func(stdio sandbox.IO) (*sandbox.Running, error) { return sandbox.Start(spec, stdio) })
+	return r.startBy(spec, sandbox.OwnChild)
 }
 
 // hold takes over a session.
@@ -186,7 +186,7 @@ func (r *run) hold(session *python.Session) {
 }
 
 // startBy starts the program with its streams, and takes it over.
-func (r *run) startBy(start func(sandbox.IO) (*sandbox.Running, error)) error {
+func (r *run) startBy(spec sandbox.Spec, by sandbox.Backend) error {
 	stdin, err := r.stdin()
 	defer stdin.Close()
 	if err != nil {
@@ -198,7 +198,7 @@ func (r *run) startBy(start func(sandbox.IO) (*sandbox.Running, error)) error {
 		stdio.Stdin = live.Stdin
 	}
 	stdio.Stdout, stdio.Stderr = r.outputs.writers()
-	running, err := start(stdio)
+	running, err := sandbox.Start(spec, stdio, by)
 	r.session.Started()
 	if err != nil {
 		return err
@@ -228,10 +228,7 @@ func (r *run) stdin() (*os.File, error) {
 
 // attend opens the gate and waits for the end.
 func (r *run) attend() sandbox.Outcome {
-	err := r.running.Release() // the program is gone already, and its end says why
-	if err != nil && r.lease != nil {
-		r.running.Kill() // or a worker, in which something that has to be is missing, waits: an interpreter of its own tells the same
-	}
+	r.running.Release() // an error is in the outcome, too
 	workdir, most := r.workdir, r.plan.Spec.Limits.Disk
 	outcome := r.running.Wait(r.plan.Job.Signals, func() int64 { return workdir.Used(most) })
 	r.ended = true

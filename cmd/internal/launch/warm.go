@@ -59,15 +59,8 @@ func (r *run) startWorker(lease *warm.Lease) bool {
 		return false
 	}
 	r.hold(session)
-	started := false
-	err = r.startBy(func(stdio sandbox.IO) (*sandbox.Running, error) {
-		started = true
-		return sandbox.StartWorker(r.plan.Spec, stdio, lease.Handoff)
-	})
-	if err != nil {
-		if !started {
-			lease.Handoff.Close()
-		}
+	if err := r.startBy(r.plan.Spec, lease.Handoff); err != nil {
+		lease.Handoff.Close()
 		r.dropWorker()
 		return false
 	}

@@ -95,8 +95,8 @@ func Open(ip Interpreter, job Job, first int) (*Session, error) {
 	return s, err
 }
 
-// OpenWorker lays a job out for a worker, which finds Files from the descriptor after the first on.
-func OpenWorker(job Job) (*Session, error) { return open(job) }
+// OpenWorker lays a job out for a worker. The first of its Files is nil: the code, which the template has.
+func OpenWorker(job Job) (*Session, error) { return open(job, nil) }
 
 // open makes the memory of a session. It owns the files.
 func open(job Job, files ...*os.File) (_ *Session, err error) {

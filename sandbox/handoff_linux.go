@@ -1,0 +1,285 @@
+package sandbox
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"py3run/sandbox/cgroup"
+)
+
+// A Handoff is a worker that a launcher has taken.
+type Handoff struct {
+	pid                            int
+	init, program, pidfd, listener *os.File
+	lines                          []string
+}
+
+// ReadHandoff takes what [Worker.Handoff] has sent. The descriptors are the Offer's.
+func ReadHandoff(text []byte, descriptors []int) (*Handoff, error) {
+	o := &Handoff{lines: strings.Split(string(text), "\n")}
+	for i, to := range []**os.File{&o.init, &o.program, &o.pidfd, &o.listener} {
+		if i < len(descriptors) {
+			*to = os.NewFile(uintptr(descriptors[i]), "worker")
+		}
+	}
+	pid, found := strings.CutPrefix(o.lines[0], "pid ")
+	var err error
+	if o.pid, err = strconv.Atoi(pid); err != nil || !found || o.pidfd == nil {
+		o.Close()
+		return nil, errors.New("not a handoff of a worker")
+	}
+	return o, nil
+}
+
+// Close gives a worker up that was not started: it ends.
+func (o *Handoff) Close() {
+	for _, f := range []*os.File{o.init, o.program, o.pidfd, o.listener} {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// start takes the worker for a run. Path, Args and Env of the Spec are the template's business. It does not wait: that the set-up of the worker has failed is an
+// error of [Running.Release]. The first of the files has to be nil: an interpreter's own code, which the template has.
+func (o *Handoff) start(spec Spec, stdio IO) (_ *Running, err error) {
+	r := newRunning(spec, cgroup.Adopt(o.lines))
+	worker := &preforkedInit{r: r, pidfd: o.pidfd}
+	r.pid, r.init, r.setup = o.pid, worker, []*os.File{o.init, o.program}
+	var theirs files
+	defer func() {
+		theirs.close()
+		if err != nil {
+			r.giveUp()
+			if o.listener != nil {
+				o.listener.Close()
+			}
+			r.close()
+		}
+	}()
+	if len(stdio.Files) == 0 || stdio.Files[0] != nil || slices.Contains(stdio.Files[1:], nil) {
+		return nil, &StepError{Step: "descriptors", Object: "IO.Files of a worker", Err: unix.EINVAL}
+	}
+	r.protection = o.protection(spec, r.group)
+	stdin, ends, err := r.open(stdio, &theirs)
+	if err != nil {
+		return nil, err
+	}
+	at := layout{memoryGroup: r.group.Limits("memory"), pidsGroup: r.group.Limits("pids")}
+	r.hide(spec, stdio.Workdir, &at)
+	if w := stdio.Workdir; w != nil {
+		w.noteGroups(r.group.Paths())
+		r.workdir = w
+		if err := r.show(w, Namespace, &at); err != nil {
+			return nil, err
+		}
+	}
+	ruleset, rules, have, gaps, err := landlock(spec, Namespace)
+	if err != nil {
+		return nil, err
+	}
+	r.protection.Enforced = append(r.protection.Enforced, have...)
+	r.protection.Gaps = append(r.protection.Gaps, gaps...)
+	given := slices.Concat([]*os.File{stdin, ends.stdout, ends.stderr}, stdio.Files[1:], []*os.File{ends.gate, ends.dump})
+	if ruleset != nil {
+		theirs.add(ruleset)
+		given = append(given, ruleset)
+		at.landlock = workerRuleset
+	}
+	b, init, program := workerCalls(spec, at, rules, len(stdio.Files), thisHost())
+	if err := sendFiles(o.init, b.syscallList(&childInit{}, init), []*os.File{ends.lifeline, ends.status}); err != nil {
+		return nil, &StepError{Step: "sendmsg", Object: "worker", Err: err}
+	}
+	if err := sendFiles(o.program, b.syscallList(&childInit{}, program), given); err != nil {
+		return nil, &StepError{Step: "sendmsg", Object: "worker", Err: err}
+	}
+	theirs.close()
+	worker.b = b
+	return r, o.listen(r)
+}
+
+// protection is what is in force in the worker. What its maker has missed is not.
+func (o *Handoff) protection(spec Spec, group *cgroup.Group) Protection {
+	gaps := noGaps()
+	if spec.Group.Name != "" {
+		gaps = group.Limit(spec.Limits.ofGroup())
+	}
+	p := protect(spec, Namespace, os.Geteuid() != 0, gaps, nil)
+	for _, line := range o.lines {
+		if f := strings.SplitN(line, " ", 3); len(f) == 3 && f[0] == "missing" {
+			p.lose(f[1])
+			p.lack(spec, f[1], f[2])
+		}
+	}
+	if o.listener != nil {
+		p.Enforced = append(p.Enforced, activityMeasure)
+	}
+	return p
+}
+
+// listen gives the listener of the worker's activity to the run.
+func (o *Handoff) listen(r *Running) error {
+	if o.listener == nil {
+		return nil
+	}
+	listener, err := unix.FcntlInt(o.listener.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	o.listener.Close()
+	o.listener = nil
+	if err != nil {
+		return &StepError{Step: "dup", Object: "seccomp listener", Err: err}
+	}
+	return r.listen(listener)
+}
+
+// workerCalls are the calls by which a worker's init and program get what is their run's own.
+func workerCalls(spec Spec, at layout, rules []landlockRule, files int, h host) (b *builder, init, program []op) {
+	b = &builder{steps: []step{stepProgramClone: {name: "fork", object: "program"}, stepGroup: {name: "write", object: "tasks of the control group"}}}
+	b.list = &init
+	b.cover(at)
+	b.resizeShm(spec)
+	b.list = &program
+	for _, rule := range rules {
+		b.rule(rule)
+	}
+	if at.landlock > 0 {
+		b.landlock(at.landlock)
+	}
+	b.closeRange(3, workerProgram-1, 0)
+	b.closeRange(workerProgram+1, spec.FirstFile, 0)
+	b.closeRange(spec.DumpFile(files)+1, 1<<31-1, 0)
+	if u := spec.RunAs; u != nil {
+		b.become(*u)
+		// As after an execve. Else the program's own files in /proc, and those of its children, would be root's.
+		b.add(must, step{name: "prctl", object: "dumpable"}, unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1)
+	}
+	b.add(must, step{name: "chdir", object: spec.Dir}, unix.SYS_CHDIR, b.text(spec.Dir))
+	if spec.Umask == nil { // the launcher's own, which the template may have another of
+		spec.Umask = umaskOf("/proc/self/status")
+	}
+	b.umask(spec)
+	b.limits(spec, at, h)
+	if spec.RunAs == nil { // becoming another user has done it
+		b.giveUp(spec, h)
+	}
+	return b, init, program
+}
+
+// umaskOf reads the umask of a process (proc_pid_status(5), since Linux 4.7); nil: it is not known. To ask by umask(2) would change it for a moment, for the
+// whole process.
+func umaskOf(status string) *int {
+	text, _ := os.ReadFile(status)
+	_, rest, _ := strings.Cut(string(text), "\nUmask:\t")
+	digits, _, _ := strings.Cut(rest, "\n")
+	mask, err := strconv.ParseInt(digits, 8, 32)
+	if err != nil {
+		return nil
+	}
+	n := int(mask)
+	return &n
+}
+
+// A preforkedInit is the init of a worker: a child of its maker, and known by a pidfd.
+type preforkedInit struct {
+	r     *Running
+	pidfd *os.File
+	b     *builder
+}
+
+// workerMost is how long a worker may take to get ready for its run. A thread of a preloaded module can be in the way of it, and then the run takes another
+// interpreter.
+const workerMost = 5 * time.Second
+
+func (w *preforkedInit) settle() error {
+	if err := w.r.readSetup(w.b, awaitWorker); err != nil {
+		return err
+	}
+	w.r.lookForSight()
+	return w.r.refuse()
+}
+
+// awaitWorker waits for a message of a worker. As a rule that takes no time to speak of.
+func awaitWorker(from *os.File) error {
+	p, began := polled(from), time.Now()
+	if awaitBriefly(&p, briefMost) {
+		return nil
+	}
+	for left := workerMost; left > 0; left = workerMost - time.Since(began) {
+		poll := []unix.PollFd{{Fd: p.fd, Events: unix.POLLIN}}
+		if n, err := unix.Poll(poll, int(left.Milliseconds())+1); n > 0 || err != nil && err != unix.EINTR {
+			return nil
+		}
+	}
+	return &StepError{Step: "set-up", Object: "worker", Err: unix.ETIMEDOUT}
+}
+
+func (w *preforkedInit) kill(s syscall.Signal) { unix.PidfdSendSignal(int(w.pidfd.Fd()), s, nil, 0) }
+
+// reap waits until init says what the tree has used. It does when nothing of the tree is left, and has nothing more to do but to end, which its maker waits
+// for. If it was killed, its end is waited for: with it the namespace ends.
+func (w *preforkedInit) reap() (usage syscall.Rusage) {
+	if _, err := io.ReadFull(w.r.status, bytesOf(&usage)); err == nil {
+		return usage
+	}
+	p := []unix.PollFd{{Fd: int32(w.pidfd.Fd()), Events: unix.POLLIN}}
+	for {
+		if n, err := unix.Poll(p, -1); n > 0 || err != nil && err != unix.EINTR {
+			return syscall.Rusage{}
+		}
+	}
+}
+
+func (w *preforkedInit) reapBriefly(most time.Duration) (usage syscall.Rusage, ok bool) {
+	p := polled(w.r.status)
+	if !awaitBriefly(&p, most) {
+		return usage, false
+	}
+	n, _ := unix.Read(int(p.fd), bytesOf(&usage))
+	return usage, n == len(bytesOf(&usage)) // else init was killed
+}
+
+func (w *preforkedInit) close() { w.pidfd.Close() }
+
+// rule is a call that adds a rule to the ruleset: the place is opened first, and what a file has no rights for is left out.
+func (b *builder) rule(r landlockRule) {
+	attr := &unix.LandlockPathBeneathAttr{Allowed_access: r.access}
+	b.add(addRule, step{name: "landlock_add_rule", object: r.path}, unix.SYS_LANDLOCK_ADD_RULE, workerRuleset, unix.LANDLOCK_RULE_PATH_BENEATH,
+		b.hold(bytesOf(attr), false), 0, b.text(r.path), landlockFile)
+}
+
+// giveUp leaves the capabilities that execve would leave: root those that it keeps, anybody else none.
+func (b *builder) giveUp(spec Spec, h host) {
+	header := make([]byte, 8)
+	binary.NativeEndian.PutUint32(header, unix.LINUX_CAPABILITY_VERSION_3)
+	var data [2]unix.CapUserData
+	if h.root {
+		unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data[0])
+		for _, c := range dropped {
+			if !slices.Contains(spec.KeepCapabilities, c.name) {
+				data[c.number/32].Permitted &^= 1 << (c.number % 32)
+			}
+		}
+		for i := range data {
+			data[i].Effective, data[i].Inheritable = data[i].Permitted, 0
+		}
+	}
+	b.add(must, step{name: "capset"}, unix.SYS_CAPSET, b.bytes(header), b.bytes(unsafe.Slice((*byte)(unsafe.Pointer(&data)), unsafe.Sizeof(data))))
+}
+
+// sendFiles sends one message with descriptors.
+func sendFiles(to *os.File, message []byte, files []*os.File) error {
+	var fds []int
+	for _, f := range files {
+		fds = append(fds, fd(f))
+	}
+	return SendTo(to, message, fds)
+}

@@ -1,0 +1,383 @@
+package sandbox
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"os"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"py3run/sandbox/cgroup"
+)
+
+// OwnChild starts the program as a child of the launcher.
+//
+// With method [Auto] the namespaces are tried first; where the host refuses them the run falls back to [Process], and [Protection] says why.
+var OwnChild Backend = ownChild{}
+
+type ownChild struct{}
+
+// An attempt is one way to isolate, which the host may refuse.
+type attempt struct {
+	method Method
+	userNS bool
+}
+
+// attempts are the ways that a method allows, the strongest first.
+func attempts(method Method, root bool) []attempt {
+	if method == Process {
+		return []attempt{{Process, false}}
+	}
+	list := []attempt{{Namespace, !root}}
+	if root {
+		list = append(list, attempt{Namespace, true}) // root of a container that lacks CAP_SYS_ADMIN
+	}
+	if method == Auto {
+		list = append(list, attempt{Process, false})
+	}
+	return list
+}
+
+func (ownChild) start(spec Spec, stdio IO) (*Running, error) {
+	group, gaps, err := makeGroup(spec, stdio.Workdir)
+	if err != nil {
+		return nil, err
+	}
+	defer group.Close()
+	var refused error // why namespaces were not had
+	for _, a := range attempts(spec.Method, os.Geteuid() == 0) {
+		r, err := a.start(spec, stdio, group, protect(spec, a.method, a.userNS, gaps, refused))
+		if err == nil {
+			return r, nil
+		}
+		refused = err
+		var failed *StepError
+		if !errors.As(err, &failed) || !hostCannot(failed) {
+			break
+		}
+	}
+	group.Remove()
+	return nil, refused
+}
+
+// makeGroup makes the control group of a run, as far as the host has one to give. The error is that its name is taken.
+func makeGroup(spec Spec, w *Workdir) (*cgroup.Group, []cgroup.Gap, error) {
+	if spec.Group.Name == "" {
+		return &cgroup.Group{}, noGaps(), nil
+	}
+	place := cgroup.Find(spec.Group.Parent)
+	if w != nil {
+		w.noteGroups(place.Paths(spec.Group.Name))
+	}
+	group, gaps, err := place.Make(spec.Group.Name, spec.Limits.ofGroup())
+	if err != nil {
+		return nil, nil, &StepError{Step: "control group", Object: spec.Group.Name, Err: err}
+	}
+	return group, gaps, nil
+}
+
+// ofGroup are the limits that a control group sets.
+func (l Limits) ofGroup() cgroup.Limits {
+	return cgroup.Limits{Memory: l.Memory, Processes: l.Processes, CPUs: l.CPUs, ReadRate: l.ReadRate, WriteRate: l.WriteRate}
+}
+
+// noGaps are the gaps of a run for which no control group was asked.
+func noGaps() (gaps []cgroup.Gap) {
+	for _, c := range []string{"memory", "pids", "cpu", "io"} {
+		gaps = append(gaps, cgroup.Gap{Controller: c, Why: "no control group was asked for"})
+	}
+	return gaps
+}
+
+// hostCannot tells whether a step failed because this machine does not give namespaces to this user: another method may do.
+func hostCannot(e *StepError) bool {
+	switch e.Step {
+	case "clone", "mount", "id-map":
+		return !errors.Is(e.Err, unix.EAGAIN) && !errors.Is(e.Err, unix.ENOMEM)
+	}
+	return false
+}
+
+// start makes one attempt.
+func (a attempt) start(spec Spec, stdio IO, group *cgroup.Group, p Protection) (_ *Running, err error) {
+	r := newRunning(spec, group)
+	r.protection = p
+	var theirs files
+	defer func() {
+		theirs.close()
+		if err != nil {
+			r.close()
+		}
+	}()
+	at, err := a.lay(r, stdio, &theirs)
+	if err != nil {
+		return nil, err
+	}
+	s, b := build(spec, a.method, a.userNS, at, thisHost())
+	if b.activity {
+		r.protection.Enforced = append(r.protection.Enforced, activityMeasure)
+	} else if spec.Activity != NotRequested {
+		r.lack(activityMeasure, "an ordinary user has no filter of system calls without giving up set-user-ID programs; seccomp = \"default\" and no-new-privileges do")
+	}
+	if err := r.refuse(); err != nil {
+		return nil, err
+	}
+	r.score = keepScore()
+	if err := a.clone(r, s, b); err != nil {
+		return nil, err
+	}
+	r.lookForSight()
+	theirs.close()
+	// An error here means that init is gone already; the set-up socket knows more.
+	r.lifeline.Write([]byte{0})
+	r.setup[0].SetReadDeadline(time.Now().Add(setupMost))
+	err = r.readSetup(b, func(*os.File) error { return nil })
+	if err == nil {
+		err = r.refuse()
+	}
+	if err != nil {
+		r.giveUp()
+		return nil, err
+	}
+	r.attend()
+	go r.follow()
+	return r, nil
+}
+
+// lay prepares what the child gets: descriptors, and what is known of the host's paths.
+func (a attempt) lay(r *Running, stdio IO, theirs *files) (at layout, err error) {
+	spec, group := r.spec, r.group
+	setupRead, setupWrite := pair(&err)
+	if err != nil {
+		return at, &StepError{Step: "socketpair", Err: err}
+	}
+	r.setup = []*os.File{setupRead}
+	theirs.add(setupWrite)
+	stdin, ends, err := r.open(stdio, theirs)
+	if err != nil {
+		return at, err
+	}
+	at = layout{stdin: fd(stdin), stdout: int(ends.stdout.Fd()), stderr: int(ends.stderr.Fd()), lifeline: int(ends.lifeline.Fd()), setup: int(setupWrite.Fd()), status: int(ends.status.Fd())}
+	for _, f := range stdio.Files {
+		if f == nil {
+			at.files = append(at.files, unused)
+			continue
+		}
+		at.files = append(at.files, fd(f))
+	}
+	at.files = append(at.files, int(ends.gate.Fd()), int(ends.dump.Fd()))
+	for _, f := range group.Tasks() {
+		at.groups = append(at.groups, int(f.Fd()))
+	}
+	if f := group.Unified(); f != nil {
+		at.unified = int(f.Fd())
+	}
+	at.memoryGroup, at.pidsGroup = group.Limits("memory"), group.Limits("pids")
+	at.weigh = spec.Limits.Memory > 0 && !at.memoryGroup
+	// The set-up socket tells of a failure until execve: not from a number that the program finds something else at.
+	if n := len(at.files); at.setup < 3 || at.setup >= spec.FirstFile && at.setup < spec.FirstFile+n {
+		if at.setup, err = unix.FcntlInt(setupWrite.Fd(), unix.F_DUPFD_CLOEXEC, spec.FirstFile+n); err != nil {
+			return at, &StepError{Step: "descriptors", Object: "set-up socket", Err: err}
+		}
+		theirs.add(os.NewFile(uintptr(at.setup), "set-up socket"))
+	}
+	if a.method == Namespace {
+		r.hide(spec, stdio.Workdir, &at)
+		at.kernel = kernelFiles()
+	}
+	if w := stdio.Workdir; w != nil {
+		r.workdir = w
+		if err := r.show(w, a.method, &at); err != nil {
+			return at, err
+		}
+	}
+	ruleset, rules, have, gaps, err := landlock(spec, a.method)
+	if err != nil {
+		return at, err
+	}
+	if ruleset != nil {
+		theirs.add(ruleset)
+		at.landlock, at.rules = fd(ruleset), rules
+	}
+	r.protection.Enforced = append(r.protection.Enforced, have...)
+	r.protection.Gaps = append(r.protection.Gaps, gaps...)
+	if spec.Activity != NotRequested {
+		at.nonce = nonce()
+	}
+	return at, nil
+}
+
+// clone makes init and, if it has a user namespace, maps its ids.
+func (a attempt) clone(r *Running, s *childInit, b *builder) error {
+	return concealed(a.userNS, func() error {
+		pid, err := s.clone()
+		if err != nil {
+			return err
+		}
+		r.pid, r.init = pid, &ownInit{pid: pid, memory: [2]any{s, b}}
+		if !a.userNS {
+			return nil
+		}
+		gap, err := writeIDMaps(pid, r.spec.SubIDs)
+		if err != nil {
+			r.giveUp()
+			return &StepError{Step: "id-map", Object: "user namespace", Err: err}
+		}
+		if gap != nil {
+			r.protection.lose(subIDsMeasure)
+			r.lack(subIDsMeasure, gap.Error()+"; only this user and its group are mapped")
+		}
+		return nil
+	})
+}
+
+// nonce is a number that no call has by chance.
+func nonce() uint64 {
+	var b [8]byte
+	rand.Read(b[:])
+	return binary.NativeEndian.Uint64(b[:])
+}
+
+// kernelFiles are the places through which root sets the kernel's parameters.
+func kernelFiles() (paths []string) {
+	for _, path := range []string{"/proc/sys", "/proc/sysrq-trigger", "/sys/fs/cgroup"} {
+		if _, err := os.Stat(path); err == nil {
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}
+
+func thisHost() host {
+	h := host{root: os.Geteuid() == 0, hard: map[uintptr]uint64{}, wait: waitKillable()}
+	for _, resource := range []int{unix.RLIMIT_CPU, unix.RLIMIT_FSIZE, unix.RLIMIT_DATA, unix.RLIMIT_NPROC, unix.RLIMIT_NOFILE} {
+		var limit unix.Rlimit
+		if unix.Getrlimit(resource, &limit) == nil {
+			h.hard[uintptr(resource)] = limit.Max
+		}
+	}
+	return h
+}
+
+var (
+	concealing sync.Mutex
+	// revealable is false for a launcher that was not readable to begin with, as a setuid program.
+	revealable = sync.OnceValue(func() bool {
+		dumpable, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+		return err == nil && dumpable == 1
+	})
+)
+
+// concealed clones init, whose memory is the launcher's, and makes that memory undumpable: no process of the run may read it. It
+// does so after the id maps, because those of an undumpable process can be written by root only, and before the gate. An earlier run has
+// concealed the launcher already, so it is revealed for that moment: a process that starts several runs at once is readable to the
+// others in it, as far as their user may. The command starts one.
+func concealed(userNS bool, clone func() error) error {
+	concealing.Lock()
+	defer concealing.Unlock()
+	if revealable() && userNS {
+		unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+	}
+	defer unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	return clone()
+}
+
+// Reveal makes the launcher readable again when its runs have ended, as it was before the first: a template looks at who asks it.
+func Reveal() {
+	concealing.Lock()
+	defer concealing.Unlock()
+	if revealable() {
+		unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+	}
+}
+
+// clone makes init. The parent-death signal follows the thread that does it, not the process; threads of Go's live as long as the process, except
+// one whose goroutine ends locked to it, and no goroutine of this program does.
+func (s *childInit) clone() (pid int, err error) {
+	runtime.LockOSThread() // for the mask, which is the thread's
+	defer runtime.UnlockOSThread()
+	all, old := [8]byte{}, [8]byte{}
+	binary.NativeEndian.PutUint64(all[:], ^uint64(0))
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), 8, 0, 0)
+	pid = cloneInit(s.cloneFlags|syscall.CLONE_VM|uintptr(syscall.SIGCHLD), s.stackTop(0), s, s.initEntry)
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
+	if pid < 0 {
+		return 0, &StepError{Step: "clone", Object: "namespaces", Err: syscall.Errno(-pid)}
+	}
+	return pid, nil
+}
+
+// An ownInit is an init that is the launcher's child.
+type ownInit struct {
+	pid    int
+	memory any // that it runs on
+
+	mu     sync.Mutex
+	reaped bool // its pid may be another process's
+}
+
+func (*ownInit) settle() error { return nil }
+
+func (p *ownInit) close() {}
+
+func (p *ownInit) kill(s syscall.Signal) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.reaped {
+		syscall.Kill(p.pid, s)
+	}
+}
+
+func (p *ownInit) reap() syscall.Rusage {
+	awaitEnd(p.pid)
+	return p.collect()
+}
+
+func (p *ownInit) reapBriefly(most time.Duration) (usage syscall.Rusage, ok bool) {
+	own, err := unix.PidfdOpen(p.pid, 0)
+	if err != nil {
+		return usage, false
+	}
+	defer unix.Close(own)
+	if !awaitBriefly(&pollFD{fd: int32(own), events: unix.POLLIN}, most) {
+		return usage, false
+	}
+	return p.collect(), true
+}
+
+// collect takes what is left of an init that has ended.
+func (p *ownInit) collect() (usage syscall.Rusage) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for {
+		if _, err := syscall.Wait4(p.pid, nil, 0, &usage); err != syscall.EINTR {
+			break
+		}
+	}
+	p.reaped = true
+	runtime.KeepAlive(p.memory)
+	return usage
+}
+
+// awaitEnd waits until a child can be reaped, for as long as that takes. Where the kernel gives a descriptor for the child, it does so in the runtime's poller,
+// for which no thread has to be made, kept and woken.
+func awaitEnd(pid int) {
+	if fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK); err == nil {
+		child := os.NewFile(uintptr(fd), "init")
+		defer child.Close()
+		if raw, err := child.SyscallConn(); err == nil {
+			raw.Read(func(fd uintptr) bool {
+				n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+				return n > 0
+			})
+		}
+	}
+	for unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+	}
+}

@@ -1,0 +1,113 @@
+package sandbox
+
+// This file holds every number that the launcher (Go) and a template (Python: package python, template.py) share. [Shared] gives them to a test that
+// compares the two.
+//
+// # Messages
+//
+// Init and the program write messages to the launcher, eight bytes each, with one write(2), in the byte order of this machine:
+//
+//	kind 1 byte │ 0 1 byte │ step 2 bytes │ value 4 bytes
+//
+//	on a set-up socket, whose end of file without msgFailed means that the set-up is done:
+//	msgFailed     step failed with errno value; nothing of the program ran
+//	msgMissing    optional step failed with errno value; the set-up goes on
+//	msgListener   with a descriptor: the listener of the second filter (see recorder)
+//	msgReady      of a worker to its maker: one of its processes waits. From init the value is its process id
+//
+//	on the status pipe:
+//	msgEnded      the program ended with wait status value; step is 1 if other processes of the run are left. Then init waits until they
+//	              have ended, or for the end of the lifeline
+//	struct rusage of a worker's init, after msgEnded: what the tree has used. (The launcher reaps an own child and asks the kernel.)
+//
+// Bytes on the lifeline go from the launcher to init: first 0 to an own child (the id maps are written, go on), later the numbers of signals for the program, or
+// lifelineEnded: the program has ended, and its end is hidden. End of file: the launcher is gone.
+const (
+	msgFailed   = 1
+	msgMissing  = 2
+	msgEnded    = 3
+	msgListener = 4
+	msgReady    = 6
+
+	lifelineEnded = 255 // no signal has this number
+)
+
+// Steps that have a number of their own in messages; the others are numbered as they are built.
+const (
+	stepProgramClone = 0
+	stepGroup        = 1
+)
+
+// # Syscall list
+//
+// A syscall list is lists of system calls with the memory that they point to, for another process to make them: builder.syscallList writes it, template.py
+// reads it. All numbers have 64 bits, in the byte order of this machine:
+//
+//	number of lists │ number of relocations │ offset of the rights │ offset of the first region      listHead words
+//	for each list: number of calls
+//	for each call: number │ six arguments │ step << 8 and mode │ bits of the arguments that are offsets of this text      callWords words
+//	relocations: offsets of words that are offsets of this text
+//	regions
+//
+// The rights are the control message that a descriptor is sent with: see toSend. The descriptor stands in it behind struct cmsghdr.
+const (
+	listHead  = 4
+	callWords = 9
+)
+
+// Modes of a call.
+const (
+	must     = 0      // a failure ends the set-up
+	optional = 1 << 0 // a failure is reported, the set-up goes on
+	quiet    = 1 << 1 // a failure means nothing
+	withPrev = 1 << 2 // the first argument is the previous call's result
+	wantOne  = 1 << 3 // a result other than 1 is a failure (the read of the lifeline)
+	ifPrev   = 1 << 4 // only after a success of the previous call
+	toSend   = 1 << 5 // the result is a descriptor, which the next call sends
+	addRule  = 1 << 6 // in a worker only: opens a place and adds a rule for it (builder.rule)
+)
+
+// The syscall list of PoolKey.Setup has these lists, in this order. As root the template itself starts init: its next children are in a new pid namespace
+// (listStart), until it goes back to its own (listBack), and init leaves the other namespaces by itself (listInit). A user namespace cannot be left again, so
+// for an ordinary user a child of the template makes listStart and starts init.
+const (
+	listStart   = iota // before the start of init
+	listBack           // after it, in the template
+	listInit           // in init
+	listProgram        // in the program's process
+	listAfter          // in init, after the program's start; the result of the last call is the signalfd
+)
+
+// # Descriptors
+//
+// In a template and in a worker's processes before a launcher has taken it:
+//
+//	 8  template: messages of its maker
+//	 9  template: its own pid namespace
+//	10  init: set-up socket                      11  program: set-up socket
+//	12… files through which a process enters the control groups
+//	20  program: the ruleset of Landlock, from its launcher until it is in force
+//
+// With the syscall list a launcher sends descriptors: to init the lifeline and the status pipe; to the program stdin, stdout, stderr, the run's files but the
+// first, gate, dump pipe, and the ruleset if there is one. The program puts them at 0, 1, 2, PoolKey.FirstFile+1 and up, and workerRuleset.
+const (
+	workerControl = 8
+	workerOwnPid  = 9
+	workerInit    = 10
+	workerProgram = 11
+	workerGroups  = 12
+	workerRuleset = 20
+	workerTop     = 64 // first number that a program's own may have: below are the template's
+)
+
+// Shared are the numbers above, under the names that template.py gives them.
+func Shared() map[string]int {
+	return map[string]int{
+		"FAILED": msgFailed, "MISSING": msgMissing, "ENDED": msgEnded, "READY": msgReady, "LIFELINE_ENDED": lifelineEnded,
+		"GROUP_STEP": stepGroup,
+		"LIST_HEAD":  listHead, "CALL_WORDS": callWords,
+		"OPTIONAL": optional, "QUIET": quiet, "WITH_PREV": withPrev, "WANT_ONE": wantOne, "IF_PREV": ifPrev, "TO_SEND": toSend, "RULE": addRule,
+		"LIST_START": listStart, "LIST_BACK": listBack, "LIST_INIT": listInit, "LIST_PROGRAM": listProgram, "LIST_AFTER": listAfter,
+		"CONTROL": workerControl, "OWN_PID": workerOwnPid, "INIT": workerInit, "PROGRAM": workerProgram, "GROUPS": workerGroups, "RULESET": workerRuleset,
+	}
+}

@@ -1,0 +1,213 @@
+package sandbox
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"py3run/sandbox/cgroup"
+)
+
+// A Running is a program that was started and waits at its gate, or runs.
+type Running struct {
+	spec       Spec
+	protection Protection
+	started    time.Time
+	init       initProcess
+	pid        int           // of init, in the launcher's pid namespace
+	process    int           // of the program, once it was looked for
+	begins     bool          // the gate was to be opened
+	released   bool          // and was
+	group      *cgroup.Group // without directories: none could be made, or none was wanted
+	workdir    *Workdir      // nil: it has none
+
+	lifeline  *os.File   // write end
+	setup     []*os.File // our ends of sockets
+	status    *os.File   // read end
+	gate      *os.File   // write end
+	dump      *os.File   // read end
+	outputs   []*os.File // read ends of stdout and stderr, or of the one pipe for both
+	to        []io.Writer
+	copying   [2]bool      // the streams that are copied
+	copied    chan int     // one of which is at its end
+	abandoned atomic.Bool  // nobody waits for the copying any more
+	attended  bool         // goroutines look after the run
+	recorder  *recorder    // nil: there is none
+	score     *score       // of the launcher; nil: the run cannot change it
+	printed   atomic.Int64 // bytes read from both streams so far: a sign of progress
+
+	ended chan ending         // the program has ended; closed without a value: init could not say how
+	gone  chan syscall.Rusage // init has ended, with what the whole tree used
+}
+
+func newRunning(spec Spec, group *cgroup.Group) *Running {
+	return &Running{spec: spec, group: group, started: time.Now(), ended: make(chan ending, 1), gone: make(chan syscall.Rusage, 1), copied: make(chan int, 2)}
+}
+
+// attend has somebody look after everything that a run can want while it lasts.
+func (r *Running) attend() {
+	r.attended = true
+	if !r.group.Limits("pids") {
+		reserveThreads()
+	}
+	for i := range r.to {
+		r.startCopy(i)
+	}
+	if r.recorder != nil {
+		r.recorder.start()
+	}
+}
+
+// follow hears from init how the program has ended, and then waits for the end of init itself.
+func (r *Running) follow() {
+	var m [8]byte
+	if _, err := io.ReadFull(r.status, m[:]); err == nil {
+		r.ended <- endingOf(m)
+	}
+	close(r.ended)
+	r.reap()
+}
+
+// reap waits for the end of init.
+func (r *Running) reap() { r.gone <- r.init.reap() }
+
+// giveUp ends a run that has not begun. What hangs in the kernel, in a step on a network file system that does not answer say, is left behind: reap keeps
+// the memory that it runs on as long as it lives.
+func (r *Running) giveUp() {
+	go r.reap()
+	r.Kill()
+	for range 2 {
+		select {
+		case <-r.gone:
+			return
+		case <-time.After(killWait):
+			r.init.kill(syscall.SIGKILL)
+		}
+	}
+}
+
+// Release opens the gate: a byte that the program reads at descriptor Spec.GateFile. The wall clock starts now.
+//
+// The error is that the set-up has failed, or that the program has ended already. Nothing has to be done about it: the run is ended then, and Wait returns an
+// Outcome whose Began is false.
+func (r *Running) Release() error {
+	if err := r.init.settle(); err != nil {
+		r.Kill()
+		return err
+	}
+	r.started, r.begins = time.Now(), true
+	_, err := r.gate.Write([]byte{1})
+	r.released = err == nil // else it has no reader any more
+	return err
+}
+
+// Kill ends the whole tree at once, without a verdict. Wait still has to be called.
+func (r *Running) Kill() {
+	if r.protection.Method == Process {
+		// Killed at once, init could not end the tree; it does at the end of the lifeline, unless the program has stopped it.
+		r.lifeline.Close()
+		r.init.kill(syscall.SIGCONT)
+		r.group.Kill()
+		return
+	}
+	r.init.kill(syscall.SIGKILL)
+}
+
+// RemoveGroup removes the control group. Call it once, after Wait; it may take a while, so beside something else if there is that.
+func (r *Running) RemoveGroup() error { return r.group.Remove() }
+
+// program is the process id of the program, in the launcher's pid namespace; 0 when it is gone.
+func (r *Running) program() int {
+	pid := strconv.Itoa(r.pid)
+	text, _ := os.ReadFile("/proc/" + pid + "/task/" + pid + "/children")
+	first, _, _ := strings.Cut(string(text), " ")
+	n, _ := strconv.Atoi(first)
+	return n
+}
+
+// answers tells whether the program has a handler for a signal: without one it would be ended by it.
+func (r *Running) answers(s syscall.Signal) bool {
+	text, _ := os.ReadFile("/proc/" + strconv.Itoa(r.program()) + "/status")
+	_, rest, found := strings.Cut(string(text), "\nSigCgt:")
+	mask, err := strconv.ParseUint(strings.TrimSpace(rest[:min(len(rest), 17)]), 16, 64)
+	return found && err == nil && mask&(1<<(uint(s)-1)) != 0
+}
+
+func (r *Running) close() {
+	for _, f := range slices.Concat([]*os.File{r.lifeline, r.status, r.gate, r.dump}, r.setup, r.outputs) {
+		if f != nil {
+			f.Close()
+		}
+	}
+	if r.init != nil {
+		r.init.close()
+	}
+	if r.recorder != nil {
+		r.recorder.finish()
+	}
+	r.score.close()
+}
+
+// show lets the run see its directory at its path, and nothing of the others'.
+func (r *Running) show(w *Workdir, method Method, at *layout) error {
+	const measure = "private-working-dir"
+	why := ""
+	switch {
+	case method == Process:
+		why = "without a mount namespace other runs of this user can see, replace and remove the working directory"
+		if err := w.Settle(); err != nil {
+			return err
+		}
+	case w.private != nil:
+		why = w.private.Error()
+	case w.own:
+		at.binds = append(at.binds, [2]string{w.top, w.root})
+		r.protection.Enforced = append(r.protection.Enforced, measure)
+		return nil
+	default:
+		for _, suffix := range append([]string{""}, w.files...) {
+			at.binds = append(at.binds, [2]string{w.real + suffix, w.path + suffix})
+		}
+		at.hidden = append(at.hidden, hiddenPath{path: w.place, dir: true})
+		why = w.root + " is not py3run's alone: other runs of this user do not see what is in the working directory, but they can remove what it is mounted on, and that ends this run"
+	}
+	r.protection.Gaps = append(r.protection.Gaps, Gap{Name: measure, Why: why})
+	return nil
+}
+
+// lookForSight tells what is watched instead of limited by the kernel, and what cannot even be watched, because /proc does not show this tree.
+func (r *Running) lookForSight() {
+	p, l := &r.protection, r.spec.Limits
+	_, counted := r.group.CPU()
+	limited := l.Processes == 0 || r.group.Limits("pids")
+	switch sight := counted && limited || readable(r.pid); {
+	case sight && counted:
+	case sight && l.CPU > 0:
+		p.Gaps = append(p.Gaps, Gap{Name: "cpu-accounting", Extra: true,
+			Why: "no control group counts CPU time: the tree is looked at every 100 ms, and a process shorter than that, of a parent that ignores SIGCHLD, is not seen"})
+	case !sight:
+		const why = "no control group for it, and /proc does not show the processes of the run (not mounted, or mounted with hidepid=)"
+		blind := func(name, more string) {
+			p.lose(name)
+			p.Gaps = append(p.Gaps, Gap{Name: name, Why: why + more})
+		}
+		if l.CPU > 0 && !counted {
+			blind("cpu-limit", ": each process is limited by itself (RLIMIT_CPU)")
+			p.Enforced = append(p.Enforced, "cpu-limit-per-process")
+		}
+		if l.Idle > 0 && !counted {
+			blind("idle-limit", ": whether the run is idle is not known")
+		}
+		if !limited {
+			p.Gaps = slices.DeleteFunc(p.Gaps, func(g Gap) bool { return g.Name == "process-limit" })
+			p.lose("process-watch")
+			blind("process-limit", fmt.Sprintf(": processes are not counted; RLIMIT_NPROC is a back-stop for all processes of an ordinary user, at %d or the limit", processBackstop))
+		}
+	}
+}

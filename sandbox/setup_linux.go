@@ -1,0 +1,89 @@
+package sandbox
+
+import (
+	"encoding/binary"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// setupMost is how long the set-up of a run may take. It is a matter of milliseconds, unless a file system hangs.
+const setupMost = time.Minute
+
+// readSetup reads the messages on the set-up sockets until their end, which is that of the set-up: the program's execve, in the launcher's own child. The
+// error is the step that failed. await waits for the next message, for as long as the set-up may take.
+func (r *Running) readSetup(b *builder, await func(from *os.File) error) error {
+	for _, from := range r.setup {
+		for more := true; more; {
+			err := await(from)
+			if err == nil {
+				more, err = r.readMessage(from, b)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		from.Close()
+	}
+	return nil
+}
+
+// readMessage reads one message of the set-up. more is false at the end.
+func (r *Running) readMessage(from *os.File, b *builder) (more bool, err error) {
+	var m [8]byte
+	n, listener, err := receive(from, m[:])
+	switch {
+	case err != nil:
+		return false, &StepError{Step: "set-up", Object: "sandbox", Err: unix.ETIMEDOUT}
+	case n < len(m):
+		return false, nil
+	case m[0] == msgListener && listener < 0: // the kernel drops what there is no number for
+		return false, &StepError{Step: "recvmsg", Object: "seccomp listener", Err: unix.EMFILE}
+	case m[0] == msgListener:
+		return true, r.listen(listener)
+	}
+	number, errno := binary.NativeEndian.Uint16(m[2:]), int32(binary.NativeEndian.Uint32(m[4:]))
+	if m[0] == msgFailed {
+		return false, b.failure(number, errno)
+	}
+	r.miss(b, number, errno)
+	return true, nil
+}
+
+// listen makes a recorder of the activity's listener. Without one the program's calls would fail.
+func (r *Running) listen(listener int) (err error) {
+	if r.recorder, err = newRecorder(listener, r.program); err != nil {
+		return &StepError{Step: "fcntl", Object: "seccomp listener", Err: err}
+	}
+	if !r.group.Limits("memory") { // RLIMIT_DATA refuses memory, then
+		r.recorder.refusals.limit = r.spec.Limits.Memory
+	}
+	return nil
+}
+
+// miss moves a measure from what is enforced to what is missing.
+func (r *Running) miss(b *builder, number uint16, errno int32) {
+	failure := b.failure(number, errno)
+	name := failure.Step
+	if int(number) < len(b.steps) && b.steps[number].measure != "" {
+		name = b.steps[number].measure
+	}
+	r.protection.lose(name)
+	for _, g := range r.protection.Gaps {
+		if g.Name == name {
+			return
+		}
+	}
+	r.lack(name, gapWhy(name, failure))
+}
+
+func (r *Running) lack(name, why string) { r.protection.lack(r.spec, name, why) }
+
+// refuse is the error of a run that lacks what it may not lack.
+func (r *Running) refuse() error {
+	if gaps := r.protection.refusing(); r.spec.OnMissing == Refuse && len(gaps) > 0 {
+		return &GapError{gaps}
+	}
+	return nil
+}

@@ -1,0 +1,192 @@
+package sandbox
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"os"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// files are what only the child needs of the launcher's descriptors.
+type files []*os.File
+
+func (f *files) add(more ...*os.File) { *f = append(*f, more...) }
+
+// close closes them, once.
+func (f *files) close() {
+	for _, file := range *f {
+		file.Close()
+	}
+	*f = nil
+}
+
+// ends are the child's ends of the pipes between it and the launcher.
+type ends struct{ lifeline, status, gate, dump, stdout, stderr *os.File }
+
+// open makes the pipes. What is only the child's is added to theirs.
+func (r *Running) open(stdio IO, theirs *files) (stdin *os.File, e ends, err error) {
+	var out, errs *os.File
+	e.lifeline, r.lifeline = pipe(&err, nobody)
+	r.status, e.status = pipe(&err, reader)
+	e.gate, r.gate = pipe(&err, nobody)
+	r.dump, e.dump = pipe(&err, reader)
+	out, e.stdout = pipe(&err, reader)
+	r.outputs, r.to = []*os.File{out}, []io.Writer{stdio.Stdout}
+	theirs.add(e.lifeline, e.status, e.gate, e.dump, e.stdout)
+	if e.stderr = e.stdout; !same(stdio.Stdout, stdio.Stderr) {
+		errs, e.stderr = pipe(&err, reader)
+		r.outputs, r.to = append(r.outputs, errs), append(r.to, stdio.Stderr)
+		theirs.add(e.stderr)
+	}
+	if err != nil {
+		return nil, e, &StepError{Step: "pipe", Err: err}
+	}
+	if stdin = stdio.Stdin; stdin == nil {
+		if stdin, err = os.Open(os.DevNull); err != nil {
+			return nil, e, &StepError{Step: "open", Object: os.DevNull, Err: err}
+		}
+		theirs.add(stdin)
+	}
+	if u := r.spec.RunAs; u != nil {
+		for _, f := range []*os.File{stdin, e.stdout, e.stderr} {
+			handOver(f, *u)
+		}
+	}
+	return stdin, e, nil
+}
+
+// same tells whether two streams have one writer. What cannot be compared is not the same.
+func same(a, b io.Writer) bool {
+	defer func() { recover() }()
+	return a == b
+}
+
+// handOver makes a pipe without a name the program's user's own: /dev/stdout leads to it, and the kernel looks at owner and mode when it is
+// opened there. What has a place of its own, a terminal or a file, stays its owner's. Where it fails, only that way of opening fails.
+func handOver(f *os.File, u User) {
+	number := fd(f)
+	var fs unix.Statfs_t
+	if unix.Fstatfs(number, &fs) == nil && fs.Type == unix.PIPEFS_MAGIC {
+		unix.Fchown(number, u.UID, u.GID)
+	}
+}
+
+// startCopy has one of the streams copied.
+func (r *Running) startCopy(i int) {
+	r.copying[i] = true
+	go func() {
+		r.copy(r.to[i], r.outputs[i])
+		r.copied <- i
+	}()
+}
+
+// copy passes one stream on until its end. A reader that has gone away ends the copying: the program then gets EPIPE or
+// SIGPIPE, as it would without us.
+func (r *Running) copy(to io.Writer, from *os.File) {
+	buffer := make([]byte, 32<<10)
+	rest := -1 // bytes that are left, when the time after the end is over
+	for rest != 0 {
+		n, err := from.Read(buffer)
+		if n > 0 {
+			r.printed.Add(int64(n))
+			if _, werr := to.Write(buffer[:n]); werr != nil || r.abandoned.Load() {
+				from.Close()
+				return
+			}
+		}
+		if rest > 0 {
+			rest = max(0, rest-n)
+		} else if errors.Is(err, os.ErrDeadlineExceeded) { // the reader is slow; what the pipe holds now is all of it
+			rest = pending(from)
+			from.SetReadDeadline(time.Time{})
+			continue
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// pending is the number of bytes in a pipe.
+func pending(f *os.File) (n int) {
+	if c, err := f.SyscallConn(); err == nil {
+		c.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	}
+	return n
+}
+
+// fd is for descriptors of others that the child gets: in blocking mode.
+func fd(f *os.File) int {
+	n := int(f.Fd())
+	unix.SetNonblock(n, false)
+	return n
+}
+
+// Who waits for a pipe in the runtime's poller: nobody, where what is written always fits.
+const (
+	nobody = iota
+	reader
+)
+
+// pipe makes a pipe, of which only the end that is waited for does not block: what the poller has no part in needs no system calls for it.
+func pipe(failed *error, waits int) (read, write *os.File) {
+	if *failed != nil {
+		return nil, nil
+	}
+	var ends [2]int
+	if *failed = unix.Pipe2(ends[:], unix.O_CLOEXEC); *failed != nil {
+		return nil, nil
+	}
+	if waits == reader {
+		unix.SetNonblock(ends[0], true)
+	}
+	return os.NewFile(uintptr(ends[0]), "pipe"), os.NewFile(uintptr(ends[1]), "pipe")
+}
+
+// pair makes a socket pair that keeps messages apart; the first end does not block.
+func pair(failed *error) (ours, theirs *os.File) {
+	if *failed != nil {
+		return nil, nil
+	}
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.SetNonblock(ends[0], true)
+	}
+	if *failed = err; err != nil {
+		return nil, nil
+	}
+	return os.NewFile(uintptr(ends[0]), "set-up"), os.NewFile(uintptr(ends[1]), "set-up")
+}
+
+// receive reads one message and the descriptor that comes with it, or -1. It returns 0 bytes at the end. The error is that the file's deadline is over.
+func receive(from *os.File, message []byte) (n, descriptor int, err error) {
+	var rights [unix.SizeofCmsghdr + 8]byte
+	raw, err := from.SyscallConn()
+	if err != nil {
+		return 0, -1, nil
+	}
+	iov := unix.Iovec{Base: &message[0], Len: uint64(len(message))}
+	header := unix.Msghdr{Iov: &iov, Iovlen: 1, Control: &rights[0], Controllen: uint64(len(rights))}
+	err = raw.Read(func(fd uintptr) bool {
+		for {
+			r, _, errno := unix.Syscall(unix.SYS_RECVMSG, fd, uintptr(unsafe.Pointer(&header)), unix.MSG_CMSG_CLOEXEC)
+			if errno == 0 {
+				n = int(r)
+			}
+			if errno != unix.EINTR {
+				return errno != unix.EAGAIN
+			}
+		}
+	})
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		err = nil
+	}
+	if header.Controllen < unix.SizeofCmsghdr+4 {
+		return n, -1, err
+	}
+	return n, int(int32(binary.NativeEndian.Uint32(rights[unix.SizeofCmsghdr:]))), err
+}
