@@ -209,17 +209,7 @@ func ComparePolicy(dir string, r Record, files []ConfigFile) error {
 	}
 	r.Config = files
 	lines, err := l.compareFiles(lock, r, func(change Record) error {
-		d, err := fit(change, maxLine-1)
-		if err != nil {
-			return l.failed("encode record for", currentName, err)
-		}
-		fd, _, err := l.enter(lock, d, &entering{})
-		if fd >= 0 {
-			defer unix.Close(fd)
-		}
-		if err == nil {
-			err = unix.Fdatasync(fd)
-		}
+		_, err := l.addLocked(lock, change)
 		return err
 	})
 	if err == nil && lines != nil {
