@@ -13,25 +13,25 @@ import (
 func TestImports(t *testing.T) {
 	allowed := map[string][]string{
 		"py3run":                     {"py3run/cmd"},
-		"py3run/cmd":                 {"py3run/cmd/internal/cli", "py3run/cmd/internal/config", "py3run/cmd/internal/launch", "py3run/cmd/internal/startup", "py3run/cmd/internal/warm", "py3run/cmd/internal/wire", "py3run/sandbox"},
+		"py3run/cmd":                 {"py3run/cmd/internal/cli", "py3run/cmd/internal/config", "py3run/cmd/internal/launch", "py3run/cmd/internal/startup", "py3run/cmd/internal/warm", "py3run/cmd/internal/wire", "py3run/internal/passwd", "py3run/sandbox"},
 		"py3run/cmd/internal/launch": {"py3run/audit", "py3run/cmd/internal/config", "py3run/cmd/internal/startup", "py3run/cmd/internal/python", "py3run/cmd/internal/redact", "py3run/cmd/internal/warm", "py3run/cmd/internal/wire", "py3run/internal/json", "py3run/sandbox"},
 		"py3run/cmd/internal/warm":   {"py3run/cmd/internal/python", "py3run/sandbox", "py3run/sandbox/cgroup"},
 		"py3run/cmd/internal/redact": nil,
 		"py3run/cmd/internal/python": {"py3run/cmd/internal/redact", "py3run/cmd/internal/startup", "py3run/cmd/internal/wire"},
 		"py3run/cmd/internal/cli":    nil, "py3run/cmd/internal/config": nil, "py3run/cmd/internal/startup": nil, "py3run/cmd/internal/wire": {"py3run/cmd/internal/startup", "py3run/cmd/internal/wire/strictjson", "py3run/internal/activity", "py3run/internal/json"},
 		"py3run/cmd/internal/wire/strictjson": nil,
-		"py3run/audit":                        {"py3run/internal/activity", "py3run/internal/json"}, "py3run/internal/activity": nil, "py3run/internal/json": nil,
+		"py3run/audit":                        {"py3run/internal/activity", "py3run/internal/json"}, "py3run/internal/activity": nil, "py3run/internal/passwd": nil, "py3run/internal/json": nil,
 		"py3run/cmd/py3runctl":      {"py3run/cmd/internal/ctl"},
-		"py3run/cmd/internal/ctl":   {"py3run/audit", "py3run/cmd/internal/cli", "py3run/cmd/internal/config", "py3run/cmd/internal/store", "py3run/cmd/internal/warm", "py3run/cmd/internal/wire"},
+		"py3run/cmd/internal/ctl":   {"py3run/audit", "py3run/cmd/internal/cli", "py3run/cmd/internal/config", "py3run/cmd/internal/store", "py3run/cmd/internal/warm", "py3run/cmd/internal/wire", "py3run/internal/passwd"},
 		"py3run/cmd/internal/store": {"py3run/audit"},
-		"py3run/sandbox":            {"py3run/sandbox/cgroup", "py3run/sandbox/seccomp"}, "py3run/sandbox/cgroup": nil, "py3run/sandbox/seccomp": nil,
+		"py3run/sandbox":            {"py3run/internal/passwd", "py3run/sandbox/cgroup", "py3run/sandbox/seccomp"}, "py3run/sandbox/cgroup": nil, "py3run/sandbox/seccomp": nil,
 	}
 	outside := map[string][]string{ // modules that a package may use beside the standard library
-		"py3run/cmd":                 {"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/mattn/go-isatty", "golang.org/x/sys/unix"},
-		"py3run/cmd/internal/cli":    {"github.com/spf13/cobra", "github.com/spf13/pflag"},
+		"py3run/cmd":                 {"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/sys/unix"},
+		"py3run/cmd/internal/cli":    {"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/mattn/go-isatty"},
 		"py3run/cmd/internal/config": {"github.com/BurntSushi/toml"},
 		"py3run/cmd/internal/store":  {"modernc.org/sqlite"},
-		"py3run/cmd/internal/ctl":    {"github.com/spf13/cobra", "github.com/mattn/go-isatty", "golang.org/x/sys/unix", "golang.org/x/mod/sumdb/note", "golang.org/x/mod/sumdb/tlog"},
+		"py3run/cmd/internal/ctl":    {"github.com/spf13/cobra", "golang.org/x/sys/unix", "golang.org/x/mod/sumdb/note", "golang.org/x/mod/sumdb/tlog"},
 		"py3run/cmd/internal/launch": {"golang.org/x/sys/unix"}, "py3run/cmd/internal/python": {"golang.org/x/sys/unix"}, "py3run/cmd/internal/warm": {"golang.org/x/sys/unix"},
 		"py3run/sandbox": {"golang.org/x/sys/unix"}, "py3run/sandbox/cgroup": {"golang.org/x/sys/unix"}, "py3run/sandbox/seccomp": {"golang.org/x/sys/unix"}, "py3run/audit": {"golang.org/x/sys/unix"},
 	}

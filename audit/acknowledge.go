@@ -44,27 +44,6 @@ func (f *Finding) identify(parts ...string) {
 	f.ID = hex.EncodeToString(sum[:6])
 }
 
-// acknowledged takes a record that somebody has looked into a finding. It is written after what it is about, which was found by then.
-func (v *verifier) acknowledged(f *facts, rec Record) {
-	a := rec.Acknowledgement()
-	if a == nil {
-		v.add(Broken, LineForm, f.seq, "record %d: an audit-acknowledged that does not tell what", f.seq)
-		return
-	}
-	if rec.Ack.ID == "" {
-		return
-	}
-	if v.report.acknowledged == nil {
-		v.report.acknowledged = map[string]*Acknowledgement{}
-	}
-	v.report.acknowledged[rec.Ack.ID] = a
-	for i := range v.report.Findings {
-		if v.report.Findings[i].ID == rec.Ack.ID {
-			v.report.Findings[i].Acknowledged = a
-		}
-	}
-}
-
 // Open is the worst severity of what nobody has looked into; what somebody has counts as a warning at most.
 func (rep *Report) Open() (worst Severity) {
 	for _, f := range rep.Findings {

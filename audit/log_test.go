@@ -280,7 +280,8 @@ func TestAppendNoticesExchange(t *testing.T) {
 			lock, err := l.lock()
 			must(t, err)
 			defer unlock(lock)
-			_, _, err = l.extend(fd, lock, draft{startRecord("during"), maxString}, &entering{})
+			w := entry{Log: l, lock: lock, segment: fd}
+			_, err = w.put(draft{startRecord("during"), maxString}, &entering{})
 			if c.want == "" {
 				must(t, err)
 				return

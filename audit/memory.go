@@ -68,12 +68,6 @@ func (l *Log) forgotten(last head, m memory, boot string) (r *Repair, beside boo
 	return nil, false
 }
 
-// forgotten judges a record that says that the note was gone when it was written.
-func (v *verifier) forgotten(f *facts, r *Repair) {
-	v.addFinding(Finding{Severity: Warning, Kind: MemoryMissing, Seq: f.seq, Explained: true},
-		"record %d: when it was written, what the writers note of the newest record, in %s, was gone or not of this log: whether records were cut behind record %d the log alone cannot tell", f.seq, lockName, r.Found.Seq)
-}
-
 // beyond looks for what an older log has left that nothing of the log tells any more: torn bytes kept for a record that does not follow.
 func (l *Log) beyond(seq uint64) bool {
 	entries, err := os.ReadDir(l.path)
@@ -215,17 +209,7 @@ func ComparePolicy(dir string, r Record, files []ConfigFile) error {
 	}
 	r.Config = files
 	lines, err := l.compareFiles(lock, r, func(change Record) error {
-		d, err := fit(change, maxLine-1)
-		if err != nil {
-			return l.failed("encode record for", currentName, err)
-		}
-		fd, _, err := l.enter(lock, d, &entering{})
-		if fd >= 0 {
-			defer unix.Close(fd)
-		}
-		if err == nil {
-			err = unix.Fdatasync(fd)
-		}
+		_, err := l.addLocked(lock, change)
 		return err
 	})
 	if err == nil && lines != nil {

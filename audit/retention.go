@@ -3,7 +3,6 @@ package audit
 import (
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -243,26 +242,6 @@ func (l *Log) Prune(r Record, plan Plan) (Receipt, error) {
 		return receipt, &StepError{"sync", l.path, err}
 	}
 	return receipt, nil
-}
-
-// addLocked adds a record while the lock is held, and returns when it is on the disk.
-func (l *Log) addLocked(lock int, r Record) (Receipt, error) {
-	r.follow(head{seq: math.MaxUint64 - 1, hash: origin.hash}) // the widest numbers
-	r.Host.ClockJumpMS = math.MinInt64
-	d, err := fit(r, maxLine-1)
-	if err != nil {
-		return Receipt{}, l.failed("encode record for", currentName, err)
-	}
-	fd, receipt, err := l.enter(lock, d, &entering{})
-	if fd >= 0 {
-		defer unix.Close(fd)
-	}
-	if err == nil {
-		if err = unix.Fdatasync(fd); err != nil {
-			err = l.failed("sync", currentName, err)
-		}
-	}
-	return receipt, err
 }
 
 // removeFragments takes away torn bytes whose repair was told by a record up to last: nothing refers to them any more.

@@ -278,19 +278,7 @@ func (l *Log) recover(lock int, f *os.File, id string) error {
 			end.Event.Reason = "host-restarted"
 		}
 	}
-	d, err := fit(end, maxLine-1)
-	if err != nil {
-		return l.failed("encode record for", currentName, err)
-	}
-	fd, _, err := l.enter(lock, d, &entering{})
-	if fd >= 0 {
-		defer unix.Close(fd)
-	}
-	if err == nil && !l.NoSync {
-		if err = unix.Fdatasync(fd); err != nil {
-			err = l.failed("sync", currentName, err)
-		}
-	}
+	_, err = l.addLocked(lock, end)
 	return err
 }
 

@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"os/signal"
 	"runtime/debug"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -22,6 +20,7 @@ import (
 	"py3run/cmd/internal/launch"
 	"py3run/cmd/internal/startup"
 	"py3run/cmd/internal/wire"
+	"py3run/internal/passwd"
 )
 
 func newExec(app *app) *cobra.Command {
@@ -246,33 +245,16 @@ func (app *app) watchReader() {
 func (app *app) job(request wire.Request, warnings []wire.Warning, c config.Config) launch.Job {
 	dir, _ := os.Getwd()
 	return launch.Job{Request: request, Warnings: warnings, Config: c, Environ: app.environ, Dir: dir, Caller: caller(), Umask: app.umask,
-		Steering: app.sources().Named(dir), LoginUID: loginUID(), Began: app.began, Signals: app.signals}
+		Steering: app.sources().Named(dir), LoginUID: cli.LoginUID(), Began: app.began, Signals: app.signals}
 }
 
-// caller is the operating-system user, by the name in /etc/passwd. os/user would make the binary depend on the C library
-// wherever cgo is on; a user known to another service only is recorded by number.
+// caller is the operating-system user. One that is not in /etc/passwd is recorded by number.
 func caller() launch.Caller {
-	uid := strconv.Itoa(os.Geteuid())
-	c := launch.Caller{UID: os.Geteuid(), Name: uid}
-	text, _ := os.ReadFile("/etc/passwd")
-	for line := range strings.Lines(string(text)) {
-		if fields := strings.SplitN(line, ":", 7); len(fields) == 7 && fields[2] == uid {
-			c.Name, c.Home = fields[0], fields[5]
-			break
-		}
+	uid := os.Geteuid()
+	if u, ok := passwd.ByUID(uid); ok {
+		return launch.Caller{UID: uid, Name: u.Name, Home: u.Home}
 	}
-	return c
-}
-
-// loginUID is the user that logged in, which the kernel keeps through su and sudo (CONFIG_AUDIT); nil where nobody did.
-func loginUID() *int {
-	text, err := os.ReadFile("/proc/self/loginuid")
-	uid, numErr := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 32)
-	if err != nil || numErr != nil || uid == math.MaxUint32 { // (uid_t)-1: not set
-		return nil
-	}
-	n := int(uid)
-	return &n
+	return launch.Caller{UID: uid, Name: strconv.Itoa(uid)}
 }
 
 // print writes the result line, then the audit line, and returns the exit code as an error.

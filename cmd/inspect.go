@@ -1,11 +1,8 @@
 package cmd
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime"
-	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,42 +11,6 @@ import (
 	"py3run/cmd/internal/launch"
 	"py3run/cmd/internal/wire"
 )
-
-// release is set by the linker for releases: -ldflags "-X py3run/cmd.release=1.2.3".
-var release = "0.1.0-dev"
-
-func version() string {
-	revision := "unknown"
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				revision = s.Value[:min(len(s.Value), 7)]
-			}
-		}
-	}
-	return fmt.Sprintf("py3run %s (%s, %s)", release, runtime.Version(), revision)
-}
-
-func newVersion(app *app) *cobra.Command {
-	var format string
-	c := &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
-		Example: "  py3run version\n  py3run version --format json",
-		RunE: func(*cobra.Command, []string) error {
-			switch format {
-			case "text":
-				fmt.Fprintln(app.out, version())
-			case "json":
-				return json.NewEncoder(app.out).Encode(map[string]any{"version": release, "go": runtime.Version(), "protocol": wire.Protocol})
-			default:
-				return usagef("--format %q: want text or json", format)
-			}
-			return nil
-		},
-	}
-	c.Flags().StringVar(&format, "format", "text", "`text|json`")
-	return c
-}
 
 func newSchema(app *app) *cobra.Command {
 	return &cobra.Command{

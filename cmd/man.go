@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"py3run/cmd/internal/cli"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -47,7 +49,7 @@ func manual(root *cobra.Command) string {
 			line(".PP\n.EX\n%s\n.EE", roff(c.Example))
 		}
 	}
-	line(`.TH PY3RUN 1 "" %s`, roff(quoted("py3run "+release)))
+	line(`.TH PY3RUN 1 "" %s`, roff(quoted("py3run "+cli.Release)))
 	line(".SH NAME\npy3run \\- %s", roff(strings.ToLower(root.Short[:1])+root.Short[1:]))
 	line(".SH SYNOPSIS\n\\fBpy3run\\fR [\\fIcommand\\fR] [\\fIflags\\fR]")
 	line(".SH DESCRIPTION\n%s", roff(root.Long))

@@ -12,7 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -36,7 +35,7 @@ func Main() int {
 	mask := syscall.Umask(0o022) // a caller's could close to their owner the directories that all runs share
 	app := &app{umask: &mask,
 		began: time.Now(), in: os.Stdin, out: cli.Stdout(), err: os.Stderr, environ: os.Environ(), flags: map[string]string{}, typed: map[string]string{},
-		inIsTerminal: isTerminal(os.Stdin), errIsTerminal: isTerminal(os.Stderr),
+		inIsTerminal: cli.IsTerminal(os.Stdin), errIsTerminal: cli.IsTerminal(os.Stderr),
 		oneStream: func() bool { return oneStream(os.Stdout, os.Stderr) },
 	}
 	return app.main(os.Args[1:])
@@ -59,31 +58,20 @@ type app struct {
 	typed      map[string]string // configuration key -> the flag that was typed
 }
 
-func isTerminal(f *os.File) bool { return isatty.IsTerminal(f.Fd()) }
-
 // sources is where the configuration of this invocation comes from.
 func (app *app) sources() config.Sources {
 	return config.Sources{Environ: app.environ, File: app.configFile, Flags: app.flags, Typed: app.typed}
 }
 
-// exitCode is an error that only carries a code: all there is to say has been said.
-type exitCode int
+// exitCode is an error that only carries a code: everything has been said.
+type exitCode = cli.ExitCode
 
-func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+func usagef(format string, args ...any) error { return cli.Usagef(format, args...) }
 
-func usagef(format string, args ...any) error {
-	return &cli.UsageError{Text: fmt.Sprintf(format, args...)}
-}
-
-func (app *app) errorf(format string, args ...any) {
-	app.say(fmt.Appendf(nil, "py3run: error: "+format+"\n", args...))
-}
-func (app *app) hintf(format string, args ...any) {
-	app.say(fmt.Appendf(nil, "py3run: hint: "+format+"\n", args...))
-}
-func (app *app) warnf(format string, args ...any) {
-	app.say(fmt.Appendf(nil, "py3run: warning: "+format+"\n", args...))
-}
+func (app *app) messages() cli.Messages            { return cli.Messages{Program: "py3run", Say: app.say} }
+func (app *app) errorf(format string, args ...any) { app.messages().Errorf(format, args...) }
+func (app *app) hintf(format string, args ...any)  { app.messages().Hintf(format, args...) }
+func (app *app) warnf(format string, args ...any)  { app.messages().Warnf(format, args...) }
 
 // main is the one place where an error becomes an exit code.
 func (app *app) main(args []string) (code int) {
@@ -93,37 +81,19 @@ func (app *app) main(args []string) (code int) {
 		defer app.catch(&err)
 		return root.Execute()
 	}()
-	var own exitCode
-	switch {
-	case errors.Is(err, syscall.EPIPE): // the reader has seen enough
-		return 0
-	case err == nil:
-		if o, ok := app.out.(*cli.Output); ok && o.Lost() != nil {
-			app.errorf("%v", o.Lost())
-			return 1
-		}
-		return 0
-	case errors.As(err, &own):
-		return int(own)
-	case cli.IsUsage(err):
-		if app.isExec(args) { // a machine is reading: it gets its line
-			result := refused("", wire.StatusBadRequest, &wire.BadRequest{Message: "command line: " + err.Error(), Hint: cli.Hint(root, args, err)}, app.began)
-			line, _ := result.Encode()
-			app.out.Write(line)
-			app.errorf("%v", err)
-			return result.ExitStatus()
-		}
+	if err != nil && cli.IsUsage(err) && app.isExec(args) { // a machine is reading: it gets its line
+		result := refused("", wire.StatusBadRequest, &wire.BadRequest{Message: "command line: " + err.Error(), Hint: cli.Hint(root, args, err)}, app.began)
+		line, _ := result.Encode()
+		app.out.Write(line)
 		app.errorf("%v", err)
-		app.hintf("%s", cli.Hint(root, args, err))
-		return 2
-	default:
-		app.errorf("%v", err)
-		var conf *config.Error
-		if errors.As(err, &conf) && conf.Hint != "" {
-			app.hintf("%s", conf.Hint)
-		}
-		return 1
+		return result.ExitStatus()
 	}
+	return app.messages().Exit(root, args, err, func(err error) string {
+		if conf, ok := errors.AsType[*config.Error](err); ok {
+			return conf.Hint
+		}
+		return ""
+	})
 }
 
 // isExec tells whether the arguments mean exec: said, or left out with something on standard input.
@@ -152,7 +122,7 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 		Args: unknownCommand,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if showVersion {
-				fmt.Fprintln(app.out, version())
+				fmt.Fprintln(app.out, cli.Version("py3run"))
 				return nil
 			}
 			if app.inIsTerminal {
@@ -179,7 +149,7 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 	case len(args) > 0 && args[0] == "run":
 		root.AddCommand(newRun(app))
 	default:
-		root.AddCommand(newExec(app), newRun(app), newCheck(app), newExplain(app), newDoctor(app), newConfig(app), newSchema(app), newVersion(app))
+		root.AddCommand(newExec(app), newRun(app), newCheck(app), newExplain(app), newDoctor(app), newConfig(app), newSchema(app), cli.NewVersion("py3run", map[string]any{"protocol": wire.Protocol}))
 		root.AddCommand(newMan(app))
 		root.AddCommand(newHelpTopics()...)
 		root.AddCommand(newWarm(app)...)

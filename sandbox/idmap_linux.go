@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"py3run/internal/passwd"
 )
 
 // subIDsMeasure is the mapping of the ids that the system's administrator has given to this user.
@@ -127,11 +129,6 @@ func subIDs(text string, uid int, name string, own int) (ranges []idRange) {
 
 // nameOf is a user's name in /etc/passwd; empty: it has none there.
 func nameOf(uid int) string {
-	text, _ := os.ReadFile("/etc/passwd")
-	for line := range strings.Lines(string(text)) {
-		if f := strings.SplitN(line, ":", 4); len(f) == 4 && f[2] == strconv.Itoa(uid) {
-			return f[0]
-		}
-	}
-	return ""
+	u, _ := passwd.ByUID(uid)
+	return u.Name
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"py3run/audit"
+	"py3run/cmd/internal/cli"
 )
 
 func (a *app) acknowledge() *cobra.Command {
@@ -23,7 +24,7 @@ record is another finding.`,
 		Example: "  py3runctl audit acknowledge 3f2a9c1d0e4b --comment \"restored from the backup of Tuesday, see ticket 4711\"",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if comment = strings.TrimSpace(comment); comment == "" {
-				return errors.New("requires --comment: what came of it")
+				return cli.Usagef("requires --comment: what came of it")
 			}
 			if err := with.check(); err != nil {
 				return err

@@ -67,7 +67,7 @@ func (d logContext) alerts(statePath, format string, everything bool) (fired int
 		state.Watched.forget(now.AddDate(0, 0, -days), now)
 	}
 	if learning {
-		fmt.Fprintf(d.err, "py3runctl: learned what is usual from %d records; from now on what is new is told\n", state.Watched.Seq)
+		d.say("learned what is usual from %d records; from now on what is new is told", state.Watched.Seq)
 		return 0, writeState(statePath, state)
 	}
 	for _, a := range found {

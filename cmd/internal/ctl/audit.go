@@ -28,7 +28,7 @@ func (a *app) audit() *cobra.Command {
 	c := &cobra.Command{Use: "audit", Short: "Read the records themselves", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			c.Help()
-			return exitCode(exitUsage)
+			return cli.ExitCode(exitUsage)
 		}}
 	c.AddCommand(a.tail(), a.show(), a.verify(), a.export(), a.prune(), a.checkpoint(), a.keygen(), a.acknowledge())
 	return c

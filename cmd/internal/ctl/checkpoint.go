@@ -20,6 +20,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"py3run/audit"
+	"py3run/cmd/internal/cli"
 )
 
 // A checkpoint says what the log was at one moment: how many records, and the root of the Merkle tree over them (RFC 6962). It is a signed note as
@@ -188,7 +189,7 @@ func (d logContext) checkpoint(keyFile, dir string, now time.Time) error {
 	}
 	if err == nil && rep.Worst() >= audit.Broken {
 		d.warnf("the log has faults, which verify tells; what is signed is the log as it is")
-		return exitCode(exitFailed)
+		return cli.ExitCode(exitFailed)
 	}
 	return err
 }

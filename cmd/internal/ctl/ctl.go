@@ -3,17 +3,13 @@ package ctl
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
-	"strings"
 	"syscall"
 	"time"
 	_ "time/tzdata" // for --zone on hosts without it
 
-	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
 
 	"py3run/audit"
@@ -22,17 +18,14 @@ import (
 	"py3run/cmd/internal/store"
 )
 
-// Exit codes: 0 done, 1 failed (of alerts: some fired), 2 usage, 3 failed (of alerts).
+// Exit codes are those of package cli, and of alerts, whose exitFailed means that some fired, one more.
 const (
-	exitFailed = 1
-	exitUsage  = 2
+	exitFailed = cli.ExitFailed
+	exitUsage  = cli.ExitUsage
 	exitUnable = 3
 )
 
-// exitCode is an error that only carries a code: all there is to say has been said.
-type exitCode int
-
-func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+const program = "py3runctl"
 
 // An app is one invocation.
 type app struct {
@@ -44,45 +37,32 @@ type app struct {
 
 // Main runs the command line and returns the exit code.
 func Main(args []string) int {
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a reader that went away is an error of write(2), and no news; programs that are started are not to ignore it
-	a := &app{out: cli.Stdout(), err: os.Stderr, environ: os.Environ(),
-		outIsTerminal: isatty.IsTerminal(os.Stdout.Fd()), errIsTerminal: isatty.IsTerminal(os.Stderr.Fd())}
+	// A reader that went away is an error of write(2). The signal is not ignored: a program that this one starts would ignore it, too.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	a := &app{out: cli.Stdout(), err: os.Stderr, environ: os.Environ(), outIsTerminal: cli.IsTerminal(os.Stdout), errIsTerminal: cli.IsTerminal(os.Stderr)}
 	return a.main(args)
 }
 
 func (a *app) main(args []string) int {
 	root := a.root()
 	root.SetArgs(args)
-	err := root.Execute()
-	var code exitCode
-	switch {
-	case errors.Is(err, syscall.EPIPE):
-		return 0
-	case err == nil:
-		if o, ok := a.out.(*cli.Output); ok && o.Lost() != nil {
-			a.tell(o.Lost())
-			return exitFailed
-		}
-		return 0
-	case errors.As(err, &code):
-		return int(code)
-	}
-	if cli.IsUsage(err) {
-		fmt.Fprintf(a.err, "py3runctl: error: %v\npy3runctl: hint: %s\n", err, cli.Hint(root, args, err))
-		return exitUsage
-	}
-	a.tell(err)
-	return exitFailed
+	return a.messages().Exit(root, args, root.Execute(), hint)
+}
+
+// messages writes them as one piece each. Parts of them can come from a damaged file.
+func (a *app) messages() cli.Messages {
+	return cli.Messages{Program: program, Say: func(line []byte) { io.WriteString(a.err, harmless(string(line))) }}
 }
 
 // tell prints an error, and what helps.
 func (a *app) tell(err error) {
-	fmt.Fprintf(a.err, "py3runctl: error: %s\n", harmless(err.Error()))
+	a.messages().Errorf("%v", err)
 	if h := hint(err); h != "" {
-		fmt.Fprintf(a.err, "py3runctl: hint: %s\n", h)
+		a.messages().Hintf("%s", h)
 	}
 }
 
+// hint is what helps with an error; empty: nothing is known.
 func hint(err error) string {
 	var conf *config.Error
 	var guard *audit.GuardError
@@ -111,14 +91,14 @@ func hint(err error) string {
 
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "py3runctl",
+		Use:           program,
 		Short:         "Look after py3run: the audit log, past runs, alerts, metrics and templates",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			c.Help()
-			return exitCode(exitUsage)
+			return cli.ExitCode(exitUsage)
 		},
 	}
 	root.SetOut(a.out)
@@ -126,7 +106,7 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&a.configFile, "config", "", "read this `file` instead of the user's and the system's configuration")
 	root.PersistentFlags().StringVar(&a.dir, "dir", "", "the log's `directory`, instead of the configured one")
 	root.PersistentFlags().StringVar(&a.zone, "zone", "", "the time `zone` of days, of tables, and of times that are given without one: local, UTC, or a name such as Europe/Berlin (default: local; JSON and CSV have UTC)")
-	root.AddCommand(a.audit(), a.index(), a.history(), a.stats(), a.alerts(), a.metrics(), a.warm(), a.version())
+	root.AddCommand(a.audit(), a.index(), a.history(), a.stats(), a.alerts(), a.metrics(), a.warm(), cli.NewVersion(program, nil))
 	cli.AddHelp(root)
 	cli.Suggest(root)
 	return root
@@ -143,7 +123,7 @@ func (a *app) logContext() (logContext, error) {
 		return logContext{}, err
 	}
 	for _, w := range loaded.Warnings {
-		fmt.Fprintf(a.err, "py3runctl: warning: %s\n", w)
+		a.messages().Warnf("%s", w)
 	}
 	dir := a.dir
 	if dir == "" {
@@ -196,18 +176,17 @@ func (q *question) flags(c *cobra.Command) {
 	indexFlag(c, &q.index)
 }
 
-func oneOf(what, given string, allowed ...string) error {
-	for _, s := range append(allowed, "") {
-		if given == s {
-			return nil
-		}
+// oneOf checks a flag that can also be left out.
+func oneOf(flag, given string, allowed ...string) error {
+	if given == "" {
+		return nil
 	}
-	return fmt.Errorf("invalid argument %q for --%s: want %s", given, what, strings.Join(allowed, ", "))
+	return cli.OneOf(flag, given, allowed...)
 }
 
 func atLeast(what string, given, least int) error {
 	if given < least {
-		return fmt.Errorf("invalid argument %d for --%s: want %d or more", given, what, least)
+		return cli.Usagef("invalid argument %d for --%s: want %d or more", given, what, least)
 	}
 	return nil
 }
@@ -282,10 +261,10 @@ The first call only learns what is usual. Call it from a timer. Exit status: 0 n
 			}
 			if err != nil {
 				a.tell(err)
-				return exitCode(exitUnable)
+				return cli.ExitCode(exitUnable)
 			}
 			if fired > 0 {
-				return exitCode(exitFailed)
+				return cli.ExitCode(exitFailed)
 			}
 			return nil
 		},
@@ -316,18 +295,4 @@ a rebuilt index or a pruned log, as those of a restarted program do.`,
 	c.Flags().StringVar(&file, "out", "", "`file` to write")
 	c.Flags().StringVar(&format, "format", "", "prometheus or openmetrics (default: as --out wants it)")
 	return c
-}
-
-func (a *app) version() *cobra.Command {
-	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			version := "(unknown)"
-			if info, ok := debug.ReadBuildInfo(); ok {
-				version = info.Main.Version
-			}
-			fmt.Fprintln(a.out, "py3runctl", version)
-			return nil
-		},
-	}
 }

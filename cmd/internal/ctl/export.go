@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"py3run/audit"
+	"py3run/cmd/internal/cli"
 )
 
 // An exporting is how py3runctl audit export was called. To and Output are empty for standard output.
@@ -53,13 +54,13 @@ Without one of these the next export begins at the same record. py3runctl audit 
 			}
 			switch {
 			case e.cursor != "" && until != "": // the cursor would pass what the next export has to have
-				return errors.New("invalid argument --until: not with --cursor")
+				return cli.Usagef("invalid argument --until: not with --cursor")
 			case e.to != "" && e.output != "":
-				return errors.New("invalid argument --to: not with --output")
+				return cli.Usagef("invalid argument --to: not with --output")
 			case e.commit != "" && e.cursor == "":
-				return errors.New("requires --cursor: --commit moves it")
+				return cli.Usagef("requires --cursor: --commit moves it")
 			case e.commit != "" && e.to+e.output != "":
-				return errors.New("invalid argument --commit: not with --to or --output, which move the cursor themselves")
+				return cli.Usagef("invalid argument --commit: not with --to or --output, which move the cursor themselves")
 			}
 			if e.output == "-" {
 				e.output = ""
@@ -217,7 +218,7 @@ func (d logContext) commit(r *audit.Reader, e exporting, at cursor) error {
 	if e.commit != commitLast {
 		seq, err := strconv.ParseUint(e.commit, 10, 64)
 		if err != nil || seq == 0 {
-			return fmt.Errorf("invalid argument %q for --commit: want the number of a record", e.commit)
+			return cli.Usagef("invalid argument %q for --commit: want the number of a record", e.commit)
 		}
 		if seq <= at.Seq {
 			return nil // it is there already

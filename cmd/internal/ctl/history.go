@@ -19,6 +19,7 @@ import (
 	"unicode/utf8"
 
 	"py3run/audit"
+	"py3run/cmd/internal/cli"
 	"py3run/cmd/internal/store"
 	"py3run/cmd/internal/wire"
 )
@@ -77,7 +78,7 @@ func parseTime(what, s string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
 		return now.Add(-d), nil
 	}
-	return time.Time{}, fmt.Errorf("invalid argument %q for --%s: want 2026-11-24, 2026-11-24T10:00:00Z, or how long ago, as 24h or 7d", s, what)
+	return time.Time{}, cli.Usagef("invalid argument %q for --%s: want 2026-11-24, 2026-11-24T10:00:00Z, or how long ago, as 24h or 7d", s, what)
 }
 
 func (d logContext) formatOf(asked string) string { return formatOf(asked, d.outIsTerminal) }
@@ -449,7 +450,7 @@ func loadZone(name string) (*time.Location, error) {
 	}
 	zone, err := time.LoadLocation(name)
 	if err != nil {
-		return nil, fmt.Errorf("invalid argument %q for --zone: want local, UTC or a name such as Europe/Berlin", name)
+		return nil, cli.Usagef("invalid argument %q for --zone: want local, UTC or a name such as Europe/Berlin", name)
 	}
 	return zone, nil
 }

@@ -7,19 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
-	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
 
 	"py3run/audit"
+	"py3run/cmd/internal/cli"
 	"py3run/cmd/internal/config"
+	"py3run/internal/passwd"
 )
 
 // A pruning is how py3runctl audit prune was called.
@@ -45,7 +44,7 @@ from setting a shorter retention-days. Nothing is removed
 Exit status: 0 done, 1 refused, or something waits for a cursor.`,
 		Example: "  py3runctl audit prune --dry-run\n  py3runctl audit prune --yes                 # from a timer, once a day",
 		RunE: a.at(func(d logContext) error {
-			if isatty.IsTerminal(os.Stdin.Fd()) {
+			if cli.IsTerminal(os.Stdin) {
 				p.answers = os.Stdin
 			}
 			return d.prune(p, time.Now())
@@ -109,7 +108,7 @@ func (d logContext) prune(p pruning, now time.Time) error {
 		}
 	}
 	if len(plan.Waits) > 0 {
-		return exitCode(exitFailed)
+		return cli.ExitCode(exitFailed)
 	}
 	return nil
 }
@@ -155,13 +154,10 @@ func (d logContext) carryOut(p pruning, plan audit.Plan, before time.Time) error
 func operator() audit.Record {
 	uid := os.Getuid()
 	name := strconv.Itoa(uid)
-	if u, err := user.LookupId(name); err == nil {
-		name = u.Username
+	if u, ok := passwd.ByUID(uid); ok {
+		name = u.Name
 	}
-	auth := audit.Auth{Method: audit.AuthOSUser, OSUID: uid, OSUser: name}
-	if text, err := os.ReadFile("/proc/self/loginuid"); err == nil {
-		auth.LoginUID = loginUID(string(text))
-	}
+	auth := audit.Auth{Method: audit.AuthOSUser, OSUID: uid, OSUser: name, LoginUID: cli.LoginUID()}
 	if auth.SudoUser = os.Getenv("SUDO_USER"); auth.SudoUser != "" {
 		auth.SudoSource = audit.SudoAsserted
 		if auth.LoginUID != nil && os.Getenv("SUDO_UID") == strconv.Itoa(*auth.LoginUID) {
@@ -169,16 +165,6 @@ func operator() audit.Record {
 		}
 	}
 	return audit.Record{Host: audit.ThisHost(), User: audit.User{Name: name}, Auth: auth}
-}
-
-// loginUID reads the user who logged in as the kernel writes it; nil: nobody did.
-func loginUID(text string) *int {
-	id, err := strconv.ParseUint(strings.TrimSpace(text), 10, 32)
-	if err != nil || id == math.MaxUint32 {
-		return nil
-	}
-	uid := int(id)
-	return &uid
 }
 
 // right is by which right records are removed: whose policy it is, and what the operator says. The operator's is what stands in /etc, alone.

@@ -14,6 +14,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"py3run/audit"
+	"py3run/cmd/internal/cli"
 	"py3run/cmd/internal/wire"
 	"py3run/internal/activity"
 )
@@ -94,7 +95,7 @@ func TestPrune(t *testing.T) {
 	if out, _ := b.said(); !strings.Contains(out, "3 of 5 segments would go") {
 		t.Errorf("without regard to cursors: %s", out)
 	}
-	if err := b.prune(pruning{dryRun: true, force: true}, time.Now()); err != exitCode(exitFailed) {
+	if err := b.prune(pruning{dryRun: true, force: true}, time.Now()); err != cli.ExitCode(exitFailed) {
 		t.Errorf("not exported: %v", err)
 	}
 	if out, warned := b.said(); !strings.Contains(warned, "cursor-siem.json has only read up to record 25: 1 segments") || !strings.Contains(out, "2 of 5 segments would go") {
@@ -102,13 +103,13 @@ func TestPrune(t *testing.T) {
 	}
 	other := filepath.Join(b.TempDir(), "other.json")
 	b.must(os.WriteFile(other, []byte(`{"seq": 0}`), 0o600))
-	if err := b.prune(pruning{yes: true, force: true, cursors: []string{other}}, time.Now()); err != exitCode(exitFailed) || b.segments() != all {
+	if err := b.prune(pruning{yes: true, force: true, cursors: []string{other}}, time.Now()); err != cli.ExitCode(exitFailed) || b.segments() != all {
 		t.Errorf("not exported at all: %v, left are %s", err, b.segments())
 	}
 	b.must(os.WriteFile(other, []byte(`{}`), 0o600))
 	refused("no cursor", "other.json: no cursor", pruning{yes: true, force: true, cursors: []string{other}})
 	b.must(os.WriteFile(filepath.Join(b.dir, alertsName), []byte(`{"position": {"seq": 9}}`), 0o600))
-	if err := b.prune(pruning{yes: true, force: true}, time.Now()); err != exitCode(exitFailed) || b.segments() != all {
+	if err := b.prune(pruning{yes: true, force: true}, time.Now()); err != cli.ExitCode(exitFailed) || b.segments() != all {
 		t.Errorf("not looked at by alerts: %v, left are %s", err, b.segments())
 	}
 	b.must(os.Remove(filepath.Join(b.dir, alertsName)))

@@ -33,7 +33,12 @@ type logContext struct {
 func (d logContext) warn(err error) { d.warnf("%v", err) }
 
 func (d logContext) warnf(format string, args ...any) {
-	fmt.Fprintf(d.err, "py3runctl: warning: %s\n", strings.ReplaceAll(harmless(fmt.Sprintf(format, args...)), "\n", " "))
+	d.say("warning: "+format, args...)
+}
+
+// say writes one line on standard error. Parts of it can come from a damaged file.
+func (d logContext) say(format string, args ...any) {
+	io.WriteString(d.err, program+": "+strings.ReplaceAll(harmless(fmt.Sprintf(format, args...)), "\n", " ")+"\n")
 }
 
 const indexName = "index.sqlite"
@@ -272,7 +277,7 @@ func (d logContext) update(path string, anew, tellProgress bool) error {
 		if n < indexPiece {
 			d.share(path)
 			if tellProgress {
-				fmt.Fprintf(d.err, "py3runctl: %d records read in %v\n", total, time.Since(began).Round(time.Millisecond))
+				d.say("%d records read in %v", total, time.Since(began).Round(time.Millisecond))
 			}
 			return nil
 		}

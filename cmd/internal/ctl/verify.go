@@ -3,7 +3,6 @@ package ctl
 import (
 	"cmp"
 	"encoding/csv"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"py3run/audit"
+	"py3run/cmd/internal/cli"
 )
 
 // Exit codes of verify.
@@ -37,7 +37,7 @@ func (with *verification) flags(c *cobra.Command) {
 
 func (with *verification) check() error {
 	if (with.checkpoints == "") != (with.keys == "") {
-		return errors.New("requires --checkpoints and --key together: a checkpoint is worth what its signature is")
+		return cli.Usagef("requires --checkpoints and --key together: a checkpoint is worth what its signature is")
 	}
 	return nil
 }
@@ -194,7 +194,7 @@ Exit status: 0 all is well, 1 warnings (nothing is lost), or no record at all, 2
 			}
 			if err != nil {
 				a.tell(err)
-				return exitCode(verifyUnreadable)
+				return cli.ExitCode(verifyUnreadable)
 			}
 			if cmp.Or(format, "text") == "json" {
 				err = printReportJSON(d.out, rep)
@@ -205,7 +205,7 @@ Exit status: 0 all is well, 1 warnings (nothing is lost), or no record at all, 2
 				return err
 			}
 			if code := rep.verdict().exit(); code != 0 {
-				return exitCode(code)
+				return cli.ExitCode(code)
 			}
 			return nil
 		},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"py3run/cmd/internal/cli"
 	"py3run/cmd/internal/warm"
 )
 
@@ -27,7 +28,7 @@ There is one for each interpreter, policy and list of modules (warm.preload). No
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			c.Help()
-			return exitCode(exitUsage)
+			return cli.ExitCode(exitUsage)
 		},
 	}
 	var format string
@@ -82,7 +83,7 @@ func (a *app) warmStart(set []string) error {
 				own, _ := strings.CutPrefix(line, "py3run: ")
 				fmt.Fprint(a.err, "py3runctl: "+own)
 			}
-			return exitCode(exitFailed)
+			return cli.ExitCode(exitFailed)
 		}
 		if errors.Is(err, exec.ErrNotFound) {
 			err = errNoProgram

@@ -18,7 +18,7 @@ func TestWarmStop(t *testing.T) {
 		{[]string{"warm", "stop", "0123", "../0123"}, exitFailed, "stop template 0123: there is none of this name"},
 		{[]string{"warm", "status"}, 0, ""},
 		{[]string{"warm", "status", "--format", "text"}, 0, "no templates"},
-		{[]string{"warm", "status", "--format", "table"}, exitUsage, "want text, json"},
+		{[]string{"warm", "status", "--format", "table"}, exitUsage, "want text or json"},
 	} {
 		var out, err bytes.Buffer
 		a := &app{out: &out, err: &err, environ: []string{"XDG_RUNTIME_DIR=" + t.TempDir()}}

@@ -1,0 +1,59 @@
+package audit
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// code compares kept code with its names, which are hashes.
+func (v *verifier) code() {
+	v.seg, v.line = segment{}, 0
+	fd, err := unix.Openat(v.reader.dir, codeName, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err == unix.ENOENT {
+		return
+	}
+	var names []string
+	if err == nil {
+		dir := os.NewFile(uintptr(fd), codeName)
+		defer dir.Close()
+		names, err = dir.Readdirnames(-1)
+	}
+	if err != nil {
+		severity := Unreadable
+		if err == unix.EACCES { // it is closed to those who may only read the log
+			severity = Note
+		}
+		v.add(severity, NotReadable, 0, "kept code was not looked at: %v", v.reader.failed("read", codeName, err))
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if len(name) != hex.EncodedLen(sha256.Size) {
+			continue // of a writer at work
+		}
+		path := filepath.Join(codeName, name)
+		sum := sha256.New()
+		at, err := unix.Openat(fd, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err == unix.ENOENT { // removed by retention meanwhile
+			continue
+		}
+		if err == nil {
+			file := os.NewFile(uintptr(at), path)
+			_, err = io.Copy(sum, file)
+			file.Close()
+		}
+		if err != nil {
+			v.add(Unreadable, NotReadable, 0, "%v", v.reader.failed("read", path, err))
+			continue
+		}
+		v.report.Code++
+		if hex.EncodeToString(sum.Sum(nil)) != name {
+			v.add(Broken, CodeDiffers, 0, "%s is not the code that was run: its SHA-256 is %x", path, sum.Sum(nil))
+		}
+	}
+}

@@ -1,0 +1,149 @@
+package audit
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	lockPatience = 2 * time.Second  // with one holder
+	queueMost    = 30 * time.Second // with all who come first
+)
+
+// ErrLocked means that other writers held the log for too long. A writer that was stopped in the middle of a record does that.
+var ErrLocked = errors.New("held by another writer for too long")
+
+// lock takes the lock of the log. It waits for one holder as long as the Log's patience lasts, and longer while the log grows.
+//
+// Each try opens the file: two goroutines need two open file descriptions to exclude each other, and a lock on a file that was removed
+// excludes nobody.
+func (l *Log) lock() (int, error) {
+	deadline, began, seen := time.Now().Add(l.patience), time.Now(), l.length()
+	busy := func() time.Duration { // the log grows: other writers are served first
+		if now := l.length(); now != seen && time.Since(began) < queueMost {
+			seen = now
+			return l.patience
+		}
+		return 0
+	}
+	for {
+		made := false
+		fd, err := unix.Openat(l.dir, lockName, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err == unix.ENOENT {
+			made = true
+			fd, err = unix.Openat(l.dir, lockName, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		}
+		if err != nil {
+			return -1, l.failed("lock", lockName, err)
+		}
+		if err := flock(fd, unix.LOCK_EX, deadline, busy); err != nil {
+			if pid := l.holder(); err == ErrLocked && pid > 0 {
+				err = fmt.Errorf("%w: process %d", err, pid)
+			}
+			return -1, l.failed("lock", lockName, err)
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+			unix.Close(fd)
+			return -1, l.failed("lock", lockName, errors.New("not a regular file"))
+		} else if err == nil && st.Nlink > 0 {
+			if made && st.Size == 0 {
+				unix.Pwrite(fd, []byte(madeText), 0)
+			}
+			if !l.isShared(&st, sharedFile) {
+				if err := l.share(fd, lockName, sharedFile); err != nil {
+					unlock(fd)
+					return -1, err
+				}
+			}
+			return fd, nil
+		}
+		unix.Close(fd)
+		if time.Now().After(deadline) {
+			return -1, l.failed("lock", lockName, ErrLocked)
+		}
+	}
+}
+
+// length changes when a record is written.
+func (l *Log) length() [2]uint64 {
+	var st unix.Stat_t
+	unix.Fstatat(l.dir, currentName, &st, unix.AT_SYMLINK_NOFOLLOW)
+	return [2]uint64{st.Ino, uint64(st.Size)}
+}
+
+// holder is the process that has the lock of the log; 0: unknown.
+func (l *Log) holder() int {
+	var st unix.Stat_t
+	text, err := os.ReadFile("/proc/locks")
+	if err != nil || unix.Fstatat(l.dir, lockName, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+		return 0
+	}
+	file := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
+	for line := range strings.Lines(string(text)) {
+		// 1: FLOCK  ADVISORY  WRITE 4711 fe:00:131 0 EOF; an arrow after the number marks those that wait
+		if f := strings.Fields(line); len(f) > 5 && f[1] == "FLOCK" && f[3] == "WRITE" && f[5] == file {
+			pid, _ := strconv.Atoi(f[4])
+			return pid
+		}
+	}
+	return 0
+}
+
+// flock locks a file, and closes it when that fails. It waits in the kernel's own queue: a hundred writers that asked again every
+// millisecond would keep a processor busy, and the slowest would starve. After the deadline, more says how much longer to wait.
+//
+// The kernel cannot be told to stop waiting. So the goroutine that waits outlives a call that gives up, and releases the lock at once
+// when it gets it.
+func flock(fd, how int, deadline time.Time, more func() time.Duration) error {
+	err := unix.Flock(fd, how|unix.LOCK_NB)
+	if err != unix.EWOULDBLOCK {
+		if err != nil {
+			unix.Close(fd)
+		}
+		return err
+	}
+	done := make(chan error)
+	over := make(chan struct{})
+	go func() {
+		for err = unix.EINTR; err == unix.EINTR; {
+			err = unix.Flock(fd, how)
+		}
+		select {
+		case done <- err:
+		case <-over: // the caller has given up
+			unlock(fd)
+		}
+	}()
+	timer := time.NewTimer(time.Until(deadline))
+	defer timer.Stop()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				unix.Close(fd)
+			}
+			return err
+		case <-timer.C:
+			longer := more()
+			if longer == 0 {
+				close(over)
+				return ErrLocked
+			}
+			timer.Reset(longer)
+		}
+	}
+}
+
+// unlock releases the lock explicitly: a child that is being forked at this moment has a copy of the descriptor, so that closing ours
+// would not release it.
+func unlock(fd int) {
+	unix.Flock(fd, unix.LOCK_UN)
+	unix.Close(fd)
+}

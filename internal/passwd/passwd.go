@@ -1,0 +1,91 @@
+// Package passwd looks up users and groups in /etc/passwd and /etc/group: passwd(5), group(5).
+//
+// It does not use os/user, which makes a program depend on the C library wherever cgo is on. So a user that only another service
+// knows, such as LDAP, is not found.
+package passwd
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const (
+	usersFile  = "/etc/passwd"
+	groupsFile = "/etc/group"
+)
+
+// A User is an account of the operating system.
+type User struct {
+	Name     string
+	UID, GID int
+	Home     string
+}
+
+// ByUID returns the user with this number, and whether there is one.
+func ByUID(uid int) (User, bool) {
+	number := strconv.Itoa(uid)
+	return find(read(usersFile), func(fields []string) bool { return fields[2] == number })
+}
+
+// ByName returns the user of this name, and whether there is one.
+func ByName(name string) (User, bool) {
+	return find(read(usersFile), func(fields []string) bool { return fields[0] == name })
+}
+
+// Groups are the numbers of the user's groups, the one in /etc/passwd first.
+func (u User) Groups() []int { return groupsOf(u, read(groupsFile)) }
+
+// GroupID returns the number of a group. A name that is a number means the group of this number, which need not be in /etc/group.
+func GroupID(name string) (int, error) {
+	if n, err := strconv.ParseUint(name, 10, 31); err == nil {
+		return int(n), nil
+	}
+	text, err := os.ReadFile(groupsFile)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Split(line, ":"); len(f) >= 3 && f[0] == name {
+			return strconv.Atoi(f[2])
+		}
+	}
+	return 0, fmt.Errorf("no group %s in %s", name, groupsFile)
+}
+
+// read returns no text where the file cannot be read: then nobody is in it.
+func read(file string) string {
+	text, _ := os.ReadFile(file)
+	return string(text)
+}
+
+// find returns the first user that is meant. Where its numbers are none there is no user: a later line of the same name is not
+// looked for, because other programs would take the first.
+func find(text string, meant func(fields []string) bool) (User, bool) {
+	for line := range strings.Lines(text) {
+		f := strings.Split(strings.TrimSuffix(line, "\n"), ":")
+		if len(f) < 6 || !meant(f) {
+			continue
+		}
+		uid, errU := strconv.Atoi(f[2])
+		gid, errG := strconv.Atoi(f[3])
+		return User{Name: f[0], UID: uid, GID: gid, Home: f[5]}, errU == nil && errG == nil
+	}
+	return User{}, false
+}
+
+func groupsOf(u User, text string) []int {
+	groups := []int{u.GID}
+	for line := range strings.Lines(text) {
+		f := strings.Split(strings.TrimSpace(line), ":")
+		if len(f) < 4 || !slices.Contains(strings.Split(f[3], ","), u.Name) {
+			continue
+		}
+		if gid, err := strconv.Atoi(f[2]); err == nil && gid != u.GID {
+			groups = append(groups, gid)
+		}
+	}
+	return groups
+}

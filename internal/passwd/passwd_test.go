@@ -1,0 +1,73 @@
+package passwd
+
+import (
+	"os"
+	"slices"
+	"testing"
+)
+
+const (
+	users = "root:x:0:0:root:/root:/bin/sh\nplant:x:1000:100:The plant,,,:/home/plant:/bin/sh\nbroken:x:one:1:::\nbroken:x:7:7::/:\n" +
+		"short:x:1:1\nlast:x:1001:1001::/home/last\nplant:x:0:0::/:\n"
+	groups = "root:x:0:\nusers:x:100:plant\ndialout:x:20:ops,plant\nops:x:30:ops\nlp:x:seven:plant\n"
+)
+
+func TestFind(t *testing.T) {
+	t.Parallel()
+	plant := User{"plant", 1000, 100, "/home/plant"}
+	tests := []struct {
+		name, uid string // one of them
+		want      User
+		ok        bool
+	}{
+		{"plant", "", plant, true},
+		{"", "1000", plant, true},
+		{"last", "", User{"last", 1001, 1001, "/home/last"}, true},
+		{"root", "", User{"root", 0, 0, "/root"}, true},
+		{"nobody", "", User{}, false},
+		{"broken", "", User{}, false},
+		{"short", "", User{}, false},
+		{"", "1", User{}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name+tt.uid, func(t *testing.T) {
+			t.Parallel()
+			got, ok := find(users, func(f []string) bool { return tt.uid == "" && f[0] == tt.name || f[2] == tt.uid })
+			if ok != tt.ok || ok && got != tt.want {
+				t.Errorf("%+v, %t, want %+v, %t", got, ok, tt.want, tt.ok)
+			}
+		})
+	}
+}
+
+func TestGroups(t *testing.T) {
+	t.Parallel()
+	plant, _ := find(users, func(f []string) bool { return f[0] == "plant" })
+	if got, want := groupsOf(plant, groups), []int{100, 20}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+func TestThisHost(t *testing.T) {
+	t.Parallel()
+	u, ok := ByUID(os.Getuid())
+	if !ok {
+		t.Skip("the user of this test is not in " + usersFile)
+	}
+	if named, ok := ByName(u.Name); !ok || named.Name != u.Name {
+		t.Errorf("%q by name: %+v, %t", u.Name, named, ok)
+	}
+	if g := u.Groups(); len(g) == 0 || g[0] != u.GID {
+		t.Errorf("groups %v of %+v", g, u)
+	}
+}
+
+func TestGroupID(t *testing.T) {
+	t.Parallel()
+	if gid, err := GroupID("4711"); gid != 4711 || err != nil {
+		t.Errorf("%d, %v", gid, err)
+	}
+	if _, err := GroupID("no such group"); err == nil || err.Error() != "no group no such group in /etc/group" && !os.IsNotExist(err) {
+		t.Error(err)
+	}
+}
