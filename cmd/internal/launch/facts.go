@@ -24,7 +24,7 @@ import (
 // Facts is what a plan needs to know about this host and this user.
 type Facts struct {
 	RunID    string
-	Root     string   // the root of the working directory; empty: the configured template has its own. See sandbox.ChooseRoot
+	Root     string   // the root of the working directory (sandbox.ChooseRoot); empty: the template has its own
 	Roots    []string // the roots of other runs
 	Covered  bool     // a run sees only its own files in the root, because the root belongs to py3run
 	AuditDir string   // empty: this run leaves no records

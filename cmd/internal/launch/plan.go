@@ -65,7 +65,7 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 	}
 	for _, name := range isolation.KeepCapabilities {
 		if _, known := sandbox.Capability(name); !known {
-			return Plan{}, &config.Error{Where: "security", Key: "isolation.keep-capabilities", Problem: name + " is not a capability that py3run takes away",
+			return Plan{}, &config.Error{Where: "security", Key: "isolation.keep-capabilities", Problem: name + " is not among those that py3run takes away",
 				Hint: "list only capabilities that py3run takes away, with their names in capabilities(7), such as CAP_SYS_TIME"}
 		}
 	}

@@ -70,7 +70,7 @@ func (r *run) execute() Evidence {
 		return Evidence{Setup: failed, Warnings: warnings}
 	}
 	outcome := r.attend()
-	if r.lease != nil && !outcome.Began && outcome.Reason == sandbox.Finished { // the worker died before the code began
+	if r.lease != nil && !outcome.Began && outcome.Reason == sandbox.Finished { // the worker died too early
 		r.dropWorker()
 		if err := r.startOwn(); err != nil {
 			return Evidence{Setup: err, Warnings: warnings}
