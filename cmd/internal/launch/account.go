@@ -16,7 +16,8 @@ type account struct {
 	name, home string
 }
 
-// runAs looks up the user that root's code is to become.
+// runAs looks up the user that runs the code when root starts py3run (security.isolation.run-as);
+// nil: none is configured.
 func runAs(name string) (*account, error) {
 	if name == "" {
 		return nil, nil
@@ -25,18 +26,19 @@ func runAs(name string) (*account, error) {
 		return &config.Error{Where: "security", Key: "isolation.run-as", Problem: problem, Hint: hint}
 	}
 	if os.Geteuid() != 0 {
-		return nil, wrong("only root can become another user", "leave it empty for runs of this user")
+		return nil, wrong("only root can become another user", "leave it empty to run the code as this user")
 	}
 	passwd, _ := os.ReadFile("/etc/passwd")
 	group, _ := os.ReadFile("/etc/group")
 	as, ok := lookUp(name, string(passwd), string(group))
 	if !ok {
-		return nil, wrong("no user "+name+" in /etc/passwd", "name one that is there, or leave it empty")
+		return nil, wrong("no user "+name+" in /etc/passwd", "name a user of /etc/passwd, or leave it empty")
 	}
 	return &as, nil
 }
 
-// lookUp finds a user and its groups in the text of passwd(5) and group(5). os/user would make the binary depend on the C library wherever cgo is on.
+// lookUp finds a user and its groups in the text of passwd(5) and group(5). It does not use os/user:
+// with cgo on, that would make the binary depend on the C library.
 func lookUp(name, passwd, group string) (u account, ok bool) {
 	for line := range strings.Lines(passwd) {
 		if f := strings.Split(line, ":"); len(f) >= 6 && f[0] == name {

@@ -12,54 +12,55 @@ import (
 	"py3run/sandbox"
 )
 
-// Evidence is everything that was learned of a run, gathered once. Judge, result and endRecord are made from it and from the plan, and ask
-// nobody else.
+// Evidence is everything that a launcher learned about a run, gathered once. Judge, result and
+// endRecord take the plan and this, and ask nobody else.
 type Evidence struct {
-	// Why nothing of the user's ran; at most one is set, and the rest is empty then, but for Warnings.
-	Direct     *Direct  // py3run itself had the answer
+	// Why no program was run to its end. At most one is set; then only Warnings is set besides.
+	Direct     *Direct  // py3run knew the answer itself
 	Refused    *refusal // there was no plan
-	Unrecorded error    // the start record could not be written, and without it nothing runs
+	Unrecorded error    // the start record could not be written, and the configuration demands one
 	Setup      error    // a step of the set-up failed
-	Fault      any      // a panic of py3run's own; the code may have run
+	Fault      any      // the value of a panic in py3run; the code may have run
 
-	// The kernel's, through the launcher.
+	// From the kernel, through the launcher.
 	Outcome  sandbox.Outcome
-	Started  bool             // the user's code began: Python has read the byte at its gate
-	Contents sandbox.Contents // of the working directory at the end
-	Cut      string           // a file that ends exactly at the size limit, or was opened to be appended to and could not grow
-	Full     string           // a file of at least that size that was opened for writing: it may have refused a write
+	Started  bool             // the code began: Python has read the byte at its gate
+	Contents sandbox.Contents // the working directory at the end
+	Cut      string           // a file that probably lost data at the size limit; see atSizeLimit
+	Full     string           // a file of at least that size, opened for writing; see atSizeLimit
 
-	// Of the program's streams, as they went through the launcher.
-	Printed  wire.Captured    // without the texts where they went straight through
-	Overflow int64            // size of a stream that was to go straight through and of which the output limit cut the rest; 0: none was
-	Lost     []error          // why what went straight through did not arrive
-	Streams  [2]*audit.Stream // for the record; nil where it has the sizes only
+	// From the program's streams, which pass through the launcher.
+	Printed  wire.Captured    // in `run` without the texts: those went straight through
+	Overflow int64            // in `run`: full size, in bytes, of a stream that the output limit cut; 0: none
+	Lost     []error          // in `run`: why output did not arrive
+	Streams  [2]*audit.Stream // for the record; nil: it has the sizes only
 
-	// The child's own word: data, never a reason to believe it against the kernel.
+	// From the interpreter. This is data only: kernel evidence overrides it.
 	Reply    python.Reply
 	ReplyErr error
-	Events   wire.Events   // the hooks' and the kernel's together
-	SetupFor time.Duration // from the request to the first instruction of the code; 0: that never came
+	Events   wire.Events   // from Python's hooks and from the kernel
+	SetupFor time.Duration // from the request to the first instruction of the code; 0: the code never began
 
-	// The launcher's own.
-	Warm     bool     // the interpreter was a template's worker
-	Open     []string // paths of py3run's own that do not exist and could not be made: the code could make them
-	Workdir  string   // the working directory, where it was kept
+	// From the launcher itself.
+	Warm     bool     // the interpreter was a preforked worker of a template
+	Open     []string // paths of py3run's own that are missing and that the code could create
+	Workdir  string   // the working directory, if it was kept
 	Warnings []wire.Warning
 }
 
-// Direct is the answer of a command for which nothing is run.
+// Direct is the answer to a command that py3run answers without running a program.
 type Direct struct {
 	Value any
 	Type  string // the name of its Python type
 }
 
-// ran tells whether a program was started and has ended, so that there is something to tell of it.
+// ran reports whether a program was started and has ended.
 func (e Evidence) ran() bool {
 	return e.Direct == nil && e.Refused == nil && e.Unrecorded == nil && e.Setup == nil && e.Fault == nil
 }
 
-// collect gathers what is to be learned from a run that has ended. The session's memory goes with it.
+// collect gathers the evidence of a run that has ended. It closes the session, whose shared memory
+// nobody can read after that.
 func (r *run) collect(o sandbox.Outcome) Evidence {
 	job, limits := r.plan.Job, r.plan.Limits
 	e := Evidence{Outcome: o, Started: o.Began, Warm: r.lease != nil, Open: r.open}
@@ -80,7 +81,7 @@ func (r *run) collect(o sandbox.Outcome) Evidence {
 	return e
 }
 
-// eventsOf is what the kernel was asked by the processes of a run, as events.
+// eventsOf turns the system calls that the kernel reported into events.
 func eventsOf(t sandbox.Activity) wire.Events {
 	e := wire.Events{Dropped: t.Dropped, FilesWritten: t.Files}
 	for _, p := range t.Connections {
@@ -95,14 +96,17 @@ func eventsOf(t sandbox.Activity) wire.Events {
 	return e
 }
 
-// atSizeLimit looks for traces of the limit on a file's size. The kernel leaves only one: the size of the file.
+// atSizeLimit looks for traces of the limit on a file's size. The kernel leaves only one: the size of
+// the file.
 //
-// cut is a file that lost what was written to it, by all appearances: buffered output that a limit refuses when a file is dropped is lost
-// without an exception. It ends exactly at the limit, with data, and was written to by this run; or it was opened to be appended to and is at
-// the limit or above, so nothing could be added. That may have been handled, or not have been tried, which leaves the same trace. A file that
-// is read, or has become shorter, or is gone at the end, is none.
+// cut is a file that probably lost data. Python loses buffered output without an exception when the
+// limit refuses the last write. Such a file ends exactly at the limit, ends with data, and was written
+// by this run. Or it was opened for appending and is at the limit or above, so nothing could be added.
+// The program may also have handled the error, or have added nothing: that leaves the same trace.
+// A file that was only read, has become shorter, or is gone at the end does not count.
 //
-// full is any file of at least the limit's size that was opened for writing: it bears out an exception that says the file is too large.
+// full is any file of at least the limit's size that was opened for writing. It confirms an exception
+// which says that a file is too large (EFBIG).
 func atSizeLimit(limit int64, began time.Time, c sandbox.Contents, e wire.Events) (cut, full string) {
 	if limit == 0 {
 		return "", ""
@@ -131,7 +135,7 @@ func atSizeLimit(limit int64, began time.Time, c sandbox.Contents, e wire.Events
 	return cut, full
 }
 
-// monotonic is the time of CLOCK_MONOTONIC, which the interpreter notes the beginning of the code by.
+// monotonic reads CLOCK_MONOTONIC. The interpreter notes with the same clock when the code begins.
 func monotonic() time.Duration {
 	var ts unix.Timespec
 	unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)

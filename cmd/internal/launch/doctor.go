@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// Doctor really tries each protection on this host, and what else a run needs.
+// Doctor tries each protection on this host, and everything else that a run needs.
 func Doctor(job Job) []sandbox.Check {
 	c := job.Config
 	var checks []sandbox.Check
@@ -41,7 +41,7 @@ func Doctor(job Job) []sandbox.Check {
 	probes := sandbox.Probe(program, group(c.Security.Isolation.CgroupParent, "").Parent, c.Security.Isolation.IDMap == "subids")
 	if failed == nil {
 		if slices.ContainsFunc(probes, func(c sandbox.Check) bool { return c.Name == "namespaces" && c.OK }) {
-			ip.Keep() // as the first run does
+			ip.Keep() // cache the facts, as the first run does
 		}
 		took, scripts := python.Again(want(job))
 		checks = append(checks, detour(ip, skipped, took, scripts)...)
@@ -53,11 +53,12 @@ func Doctor(job Job) []sandbox.Check {
 	return append(checks, auditCheck(c, job.Environ))
 }
 
-// slowFind is how long finding the interpreter may take without a word. Where what it says is kept, it takes less than one.
+// slowFind is the time to find the interpreter from which doctor reports it. With the facts about the
+// interpreter in the cache, it takes less than a millisecond.
 const slowFind = 100 * time.Millisecond
 
-// detour tells what makes every run look for its interpreter anew: a script that leads to it, as the shims of pyenv and asdf are, or candidates
-// before it that do not answer.
+// detour reports why every run has to search for its interpreter again: the path leads through a
+// script, such as a shim of pyenv or asdf, or candidates before the interpreter give no usable answer.
 func detour(ip python.Interpreter, skipped []python.Candidate, took time.Duration, scripts []string) []sandbox.Check {
 	if len(scripts) == 0 && took < slowFind {
 		return nil
@@ -66,17 +67,17 @@ func detour(ip python.Interpreter, skipped []python.Candidate, took time.Duratio
 		Repair: fmt.Sprintf("python.interpreter = %q in the configuration", ip.Path)}
 	switch {
 	case len(scripts) > 0:
-		c.Cause = strings.Join(scripts, ", ") + ": a script, such as a shim of pyenv or asdf, which has to be asked every time what it stands for"
+		c.Cause = strings.Join(scripts, ", ") + ": a script, such as a shim of pyenv or asdf, which every run has to ask for the interpreter"
 	case len(skipped) > 0:
-		c.Cause = "candidates before it do not answer as Python 3 does, and are asked every time"
+		c.Cause = "candidates before it do not answer as Python 3 does, and every run asks them again"
 	default:
-		c.Cause = "there is no directory of this user's own to keep in what an interpreter has said: HOME and XDG_CACHE_HOME"
+		c.Cause = "this user has no directory to cache facts about an interpreter in: neither HOME nor XDG_CACHE_HOME names one"
 		c.Repair = "set XDG_CACHE_HOME to a directory that only this user can write"
 	}
 	return []sandbox.Check{c}
 }
 
-// auditCheck tries to write where the log is, beside it.
+// auditCheck tries to write a file in the directory of the log.
 func auditCheck(c config.Config, environ []string) sandbox.Check {
 	check := sandbox.Check{Name: "audit", Repair: "name a directory of this user's own with security.audit.dir"}
 	if !c.Security.Audit.Enabled {
@@ -105,7 +106,7 @@ func auditCheck(c config.Config, environ []string) sandbox.Check {
 	}
 	defer log.Close()
 	if err := shareLog(log, c); err != nil {
-		check.Finding, check.Cause, check.Repair = "the log is not readable for security.audit.group", err.Error(), "name a group that this user may give files to with security.audit.group, or none"
+		check.Finding, check.Cause, check.Repair = "the log is not readable for security.audit.group", err.Error(), "set security.audit.group to a group that this user may give files to, or leave it empty"
 		return check
 	}
 	if fs := log.Network(); fs != "" {

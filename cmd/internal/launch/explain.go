@@ -10,7 +10,8 @@ import (
 	"py3run/sandbox"
 )
 
-// An Explanation is the plan of a run on this host, and what of it is to be had. Nothing of the user's ran for it.
+// An Explanation is the plan of a run on this host, and which protections this host can give it.
+// No code of the user runs for it.
 type Explanation struct {
 	Command     wire.Command    `json:"command"`
 	Refused     *wire.Failure   `json:"refused,omitempty"` // why the run would not start
@@ -18,12 +19,12 @@ type Explanation struct {
 	PassedOver  []Skipped       `json:"passed_over,omitempty"`
 	Limits      *wire.Limits    `json:"limits,omitempty"`
 	Isolation   *wire.Isolation `json:"isolation,omitempty"`
-	Effects     []string        `json:"effects,omitempty"` // what programs notice of the isolation, without having done anything wrong
+	Effects     []string        `json:"effects,omitempty"` // how the isolation can affect a correct program
 	Network     string          `json:"network,omitempty"`
 	WorkingDir  string          `json:"working_dir,omitempty"`
 	CurrentDir  string          `json:"current_dir,omitempty"`
 	Hidden      []string        `json:"hidden,omitempty"`
-	Fixed       []string        `json:"fixed,omitempty"` // what the code sees and cannot change, move or replace
+	Fixed       []string        `json:"fixed,omitempty"` // paths that the code sees and cannot change, move or replace
 	ReadDirs    []string        `json:"read_dirs,omitempty"`
 	WriteDirs   []string        `json:"write_dirs,omitempty"`
 	RunAs       string          `json:"run_as,omitempty"`
@@ -39,7 +40,7 @@ type Skipped struct {
 	Why  string `json:"why"`
 }
 
-// Explain plans a run and tries its isolation with the interpreter's own version in the place of the code.
+// Explain plans a run and tries its isolation. Instead of the code it runs the interpreter with -V.
 func Explain(job Job) Explanation {
 	e := Explanation{Command: job.Request.Command, Warnings: job.Warnings}
 	plan, refused := locate(Plan{Job: job, RunID: newRunID(job.Began), Warnings: job.Warnings})
@@ -77,10 +78,11 @@ func Explain(job Job) Explanation {
 	return e
 }
 
-// Refused is what of the configuration keeps a run from starting on this host, beyond what can be told of it alone; nil: nothing.
+// Refused returns why this configuration would keep every run from starting on this host; nil: it
+// would not. It finds what the configuration's own check cannot, because that depends on the host.
 func Refused(job Job) *wire.Failure {
 	ip, _, failed := find(job)
-	if failed != nil { // doctor tells
+	if failed != nil { // doctor reports that
 		ip = python.Interpreter{Path: "/"}
 	}
 	limits, _ := Effective(job.Config.Security, job.Request.Limits)
@@ -99,7 +101,7 @@ func Refused(job Job) *wire.Failure {
 	return nil
 }
 
-// try starts the interpreter as the plan says, but to print its version.
+// try starts the interpreter as the plan says, but lets it only print its version.
 func try(plan Plan) (p sandbox.Protection, err error) {
 	plan.Dir.Keep = false
 	w, err := plan.directory(nil)

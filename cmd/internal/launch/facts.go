@@ -21,35 +21,35 @@ import (
 	"py3run/sandbox"
 )
 
-// Facts is what a plan needs to know of this host and this user.
+// Facts is what a plan needs to know about this host and this user.
 type Facts struct {
 	RunID    string
-	Root     string   // of the working directory, where the template has none of its own; see sandbox.ChooseRoot
-	Roots    []string // of other runs
-	Covered  bool     // the root is py3run's own, and a run sees nothing else there
-	AuditDir string   // empty: no records
-	LogDir   string   // where a log is, also when this run leaves no records
-	CacheDir string   // empty: none
-	StateDir string   // of keys; empty: none
+	Root     string   // the root of the working directory (sandbox.ChooseRoot); empty: the template has its own
+	Roots    []string // the roots of other runs
+	Covered  bool     // a run sees only its own files in the root, because the root belongs to py3run
+	AuditDir string   // empty: this run leaves no records
+	LogDir   string   // where the log is, also when this run leaves no records
+	CacheDir string   // facts about interpreters; empty: no place for them
+	StateDir string   // keys; empty: no place for them
 
-	OthersHidden, OthersFixed []string // what of py3run's own other calls use: hidden, or kept as it is, where it is there
+	OthersHidden, OthersFixed []string // py3run's own paths of other calls: to be hidden, or to be kept unchanged
 
-	Config   []string // directories that configurations are read from
-	Program  string   // py3run's own file
-	WarmDir  string   // of the template that is wanted; empty: none is, or there is no place for it
-	WarmDirs []string // where templates can be
-	RunAs    *account // who security.isolation.run-as names
-	FileMax  int      // most descriptors this user may have: the hard RLIMIT_NOFILE
+	Config   []string // directories of configuration files
+	Program  string   // the file of py3run itself
+	WarmDir  string   // where the template for this run is; empty: none is wanted, or there is no place for it
+	WarmDirs []string // all directories where templates can be
+	RunAs    *account // the user that security.isolation.run-as names; nil: none
+	FileMax  int      // the hard RLIMIT_NOFILE: how many descriptors this user may have
 }
 
-// A refusal is why a job does not become a run.
+// A refusal is the reason why a job does not become a run.
 type refusal struct {
 	status  wire.Status
 	failure *wire.Failure
 }
 
-// prepare makes the plan of a job. It is done early where nothing is to be run: the command is answered, or the job refused; the plan is then what is
-// known by that point.
+// prepare makes the plan of a job. With done, no program has to run: early holds the answer to the
+// command or the refusal of the job, and the plan holds what is known by then.
 func prepare(p Plan) (_ Plan, early Evidence, done bool) {
 	job := p.Job
 	p.Warnings = job.Warnings
@@ -66,9 +66,9 @@ func prepare(p Plan) (_ Plan, early Evidence, done bool) {
 	return p, Evidence{Refused: refused}, refused != nil
 }
 
-// locate finds the interpreter of a job, and its limits.
+// locate finds the interpreter of a job, and the limits in force.
 func locate(p Plan) (Plan, *refusal) {
-	if n := hardFileLimit(); n < leastFiles { // now, when nothing is made that would have to be removed with so few
+	if n := hardFileLimit(); n < leastFiles { // check first: with so few descriptors a run could not clean up
 		return p, &refusal{wire.StatusLaunchFailed, &wire.Failure{Step: "descriptors", Errno: "EMFILE",
 			Message: fmt.Sprintf("descriptors: py3run may have %d files open (RLIMIT_NOFILE), and a run takes up to %d", n, leastFiles),
 			Hint:    "raise the limit for the process that starts py3run: ulimit -n 1024, or LimitNOFILE= of its systemd unit"}}
@@ -95,7 +95,7 @@ func complete(p Plan) (Plan, *refusal) {
 	return made, nil
 }
 
-// factsOf gathers what the plan of a run needs to know.
+// factsOf gathers the facts for the plan of a run.
 func factsOf(job Job, runID string) (facts Facts, failed *refusal) {
 	facts = Facts{RunID: runID, CacheDir: CacheDir(job.Environ), StateDir: StateDir(job.Environ), FileMax: hardFileLimit()}
 	var err error
@@ -128,7 +128,7 @@ func want(job Job) python.Want {
 	return python.Want{Interpreter: job.Config.Python.Interpreter, Environ: job.Environ, Dir: job.Dir, CacheDir: CacheDir(job.Environ), KeyFile: cacheKey(job), Run: job.ask}
 }
 
-// find finds the job's interpreter, and the candidates that were passed over.
+// find returns the job's interpreter, and the candidates that were passed over.
 func find(job Job) (python.Interpreter, []python.Candidate, *refusal) {
 	ip, skipped, err := python.Find(want(job))
 	if err == nil {
@@ -142,7 +142,8 @@ func find(job Job) (python.Interpreter, []python.Candidate, *refusal) {
 	return ip, skipped, &refusal{status, &wire.Failure{Message: err.Error()}}
 }
 
-// cacheKey is the file of the key of what is kept about interpreters; empty for a run that could read it.
+// cacheKey returns the file with the key that authenticates cached facts about interpreters. It
+// returns "" if the code of this run could read that file.
 func cacheKey(job Job) string {
 	dir := StateDir(job.Environ)
 	if dir == "" || job.Config.Security.Isolation.Method == string(sandbox.Process) {
@@ -151,7 +152,7 @@ func cacheKey(job Job) string {
 	return filepath.Join(dir, "keys", "cache")
 }
 
-// StateDir is where keys are; empty when there is no place for it.
+// StateDir returns the directory of keys and of other state; empty: there is no place for it.
 func StateDir(environ []string) string {
 	if dir := env(environ, "XDG_STATE_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "py3run")
@@ -165,7 +166,7 @@ func StateDir(environ []string) string {
 	return ""
 }
 
-// CacheDir is where facts about interpreters are kept; empty when there is no place for it.
+// CacheDir returns the directory of cached facts about interpreters; empty: there is no place for it.
 func CacheDir(environ []string) string {
 	if dir := env(environ, "XDG_CACHE_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "py3run")
@@ -188,7 +189,8 @@ func env(environ []string, name string) string {
 	return ""
 }
 
-// leastFiles is how many descriptors a launcher takes for a run, with some to spare for those that its caller has left it.
+// leastFiles is how many descriptors a launcher needs for a run, and a few more for those that it
+// inherits from its caller.
 const leastFiles = 64
 
 func hardFileLimit() int {

@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// launchStatus is that of a failed set-up: an interpreter that was found, and that the run's user cannot execute, is none of the host's shortcomings.
+// launchStatus returns the status of a set-up that failed. If the user of the run cannot execute the
+// interpreter, the status says so; any other step is a shortcoming of the host.
 func launchStatus(err error) wire.Status {
 	var step *sandbox.StepError
 	if errors.As(err, &step) && step.Step == "execve" {
@@ -20,7 +21,7 @@ func launchStatus(err error) wire.Status {
 	return wire.StatusLaunchFailed
 }
 
-// launchFailure tells what of the set-up failed.
+// launchFailure describes the step of the set-up that failed.
 func launchFailure(err error) *wire.Failure {
 	f := &wire.Failure{Message: err.Error(), Errno: errnoName(err)}
 	var step *sandbox.StepError
@@ -30,7 +31,7 @@ func launchFailure(err error) *wire.Failure {
 		f.Step = step.Step
 		switch {
 		case step.Step == "execve":
-			f.Hint = "name an interpreter that the user of the run can reach and execute with python.interpreter"
+			f.Hint = "set python.interpreter to one that the user of the run can reach and execute"
 		case step.Step == "mkdir":
 			f.Hint = "name a writable place with security.isolation.working-dir"
 		case step.Step == "clone" || step.Step == "mount" || step.Step == "id-map":
@@ -38,7 +39,7 @@ func launchFailure(err error) *wire.Failure {
 		}
 	case errors.As(err, &missing):
 		f.Step = "isolation"
-		f.Hint = "set security.isolation.on-missing = \"warn\" to run with what there is, or the limits in question to 0"
+		f.Hint = "set security.isolation.on-missing = \"warn\" to run without what is missing; a missing limit can also be set to 0"
 	}
 	return f
 }
@@ -60,7 +61,7 @@ func errnoName(err error) string {
 	return ""
 }
 
-// unrecordedFailure tells why the start record could not be written.
+// unrecordedFailure describes why the start record could not be written.
 func unrecordedFailure(err error) *wire.Failure {
 	f := configFailure(err)
 	f.Message, f.Errno, f.Hint = "audit: "+f.Message, errnoName(err), cmp.Or(f.Hint, "repair the audit directory, or name another with security.audit.dir")

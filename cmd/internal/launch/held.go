@@ -5,28 +5,29 @@ import (
 	"sync"
 )
 
-// Holdings are what a run has acquired and has to give back, in the order in which it was acquired.
+// Holdings owns what a run has acquired: for each thing a function that gives it back, in the order
+// of acquisition.
 type holdings struct {
 	mu   sync.Mutex
 	list []func() error
 }
 
-// add takes over something that was acquired: release gives it back.
+// add takes over one thing; release calls the function to give it back.
 func (h *holdings) add(release func() error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.list = append(h.list, release)
 }
 
-// count is how many things are held.
+// count returns how many things are held.
 func (h *holdings) count() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.list)
 }
 
-// release gives back what was acquired after the first n, the last one first, and each once. What fails keeps nothing else from being given
-// back, a panic neither.
+// release gives back everything except the first n things, in reverse order, each once. It goes on
+// after an error or a panic, and returns all of them as errors.
 func (h *holdings) release(n int) (failed []error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -11,7 +11,8 @@ import (
 	"py3run/cmd/internal/wire"
 )
 
-// hint helps with an exception whose cause may be py3run's doing: which interpreter it took, and where it runs the code. Empty: there is nothing to say.
+// hint helps with an exception that py3run may have caused: by the interpreter that it chose, by the
+// limit on open files, or by the directory in which it runs the code. Empty: no hint.
 func hint(f wire.Failure, ip python.Interpreter, openFiles int, ownDir bool) string {
 	switch f.Type {
 	case "ModuleNotFoundError":
@@ -23,13 +24,14 @@ func hint(f wire.Failure, ip python.Interpreter, openFiles int, ownDir bool) str
 	case "FileNotFoundError":
 		_, name, quoted := strings.Cut(f.Message, ": '")
 		if ownDir && quoted && !strings.HasPrefix(name, "/") {
-			return "a relative path starts in the working directory of the run, which has nothing of the caller's in it: give an absolute one"
+			return "a relative path starts in the working directory of the run, which contains no files of the caller: use an absolute path"
 		}
 	}
 	return ""
 }
 
-// raise says who can have a limit raised, and where: a request only tightens, and its sender need not know who has set what.
+// raise names who can raise a limit, and where. A request can only tighten limits, and its sender may
+// not know who has set them.
 func raise(name string, origins map[string]config.Origin) string {
 	short := strings.ReplaceAll(name, "_", "-")
 	i := slices.IndexFunc(config.Shorts[:], func(s config.Short) bool { return s.Name == short })
@@ -49,7 +51,8 @@ func raise(name string, origins map[string]config.Origin) string {
 	}
 }
 
-// remedy is the hint for a limit that has struck: what the code can do, and who has set the limit.
+// remedy returns the hint for a limit that ended the run: what the code can do, and who has set the
+// limit. usual is the hint of the status.
 func remedy(usual, name string, job Job) string {
 	do, _, _ := strings.Cut(usual, ", or have ")
 	if asked, _ := job.Request.Limits.Get(name); asked > 0 {

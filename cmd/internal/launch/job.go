@@ -10,55 +10,54 @@ import (
 	"py3run/cmd/internal/wire"
 )
 
-// A Job is everything that one run follows from.
+// A Job is the input of one run.
 type Job struct {
 	Request  wire.Request
-	Warnings []wire.Warning // that came up on the way here
+	Warnings []wire.Warning // from reading the request and the configuration
 	Config   config.Config
-	Looked   []config.Looked          // the files that it was looked for in
-	Origins  map[string]config.Origin // of its values, for who is told to change one
+	Looked   []config.Looked          // the files in which the configuration was looked for
+	Origins  map[string]config.Origin // where each value of Config comes from; hints name it
 	Environ  []string
 	Dir      string // the caller's current directory
-	Umask    *int   // the caller's, for the code; nil: this process's
-	Steering string // a configuration file that was named instead of the usual ones; empty: none
+	Umask    *int   // the caller's, for the code; nil: the umask of this process
+	Steering string // the configuration file that the caller named instead of the usual ones; empty: none
 	Caller   Caller
-	LoginUID *int      // who logged in, as the kernel keeps it; nil: nobody did
+	LoginUID *int      // the login user id that the kernel keeps (loginuid); nil: not set
 	Began    time.Time // when this process began with the request
 
-	Source []byte // the bytes of a file instead of Request.Code, with its own encoding; nil: Request.Code
+	Source []byte // the bytes of a script file, in its own encoding; nil: the code is Request.Code
 
-	// Of `run`, for people and shells; nil and empty in exec.
-	Live *Live
+	Live *Live // set by `run`, for people and shells; nil in exec
 
-	// Signals that ask for the end of the run.
-	Signals <-chan os.Signal
+	Signals <-chan os.Signal // a signal from it ends the run
 
-	testOnlyReached func(step string) // called as the run gets so far; nil outside of tests
+	testOnlyReached func(step string) // called after each step; nil outside of tests
 }
 
-// Live is what `run` has more than exec: streams that go through, and a file of the user's own.
+// Live is what only `run` has: streams that go straight through, and a script file of the user's.
 type Live struct {
-	File           string // the script, absolute; empty: the code came by stdin or by an option
+	File           string // the script, absolute; empty: the code came from stdin or from an option
 	Argv0          string // as Python sets it: the file, "-" or "-c"
 	Stdin          *os.File
 	Stdout, Stderr io.Writer
-	OneStream      bool // both are one file: everything goes to Stdout, in the order in which the program writes it
+	OneStream      bool // stdout and stderr are one file: all output goes to Stdout, in the program's order
 }
 
 // Caller is the operating-system user that runs py3run.
 type Caller struct {
 	UID  int
 	Name string
-	Home string // by /etc/passwd; empty: it has none there
+	Home string // from /etc/passwd; empty: none there
 }
 
-// An identity is who a run is for, and how far that is proved.
+// An identity is the user that a run is for, and how well that is proved.
 type identity struct {
 	name   string
 	method audit.AuthMethod
 }
 
-// user is the user that the request names, which nobody has proved, or else the operating system's.
+// user returns the user that the request names, which is asserted only. Without one it returns the
+// operating-system user.
 func user(job Job) identity {
 	if name := job.Request.User; name != "" {
 		return identity{name, audit.AuthAsserted}
@@ -66,7 +65,7 @@ func user(job Job) identity {
 	return identity{job.Caller.Name, audit.AuthOSUser}
 }
 
-// codeOf are the bytes that the record's hash is of.
+// codeOf returns the code of a job: the bytes that run, and that the record hashes.
 func codeOf(job Job) []byte {
 	switch r := job.Request; {
 	case job.Source != nil:

@@ -1,28 +1,30 @@
-// Package launch is the one use case of py3run: a job becomes a plan, the plan a run, and what was learned of the run a result and two
-// audit records. Each arrow makes a new value; nothing writes into an earlier one.
+// Package launch is the one use case of py3run: it turns a job into a plan, carries the plan out,
+// and makes a result and two audit records from what it learned. Each step makes a new value;
+// no step writes into an earlier one.
 //
 //	Job                      job.go       request, configuration and caller
-//	 │ prepare ─► Plan       facts.go     asks the host what the plan depends on; Make (plan.go) makes no system call
-//	 │ execute ─► Evidence   run.go       the only step that acts; collect (collect.go) gathers what was learned, once
-//	 │ Judge ─► Verdict      verdict.go   pure: kernel evidence overrides anything the interpreter reports
+//	 │ prepare ─► Plan       facts.go     asks the host for the facts; Make (plan.go) is pure
+//	 │ execute ─► Evidence   run.go       starts and ends the program; collect.go gathers, once
+//	 │ Judge ─► Verdict      verdict.go   pure: kernel evidence overrides what the interpreter reports
 //	 │ result ─► wire.Result result.go    pure
 //	 │ endRecord ─► record   record.go    pure
-//	 ▼ conclude ─► Answer    run.go       writes the end record, and gives back what the run held
+//	 ▼ conclude ─► Answer    run.go       writes the end record, releases what the run acquired
 //
-// A process can have many runs at once: the package has no state.
+// Pure means: without a system call, so that a table can test it. The package has no state, so one
+// process can have many runs at once.
 package launch
 
 import "py3run/cmd/internal/wire"
 
-// An Answer is the result, and the end record as a line for the caller's stderr: empty when there is none.
+// An Answer is what Run returns.
 type Answer struct {
 	Result    wire.Result
-	AuditLine []byte
-	Sweep     func() error // looks after what killed launchers have left; call it once, when the result is out
+	AuditLine []byte       // the end record as one line for the caller's stderr; empty: there is none
+	Sweep     func() error // removes what killed launchers left; call it once, after writing Result
 }
 
-// Run does the job and always answers with a result, also for a fault of its own: a panic becomes status internal, and a run that was recorded
-// as started is recorded as ended.
+// Run does the job and always returns a result. A panic becomes status internal. If Run has written
+// a start record, it writes the end record too.
 func Run(job Job) (answer Answer) {
 	r := &run{plan: Plan{Job: job, RunID: newRunID(job.Began)}}
 	defer func() {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// limitsOf are the limits of a configuration.
+// limitsOf returns the limits of a configuration.
 func limitsOf(c config.Security) wire.Limits {
 	return wire.Limits{
 		TimeoutSeconds: c.ExecutionTimeoutSeconds, CPUSeconds: c.MaxCPUSeconds, MemoryMB: c.MaxMemoryMB, Processes: float64(c.MaxProcesses),
@@ -15,7 +15,8 @@ func limitsOf(c config.Security) wire.Limits {
 	}
 }
 
-// Effective are the limits of a run: the configuration's, tightened by the request. A looser wish is clamped, and said.
+// Effective returns the limits of a run: those of the configuration, tightened by the request. If the
+// request asks for more than the configuration allows, a warning says so.
 func Effective(c config.Security, asked wire.Limits) (wire.Limits, []wire.Warning) {
 	limits := limitsOf(c)
 	var warnings []wire.Warning
@@ -34,7 +35,8 @@ func Effective(c config.Security, asked wire.Limits) (wire.Limits, []wire.Warnin
 	return limits, warnings
 }
 
-// effective are the limits of a job, with the job's warnings and those of clamped limits, which say who could raise them.
+// effective returns the limits of a job, and the job's warnings with those of clamped limits. These
+// also say who can raise the limit.
 func effective(job Job) (wire.Limits, []wire.Warning) {
 	limits, clamped := Effective(job.Config.Security, job.Request.Limits)
 	warnings := job.Warnings[:len(job.Warnings):len(job.Warnings)]

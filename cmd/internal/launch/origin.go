@@ -15,7 +15,7 @@ import (
 	"py3run/cmd/internal/wire"
 )
 
-// auth is who called, as far as the kernel, sudo's variables and the request say.
+// auth describes the caller, from what the kernel, sudo's variables and the request say.
 func auth(job Job, method audit.AuthMethod, isUser func(name string, uid int) bool) audit.Auth {
 	a := audit.Auth{Method: method, OSUID: job.Caller.UID, OSUser: job.Caller.Name, LoginUID: job.LoginUID}
 	if a.SudoUser = env(job.Environ, "SUDO_USER"); a.SudoUser != "" {
@@ -27,15 +27,17 @@ func auth(job Job, method audit.AuthMethod, isUser func(name string, uid int) bo
 	return a
 }
 
-// isUser tells whether a name is that of a user, by /etc/passwd: both variables of sudo's are only text.
+// isUser reports whether /etc/passwd gives this name this uid. The variables SUDO_USER and SUDO_UID
+// are only text.
 func isUser(name string, uid int) bool {
 	passwd, _ := os.ReadFile("/etc/passwd")
 	u, ok := lookUp(name, string(passwd), "")
 	return ok && u.UID == uid
 }
 
-// script is the name of the code. That of a file is its last part, by which runs are counted together from wherever they were started; a stream
-// that the shell has opened, as run <(...) does, has none.
+// script returns the name of the code. For a file it is the last part of the path, so that runs of one
+// script count together from whatever directory they are started. A stream that the shell opens, as
+// `run <(...)` does, has no name.
 func script(job Job) audit.Script {
 	switch name := job.Request.Filename; {
 	case job.Live == nil && name != "" && name != wire.DefaultFilename:
@@ -46,14 +48,15 @@ func script(job Job) audit.Script {
 	return audit.Script{}
 }
 
-// What a record holds of arguments.
+// Bounds on the arguments in a record.
 const (
-	argsMost     = 64
-	argMost      = 512 // bytes of each
-	argsTextMost = 4 << 10
+	argsMost     = 64      // arguments
+	argMost      = 512     // bytes of each
+	argsTextMost = 4 << 10 // bytes of all together
 )
 
-// invocation is how the run was called. In exec sys.argv[0] is a file of py3run's own: there the name of the code stands for it.
+// invocation describes how the run was called. In exec, sys.argv[0] is a file that py3run made: the
+// record has the name of the code instead.
 func invocation(job Job) *audit.Invocation {
 	v := &audit.Invocation{Command: "exec"}
 	first := job.Request.Filename
@@ -70,11 +73,12 @@ func invocation(job Job) *audit.Invocation {
 	return v
 }
 
-// arguments are those that a record has room for, with secrets redacted, and how many were left out behind them.
+// arguments returns the arguments that fit into a record, with secrets redacted, and how many at the
+// end were left out.
 func arguments(argv []string) (shown []string, dropped int) {
 	kept := make([]string, 0, min(len(argv), argsMost))
 	for _, arg := range argv[:min(len(argv), argsMost)] {
-		kept = append(kept, clip(arg, 8*argMost)) // no need to look for secrets in what nobody sees
+		kept = append(kept, clip(arg, 8*argMost)) // redact.Args need not read what the record cannot show
 	}
 	size := 0
 	for _, arg := range redact.Args(kept) {
@@ -94,7 +98,7 @@ func clip(text string, most int) string {
 	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
-// configFiles are the files in which the configuration was looked for.
+// configFiles lists the files in which the configuration was looked for.
 func configFiles(job Job) []audit.ConfigFile {
 	files := make([]audit.ConfigFile, len(job.Looked))
 	for i, f := range job.Looked {
@@ -103,7 +107,8 @@ func configFiles(job Job) []audit.ConfigFile {
 	return files
 }
 
-// recordPolicy is for a run that leaves no records: that a configuration file has changed since the last run, which may be why, is still one.
+// recordPolicy is for a run that leaves no records. It still records if a configuration file has
+// changed since the last run: that change may be what switched the records off.
 func recordPolicy(p Plan) []wire.Warning {
 	dir, err := p.Job.Config.AuditDir(p.Job.Environ)
 	if err != nil || len(p.Job.Looked) == 0 {
@@ -115,7 +120,8 @@ func recordPolicy(p Plan) []wire.Warning {
 	return nil
 }
 
-// shareStrictly lets the group that the configuration names read the log. That it cannot is an error only where no run goes without a record.
+// shareStrictly lets the configured group read the log. If that fails, it returns an error when the
+// configuration refuses runs without a record, and a warning otherwise.
 func shareStrictly(log *audit.Log, c config.Config) ([]wire.Warning, error) {
 	err := shareLog(log, c)
 	if err != nil && c.Security.Audit.OnFailure != "refuse" {
@@ -124,7 +130,7 @@ func shareStrictly(log *audit.Log, c config.Config) ([]wire.Warning, error) {
 	return nil, err
 }
 
-// shareLog lets the group that the configuration names read the log.
+// shareLog lets the configured group read the log (security.audit.group).
 func shareLog(log *audit.Log, c config.Config) error {
 	name := c.Security.Audit.Group
 	if name == "" {
@@ -141,10 +147,10 @@ func shareLog(log *audit.Log, c config.Config) error {
 }
 
 func groupError(err error) error {
-	return &config.Error{Where: "security", Key: "audit.group", Problem: err.Error(), Hint: "name a group that this user may give files to: one of its own, as root any; or none"}
+	return &config.Error{Where: "security", Key: "audit.group", Problem: err.Error(), Hint: "name a group that this user may give files to: one of its own, or any group as root; or leave it empty"}
 }
 
-// groupID is the number of a group in /etc/group, or that its name is.
+// groupID returns the number of a group in /etc/group. A name that is a number stands for itself.
 func groupID(name string) (int, error) {
 	if n, err := strconv.ParseUint(name, 10, 31); err == nil {
 		return int(n), nil

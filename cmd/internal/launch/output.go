@@ -18,12 +18,13 @@ import (
 	"py3run/cmd/internal/wire"
 )
 
-// Outputs are where the two streams of a program go, stdout first: exec captures them, run hands them through.
+// Outputs receives the two streams of a program, stdout first. exec captures them; run passes them
+// straight through.
 type outputs struct {
-	captured [2]*capture       // nil where live are not
-	live     [2]*limitedWriter // likewise
-	one      bool              // live: both streams are one, and go through the first
-	digests  [2]*streamDigest  // nil where the record has the sizes only
+	captured [2]*capture       // of exec; nil in run
+	live     [2]*limitedWriter // of run; nil in exec
+	one      bool              // of run: both streams are one file and go through live[0]
+	digests  [2]*streamDigest  // nil: the record has the sizes only
 }
 
 func newOutputs(p Plan) *outputs {
@@ -41,7 +42,7 @@ func newOutputs(p Plan) *outputs {
 	return o
 }
 
-// writers are what the streams are copied to. They are the same writer where both are one stream.
+// writers returns where to copy the streams: the same writer twice if both streams are one file.
 func (o *outputs) writers() (stdout, stderr io.Writer) {
 	switch {
 	case o.captured[0] != nil:
@@ -52,7 +53,7 @@ func (o *outputs) writers() (stdout, stderr io.Writer) {
 	return o.live[0], o.live[1]
 }
 
-// leave gives up the streams whose reader does not read.
+// leave gives up the streams of run whose reader does not read.
 func (o *outputs) leave(undelivered [2]bool) {
 	for i, w := range o.live {
 		if w != nil && undelivered[i] {
@@ -61,20 +62,21 @@ func (o *outputs) leave(undelivered [2]bool) {
 	}
 }
 
-// printed is what was captured, or the sizes of what went through.
+// printed returns what was captured, or only the sizes of what went straight through.
 func (o *outputs) printed() wire.Captured {
 	if out, err := o.live[0], o.live[1]; out != nil {
 		return wire.Captured{StdoutBytes: out.total, StderrBytes: err.total, StdoutTruncated: out.truncated(), StderrTruncated: err.truncated()}
 	}
 	out, err := o.captured[0], o.captured[1]
 	if out.total+err.total > 1<<20 {
-		defer runtime.GC() // what was kept has become text; the line takes as much again
+		defer runtime.GC() // frees the buffers: the texts are copies, and the result line will be another
 	}
 	return wire.Captured{Stdout: out.text(), Stderr: err.text(), StdoutBytes: out.total, StderrBytes: err.total,
 		StdoutTruncated: out.truncated(), StderrTruncated: err.truncated()}
 }
 
-// overflow is the size of the larger stream of `run` that was cut; 0: none was. Exec cuts too, and hands back how much there was.
+// overflow returns the full size of a stream of `run` that the output limit cut, of the larger one if
+// both were; 0: none. It does not count exec's streams: exec returns a cut text with its full size.
 func (o *outputs) overflow() (size int64) {
 	for _, w := range o.live {
 		if w != nil && w.truncated() {
@@ -84,7 +86,7 @@ func (o *outputs) overflow() (size int64) {
 	return size
 }
 
-// lost is why what went through did not arrive.
+// lost returns why output that went straight through did not arrive.
 func (o *outputs) lost() (why []error) {
 	for _, w := range o.live {
 		if w != nil && w.lost != nil {
@@ -94,7 +96,8 @@ func (o *outputs) lost() (why []error) {
 	return why
 }
 
-// streams are what the record says of the streams beyond their sizes, with their beginnings or without.
+// streams returns what the record says about the streams beyond their sizes; head: with their
+// beginnings.
 func (o *outputs) streams(head bool) (list [2]*audit.Stream) {
 	for i, d := range o.digests {
 		if d != nil {
@@ -104,8 +107,9 @@ func (o *outputs) streams(head bool) (list [2]*audit.Stream) {
 	return list
 }
 
-// A capture keeps the head and the tail of a stream, at most `most` bytes together, and counts all of it. 0 keeps everything. Its text is bounded as JSON,
-// too, where a control character takes six times the room.
+// A capture keeps the head and the tail of a stream and counts all its bytes. Head and tail together
+// have at most `most` bytes; 0: no limit. The same bound holds for the text as JSON, where a control
+// character takes six bytes.
 type capture struct {
 	most  int64
 	total int64
@@ -113,9 +117,9 @@ type capture struct {
 	tail  []byte // a ring once it is full
 	next  int    // where the ring continues
 
-	known bool   // text is: then head and tail are gone
+	known bool   // text has made kept, and has dropped head and tail
 	kept  string // the text
-	cut   bool   // something is missing in it
+	cut   bool   // the text was cut once more, to fit as JSON
 }
 
 func (c *capture) Write(p []byte) (int, error) {
@@ -148,7 +152,7 @@ func (c *capture) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// grow makes room for n more bytes, at least twice what there is, but never more than most.
+// grow makes room for n more bytes. It at least doubles the capacity, up to most.
 func grow(b []byte, n, most int) []byte {
 	if cap(b)-len(b) >= n {
 		return b
@@ -156,13 +160,14 @@ func grow(b []byte, n, most int) []byte {
 	return append(make([]byte, 0, min(max(2*cap(b), len(b)+n, 4<<10), most)), b...)
 }
 
-// truncated tells whether something is missing in the text.
+// truncated reports whether the text lacks a part of the stream.
 func (c *capture) truncated() bool { return c.cut || c.most > 0 && c.total > c.most }
 
-// halves is how many bytes more than `most` two letters take as JSON that were cut in two: U+FFFD for each byte that is left of them.
+// halves is by how many bytes the JSON may exceed `most` because head and tail each cut a character
+// in two: each byte that remains of it becomes U+FFFD, which is longer.
 const halves = 8
 
-// text is what was kept, with a mark where something is missing; bytes that are no UTF-8 are replaced.
+// text returns what was kept, with a mark where bytes are missing. It replaces what is not UTF-8.
 func (c *capture) text() string {
 	if c.known {
 		return c.kept
@@ -196,10 +201,10 @@ func (c *capture) text() string {
 	return c.kept
 }
 
-// costMost is the most that a byte takes as JSON.
+// costMost is how many bytes of JSON one byte of text can take: \u0000.
 const costMost = 6
 
-// cost is how many bytes text takes in a JSON string, when what is no UTF-8 is replaced.
+// cost returns how many bytes text takes in a JSON string, after replacing what is not UTF-8.
 func cost(text []byte) (bytes int64) {
 	for len(text) > 0 {
 		plain := 0
@@ -214,7 +219,7 @@ func cost(text []byte) (bytes int64) {
 	return bytes
 }
 
-// step is the length of the first character, and its cost.
+// step returns the length of the first character, and its cost in a JSON string.
 func step(text []byte) (length int, cost int64) {
 	c := text[0]
 	switch {
@@ -229,13 +234,13 @@ func step(text []byte) (length int, cost int64) {
 	switch {
 	case r == utf8.RuneError && n == 1:
 		return subpart(text), int64(utf8.RuneLen(r))
-	case r == '\u2028' || r == '\u2029': // line ends in JavaScript
+	case r == '\u2028' || r == '\u2029': // line ends in JavaScript, so the encoder escapes them
 		return n, costMost
 	}
 	return n, int64(n)
 }
 
-// first is as much of the beginning as costs at most that.
+// first returns the longest beginning of text that costs at most `most`.
 func first(text []byte, most int64) []byte {
 	at := 0
 	for at < len(text) {
@@ -248,7 +253,7 @@ func first(text []byte, most int64) []byte {
 	return text[:at]
 }
 
-// without leaves out as much of the beginning as costs at least that.
+// without drops characters from the beginning of text until it has dropped at least cost.
 func without(text []byte, cost int64) []byte {
 	for cost > 0 && len(text) > 0 {
 		n, c := step(text)
@@ -257,7 +262,8 @@ func without(text []byte, cost int64) []byte {
 	return text
 }
 
-// decode is text with U+FFFD in the place of what is no UTF-8: one for each maximal subpart (The Unicode Standard, section 3.9), as Python and browsers do it.
+// decode replaces what is not UTF-8 with U+FFFD, one for each maximal subpart (The Unicode Standard,
+// section 3.9), as Python and browsers do.
 func decode(text string) string {
 	if utf8.ValidString(text) {
 		return text
@@ -281,22 +287,24 @@ func characters(text string, each func(rune)) {
 	}
 }
 
-// subpart is the length of the beginning of a sequence that breaks off: of the bytes that could have gone on to a character.
+// subpart returns the length of the maximal subpart at the beginning of text, which is not a valid
+// character: those bytes that could have been the beginning of one.
 func subpart(text []byte) (n int) {
-	low, high, more := byte(0x80), byte(0xbf), 0 // of the second byte; how many follow the first
+	low, high := byte(0x80), byte(0xbf) // bounds of the next byte
+	more := 0                           // how many bytes may follow the first without completing the character
 	switch lead := text[0]; {
 	case lead >= 0xe0 && lead <= 0xef:
 		more = 2
-		if lead == 0xe0 { // else it would be too long a form
+		if lead == 0xe0 { // a lower second byte would be an overlong form
 			low = 0xa0
-		} else if lead == 0xed { // a surrogate
+		} else if lead == 0xed { // a higher one would be a surrogate
 			high = 0x9f
 		}
 	case lead >= 0xf0 && lead <= 0xf4:
 		more = 3
 		if lead == 0xf0 {
 			low = 0x90
-		} else if lead == 0xf4 { // beyond the last character
+		} else if lead == 0xf4 { // beyond U+10FFFF
 			high = 0x8f
 		}
 	}
@@ -306,17 +314,17 @@ func subpart(text []byte) (n int) {
 	return n
 }
 
-// A streamDigest sees a whole stream go by, for what the record says of it beyond its size.
+// A streamDigest reads a whole stream and keeps what the record says about it: size, hash and head.
 type streamDigest struct {
 	sum   hash.Hash
 	total int64
 	head  []byte
 }
 
-// headMost bounds what is kept of a stream's beginning, in bytes.
+// headMost is how many bytes of the beginning of a stream a digest keeps.
 const headMost = 512
 
-// digested has a stream digested behind where it goes; with nil it is not.
+// digested returns a writer that writes to both; w nil: to itself.
 func digested(to io.Writer, w *streamDigest) io.Writer {
 	if w == nil {
 		return to
@@ -330,7 +338,7 @@ func (w *streamDigest) Write(p []byte) (int, error) {
 	return w.sum.Write(p)
 }
 
-// stream is what a record says, with the beginning or without.
+// stream returns what the record says; head: with the beginning.
 func (w *streamDigest) stream(head bool) *audit.Stream {
 	s := &audit.Stream{Bytes: w.total, SHA256: hex.EncodeToString(w.sum.Sum(nil))}
 	if head {
@@ -339,19 +347,20 @@ func (w *streamDigest) stream(head bool) *audit.Stream {
 	return s
 }
 
-// A limitedWriter hands a stream through up to a limit, then drops what follows and counts it: the program runs on.
+// A limitedWriter passes a stream through up to a limit. It counts and drops the rest, and the program
+// runs on.
 type limitedWriter struct {
 	to     io.Writer
-	most   int64         // 0: no limit
+	most   int64         // bytes; 0: no limit
 	digest *streamDigest // nil: there is none
 
-	mu    sync.Mutex // not held while it writes
+	mu    sync.Mutex // not held during a write, which may block
 	total int64
-	lost  error // why the rest went nowhere: a full disk, say
-	left  bool  // nobody waits for it any more; nothing changes from then on
+	lost  error // why the rest did not arrive: a full disk, for example
+	left  bool  // the run no longer waits for the reader; the other fields stay as they are
 }
 
-// errUnread is why output is lost that nobody has read.
+// errUnread is the error for output that nobody read.
 var errUnread = errors.New("nobody has read it, and the time of the run is over")
 
 func (p *limitedWriter) Write(b []byte) (int, error) {
@@ -377,7 +386,7 @@ func (p *limitedWriter) Write(b []byte) (int, error) {
 	if p.left {
 		return 0, errUnread
 	}
-	if errors.Is(err, syscall.EPIPE) { // the reader is gone: the program gets the same, as it would without us
+	if errors.Is(err, syscall.EPIPE) { // the reader is gone: the program gets EPIPE too, as without py3run
 		return 0, err
 	}
 	if err != nil {
@@ -385,7 +394,7 @@ func (p *limitedWriter) Write(b []byte) (int, error) {
 		if errors.As(err, &at) {
 			err = at.Err
 		}
-		p.lost = err // the program would blame itself for a broken pipe; it runs on, and the result tells
+		p.lost = err // to the program this error would be a broken pipe, so it runs on, and the result says it
 	}
 	if p.digest != nil {
 		p.digest.Write(whole)
@@ -393,7 +402,7 @@ func (p *limitedWriter) Write(b []byte) (int, error) {
 	return n, nil
 }
 
-// leave gives up a reader that does not read. A Write that is under way does not change it any more.
+// leave gives up a reader that does not read. A Write that is still blocked changes nothing after it.
 func (p *limitedWriter) leave() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -17,15 +17,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Runs with different templates have their directories in different places, and each of them has to hide those of the others. So places other than the usual
-// one are kept in a list, a line each, in the state directory, which no run sees. A run that began before a place was first used does not hide it.
+// Runs with different settings of security.isolation.working-dir have their directories in different
+// places, and each run has to hide the places of the others. So py3run keeps a list of the places
+// besides the usual one, a line each, in the state directory, which no run sees. A run that began
+// before a place was first used does not hide that place.
 
 const (
 	placesName = "places"
 	placesMost = 64 << 10 // bytes of the list that are read
 )
 
-// knownPlaces are those in the list.
+// knownPlaces reads the list.
 func knownPlaces(stateDir string) []string {
 	if stateDir == "" {
 		return nil
@@ -39,7 +41,8 @@ func knownPlaces(stateDir string) []string {
 	return slices.DeleteFunc(strings.Split(string(text), "\n"), func(path string) bool { return !filepath.IsAbs(path) })
 }
 
-// notePlace puts the root of a run into the list, if it is not the usual one. Where that fails other runs do not know it: what they then see is as before.
+// notePlace adds the root of a run to the list, unless it is known. If that fails, other runs cannot
+// hide the root; the run goes on.
 func notePlace(stateDir, root string, known []string) {
 	if stateDir == "" || slices.Contains(known, root) || strings.Contains(root, "\n") {
 		return
@@ -52,8 +55,8 @@ func notePlace(stateDir, root string, known []string) {
 	f.Close()
 }
 
-// roots are where working directories lie: that of this run, if the name that the default template gives was to be had, and those of others, which it
-// must not see.
+// roots returns where working directories lie: the root of this run if it uses the default template,
+// and otherwise ""; and the roots of other runs, which this run must not see.
 func roots(job Job) (root string, others []string) {
 	usual := rootOf(config.DefaultWorkingDir, job.Caller.UID)
 	chosen, others := sandbox.ChooseRoot(usual)
@@ -69,8 +72,9 @@ func roots(job Job) (root string, others []string) {
 	return "", append(others, chosen)
 }
 
-// ofOthers are directories of py3run's own that this call does not use, because it names others or its environment does: those of the user's home, and
-// the log where it is when nobody names another.
+// ofOthers returns py3run's own directories that other calls of this user may use, although this
+// one's configuration or environment names others: those of the environment and those of the home in
+// /etc/passwd, with the log in its default place. Runs must not see hide, and must not change fixed.
 func ofOthers(job Job) (hide, fixed []string) {
 	add := func(list *[]string, path string) {
 		if path != "" {
@@ -89,8 +93,8 @@ func ofOthers(job Job) (hide, fixed []string) {
 	return slices.Compact(hide), fixed
 }
 
-// absent warns of paths that the configuration names to be hidden, read or written and that do not exist: mistyped, perhaps. Nothing is done about
-// them. For after the start, which makes what is missing above the working directory.
+// absent warns about configured paths that do not exist: they may be mistyped. The run ignores them.
+// Call it after the start, which makes missing directories above the working directory.
 func absent(c config.Config) (warnings []wire.Warning) {
 	i := c.Security.Isolation
 	for _, list := range []struct {
@@ -106,10 +110,12 @@ func absent(c config.Config) (warnings []wire.Warning) {
 	return warnings
 }
 
-// makeOwn makes what is to be hidden from the code or kept as it is, and is not there yet: the code could make it otherwise, and steer later runs. What this
-// user cannot make the code cannot either. A home that does not exist is not for us to make.
+// makeOwn makes the directories of Own and Config that do not exist. Otherwise the code could make
+// them, and what it puts there would change later runs. What this user cannot make, the code cannot
+// make either. makeOwn makes nothing in a home that does not exist.
 //
-// It returns what could not be made although this user owns the directory above: with a mode that the code can change, say.
+// It returns the directories that it could not make although this user owns the directory above, for
+// example because of a mode that the code can change.
 func (p Plan) makeOwn(home string) (open []string) {
 	_, err := os.Stat(home)
 	homeless := func(dir string) bool { return err != nil && home != "" && within(home, dir) }
@@ -118,7 +124,7 @@ func (p Plan) makeOwn(home string) (open []string) {
 		switch {
 		case homeless(dir):
 			continue
-		case strings.HasPrefix(dir, "/run/user/"): // what is above belongs to the login manager
+		case strings.HasPrefix(dir, "/run/user/"): // the login manager makes the directory above
 			os.Mkdir(dir, mode)
 			continue
 		case dir == config.SystemDir:
@@ -131,7 +137,7 @@ func (p Plan) makeOwn(home string) (open []string) {
 	return open
 }
 
-// ownAbove tells whether the last directory that there is on the way to a path is this user's.
+// ownAbove reports whether this user owns the nearest directory above path that exists.
 func ownAbove(path string) bool {
 	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
 		var st unix.Stat_t

@@ -17,11 +17,13 @@ import (
 	"py3run/sandbox"
 )
 
-// bootstrap.py registers faulthandler for it: the last but one real-time signal, which nobody uses.
+// dumpSignal makes Python's faulthandler write the stacks of all threads; the Python side registers
+// it. It is the last real-time signal but one, which programs do not use.
 const dumpSignal = syscall.Signal(63)
 
-// A Plan is what a run will do, as far as that can be known without doing it. The first fields are what it was made from.
+// A Plan is what a run will do, as far as py3run can know that beforehand.
 type Plan struct {
+	// what it was made from
 	Job         Job
 	RunID       string
 	Interpreter python.Interpreter
@@ -30,15 +32,18 @@ type Plan struct {
 	Facts       Facts
 	Warnings    []wire.Warning
 
+	// what follows from that
 	Spec     sandbox.Spec
 	Python   python.Job
-	Dir      sandbox.Dir // made before the run, removed after it
-	CodeFile string      // likewise, beside it: the user's code in a real file; empty when the code has one of its own
-	Config   []string    // directories that configurations are read from, which the code must not change; made likewise
-	Own      []string    // directories of py3run's own that the code must not see; they are made if they are missing, before the code could
+	Dir      sandbox.Dir // the working directory: made before the run, removed after it
+	CodeFile string      // the file for the user's code, beside Dir; empty: the code has a file of its own
+	Config   []string    // directories of configuration files, which the code must not change
+	Own      []string    // py3run's own directories, which the code must not see
+	// start makes the directories of Config and Own that are missing, so that the code cannot.
 }
 
-// Make plans a run. It makes no system call. The error is the caller's or the operator's mistake.
+// Make plans a run. It makes no system call. Its error is a *config.Error: a mistake of the caller
+// or of the operator.
 func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan, error) {
 	plan := Plan{Job: job, RunID: facts.RunID, Interpreter: ip, Limits: limits, Facts: facts}
 	isolation := job.Config.Security.Isolation
@@ -60,8 +65,8 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 	}
 	for _, name := range isolation.KeepCapabilities {
 		if _, known := sandbox.Capability(name); !known {
-			return Plan{}, &config.Error{Where: "security", Key: "isolation.keep-capabilities", Problem: name + " is not among those that root loses",
-				Hint: "what is not taken away needs no mention; names are those of capabilities(7), as CAP_SYS_TIME"}
+			return Plan{}, &config.Error{Where: "security", Key: "isolation.keep-capabilities", Problem: name + " is not among those that py3run takes away",
+				Hint: "list only capabilities that py3run takes away, with their names in capabilities(7), such as CAP_SYS_TIME"}
 		}
 	}
 	plan.Spec = plan.spec(at, append(hide, beside(isolation.ReadDirs)...), pin)
@@ -80,14 +85,14 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 
 // A codePlace is where the code runs, and under which names.
 type codePlace struct {
-	file       string // that it stands in
-	dir        string // current directory
-	argv0      string
-	shown      string // in tracebacks, for the file
+	file       string // the file with the code
+	dir        string // the current directory
+	argv0      string // sys.argv[0]
+	shown      string // the name of the file in tracebacks
 	importPath []string
 }
 
-// place is that of a job whose working directory is own.
+// place returns the place of the code of a job; own is the working directory of the run.
 func place(job Job, own string) codePlace {
 	at := codePlace{file: own + codeSuffix, dir: own, argv0: own + codeSuffix, shown: job.Request.Filename}
 	configured := job.Config.Python.Path
@@ -105,14 +110,15 @@ func place(job Job, own string) codePlace {
 	return at
 }
 
-// hidden are the paths that the program must not see, and those of them that it must not move or replace either.
+// hidden returns the paths that the program must not see, and those of them that it must not move
+// or replace either.
 func (p Plan) hidden() (hide, pin []string) {
 	own := p.Dir.Path
 	for _, path := range p.Job.Config.Security.Isolation.Hide {
 		hide = append(hide, filepath.Clean(path))
 	}
 	pin = slices.Clone(p.Own)
-	if p.Facts.AuditDir == "" && p.Facts.LogDir != "" { // of other runs
+	if p.Facts.AuditDir == "" && p.Facts.LogDir != "" { // the log of other runs
 		pin = append(pin, p.Facts.LogDir)
 	}
 	for _, dir := range p.Facts.OthersHidden {
@@ -129,14 +135,15 @@ func (p Plan) hidden() (hide, pin []string) {
 	return hide, pin
 }
 
-// reachable makes sure that nothing that the run needs is hidden from it, or lies where it sees only what is its own.
+// reachable returns an error if the run could not see something that it needs: the path is hidden,
+// or lies in a directory where each run sees only its own files.
 func (p Plan) reachable(at codePlace, hide []string) error {
 	own := p.Dir.Path
 	for _, needed := range []string{at.file, at.dir, p.Interpreter.Path} {
 		if p.Facts.Covered && needed != own && needed != own+codeSuffix && within(p.Dir.Root, needed) {
 			return &config.Error{Where: "security", Key: "isolation.working-dir",
-				Problem: fmt.Sprintf("%s lies in %s, where each run sees only what is its own", needed, p.Dir.Root),
-				Hint:    "move it to another place, or start from another directory"}
+				Problem: fmt.Sprintf("%s lies in %s, where each run sees only its own files", needed, p.Dir.Root),
+				Hint:    "move it elsewhere, or start from another directory"}
 		}
 	}
 	for _, h := range hide {
@@ -144,14 +151,14 @@ func (p Plan) reachable(at codePlace, hide []string) error {
 			if within(h, needed) {
 				return &config.Error{Where: "security", Key: "isolation.hide",
 					Problem: fmt.Sprintf("%s is hidden from the code, and %s, which it needs, lies in it", h, needed),
-					Hint:    "hide less, or move what is needed"}
+					Hint:    "hide less, or move what the code needs"}
 			}
 		}
 	}
 	return nil
 }
 
-// spec is what the sandbox starts, and under what.
+// spec returns what the sandbox starts, and under which limits and protections.
 func (p Plan) spec(at codePlace, hide, pin []string) sandbox.Spec {
 	job, limits, isolation := p.Job, p.Limits, p.Job.Config.Security.Isolation
 	own := p.Dir.Path
@@ -178,20 +185,20 @@ func (p Plan) spec(at codePlace, hide, pin []string) sandbox.Spec {
 	}
 	if u := p.Facts.RunAs; u != nil {
 		spec.RunAs = &u.User
-		// The caller's own would lead to files that this user may not read.
+		// The caller's values would name files that this user may not read.
 		spec.Env = slices.DeleteFunc(spec.Env, func(e string) bool {
 			name, _, _ := strings.Cut(e, "=")
 			return name == "HOME" || name == "USER" || name == "LOGNAME"
 		})
 		spec.Env = append(spec.Env, "HOME="+u.home, "USER="+u.name, "LOGNAME="+u.name)
 	}
-	if !job.Request.Command.RunsCode() { // nothing of the user's runs: nothing is hidden from it, and a missing measure refuses nothing
+	if !job.Request.Command.RunsCode() { // no code of the user runs: a missing protection is no reason to refuse
 		spec.OnMissing, spec.Activity = sandbox.Warn, sandbox.NotRequested
 	}
 	return spec
 }
 
-// nonEmpty are the paths that are not empty.
+// nonEmpty returns the paths that are not empty.
 func nonEmpty(paths []string) (list []string) {
 	for _, path := range paths {
 		if path != "" {
@@ -201,15 +208,17 @@ func nonEmpty(paths []string) (list []string) {
 	return list
 }
 
-// inShm tells whether one of the paths that a run needs lies in the host's /dev/shm, which one of its own would cover.
+// inShm reports whether a run needs a path in the host's /dev/shm. A private /dev/shm would be
+// mounted over that path.
 func inShm(needed ...string) bool {
 	return slices.ContainsFunc(needed, func(path string) bool { return within("/dev/shm", path) })
 }
 
-// activity is how the configuration asks for the kernel's record of what processes did.
+// activity maps security.audit.native to what the sandbox is asked for: whether the kernel has to
+// report what processes do. A value that is not in it, such as "off", asks for nothing.
 var activity = map[string]sandbox.Requirement{"auto": sandbox.BestEffort, "on": sandbox.Required}
 
-// permitted is what can be read and written where that is restricted; nil where it is not.
+// permitted returns the paths that the program may read and write; nil: not restricted.
 func permitted(p Plan, at codePlace) (readable, writable []string) {
 	job, ip := p.Job, p.Interpreter
 	own := []string{p.Dir.Path}
@@ -221,7 +230,8 @@ func permitted(p Plan, at codePlace) (readable, writable []string) {
 		writable = slices.Concat(dirs, own, devices)
 	}
 	if dirs := job.Config.Security.Isolation.ReadDirs; len(dirs) > 0 {
-		// Any program links the system's libraries, and Python reads its certificates, time zones and name services.
+		// Every program loads the system's libraries. Python also reads certificates, time zones and
+		// the configuration of name services.
 		system := []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/dev", "/proc", "/sys", "/run/systemd/resolve", "/run/nscd"}
 		readable = slices.Concat(dirs, own, system, ip.Prefixes, []string{filepath.Dir(ip.Path), at.file}, at.importPath)
 		if live := job.Live; live != nil && live.File != "" {
@@ -231,7 +241,8 @@ func permitted(p Plan, at codePlace) (readable, writable []string) {
 	return readable, writable
 }
 
-// beside are the secrets that lie beside what is read for Python where reading is restricted, and that nobody has named.
+// beside returns the secrets that lie in the directories that permitted adds for Python. It leaves
+// out those that read-dirs names. Without read-dirs it returns nothing.
 func beside(readDirs []string) (hide []string) {
 	if len(readDirs) == 0 {
 		return nil
@@ -244,14 +255,16 @@ func beside(readDirs []string) (hide []string) {
 	return hide
 }
 
-// secrets lie in the directories that Python and the system's libraries need, and neither needs them.
+// secrets are files in the system's directories that neither Python nor the libraries need.
 var secrets = []string{"/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/security/opasswd", "/etc/ssh", "/etc/ssl/private", "/etc/sudoers", "/etc/sudoers.d"}
 
-// descriptors are the limit on open files and the number of the first descriptor of ours, which no file of the user's can have: at the
-// limit or above it. Where the user's own hard limit leaves no room there, the run has a few descriptors less.
+// descriptors returns the limit on open files, and the number of the first descriptor that py3run
+// uses itself inside the run. That number is at the limit or above it, so no file of the user can get
+// it. If the user's hard limit leaves no room above, the limit of the run is a little lower.
+// asked 0: no limit; hard 0: unknown.
 func descriptors(asked, hard int) (limit, first int) {
-	const room = 16        // for ours, and for what the set-up needs for a moment
-	const unlimited = 1024 // a table of descriptors is as long as its highest number, so ours are not put at the far end
+	const room = 16        // for our descriptors, and for those that exist only during set-up
+	const unlimited = 1024 // the kernel's table is as long as the highest number, so keep that low
 	const most = 1 << 16
 	first = unlimited
 	if asked > 0 {
@@ -266,11 +279,13 @@ func descriptors(asked, hard int) (limit, first int) {
 	return asked, first
 }
 
-// codeSuffix makes the path of the code's file from that of the working directory.
+// The path of the code's file is that of the working directory with codeSuffix.
 const codeSuffix = ".py"
 
-// workdir fills in the template. No name can lead to another place: of the user only letters, digits, "-" and "_" stay, at most
-// 16; the execution id is the random end of the run id. The root is what comes before the first part that is not the same for all runs.
+// workdir fills in the template of security.isolation.working-dir. A user's name cannot lead to
+// another place: only its letters, digits, "-" and "_" are used, and at most 16 of them. The
+// execution id is the random end of the run id. The root is the part of the path that is the same
+// for all runs.
 func workdir(template string, facts Facts, uid int, user string) (d sandbox.Dir) {
 	id := strings.Map(func(r rune) rune {
 		if r < 0x80 && (r == '-' || r == '_' || r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z') {
@@ -294,7 +309,7 @@ func withUID(template string, uid int) string {
 	return filepath.Clean(strings.ReplaceAll(template, "${uid}", strconv.Itoa(uid)))
 }
 
-// rootOf is the directory that all runs of a user with this template share.
+// rootOf returns the directory that all runs of a user with this template share.
 func rootOf(template string, uid int) string {
 	fixed, _, _ := strings.Cut(withUID(template, uid), "${")
 	return filepath.Clean(fixed[:strings.LastIndexByte(fixed, '/')+1])
@@ -316,7 +331,7 @@ func group(parent, runID string) sandbox.Group {
 	return sandbox.Group{Name: "py3run-" + runID, Parent: parent}
 }
 
-// environment is the allow list applied to the caller's variables, with what the run sets itself.
+// environment returns the caller's variables that are on the allow list, and those that the run sets.
 func environment(job Job, limits wire.Limits, workdir string) []string {
 	var env []string
 	has := func(name string) bool {
@@ -343,8 +358,9 @@ func environment(job Job, limits wire.Limits, workdir string) []string {
 			env = append(env, e)
 		}
 	}
-	// Numeric libraries start a thread a core, each with its own arena: on a large host that alone passes the limits on
-	// processes and memory. A quarter of the process limit is theirs.
+	// Numeric libraries start one thread for each core, and malloc gives each thread an arena. On a
+	// large host that alone exceeds the limits on processes and memory. So give these libraries a
+	// quarter of the process limit.
 	threads := runtime.NumCPU()
 	if limits.Processes > 0 {
 		threads = max(1, min(threads, int(limits.Processes)/4))
@@ -360,17 +376,19 @@ func environment(job Job, limits wire.Limits, workdir string) []string {
 	return env
 }
 
-// The gateway's own convention: config honours them, and scripts that set such limits themselves read them.
+// A convention of the existing gateway. The configuration reads them, and so do scripts that set such
+// limits themselves.
 const maxMemory, maxCPU = "PYTHON3_MAX_MEMORY_MB", "PYTHON3_MAX_CPU_SECONDS"
 
-// handedOn is the caller's variable for the code: what it says, or the limit in force where that is smaller. It is a whole number, as scripts expect,
-// from 1 on. Where no limit is in force, the variable has set none either, and is not handed on.
+// handedOn returns the variable for the code as NAME=VALUE. VALUE is the caller's, or the limit in
+// force if that is smaller. A value above 1 is rounded down to a whole number, as scripts expect.
+// Without a limit in force it returns "".
 func handedOn(job Job, name string, limit float64) string {
 	value, err := strconv.ParseFloat(env(job.Environ, name), 64)
 	if err != nil || limit == 0 || !(value >= 0) {
 		return ""
 	}
-	if value == 0 || value > limit { // 0 is no limit
+	if value == 0 || value > limit { // the caller's 0 means no limit
 		value = limit
 	}
 	if value > 1 {
@@ -379,13 +397,14 @@ func handedOn(job Job, name string, limit float64) string {
 	return name + "=" + strconv.FormatFloat(value, 'f', -1, 64)
 }
 
-// within tells whether path is dir or below it.
+// within reports whether path is dir or below it.
 func within(dir, path string) bool {
 	rel, err := filepath.Rel(filepath.Clean(dir), path)
 	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
 }
 
-// seconds and megabytes never turn a small positive limit into 0, which is none, nor a large one into a negative.
+// seconds and megabytes convert a limit. A small positive limit never becomes 0, which would mean no
+// limit, and a large one never becomes negative.
 func seconds(s float64) time.Duration {
 	return time.Duration(bounded(s * float64(time.Second)))
 }

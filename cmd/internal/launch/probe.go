@@ -14,16 +14,17 @@ import (
 	"py3run/sandbox"
 )
 
-// A candidate for the interpreter is a program like another: a run could have put it where it is looked for, in a virtual environment say. So it is asked under
-// the cover that runs have: it finds neither log nor keys nor caches, and can change nothing that steers later runs.
+// A candidate for the interpreter is not trusted: an earlier run could have put it where we search, in
+// a virtual environment for example. So py3run asks it inside a sandbox. There it sees neither log nor
+// keys nor caches, and it can change nothing that later runs depend on.
 
-// probeMost bounds what a candidate says, in bytes, and probeMemory its memory.
+// Bounds of a candidate, in bytes.
 const (
-	probeMost   = 4 << 20
+	probeMost   = 4 << 20 // of each of its output streams
 	probeMemory = 1 << 30
 )
 
-// ask is a [python.Runner].
+// ask runs a candidate for the interpreter and returns what it prints. It is a [python.Runner].
 func (job Job) ask(path string, args, environ []string, stdin string, within time.Duration) (stdout, stderr string, err error) {
 	hide, fixed := job.steering()
 	_, first := descriptors(job.Config.Security.MaxOpenFiles, hardFileLimit())
@@ -36,7 +37,7 @@ func (job Job) ask(path string, args, environ []string, stdin string, within tim
 		Hide: hide, Pin: hide, Fixed: fixed, DenyCalls: true, PrivateShm: !inShm(path), FirstFile: first, Umask: job.Umask, Grace: seconds(job.Config.Security.GraceSeconds),
 		Limits: sandbox.Limits{Wall: within, Memory: probeMemory, Processes: 64}}
 	out, errs := &capture{most: probeMost}, &capture{most: probeMost}
-	defer sandbox.Reveal() // templates look at who asks them
+	defer sandbox.Reveal() // a template reads in /proc who asks it for a worker
 	r, err := sandbox.Start(spec, sandbox.IO{Stdin: in, Stdout: out, Stderr: errs}, sandbox.OwnChild)
 	if err != nil {
 		var errno syscall.Errno
@@ -46,14 +47,16 @@ func (job Job) ask(path string, args, environ []string, stdin string, within tim
 		return "", "", err
 	}
 	r.Release()
-	if r.Wait(nil, nil).Reason == sandbox.WallLimit { // a signal is for the run: it finds it when it waits
+	// No signals here: one that comes now stays in the channel, and the run reads it when it waits.
+	if r.Wait(nil, nil).Reason == sandbox.WallLimit {
 		err = context.DeadlineExceeded
 	}
 	return string(out.head) + string(out.tail), errs.text(), err
 }
 
-// steering is what of py3run's own no program sees, made as far as it is not there yet, and what none changes. A log is only hidden: commands that run nothing
-// of the user's make none.
+// steering returns the paths that later runs depend on: those that no candidate may see, and those that
+// none may change. It makes the missing cache and state directories. It does not make the log: commands
+// that run no code of the user have none.
 func (job Job) steering() (hide, fixed []string) {
 	for _, dir := range []string{CacheDir(job.Environ), StateDir(job.Environ)} {
 		if dir != "" {

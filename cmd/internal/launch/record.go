@@ -15,11 +15,12 @@ import (
 // A recording is a run whose start record is in the log.
 type recording struct {
 	log  *audit.Log
-	run  *audit.Run   // nil: its end record is there, too
+	run  *audit.Run   // nil: the end record is in the log too, or could not be written
 	base audit.Record // what both records have in common
 }
 
-// recordStart writes the start record. It returns nil, and no error, for what leaves no records.
+// recordStart writes the start record and returns when it is durable. For a run that leaves no records
+// it returns nil and no error.
 func recordStart(p Plan) (rec *recording, warnings []wire.Warning, err error) {
 	if !p.Job.Request.Command.RunsCode() {
 		return nil, nil, nil
@@ -58,7 +59,8 @@ func recordStart(p Plan) (rec *recording, warnings []wire.Warning, err error) {
 	return &recording{log, run, base}, warnings, nil
 }
 
-// recordEnd writes the end record, once. That it could not be written is a warning: the run has happened.
+// recordEnd writes the end record, once. If it fails, that is a warning and no error: the run has
+// already happened.
 func (r *run) recordEnd(e Evidence, result wire.Result) (*audit.Receipt, []wire.Warning) {
 	begun := e.Refused == nil && e.Direct == nil && e.Unrecorded == nil
 	if !r.plan.Job.Config.Security.Audit.Enabled && r.plan.Job.Request.Command.RunsCode() && begun {
@@ -76,7 +78,8 @@ func (r *run) recordEnd(e Evidence, result wire.Result) (*audit.Receipt, []wire.
 	return &receipt, nil
 }
 
-// kept is what start and end record have in common, with what the log keeps beside itself.
+// kept returns what both records have in common. It also stores the code in the log's directory, and
+// reads the key for hashed values there, as far as the configuration asks for that.
 func kept(log *audit.Log, p Plan) (rec audit.Record, err error) {
 	c := p.Job.Config.Security.Audit
 	rec = record(p.Job, p.Limits, p.RunID)
@@ -100,7 +103,7 @@ func kept(log *audit.Log, p Plan) (rec audit.Record, err error) {
 	return rec, nil
 }
 
-// output is what the end record says of what came out, beyond the sizes.
+// output returns what the end record says about streams and result beyond their sizes; nil: nothing.
 func output(p Plan, e Evidence, result wire.Result) *audit.Output {
 	if e.Streams[0] == nil {
 		return nil
@@ -114,10 +117,10 @@ func output(p Plan, e Evidence, result wire.Result) *audit.Output {
 	return o
 }
 
-// variablesMost bounds the list of variables in a record; their number and size are told of all.
+// variablesMost bounds the list of variables in a record. Count and total size always include all.
 const variablesMost = 64
 
-// record is what a job alone says.
+// record returns the part of a record that follows from the job alone.
 func record(job Job, limits wire.Limits, runID string) audit.Record {
 	code := codeOf(job)
 	sum := sha256.Sum256(code)
@@ -160,7 +163,8 @@ func record(job Job, limits wire.Limits, runID string) audit.Record {
 	return rec
 }
 
-// shownName is the name of a variable, unless it looks like a key that somebody took for one.
+// shownName returns the name of a variable, or a mark with its length if it looks like a secret that
+// somebody passed as a name.
 func shownName(name string) string {
 	if redact.LooksSecret(name) {
 		return "[redacted:" + strconv.Itoa(len(name)) + "]"
@@ -168,7 +172,7 @@ func shownName(name string) string {
 	return name
 }
 
-// describe names the Python type of a value and the size of its JSON, near enough to tell a number from a table.
+// describe returns the name of the Python type of a value, and about the size of its JSON in bytes.
 func describe(v any) (kind string, size int64) {
 	switch v := v.(type) {
 	case nil:
@@ -191,10 +195,12 @@ func describe(v any) (kind string, size int64) {
 	return "unknown", 0
 }
 
-// auditLineMost bounds the copy of the end record on stderr: a pipe that nobody empties must not fill.
+// auditLineMost bounds the copy of the end record on stderr, in bytes: it has to fit into an empty
+// pipe, because the caller may not read from it.
 const auditLineMost = 4096
 
-// endRecord makes the end record from the start record's base. It makes no system call.
+// endRecord makes the end record; base is what it has in common with the start record. It makes no
+// system call.
 func endRecord(base audit.Record, p Plan, e Evidence, result wire.Result, took time.Duration) audit.Record {
 	rec := base
 	rec.Output = output(p, e, result)

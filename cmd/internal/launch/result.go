@@ -16,7 +16,7 @@ import (
 	"py3run/sandbox"
 )
 
-// Refusal is the result of a request that nothing was run for.
+// Refusal returns the result of a request that was refused before there was a job. failure may be nil.
 func Refusal(id string, status wire.Status, failure *wire.Failure, began time.Time) wire.Result {
 	p := Plan{Job: Job{Request: wire.Request{ID: id}, Began: began}, RunID: newRunID(began)}
 	verdict := Verdict{Status: status}
@@ -26,7 +26,8 @@ func Refusal(id string, status wire.Status, failure *wire.Failure, began time.Ti
 	return outline(p, verdict)
 }
 
-// outline is what every result has: whose it is, and how it ended. The interpreter and the limits are there as far as the plan came.
+// outline returns what every result has: ids, time, status and failure. It has the interpreter and the
+// limits only if the plan came that far.
 func outline(p Plan, v Verdict) wire.Result {
 	r := wire.Result{ID: p.Job.Request.ID, RunID: p.RunID, StartedAt: wire.Timestamp(p.Job.Began), Status: v.Status, Failure: v.Failure}
 	if v.Failure != nil {
@@ -82,7 +83,8 @@ func result(p Plan, e Evidence, v Verdict) wire.Result {
 	return r
 }
 
-// closed is a result with what its end record and the removal of its directories have brought.
+// closed adds to a result what became known after it was made: the receipt of the end record, and
+// warnings from removing the directories.
 func closed(r wire.Result, receipt *audit.Receipt, warnings []wire.Warning) wire.Result {
 	if receipt != nil {
 		r.Audit = &wire.AuditReceipt{Seq: int64(receipt.Seq), Hash: receipt.Hash}
@@ -91,7 +93,8 @@ func closed(r wire.Result, receipt *audit.Receipt, warnings []wire.Warning) wire
 	return r
 }
 
-// explained is a verdict's failure with what helps the caller: whose limit it was, which interpreter, and where the code was.
+// explained returns the failure of a verdict with more help for the caller: who has set the limit,
+// which interpreter ran, and where the code was.
 func explained(p Plan, e Evidence, v Verdict) *wire.Failure {
 	if v.Failure == nil {
 		return nil
@@ -113,7 +116,7 @@ func explained(p Plan, e Evidence, v Verdict) *wire.Failure {
 	return &f
 }
 
-// isolation is the part of a result that says what was in force.
+// isolation returns the part of a result that says which protections were in force.
 func isolation(p sandbox.Protection) *wire.Isolation {
 	i := &wire.Isolation{Method: string(p.Method), Enforced: p.Enforced, Missing: []wire.Gap{}}
 	for _, g := range p.Gaps {
@@ -122,34 +125,36 @@ func isolation(p sandbox.Protection) *wire.Isolation {
 	return i
 }
 
-// isolationOf is what was in force for a run, with the gaps that the sandbox cannot know of.
+// isolationOf returns the same for a run, with the gaps that the sandbox cannot know.
 func isolationOf(p Plan, e Evidence) *wire.Isolation {
 	i := isolation(e.Outcome.Protection)
 	i.Warm = e.Warm
 	if p.Job.Config.Security.Isolation.Shm == "private" && !p.Spec.PrivateShm {
-		i.Missing = append(i.Missing, wire.Gap{Name: "private-shm", Why: "what this run needs lies in the host's /dev/shm, so it sees that"})
+		i.Missing = append(i.Missing, wire.Gap{Name: "private-shm", Why: "this run needs a path in the host's /dev/shm, so it gets no private one"})
 	}
 	for _, path := range e.Open {
-		i.Missing = append(i.Missing, wire.Gap{Name: "pinned-paths", Why: path + " does not exist and could not be made: code can make it, and steer later runs with what it puts there"})
+		i.Missing = append(i.Missing, wire.Gap{Name: "pinned-paths", Why: path + " does not exist and could not be made: code can make it, and change later runs with what it puts there"})
 	}
 	return i
 }
 
-// hasValue tells whether the interpreter handed a value back.
+// hasValue reports whether the interpreter returned a value.
 func (e Evidence) hasValue() bool {
 	return e.ReplyErr == nil && (e.Reply.Kind == "value" || e.Reply.Kind == "exit") && !e.Reply.Absent
 }
 
-// value is the result of a run that ended well: what was handed back, else what was printed, where the request wants that, else null.
+// value returns the result of a run with status ok: the value that the interpreter returned. Without
+// one it is the printed text, if the request asks for that, and otherwise null.
 func value(request wire.Request, e Evidence) (value json.RawMessage, kind, text string, warnings []wire.Warning) {
 	if !e.hasValue() {
 		wanted := request.ResultFrom == "auto" && request.Command == wire.CommandExecute
 		if !wanted || e.Printed.Stdout == "" {
 			return json.RawMessage("null"), "NoneType", "", nil
 		}
-		value, _ = fastjson.Append(make([]byte, 0, fastjson.Size(e.Printed.Stdout)), e.Printed.Stdout) // of a string, which cannot fail
+		// encoding a string cannot fail
+		value, _ = fastjson.Append(make([]byte, 0, fastjson.Size(e.Printed.Stdout)), e.Printed.Stdout)
 		if e.Printed.StdoutTruncated {
-			warnings = append(warnings, wire.Warning{Code: "truncated_value", Message: "result: the output was cut, and the result with it"})
+			warnings = append(warnings, wire.Warning{Code: "truncated_value", Message: "result: it is the printed output, which was cut"})
 		}
 		return value, "str", "", warnings
 	}
@@ -171,7 +176,7 @@ func value(request wire.Request, e Evidence) (value json.RawMessage, kind, text 
 	return value, kind, text, warnings
 }
 
-// unwritten are warnings of output that did not arrive.
+// unwritten warns about output that did not arrive.
 func unwritten(e Evidence) (warnings []wire.Warning) {
 	for _, err := range e.Lost {
 		warnings = append(warnings, wire.Warning{Code: "output_lost", Message: "write output: " + err.Error()})
@@ -179,21 +184,23 @@ func unwritten(e Evidence) (warnings []wire.Warning) {
 	return warnings
 }
 
-// doubts are warnings of where the interpreter's word is not to be had, or is another than the kernel's.
+// doubts warns if the interpreter's reply contradicts the kernel or cannot be read, and if events are
+// missing.
 func doubts(e Evidence, status wire.Status) (warnings []wire.Warning) {
 	if e.ReplyErr == nil && e.Reply.Kind == "error" && status == wire.StatusOK {
 		warnings = append(warnings, wire.Warning{Code: "program_says", Message: "it was ended by an uncaught exception, but its exit code is 0: " + e.Reply.Error})
 	}
 	switch {
 	case e.ReplyErr != nil && !errors.Is(e.ReplyErr, python.ErrNoReply):
-		warnings = append(warnings, wire.Warning{Code: "reply_unreadable", Message: "the program's memory for the reply was damaged: " + e.ReplyErr.Error()})
+		warnings = append(warnings, wire.Warning{Code: "reply_unreadable", Message: "the memory that holds the program's reply is damaged: " + e.ReplyErr.Error()})
 	case e.Events.Dropped > 0:
-		warnings = append(warnings, wire.Warning{Code: "hook_dropped", Message: fmt.Sprintf("%d events found no room, or could not be seen, and are only counted", e.Events.Dropped)})
+		warnings = append(warnings, wire.Warning{Code: "hook_dropped", Message: fmt.Sprintf("%d events are only counted: there was no room for them, or they could not be read", e.Events.Dropped)})
 	}
 	return warnings
 }
 
-// ended are warnings of what was refused to a run, and of what was ended with it.
+// ended warns about processes: those that the limit refused, those that the launcher ended with the
+// run, and those that still have not ended.
 func ended(o sandbox.Outcome, limits wire.Limits) (warnings []wire.Warning) {
 	if o.Refused > 0 {
 		warnings = append(warnings, wire.Warning{Code: "process_limit",
@@ -212,7 +219,7 @@ func ended(o sandbox.Outcome, limits wire.Limits) (warnings []wire.Warning) {
 	return warnings
 }
 
-// discarded is the warning of files that go with the working directory.
+// discarded warns about files that are removed with the working directory.
 func discarded(p Plan, e Evidence) []wire.Warning {
 	c := e.Contents
 	if c.Files == 0 || !p.Job.Config.Security.Isolation.CleanupOnExit {
@@ -239,7 +246,8 @@ func times(n int64, one, more string) string {
 	return fmt.Sprint(n, " ", more)
 }
 
-// named are the names of what was left, each once: a process gives itself its name, so it is shown as one word of printable text.
+// named returns the names of the processes that were left, each once. A process chooses its own name,
+// so the warning shows only printable text, and only what follows the last slash.
 func named(left sandbox.Left) (names []string) {
 	for _, n := range left.Names {
 		if n = filepath.Base(strings.Map(printable, strings.ToValidUTF8(n, "\uFFFD"))); !slices.Contains(names, n) {
@@ -252,7 +260,7 @@ func named(left sandbox.Left) (names []string) {
 	return names
 }
 
-// printable replaces what is no text to show: control characters.
+// printable replaces control characters.
 func printable(r rune) rune {
 	if r < ' ' || r >= 0x7f && r < 0xa0 {
 		return '\uFFFD'
@@ -260,7 +268,7 @@ func printable(r rune) rune {
 	return r
 }
 
-// encode writes a value of ours, which cannot fail.
+// encode returns the JSON of a value of py3run's own. It panics if that fails.
 func encode(v any) json.RawMessage {
 	text, err := fastjson.Append(nil, v)
 	if err != nil {

@@ -15,31 +15,35 @@ import (
 	"py3run/sandbox"
 )
 
-// How long a launcher removes what its own run has left: before the result, and after it. A later run goes on with what takes longer.
+// How long a launcher spends on removing the files of its own run. A later run removes the rest.
 const (
-	discardTime = time.Second
-	clearTime   = 2 * time.Second
+	discardTime = time.Second     // before the result
+	clearTime   = 2 * time.Second // after it
 )
 
-// A run is one job under way. What it has acquired is in held; the other fields are what its steps hand to each other, each set by one of
-// them.
+// A run is one job in progress. held owns everything that the run has acquired. The steps pass the
+// other fields to each other.
 type run struct {
 	plan Plan
 	held holdings
 
-	open    []string         // of makeOwn: paths of py3run's own that the code could make
-	workdir *sandbox.Workdir // of makeDirectory
-	lease   *warm.Lease      // of startWorker: the worker that runs; nil: the interpreter is our own child
-	without int              // likewise: how much was held before it
-	session *python.Session  // of startWorker or startOwn, as the next two
+	// set by start
+	open    []string         // paths of py3run's own that the code could create
+	workdir *sandbox.Workdir // the working directory
+	lease   *warm.Lease      // the worker that runs the code; nil: the interpreter is our own child
+	without int              // how many things the run held before it took the worker
+
+	// set by startWorker or startOwn
+	session *python.Session
 	running *sandbox.Running
 	outputs *outputs
-	ended   bool               // of attend: the program and all that it has started are gone
-	record  *recording         // of recordStart; nil: the start record is not in the log
-	left    *sandbox.Leftovers // of the working directory, to be removed after the result; nil: none
+
+	ended  bool               // set by attend: the program and everything that it started are gone
+	record *recording         // set by execute; nil: the start record is not in the log
+	left   *sandbox.Leftovers // files that sweep still has to remove; nil: none
 }
 
-// execute makes the plan, carries it out and gathers what was learned.
+// execute makes the plan, carries it out and gathers what it learned.
 func (r *run) execute() Evidence {
 	var early Evidence
 	var done bool
@@ -47,7 +51,8 @@ func (r *run) execute() Evidence {
 		return early
 	}
 	r.reach("planned")
-	// The record is written and made durable while Python starts, which takes many times as long; the gate opens after it.
+	// Python starts while we write the start record: starting takes many times as long. The code
+	// cannot begin before the record is durable, because the gate is still closed.
 	failed := r.start()
 	r.reach("started")
 	warnings := absent(r.plan.Job.Config)
@@ -65,7 +70,7 @@ func (r *run) execute() Evidence {
 		return Evidence{Setup: failed, Warnings: warnings}
 	}
 	outcome := r.attend()
-	if r.lease != nil && !outcome.Began && outcome.Reason == sandbox.Finished { // the worker died before it had the code
+	if r.lease != nil && !outcome.Began && outcome.Reason == sandbox.Finished { // the worker died too early
 		r.dropWorker()
 		if err := r.startOwn(); err != nil {
 			return Evidence{Setup: err, Warnings: warnings}
@@ -78,7 +83,8 @@ func (r *run) execute() Evidence {
 	return e
 }
 
-// conclude makes the answer from what was learned. The end record is written while the directories are removed: neither needs the other.
+// conclude makes the answer. It writes the end record while another goroutine releases what the run
+// acquired: neither needs the other.
 func (r *run) conclude(e Evidence) Answer {
 	verdict := Judge(e, r.plan.Limits)
 	result := result(r.plan, e, verdict)
@@ -96,14 +102,15 @@ func (r *run) conclude(e Evidence) Answer {
 	return answer
 }
 
-// reach tells a test how far the run has come.
+// reach reports to a test how far the run has come.
 func (r *run) reach(step string) {
 	if r.plan.Job.testOnlyReached != nil {
 		r.plan.Job.testOnlyReached(step)
 	}
 }
 
-// start makes the directories and the code's file, and starts the program: in a worker of a template, where one is to be had, or as our child.
+// start makes the directories and the code's file. Then it starts the program in a worker of a
+// template if there is one, and otherwise as our own child.
 func (r *run) start() (err error) {
 	asked := r.askForWorker()
 	if r.plan.Job.Request.Command.RunsCode() {
@@ -125,7 +132,8 @@ func (r *run) start() (err error) {
 	return r.startOwn()
 }
 
-// makeDirectory makes the working directory, with the code beside it. It may be half made when there is an error: then it is removed as well.
+// makeDirectory makes the working directory and, beside it, the code's file. held removes them, also
+// after an error that leaves them half made.
 func (r *run) makeDirectory() error {
 	workdir, err := r.plan.directory(r.plan.Python.Code)
 	if workdir == nil {
@@ -144,8 +152,8 @@ func (r *run) makeDirectory() error {
 	return err
 }
 
-// directory makes the working directory, with code in its file if the plan has one. It may be half made when there is an error: then it is to
-// be removed as well.
+// directory makes the working directory and, if the plan has one, the file with the code. With an
+// error it may return a directory that is half made: the caller removes that too.
 func (p Plan) directory(code []byte) (*sandbox.Workdir, error) {
 	w, err := sandbox.MakeWorkdir(p.Dir)
 	if err != nil {
@@ -160,14 +168,15 @@ func (p Plan) directory(code []byte) (*sandbox.Workdir, error) {
 	return w, err
 }
 
-// removeParents removes what of the working directory's path was only this run's: the name of another makes other parents.
+// removeParents removes the directories above the working directory whose names contain this run's
+// id: no other run uses them.
 func (p Plan) removeParents() {
 	id := shortID(p.RunID)
 	for parent := filepath.Dir(p.Dir.Path); strings.Contains(parent, id) && unix.Rmdir(parent) == nil; parent = filepath.Dir(parent) {
 	}
 }
 
-// startOwn starts an interpreter for this run.
+// startOwn starts an interpreter for this run, as our own child.
 func (r *run) startOwn() error {
 	spec := r.plan.Spec
 	session, err := python.Open(r.plan.Interpreter, r.plan.Python, spec.FirstFile)
@@ -179,13 +188,14 @@ func (r *run) startOwn() error {
 	return r.startBy(spec, sandbox.OwnChild)
 }
 
-// hold takes over a session.
+// hold sets the session; held closes it.
 func (r *run) hold(session *python.Session) {
 	r.session = session
 	r.held.add(func() error { session.Close(); return nil })
 }
 
-// startBy starts the program with its streams, and takes it over.
+// startBy connects the streams and starts the program. held ends the program if it still runs, and removes
+// its control group.
 func (r *run) startBy(spec sandbox.Spec, by sandbox.Backend) error {
 	stdin, err := r.stdin()
 	defer stdin.Close()
@@ -210,7 +220,7 @@ func (r *run) startBy(spec sandbox.Spec, by sandbox.Backend) error {
 			running.Kill()
 			running.Wait(nil, nil)
 		}
-		if lease != nil && lease.Alive() { // its template removes the group
+		if lease != nil && lease.Alive() { // the template removes the group
 			return nil
 		}
 		return running.RemoveGroup()
@@ -218,7 +228,8 @@ func (r *run) startBy(spec sandbox.Spec, by sandbox.Backend) error {
 	return nil
 }
 
-// stdin is what the request gives the program to read. It is the caller's to close when the program has it, and nil where there is nothing.
+// stdin returns a file with the request's text for the program's standard input; nil: there is none.
+// The caller closes it once the program has started.
 func (r *run) stdin() (*os.File, error) {
 	if text := r.plan.Job.Request.Stdin; r.plan.Job.Live == nil && text != nil && *text != "" {
 		return python.Input(*text)
@@ -226,9 +237,9 @@ func (r *run) stdin() (*os.File, error) {
 	return nil, nil
 }
 
-// attend opens the gate and waits for the end.
+// attend opens the gate and waits until the program has ended.
 func (r *run) attend() sandbox.Outcome {
-	r.running.Release() // an error is in the outcome, too
+	r.running.Release() // the outcome reports an error, too
 	workdir, most := r.workdir, r.plan.Spec.Limits.Disk
 	outcome := r.running.Wait(r.plan.Job.Signals, func() int64 { return workdir.Used(most) })
 	r.ended = true
@@ -236,14 +247,15 @@ func (r *run) attend() sandbox.Outcome {
 	return outcome
 }
 
-// sweep looks after what killed launchers have left: directories, groups, and runs without an end record. A template that is wanted and was
-// not there is started for the next run.
+// sweep removes what killed launchers left: directories, control groups, and runs without an end
+// record. If the configuration wants a template and none had a worker for this run, sweep starts one
+// for the next run.
 func (r *run) sweep(isolation *wire.Isolation) (err error) {
-	if r.plan.Spec.Path == "" { // there was no plan, so there is nothing
+	if r.plan.Spec.Path == "" { // the plan was not made
 		return nil
 	}
 	if setup, wanted := r.plan.template(); wanted && r.lease == nil {
-		warm.Start(setup, false) // what fails is told by py3runctl warm status
+		warm.Start(setup, false) // py3runctl warm status reports what fails
 	}
 	if isolation != nil && isolation.Method == string(sandbox.Namespace) {
 		r.plan.Interpreter.Keep()

@@ -13,16 +13,19 @@ import (
 	"py3run/sandbox"
 )
 
-// A Verdict is what a result says about the end.
+// A Verdict says how a run ended: the status, and the failure unless the status is ok.
 type Verdict struct {
 	Status  wire.Status
 	Failure *wire.Failure
 }
 
-// Judge decides the status. It makes no system call. Kernel evidence overrides anything the interpreter reports: a limit that the launcher
-// enforced comes first, then what the kernel says of the end, and only then the child's word, which tells apart what the exit code cannot. It never
-// makes a limit's status without a trace of that limit. What the program has handled changes nothing: these traces count only for a run that did not
-// end well.
+// Judge decides the status. It makes no system call.
+//
+// Kernel evidence overrides anything the interpreter reports. The order is: a limit that the launcher
+// enforced; then how the kernel says that the program ended; then the interpreter's reply, for what the
+// exit code alone cannot distinguish. A reply never gives the status of a limit without a trace of that
+// limit. If a program handles a refusal and ends well, the traces do not count. Lost data does count:
+// output or a file that was cut, and a working directory over its limit, fail the run.
 func Judge(e Evidence, limits wire.Limits) Verdict {
 	v := judge(e, limits)
 	if f := v.Failure; f != nil && e.Started && (f.Limit == nil || f.Limit.Name != "memory_mb") {
@@ -49,9 +52,9 @@ func judge(e Evidence, limits wire.Limits) Verdict {
 	if e.Outcome.Signal != 0 {
 		return bySignal(e.Outcome, limits)
 	}
-	if e.Overflow > 0 { // somebody takes what went through for all of it
+	if e.Overflow > 0 { // a failure, because the reader would take the part for the whole
 		v := reached(limits, wire.StatusOutputLimit, "output_mb", mb(float64(e.Overflow)),
-			"the rest of the output was lost, of "+strconv.FormatInt(e.Overflow, 10)+" bytes; the program ended with "+ending(e.Outcome))
+			"the output was cut, of "+strconv.FormatInt(e.Overflow, 10)+" bytes; the program ended with "+ending(e.Outcome))
 		v.Failure.Hint = "print less, or have security.max-output-size-mb raised (0 is no limit)"
 		return v
 	}
@@ -70,7 +73,7 @@ func judge(e Evidence, limits wire.Limits) Verdict {
 	return Verdict{Status: wire.StatusOK}
 }
 
-// unstarted is the verdict where no program was run to its end.
+// unstarted gives the verdict if no program was run to its end.
 func unstarted(e Evidence) (v Verdict, decided bool) {
 	switch {
 	case e.Fault != nil:
@@ -88,14 +91,14 @@ func unstarted(e Evidence) (v Verdict, decided bool) {
 	return v, false
 }
 
-// reached is the verdict that a limit was.
+// reached gives the verdict that a limit was reached.
 func reached(limits wire.Limits, s wire.Status, name string, used float64, text string) Verdict {
 	configured, _ := limits.Get(name)
 	return fail(s, &wire.Failure{Message: fmt.Sprintf("%s (%s = %s)", text, name, number(configured)),
 		Limit: &wire.LimitHit{Name: name, Configured: configured, Used: round(used)}})
 }
 
-// enforced is the verdict where the launcher, or the kernel for it, has ended the run.
+// enforced gives the verdict if the launcher ended the run, or the kernel did so at its request.
 func enforced(e Evidence, limits wire.Limits) (v Verdict, decided bool) {
 	o := e.Outcome
 	limit := func(s wire.Status, name string, used float64, text string) (Verdict, bool) {
@@ -111,7 +114,7 @@ func enforced(e Evidence, limits wire.Limits) (v Verdict, decided bool) {
 	case sandbox.ProcessLimit:
 		return limit(wire.StatusProcessLimit, "processes", o.Used, "stopped: too many processes and threads")
 	case sandbox.MemoryLimit:
-		if e.Started { // else it was too little for Python itself, which is not the code's doing
+		if e.Started { // otherwise the memory was too little for Python itself: see tooEarly
 			return limit(wire.StatusMemoryLimit, "memory_mb", mb(o.Used), "stopped: the memory limit was reached and the kernel ended a process")
 		}
 	case sandbox.DiskLimit:
@@ -131,7 +134,7 @@ func enforced(e Evidence, limits wire.Limits) (v Verdict, decided bool) {
 	return v, false
 }
 
-// tooEarly is the verdict on an interpreter that ended before the code began.
+// tooEarly gives the verdict on an interpreter that ended before the code began.
 func tooEarly(e Evidence, limits wire.Limits) Verdict {
 	f := &wire.Failure{Step: "start python", Message: "python ended before the code began: " + ending(e.Outcome) + lastLine(e.Printed.Stderr)}
 	if limits.MemoryMB > 0 && limits.MemoryMB < smallMemory {
@@ -140,15 +143,16 @@ func tooEarly(e Evidence, limits wire.Limits) Verdict {
 	return fail(wire.StatusLaunchFailed, f)
 }
 
-// bySignal is the verdict on a program that a signal has ended.
+// bySignal gives the verdict on a program that a signal ended.
 func bySignal(o sandbox.Outcome, limits wire.Limits) Verdict {
 	f := &wire.Failure{Message: "ended by " + signalName(o.Signal)}
 	switch o.Signal {
 	case unix.SIGABRT, unix.SIGSEGV, unix.SIGBUS:
-		// Native code that gets no memory aborts, or uses what it did not get; the kernel only says how it ended. SIGBUS is what a full /dev/shm sends.
+		// Native code that gets no memory aborts, or dereferences a null pointer. The kernel only reports
+		// the signal. A write to a full /dev/shm is ended by SIGBUS.
 		used, short := memory(o, limits)
 		if peak := mb(float64(o.Usage.PeakMemory)); o.Signal == unix.SIGBUS && o.Memory.PerProcess && nearly(peak, limits.MemoryMB) {
-			used, short = peak, true // shared memory is no process's own; /dev/shm is as large as the limit
+			used, short = peak, true // RLIMIT_DATA does not count shared memory; /dev/shm is as large as the limit
 		}
 		if short {
 			return reached(limits, wire.StatusMemoryLimit, "memory_mb", used, "ended by "+signalName(o.Signal)+" near the memory limit, probably because native code got no more memory")
@@ -160,7 +164,7 @@ func bySignal(o sandbox.Outcome, limits wire.Limits) Verdict {
 	return fail(wire.StatusSignal, f)
 }
 
-// byReply is the verdict where the interpreter's word tells apart what the exit code cannot.
+// byReply gives the verdict if the interpreter's reply distinguishes what the exit code cannot.
 func byReply(e Evidence, limits wire.Limits) (v Verdict, decided bool) {
 	r, code := e.Reply, e.Outcome.ExitCode
 	switch {
@@ -173,8 +177,8 @@ func byReply(e Evidence, limits wire.Limits) (v Verdict, decided bool) {
 	return v, false
 }
 
-// uncaught is the verdict on an exception that nobody has caught. It is a limit's only with a trace of that limit; without one the hint says what
-// the limit would have to do with it.
+// uncaught gives the verdict on an uncaught exception. The status is that of a limit only if there is
+// a trace of that limit. Without a trace, the hint names the limit that may have caused the exception.
 func uncaught(e Evidence, limits wire.Limits) Verdict {
 	r, o := e.Reply, e.Outcome
 	limit := func(s wire.Status, name string, used float64) Verdict {
@@ -197,7 +201,7 @@ func uncaught(e Evidence, limits wire.Limits) Verdict {
 	case (noMemory || noRoom) && o.Memory.PerProcess:
 		f.Hint = perProcess(used, limits)
 	case noMemory && limits.MemoryMB > 0:
-		f.Hint = fmt.Sprintf("memory_mb = %s was not used up, at most %s MB were seen in use: the library has a limit of its own, or asked for one block larger than the machine has",
+		f.Hint = fmt.Sprintf("memory_mb = %s was not used up, at most %s MB were seen in use: the library has a limit of its own, or asked for one block that is larger than the machine's memory",
 			number(limits.MemoryMB), number(round(mb(float64(o.Usage.PeakMemory)))))
 	case r.Errno == int(unix.EFBIG) && limits.FileMB > 0 && (e.Full != "" || e.Cut != ""):
 		return limit(wire.StatusDiskLimit, "file_mb", limits.FileMB)
@@ -212,13 +216,15 @@ func uncaught(e Evidence, limits wire.Limits) Verdict {
 	return fail(wire.StatusError, f)
 }
 
-// Memory is nearly used up from nearLimit of it on, or with less than nearMB left; less than half of it is never.
+// Memory is nearly used up if the part in use is nearLimit of the limit, or leaves at most nearMB. For
+// a small limit nearMB would be too much: at least half of the limit must be in use.
 const (
 	nearLimit = 0.9
-	nearMB    = 16
+	nearMB    = 16 // MB
 )
 
-// memory tells how much of it was in use, in MB and without what the kernel could have taken back, and whether that, or the kernel, shows that there was not enough.
+// memory returns how much memory was in use, in MB, without what the kernel could have reclaimed. short
+// says that there was not enough: that amount is near the limit, or the kernel reports it.
 func memory(o sandbox.Outcome, limits wire.Limits) (used float64, short bool) {
 	used = mb(float64(o.Usage.PeakMemory - o.Usage.MappedFiles))
 	if o.Memory.PerProcess {
@@ -227,18 +233,19 @@ func memory(o sandbox.Outcome, limits wire.Limits) (used float64, short bool) {
 	return used, limits.MemoryMB > 0 && o.Memory.Failed || nearly(used, limits.MemoryMB)
 }
 
-// nearly tells whether a limit on memory is as good as used up.
+// nearly reports whether a limit on memory was nearly used up; both in MB.
 func nearly(used, limit float64) bool {
 	return limit > 0 && used >= max(limit/2, min(nearLimit*limit, limit-nearMB))
 }
 
-// perProcess is the hint where a refused allocation may have left no trace.
+// perProcess returns the hint for a limit that refuses an allocation without a trace.
 func perProcess(used float64, limits wire.Limits) string {
-	return fmt.Sprintf("memory_mb = %s limits the private memory of each process here (RLIMIT_DATA), and refuses at once what would pass it, threads too; at most %s MB were seen in use",
+	return fmt.Sprintf("memory_mb = %s limits the private memory of each process here (RLIMIT_DATA): the kernel refuses any allocation and any thread beyond it; at most %s MB were seen in use",
 		number(limits.MemoryMB), number(round(used)))
 }
 
-// clues are traces of limits that did not end the run by themselves: what it could not get may have led to the end that it came to.
+// clues lists traces of limits that did not end the run directly. What a limit refused may still have
+// led to the failure.
 func clues(e Evidence, limits wire.Limits, status wire.Status) (found []string) {
 	switch used, short := memory(e.Outcome, limits); {
 	case short && e.Outcome.Activity.Refused > 0:
@@ -246,25 +253,27 @@ func clues(e Evidence, limits wire.Limits, status wire.Status) (found []string) 
 	case short:
 		found = append(found, fmt.Sprintf("memory_mb = %s was nearly used up (%s MB)", number(limits.MemoryMB), number(round(used))))
 	case e.Outcome.Memory.PerProcess && (status == wire.StatusTimeout || status == wire.StatusIdleTimeout || status == wire.StatusCPULimit):
-		// A numeric library that gets no memory tries again, for ever, and nothing of that can be seen.
-		found = append(found, perProcess(used, limits)+"; a library that gets none may wait for it")
+		// Some numeric libraries retry a refused allocation for ever. That leaves no trace.
+		found = append(found, perProcess(used, limits)+"; a library that gets no memory may retry for ever")
 	}
 	if e.Cut != "" && status == wire.StatusError {
 		found = append(found, fmt.Sprintf("file_mb = %s has kept a file from growing: %s", number(limits.FileMB), e.Cut))
 	}
-	if cpu := e.Outcome.Usage.CPU.Seconds(); limits.CPUSeconds > 0 && cpu >= limits.CPUSeconds/2 && status == wire.StatusError && strings.Contains(e.Reply.Type, "Process") { // of a child; RLIMIT_CPU counts coarsely
-		found = append(found, fmt.Sprintf("cpu_seconds = %s ends any process that reaches it by itself, too; the run has used %s s", number(limits.CPUSeconds), number(round(cpu))))
+	// RLIMIT_CPU ends a child alone; Python then raises CalledProcessError or BrokenProcessPool. It counts
+	// coarsely, so half of the limit is enough for a clue.
+	if cpu := e.Outcome.Usage.CPU.Seconds(); limits.CPUSeconds > 0 && cpu >= limits.CPUSeconds/2 && status == wire.StatusError && strings.Contains(e.Reply.Type, "Process") {
+		found = append(found, fmt.Sprintf("cpu_seconds = %s ends any process that alone reaches it; the whole run used %s s", number(limits.CPUSeconds), number(round(cpu))))
 	}
 	return found
 }
 
-// smallMemory is the limit, in MB, below which Python's own start may fail.
+// smallMemory is the limit, in MB, below which Python itself may fail to start.
 const smallMemory = 64
 
-// flushFailed is Python's exit code when the last output could not be written, whatever else happened.
+// flushFailed is Python's exit code if it could not write the last output. It replaces any other code.
 const flushFailed = 120
 
-// fail fills in what follows from the status.
+// fail makes a verdict. It fills in the parts of the failure that follow from the status.
 func fail(s wire.Status, f *wire.Failure) Verdict {
 	if f.Code == "" {
 		f.Code = string(s)
@@ -292,7 +301,7 @@ func lastLine(text string) string {
 	return ": " + text[:min(len(text), 300)]
 }
 
-// signalName is SIGKILL and the like; a real-time signal is named by its number.
+// signalName returns a name such as SIGKILL. A real-time signal has only its number: SIG63.
 func signalName(s syscall.Signal) string {
 	if name := unix.SignalName(s); name != "" {
 		return name
@@ -302,7 +311,7 @@ func signalName(s syscall.Signal) string {
 
 func mb(bytes float64) float64 { return bytes / (1 << 20) }
 
-// round keeps three decimals: more would pretend precision.
+// round keeps three decimals: the measurement is not more precise.
 func round(f float64) float64 { return math.Round(f*1000) / 1000 }
 
 func number(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }

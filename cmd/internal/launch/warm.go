@@ -12,14 +12,15 @@ import (
 	"py3run/sandbox"
 )
 
-// template is the template that a worker for this run comes from; false where there can be none.
+// template returns the set-up of the template that can have a worker for this run. It returns false if
+// the configuration wants none, or none is possible.
 func (p Plan) template() (warm.Setup, bool) {
 	c := p.Job.Config
 	key, ok := p.Spec.PoolKey()
 	if !ok || p.Facts.WarmDir == "" {
 		return warm.Setup{}, false
 	}
-	key.Activity = activity[c.Security.Audit.Native] // also for what runs no code of the user's
+	key.Activity = activity[c.Security.Audit.Native] // also for commands that run no code, where the plan has none
 	return warm.Setup{
 		PoolKey: key, Interpreter: p.Interpreter.Path, Identity: p.Interpreter.Identity,
 		Environ: warm.Environ(p.Spec.Env, c.Warm.Preload), Preload: c.Warm.Preload,
@@ -29,7 +30,8 @@ func (p Plan) template() (warm.Setup, bool) {
 	}, true
 }
 
-// askForWorker asks the template for a worker, which takes it a moment; nil: there is none.
+// askForWorker asks the template for a worker; nil: there is none. The template needs a moment to
+// answer, so the caller makes the directories before it receives the worker.
 func (r *run) askForWorker() *warm.Lease {
 	if setup, wanted := r.plan.template(); wanted {
 		if lease, err := warm.Take(setup.Dir, setup.Key()); err == nil {
@@ -39,7 +41,8 @@ func (r *run) askForWorker() *warm.Lease {
 	return nil
 }
 
-// startWorker starts the run in a worker that was asked for. Whatever is in the way of that, the run can still start an interpreter of its own.
+// startWorker starts the run in the worker that askForWorker asked for. It returns false if that
+// failed: the caller can still start an interpreter of its own.
 func (r *run) startWorker(lease *warm.Lease) bool {
 	if lease == nil {
 		return false
@@ -67,13 +70,14 @@ func (r *run) startWorker(lease *warm.Lease) bool {
 	return true
 }
 
-// dropWorker lets go of a worker that ran nothing.
+// dropWorker gives back a worker that ran nothing, with everything that was acquired for it.
 func (r *run) dropWorker() {
 	r.held.release(r.without)
 	r.lease = nil
 }
 
-// StartTemplate starts the template that runs like this job take their workers from, and waits until it has some.
+// StartTemplate starts the template from which runs like this job take their workers, and waits until
+// it has some, for at most patience.
 func StartTemplate(job Job, patience time.Duration) (warm.Status, error) {
 	plan, refused := locate(Plan{Job: job, RunID: newRunID(job.Began)})
 	if refused == nil {
