@@ -125,7 +125,10 @@ func newRecorder(listener int, program func() int) (*recorder, error) {
 }
 
 // start begins to answer. Until then processes wait with what they want to do.
-func (t *recorder) start() { t.started = true; go t.serve() }
+func (t *recorder) start(spawn func(do, done func())) {
+	t.started = true
+	spawn(t.serve, func() { close(t.done) })
+}
 
 // finish ends the activity of a tree that has ended and gives what it has found.
 func (t *recorder) finish() Activity {
@@ -153,7 +156,6 @@ func (t *recorder) finish() Activity {
 
 // serve answers until no process is left under the filter, or the listener is closed.
 func (t *recorder) serve() {
-	defer close(t.done)
 	raw, err := t.listener.SyscallConn()
 	if err != nil {
 		return

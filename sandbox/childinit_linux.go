@@ -204,7 +204,7 @@ func (s *childInit) addRule(attr *unix.LandlockPathBeneathAttr) syscall.Errno {
 //
 // The end of a traced program is its tracer's first to be told of, and its parent's only when the tracer has taken note or is gone (ptrace(2)). A pidfd
 // tells it at once; a tracer outside the run, a debugger, has a moment then to take note, one inside is ended with the rest of the tree. Where only a thread
-// beside the first is traced, the pidfd tells nothing, and the launcher finds out (see hidden).
+// beside the first is traced, the pidfd tells nothing, and the launcher finds out (see endedUnseen).
 //
 //go:norace
 //go:nosplit

@@ -318,7 +318,7 @@ func TestEarlyDiskLooks(t *testing.T) {
 			t.Parallel()
 			now := time.Now()
 			left, used := int64(1<<40), int64(100)
-			w := watch{limits: Limits{Disk: 200}, free: func() (int64, bool) { return left, true }, disk: func() int64 { return 0 }}
+			w := watch{limits: Limits{Disk: 200}, spawn: spawned, free: func() (int64, bool) { return left, true }, disk: func() int64 { return 0 }}
 			w.restAfter(diskLook{used, took}, now)
 			w.freeBefore, w.nextDisk = left, now.Add(time.Hour)
 			early, passed := 0, false

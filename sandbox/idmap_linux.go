@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"py3run/internal/passwd"
 )
@@ -19,48 +22,90 @@ const subIDsMeasure = "sub-ids"
 // An idRange is a run of ids, from first on.
 type idRange struct{ first, count int }
 
-// writeIDMaps maps ids of this user namespace to themselves in the new one of process pid (user_namespaces(7)): all of them, where this
+// An idMap is a file by which ids are mapped, open to be written.
+type idMap int
+
+func openIDMap(pid int, name string) (idMap, error) {
+	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/"+name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	return idMap(fd), err
+}
+
+func (m idMap) write(text string) error {
+	_, err := unix.Write(int(m), []byte(text))
+	return err
+}
+
+func (m idMap) close() {
+	if m >= 0 {
+		unix.Close(int(m))
+	}
+}
+
+// mapIDs maps ids of this user namespace to themselves in the new one of process pid (user_namespaces(7)): all of them, where this
 // user may (root with CAP_SETUID and CAP_SETGID), else this user and its group. With subIDs those of /etc/subuid and /etc/subgid, too, which
-// takes two set-user-ID programs, of package uidmap: gap is why they could not be had.
-func writeIDMaps(pid int, subIDs bool) (gap, err error) {
-	dir := "/proc/" + strconv.Itoa(pid) + "/"
-	write := func(name, text string) error { return os.WriteFile(dir+name, []byte(text), 0) }
-	whole := func(name string) bool {
-		own, err := os.ReadFile("/proc/self/" + name)
-		var lines strings.Builder
-		for line := range strings.Lines(string(own)) {
-			if f := strings.Fields(line); len(f) == 3 {
-				fmt.Fprintln(&lines, f[0], f[0], f[2])
+// takes two set-user-ID programs, of package uidmap: gap is why they could not be had. The launcher's memory is concealed after it.
+func mapIDs(pid int, subIDs bool) (gap, err error) {
+	root := os.Geteuid() == 0
+	var setgroups, gids, uids idMap = -1, -1, -1
+	defer func() { setgroups.close(); gids.close(); uids.close() }()
+	var givenGroups, givenUsers bool // the programs have written the maps
+	deny := func() error {           // before gid_map is written: later it cannot be (user_namespaces(7))
+		if setgroups < 0 { // before Linux 3.19
+			return nil
+		}
+		return setgroups.write("deny")
+	}
+	err = whileRevealed(func() (err error) {
+		if setgroups, err = openIDMap(pid, "setgroups"); err != nil && err != unix.ENOENT {
+			return err
+		}
+		if subIDs && !root {
+			if err := deny(); err != nil {
+				return err
+			}
+			noGroups := mapSubIDs(pid, "/etc/subgid", "newgidmap", os.Getegid())
+			noUsers := mapSubIDs(pid, "/etc/subuid", "newuidmap", os.Geteuid())
+			givenGroups, givenUsers, gap = noGroups == nil, noUsers == nil, cmp.Or(noGroups, noUsers)
+		}
+		if !givenGroups {
+			if gids, err = openIDMap(pid, "gid_map"); err != nil {
+				return err
 			}
 		}
-		return err == nil && write(name, lines.String()) == nil
-	}
-	one := func(id int) string { return fmt.Sprintln(id, id, 1) }
-	given := func(file, program string, id int) bool {
-		if !subIDs {
-			return false
+		if !givenUsers {
+			uids, err = openIDMap(pid, "uid_map")
 		}
-		why := mapSubIDs(pid, file, program, id)
-		if why != nil && gap == nil {
-			gap = why
-		}
-		return why == nil
+		return err
+	})
+	if err != nil {
+		return gap, err
 	}
-	root := os.Geteuid() == 0
-	if !root || !whole("gid_map") {
-		if err := write("setgroups", "deny"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if !givenGroups && !(root && gids.write(wholeMap("gid_map")) == nil) {
+		if err := deny(); err != nil {
 			return gap, err
 		}
-		if root || !given("/etc/subgid", "newgidmap", os.Getegid()) {
-			if err := write("gid_map", one(os.Getegid())); err != nil {
-				return gap, err
-			}
+		if err := gids.write(oneID(os.Getegid())); err != nil {
+			return gap, err
 		}
 	}
-	if root && whole("uid_map") || !root && given("/etc/subuid", "newuidmap", os.Geteuid()) {
+	if givenUsers || root && uids.write(wholeMap("uid_map")) == nil {
 		return gap, nil
 	}
-	return gap, write("uid_map", one(os.Geteuid()))
+	return gap, uids.write(oneID(os.Geteuid()))
+}
+
+func oneID(id int) string { return fmt.Sprintln(id, id, 1) }
+
+// wholeMap is the map of all ids that there are in this user namespace.
+func wholeMap(name string) string {
+	own, _ := os.ReadFile("/proc/self/" + name)
+	var lines strings.Builder
+	for line := range strings.Lines(string(own)) {
+		if f := strings.Fields(line); len(f) == 3 {
+			fmt.Fprintln(&lines, f[0], f[0], f[2])
+		}
+	}
+	return lines.String()
 }
 
 // mapSubIDs has the program write one of the maps: own, and what the file gives to this user.

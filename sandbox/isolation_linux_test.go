@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"py3run/sandbox/cgroup"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestHide(t *testing.T) {
@@ -213,7 +215,8 @@ func TestUserNamespace(t *testing.T) {
 	}
 }
 
-// The launcher's memory, which init shares, is closed to the program. One run after another: see concealed.
+// The launcher's memory, which init shares, is closed to the program. With namespaces it is so even in the moment in which the launcher opens another run's id
+// maps. Nothing else runs in this process meanwhile.
 func TestLauncherIsUnreadable(t *testing.T) {
 	if os.Geteuid() == 0 {
 		t.Skip("root may read it; without CAP_SYS_PTRACE it may not trace it")
@@ -230,4 +233,27 @@ func TestLauncherIsUnreadable(t *testing.T) {
 			}
 		})
 	}
+	t.Run("while it is revealed", func(t *testing.T) {
+		need(t, "namespaces")
+		spec := shell("echo ready; read line; head -c 1 /proc/$PPID/environ; cat /proc/$PPID/maps")
+		spec.Method = Namespace
+		stdin, more, err := os.Pipe()
+		check(t, err)
+		defer stdin.Close()
+		r := &trial{}
+		r.Running, err = Start(spec, IO{Stdin: stdin, Stdout: &r.out, Stderr: &r.err}, OwnChild)
+		check(t, err)
+		r.Release()
+		r.ready(t)
+		whileRevealed(func() error {
+			if dumpable, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0); dumpable != 1 {
+				t.Errorf("dumpable %d, %v", dumpable, err)
+			}
+			more.Close()
+			if out := r.Wait(nil, nil); out.ExitCode == 0 || r.out.String() != "ready\n" {
+				t.Errorf("the program reads %q of init", r.out.String())
+			}
+			return nil
+		})
+	})
 }

@@ -89,18 +89,20 @@ func init() { // here, because a launcher refers to helpers itself
 			}
 			return err
 		},
-		"killed":   startAndLinger,
-		"burn":     burn,
-		"unwaited": unwaited,
-		"blind":    blind,
-		"weak":     weak,
-		"mapped":   mapped,
-		"ids":      idsOf,
-		"clear":    clearTree,
-		"starve":   starve,
-		"tracer":   tracer,
-		"scored":   scored,
-		"threaded": threaded,
+		"killed":      startAndLinger,
+		"burn":        burn,
+		"unwaited":    unwaited,
+		"blind":       blind,
+		"weak":        weak,
+		"mapped":      mapped,
+		"ids":         idsOf,
+		"clear":       clearTree,
+		"starve":      starve,
+		"tracer":      tracer,
+		"scored":      scored,
+		"many":        many,
+		"scored-many": scoredMany,
+		"threaded":    threaded,
 	})
 }
 

@@ -3,31 +3,43 @@ package sandbox
 import (
 	"bytes"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
-// A score is the launcher's oom_score_adj (proc(5)): how soon the kernel ends it when memory is short. The kernel gives all processes of one memory the same
+// The launcher's oom_score_adj (proc(5)) says how soon the kernel ends it when memory is short. The kernel gives all processes of one memory the same
 // one, and init, whose memory is the launcher's, is there for the run to write to: root's code could have the launcher ended first, or, in a process with
 // many runs, have all of them ended. So it is put back. A mount over the file would do as well, but then no run could make a
 // user namespace with a /proc of its own. The other files of init that can be written change nothing of the launcher but how a core
 // dump would look, and what clear_refs counts.
+//
+// All runs of a launcher hold one score: what it was when there was no run. One that began later could read what another has written.
 type score struct {
+	mu   sync.Mutex
+	runs int
 	fd   int
 	text []byte
 }
 
-// keepScore notes the score of the launcher; nil where no run can change it.
-func keepScore() *score {
+var launcherScore score
+
+// keep notes the score of the launcher, for a run; nil where no run can change it.
+func (s *score) keep() *score {
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	fd, err := unix.Open("/proc/self/oom_score_adj", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.runs == 0 {
+		fd, err := unix.Open("/proc/self/oom_score_adj", unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil
+		}
+		s.fd = fd
+		s.text = s.read(make([]byte, 16))
 	}
-	s := &score{fd: fd}
-	s.text = s.read(make([]byte, 16))
+	s.runs++
 	return s
 }
 
@@ -38,18 +50,29 @@ func (s *score) read(b []byte) []byte {
 
 // restore puts the score back, if it was changed.
 func (s *score) restore() {
-	if s == nil {
-		return
+	if s != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.putBack()
 	}
+}
+
+func (s *score) putBack() {
 	var now [16]byte
 	if !bytes.Equal(s.read(now[:]), s.text) {
 		unix.Pwrite(s.fd, s.text, 0)
 	}
 }
 
-func (s *score) close() {
-	if s != nil {
-		s.restore()
+// release is keep's counterpart.
+func (s *score) release() {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.putBack()
+	if s.runs--; s.runs == 0 {
 		unix.Close(s.fd)
 	}
 }

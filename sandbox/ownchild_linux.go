@@ -128,7 +128,7 @@ func (a attempt) start(spec Spec, stdio IO, group *cgroup.Group, p Protection) (
 	if err := r.refuse(); err != nil {
 		return nil, err
 	}
-	r.score = keepScore()
+	r.score = launcherScore.keep()
 	if err := a.clone(r, s, b); err != nil {
 		return nil, err
 	}
@@ -146,7 +146,7 @@ func (a attempt) start(spec Spec, stdio IO, group *cgroup.Group, p Protection) (
 		return nil, err
 	}
 	r.attend()
-	go r.follow()
+	r.spawn(r.follow, nil)
 	return r, nil
 }
 
@@ -213,28 +213,27 @@ func (a attempt) lay(r *Running, stdio IO, theirs *files) (at layout, err error)
 	return at, nil
 }
 
-// clone makes init and, if it has a user namespace, maps its ids.
+// clone makes init and, if it has a user namespace, maps its ids. Init waits for the lifeline: until then nothing of the run could read the launcher's memory.
 func (a attempt) clone(r *Running, s *childInit, b *builder) error {
-	return concealed(a.userNS, func() error {
-		pid, err := s.clone()
-		if err != nil {
-			return err
-		}
-		r.pid, r.init = pid, &ownInit{pid: pid, memory: [2]any{s, b}}
-		if !a.userNS {
-			return nil
-		}
-		gap, err := writeIDMaps(pid, r.spec.SubIDs)
-		if err != nil {
-			r.giveUp()
-			return &StepError{Step: "id-map", Object: "user namespace", Err: err}
-		}
-		if gap != nil {
-			r.protection.lose(subIDsMeasure)
-			r.lack(subIDsMeasure, gap.Error()+"; only this user and its group are mapped")
-		}
+	pid, err := s.clone()
+	if err != nil {
+		return err
+	}
+	r.pid, r.init = pid, &ownInit{pid: pid, memory: [2]any{s, b}}
+	if !a.userNS {
+		conceal()
 		return nil
-	})
+	}
+	gap, err := mapIDs(pid, r.spec.SubIDs)
+	if err != nil {
+		r.giveUp()
+		return &StepError{Step: "id-map", Object: "user namespace", Err: err}
+	}
+	if gap != nil {
+		r.protection.lose(subIDsMeasure)
+		r.lack(subIDsMeasure, gap.Error()+"; only this user and its group are mapped")
+	}
+	return nil
 }
 
 // nonce is a number that no call has by chance.
@@ -263,38 +262,6 @@ func thisHost() host {
 		}
 	}
 	return h
-}
-
-var (
-	concealing sync.Mutex
-	// revealable is false for a launcher that was not readable to begin with, as a setuid program.
-	revealable = sync.OnceValue(func() bool {
-		dumpable, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
-		return err == nil && dumpable == 1
-	})
-)
-
-// concealed clones init, whose memory is the launcher's, and makes that memory undumpable: no process of the run may read it. It
-// does so after the id maps, because those of an undumpable process can be written by root only, and before the gate. An earlier run has
-// concealed the launcher already, so it is revealed for that moment: a process that starts several runs at once is readable to the
-// others in it, as far as their user may. The command starts one.
-func concealed(userNS bool, clone func() error) error {
-	concealing.Lock()
-	defer concealing.Unlock()
-	if revealable() && userNS {
-		unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
-	}
-	defer unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
-	return clone()
-}
-
-// Reveal makes the launcher readable again when its runs have ended, as it was before the first: a template looks at who asks it.
-func Reveal() {
-	concealing.Lock()
-	defer concealing.Unlock()
-	if revealable() {
-		unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
-	}
 }
 
 // clone makes init. The parent-death signal follows the thread that does it, not the process; threads of Go's live as long as the process, except

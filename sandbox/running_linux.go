@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,10 +45,32 @@ type Running struct {
 
 	ended chan ending         // the program has ended; closed without a value: init could not say how
 	gone  chan syscall.Rusage // init has ended, with what the whole tree used
+
+	faults chan error // the first panic in a goroutine of the run
 }
 
 func newRunning(spec Spec, group *cgroup.Group) *Running {
-	return &Running{spec: spec, group: group, started: time.Now(), ended: make(chan ending, 1), gone: make(chan syscall.Rusage, 1), copied: make(chan int, 2)}
+	return &Running{spec: spec, group: group, started: time.Now(), ended: make(chan ending, 1), gone: make(chan syscall.Rusage, 1), copied: make(chan int, 2), faults: make(chan error, 1)}
+}
+
+// spawn starts a goroutine of the run. done, if it is not nil, is called when it ends, however it ends.
+//
+// A panic in it, of a writer of the caller's say, is the run's: it ends the run and is in the Outcome. It must not end the process, which may have other runs.
+func (r *Running) spawn(do, done func()) {
+	go func() {
+		if done != nil {
+			defer done()
+		}
+		defer func() {
+			if v := recover(); v != nil {
+				select {
+				case r.faults <- fmt.Errorf("panic: %v\n%s", v, debug.Stack()):
+				default: // it has one
+				}
+			}
+		}()
+		do()
+	}()
 }
 
 // attend has somebody look after everything that a run can want while it lasts.
@@ -60,27 +83,32 @@ func (r *Running) attend() {
 		r.startCopy(i)
 	}
 	if r.recorder != nil {
-		r.recorder.start()
+		r.recorder.start(r.spawn)
 	}
 }
 
 // follow hears from init how the program has ended, and then waits for the end of init itself.
 func (r *Running) follow() {
+	defer r.reap()
+	defer close(r.ended)
 	var m [8]byte
 	if _, err := io.ReadFull(r.status, m[:]); err == nil {
 		r.ended <- endingOf(m)
 	}
-	close(r.ended)
-	r.reap()
 }
 
 // reap waits for the end of init.
-func (r *Running) reap() { r.gone <- r.init.reap() }
+func (r *Running) reap() { r.over(r.init.reap()) }
+
+func (r *Running) over(usage syscall.Rusage) {
+	r.gone <- usage
+	close(r.gone)
+}
 
 // giveUp ends a run that has not begun. What hangs in the kernel, in a step on a network file system that does not answer say, is left behind: reap keeps
 // the memory that it runs on as long as it lives.
 func (r *Running) giveUp() {
-	go r.reap()
+	r.spawn(r.reap, nil)
 	r.Kill()
 	for range 2 {
 		select {
@@ -151,7 +179,8 @@ func (r *Running) close() {
 	if r.recorder != nil {
 		r.recorder.finish()
 	}
-	r.score.close()
+	r.score.release()
+	r.score = nil
 }
 
 // show lets the run see its directory at its path, and nothing of the others'.

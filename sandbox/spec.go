@@ -160,6 +160,8 @@ type Outcome struct {
 	Protection Protection
 	// Incomplete is set when processes of the run were still alive at the end of the time given to kill them.
 	Incomplete bool
+	// Fault is a panic in a goroutine of the run: a defect of this package, or of a writer or a function that the caller has given. It has ended the run.
+	Fault error
 	// Undelivered are the streams, stdout and stderr, whose writer still waited to be read when the time for that was over. The writer is
 	// left behind in its Write.
 	Undelivered [2]bool

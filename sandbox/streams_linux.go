@@ -78,15 +78,13 @@ func handOver(f *os.File, u User) {
 // startCopy has one of the streams copied.
 func (r *Running) startCopy(i int) {
 	r.copying[i] = true
-	go func() {
-		r.copy(r.to[i], r.outputs[i])
-		r.copied <- i
-	}()
+	r.spawn(func() { r.copy(r.to[i], r.outputs[i]) }, func() { r.copied <- i })
 }
 
 // copy passes one stream on until its end. A reader that has gone away ends the copying: the program then gets EPIPE or
 // SIGPIPE, as it would without us.
 func (r *Running) copy(to io.Writer, from *os.File) {
+	defer from.Close()
 	buffer := make([]byte, 32<<10)
 	rest := -1 // bytes that are left, when the time after the end is over
 	for rest != 0 {
@@ -94,7 +92,6 @@ func (r *Running) copy(to io.Writer, from *os.File) {
 		if n > 0 {
 			r.printed.Add(int64(n))
 			if _, werr := to.Write(buffer[:n]); werr != nil || r.abandoned.Load() {
-				from.Close()
 				return
 			}
 		}

@@ -21,6 +21,7 @@ type watch struct {
 	printed func() int64
 	disk    func() int64
 	end     func() // of a look at the disk under way
+	spawn   func(do, done func())
 	started time.Time
 
 	progress    time.Time // when CPU or output last moved
@@ -135,11 +136,8 @@ func (w *watch) lookDisk(now time.Time) (used int64, known bool) {
 		}
 		done := make(chan diskLook, 1)
 		w.measuring = done
-		go func() {
-			began := time.Now()
-			used := w.disk()
-			done <- diskLook{used, time.Since(began)}
-		}()
+		began, used := time.Now(), int64(0)
+		w.spawn(func() { used = w.disk() }, func() { done <- diskLook{used, time.Since(began)} })
 	}
 	return used, known
 }

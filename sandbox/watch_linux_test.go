@@ -91,7 +91,7 @@ func TestDiskLooks(t *testing.T) {
 		least, atMost int // in twenty looks, one each sampleEvery
 	}{{"quick", 0, 18, 20}, {"slow", 2 * sampleEvery, 0, 1}} {
 		n := int64(0)
-		w := watch{limits: Limits{Disk: 1000}, disk: func() int64 { time.Sleep(c.takes); n++; return n }}
+		w := watch{limits: Limits{Disk: 1000}, spawn: spawned, disk: func() int64 { time.Sleep(c.takes); n++; return n }}
 		now, looks, last := time.Now(), 0, int64(0)
 		for range 20 {
 			if used, known := w.lookDisk(now); known {
@@ -141,4 +141,12 @@ func TestUserNamespaceOfRoot(t *testing.T) {
 	if want := "1234:1235\nuser:"; err != nil || len(text) < len(want) || string(text[:len(want)]) != want || string(text[len("1234:1235\n"):]) == host+"\n" {
 		t.Errorf("%v: %q", err, text)
 	}
+}
+
+// spawned stands for Running.spawn.
+func spawned(do, done func()) {
+	go func() {
+		defer done()
+		do()
+	}()
 }

@@ -27,7 +27,7 @@ func around(root string) (s Surroundings) {
 	s.ReadOnly = len(mounts) > 0
 	for _, m := range mounts {
 		s.ReadOnly = s.ReadOnly && m.readOnly
-		s.Version2 = s.Version2 || m.v2 && slices.Contains(words(filepath.Join(m.point, "cgroup.controllers")), "memory")
+		s.Version2 = s.Version2 || m.version == version(v2{}) && slices.Contains(words(filepath.Join(m.point, "cgroup.controllers")), "memory")
 		rel, inside := strings.CutPrefix(own[m.key], strings.TrimSuffix(m.root, "/"))
 		if !inside || strings.Contains(rel, "/..") {
 			rel = "" // the path is one of the host's; the mount is what the engine shows of it

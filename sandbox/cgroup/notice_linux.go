@@ -1,89 +1,75 @@
 package cgroup
 
 import (
-	"fmt"
-	"path/filepath"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
-// AlmostFull calls told once when the group's memory is nearly used up by what cannot be given back, while its programs still run: the
-// moment to ask one where it is, because the kernel's kill leaves no time for that. stop ends the watching; told is not called after it.
+// An Alarm waits until a group's memory is nearly used up by what cannot be given back, while its programs still run: the
+// moment to ask one where it is, because the kernel's kill leaves no time for that.
 // v1 has notifications at a threshold of use (cgroup-v1/memory.rst, section 9), v2 has memory.high.
-func (g *Group) AlmostFull(told func()) (stop func(), err error) {
-	if g.memory == nil {
-		return func() {}, nil
-	}
-	path, threshold := g.memory.path, g.limits.Memory-slack(g.limits.Memory)
-	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK) // ends the watching
-	if err != nil {
-		return nil, err
-	}
-	event, ready := -1, int16(unix.POLLIN)
-	if g.memory.v2 {
-		event, err = unix.Open(filepath.Join(path, "memory.events"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		ready = unix.POLLPRI
-	} else {
-		event, err = g.threshold(threshold)
-	}
-	if err != nil {
-		unix.Close(wake)
-		return nil, err
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		buffer := make([]byte, 4096)
-		for {
-			unix.Pread(event, buffer, 0) // the state as of now; an eventfd is emptied
-			fds := []unix.PollFd{{Fd: int32(event), Events: ready}, {Fd: int32(wake), Events: unix.POLLIN}}
-			if _, err := unix.Poll(fds, -1); err != nil && err != unix.EINTR {
-				return
-			}
-			if fds[1].Revents != 0 {
-				return
-			}
-			if fds[0].Revents == 0 {
-				continue
-			}
-			unix.Read(event, buffer)
-			// The page cache counts as use, but the kernel takes it back; only what stays is a sign of the end.
-			if g.held() >= threshold-slack(g.limits.Memory) {
-				told()
-				if g.memory.v2 {
-					write(filepath.Join(path, "memory.high"), "max")
-				}
-				return
-			}
-		}
-	}()
-	return func() {
-		var one [8]byte
-		one[0] = 1
-		unix.Write(wake, one[:])
-		<-done
-		unix.Close(wake)
-		unix.Close(event)
-	}, nil
+type Alarm struct {
+	group *Group
+	mu    sync.Mutex
+	wake  int // an eventfd that ends Wait; -1: it is closed
 }
 
-// threshold makes an eventfd that tells when the use of memory passes a number of bytes (v1).
-func (g *Group) threshold(bytes int64) (int, error) {
-	usage, err := unix.Open(filepath.Join(g.memory.path, "memory.usage_in_bytes"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+// NewAlarm makes an alarm, whose Wait is to be called; nil: nothing limits the group's memory.
+func (g *Group) NewAlarm() (*Alarm, error) {
+	if g.memory == nil {
+		return nil, nil
+	}
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
-		return -1, err
+		return nil, err
 	}
-	defer unix.Close(usage)
-	event, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	return &Alarm{group: g, wake: wake}, nil
+}
+
+// Stop has Wait return. It can be called at any time, and more than once.
+func (a *Alarm) Stop() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.wake >= 0 {
+		unix.Write(a.wake, []byte{7: 0, 0: 1})
+	}
+}
+
+// Wait waits for the alarm. False: it was stopped, or the kernel gives no notice.
+func (a *Alarm) Wait() bool {
+	defer func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		unix.Close(a.wake)
+		a.wake = -1
+	}()
+	limit := a.group.limits.Memory
+	event, ready, err := a.group.memory.version.notice(a.group.memory.path, limit-slack(limit))
 	if err != nil {
-		return -1, err
+		return false
 	}
-	line := fmt.Sprintf("%d %d %d", event, usage, bytes)
-	if err := write(filepath.Join(g.memory.path, "cgroup.event_control"), line); err != nil {
-		unix.Close(event)
-		return -1, err
+	defer unix.Close(event)
+	buffer := make([]byte, 4096)
+	for {
+		unix.Pread(event, buffer, 0) // the state as of now; an eventfd is emptied
+		fds := []unix.PollFd{{Fd: int32(event), Events: ready}, {Fd: int32(a.wake), Events: unix.POLLIN}}
+		if _, err := unix.Poll(fds, -1); err != nil && err != unix.EINTR {
+			return false
+		}
+		if fds[1].Revents != 0 {
+			return false
+		}
+		if fds[0].Revents == 0 {
+			continue
+		}
+		unix.Read(event, buffer)
+		// The page cache counts as use, but the kernel takes it back; only what stays is a sign of the end.
+		if a.group.held() >= limit-2*slack(limit) {
+			a.group.memory.version.heard(a.group.memory.path)
+			return true
+		}
 	}
-	return event, nil
 }
 
 // held is the memory that the kernel cannot take back.

@@ -37,7 +37,6 @@ func (job Job) ask(path string, args, environ []string, stdin string, within tim
 		Hide: hide, Pin: hide, Fixed: fixed, DenyCalls: true, PrivateShm: !inShm(path), FirstFile: first, Umask: job.Umask, Grace: seconds(job.Config.Security.GraceSeconds),
 		Limits: sandbox.Limits{Wall: within, Memory: probeMemory, Processes: 64}}
 	out, errs := &capture{most: probeMost}, &capture{most: probeMost}
-	defer sandbox.Reveal() // a template reads in /proc who asks it for a worker
 	r, err := sandbox.Start(spec, sandbox.IO{Stdin: in, Stdout: out, Stderr: errs}, sandbox.OwnChild)
 	if err != nil {
 		var errno syscall.Errno

@@ -85,8 +85,8 @@ func connect(dir, key string) (int, error) {
 	if err == nil {
 		err = sameUser(fd)
 	}
-	if err == nil && !sameSpaces(fd) { // a run of the same user would listen here, and get what other runs are given
-		err = errors.New("what listens is in other namespaces: no template of ours")
+	if err == nil && !samePids(fd) { // a run of the same user would listen here, and get what other runs are given
+		err = errors.New("what listens is in another pid namespace: no template of ours")
 	}
 	if err != nil {
 		unix.Close(fd)

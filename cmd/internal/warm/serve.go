@@ -390,7 +390,7 @@ func (t *server) serve(c int) {
 	if err == nil {
 		err = sameUser(c)
 	}
-	if err == nil && !sameSpaces(c) {
+	if err == nil && !samePids(c) {
 		err = unix.EACCES
 	}
 	if err == nil && string(message) == "stop" {
@@ -410,19 +410,23 @@ func (t *server) serve(c int) {
 	}
 }
 
-// sameSpaces tells whether who is at the other end is in the pid and mount namespaces of this process: code that a template has been started for never is.
-func sameSpaces(c int) bool {
+// samePids tells whether who is at the other end is in the pid namespace of this process: a run with namespaces never is. It reads NSpid (proc_pid_status(5)),
+// a number for each namespace from that of this process down, because anybody may: the files in /proc/PID/ns of a launcher that has runs are closed to its own
+// user (see package sandbox: conceal).
+func samePids(c int) bool {
 	peer, err := unix.GetsockoptUcred(c, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
 		return false
 	}
-	for _, name := range []string{"pid", "mnt"} {
-		var own, other unix.Stat_t
-		if unix.Stat("/proc/self/ns/"+name, &own) != nil || unix.Stat("/proc/"+strconv.Itoa(int(peer.Pid))+"/ns/"+name, &other) != nil || own.Ino != other.Ino {
-			return false
-		}
-	}
-	return true
+	status, _ := os.ReadFile("/proc/" + strconv.Itoa(int(peer.Pid)) + "/status")
+	return pidNamespaces(string(status)) == 1
+}
+
+// pidNamespaces is the number of pid namespaces, from that of the reader down, that a process with this status is in; 0: it is not known.
+func pidNamespaces(status string) int {
+	_, rest, _ := strings.Cut(status, "\nNSpid:")
+	numbers, _, _ := strings.Cut(rest, "\n")
+	return len(strings.Fields(numbers))
 }
 
 // handoff gives a worker to a launcher and looks after what is left when its run is over.

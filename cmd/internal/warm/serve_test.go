@@ -75,3 +75,20 @@ func TestTakeFromOneThatHangs(t *testing.T) {
 		t.Error("it waits")
 	}
 }
+
+func TestPidNamespaces(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, status string
+		want         int
+	}{
+		{"the own", "Name:\tx\nNSpid:\t17\nNSpgid:\t17\n", 1},
+		{"one below", "Name:\tx\nNSpid:\t17\t1\nNSpgid:\t17\t1\n", 2},
+		{"not told", "Name:\tNSpid:\t1\n", 0},
+		{"nothing", "", 0},
+	} {
+		if got := pidNamespaces(tt.status); got != tt.want {
+			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
+		}
+	}
+}

@@ -1,0 +1,80 @@
+package sandbox
+
+import (
+	"os"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// briefMost is how long a run in a worker is waited for without anybody else looking after it. No limit is watched so early.
+const briefMost = almostAfter
+
+// brief waits for a run that is over soon and wants nothing: it prints nothing, and no call of it is watched. To have goroutines wait, and the runtime's threads
+// wake each other for them, takes longer than such a run in a worker.
+func (r *Running) brief() (end ending, ok bool) {
+	p := []pollFD{polled(r.status)}
+	for _, o := range r.outputs {
+		p = append(p, polled(o))
+	}
+	if r.recorder != nil {
+		p = append(p, polled(r.recorder.listener))
+	}
+	for most := time.Now().Add(briefMost); p[0].revents == 0; {
+		if !pollBriefly(p, time.Until(most)) {
+			return end, false
+		}
+		for i := 1; i < len(p); i++ {
+			switch {
+			case p[i].revents&unix.POLLIN != 0:
+				return end, false
+			case p[i].revents != 0: // its other end is closed: nothing will come
+				p[i].fd, p[i].revents = -1, 0
+			}
+		}
+	}
+	var m [8]byte
+	if n, err := unix.Read(int(p[0].fd), m[:]); n != len(m) || err != nil {
+		return end, false
+	}
+	return endingOf(m), true
+}
+
+// polled is a file that is to be read, by its number. (File.Fd would take it from the runtime's poller.)
+func polled(f *os.File) pollFD {
+	p := pollFD{fd: -1, events: unix.POLLIN}
+	if raw, err := f.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) { p.fd = int32(fd) })
+	}
+	return p
+}
+
+// pollBriefly waits for descriptors without telling the runtime: no other thread takes over for that time. False: it is over.
+func pollBriefly(p []pollFD, most time.Duration) bool {
+	if most <= 0 {
+		return false
+	}
+	t := unix.NsecToTimespec(int64(most))
+	n, _, errno := syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), uintptr(unsafe.Pointer(&t)), 0, 0, 0)
+	if errno == syscall.EINTR {
+		for i := range p {
+			p[i].revents = 0
+		}
+		return true
+	}
+	return errno == 0 && n > 0
+}
+
+// awaitBriefly waits for one descriptor as pollBriefly does, through interruptions.
+func awaitBriefly(p *pollFD, most time.Duration) bool {
+	for end := time.Now().Add(most); p.revents == 0; {
+		one := []pollFD{*p}
+		if !pollBriefly(one, time.Until(end)) {
+			return false
+		}
+		*p = one[0]
+	}
+	return true
+}

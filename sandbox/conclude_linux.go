@@ -1,0 +1,170 @@
+package sandbox
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// conclude makes the outcome of a run whose program has ended, by itself or not. known is false when init could not say how.
+func (r *Running) conclude(out Outcome, status int32, known bool, w *watch, signals <-chan os.Signal) Outcome {
+	if !known { // init itself was killed
+		status = int32(syscall.SIGKILL)
+	}
+	out.ExitCode, out.Signal = verdict(status)
+	out.Began = r.released && pending(r.gate) == 0
+	usage, gone := r.collect()
+	out.Incomplete = !gone
+	if r.protection.Method == Process {
+		r.group.Kill() // what survived an init that was killed
+	}
+	if r.recorder != nil {
+		out.Activity, r.recorder = r.recorder.finish(), nil
+		if n := out.Activity.Rings; n > 0 {
+			r.protection.Gaps = append(r.protection.Gaps, Gap{Name: activityMeasure, Extra: true, Why: fmt.Sprintf("io_uring was set up %d times: what is done through it is not seen", n)})
+		}
+	}
+	kills := r.account(&out, usage, w)
+	for i, o := range r.outputs { // all writers are gone; a deadline only for what survived in spite of all
+		o.SetReadDeadline(time.Now().Add(drainWait))
+		if !r.attended && pending(o) > 0 {
+			r.startCopy(i)
+		}
+	}
+	r.deliver(&out, signals)
+	out.Dump = append(out.Dump, r.readDump(dumpQuiet)...)
+	r.decide(&out, kills)
+	out.Protection = r.protection
+	if out.Fault == nil {
+		select {
+		case out.Fault = <-r.faults:
+		default:
+		}
+	}
+	return out
+}
+
+// collect waits for the end of init, which takes nothing else with it now. gone is false if it does not end: it is in uninterruptible sleep, and the
+// kernel ends it when it can.
+func (r *Running) collect() (usage syscall.Rusage, gone bool) {
+	if !r.attended {
+		if used, ok := r.init.reapBriefly(briefMost); ok {
+			r.over(used)
+		} else {
+			r.attend()
+			r.spawn(r.reap, nil)
+		}
+	}
+	for range 2 {
+		select {
+		case usage = <-r.gone:
+			return usage, true
+		case <-time.After(killWait):
+			r.Kill()
+		}
+	}
+	return usage, false
+}
+
+// account fills in what the tree has used, and returns how many of its processes the kernel has killed for want of memory.
+func (r *Running) account(out *Outcome, usage syscall.Rusage, w *watch) (kills int64) {
+	out.Usage = Usage{
+		Wall:          time.Since(r.started),
+		CPU:           time.Duration(usage.Utime.Nano() + usage.Stime.Nano()),
+		PeakMemory:    max(w.held, int64(usage.Maxrss)<<10),
+		PeakProcesses: max(w.peak, 1),
+		ReadBytes:     int64(usage.Inblock) << 9,
+		WriteBytes:    int64(usage.Oublock) << 9,
+	}
+	if cpu, known := r.group.CPU(); known {
+		out.Usage.CPU = cpu
+	}
+	out.Usage.CPU = max(out.Usage.CPU, w.cpu) // what nobody waited for is not in init's sum
+	kills, failed := r.group.OutOfMemory()
+	if peak := r.group.PeakMemory(); peak > 0 {
+		out.Usage.PeakMemory = min(out.Usage.PeakMemory, peak)
+		if failed { // the cache had been given back before
+			out.Usage.PeakMemory = peak
+		}
+	}
+	if !failed {
+		out.Usage.MappedFiles = max(0, out.Usage.PeakMemory-w.held)
+	}
+	out.Memory = MemoryTrace{PerProcess: r.spec.Limits.Memory > 0 && !r.group.Limits("memory"), Data: w.data, Failed: failed}
+	out.Usage.PeakProcesses = max(out.Usage.PeakProcesses, r.group.PeakProcesses())
+	out.Refused = r.group.Refused()
+	return kills
+}
+
+// deliver waits until what the program has printed is where it goes. A reader may be slow, and Python itself would wait for it; but not for longer than
+// the run may last, and not against the caller's will. Without a limit on the wall clock a reader is waited for until the caller says otherwise.
+func (r *Running) deliver(out *Outcome, signals <-chan os.Signal) {
+	var late <-chan time.Time
+	if wall := r.spec.Limits.Wall; out.Reason != Finished || !r.begins || wall > 0 {
+		patience := drainWait
+		if out.Reason == Finished && r.begins {
+			patience = max(patience, time.Until(r.started.Add(wall+r.spec.Grace)))
+		}
+		timer := time.NewTimer(patience)
+		defer timer.Stop()
+		late = timer.C
+	}
+	for r.copying[0] || r.copying[1] {
+		select {
+		case i := <-r.copied:
+			r.copying[i] = false
+			continue
+		case <-signals:
+		case <-late:
+		}
+		out.Undelivered = r.copying
+		r.abandoned.Store(true)
+		return
+	}
+}
+
+// decide tells a limit that the kernel enforced from an end that nobody here caused.
+func (r *Running) decide(out *Outcome, kills int64) {
+	l := r.spec.Limits
+	if out.Reason != Finished {
+		return
+	}
+	if r.lost() {
+		out.Reason = DirLost
+		return
+	}
+	if kills > 0 {
+		out.Reason, out.Used = MemoryLimit, float64(out.Usage.PeakMemory)
+		return
+	}
+	switch out.Signal {
+	case unix.SIGXCPU, unix.SIGKILL:
+		// RLIMIT_CPU counts one process, and the sum of the tree is never less; but it counts whole clock ticks, the usage
+		// nanoseconds, and on a busy machine they differ by a fifth and more. SIGXCPU after half of the time is believed.
+		least := time.Duration(math.Ceil(l.CPU.Seconds())) * time.Second
+		if out.Signal == unix.SIGXCPU {
+			least /= 2
+		}
+		if l.CPU > 0 && out.Usage.CPU >= least {
+			out.Reason, out.Used = CPULimit, out.Usage.CPU.Seconds()
+		}
+	case unix.SIGXFSZ:
+		if l.FileSize <= 0 { // it set itself one
+			return
+		}
+		out.Reason, out.Used = FileSizeLimit, float64(l.FileSize)
+	}
+}
+
+// verdict reads a wait status.
+func verdict(status int32) (code int, signal syscall.Signal) {
+	ws := syscall.WaitStatus(status)
+	if ws.Signaled() {
+		return 0, ws.Signal()
+	}
+	return ws.ExitStatus(), 0
+}
