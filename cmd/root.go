@@ -181,9 +181,10 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 	default:
 		root.AddCommand(newExec(app), newRun(app), newCheck(app), newExplain(app), newDoctor(app), newConfig(app), newSchema(app), newVersion(app))
 		root.AddCommand(newMan(app))
-		root.AddCommand(newHelpTopics()...)
+		root.AddCommand(newHelpTopics(app)...)
 		root.AddCommand(newWarm(app)...)
 		cli.AddHelp(root)
+		root.SetHelpCommand(newHelp())
 	}
 	root.CompletionOptions.DisableDefaultCmd = len(root.Commands()) < 2
 	return root
