@@ -47,7 +47,7 @@ func newVersion(app *app) *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().StringVar(&format, "format", "text", "`text|json`")
+	c.Flags().StringVar(&format, "format", "text", "form of the output: `text|json`")
 	return c
 }
 
@@ -74,11 +74,11 @@ func newSchema(app *app) *cobra.Command {
 }
 
 func newConfig(app *app) *cobra.Command {
-	c := &cobra.Command{Use: "config", Short: "Show, check or start a configuration", Args: cobra.NoArgs,
+	c := &cobra.Command{Use: "config", Short: "Show, check or begin a configuration", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return usagef("config: want show, check or init") }}
 	var origin bool
 	show := &cobra.Command{
-		Use: "show", Short: "Print the configuration that is in force here", Args: cobra.NoArgs,
+		Use: "show", Short: "Print the configuration in force here", Args: cobra.NoArgs,
 		Example: "  py3run config show --origin\n  py3run config show --set security.max-memory-mb=256",
 		RunE: func(*cobra.Command, []string) error {
 			loaded, err := config.Load(app.sources())

@@ -448,6 +448,7 @@ var (
 	isTest    = regexp.MustCompile(`^(Test|Fuzz|Benchmark)[A-Z]\w+$`)
 	isFile    = regexp.MustCompile(`^[\w.*{}-]+(/[\w.*{}-]+)*/?$`)
 	isName    = regexp.MustCompile(`^[\w-]+(\.[\w-]+)*(\(\))?$`)
+	goComment = regexp.MustCompile(`(?m)(^|\s)//.*$`)
 	property  = regexp.MustCompile(`"(\w+)": *\{`)
 	extension = regexp.MustCompile(`\.(go|py|md|txtar|sh|yml|java|s|csv|log|mod|sum)$`)
 )
@@ -456,7 +457,7 @@ var (
 var outside = strings.Fields(`
 	sudo ping ssh mv cp rm rsync chown chmod usermod nohup jq bash fish zsh make sleep curl grep tee cat env
 	timeout systemd-run docker firejail nsjail podman pip venv numpy pandas jedi coverage pyenv asdf
-	seccomp-default EXDEV
+	seccomp-default EXDEV SA_RESTART
 	exit quit help copyright credits license alice true
 	-I -S __init__.py sitecustomize
 	shutil.move atexit weakref.finalize TemporaryDirectory sys.argv sys.prefix sys.flags.no_site
@@ -489,6 +490,9 @@ func readCode(t *testing.T) *source {
 			}
 		case strings.HasPrefix(name, "testdata/"), strings.Contains(name, "/testdata/"):
 		case slices.Contains([]string{".go", ".py", ".json", ".s", ".sh", ".java", ".yml"}, filepath.Ext(name)):
+			if strings.HasSuffix(name, ".go") {
+				text = goComment.ReplaceAll(text, nil) // what only a comment names is not in the code
+			}
 			s.text.Write(text)
 			for _, w := range word.FindAllString(string(text), -1) {
 				s.words[w] = true
