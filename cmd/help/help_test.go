@@ -279,7 +279,7 @@ func (d document) run(t *testing.T, interpreter string) {
 	var steps []step
 	for _, b := range d.blocks {
 		switch {
-		case b.kind == "console" && has(t, b.about, environ):
+		case b.kind == "console" && has(t, b.about):
 			for _, s := range b.steps(t, d.name) {
 				fmt.Fprintf(&script, "printf '\\n\\001%d\\n'\n(exit $code)\n%s\ncode=$?\n", len(steps), s.command)
 				steps = append(steps, s)
@@ -350,11 +350,14 @@ func (s step) matches(got string) bool {
 }
 
 // has tells whether what a block needs is here.
-func has(t *testing.T, what string, environ []string) bool {
+func has(t *testing.T, what string) bool {
 	switch what {
 	case "":
 		return true
 	case "namespaces":
+		if !namespaces() && strings.Contains(os.Getenv("PY3RUN_TEST_REQUIRE"), what) {
+			t.Error("no namespaces here, and PY3RUN_TEST_REQUIRE wants them")
+		}
 		return namespaces()
 	default:
 		if _, err := exec.LookPath(what); err != nil {
