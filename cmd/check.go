@@ -16,7 +16,8 @@ func newCheck(app *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check FILE|-",
 		Short: "Check the syntax of a script; run nothing of it",
-		Long:  `Compiles a script with the interpreter that would run it. Prints a line for each finding and ends with code 1 if there is an error.`,
+		Long: `Compiles a script with the interpreter that would run it. Prints a line for each finding, FILE:LINE:COLUMN: error: TEXT,
+and ends with code 1 if there is an error.`,
 		Example: `  py3run check job.py
   py3run check --format json - < job.py`,
 		Args: cobra.ExactArgs(1),
@@ -28,7 +29,7 @@ func newCheck(app *app) *cobra.Command {
 		},
 	}
 	app.runFlags(c)
-	c.Flags().StringVar(&format, "format", "text", "`text|json`")
+	c.Flags().StringVar(&format, "format", "text", "form of the output: `text|json`")
 	return c
 }
 

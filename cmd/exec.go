@@ -28,9 +28,9 @@ func newExec(app *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "exec",
 		Short: "Run one JSON request from stdin; print one JSON result line",
-		Long: `Reads one JSON object from standard input, runs it, and prints exactly one line of JSON on standard output, whatever happens.
-The end record of the audit log follows on standard error (a summary, if that is a terminal).
-Bare py3run with something on standard input is the same.`,
+		Long: `Reads one JSON object from standard input, runs it, and prints exactly one line of JSON on standard output, whatever
+happens. The end record of the audit log follows on standard error (a summary, if that is a terminal). Bare py3run with
+something on standard input does the same. See py3run help callers, and py3run schema request.`,
 		Example: `  echo '{"code": "result = x * 2", "variables": {"x": 21}}' | py3run exec
   py3run exec --timeout-seconds 5 < request.json | jq .result`,
 		Args: cobra.NoArgs,
@@ -42,7 +42,7 @@ Bare py3run with something on standard input is the same.`,
 		},
 	}
 	app.runFlags(c)
-	c.Flags().StringVar(&auditLine, "audit-line", "auto", "`auto|off`: the end record on standard error")
+	c.Flags().StringVar(&auditLine, "audit-line", "auto", "whether the end record goes to standard error: `auto|off`")
 	return c
 }
 

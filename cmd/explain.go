@@ -20,8 +20,9 @@ func newExplain(app *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "explain [FILE [ARG...]]",
 		Short: "Show what a run would be given here; run nothing",
-		Long: `Plans a run on this host and prints the plan: interpreter, limits, isolation, files and environment, and what is missing. The
-isolation is really tried, with nothing but "python -V" in it. A request on standard input is planned as exec would, a FILE as run would; its code does not run.`,
+		Long: `Plans a run on this host and prints the plan: interpreter, limits, isolation, files, environment, and what is missing.
+It really tries the isolation, with nothing but "python -V" in it. A request on standard input is planned as exec would
+do it, a FILE as run would; its code does not run.`,
 		Example: "  py3run explain\n  py3run explain report.py\n  py3run explain --format json < request.json\n  py3run explain --set security.isolation.network=none",
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -33,7 +34,7 @@ isolation is really tried, with nothing but "python -V" in it. A request on stan
 	}
 	c.Flags().SetInterspersed(false)
 	app.runFlags(c)
-	c.Flags().StringVar(&format, "format", "text", "`text|json`")
+	c.Flags().StringVar(&format, "format", "text", "form of the output: `text|json`")
 	return c
 }
 
@@ -145,9 +146,10 @@ func newDoctor(app *app) *cobra.Command {
 	var format string
 	c := &cobra.Command{
 		Use:   "doctor",
-		Short: "Really try each protection here; say what mends what does not work",
-		Long: `Tries each protection on this host, for this user, and what else a run needs: interpreter, working directory, audit log. For each
-that is not to be had it prints the cause and a command that mends it. The exit code is 1 if there is one.`,
+		Short: "Try each protection on this host; name the repair for what does not work",
+		Long: `Really tries each protection on this host, for this user, and what else a run needs: interpreter, working directory,
+audit log. For each that is missing it prints the cause and the command that repairs it. The exit code is 1 if one is
+missing.`,
 		Example: "  py3run doctor\n  py3run doctor --format json | jq '.[] | select(.ok | not)'",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
@@ -157,7 +159,7 @@ that is not to be had it prints the cause and a command that mends it. The exit 
 			return app.doctor(format)
 		},
 	}
-	c.Flags().StringVar(&format, "format", "text", "`text|json`")
+	c.Flags().StringVar(&format, "format", "text", "form of the output: `text|json`")
 	return c
 }
 

@@ -35,11 +35,11 @@ func newSchema(app *app) *cobra.Command {
 }
 
 func newConfig(app *app) *cobra.Command {
-	c := &cobra.Command{Use: "config", Short: "Show, check or start a configuration", Args: cobra.NoArgs,
+	c := &cobra.Command{Use: "config", Short: "Show, check or begin a configuration", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return usagef("config: want show, check or init") }}
 	var origin bool
 	show := &cobra.Command{
-		Use: "show", Short: "Print the configuration that is in force here", Args: cobra.NoArgs,
+		Use: "show", Short: "Print the configuration in force here", Args: cobra.NoArgs,
 		Example: "  py3run config show --origin\n  py3run config show --set security.max-memory-mb=256",
 		RunE: func(*cobra.Command, []string) error {
 			loaded, err := config.Load(app.sources())
@@ -128,44 +128,3 @@ func (app *app) checkConfig(files []string) error {
 	}
 	return nil
 }
-
-func newHelpTopics() []*cobra.Command {
-	codes := &cobra.Command{Use: "exit-codes", Short: "What the exit codes of exec and run mean"}
-	codes.SetHelpFunc(func(c *cobra.Command, args []string) { // not made at every start
-		c.Long = exitCodes()
-		c.Parent().HelpFunc()(c, args)
-	})
-	return []*cobra.Command{
-		codes,
-		{Use: "environment", Short: "Variables that py3run reads", Long: environmentHelp},
-	}
-}
-
-// exitCodes is the table of statuses for people.
-func exitCodes() string {
-	text := "Exit codes of py3run, py3run exec and py3run run. In JSON, status decides; from 121 on a program may return the same number itself.\n\n"
-	for _, s := range wire.Statuses() {
-		code := fmt.Sprint(wire.Result{Status: s}.ExitStatus())
-		switch s {
-		case wire.StatusExit:
-			code = "n"
-		case wire.StatusSignal:
-			code = "128+n"
-		case wire.StatusCancelled:
-			code = "130/143"
-		}
-		text += fmt.Sprintf("  %-8s %-22s %s\n", code, s, s.Meaning())
-	}
-	return text + "\nAll other commands: 0 ok, 1 findings or failure, 2 usage."
-}
-
-const environmentHelp = `PY3RUN_CONFIG            one configuration file instead of the system's and the user's
-PY3RUN_<KEY>             any configuration key: security.audit.dir is PY3RUN_SECURITY_AUDIT_DIR; an empty variable counts as unset
-PYTHON3_MAX_MEMORY_MB    tightens security.max-memory-mb; the code finds the limit in force in it
-PYTHON3_MAX_CPU_SECONDS  tightens security.max-cpu-seconds, likewise
-PYTHON3_DATA_DIR         handed on to the code
-VIRTUAL_ENV, PATH        where interpreters are looked for
-XDG_CONFIG_HOME, XDG_STATE_HOME, XDG_CACHE_HOME, HOME
-                         where the configuration, the audit log and facts about interpreters are
-
-Of the caller's environment the code sees only what security.isolation.env-keep names.`

@@ -81,8 +81,14 @@ func manual(root *cobra.Command) string {
 		}
 	}
 	commands(root)
-	line(".SH EXIT STATUS\n.EX\n%s\n.EE", roff(exitCodes()))
-	line(".SH ENVIRONMENT\n.EX\n%s\n.EE", roff(environmentHelp))
+	line(".SH EXIT STATUS\n.EX\n%s\n.EE", roff(pageBlock("exit-codes")))
+	line(".SH ENVIRONMENT\n.EX\n%s\n.EE", roff(pageBlock("environment")))
+	line(".SH TOPICS\nPages that \\fBpy3run help\\fR \\fITOPIC\\fR prints:")
+	for _, topic := range root.Commands() {
+		if topic.IsAdditionalHelpTopicCommand() {
+			line(".TP\n\\fB%s\\fR\n%s", roff(topic.Name()), roff(topic.Short))
+		}
+	}
 	line(".SH SEE ALSO\npy3runctl \\-\\-help, https://docs.python.org/3/using/cmdline.html")
 	return b.String()
 }

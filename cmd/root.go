@@ -110,11 +110,12 @@ func (app *app) root(args []string) *cobra.Command {
 	var showVersion bool
 	root := &cobra.Command{
 		Use:   "py3run",
-		Short: "Run Python under limits, isolated, with a complete record",
-		Long: `py3run runs Python code in a sandbox of its own: limits on memory, processor time, processes, disk and output, its own
-namespaces, and two records in an audit log for each run. Nothing of Python is forbidden.
+		Short: "Run Python under limits, isolated, with a record of each run",
+		Long: `py3run runs Python code in a sandbox of its own: with limits on memory, processor time, processes, disk and output, in
+namespaces of its own, and with two records in an audit log for each run. Nothing of Python is forbidden. It is no jail
+for hostile code: see py3run help isolation.
 
-With a JSON request on standard input it prints one JSON result line (see py3run exec). For people there is py3run run.`,
+With a JSON request on standard input it prints one JSON result line (see py3run exec). People use py3run run.`,
 		Example: `  echo '{"code": "result = 6 * 7"}' | py3run
   py3run run job.py input.csv
   py3run check job.py`,
@@ -151,9 +152,10 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 	default:
 		root.AddCommand(newExec(app), newRun(app), newCheck(app), newExplain(app), newDoctor(app), newConfig(app), newSchema(app), cli.NewVersion("py3run", map[string]any{"protocol": wire.Protocol}))
 		root.AddCommand(newMan(app))
-		root.AddCommand(newHelpTopics()...)
+		root.AddCommand(newHelpTopics(app)...)
 		root.AddCommand(newWarm(app)...)
 		cli.AddHelp(root)
+		root.SetHelpCommand(newHelp())
 	}
 	root.CompletionOptions.DisableDefaultCmd = len(root.Commands()) < 2
 	return root

@@ -24,10 +24,10 @@ func newRun(app *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run [flags] FILE|- [ARG...]",
 		Short: "Run a script for people and shells: live output, Python's exit code",
-		Long: `Runs a Python script with its output going straight through and ends with its exit code. The current directory stays
-the caller's; TMPDIR is a directory of the run, removed at its end. Options of py3run stand before FILE, what follows it is the script's.
-When py3run itself ends the run, at a limit say, at most four lines on standard error tell why. The exit code 121 and up
-are py3run's: see py3run help exit-codes.`,
+		Long: `Runs a Python script, lets its output go straight through, and ends with its exit code. The current directory stays the
+caller's; TMPDIR is a directory of the run, which is removed at its end. Options of py3run stand before FILE; what
+follows FILE is the script's. When py3run itself ends the run, for example at a limit, at most four lines on standard
+error say why. Exit codes from 121 on are py3run's: see py3run help exit-codes.`,
 		Example: `  py3run run --timeout-seconds 60 report.py january.csv
   cat job.py | py3run run - --verbose
   py3run run -c 'import sys; print(sys.version)'`,
@@ -42,8 +42,8 @@ are py3run's: see py3run help exit-codes.`,
 	}
 	c.Flags().SetInterspersed(false)
 	c.Flags().StringVarP(&code, "code", "c", "", "run this `text` instead of a file")
-	c.Flags().StringVar(&user, "user", "", "record this `name` as the user, asserted by the caller")
-	c.Flags().StringArrayVar(&labels, "label", nil, "copy this `name=value` to the record; can be repeated")
+	c.Flags().StringVar(&user, "user", "", "record this `name` as the user, as the caller asserts it")
+	c.Flags().StringArrayVar(&labels, "label", nil, "copy this label, `name=value`, to the record; can be given several times")
 	app.runFlags(c)
 	return c
 }

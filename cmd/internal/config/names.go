@@ -12,12 +12,12 @@ type Short struct{ Name, Key, Usage string }
 // Shorts are all of them.
 var Shorts = [...]Short{
 	{"timeout-seconds", "security.execution-timeout-seconds", "wall-clock limit, in `seconds`"},
-	{"cpu-seconds", "security.max-cpu-seconds", "processor time of the whole tree, in `seconds`"},
-	{"idle-seconds", "security.idle-timeout-seconds", "longest time without processor use and output, in `seconds`"},
-	{"memory-mb", "security.max-memory-mb", "memory limit, in `MB` of 2^20 bytes"},
+	{"cpu-seconds", "security.max-cpu-seconds", "processor time of all processes of the run, in `seconds`"},
+	{"idle-seconds", "security.idle-timeout-seconds", "longest time without processor use and without output, in `seconds`"},
+	{"memory-mb", "security.max-memory-mb", "memory limit, in `MB` of 2^20 bytes, of all processes of the run"},
 	{"output-mb", "security.max-output-size-mb", "output limit of each stream and of the result, in `MB`; run: none unless set"},
 	{"file-mb", "security.max-file-size-mb", "largest file, in `MB`"},
-	{"disk-mb", "security.max-disk-mb", "most that the working directory may hold, in `MB`"},
+	{"disk-mb", "security.max-disk-mb", "largest size of the working directory, in `MB`"},
 	{"processes", "security.max-processes", "largest `number` of processes and threads"},
 	{"python", "python.interpreter", "`interpreter`: auto, a path, a version as 3.12, or a virtual environment"},
 	{"method", "security.isolation.method", "isolation `method`: auto, namespace or process"},

@@ -79,7 +79,7 @@ var settings = [...]setting{
 	{
 		key: "security.max-output-size-mb", field: func(c *Config) any { return &c.Security.MaxOutputSizeMB },
 		fallback: 10.0, min: minMB, max: maxMB, unit: "MB",
-		doc: "printed output, for each stream, and the result; the output of run has a limit only where this is set", onlyIfSet: true,
+		doc: "printed output of each stream, and the result; run limits its output only where this is set", onlyIfSet: true,
 	},
 	{
 		key: "security.max-processes", field: func(c *Config) any { return &c.Security.MaxProcesses },
@@ -99,27 +99,27 @@ var settings = [...]setting{
 	{
 		key: "security.max-disk-mb", field: func(c *Config) any { return &c.Security.MaxDiskMB },
 		fallback: 2048.0, min: minMB, max: maxMB, unit: "MB",
-		doc: "all that lies in the working directory",
+		doc: "size of everything in the working directory",
 	},
 	{
 		key: "security.max-cpus", field: func(c *Config) any { return &c.Security.MaxCPUs },
 		fallback: 0.0, min: 0.01, max: maxCount,
-		doc: "processors' worth of time per second for the whole process tree, where a control group can do it",
+		doc: "processor time per second of the whole process tree, in processors; needs a control group",
 	},
 	{
 		key: "security.max-read-mb-per-second", field: func(c *Config) any { return &c.Security.MaxReadMBPerSecond },
 		fallback: 0.0, min: minMB, max: maxMB, unit: "MB",
-		doc: "reading from each block device, per second, where a control group can do it",
+		doc: "reading from each block device, per second; needs a control group",
 	},
 	{
 		key: "security.max-write-mb-per-second", field: func(c *Config) any { return &c.Security.MaxWriteMBPerSecond },
 		fallback: 0.0, min: minMB, max: maxMB, unit: "MB",
-		doc: "writing to each block device, per second, where a control group can do it",
+		doc: "writing to each block device, per second; needs a control group",
 	},
 	{
 		key: "security.execution-timeout-seconds", field: func(c *Config) any { return &c.Security.ExecutionTimeoutSeconds },
 		fallback: 600.0, min: minSeconds, max: maxSeconds, unit: "seconds",
-		doc: "time on the clock for one execution",
+		doc: "wall-clock time of one run",
 	},
 	{
 		key: "security.grace-seconds", field: func(c *Config) any { return &c.Security.GraceSeconds },
@@ -129,12 +129,12 @@ var settings = [...]setting{
 	{
 		key: "security.idle-timeout-seconds", field: func(c *Config) any { return &c.Security.IdleTimeoutSeconds },
 		fallback: 3600.0, min: minSeconds, max: maxSeconds, unit: "seconds",
-		doc: "time without processor use and without output",
+		doc: "longest time without processor use and without output",
 	},
 	{
 		key: "security.isolation.method", field: func(c *Config) any { return &c.Security.Isolation.Method },
 		fallback: "auto", choices: []string{"auto", "namespace", "process"}, later: []string{"container"},
-		doc: "how an execution is kept apart",
+		doc: "how a run is isolated; auto: the strongest method that works here",
 	},
 	{
 		key: "security.isolation.on-missing", field: func(c *Config) any { return &c.Security.Isolation.OnMissing },
@@ -149,12 +149,12 @@ var settings = [...]setting{
 	{
 		key: "security.isolation.working-dir", field: func(c *Config) any { return &c.Security.Isolation.WorkingDir },
 		fallback: DefaultWorkingDir, rule: &runDirectory,
-		doc: "directory made for each execution; ${uid}, ${userId} and ${executionId} are filled in; the directory above, without the last two, is to be one that py3run makes itself, or other executions can remove this one",
+		doc: "the directory that each run gets; ${uid}, ${userId} and ${executionId} are filled in. Let py3run make the directory above it, or other runs can remove this one",
 	},
 	{
 		key: "security.isolation.shm", field: func(c *Config) any { return &c.Security.Isolation.Shm },
 		fallback: "private", choices: []string{"private", "host"}, strict: "private",
-		doc: "the /dev/shm of the code: its own, as large as its memory and counted there; or the host's, where shared memory that is not unlinked stays",
+		doc: "the /dev/shm of the code; private: its own, as large as its memory limit and counted there; host: the host's, where shared memory stays until it is unlinked",
 	},
 	{
 		key: "security.isolation.cleanup-on-exit", field: func(c *Config) any { return &c.Security.Isolation.CleanupOnExit },
@@ -164,17 +164,17 @@ var settings = [...]setting{
 	{
 		key: "security.isolation.hide", field: func(c *Config) any { return &c.Security.Isolation.Hide },
 		fallback: []string(nil), rule: &absolutePath,
-		doc: "paths that the code must not see; the audit log and key files are never seen",
+		doc: "more paths that the code does not see; it never sees the audit log and key files",
 	},
 	{
 		key: "security.isolation.read-dirs", field: func(c *Config) any { return &c.Security.Isolation.ReadDirs },
 		fallback: []string(nil), rule: &absolutePath,
-		doc: "not empty: only these, what Python needs and what can be written can be read",
+		doc: "not empty: the code reads only these, what Python needs, and what it can write",
 	},
 	{
 		key: "security.isolation.write-dirs", field: func(c *Config) any { return &c.Security.Isolation.WriteDirs },
 		fallback: []string(nil), rule: &absolutePath,
-		doc: "not empty: only these, the working directory, PYTHON3_DATA_DIR and /dev/null zero full tty shm ptmx pts can be written; modes, owners, times and extended attributes are not held",
+		doc: "not empty: the code writes only these, the working directory, PYTHON3_DATA_DIR and /dev/null zero full tty shm ptmx pts; it can still change modes, owners, times and extended attributes",
 	},
 	{
 		key: "security.isolation.dev", field: func(c *Config) any { return &c.Security.Isolation.Dev },
@@ -184,7 +184,7 @@ var settings = [...]setting{
 	{
 		key: "security.isolation.seccomp", field: func(c *Config) any { return &c.Security.Isolation.Seccomp },
 		fallback: "default", choices: []string{"default", "off"}, strict: "default",
-		doc: "default: system calls that only matter to the host are refused (modules, kexec, swap, clock, reboot, keyring …)",
+		doc: "default: refuse system calls that matter only to the host (modules, kexec, swap, clock, reboot, keyring …)",
 	},
 	{
 		key: "security.isolation.no-new-privileges", field: func(c *Config) any { return &c.Security.Isolation.NoNewPrivileges },
@@ -204,23 +204,23 @@ var settings = [...]setting{
 	{
 		key: "security.isolation.cgroup-parent", field: func(c *Config) any { return &c.Security.Isolation.CgroupParent },
 		fallback: "auto", rule: &groupPath,
-		doc: `below which control group those of the executions are made, such as "/py3run.slice"; auto: the own one or the nearest that will do; none: no control groups`,
+		doc: `the control group below which runs get theirs, such as "/py3run.slice"; auto: the launcher's own or the nearest that will do; none: no control groups`,
 	},
 	{
 		key: "security.isolation.id-map", field: func(c *Config) any { return &c.Security.Isolation.IDMap },
 		fallback: "own", choices: []string{"own", "subids"},
-		doc: "users and groups that code of an ordinary user has in its user namespace; own: this user and its group; subids: also those of /etc/subuid and /etc/subgid, by newuidmap and newgidmap, which makes a start some milliseconds longer and never warm",
+		doc: "the users and groups in the user namespace of an ordinary user's run; own: this user and its group; subids: also those of /etc/subuid and /etc/subgid, through newuidmap and newgidmap; a start takes some milliseconds longer then, and is never warm",
 	},
 	{
 		key: "security.isolation.env-keep", field: func(c *Config) any { return &c.Security.Isolation.EnvKeep },
 		fallback: []string{"LANG", "LC_*", "TZ", "PATH", "HOME", "USER", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_*", "REQUESTS_CA_BUNDLE"},
 		rule:     &variablePattern,
-		doc:      "environment variables that are handed on to the code",
+		doc:      "environment variables that the code gets",
 	},
 	{
 		key: "security.audit.enabled", field: func(c *Config) any { return &c.Security.Audit.Enabled },
 		fallback: true, strict: true,
-		doc: "keep a record before and after each execution",
+		doc: "write a record before and after each run",
 	},
 	{
 		key: "security.audit.dir", field: func(c *Config) any { return &c.Security.Audit.Dir },
@@ -230,17 +230,17 @@ var settings = [...]setting{
 	{
 		key: "security.audit.log-code", field: func(c *Config) any { return &c.Security.Audit.LogCode },
 		fallback: false, strict: true,
-		doc: "keep the code beside the log, in code/SHA256, readable for who may read the log; false: its SHA-256 and size",
+		doc: "keep the code beside the log, in code/SHA256, readable for those who may read the log; false: record its SHA-256 and size",
 	},
 	{
 		key: "security.audit.log-variables", field: func(c *Config) any { return &c.Security.Audit.LogVariables },
 		fallback: "names", choices: []string{"names", "off", "hmac"}, onTrue: "names", onFalse: "off",
-		doc: "what is recorded of the variables: names with types and sizes; hmac: also a keyed hash of each value's JSON, by which a known value can be proved",
+		doc: "what is recorded of the variables: names with types and sizes; hmac: also a keyed hash of each value's JSON, which proves a known value",
 	},
 	{
 		key: "security.audit.log-output", field: func(c *Config) any { return &c.Security.Audit.LogOutput },
 		fallback: "sizes", choices: []string{"sizes", "hash", "head"}, onFalse: "sizes",
-		doc: "what is recorded of stdout, stderr and the result: sizes; hash: SHA-256 too; head: the first 512 bytes too, whatever they say",
+		doc: "what is recorded of stdout, stderr and the result: sizes; hash: SHA-256 too; head: the first 512 bytes too, secrets included",
 	},
 	{
 		key: "security.audit.group", field: func(c *Config) any { return &c.Security.Audit.Group },
@@ -250,7 +250,7 @@ var settings = [...]setting{
 	{
 		key: "security.audit.retention-days", field: func(c *Config) any { return &c.Security.Audit.RetentionDays },
 		fallback: 90, min: 1, max: maxCount, unit: "days", floor: true,
-		doc: "age of records that py3runctl audit prune leaves; py3run itself removes none",
+		doc: "py3runctl audit prune removes older records; py3run itself removes none",
 	},
 	{
 		key: "security.audit.on-failure", field: func(c *Config) any { return &c.Security.Audit.OnFailure },
@@ -260,7 +260,7 @@ var settings = [...]setting{
 	{
 		key: "security.audit.native", field: func(c *Config) any { return &c.Security.Audit.Native },
 		fallback: "auto", choices: []string{"auto", "on", "off"}, strict: "on",
-		doc: "also record what libraries and child programs connect to, send to, bind and start, as the kernel sees it (not: io_uring, sockets connected before); on: a host without it counts as on-missing says",
+		doc: "also record what libraries and child programs connect to, send to, bind and start, as the kernel sees it (not: io_uring, sockets that were connected before); on: a host that cannot is treated as on-missing says",
 	},
 	{
 		key: "input.max-request-mb", field: func(c *Config) any { return &c.Input.MaxRequestMB },
@@ -270,7 +270,7 @@ var settings = [...]setting{
 	{
 		key: "input.timeout-seconds", field: func(c *Config) any { return &c.Input.TimeoutSeconds },
 		fallback: 10.0, min: minSeconds, max: maxSeconds, unit: "seconds",
-		doc: "time without a byte on stdin",
+		doc: "longest wait for a byte on standard input",
 	},
 	{
 		key: "python.interpreter", field: func(c *Config) any { return &c.Python.Interpreter },
@@ -285,7 +285,7 @@ var settings = [...]setting{
 	{
 		key: "python.site", field: func(c *Config) any { return &c.Python.Site },
 		fallback: "eager", choices: []string{"eager", "lazy"},
-		doc: "when site-packages and .pth files are looked at: at the start, or when something is imported that the standard library does not have, which saves a quarter of the start",
+		doc: "when Python looks at site-packages and .pth files; eager: at the start; lazy: when the code imports what the standard library does not have, which saves a quarter of the start",
 	},
 	{
 		key: "python.flag-imports", field: func(c *Config) any { return &c.Python.FlagImports },
@@ -296,57 +296,57 @@ var settings = [...]setting{
 			{"multiprocessing", "process creation"},
 		},
 		rule: &moduleName,
-		doc:  "modules whose import is remarked on, and why; a table here replaces the whole default",
+		doc:  "modules whose import the record flags, and why; a table here replaces the whole default",
 	},
 	{
 		key: "warm.enabled", field: func(c *Config) any { return &c.Warm.Enabled },
 		fallback: false,
-		doc:      "keep interpreters ready in sandboxes of their own, so that a run starts faster; the first run starts them, security.idle-timeout-seconds without a run ends them",
+		doc:      "keep interpreters ready, each in a sandbox of its own, so that runs start faster; the first run starts them, and they end after security.idle-timeout-seconds without a run",
 	},
 	{
 		key: "warm.preload", field: func(c *Config) any { return &c.Warm.Preload },
 		fallback: []string(nil), rule: &moduleName,
-		doc: `modules that they have imported already, such as ["pandas"]`,
+		doc: `modules that the ready interpreters have imported, such as ["pandas"]`,
 	},
 	{
 		key: "warm.spares", field: func(c *Config) any { return &c.Warm.Spares },
 		fallback: 2, min: 1, max: 64, noZero: true,
-		doc: "how many wait for a run",
+		doc: "how many interpreters wait for a run",
 	},
 	{
 		key: "alerts.denials", field: func(c *Config) any { return &c.Alerts.Denials },
 		fallback: 5, min: 1, max: maxCount,
-		doc: "refusals of one user, within alerts.denials-within-minutes, of which py3runctl alerts tells",
+		doc: "refusals of one user within alerts.denials-within-minutes that are an alert",
 	},
 	{
 		key: "alerts.denials-within-minutes", field: func(c *Config) any { return &c.Alerts.DenialsWithinMinutes },
 		fallback: 5.0, min: 0.01, max: maxCount, noZero: true, unit: "minutes",
-		doc: "the time for alerts.denials",
+		doc: "the time within which alerts.denials counts",
 	},
 	{
 		key: "alerts.limits-in-a-row", field: func(c *Config) any { return &c.Alerts.LimitsInARow },
 		fallback: 3, min: 1, max: maxCount,
-		doc: "runs of one user and script that end at a limit, one after the other, of which it tells",
+		doc: "runs of one user and script in a row that end at a limit, which are an alert",
 	},
 	{
 		key: "alerts.new-modules", field: func(c *Config) any { return &c.Alerts.NewModules },
 		fallback: true,
-		doc:      "a user's first import of a module of python.flag-imports",
+		doc:      "alert at a user's first import of a module of python.flag-imports",
 	},
 	{
 		key: "alerts.new-hosts", field: func(c *Config) any { return &c.Alerts.NewHosts },
 		fallback: true,
-		doc:      "the first connection to a host",
+		doc:      "alert at the first connection to a host",
 	},
 	{
 		key: "alerts.quiet-hours", field: func(c *Config) any { return &c.Alerts.QuietHours },
 		fallback: "", rule: &hours,
-		doc: `runs that start in these hours, local time, such as "22:00-06:00"; empty: no such rule`,
+		doc: `alert at runs that start in these hours, local time, such as "22:00-06:00"; empty: never`,
 	},
 	{
 		key: "alerts.tampering", field: func(c *Config) any { return &c.Alerts.Tampering },
 		fallback: true,
-		doc:      "repairs of the log, records that are gone or were pruned early, jumps of the clock, orphaned runs, what somebody has acknowledged",
+		doc:      "alert at repairs of the log, lost or early pruned records, jumps of the clock, orphaned runs, acknowledgements",
 	},
 	{
 		key: "alerts.command", field: func(c *Config) any { return &c.Alerts.Command },

@@ -51,7 +51,7 @@ var statuses = [...]struct {
 	{StatusMemoryLimit, 123, "the memory limit ended the run", "work in smaller pieces, or have max-memory-mb raised", false},
 	{StatusProcessLimit, 123, "the process limit ended the run", "start fewer processes and threads, or have max-processes raised", false},
 	{StatusDiskLimit, 123, "the disk or file-size limit ended the run", "write less, or have max-disk-mb or max-file-size-mb raised", false},
-	{StatusOutputLimit, 123, "the result is larger than the output limit, or output of run was lost to it", "return less, or have max-output-size-mb raised", false},
+	{StatusOutputLimit, 123, "the result is too large, or output of run was lost to the limit", "return less, or have max-output-size-mb raised", false},
 	{StatusTimeout, 124, "the wall-clock limit ended the run", "do less at a time, or have security.execution-timeout-seconds raised", false},
 	{StatusIdleTimeout, 124, "no progress for too long", "find out what it waits for, or have security.idle-timeout-seconds raised", false},
 	{StatusCPULimit, 124, "the processor-time limit ended the run", "compute less at a time, or have security.max-cpu-seconds raised", false},

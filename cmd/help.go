@@ -1,0 +1,95 @@
+package cmd
+
+import (
+	"embed"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"py3run/cmd/internal/cli"
+)
+
+// pages is the documentation, a subject a file. A new page is a new file: its first line is `# NAME: what it is about`.
+// The files lie in the binary as they are, and nothing of them is read before a page is asked for. Packing them would save less than the code that
+// unpacks them takes.
+//
+//go:embed help/*.md
+var pages embed.FS
+
+// page is the text of a page; ok tells whether there is one of that name.
+func page(name string) (text string, ok bool) {
+	data, err := pages.ReadFile("help/" + name + ".md")
+	return string(data), err == nil
+}
+
+// pageBlock is the first block of plain text in a page, without its fence: the table that the manual page shows, too.
+func pageBlock(name string) string {
+	text, _ := page(name)
+	_, rest, _ := strings.Cut(text, "```text\n")
+	block, _, _ := strings.Cut(rest, "\n```")
+	return block
+}
+
+// newHelpTopics are the pages as cobra has them: commands that do nothing, listed as additional topics.
+func newHelpTopics(app *app) (topics []*cobra.Command) {
+	files, _ := pages.ReadDir("help")
+	for _, f := range files {
+		name := strings.TrimSuffix(f.Name(), ".md")
+		text, _ := page(name)
+		title, _, _ := strings.Cut(text, "\n")
+		_, about, _ := strings.Cut(title, ": ")
+		topic := &cobra.Command{Use: name, Short: strings.ToUpper(about[:1]) + about[1:]}
+		topic.SetHelpFunc(func(*cobra.Command, []string) { fmt.Fprint(app.out, text) })
+		topics = append(topics, topic)
+	}
+	return topics
+}
+
+// newHelp prints the help of a command, or a page. Without a name it prints what there is.
+func newHelp() *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND|TOPIC]", Short: "Help about a command, or a page of the documentation",
+		Example: "  py3run help run\n  py3run help limits",
+		RunE: func(c *cobra.Command, args []string) error {
+			of, rest, err := c.Root().Find(args)
+			if err == nil && len(rest) == 0 {
+				return of.Help()
+			}
+			e := &cli.UsageError{Text: fmt.Sprintf("help: no command and no topic %q", strings.Join(args, " ")), Hint: "py3run help lists them"}
+			if near := nearSubject(c.Root(), args[0]); near != "" {
+				e.Hint = "did you mean py3run help " + near + "?"
+			}
+			return e
+		},
+		ValidArgsFunction: func(c *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			var found []cobra.Completion
+			for _, s := range subjects(c.Root()) {
+				found = append(found, cobra.CompletionWithDesc(s.Name(), s.Short))
+			}
+			return found, cobra.ShellCompDirectiveNoFileComp
+		},
+	}
+}
+
+// subjects are the commands and topics that help knows.
+func subjects(root *cobra.Command) []*cobra.Command {
+	return slices.DeleteFunc(slices.Clone(root.Commands()), func(c *cobra.Command) bool { return c.Hidden })
+}
+
+// nearSubject is the command or topic whose name begins so, or differs in few letters; empty if there is none.
+func nearSubject(root *cobra.Command, name string) string {
+	// Cobra suggests only commands that do something; topics do nothing.
+	names := &cobra.Command{SuggestionsMinimumDistance: 2}
+	for _, s := range subjects(root) {
+		names.AddCommand(&cobra.Command{Use: s.Name(), Run: func(*cobra.Command, []string) {}})
+	}
+	if near := names.SuggestionsFor(name); len(near) > 0 {
+		return near[0]
+	}
+	return ""
+}
