@@ -123,7 +123,7 @@ func (t *Template) End(patience time.Duration) {
 
 // Close kills the template. Its workers stay.
 func (t *Template) Close() {
+	t.Process.Process.Kill() // before the end of the control socket, which asks for an end in peace
 	t.Control.Close()
-	t.Process.Process.Kill()
 	t.Process.Wait()
 }
