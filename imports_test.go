@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestImports holds the one direction of the data: what is not in the table is not imported.
+// TestImports makes sure that data flows in one direction: a package imports only what the table allows.
 func TestImports(t *testing.T) {
 	allowed := map[string][]string{
 		"py3run":                     {"py3run/cmd"},

@@ -14,20 +14,20 @@ import (
 	"py3run/cmd/internal/wire"
 )
 
-// environFor is that of a run with directories of its own below dir.
+// environFor returns the environment of a launcher whose directories lie below dir.
 func environFor(t *testing.T, dir string) []string {
 	return append(os.Environ(), "PY3RUN_PYTHON_INTERPRETER="+findPython(t), "PY3RUN_CONFIG=", "XDG_CONFIG_HOME="+dir,
 		"PY3RUN_SECURITY_AUDIT_DIR="+filepath.Join(dir, "audit"), "PY3RUN_SECURITY_ISOLATION_WORKING_DIR="+filepath.Join(dir, "work", "${executionId}"))
 }
 
-// lineOf is what these tests look at of a result.
+// lineOf is the part of a result line that these tests read.
 type lineOf struct {
 	Status  wire.Status   `json:"status"`
 	Failure *wire.Failure `json:"failure"`
 	wire.Captured
 }
 
-// With few descriptors nothing is made, or nothing of it is left.
+// A launcher with too few descriptors leaves no files behind.
 func TestFewDescriptors(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ limit, open int }{{8, 0}, {10, 0}, {32, 0}, {64, 0}, {64, 15}, {64, 25}, {64, 35}, {64, 40}, {64, 50}} {
@@ -63,7 +63,8 @@ func TestFewDescriptors(t *testing.T) {
 	}
 }
 
-// Whatever is printed, the launcher's memory follows the limit on output, not what its JSON would take.
+// Whatever the code prints, the output limit bounds the launcher's memory; the size of the output as
+// JSON does not.
 func TestMemoryOfTheLauncher(t *testing.T) {
 	if raceDetector {
 		t.Skip("the race detector takes memory of its own")
@@ -84,7 +85,7 @@ func TestMemoryOfTheLauncher(t *testing.T) {
 			}
 			defer run.Wait()
 			line := bufio.NewReader(out)
-			line.ReadByte() // the line is made; the launcher waits to be read
+			line.ReadByte() // the launcher has made the line and waits for its reader
 			line.UnreadByte()
 			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", run.Process.Pid))
 			if err != nil {

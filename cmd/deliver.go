@@ -12,21 +12,22 @@ import (
 	"py3run/cmd/internal/wire"
 )
 
-// Whoever started a launcher need not read what it writes. A pipe that nobody reads must not keep it alive: neither past the time that its run
-// had, nor against a signal.
+// A caller may never read what a launcher writes. A full pipe must not keep the launcher alive beyond
+// the time limit of its run, and a signal must still end it.
 const (
-	resultPatience = time.Minute // for the reader of a result, at least
-	signalPatience = time.Second // for the reader of a result, when a signal asks for the end
-	sayPatience    = time.Second // for the reader of a message
+	resultPatience = time.Minute // the least time to wait for the reader of a result
+	signalPatience = time.Second // how long a reader has to read the result after a signal
+	sayPatience    = time.Second // how long to wait for the reader of a message
 
-	pipeBuf = 4096 // a pipe that takes anything takes as much: PIPE_BUF, pipe(7)
+	pipeBuf = 4096 // a pipe that is ready for writing takes this many bytes at once: PIPE_BUF, pipe(7)
 )
 
-// errUnread is why a result is lost that nobody has read.
+// errUnread is the error for a result that nobody read.
 var errUnread = errors.New("nobody reads it")
 
-// deliver writes a result. It waits for the reader until the run's time would be over, without a limit for ever, and for a signal. What is left of the write
-// ends with the process.
+// deliver writes a result. It waits for the reader until the time limit of the run would be over, but at
+// least for resultPatience; without a time limit it waits for ever. A signal ends the waiting. The
+// goroutine that is blocked in the write ends with the process.
 func (app *app) deliver(line []byte, limits *wire.Limits) error {
 	out, ok := app.out.(*cli.Output)
 	if !ok || fits(out.File, len(line)) {
@@ -48,7 +49,8 @@ func (app *app) deliver(line []byte, limits *wire.Limits) error {
 		defer timer.Stop()
 		late = timer.C
 	}
-	// A signal can have come when the run was just over. A caller that reads still gets the line, a second signal ends the waiting.
+	// The signal may have come just after the run ended. A caller that reads still gets the line. A second
+	// signal ends the waiting at once.
 	var asked *cancelledError
 	var soon <-chan time.Time
 	for {
@@ -61,7 +63,7 @@ func (app *app) deliver(line []byte, limits *wire.Limits) error {
 			return asked
 		case s := <-app.signals:
 			switch {
-			case s == syscall.SIGPIPE: // that is for the write to find out
+			case s == syscall.SIGPIPE: // from watchReader; the write fails by itself
 			case asked != nil:
 				return asked
 			default:
@@ -71,7 +73,7 @@ func (app *app) deliver(line []byte, limits *wire.Limits) error {
 	}
 }
 
-// fits tells whether a file takes so many bytes without waiting, as far as that is known of it.
+// fits reports whether a write of that many bytes to a file surely does not block.
 func fits(f *os.File, bytes int) bool {
 	if !writable(f, 0) {
 		return false
@@ -87,7 +89,8 @@ func fits(f *os.File, bytes int) bool {
 	return err == nil && held == 0
 }
 
-// writable tells whether a file takes at least a page without waiting, or does within that time.
+// writable reports whether a file can take at least pipeBuf bytes without blocking, now or within that
+// time.
 func writable(f *os.File, within time.Duration) bool {
 	for end := time.Now().Add(within); ; {
 		p := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLOUT}}
@@ -98,7 +101,8 @@ func writable(f *os.File, within time.Duration) bool {
 	}
 }
 
-// say writes a message to standard error, unless nobody has room for it.
+// say writes a message to standard error. It drops the message if standard error is a pipe that stays
+// full.
 func (app *app) say(text []byte) {
 	if f, ok := app.err.(*os.File); ok && !writable(f, sayPatience) {
 		return

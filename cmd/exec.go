@@ -46,11 +46,12 @@ something on standard input does the same. See py3run help callers, and py3run s
 	return c
 }
 
-// exec answers one request. Whatever goes wrong becomes a result line; the error returned only carries the exit code.
+// exec answers one request. Every failure becomes a result line; the error that it returns only carries
+// the exit code.
 func (app *app) exec(auditLine bool) error {
 	loaded, err := config.Load(app.sources())
 	if err != nil {
-		request, _, _ := app.request(config.Default().Input) // for its id: the caller waits for that one
+		request, _, _ := app.request(config.Default().Input) // only for the id, which the result repeats
 		return app.print(refused(request.ID, wire.StatusConfigError, err, app.began), nil)
 	}
 	request, warnings, err := app.request(loaded.Config.Input)
@@ -79,8 +80,8 @@ func (app *app) exec(auditLine bool) error {
 	return code
 }
 
-// sweep comes after the result, which nothing of other runs may hold back. A signal ends the launcher from here on, with the code that it has
-// come to: no run is left to be ended.
+// sweep removes what other runs have left. It comes after the result, so that it does not delay that.
+// From here on a signal ends the launcher at once, with the exit code of its run: the run is over.
 func (app *app) sweep(answer launch.Answer, ended error) {
 	code := exitCode(0)
 	errors.As(ended, &code)
@@ -92,19 +93,20 @@ func (app *app) sweep(answer launch.Answer, ended error) {
 		}
 	}()
 	if err := answer.Sweep(); err != nil {
-		app.warnf("remove what runs have left: %v", err)
+		app.warnf("remove what earlier runs left: %v", err)
 	}
 }
 
 // request reads and decodes standard input.
 func (app *app) request(limits config.Input) (wire.Request, []wire.Warning, error) {
 	app.listen()
-	// To wait for bytes takes a goroutine, and another thread for it: longer than to read most requests.
+	// Waiting for bytes needs a goroutine and a second thread. Creating these takes longer than reading most
+	// requests, so first read what is there.
 	data, whole := readReady(app.in, int64(limits.MaxRequestMB*(1<<20)))
 	var err error
 	if !whole {
 		waiting := time.Now()
-		defer func() { app.began = app.began.Add(time.Since(waiting)) }() // for the caller, which is not our taking time
+		defer func() { app.began = app.began.Add(time.Since(waiting)) }() // the wait for the caller is no part of the run
 		data, err = read(app.in, data, app.signals, int64(limits.MaxRequestMB*(1<<20)), time.Duration(limits.TimeoutSeconds*float64(time.Second)))
 	}
 	if err != nil {
@@ -113,7 +115,8 @@ func (app *app) request(limits config.Input) (wire.Request, []wire.Warning, erro
 	return wire.Decode(data)
 }
 
-// readReady reads as much as can be had without waiting, and tells whether that is all, and at most `most` bytes.
+// readReady reads what is available without waiting. whole reports whether that is the entire input, and
+// not longer than most bytes.
 func readReady(in *os.File, most int64) (all []byte, whole bool) {
 	fd := int(in.Fd())
 	all = startup.Grow(nil, int(min(sizeOf(in), most)+bytes.MinRead))
@@ -132,12 +135,12 @@ func readReady(in *os.File, most int64) (all []byte, whole bool) {
 	return all, false
 }
 
-// read reads on to the end of the input, at most `most` bytes, and never waits longer than patience for the next byte (0: for ever).
-// Files, pipes and terminals cannot all be given a deadline, so the reading is left behind when the patience is over: the
-// process ends soon after.
+// read reads on to the end of the input, at most `most` bytes. all is what has been read so far. read
+// never waits longer than patience for the next byte (0: for ever). Not every file, pipe and terminal
+// supports a deadline, so after patience it leaves the reading goroutine behind: the process ends soon.
 func read(in io.Reader, all []byte, signals <-chan os.Signal, most int64, patience time.Duration) ([]byte, error) {
 	type news struct {
-		all []byte // so far
+		all []byte // everything read so far
 		err error
 	}
 	coming := make(chan news)
@@ -166,7 +169,7 @@ func read(in io.Reader, all []byte, signals <-chan os.Signal, most int64, patien
 	}
 	for received := len(all); ; {
 		if int64(received) > most {
-			return nil, &wire.BadRequest{Field: "request", Message: fmt.Sprintf("the request is larger than %d MB", most>>20), Hint: "raise input.max-request-mb, or hand large data over in a file"}
+			return nil, &wire.BadRequest{Field: "request", Message: fmt.Sprintf("the request is larger than %d MB", most>>20), Hint: "raise input.max-request-mb, or pass large data in a file"}
 		}
 		select {
 		case s := <-signals:
@@ -190,7 +193,7 @@ func read(in io.Reader, all []byte, signals <-chan os.Signal, most int64, patien
 	}
 }
 
-// sizeOf is the size of a file, for a pipe what most requests have room in.
+// sizeOf returns the size of a file. For a pipe it returns a size in which most requests fit.
 func sizeOf(in io.Reader) int64 {
 	if f, ok := in.(*os.File); ok {
 		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
@@ -200,7 +203,8 @@ func sizeOf(in io.Reader) int64 {
 	return 16 << 10
 }
 
-// A cancelledError is a signal that came before the request was complete, or before the result was read.
+// A cancelledError reports a signal that came while py3run was waiting for the caller: before the request
+// was complete, or before the caller had read the result.
 type cancelledError struct {
 	signal syscall.Signal
 	when   string
@@ -210,16 +214,17 @@ func (e *cancelledError) Error() string {
 	return "cancelled: the caller sent " + unix.SignalName(e.signal) + e.when
 }
 
-// watchReader asks for the end of the run when nobody can read the result any more: the caller is dead, as a rule, and its work would
-// go on unseen. Only a pipe or a socket tells that; a file never does.
+// watchReader ends the run when nobody can read the result any more: mostly because the caller is dead.
+// It works for a pipe and a socket; a file has no reader to lose.
 func (app *app) watchReader() {
 	out, ok := app.out.(*cli.Output)
 	if !ok {
 		return
 	}
 	defer func() { recover() }() // a fault here must not end the process: it only costs the run its early end
-	// A thread that waits would cost more than the rest of this. The runtime's poller wants files that do not block, and it is not for us to make
-	// this one so, which others share; but an epoll (7) of it can be.
+	// A thread that waits in poll(2) would cost more than the rest of this function. The poller of the Go
+	// runtime accepts only non-blocking files, and we must not make this file non-blocking, because other
+	// processes share it. So we hand the runtime an epoll(7) descriptor that watches the file.
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return
@@ -227,7 +232,8 @@ func (app *app) watchReader() {
 	unix.SetNonblock(fd, true)
 	reader := os.NewFile(uintptr(fd), "epoll")
 	defer reader.Close()
-	if unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, int(out.File.Fd()), &unix.EpollEvent{}) != nil { // errors and hang-ups come unasked; a file has none
+	// Errors and hang-ups are always reported, so the event asks for nothing. A regular file is refused.
+	if unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, int(out.File.Fd()), &unix.EpollEvent{}) != nil {
 		return
 	}
 	raw, err := reader.SyscallConn()
@@ -248,7 +254,7 @@ func (app *app) job(request wire.Request, warnings []wire.Warning, c config.Conf
 		Steering: app.sources().Named(dir), LoginUID: cli.LoginUID(), Began: app.began, Signals: app.signals}
 }
 
-// caller is the operating-system user. One that is not in /etc/passwd is recorded by number.
+// caller returns the operating-system user. A user that is not in /etc/passwd has its number as its name.
 func caller() launch.Caller {
 	uid := os.Geteuid()
 	if u, ok := passwd.ByUID(uid); ok {
@@ -260,7 +266,7 @@ func caller() launch.Caller {
 // print writes the result line, then the audit line, and returns the exit code as an error.
 func (app *app) print(result wire.Result, auditLine []byte) error {
 	line, err := result.Encode()
-	if err != nil { // a fault of ours: say that instead
+	if err != nil { // a bug of py3run: report that instead
 		result = refused(result.ID, wire.StatusInternal, err, app.began)
 		line, _ = result.Encode()
 	}
@@ -283,7 +289,7 @@ func (app *app) print(result wire.Result, auditLine []byte) error {
 	return exitCode(code)
 }
 
-// summary tells a person at a terminal how it went.
+// summary prints for a person at a terminal how the run ended.
 func (app *app) summary(r wire.Result) {
 	text := "py3run: " + string(r.Status)
 	if r.Usage != nil {
@@ -295,7 +301,7 @@ func (app *app) summary(r wire.Result) {
 	app.say([]byte(text + "\n"))
 }
 
-// refused is the result for what never became a run.
+// refused returns the result of a request that never became a run.
 func refused(id string, status wire.Status, err error, began time.Time) wire.Result {
 	failure := &wire.Failure{Message: err.Error()}
 	var bad *wire.BadRequest
@@ -309,7 +315,7 @@ func refused(id string, status wire.Status, err error, began time.Time) wire.Res
 	return launch.Refusal(id, status, failure, began)
 }
 
-// catch turns a panic anywhere in exec into its one line.
+// catch turns a panic anywhere in exec into the one result line.
 func (app *app) catch(err *error) {
 	if fault := recover(); fault != nil {
 		*err = app.print(refused("", wire.StatusInternal, fmt.Errorf("internal: %v", fault), app.began), nil)
@@ -322,8 +328,8 @@ func (app *app) catch(err *error) {
 // ending are the signals that end a run.
 var ending = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT}
 
-// listen asks for the signals that end a run; before it they end the launcher, as they do every program. One that the caller has
-// us ignore (nohup) stays ignored.
+// listen catches the signals that end a run. Before that they end the launcher, as they end any program.
+// A signal that the caller ignores, as nohup does, stays ignored.
 func (app *app) listen() {
 	if app.signals != nil {
 		return

@@ -80,7 +80,7 @@ func (app *app) explain(format string, args []string) error {
 	return nil
 }
 
-// explainText prints what there is of a plan, a line each.
+// explainText prints an explanation, a line for each part that there is.
 func (app *app) explainText(e launch.Explanation) {
 	table := tabwriter.NewWriter(app.out, 0, 0, 2, ' ', 0)
 	line := func(name, value string) {

@@ -71,7 +71,8 @@ func newConfig(app *app) *cobra.Command {
 	return c
 }
 
-// checkConfig checks the file that is named, or all that would be read here with what the environment and the flags add; and whether a run could start with it.
+// checkConfig checks the named file, or everything that a run here would read: files, environment and
+// flags. It also checks whether a run could start with that configuration.
 func (app *app) checkConfig(files []string) error {
 	code := exitCode(0)
 	tell := func(problem, hint string) {
@@ -95,7 +96,7 @@ func (app *app) checkConfig(files []string) error {
 		return code
 	}
 	loaded, err := config.Load(sources)
-	if e, ok := errors.AsType[*config.Error](err); ok { // of the first thing that is wrong: all that is wrong with that file
+	if e, ok := errors.AsType[*config.Error](err); ok { // Load stops at the first error; list all errors of that file
 		if file, _, ok := strings.Cut(e.Where, ":"); ok {
 			check(file)
 		}

@@ -54,7 +54,7 @@ func TestScripts(t *testing.T) {
 			switch name {
 			case "namespaces":
 				return haveNamespaces(), nil
-			case "static": // made without cgo
+			case "static": // the binary was built without cgo
 				info, _ := debug.ReadBuildInfo()
 				return info != nil && slices.Contains(info.Settings, debug.BuildSetting{Key: "CGO_ENABLED", Value: "0"}), nil
 			}
@@ -63,7 +63,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// haveNamespaces tries them.
+// haveNamespaces reports whether this host allows namespaces: it tries.
 var haveNamespaces = sync.OnceValue(func() bool {
 	r, err := sandbox.Start(sandbox.Spec{Path: "/bin/true", Args: []string{"true"}, Dir: "/", Method: sandbox.Namespace, FirstFile: 64}, sandbox.IO{Stdout: io.Discard, Stderr: io.Discard}, sandbox.OwnChild)
 	if err != nil {
@@ -73,7 +73,8 @@ var haveNamespaces = sync.OnceValue(func() bool {
 	return r.RemoveGroup() == nil
 })
 
-// findPython is the interpreter of all tests here: resolved once, because a shim takes long to ask.
+// findPython returns the interpreter for all tests here. It resolves the path once, because asking a
+// shim takes long.
 func findPython(t *testing.T) string {
 	t.Helper()
 	ip, skipped, err := python.Find(python.Want{Interpreter: "auto", Environ: os.Environ(), Dir: "/"})
@@ -87,7 +88,7 @@ func findPython(t *testing.T) string {
 	return ip.Path
 }
 
-// TestSchemas holds real requests, results and records to the schemas that are published.
+// TestSchemas checks real requests, results and records against the published schemas.
 func TestSchemas(t *testing.T) {
 	interpreter, dir := findPython(t), t.TempDir()
 	requests := []string{
@@ -115,7 +116,7 @@ func TestSchemas(t *testing.T) {
 		}
 	}
 	for _, request := range append(slices.Clone(requests), refused...) {
-		c := exec.Command("py3run", "exec") // which testscript.Main has put into PATH
+		c := exec.Command("py3run", "exec") // testscript.Main has put it into PATH
 		c.Env = append(os.Environ(), "PY3RUN_PYTHON_INTERPRETER="+interpreter, "PY3RUN_CONFIG=", "XDG_CONFIG_HOME="+dir,
 			"PY3RUN_SECURITY_AUDIT_DIR="+filepath.Join(dir, "audit"))
 		c.Stdin = strings.NewReader(request)

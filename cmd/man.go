@@ -21,7 +21,7 @@ func newMan(app *app) *cobra.Command {
 	}
 }
 
-// manual is the page of section 1 in the man(7) macros, out of what the commands say of themselves.
+// manual writes the page of section 1 in man(7) macros, from the help texts of the commands.
 func manual(root *cobra.Command) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }

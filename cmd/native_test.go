@@ -15,7 +15,8 @@ import (
 	"py3run/cmd/internal/wire"
 )
 
-// reach is for programs that go past Python's own calls. P is a port that something listens at.
+// reach is a prelude for programs that do not use Python's own calls. P in a program stands for a port
+// on which the test listens.
 const reach = `
 import ctypes, ctypes.util, os, socket, struct, subprocess, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -23,7 +24,7 @@ def address(port):
     return struct.pack("<H", 2) + struct.pack(">H", port) + socket.inet_aton("127.0.0.1") + bytes(8)
 `
 
-// Native code and child programs are recorded, Python's own calls not twice.
+// What native code and child programs do is recorded. Python's own calls are not recorded twice.
 func TestNativeActivity(t *testing.T) {
 	t.Parallel()
 	interpreter := findPython(t)
@@ -113,7 +114,7 @@ func TestNativeActivity(t *testing.T) {
 
 func isActivity(m wire.Gap) bool { return m.Name == "native-trail" }
 
-// needActivity skips where the activity is not to be had.
+// needActivity skips the test if the kernel cannot report activity here.
 func needActivity(t *testing.T, r answer) {
 	t.Helper()
 	if i := slices.IndexFunc(r.Isolation.Missing, isActivity); i >= 0 {
@@ -124,7 +125,7 @@ func needActivity(t *testing.T, r answer) {
 	}
 }
 
-// An answer is what of a result matters here.
+// An answer is the part of a result that these tests read.
 type answer struct {
 	Status    wire.Status
 	Error     string
@@ -153,7 +154,8 @@ func execute(t *testing.T, interpreter, code string, options ...string) answer {
 	return r
 }
 
-// told are the events in words: P for the port, PYTHON for the interpreter, TRUE for wherever that is.
+// told writes events as text, with P for the port, PYTHON for the interpreter and TRUE for the path of
+// true.
 func told(r answer, port, interpreter string) (lines []string) {
 	for what, list := range map[string][]wire.Connection{"connection": r.Events.Connections, "bind": r.Events.Binds} {
 		for _, c := range list {

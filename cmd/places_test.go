@@ -12,7 +12,8 @@ import (
 	"py3run/cmd/internal/wire"
 )
 
-// A run sees nothing of runs with another template, nor of a log, a configuration or keys that another environment leads to.
+// A run cannot see the directories of runs with another template, nor a log, a configuration or keys in
+// places that another environment names.
 func TestPlacesOfOthers(t *testing.T) {
 	t.Parallel()
 	if !haveNamespaces() {
@@ -39,7 +40,7 @@ func TestPlacesOfOthers(t *testing.T) {
 	run("1", own, log)
 	run("1", mixed, log)
 	place := fmt.Sprintf("%s/mixed/.py3run-%d", dir, os.Geteuid())
-	if err := os.MkdirAll(place, 0o700); err != nil { // as while a run is there
+	if err := os.MkdirAll(place, 0o700); err != nil { // as if a run were there now
 		t.Fatal(err)
 	}
 	for _, secret := range []string{dir + "/own/secret", place + "/secret"} {

@@ -11,7 +11,7 @@ import (
 	"py3run/cmd/internal/wire"
 )
 
-// What is asked whether it is a Python is under the cover that runs have: a run could have put it there.
+// A candidate for the interpreter is asked inside a sandbox: an earlier run could have put it there.
 func TestProbeIsCovered(t *testing.T) {
 	t.Parallel()
 	if !haveNamespaces() {
@@ -45,7 +45,8 @@ func TestProbeIsCovered(t *testing.T) {
 	}
 }
 
-// A virtual environment that somebody else could change is passed over: whoever works below /tmp could be given one.
+// py3run passes over a virtual environment that another user could change. Below /tmp, anybody could
+// make one for the next user to find.
 func TestVenvOfSomebodyElse(t *testing.T) {
 	t.Parallel()
 	dir, interpreter := t.TempDir(), findPython(t)

@@ -2,5 +2,5 @@
 
 package cmd_test
 
-// raceDetector: it takes memory and time of its own.
+// raceDetector is true if the race detector is on: it needs additional memory and time.
 const raceDetector = true

@@ -13,7 +13,8 @@ import (
 	"py3run/cmd/internal/wire"
 )
 
-// What a program prints, writes to descriptors that it was not given, or says of itself is never a record, nor more in one than it is.
+// A program cannot forge a record, nor a field of one: not by what it prints, not by what it writes to
+// descriptors that it was not given, and not by what it reports.
 func TestRecordIsNotForged(t *testing.T) {
 	t.Parallel()
 	code := `
@@ -51,7 +52,7 @@ os.kill(os.getpid(), 9)
 	}
 }
 
-// Code does not see the log, what is kept beside it, nor the keys.
+// Code cannot see the log, the files beside it, or the keys.
 func TestRecordIsOutOfReach(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -85,7 +86,7 @@ result = found
 	}
 }
 
-// recorded runs one request with a variable and the log in dir, and returns what it prints.
+// recorded runs one request that has a variable, with the log in dir, and returns the output.
 func recorded(t *testing.T, dir, code string, options ...string) (r answer, stderr string) {
 	t.Helper()
 	c := exec.Command("py3run", append([]string{"exec"}, options...)...)
@@ -118,7 +119,7 @@ func logLines(t *testing.T, dir string) []string {
 	return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
 }
 
-// A run that leaves no records, because auditing is switched off, sees nothing of those of others.
+// A run with auditing switched off cannot see the records of others.
 func TestRecordOfOthersIsOutOfReach(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

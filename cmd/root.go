@@ -1,5 +1,5 @@
-// Package cmd is the command line of py3run: flags, streams, rendering, exit codes. What a run is stands in
-// cmd/internal/launch; nothing here decides anything about it.
+// Package cmd is the command line of py3run: flags, streams, rendering and exit codes. It decides nothing
+// about a run; package launch does.
 package cmd
 
 import (
@@ -30,9 +30,9 @@ import (
 
 // Main runs the command line and returns the exit code.
 func Main() int {
-	// A reader that went away is an error of write(2) here, not the death of the launcher in the middle of a run.
+	// If a reader goes away, write(2) returns an error. SIGPIPE would kill the launcher during a run.
 	signal.Ignore(syscall.SIGPIPE)
-	mask := syscall.Umask(0o022) // a caller's could close to their owner the directories that all runs share
+	mask := syscall.Umask(0o022) // with the caller's, we might be unable to use the directories that we make
 	app := &app{umask: &mask,
 		began: time.Now(), in: os.Stdin, out: cli.Stdout(), err: os.Stderr, environ: os.Environ(), flags: map[string]string{}, typed: map[string]string{},
 		inIsTerminal: cli.IsTerminal(os.Stdin), errIsTerminal: cli.IsTerminal(os.Stderr),
@@ -41,14 +41,14 @@ func Main() int {
 	return app.main(os.Args[1:])
 }
 
-// An app is one invocation: where it reads and writes, and what the flags of all commands have set.
+// An app is one invocation: its streams, and what the flags of all commands have set.
 type app struct {
 	began    time.Time
 	in       *os.File
 	out, err io.Writer
 	environ  []string
 	umask    *int           // the caller's, for the code
-	signals  chan os.Signal // that ask for the end of the run; nil before listen
+	signals  chan os.Signal // a signal from it ends the run; nil before listen
 
 	inIsTerminal, errIsTerminal bool
 	oneStream                   func() bool // whether out and err are one file
@@ -58,12 +58,12 @@ type app struct {
 	typed      map[string]string // configuration key -> the flag that was typed
 }
 
-// sources is where the configuration of this invocation comes from.
+// sources returns where the configuration of this invocation comes from.
 func (app *app) sources() config.Sources {
 	return config.Sources{Environ: app.environ, File: app.configFile, Flags: app.flags, Typed: app.typed}
 }
 
-// exitCode is an error that only carries a code: everything has been said.
+// exitCode is an error that only carries an exit code: the messages are printed already.
 type exitCode = cli.ExitCode
 
 func usagef(format string, args ...any) error { return cli.Usagef(format, args...) }
@@ -81,7 +81,7 @@ func (app *app) main(args []string) (code int) {
 		defer app.catch(&err)
 		return root.Execute()
 	}()
-	if err != nil && cli.IsUsage(err) && app.isExec(args) { // a machine is reading: it gets its line
+	if err != nil && cli.IsUsage(err) && app.isExec(args) { // a program reads the answer: it gets a result line
 		result := refused("", wire.StatusBadRequest, &wire.BadRequest{Message: "command line: " + err.Error(), Hint: cli.Hint(root, args, err)}, app.began)
 		line, _ := result.Encode()
 		app.out.Write(line)
@@ -96,7 +96,7 @@ func (app *app) main(args []string) (code int) {
 	})
 }
 
-// isExec tells whether the arguments mean exec: said, or left out with something on standard input.
+// isExec reports whether the arguments mean exec: named, or left out with something on standard input.
 func (app *app) isExec(args []string) bool {
 	for _, a := range args {
 		if !strings.HasPrefix(a, "-") {
@@ -133,7 +133,8 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 			return app.exec(true)
 		},
 	}
-	// Not cobra's own flag, whose text would come out otherwise only with a template, and that takes 150 kB of the binary.
+	// Not cobra's own flag: its text can only be changed with a template, and package text/template adds
+	// 150 kB to the binary.
 	root.Flags().BoolVarP(&showVersion, "version", "v", false, "version for py3run")
 	cli.Suggest(root)
 	withDefaults(root)
@@ -142,7 +143,7 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.PersistentFlags().StringVar(&app.configFile, "config", "", "read this `file` instead of the user's and the system's configuration")
 	app.setFlag(root)
-	// What runs something needs nothing of the other commands, and all of them take a part of the time of a start.
+	// Making a command takes time at each start, so the commands that run code do not make the others.
 	switch {
 	case len(args) == 0 && !app.inIsTerminal:
 	case len(args) > 0 && args[0] == "exec":
@@ -161,7 +162,7 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 	return root
 }
 
-// unknownCommand is the mistake that what follows py3run is no command of it: a script, perhaps, or a slip.
+// unknownCommand returns the error for an argument that is no command: it may be a script or mistyped.
 func unknownCommand(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -176,7 +177,7 @@ func unknownCommand(c *cobra.Command, args []string) error {
 	return e
 }
 
-// withDefaults has the help of flags that are short for a key name its default. It is not made at every start.
+// withDefaults adds the defaults of keys to the help of their flags, only when help is printed.
 func withDefaults(root *cobra.Command) {
 	help := root.HelpFunc()
 	root.SetHelpFunc(func(c *cobra.Command, args []string) {
@@ -187,7 +188,7 @@ func withDefaults(root *cobra.Command) {
 
 func showDefaults(c *cobra.Command) {
 	c.Flags().VisitAll(func(f *pflag.Flag) {
-		if k, ok := f.Value.(*keyFlag); ok && f.DefValue == "" && !(c.Name() == "run" && f.Name == "output-mb") { // which has none there
+		if k, ok := f.Value.(*keyFlag); ok && f.DefValue == "" && !(c.Name() == "run" && f.Name == "output-mb") { // it has no default there
 			f.DefValue = config.DefaultText(k.key)
 		}
 	})

@@ -54,19 +54,21 @@ func (app *app) run(args []string, code string, isCode bool, user string, labels
 		return err
 	}
 	request.User, request.Labels = user, labels
-	if live.OneStream { // a file may have been opened twice: what we say ourselves goes behind the program's output, not over it
+	// The file may have been opened twice, with a position each: then our messages would overwrite the
+	// program's output. One descriptor puts them behind it.
+	if live.OneStream {
 		app.err = app.out
 	}
 	loaded, err := config.Load(app.sources())
 	if err != nil {
 		return app.tell(refused("", wire.StatusConfigError, err, app.began))
 	}
-	loaded.OnlyIfSet("security.max-output-size-mb") // nothing of the output is held here
-	app.listen()                                    // not earlier: reading a script or a configuration from a pipe can take for ever
+	loaded.OnlyIfSet("security.max-output-size-mb") // run passes output on, so it needs no limit by default
+	app.listen()                                    // not earlier: a signal must end a read from a pipe that never ends
 	job := app.job(request, nil, loaded.Config)
 	job.Live, job.Source, job.Looked = live, source, loaded.Looked
 	answer := launch.Run(job)
-	for _, w := range loaded.Warnings { // not earlier: callers that merge the streams take the first line for the program's
+	for _, w := range loaded.Warnings { // not earlier: a caller that merges the streams expects the program's line first
 		app.warnf("%s", w)
 	}
 	ended := app.tell(answer.Result, asked(loaded.Config.Security)...)
@@ -74,7 +76,8 @@ func (app *app) run(args []string, code string, isCode bool, user string, labels
 	return ended
 }
 
-// script is what the arguments of run mean: a file, standard input or the code itself, and the program's arguments.
+// script returns what the arguments of run mean: the code, from a file, from standard input or given
+// directly, and the arguments of the program.
 func (app *app) script(args []string, code string, isCode bool) (request wire.Request, live *launch.Live, source []byte, err error) {
 	live = &launch.Live{Stdin: app.in, Stdout: app.out, Stderr: app.err, Argv0: "-c", OneStream: app.oneStream()}
 	request = wire.Request{Command: wire.CommandExecute, Filename: "<string>", ResultFormat: "plain", ResultFrom: "none", Argv: args}
@@ -98,7 +101,8 @@ func (app *app) script(args []string, code string, isCode bool) (request wire.Re
 	return request, live, append([]byte{}, source...), nil
 }
 
-// readScript reads what `run` and `check` are pointed at; path is empty for standard input.
+// readScript reads the script that an argument of `run` or `check` names; "-" is standard input. path is
+// absolute, and empty for standard input.
 func readScript(name string, in io.Reader) (text []byte, path string, err error) {
 	if name == "-" {
 		text, err = readCode(in)
@@ -121,9 +125,11 @@ func readScript(name string, in io.Reader) (text []byte, path string, err error)
 	return text, path, err
 }
 
-// codeMost is how long a script may be, in bytes: a device, say, has no end. A pipe may be waited for, as the shell's <(...) needs it.
+// codeMost is how long a script may be, in bytes.
 const codeMost = 64 << 20
 
+// readCode reads a script. The limit is for files without an end, such as a device. There is no limit on
+// the time: a pipe, as in the shell's <(...), may deliver late.
 func readCode(from io.Reader) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(from, codeMost+1))
 	if err == nil && len(text) > codeMost {
@@ -132,7 +138,7 @@ func readCode(from io.Reader) ([]byte, error) {
 	return text, err
 }
 
-// asked names the measures that this configuration asks for beyond what every run gets.
+// asked returns the names of the protections that this configuration asks for beyond the default.
 func asked(s config.Security) (names []string) {
 	i := s.Isolation
 	for _, m := range []struct {
@@ -146,7 +152,7 @@ func asked(s config.Security) (names []string) {
 		{"io-limit", s.MaxReadMBPerSecond > 0 || s.MaxWriteMBPerSecond > 0},
 		{"io-limit-of-buffered-writes", s.MaxWriteMBPerSecond > 0},
 		{"sub-ids", i.IDMap == "subids"},
-		// What everybody counts on, unless it was given up by name.
+		// Every user relies on these unless the configuration gives them up by name.
 		{"pid-namespace", i.Method != "process"}, {"private-working-dir", i.Method != "process"},
 	} {
 		if m.asked {
@@ -156,21 +162,22 @@ func asked(s config.Security) (names []string) {
 	return names
 }
 
-// tell says on standard error what Python has not said itself, in at most four lines, and returns the exit code. Of the gaps it
-// names those of the measures that were asked for; what every run of this host lacks stands in doctor.
+// tell prints on standard error what Python has not printed itself, in at most four lines, and returns
+// the exit code. Of the missing protections it names only those in asked; doctor lists what all runs on
+// this host lack.
 func (app *app) tell(r wire.Result, asked ...string) error {
 	var lines []string
 	add := func(kind, format string, args ...any) {
 		lines = append(lines, "py3run: "+kind+": "+strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", " "))
 	}
 	switch r.Status {
-	case wire.StatusOK, wire.StatusError, wire.StatusExit: // Python's own traceback and message stand there already
+	case wire.StatusOK, wire.StatusError, wire.StatusExit: // Python has printed its traceback and message
 	default:
 		add("error", "%s", string(r.Status)+": "+strings.TrimPrefix(r.Error, string(r.Status)+": "))
 		if f := r.Failure; f != nil {
 			if n := len(f.Where); n > 0 {
 				at := f.Where[n-1]
-				for _, w := range f.Where { // the innermost of the main thread
+				for _, w := range f.Where { // prefer the innermost frame of the main thread
 					if w.Thread == 0 {
 						at = w
 					}
@@ -205,7 +212,7 @@ func (app *app) tell(r wire.Result, asked ...string) error {
 		}
 	}
 	if len(lines) > 0 {
-		// Where nobody reads, the program's own output may be in the way of this.
+		// If nobody reads, the program's output may still block this write.
 		giveUp := time.AfterFunc(2*sayPatience, func() { os.Exit(code) })
 		defer giveUp.Stop()
 		app.say([]byte(strings.Join(lines[:min(len(lines), 4)], "\n") + "\n"))
@@ -213,7 +220,7 @@ func (app *app) tell(r wire.Result, asked ...string) error {
 	return exitCode(code)
 }
 
-// cause is a path error's errno: step and path are in the message already.
+// cause returns the errno of a path error: the message that wraps it names step and path already.
 func cause(err error) error {
 	var p *fs.PathError
 	if errors.As(err, &p) {

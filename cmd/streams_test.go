@@ -18,7 +18,7 @@ import (
 	"py3run/cmd/internal/warm"
 )
 
-// A place has settings and a log of its own, and perhaps a template.
+// A place is an environment with its own settings and log, and perhaps a template.
 type place struct {
 	dir string
 	env []string
@@ -32,7 +32,7 @@ func newPlace(t *testing.T) place {
 	return p
 }
 
-// warm starts a template, which ends with the test; after the first run that is in it again.
+// warm starts a template, which ends with the test.
 func (p *place) warm(t *testing.T) {
 	t.Helper()
 	if !haveNamespaces() {
@@ -57,7 +57,7 @@ func (p place) command(args ...string) *exec.Cmd {
 	return c
 }
 
-// end is the last record.
+// end returns the last record.
 func (p place) end(t *testing.T) (rec struct {
 	Status  string
 	Process struct {
@@ -82,7 +82,7 @@ for i in range(2000):
     print("e", i, file=sys.stderr, flush=True)
 `
 
-// What goes to one place keeps its order, cold and warm.
+// If both streams are one file, the output keeps its order, cold and warm.
 func TestOrderOfStreams(t *testing.T) {
 	t.Parallel()
 	var want strings.Builder
@@ -146,7 +146,8 @@ func TestOrderOfStreams(t *testing.T) {
 	}
 }
 
-// atTerminal runs a command at a terminal of its own and returns what it shows, without carriage returns. With named, standard error is /dev/tty.
+// atTerminal runs a command at a terminal of its own and returns what the terminal shows, without
+// carriage returns. With named, standard error is /dev/tty.
 func atTerminal(t *testing.T, c *exec.Cmd, named bool) string {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
@@ -179,14 +180,14 @@ func atTerminal(t *testing.T, c *exec.Cmd, named bool) string {
 	}
 	slave.Close()
 	var shown bytes.Buffer
-	io.Copy(&shown, master) // to EIO, when nobody has the terminal open any more
+	io.Copy(&shown, master) // until EIO: no process has the terminal open any more
 	if err := c.Wait(); err != nil {
 		t.Fatalf("%v: %s", err, shown.Bytes())
 	}
 	return strings.ReplaceAll(shown.String(), "\r", "")
 }
 
-// Two places have their own streams.
+// If the two streams have different destinations, each goes only to its own.
 func TestTwoStreams(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -207,7 +208,7 @@ func TestTwoStreams(t *testing.T) {
 	}
 }
 
-// The user of run-as opens the streams by name, cold and warm.
+// The user of run-as can open the streams by name, cold and warm.
 func TestRunAsOpensStreams(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -224,7 +225,7 @@ subprocess.run(["sh", "-c", "echo y > /dev/stdout"], check=True)
 result = [os.getuid(), len(open("/proc/self/environ").read()) > 0]
 `
 	interpreter := ""
-	for _, name := range []string{"/usr/bin/python3", findPython(t)} { // one that everybody may start
+	for _, name := range []string{"/usr/bin/python3", findPython(t)} { // an interpreter that every user may execute
 		c := exec.Command(name, "-c", "")
 		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 		if c.Run() == nil {
@@ -268,10 +269,11 @@ result = [os.getuid(), len(open("/proc/self/environ").read()) > 0]
 	}
 }
 
-// The output of run has no limit unless somebody sets one, and what is lost to that limit is a failure.
+// The output of run has no limit unless somebody sets one. If such a limit cuts the output, the run
+// fails.
 func TestOutputOfRun(t *testing.T) {
 	t.Parallel()
-	const size = 11 << 20 // above the limit that exec has by default
+	const size = 11 << 20 // above the default limit of exec
 	prints := func(end string) string { return fmt.Sprintf("print('x'*%d, end='', flush=True); %s", size, end) }
 	for _, tt := range []struct {
 		name      string
@@ -322,7 +324,7 @@ func TestOutputOfRun(t *testing.T) {
 	}
 }
 
-// Where a file was opened twice, neither the program's streams nor what py3run says write over each other.
+// If a file was opened twice, the program's streams and py3run's messages do not overwrite each other.
 func TestFileOpenedTwice(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// A launcher whose output nobody reads ends: with its run, and at a signal.
+// A launcher whose output nobody reads still ends: when its run is over, and at a signal.
 func TestNobodyReads(t *testing.T) {
 	t.Parallel()
 	interpreter := findPython(t)
@@ -19,10 +19,10 @@ func TestNobodyReads(t *testing.T) {
 		name    string
 		args    []string
 		request string
-		merged  bool // standard error goes the same way
-		signals int
+		merged  bool // standard error is the same pipe
+		signals int  // how many SIGTERM to send
 		code    int
-		want    string // on standard error
+		want    string // a part of standard error
 	}{
 		{"run at its limit", []string{"run", "--timeout-seconds", "1", "-c", "while 1: print('x' * 1000)"}, "", false, 0, 124, "write output: "},
 		{"run that has ended", []string{"run", "--timeout-seconds", "1", "-c", "import os; os.write(1, b'x' * 100000)"}, "", false, 0, 125, "write output: "},

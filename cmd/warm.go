@@ -13,8 +13,9 @@ import (
 	"py3run/cmd/internal/wire"
 )
 
-// newWarm are two commands that nobody types: what a template is, and the start of one for py3runctl, which is another program: a template belongs to
-// the very file that starts it.
+// newWarm returns two hidden commands that only programs use. One is what a template runs. With the other,
+// py3runctl starts a template: a template belongs to the executable file that starts it, so that has to
+// be py3run.
 func newWarm(app *app) []*cobra.Command {
 	serve := &cobra.Command{Use: warm.ServeCommand, Hidden: true, Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return warm.Serve(app.in) }}

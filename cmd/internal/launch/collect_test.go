@@ -13,7 +13,7 @@ import (
 	"py3run/sandbox"
 )
 
-// Which files tell of the limit on their size, and which are merely large.
+// Which files are a trace of the limit on their size, and which are only large.
 func TestAtSizeLimit(t *testing.T) {
 	t.Parallel()
 	const limit = 1 << 20
@@ -46,7 +46,7 @@ func TestAtSizeLimit(t *testing.T) {
 	}
 	tests := []struct {
 		name              string
-		inside            string // of the working directory: a file of exactly the limit's size
+		inside            string // a file in the working directory of exactly the limit's size
 		written, appended []string
 		limit             float64
 		cut, full         string
@@ -77,7 +77,8 @@ func TestAtSizeLimit(t *testing.T) {
 	}
 }
 
-// What was refused and what was ended is told in words that no name of a process can add to.
+// The warnings about processes that were refused or ended: a process cannot add text of its own to them
+// by its name.
 func TestEndedWarnings(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

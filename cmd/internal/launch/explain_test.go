@@ -17,7 +17,7 @@ func TestDetour(t *testing.T) {
 		skipped []python.Candidate
 		took    time.Duration
 		scripts []string
-		want    string // of finding, cause and repair; empty: nothing is said
+		want    string // parts of finding, cause and repair, with | between them; empty: no check
 	}{
 		{"kept", nil, time.Millisecond, nil, ""},
 		{"kept, behind another", skipped, 20 * time.Millisecond, nil, ""},

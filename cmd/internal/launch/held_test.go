@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// What was acquired is given back in reverse order, each once, whatever fails among it.
+// release gives things back in reverse order, each once, also if some of them fail.
 func TestHoldings(t *testing.T) {
 	t.Parallel()
 	var h holdings

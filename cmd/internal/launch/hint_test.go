@@ -34,7 +34,7 @@ func TestHint(t *testing.T) {
 	}
 }
 
-// Who is told to have a limit raised is told who has set it.
+// A hint to raise a limit names who has set it.
 func TestRemedy(t *testing.T) {
 	t.Parallel()
 	usual := wire.StatusTimeout.Hint()
@@ -62,7 +62,7 @@ func TestRemedy(t *testing.T) {
 	}
 }
 
-// Whoever is told that a limit was clamped is told who can raise it, for every limit that a request can name.
+// The warning about a clamped limit names who can raise it, for every limit that a request can have.
 func TestRaise(t *testing.T) {
 	t.Parallel()
 	const key = "security.max-memory-mb"

@@ -68,7 +68,7 @@ func TestInvocation(t *testing.T) {
 	}
 }
 
-// However many and long they are, arguments have a bound in the record, and what is left out is counted.
+// The arguments in a record are bounded in number and length, and the record counts those left out.
 func TestArgumentsAreBounded(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -142,7 +142,7 @@ func TestHandedOn(t *testing.T) {
 				limits.CPUSeconds = tt.limit
 			}
 			job := Job{Environ: []string{name + "=" + tt.value}}
-			job.Config.Security.Isolation.EnvKeep = []string{"*"} // nothing is handed on twice
+			job.Config.Security.Isolation.EnvKeep = []string{"*"} // the caller's own is not in it as well
 			got := ""
 			for _, e := range environment(job, limits, "/w") {
 				if value, ok := strings.CutPrefix(e, name+"="); ok {

@@ -59,7 +59,7 @@ func TestCapture(t *testing.T) {
 	}
 }
 
-// Every limit with every size and every length of write gives the same as cutting the whole text.
+// For every limit, size and length of a write, a capture gives the same as cutting the whole text.
 func TestCaptureSizes(t *testing.T) {
 	t.Parallel()
 	all := strings.Repeat("0123456789abcdefghijklmnopqrstuvwxyz", 2)
@@ -120,7 +120,7 @@ type broken struct{ err error }
 
 func (b broken) Write([]byte) (int, error) { return 0, b.err }
 
-// The program learns that nobody reads any more, but only as long as something would be handed on.
+// If the reader is gone, the program gets EPIPE. Beyond the limit it does not, because nothing is written.
 func TestPassageBroken(t *testing.T) {
 	t.Parallel()
 	p := &limitedWriter{to: broken{&fs.PathError{Op: "write", Path: "x", Err: syscall.EPIPE}}, most: 3}
@@ -132,7 +132,7 @@ func TestPassageBroken(t *testing.T) {
 	}
 }
 
-// A full disk is not the program's broken pipe: it is told at the end.
+// If the disk is full, the program does not get an error; the result reports it at the end.
 func TestPassageLost(t *testing.T) {
 	t.Parallel()
 	p := &limitedWriter{to: broken{&fs.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}}}
@@ -146,7 +146,7 @@ func TestPassageLost(t *testing.T) {
 	}
 }
 
-// TestDecode has what Python's bytes.decode("utf-8", "replace") makes of the same bytes.
+// The wanted texts are what Python's bytes.decode("utf-8", "replace") makes of the same bytes.
 func TestDecode(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ bytes, want string }{
@@ -170,7 +170,8 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// Whatever is printed, its JSON has at most the size of the limit, head and tail are there, and the mark counts what is missing.
+// Whatever the program prints, its JSON is no larger than the limit, it has head and tail, and the mark
+// counts the bytes that are missing.
 func TestCaptureAsJSON(t *testing.T) {
 	t.Parallel()
 	const most = 3000

@@ -100,7 +100,7 @@ func TestWorkdir(t *testing.T) {
 	}
 }
 
-// What all runs of a user share is above the first name that tells them apart.
+// The root, which all runs of a user share, is the part of the path before the first name that differs.
 func TestRootOf(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ template, chosen, root, path string }{
@@ -247,7 +247,8 @@ func TestMake(t *testing.T) {
 	}
 }
 
-// Each way to ask for the activity is one that the sandbox knows, and what runs nothing of the user's has none.
+// Each value of security.audit.native is one that the sandbox knows. A command that runs no code of the
+// user asks for no activity.
 func TestMakeTrail(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -277,8 +278,8 @@ func TestMakeHidden(t *testing.T) {
 		hide     string
 		audit    string
 		template string
-		file     string // of run
-		want     string // what is needed and hidden; empty: the plan is made
+		file     string // the script of run; empty: exec
+		want     string // the path that is needed and hidden; empty: Make returns a plan
 	}{
 		{"elsewhere", "/srv", "/var/log", "/tmp/${executionId}", "", ""},
 		{"a path that only begins alike", "/tmp/80000123456789a", "", "/tmp/${executionId}", "", ""},
@@ -379,7 +380,8 @@ func TestDescriptors(t *testing.T) {
 	}
 }
 
-// A run id is a UUID of version 7 (RFC 9562): it begins with the time, so that ids sort, and no two are alike.
+// A run id is a UUID of version 7 (RFC 9562). It begins with the time, so that ids sort by time, and no
+// two are equal.
 func TestNewRunID(t *testing.T) {
 	t.Parallel()
 	shape := regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
@@ -413,7 +415,7 @@ func TestDirectories(t *testing.T) {
 	tests := []struct {
 		name    string
 		environ []string
-		want    string // of the cache; empty: none, or the system's for root
+		want    string // the cache directory; empty: none, or the system's for root
 	}{
 		{"XDG", []string{"HOME=/h", "XDG_CACHE_HOME=/c"}, "/c/py3run"},
 		{"XDG, relative", []string{"XDG_CACHE_HOME=c"}, ""},
@@ -477,7 +479,8 @@ func TestLookUp(t *testing.T) {
 	}
 }
 
-// What is restricted is restricted to what was named and to what Python needs; what is not, is not.
+// With read-dirs or write-dirs, a run can use the directories that these name and those that Python
+// needs. Without them nothing is restricted.
 func TestPermitted(t *testing.T) {
 	t.Parallel()
 	job := Job{Environ: []string{"PYTHON3_DATA_DIR=/data", "PATH=/bin"}, Config: config.Default()}
@@ -568,7 +571,7 @@ func TestKeepCapabilities(t *testing.T) {
 	}
 }
 
-// What lies where each run sees only its own cannot be run from there; beside other things it can.
+// If each run sees only its own files in the root, a script there cannot run. Otherwise it can.
 func TestRunFromTheRoot(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -589,7 +592,8 @@ func TestRunFromTheRoot(t *testing.T) {
 	}
 }
 
-// What could not be made although the code could make it is told; what lies in a home that does not exist is left alone.
+// makeOwn returns the directories that it could not make although the code could. It does nothing in a
+// home that does not exist.
 func TestMakeOwn(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -610,7 +614,7 @@ func TestMakeOwn(t *testing.T) {
 	}
 }
 
-// A /dev/shm of its own would cover what the run needs there.
+// If a run needs a path in /dev/shm, it gets no private one: that would hide the path.
 func TestShmOfTheHost(t *testing.T) {
 	t.Parallel()
 	for template, private := range map[string]bool{"/srv/w/${executionId}": true, "/dev/shm/w/${executionId}": false, "/dev/shmw/${executionId}": true} {

@@ -17,7 +17,7 @@ import (
 	"py3run/sandbox"
 )
 
-// made is a plan without a host.
+// made is a plan as Make could return it, made without asking a host.
 func made(change func(*Job)) Plan {
 	job := Job{Request: wire.Request{ID: "r7", Command: wire.CommandExecute, ResultFrom: "auto"}, Config: config.Default(), Began: time.UnixMilli(1700000000000)}
 	if change != nil {
@@ -27,7 +27,7 @@ func made(change func(*Job)) Plan {
 		Spec: sandbox.Spec{Path: "/usr/bin/python3", PrivateShm: true}, Warnings: []wire.Warning{{Code: "clamped_limit"}}}
 }
 
-// codesOf are the codes of warnings, in their order.
+// codesOf returns the codes of warnings, in order.
 func codesOf(warnings []wire.Warning) string {
 	var list []string
 	for _, w := range warnings {
@@ -36,7 +36,7 @@ func codesOf(warnings []wire.Warning) string {
 	return strings.Join(list, " ")
 }
 
-// The result follows from plan, evidence and verdict alone.
+// The result depends only on plan, evidence and verdict.
 func TestResult(t *testing.T) {
 	t.Parallel()
 	done := sandbox.Outcome{Reason: sandbox.Finished}
@@ -45,8 +45,8 @@ func TestResult(t *testing.T) {
 		name     string
 		plan     Plan
 		evidence Evidence
-		want     string // parts of the line as it is written, with | between them
-		without  string // likewise: what is not in it
+		want     string // parts of the result line, with | between them
+		without  string // parts that must not be in the line, with | between them
 		warnings string // their codes
 	}{
 		{"a value", made(nil), Evidence{Outcome: done, Started: true, Reply: value},
@@ -118,7 +118,7 @@ func TestResult(t *testing.T) {
 	}
 }
 
-// Neither the plan nor the evidence changes when a result is made, so that it can be made again.
+// Making a result changes neither the plan nor the evidence: a second result is the same.
 func TestResultChangesNothing(t *testing.T) {
 	t.Parallel()
 	p := made(nil)
@@ -138,7 +138,7 @@ func TestResultChangesNothing(t *testing.T) {
 	}
 }
 
-// The end record follows from the start record's base, plan, evidence and result alone.
+// The end record depends only on the base, the plan, the evidence and the result.
 func TestEndRecord(t *testing.T) {
 	t.Parallel()
 	base := audit.Record{RunID: "run", User: audit.User{Name: "alice"}, Code: audit.Code{SHA256: "c0de"}}

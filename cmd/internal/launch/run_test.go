@@ -17,7 +17,7 @@ import (
 	"py3run/cmd/internal/wire"
 )
 
-// testJob is a job whose records, directories and keys lie in a directory of the test's own, root.
+// testJob returns a job whose records, directories and keys lie in root, a directory of the test.
 func testJob(t *testing.T, root, code string) Job {
 	t.Helper()
 	home := filepath.Join(root, "home")
@@ -52,7 +52,7 @@ func interpreter(t *testing.T) string {
 	return path
 }
 
-// records are the lines of a log, by run and action.
+// records returns the lines of a log, by run and action.
 func records(t *testing.T, root string) map[string]map[string]json.RawMessage {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(root, "audit", "audit.jsonl"))
@@ -82,7 +82,7 @@ func records(t *testing.T, root string) map[string]map[string]json.RawMessage {
 	return byRun
 }
 
-// left are the names below a directory where runs have theirs, without py3run's own marks.
+// left returns the names that runs have left in a directory, without the files that py3run keeps there.
 func left(root string) (names []string) {
 	filepath.WalkDir(filepath.Join(root, "w"), func(path string, d os.DirEntry, err error) error {
 		if err == nil && strings.HasPrefix(d.Name(), "p-") {
@@ -93,8 +93,8 @@ func left(root string) (names []string) {
 	return names
 }
 
-// A panic at any step is one result with status internal. A run that was recorded as started is recorded as ended, and what it had acquired is
-// given back.
+// A panic at any step gives one result with status internal. If the run has a start record, it gets an
+// end record. Run releases what it had acquired.
 func TestPanic(t *testing.T) {
 	t.Parallel()
 	for _, step := range []struct {
@@ -140,7 +140,8 @@ func TestPanic(t *testing.T) {
 	}
 }
 
-// A process can have many runs at once: each has the result, the records and the limits of its own, and gives back what it had.
+// One process can have many runs at once. Each has its own result, records and limits, and releases what
+// it acquired.
 func TestManyAtOnce(t *testing.T) {
 	const many = 100
 	root := t.TempDir()

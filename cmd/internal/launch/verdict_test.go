@@ -18,7 +18,7 @@ import (
 	"py3run/sandbox"
 )
 
-// The limits in force in all cases but those that say otherwise.
+// The limits in force in every case that sets no others.
 var judged = wire.Limits{TimeoutSeconds: 5, CPUSeconds: 4, MemoryMB: 256, Processes: 8, OutputMB: 1, FileMB: 16, DiskMB: 32, IdleSeconds: 3}
 
 func TestJudge(t *testing.T) {
@@ -72,7 +72,7 @@ func TestJudge(t *testing.T) {
 		limits   wire.Limits
 		want     Verdict
 	}{
-		// what the launcher did comes first, whatever the child says
+		// first: what the launcher did, whatever the interpreter reports
 		{"wall", struck(sandbox.WallLimit, 5.0004), judged, limited(wire.StatusTimeout, "stopped: the wall-clock limit was reached (timeout_seconds = 5)", hit("timeout_seconds", 5, 5))},
 		{"wall, and a value", Evidence{Outcome: sandbox.Outcome{Reason: sandbox.WallLimit, Used: 5.2}, Started: true, Reply: value}, judged,
 			limited(wire.StatusTimeout, "stopped: the wall-clock limit was reached (timeout_seconds = 5)", hit("timeout_seconds", 5, 5.2))},
@@ -102,7 +102,7 @@ func TestJudge(t *testing.T) {
 		{"terminated, and a value", Evidence{Outcome: sandbox.Outcome{Reason: sandbox.Cancelled, Cancel: syscall.SIGTERM}, Started: true, Reply: value}, judged,
 			failed(wire.StatusCancelled, wire.Failure{Message: "cancelled: the caller sent SIGTERM"})},
 
-		// then the kernel's word on the end
+		// then: how the kernel says that the program ended
 		{"before the code", Evidence{Outcome: ended(1), ReplyErr: python.ErrNoReply, Printed: wire.Captured{Stderr: "Traceback\n  x\nImportError: no mmap\n"}}, judged,
 			failed(wire.StatusLaunchFailed, wire.Failure{Step: "start python", Message: "python ended before the code began: exit code 1: ImportError: no mmap"})},
 		{"before the code, in silence", Evidence{Outcome: ended(0), ReplyErr: python.ErrNoReply}, judged,
@@ -122,7 +122,7 @@ func TestJudge(t *testing.T) {
 		{"disk at the end, and an exception", Evidence{Outcome: ended(1), Started: true, Contents: sandbox.Contents{Bytes: 40 * mib}, Reply: full}, judged,
 			limited(wire.StatusDiskLimit, "the working directory was too large at the end (disk_mb = 32)", hit("disk_mb", 32, 40))},
 
-		// and then the child's
+		// last: the interpreter's reply
 		{"value", reply(0, value), judged, fine},
 		{"exit 0", reply(0, python.Reply{Kind: "exit"}), judged, fine},
 		{"exit 7", reply(7, python.Reply{Kind: "exit"}), judged, exited(7)},
@@ -174,8 +174,9 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// Each limit, with and without a trace of it, against each way in which the program can come to its end at it: it handles what it could not get, it does not, the
-// limit kills a child of it, or the program itself. What is handled is the program's own business; an exception alone is no trace.
+// Each limit, with and without a trace of it, combined with each way in which the program can end: it
+// handles what the limit refused, it does not handle it, the limit kills a child, or the program itself.
+// A refusal that the program handled is no failure. An exception alone is no trace.
 func TestLimitsAndEnds(t *testing.T) {
 	t.Parallel()
 	const mib = 1 << 20
@@ -228,10 +229,10 @@ func TestLimitsAndEnds(t *testing.T) {
 	tests := []struct {
 		name string
 		out  sandbox.Outcome
-		more Evidence // Disk, Cut and Full
+		more Evidence // Contents, Cut and Full
 		ends []way
 		want wire.Status
-		hint string // that has to be in it
+		hint string // a part of the hint
 	}{
 		{"memory in plenty", o(plenty), Evidence{}, []way{handled}, ok, ""},
 		{"memory in plenty", o(plenty), Evidence{}, []way{noMemory, enomem}, failure, "memory_mb = 256 was not used up, at most 6 MB"},
@@ -308,7 +309,7 @@ func TestLimitsAndEnds(t *testing.T) {
 	}
 }
 
-// words writes a failure with its limit.
+// words writes a failure and its limit as text.
 func words(f *wire.Failure) string {
 	if f == nil {
 		return "no failure"
@@ -319,8 +320,8 @@ func words(f *wire.Failure) string {
 	return fmt.Sprintf("%+v %+v", *f, *f.Limit)
 }
 
-// Every way to end for every thing that the child may say has a status, and success is never given to what the kernel
-// calls a failure.
+// Every combination of an end and a reply has a status. The status is never ok if the kernel reports a
+// failure.
 func TestJudgeAll(t *testing.T) {
 	t.Parallel()
 	replies := []python.Reply{{Kind: "value"}, {Kind: "exit"}, {Kind: "error", Error: "E"}, {Kind: "error", Error: "E", Memory: true}, {Kind: "error", Error: "E", Syntax: true},
@@ -351,7 +352,8 @@ func TestJudgeAll(t *testing.T) {
 	}
 }
 
-// declaredReasons are the sandbox's, from its source: one that is added there must be judged here.
+// declaredReasons reads the reasons for an end from the source of package sandbox. Judge must know each
+// of them.
 func declaredReasons(t *testing.T) (list []sandbox.Reason) {
 	t.Helper()
 	file, err := goparser.ParseFile(token.NewFileSet(), "../../../sandbox/spec.go", nil, 0)
