@@ -61,20 +61,20 @@ func (e Evidence) ran() bool {
 
 // collect gathers the evidence of a run that has ended. It closes the session, whose shared memory
 // nobody can read after that.
-func (r *run) collect(o sandbox.Outcome) Evidence {
+func (r *run) collect(p *program, o sandbox.Outcome) Evidence {
 	job, limits := r.plan.Job, r.plan.Limits
-	e := Evidence{Outcome: o, Started: o.Began, Warm: r.lease != nil, Open: r.open}
-	began, noted := r.session.CodeStarted()
+	e := Evidence{Outcome: o, Started: o.Began, Warm: p.lease != nil, Open: r.open}
+	began, noted := p.session.CodeStarted()
 	if noted {
 		e.SetupFor = max(0, time.Since(job.Began)-(monotonic()-began))
 	}
-	e.Reply, e.ReplyErr = r.session.Reply()
-	e.Events = r.session.Events(job.Config.Python.FlagImports, eventsOf(o.Activity))
-	r.session.Close()
+	e.Reply, e.ReplyErr = p.session.Reply()
+	e.Events = p.session.Events(job.Config.Python.FlagImports, eventsOf(o.Activity))
+	p.session.Close()
 	e.Contents = r.workdir.Measure(true, megabytes(limits.FileMB))
 	e.Cut, e.Full = atSizeLimit(megabytes(limits.FileMB), job.Began, e.Contents, e.Events)
-	e.Printed, e.Overflow, e.Lost = r.outputs.printed(), r.outputs.overflow(), r.outputs.lost()
-	e.Streams = r.outputs.streams(job.Config.Security.Audit.LogOutput == "head")
+	e.Printed, e.Overflow, e.Lost = p.outputs.printed(), p.outputs.overflow(), p.outputs.lost()
+	e.Streams = p.outputs.streams(job.Config.Security.Audit.LogOutput == "head")
 	if !job.Config.Security.Isolation.CleanupOnExit {
 		e.Workdir = r.workdir.Path()
 	}

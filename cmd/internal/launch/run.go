@@ -21,26 +21,26 @@ const (
 	clearTime   = 2 * time.Second // after it
 )
 
-// A run is one job in progress. held owns everything that the run has acquired. The steps pass the
-// other fields to each other.
+// A run is one job in progress. held owns everything that the run has acquired.
 type run struct {
 	plan Plan
 	held holdings
 
-	// set by start
-	open    []string         // paths of py3run's own that the code could create
-	workdir *sandbox.Workdir // the working directory
-	lease   *warm.Lease      // the worker that runs the code; nil: the interpreter is our own child
-	without int              // how many things the run held before it took the worker
+	open    []string           // paths of py3run's own that the code could create
+	workdir *sandbox.Workdir   // the working directory
+	record  *recording         // nil: the start record is not in the log
+	left    *sandbox.Leftovers // files that sweep still has to remove; nil: none
+	cold    bool               // a template was wanted, and had no worker for this run
+}
 
-	// set by startWorker or startOwn
+// A program is a started interpreter, with what belongs to it alone.
+type program struct {
+	lease   *warm.Lease // the worker that it is; nil: it is our own child
 	session *python.Session
-	running *sandbox.Running
 	outputs *outputs
-
-	ended  bool               // set by attend: the program and everything that it started are gone
-	record *recording         // set by execute; nil: the start record is not in the log
-	left   *sandbox.Leftovers // files that sweep still has to remove; nil: none
+	running *sandbox.Running
+	ended   bool // it and everything that it started are gone
+	before  int  // how many things the run held before it
 }
 
 // execute makes the plan, carries it out and gathers what it learned.
@@ -53,7 +53,7 @@ func (r *run) execute() Evidence {
 	r.reach("planned")
 	// Python starts while we write the start record: starting takes many times as long. The code
 	// cannot begin before the record is durable, because the gate is still closed.
-	failed := r.start()
+	program, failed := r.start()
 	r.reach("started")
 	warnings := absent(r.plan.Job.Config)
 	record, more, err := recordStart(r.plan)
@@ -69,16 +69,17 @@ func (r *run) execute() Evidence {
 	if failed != nil {
 		return Evidence{Setup: failed, Warnings: warnings}
 	}
-	outcome := r.attend()
-	if r.lease != nil && !outcome.Began && outcome.Reason == sandbox.Finished { // the worker died too early
-		r.dropWorker()
-		if err := r.startOwn(); err != nil {
-			return Evidence{Setup: err, Warnings: warnings}
+	outcome := r.attend(program)
+	if program.lease != nil && !outcome.Began && outcome.Reason == sandbox.Finished { // the worker died before it had the code
+		r.held.release(program.before)
+		r.cold = true
+		if program, failed = r.startOwn(); failed != nil {
+			return Evidence{Setup: failed, Warnings: warnings}
 		}
-		outcome = r.attend()
+		outcome = r.attend(program)
 	}
 	r.reach("ended")
-	e := r.collect(outcome)
+	e := r.collect(program, outcome)
 	e.Warnings = warnings
 	return e
 }
@@ -111,7 +112,7 @@ func (r *run) reach(step string) {
 
 // start makes the directories and the code's file. Then it starts the program in a worker of a
 // template if there is one, and otherwise as our own child.
-func (r *run) start() (err error) {
+func (r *run) start() (*program, error) {
 	asked := r.askForWorker()
 	if r.plan.Job.Request.Command.RunsCode() {
 		facts := r.plan.Facts
@@ -120,15 +121,18 @@ func (r *run) start() (err error) {
 			notePlace(facts.StateDir, r.plan.Dir.Root, knownPlaces(facts.StateDir))
 		}
 	}
-	if err = r.makeDirectory(); err != nil {
+	if err := r.makeDirectory(); err != nil {
 		if asked != nil {
 			asked.Close()
 		}
-		return err
+		return nil, err
 	}
-	if r.startWorker(asked) {
-		return nil
+	if asked != nil {
+		if p := r.startWorker(asked); p != nil {
+			return p, nil
+		}
 	}
+	r.cold = true
 	return r.startOwn()
 }
 
@@ -177,53 +181,46 @@ func (p Plan) removeParents() {
 }
 
 // startOwn starts an interpreter for this run, as our own child.
-func (r *run) startOwn() error {
+func (r *run) startOwn() (*program, error) {
 	spec := r.plan.Spec
 	session, err := python.Open(r.plan.Interpreter, r.plan.Python, spec.FirstFile)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	r.hold(session)
 	spec.Args = append([]string{spec.Path}, session.Args()...)
-	return r.startBy(spec, sandbox.OwnChild)
+	p := &program{session: session, before: r.held.count()}
+	return p, r.startBy(p, spec, sandbox.OwnChild)
 }
 
-// hold sets the session; held closes it.
-func (r *run) hold(session *python.Session) {
-	r.session = session
-	r.held.add(func() error { session.Close(); return nil })
-}
-
-// startBy connects the streams and starts the program. held ends the program if it still runs, and removes
-// its control group.
-func (r *run) startBy(spec sandbox.Spec, by sandbox.Backend) error {
+// startBy connects the streams and starts the program. held closes the session, ends the program if
+// it still runs, and removes its control group.
+func (r *run) startBy(p *program, spec sandbox.Spec, by sandbox.Backend) error {
+	r.held.add(func() error { p.session.Close(); return nil })
 	stdin, err := r.stdin()
 	defer stdin.Close()
 	if err != nil {
 		return err
 	}
-	r.outputs = newOutputs(r.plan)
-	stdio := sandbox.IO{Stdin: stdin, Workdir: r.workdir, Files: r.session.Files()}
+	p.outputs = newOutputs(r.plan)
+	stdio := sandbox.IO{Stdin: stdin, Workdir: r.workdir, Files: p.session.Files()}
 	if live := r.plan.Job.Live; live != nil {
 		stdio.Stdin = live.Stdin
 	}
-	stdio.Stdout, stdio.Stderr = r.outputs.writers()
-	running, err := sandbox.Start(spec, stdio, by)
-	r.session.Started()
+	stdio.Stdout, stdio.Stderr = p.outputs.writers()
+	p.running, err = sandbox.Start(spec, stdio, by)
+	p.session.Started()
 	if err != nil {
 		return err
 	}
-	r.running, r.ended = running, false
-	lease := r.lease
 	r.held.add(func() error {
-		if !r.ended {
-			running.Kill()
-			running.Wait(nil, nil)
+		if !p.ended {
+			p.running.Kill()
+			p.running.Wait(nil, nil)
 		}
-		if lease != nil && lease.Alive() { // the template removes the group
+		if p.lease != nil && p.lease.Alive() { // the template removes the group
 			return nil
 		}
-		return running.RemoveGroup()
+		return p.running.RemoveGroup()
 	})
 	return nil
 }
@@ -238,12 +235,12 @@ func (r *run) stdin() (*os.File, error) {
 }
 
 // attend opens the gate and waits until the program has ended.
-func (r *run) attend() sandbox.Outcome {
-	r.running.Release() // the outcome reports an error, too
+func (r *run) attend(p *program) sandbox.Outcome {
+	p.running.Release() // the outcome reports an error, too
 	workdir, most := r.workdir, r.plan.Spec.Limits.Disk
-	outcome := r.running.Wait(r.plan.Job.Signals, func() int64 { return workdir.Used(most) })
-	r.ended = true
-	r.outputs.leave(outcome.Undelivered)
+	outcome := p.running.Wait(r.plan.Job.Signals, func() int64 { return workdir.Used(most) })
+	p.ended = true
+	p.outputs.leave(outcome.Undelivered)
 	return outcome
 }
 
@@ -254,7 +251,7 @@ func (r *run) sweep(isolation *wire.Isolation) (err error) {
 	if r.plan.Spec.Path == "" { // the plan was not made
 		return nil
 	}
-	if setup, wanted := r.plan.template(); wanted && r.lease == nil {
+	if setup, wanted := r.plan.template(); wanted && r.cold {
 		warm.Start(setup, false) // py3runctl warm status reports what fails
 	}
 	if isolation != nil && isolation.Method == string(sandbox.Namespace) {

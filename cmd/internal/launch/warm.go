@@ -41,39 +41,27 @@ func (r *run) askForWorker() *warm.Lease {
 	return nil
 }
 
-// startWorker starts the run in the worker that askForWorker asked for. It returns false if that
-// failed: the caller can still start an interpreter of its own.
-func (r *run) startWorker(lease *warm.Lease) bool {
-	if lease == nil {
-		return false
-	}
+// startWorker starts the run in the worker that askForWorker asked for. If that fails, it gives back
+// everything and returns nil: the caller can still start an interpreter of its own.
+func (r *run) startWorker(lease *warm.Lease) *program {
 	if lease.Receive() != nil {
 		lease.Close()
-		return false
+		return nil
 	}
-	r.lease, r.without = lease, r.held.count()
+	p := &program{lease: lease, before: r.held.count()}
 	r.held.add(func() error { lease.Close(); return nil })
 	job := r.plan.Python
 	job.Environ = r.plan.Spec.Env
-	session, err := python.OpenWorker(job)
+	var err error
+	if p.session, err = python.OpenWorker(job); err == nil {
+		err = r.startBy(p, r.plan.Spec, lease.Handoff)
+	}
 	if err != nil {
 		lease.Handoff.Close()
-		r.dropWorker()
-		return false
+		r.held.release(p.before)
+		return nil
 	}
-	r.hold(session)
-	if err := r.startBy(r.plan.Spec, lease.Handoff); err != nil {
-		lease.Handoff.Close()
-		r.dropWorker()
-		return false
-	}
-	return true
-}
-
-// dropWorker gives back a worker that ran nothing, with everything that was acquired for it.
-func (r *run) dropWorker() {
-	r.held.release(r.without)
-	r.lease = nil
+	return p
 }
 
 // StartTemplate starts the template from which runs like this job take their workers, and waits until
