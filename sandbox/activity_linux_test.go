@@ -3,341 +3,23 @@ package sandbox
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"py3run/sandbox/seccomp"
 )
-
-func init() {
-	helpers["reach"] = reach
-	helpers["storm"] = storm
-	helpers["nested"] = nested
-	helpers["watching"] = watching
-}
-
-// reach makes one call after the other, each named by a word and an argument, and prints what became of it.
-func reach(args []string) error {
-	runtime.LockOSThread()
-	for _, arg := range args {
-		what, with, _ := strings.Cut(arg, "=")
-		fmt.Printf("%s: %s\n", what, outcome(reaching[what](with)))
-	}
-	return nil
-}
-
-func outcome(err error) string {
-	var errno syscall.Errno
-	switch {
-	case err == nil:
-		return "done"
-	case errors.As(err, &errno):
-		return unix.ErrnoName(errno)
-	}
-	return err.Error()
-}
-
-// opened calls f with a new socket.
-func opened(family, kind int, f func(fd int) error) error {
-	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	return f(fd)
-}
-
-func loopback(port string) *unix.SockaddrInet4 {
-	return &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: number(port)}
-}
-
-// rawAddress is a struct sockaddr_in.
-func rawAddress(port string) []byte {
-	a := make([]byte, 16)
-	binary.NativeEndian.PutUint16(a, unix.AF_INET)
-	binary.BigEndian.PutUint16(a[2:], uint16(number(port)))
-	copy(a[4:], []byte{127, 0, 0, 1})
-	return a
-}
-
-func sysno(number uintptr, args ...uintptr) error {
-	var a [6]uintptr
-	copy(a[:], args)
-	if _, _, errno := unix.Syscall6(number, a[0], a[1], a[2], a[3], a[4], a[5]); errno != 0 {
-		return errno
-	}
-	return nil
-}
-
-var reaching map[string]func(string) error
-
-func init() {
-	udp := func(f func(fd int) error) error { return opened(unix.AF_INET, unix.SOCK_DGRAM, f) }
-	reaching = map[string]func(string) error{
-		"tcp": func(port string) error {
-			return opened(unix.AF_INET, unix.SOCK_STREAM, func(fd int) error { return unix.Connect(fd, loopback(port)) })
-		},
-		"tcp6": func(port string) error {
-			return opened(unix.AF_INET6, unix.SOCK_STREAM, func(fd int) error {
-				return unix.Connect(fd, &unix.SockaddrInet6{Addr: [16]byte{15: 1}, Port: number(port)})
-			})
-		},
-		"for ever": func(port string) error {
-			for {
-				if err := reaching["tcp"](port); err != nil {
-					return err
-				}
-			}
-		},
-		"nonblocking": func(port string) error {
-			return opened(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, func(fd int) error { return unix.Connect(fd, loopback(port)) })
-		},
-		"unix": func(path string) error {
-			return opened(unix.AF_UNIX, unix.SOCK_STREAM, func(fd int) error { return unix.Connect(fd, &unix.SockaddrUnix{Name: path}) })
-		},
-		"udp": func(port string) error { // connected, then sent to without an address
-			return udp(func(fd int) error {
-				if err := unix.Connect(fd, loopback(port)); err != nil {
-					return err
-				}
-				_, err := unix.Write(fd, []byte("x"))
-				return errors.Join(err, sysno(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&[]byte("x")[0])), 1))
-			})
-		},
-		"unconnect": func(port string) error {
-			return udp(func(fd int) error {
-				if err := unix.Connect(fd, loopback(port)); err != nil {
-					return err
-				}
-				none := make([]byte, 16) // AF_UNSPEC
-				return sysno(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&none[0])), 16)
-			})
-		},
-		"sendto": func(port string) error {
-			return udp(func(fd int) error { return unix.Sendto(fd, []byte("x"), 0, loopback(port)) })
-		},
-		"sendmsg": func(port string) error {
-			return udp(func(fd int) error { return unix.Sendmsg(fd, []byte("x"), nil, loopback(port), 0) })
-		},
-		"sendmsg to nobody": func(string) error {
-			pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-			if err != nil {
-				return err
-			}
-			defer unix.Close(pair[0])
-			defer unix.Close(pair[1])
-			return unix.Sendmsg(pair[0], []byte("x"), nil, nil, 0)
-		},
-		"sendmmsg": func(ports string) error { // two to the first, one to the second
-			return udp(func(fd int) error {
-				first, second, _ := strings.Cut(ports, ",")
-				var headers [3]struct {
-					unix.Msghdr
-					n uint32
-					_ uint32
-				}
-				text := []byte("x")
-				a, b := rawAddress(first), rawAddress(second)
-				for i, to := range [][]byte{a, a, b} {
-					headers[i].Name, headers[i].Namelen = &to[0], 16
-					headers[i].Iov, headers[i].Iovlen = &unix.Iovec{Base: &text[0], Len: 1}, 1
-				}
-				return sysno(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&headers)), 3)
-			})
-		},
-		"bind": func(port string) error {
-			return opened(unix.AF_INET, unix.SOCK_STREAM, func(fd int) error { return unix.Bind(fd, loopback(port)) })
-		},
-		"bind unix": func(path string) error {
-			return opened(unix.AF_UNIX, unix.SOCK_STREAM, func(fd int) error { return unix.Bind(fd, &unix.SockaddrUnix{Name: path}) })
-		},
-		"netlink": func(string) error {
-			return opened(unix.AF_NETLINK, unix.SOCK_RAW, func(fd int) error { return unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}) })
-		},
-		"nowhere": func(string) error { // an address that is not there
-			return udp(func(fd int) error {
-				return errors.Join(sysno(unix.SYS_CONNECT, uintptr(fd), 8, 16), sysno(unix.SYS_EXECVE, 8, 8, 0))
-			})
-		},
-		"short": func(string) error {
-			return udp(func(fd int) error {
-				return sysno(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&[]byte{unix.AF_INET, 0}[0])), 2)
-			})
-		},
-		"no descriptor": func(port string) error { return unix.Connect(4000, loopback(port)) },
-		"run": func(line string) error {
-			words := strings.Fields(line)
-			return exec.Command(words[0], words[1:]...).Run()
-		},
-		"search": func(name string) error { // as a C library looks through PATH
-			c := helper("reach", "replace=/nowhere/"+name+" a b", "replace=/nowhere/either/"+name+" a b", "replace=/bin/"+name+" a b")
-			return c.Run()
-		},
-		"replace": func(line string) error {
-			words := strings.Fields(line)
-			return unix.Exec(words[0], append([]string{filepath.Base(words[0])}, words[1:]...), nil)
-		},
-		"by descriptor": func(path string) error {
-			fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
-			if err != nil {
-				return err
-			}
-			argv, empty := []*byte{unsafe.StringData("x\x00"), unsafe.StringData("1\x00"), nil}, []byte{0}
-			return sysno(unix.SYS_EXECVEAT, uintptr(fd), uintptr(unsafe.Pointer(&empty[0])), uintptr(unsafe.Pointer(&argv[0])), uintptr(unsafe.Pointer(&argv[2])), unix.AT_EMPTY_PATH)
-		},
-		"ring": func(string) error {
-			var parameters [120]byte
-			err := sysno(unix.SYS_IO_URING_SETUP, 1, uintptr(unsafe.Pointer(&parameters)))
-			if err == unix.EPERM || err == unix.ENOSYS { // switched off here
-				err = nil
-			}
-			return err
-		},
-		"undumpable": func(string) error { return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) },
-		"sendto many": func(count string) error { // to as many ports
-			return udp(func(fd int) error {
-				for port := range number(count) {
-					if err := unix.Sendto(fd, []byte("x"), unix.MSG_DONTWAIT, loopback(strconv.Itoa(1024+port))); err != nil && err != unix.ECONNREFUSED && err != unix.EAGAIN {
-						return err
-					}
-				}
-				return nil
-			})
-		},
-		"ia32": connectIA32,
-		"alarms": func(port string) error { // which Go's handler restarts, as most handlers do
-			c := make(chan os.Signal, 1)
-			signal.Notify(c, syscall.SIGALRM)
-			timer := [4]int64{0, 3000, 0, 3000} // rarer than a call takes on the slowest machine: each signal may begin it anew
-			if err := sysno(unix.SYS_SETITIMER, unix.ITIMER_REAL, uintptr(unsafe.Pointer(&timer))); err != nil {
-				return err
-			}
-			return udp(func(fd int) error {
-				for range 3000 {
-					if err := unix.Connect(fd, loopback(port)); err != nil {
-						return err
-					}
-				}
-				return nil
-			})
-		},
-	}
-}
-
-// connectIA32 connects by the 32-bit entry, directly and through socketcall. The call is in machine code, its arguments in the lower four gigabytes.
-func connectIA32(port string) error {
-	if runtime.GOARCH != "amd64" {
-		return errors.New("not on this machine")
-	}
-	const below4GB = 0x40 // MAP_32BIT, which x/sys has for amd64 only
-	low, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANON|below4GB)
-	if err != nil {
-		return err
-	}
-	base := uint32(uintptr(unsafe.Pointer(&low[0])))
-	const arguments, result, vector, address, code = 0, 24, 32, 64, 128
-	var text []byte
-	for i, modrm := range []byte{0x04, 0x1c, 0x0c, 0x14} { // mov eax, ebx, ecx, edx from memory
-		text = binary.LittleEndian.AppendUint32(append(text, 0x8b, modrm, 0x25), base+arguments+4*uint32(i))
-	}
-	text = append(text, 0xcd, 0x80)                                                      // int 0x80
-	text = binary.LittleEndian.AppendUint32(append(text, 0x89, 0x04, 0x25), base+result) // mov eax to memory
-	copy(low[code:], append(text, 0xc3))
-	entry := uintptr(base) + code
-	pointer := &entry
-	call := *(*func())(unsafe.Pointer(&pointer))
-	ia32 := func(args ...uint32) error {
-		for i, a := range args {
-			binary.LittleEndian.PutUint32(low[arguments+4*i:], a)
-		}
-		call()
-		if r := int32(binary.LittleEndian.Uint32(low[result:])); r < 0 {
-			return syscall.Errno(-r)
-		}
-		return nil
-	}
-	copy(low[address:], rawAddress(port))
-	return opened(unix.AF_INET, unix.SOCK_DGRAM, func(fd int) error {
-		if err := ia32(362, uint32(fd), base+address, 16); err != nil {
-			return err
-		}
-		for i, a := range []uint32{uint32(fd), base + address, 16} {
-			binary.LittleEndian.PutUint32(low[vector+4*i:], a)
-		}
-		return ia32(102, 3, base+vector)
-	})
-}
-
-// storm starts many processes at once, each of which reaches a port many times.
-func storm(args []string) error {
-	var all sync.WaitGroup
-	var failed []error
-	var mu sync.Mutex
-	for range number(args[0]) {
-		all.Go(func() {
-			c := helper(append([]string{"reach"}, slices.Repeat([]string{"tcp=" + args[2]}, number(args[1]))...)...)
-			out, err := c.Output()
-			if n := bytes.Count(out, []byte("tcp: done\n")); err != nil || n != number(args[1]) {
-				mu.Lock()
-				failed = append(failed, fmt.Errorf("%d connects, %w\n%s", n, err, out))
-				mu.Unlock()
-			}
-		})
-	}
-	all.Wait()
-	return errors.Join(failed...)
-}
-
-// nested starts a run in a run.
-func nested(args []string) error {
-	spec := command("reach", "run=/bin/true")
-	spec.Method, spec.Activity, spec.NoNewPrivileges = Process, Requirement(args[0]), true
-	var out output
-	r, err := Start(spec, IO{Stdout: &out, Stderr: io.Discard}, OwnChild)
-	if err != nil {
-		fmt.Println(err)
-		return nil
-	}
-	r.Release()
-	o := r.Wait(nil, nil)
-	for _, g := range o.Protection.Gaps {
-		if g.Name == activityMeasure {
-			fmt.Printf("%s%d, %s: %+v\n", out.String(), o.ExitCode, inActivity(o.Activity, ""), g)
-		}
-	}
-	return nil
-}
-
-// watching is a launcher of a program that reaches a port for ever.
-func watching(args []string) error {
-	spec := command("reach", "tcp="+args[1], "for ever="+args[1], args[2])
-	spec = recorded(spec, Method(args[0]))
-	r, err := Start(spec, IO{Stdout: os.Stdout, Stderr: os.Stderr}, OwnChild)
-	if err != nil {
-		return err
-	}
-	r.Release()
-	o := r.Wait(nil, nil)
-	fmt.Printf("ended by %v\n", o.Signal)
-	return nil
-}
 
 // inActivity writes an activity record so that it can be compared and read: with PORT for the port of a listener.
 func inActivity(t Activity, port string) string {
@@ -414,42 +96,42 @@ func TestActivity(t *testing.T) {
 		return port
 	}()
 	tests := []struct {
-		name string
-		args []string
-		want string // PORT is the listener's
+		name  string
+		calls []string // rows of reaching; PORT is the listener's
+		want  string   // as inActivity writes it
 	}{
-		{"nothing", nil, ""},
-		{"tcp", []string{"tcp=PORT", "tcp=PORT", "tcp=PORT"}, "connection 127.0.0.1 PORT ×3\n"},
-		{"tcp, refused", []string{"tcp=" + closed}, "connection 127.0.0.1 " + closed + " ×1\n"},
-		{"tcp, IPv6", []string{"tcp6=" + closed}, "connection ::1 " + closed + " ×1\n"},
-		{"tcp, not blocking", []string{"nonblocking=PORT"}, "connection 127.0.0.1 PORT ×1\n"},
-		{"unix", []string{"unix=/nowhere/s", "unix=s", "unix=@py3run test"}, "connection unix:/nowhere/s 0 ×1\nconnection unix:s 0 ×1\nconnection unix:@py3run test 0 ×1\n"},
-		{"name services", []string{"unix=/var/run/nscd/socket", "unix=/run/systemd/resolve/io.systemd.Resolve"}, ""},
-		{"udp", []string{"udp=PORT", "udp=PORT"}, "connection 127.0.0.1 PORT ×2\n"},
-		{"udp, taken back", []string{"unconnect=PORT"}, "connection 127.0.0.1 PORT ×1\n"},
-		{"sendto", []string{"sendto=PORT", "sendto=PORT"}, "connection 127.0.0.1 PORT ×2\n"},
-		{"sendmsg", []string{"sendmsg=PORT", "sendmsg to nobody"}, "connection 127.0.0.1 PORT ×1\n"},
-		{"sendmmsg", []string{"sendmmsg=PORT,1"}, "connection 127.0.0.1 PORT ×1\nconnection 127.0.0.1 1 ×1\n"},
-		{"bind", []string{"bind=0", "bind=PORT", "bind unix=", "bind unix=/nowhere/s"}, "bind 127.0.0.1 0 ×1\nbind 127.0.0.1 PORT ×1\nbind unix:/nowhere/s 0 ×1\n"},
-		{"the kernel's own", []string{"netlink"}, ""},
-		{"no address", []string{"nowhere", "short"}, ""},
-		{"no socket", []string{"no descriptor=PORT"}, "connection 127.0.0.1 PORT ×1\n"},
-		{"program", []string{"run=/bin/true a b", "run=/bin/true a b", "run=/bin/true c"}, "execution /bin/true [\"a\" \"b\"] ×2\nexecution /bin/true [\"c\"] ×1\n"},
-		{"program that is not there", []string{"replace=/nowhere/x 1"}, "execution /nowhere/x [\"1\"] ×1\n"},
-		{"long arguments", []string{"run=/bin/true " + strings.Repeat("é", 301) + strings.Repeat(" x", 20)},
-			fmt.Sprintf("execution /bin/true %q ×1\n", append([]string{strings.Repeat("é", 300)}, slices.Repeat([]string{"x"}, 15)...))},
-		{"program in its place", []string{"replace=/bin/true 1"}, "execution /bin/true [\"1\"] ×1\n"},
-		{"program by descriptor", []string{"by descriptor=/bin/true"}, "execution " + resolved("/bin/true") + " [\"1\"] ×1\n"},
-		{"io_uring", []string{"ring", "ring"}, "rings 2\n"},
-		{"many at a time", []string{"alarms=PORT"}, "connection 127.0.0.1 PORT ×3000\n"},
+		{name: "nothing", calls: nil, want: ""},
+		{name: "tcp", calls: []string{"tcp=PORT", "tcp=PORT", "tcp=PORT"}, want: "connection 127.0.0.1 PORT ×3\n"},
+		{name: "tcp, refused", calls: []string{"tcp=" + closed}, want: "connection 127.0.0.1 " + closed + " ×1\n"},
+		{name: "tcp, IPv6", calls: []string{"tcp6=" + closed}, want: "connection ::1 " + closed + " ×1\n"},
+		{name: "tcp, not blocking", calls: []string{"nonblocking=PORT"}, want: "connection 127.0.0.1 PORT ×1\n"},
+		{name: "unix", calls: []string{"unix=/nowhere/s", "unix=s", "unix=@py3run test"}, want: "connection unix:/nowhere/s 0 ×1\nconnection unix:s 0 ×1\nconnection unix:@py3run test 0 ×1\n"},
+		{name: "name services", calls: []string{"unix=/var/run/nscd/socket", "unix=/run/systemd/resolve/io.systemd.Resolve"}, want: ""},
+		{name: "udp", calls: []string{"udp=PORT", "udp=PORT"}, want: "connection 127.0.0.1 PORT ×2\n"},
+		{name: "udp, taken back", calls: []string{"unconnect=PORT"}, want: "connection 127.0.0.1 PORT ×1\n"},
+		{name: "sendto", calls: []string{"sendto=PORT", "sendto=PORT"}, want: "connection 127.0.0.1 PORT ×2\n"},
+		{name: "sendmsg", calls: []string{"sendmsg=PORT", "sendmsg to nobody"}, want: "connection 127.0.0.1 PORT ×1\n"},
+		{name: "sendmmsg", calls: []string{"sendmmsg=PORT,1"}, want: "connection 127.0.0.1 PORT ×1\nconnection 127.0.0.1 1 ×1\n"},
+		{name: "bind", calls: []string{"bind=0", "bind=PORT", "bind unix=", "bind unix=/nowhere/s"}, want: "bind 127.0.0.1 0 ×1\nbind 127.0.0.1 PORT ×1\nbind unix:/nowhere/s 0 ×1\n"},
+		{name: "the kernel's own", calls: []string{"netlink"}, want: ""},
+		{name: "no address", calls: []string{"nowhere", "short"}, want: ""},
+		{name: "no socket", calls: []string{"no descriptor=PORT"}, want: "connection 127.0.0.1 PORT ×1\n"},
+		{name: "program", calls: []string{"run=/bin/true a b", "run=/bin/true a b", "run=/bin/true c"}, want: "execution /bin/true [\"a\" \"b\"] ×2\nexecution /bin/true [\"c\"] ×1\n"},
+		{name: "program that is not there", calls: []string{"replace=/nowhere/x 1"}, want: "execution /nowhere/x [\"1\"] ×1\n"},
+		{name: "long arguments", calls: []string{"run=/bin/true " + strings.Repeat("é", 301) + strings.Repeat(" x", 20)},
+			want: fmt.Sprintf("execution /bin/true %q ×1\n", append([]string{strings.Repeat("é", 300)}, slices.Repeat([]string{"x"}, 15)...))},
+		{name: "program in its place", calls: []string{"replace=/bin/true 1"}, want: "execution /bin/true [\"1\"] ×1\n"},
+		{name: "program by descriptor", calls: []string{"by descriptor=/bin/true"}, want: "execution " + resolved("/bin/true") + " [\"1\"] ×1\n"},
+		{name: "io_uring", calls: []string{"ring", "ring"}, want: "rings 2\n"},
+		{name: "many at a time", calls: []string{"alarms=PORT"}, want: "connection 127.0.0.1 PORT ×3000\n"},
 	}
 	eachMethod(t, func(t *testing.T, m Method) {
 		for _, tt := range tests {
 			t.Run(tt.name, func(t *testing.T) {
 				t.Parallel()
 				args := []string{"reach"}
-				for _, a := range tt.args {
-					args = append(args, strings.ReplaceAll(a, "PORT", port))
+				for _, call := range tt.calls {
+					args = append(args, strings.ReplaceAll(call, "PORT", port))
 				}
 				spec := recorded(command(args...), m)
 				o, r := execute(t, spec)
@@ -751,42 +433,43 @@ func TestActivityAddresses(t *testing.T) {
 // Whether a UDP socket's connect is one of getaddrinfo's shows only in what follows.
 func TestActivityLookups(t *testing.T) {
 	t.Parallel()
-	peer := func(to string) Peer {
-		host, port, _ := strings.Cut(to, ":")
-		return Peer{Host: host, Port: number(port)}
+	connect := func(thread int, host string, port int, datagram bool) sighting {
+		return sighting{kind: seccomp.Connect, tid: thread, peers: []Peer{{Host: host, Port: port}}, datagram: datagram}
+	}
+	udp := func(thread int, host string, port int) sighting { return connect(thread, host, port, true) }
+	tcp := func(thread int, host string, port int) sighting { return connect(thread, host, port, false) }
+	var crowd []sighting
+	for thread := range lookupsMost + 2 {
+		crowd = append(crowd, udp(thread+1, "a", 1))
 	}
 	tests := []struct {
 		name  string
-		calls string // thread, then u(dp) or t(cp), then where
+		calls []sighting
 		want  string
 	}{
-		{"one to send to", "1ua:53", "a:53×1"},
-		{"the same again", "1ua:53 1ua:53 1ua:53", "a:53×3"},
-		{"others", "1ua:53 1ub:54 1ua:53", "a:53×2 b:54×1"},
-		{"without a service", "1ua:0 1ub:0", ""},
-		{"a name, and its first address", "1ua:80 1ub:80 1ta:80", "a:80×1"},
-		{"a name, and all its addresses", "1ua:80 1ub:80 1ta:80 1tb:80", "a:80×1 b:80×1"},
-		{"its second address", "1ua:80 1ub:80 1tb:80", "b:80×1"},
-		{"looked up by another thread", "1ua:80 1ub:80 2ta:80", "a:80×1"},
-		{"with a name server", "1us:53 1ua:80 1ub:80 1ta:80", "s:53×1 a:80×1"},
-		{"used by UDP as well", "1ua:80 1ub:80 1ua:80", "a:80×1"},
-		{"looked up twice", "1ua:80 1ub:80 1ua:80 1ub:80 1ta:80", "a:80×1"},
-		{"looked up only", "1ua:80 1ub:80", "a:80×1 b:80×1"},
-		{"another port", "1ua:80 1ub:80 1ta:81", "a:81×1 a:80×1 b:80×1"},
-		{"one address does not make a lookup", "1ua:80 1ta:80", "a:80×2"},
-		{"many threads", "1ua:1 2ua:1 3ua:1 4ua:1 5ua:1 6ua:1 7ua:1 8ua:1 9ua:1 10ua:1 11ua:1 12ua:1 13ua:1 14ua:1 15ua:1 16ua:1 17ua:1 18ua:1", "a:1×18"},
+		{"one to send to", []sighting{udp(1, "a", 53)}, "a:53×1"},
+		{"the same again", []sighting{udp(1, "a", 53), udp(1, "a", 53), udp(1, "a", 53)}, "a:53×3"},
+		{"others", []sighting{udp(1, "a", 53), udp(1, "b", 54), udp(1, "a", 53)}, "a:53×2 b:54×1"},
+		{"without a service", []sighting{udp(1, "a", 0), udp(1, "b", 0)}, ""},
+		{"a name, and its first address", []sighting{udp(1, "a", 80), udp(1, "b", 80), tcp(1, "a", 80)}, "a:80×1"},
+		{"a name, and all its addresses", []sighting{udp(1, "a", 80), udp(1, "b", 80), tcp(1, "a", 80), tcp(1, "b", 80)}, "a:80×1 b:80×1"},
+		{"its second address", []sighting{udp(1, "a", 80), udp(1, "b", 80), tcp(1, "b", 80)}, "b:80×1"},
+		{"looked up by another thread", []sighting{udp(1, "a", 80), udp(1, "b", 80), tcp(2, "a", 80)}, "a:80×1"},
+		{"with a name server", []sighting{udp(1, "s", 53), udp(1, "a", 80), udp(1, "b", 80), tcp(1, "a", 80)}, "s:53×1 a:80×1"},
+		{"used by UDP as well", []sighting{udp(1, "a", 80), udp(1, "b", 80), udp(1, "a", 80)}, "a:80×1"},
+		{"looked up twice", []sighting{udp(1, "a", 80), udp(1, "b", 80), udp(1, "a", 80), udp(1, "b", 80), tcp(1, "a", 80)}, "a:80×1"},
+		{"looked up only", []sighting{udp(1, "a", 80), udp(1, "b", 80)}, "a:80×1 b:80×1"},
+		{"another port", []sighting{udp(1, "a", 80), udp(1, "b", 80), tcp(1, "a", 81)}, "a:81×1 a:80×1 b:80×1"},
+		{"one address does not make a lookup", []sighting{udp(1, "a", 80), tcp(1, "a", 80)}, "a:80×2"},
+		{"many threads", crowd, "a:1×18"},
 	}
 	for _, tt := range tests {
-		recorder := &recorder{room: activityRoom}
-		for _, c := range strings.Fields(tt.calls) {
-			at := strings.IndexAny(c, "ut")
-			recorder.take(sighting{kind: seccomp.Connect, tid: number(c[:at]), peers: []Peer{peer(c[at+1:])}, datagram: c[at] == 'u'})
-		}
-		for _, l := range recorder.lookups {
-			recorder.flush(l)
+		found := newTally()
+		for _, call := range tt.calls {
+			found.take(call)
 		}
 		var got []string
-		for _, p := range recorder.peers[0].list {
+		for _, p := range found.activity(0).Connections {
 			got = append(got, fmt.Sprintf("%s:%d×%d", p.Host, p.Port, p.Count))
 		}
 		if got := strings.Join(got, " "); got != tt.want {
@@ -797,26 +480,30 @@ func TestActivityLookups(t *testing.T) {
 
 func TestActivityStarts(t *testing.T) {
 	t.Parallel()
-	tests := []struct{ name, calls, want string }{
-		{"one", "1/a/x", "/a/x×1"},
-		{"attempts", "1/a/x 1/b/x 1/c/x", "/c/x×1"},
-		{"attempts of two", "1/a/x 2/a/x 1/b/x 2/b/x", "/b/x×2"},
-		{"found earlier by another", "1/a/x 2/a/x 2/b/x", "/a/x×1 /b/x×1"},
-		{"one after the other in one place", "1/a/sh 1/a/x", "/a/sh×1 /a/x×1"},
-		{"other arguments", "1/a/x,1 1/b/x,2", "/a/x×1 /b/x×1"},
-		{"again in one place", "1/a/x 1/a/y 1/a/x", "/a/x×2 /a/y×1"},
+	start := func(thread int, program string, args ...string) sighting {
+		return sighting{kind: seccomp.Exec, tid: thread, start: &Execution{Program: program, Args: args}}
+	}
+	tests := []struct {
+		name  string
+		calls []sighting
+		want  string
+	}{
+		{"one", []sighting{start(1, "/a/x")}, "/a/x×1"},
+		{"attempts", []sighting{start(1, "/a/x"), start(1, "/b/x"), start(1, "/c/x")}, "/c/x×1"},
+		{"attempts of two", []sighting{start(1, "/a/x"), start(2, "/a/x"), start(1, "/b/x"), start(2, "/b/x")}, "/b/x×2"},
+		{"found earlier by another", []sighting{start(1, "/a/x"), start(2, "/a/x"), start(2, "/b/x")}, "/a/x×1 /b/x×1"},
+		{"one after the other in one place", []sighting{start(1, "/a/sh"), start(1, "/a/x")}, "/a/sh×1 /a/x×1"},
+		{"other arguments", []sighting{start(1, "/a/x", "1"), start(1, "/b/x", "2")}, "/a/x×1 /b/x×1"},
+		{"again in one place", []sighting{start(1, "/a/x"), start(1, "/a/y"), start(1, "/a/x")}, "/a/x×2 /a/y×1"},
 	}
 	for _, tt := range tests {
-		recorder := &recorder{room: activityRoom, startAt: map[string]int{}}
-		for _, c := range strings.Fields(tt.calls) {
-			program, args, _ := strings.Cut(c[1:], ",")
-			recorder.take(sighting{kind: seccomp.Exec, tid: number(c[:1]), start: &Execution{Program: program, Args: []string{args}}})
+		found := newTally()
+		for _, call := range tt.calls {
+			found.take(call)
 		}
 		var got []string
-		for _, x := range recorder.starts {
-			if x.Count > 0 {
-				got = append(got, fmt.Sprintf("%s×%d", x.Program, x.Count))
-			}
+		for _, x := range found.activity(0).Executions {
+			got = append(got, fmt.Sprintf("%s×%d", x.Program, x.Count))
 		}
 		if got := strings.Join(got, " "); got != tt.want {
 			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)

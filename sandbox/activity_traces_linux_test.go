@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -50,68 +51,66 @@ func init() { // after that of activity_linux_test.go
 		})
 		return nil
 	}
-	for name, f := range map[string]func(string) error{
-		"listen":  func(string) error { return listen(unix.AF_INET, unbound) },
-		"listen6": func(string) error { return listen(unix.AF_INET6, unbound) },
-		"listen in a thread": func(string) error {
+	maps.Copy(reaching, map[string]reachingCall{
+		"listen":  {"", "listens with a TCP socket that is not bound", func(string) error { return listen(unix.AF_INET, unbound) }},
+		"listen6": {"", "the same with IPv6", func(string) error { return listen(unix.AF_INET6, unbound) }},
+		"listen in a thread": {"", "the same in a thread that is not the first", func(string) error {
 			done := make(chan error)
 			go func() { runtime.LockOSThread(); done <- listen(unix.AF_INET, unbound) }()
 			return <-done
-		},
-		"listen unix": func(string) error { return listen(unix.AF_UNIX, unbound) },
-		"listen bound": func(string) error {
+		}},
+		"listen unix": {"", "listens with a Unix socket that is not bound", func(string) error { return listen(unix.AF_UNIX, unbound) }},
+		"listen bound": {"", "listens with a TCP socket that is bound", func(string) error {
 			return listen(unix.AF_INET, func(fd int) error { return unix.Bind(fd, loopback("0")) })
-		},
-		"listen to nothing": func(string) error { return errors.Join(unix.Listen(4000, 1), unix.Listen(0, 1)) },
+		}},
+		"listen to nothing": {"", "listens with what is no socket", func(string) error { return errors.Join(unix.Listen(4000, 1), unix.Listen(0, 1)) }},
 
-		"sendto no family": func(port string) error {
+		"sendto no family": {"PORT", "sends to an address without a family", func(port string) error {
 			return opened(unix.AF_INET, unix.SOCK_DGRAM, func(fd int) error { return sendTo(fd, noFamily(port)) })
-		},
-		"sendto no family by IPv6": func(port string) error {
+		}},
+		"sendto no family by IPv6": {"PORT", "the same with a socket of IPv6", func(port string) error {
 			return opened(unix.AF_INET6, unix.SOCK_DGRAM, func(fd int) error { return sendTo(fd, noFamily(port)) })
-		},
-		"sendmsg no family": func(port string) error {
+		}},
+		"sendmsg no family": {"PORT", "the same by sendmsg", func(port string) error {
 			return opened(unix.AF_INET, unix.SOCK_DGRAM, func(fd int) error {
 				a := noFamily(port)
 				h := unix.Msghdr{Name: &a[0], Namelen: 16, Iov: &unix.Iovec{Base: &text[0], Len: 1}, Iovlen: 1}
 				return sysno(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&h)))
 			})
-		},
-		"bind no family": func(string) error {
+		}},
+		"bind no family": {"", "binds to an address without a family", func(string) error {
 			return opened(unix.AF_INET, unix.SOCK_DGRAM, func(fd int) error {
 				a := make([]byte, 16)
 				return sysno(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&a[0])), 16)
 			})
-		},
+		}},
 
-		"udp kept":   func(port string) error { return series(port, func(int) {}) },
-		"udp closed": func(port string) error { return series(port, func(fd int) { unix.Close(fd) }) },
-		"udp again": func(port string) error { // the sibling is used a second time
+		"udp kept":   {"PORT", "connects UDP sockets to two hosts and keeps them, then TCP to the second", func(port string) error { return series(port, func(int) {}) }},
+		"udp closed": {"PORT", "the same, and closes them first", func(port string) error { return series(port, func(fd int) { unix.Close(fd) }) }},
+		"udp again": {"PORT", "connects UDP sockets to two hosts, and to the second again", func(port string) error { // the sibling is used a second time
 			for _, host := range []byte{1, 2, 2} {
 				if _, err := udpTo(host, port); err != nil {
 					return err
 				}
 			}
 			return nil
-		},
+		}},
 
-		"fifo": func(path string) error { return unix.Mkfifo(path, 0o600) },
-		"fifo below": func(path string) error {
+		"fifo": {"PATH", "makes a pipe", func(path string) error { return unix.Mkfifo(path, 0o600) }},
+		"fifo below": {"PATH", "makes a pipe below a directory that is open", func(path string) error {
 			dir, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_CLOEXEC, 0)
 			return errors.Join(err, unix.Mkfifoat(dir, filepath.Base(path), 0o600))
-		},
-		"program below": func(path string) error {
+		}},
+		"program below": {"PATH", "becomes a program below a directory that is open", func(path string) error {
 			dir, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_CLOEXEC, 0)
 			name, argv := append([]byte(filepath.Base(path)), 0), []*byte{unsafe.StringData("x\x00"), nil}
 			return errors.Join(err, sysno(unix.SYS_EXECVEAT, uintptr(dir), uintptr(unsafe.Pointer(&name[0])), uintptr(unsafe.Pointer(&argv[0])), uintptr(unsafe.Pointer(&argv[1])), 0))
-		},
-		"many arguments": func(count string) error {
+		}},
+		"many arguments": {"COUNT", "becomes a program with so many arguments", func(count string) error {
 			argv := slices.Repeat([]string{"x"}, number(count)+1)
 			return unix.Exec("/bin/true", argv, nil)
-		},
-	} {
-		reaching[name] = f
-	}
+		}},
+	})
 }
 
 // What is easily overlooked is seen, or counted.
@@ -122,9 +121,9 @@ func TestActivityTraces(t *testing.T) {
 	dir := t.TempDir()
 	check(t, os.Chmod(dir, 0o777))
 	tests := []struct {
-		name string
-		args []string
-		want string // PORT is the listener's, DIR a directory
+		name  string
+		calls []string // rows of reaching; PORT is the listener's, DIR a directory
+		want  string
 	}{
 		{"listen", []string{"listen", "listen6"}, "bind 0.0.0.0 0 ×1\nbind :: 0 ×1\n"},
 		{"listen in a thread", []string{"listen in a thread"}, "bind 0.0.0.0 0 ×1\n"},
@@ -151,7 +150,7 @@ func TestActivityTraces(t *testing.T) {
 				dir := filepath.Join(dir, string(m)+strconv.Itoa(i))
 				check(t, os.Mkdir(dir, 0o777))
 				args := []string{"reach"}
-				for _, a := range tt.args {
+				for _, a := range tt.calls {
 					args = append(args, strings.NewReplacer("PORT", port, "DIR", dir).Replace(a))
 				}
 				o, r := execute(t, recorded(command(args...), m))

@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"fmt"
 	"math"
 	"os"
 	"syscall"
@@ -19,14 +18,12 @@ func (r *Running) conclude(out Outcome, status int32, known bool, w *watch, sign
 	out.Began = r.released && pending(r.gate) == 0
 	usage, gone := r.collect()
 	out.Incomplete = !gone
-	if r.protection.Method == Process {
+	if r.found.method == Process {
 		r.group.Kill() // what survived an init that was killed
 	}
 	if r.recorder != nil {
 		out.Activity, r.recorder = r.recorder.finish(), nil
-		if n := out.Activity.Rings; n > 0 {
-			r.protection.Gaps = append(r.protection.Gaps, Gap{Name: activityMeasure, Extra: true, Why: fmt.Sprintf("io_uring was set up %d times: what is done through it is not seen", n)})
-		}
+		r.found.rings = out.Activity.Rings
 	}
 	kills := r.account(&out, usage, w)
 	for i, o := range r.outputs { // all writers are gone; a deadline only for what survived in spite of all
@@ -38,7 +35,7 @@ func (r *Running) conclude(out Outcome, status int32, known bool, w *watch, sign
 	r.deliver(&out, signals)
 	out.Dump = append(out.Dump, r.readDump(dumpQuiet)...)
 	r.decide(&out, kills)
-	out.Protection = r.protection
+	out.Protection = protection(r.spec, r.found)
 	if out.Fault == nil {
 		select {
 		case out.Fault = <-r.faults:

@@ -53,7 +53,7 @@ func (o *Handoff) Close() {
 // start takes the worker for a run. Path, Args and Env of the Spec are the template's business. It does not wait: that the set-up of the worker has failed is an
 // error of [Running.Release]. The first of the files has to be nil: an interpreter's own code, which the template has.
 func (o *Handoff) start(spec Spec, stdio IO) (_ *Running, err error) {
-	r := newRunning(spec, cgroup.Adopt(o.lines))
+	r := newRunning(spec, cgroup.Adopt(o.lines), findings{method: Namespace, userNS: os.Geteuid() != 0, root: os.Geteuid() == 0})
 	worker := &preforkedInit{r: r, pidfd: o.pidfd}
 	r.pid, r.init, r.setup = o.pid, worker, []*os.File{o.init, o.program}
 	var theirs files
@@ -70,7 +70,7 @@ func (o *Handoff) start(spec Spec, stdio IO) (_ *Running, err error) {
 	if len(stdio.Files) == 0 || stdio.Files[0] != nil || slices.Contains(stdio.Files[1:], nil) {
 		return nil, &StepError{Step: "descriptors", Object: "IO.Files of a worker", Err: unix.EINVAL}
 	}
-	r.protection = o.protection(spec, r.group)
+	o.find(r)
 	stdin, ends, err := r.open(stdio, &theirs)
 	if err != nil {
 		return nil, err
@@ -79,24 +79,22 @@ func (o *Handoff) start(spec Spec, stdio IO) (_ *Running, err error) {
 	r.hide(spec, stdio.Workdir, &at)
 	if w := stdio.Workdir; w != nil {
 		w.noteGroups(r.group.Paths())
-		r.workdir = w
-		if err := r.show(w, Namespace, &at); err != nil {
+		if err := r.show(w, &at); err != nil {
 			return nil, err
 		}
 	}
-	ruleset, rules, have, gaps, err := landlock(spec, Namespace)
+	r.found.landlock = fit(spec, Namespace, landlockVersion())
+	ruleset, err := r.found.landlock.make()
 	if err != nil {
 		return nil, err
 	}
-	r.protection.Enforced = append(r.protection.Enforced, have...)
-	r.protection.Gaps = append(r.protection.Gaps, gaps...)
 	given := slices.Concat([]*os.File{stdin, ends.stdout, ends.stderr}, stdio.Files[1:], []*os.File{ends.gate, ends.dump})
 	if ruleset != nil {
 		theirs.add(ruleset)
 		given = append(given, ruleset)
 		at.landlock = workerRuleset
 	}
-	b, init, program := workerCalls(spec, at, rules, len(stdio.Files), thisHost())
+	b, init, program := workerCalls(spec, at, r.found.landlock.rules, len(stdio.Files), thisHost())
 	if err := sendFiles(o.init, b.syscallList(&childInit{}, init), []*os.File{ends.lifeline, ends.status}); err != nil {
 		return nil, &StepError{Step: "sendmsg", Object: "worker", Err: err}
 	}
@@ -108,23 +106,18 @@ func (o *Handoff) start(spec Spec, stdio IO) (_ *Running, err error) {
 	return r, o.listen(r)
 }
 
-// protection is what is in force in the worker. What its maker has missed is not.
-func (o *Handoff) protection(spec Spec, group *cgroup.Group) Protection {
-	gaps := noGaps()
-	if spec.Group.Name != "" {
-		gaps = group.Limit(spec.Limits.ofGroup())
+// find notes what is known of the worker before it is the run's: what its group can do, and what its maker has missed.
+func (o *Handoff) find(r *Running) {
+	r.found.groups = noGaps()
+	if r.spec.Group.Name != "" {
+		r.found.groups = r.group.Limit(r.spec.Limits.ofGroup())
 	}
-	p := protect(spec, Namespace, os.Geteuid() != 0, gaps, nil)
 	for _, line := range o.lines {
 		if f := strings.SplitN(line, " ", 3); len(f) == 3 && f[0] == "missing" {
-			p.lose(f[1])
-			p.lack(spec, f[1], f[2])
+			r.found.miss(f[1], f[2])
 		}
 	}
-	if o.listener != nil {
-		p.Enforced = append(p.Enforced, activityMeasure)
-	}
-	return p
+	r.found.listening = o.listener != nil
 }
 
 // listen gives the listener of the worker's activity to the run.

@@ -199,7 +199,7 @@ func TestUserNamespace(t *testing.T) {
 			for range 5 {
 				spec := command("exit", "4")
 				var out output
-				r, err := attempt{Namespace, true}.start(spec, IO{Stdout: &out, Stderr: &out}, &cgroup.Group{}, protect(spec, Namespace, true, nil, nil))
+				r, err := attempt{Namespace, true}.start(spec, IO{Stdout: &out, Stderr: &out}, &cgroup.Group{}, nil, nil)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -17,6 +17,7 @@ const (
 	// what a rule on a file, not a directory, may name
 	landlockFile = unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_READ_FILE | unix.LANDLOCK_ACCESS_FS_TRUNCATE
 
+	landlockRefer    = 2 // the version that knows moves between directories
 	landlockTruncate = 3 // the version that knows truncation
 	landlockScopes   = 6 // the version that knows scopes
 )
@@ -36,76 +37,88 @@ type landlockRule struct {
 	access uint64
 }
 
-// landlock makes the ruleset of a Spec: nil if there is nothing to restrict. Its rules are for init to add: they hold for inodes, and those that
-// the program finds are there only when all is mounted. What this kernel cannot restrict is a gap.
-func landlock(spec Spec, method Method) (ruleset *os.File, rules []landlockRule, have []string, gaps []Gap, err error) {
-	version := landlockVersion()
+// A fitting is what of a Spec a version of Landlock can hold: the ruleset and its rules, what is in force by them, and what is not.
+type fitting struct {
+	files  uint64 // kinds of access that are denied where no rule allows them
+	scopes uint64
+	rules  []landlockRule
+	have   []string
+	gaps   []Gap
+}
+
+// fit fits a Spec to a version of Landlock; 0: the kernel has none. It makes no system call.
+//
+// The rules are for init to add: they hold for inodes, and those that the program finds are there only when all is mounted.
+func fit(spec Spec, method Method, version int) (f fitting) {
+	read, write := spec.ReadDirs != nil, spec.WriteDirs != nil
 	scope := method == Namespace && !spec.DenyNetwork // else the network namespace has abstract sockets of its own
 	if scope && version < landlockScopes {
-		gaps = append(gaps, Gap{Name: "abstract-sockets", Extra: true,
+		f.gaps = append(f.gaps, Gap{Name: "abstract-sockets", Extra: true,
 			Why: "the kernel's Landlock has no scopes (since Linux 6.12): abstract sockets of other runs can be connected to"})
 		scope = false
 	}
-	read, write := spec.ReadDirs != nil, spec.WriteDirs != nil
-	if (read || write) && version == 0 {
-		why := "the kernel has no Landlock, or it is not in its list of security modules (boot parameter lsm=)"
+	if version == 0 {
+		const why = "the kernel has no Landlock, or it is not in its list of security modules (boot parameter lsm=)"
 		if read {
-			gaps = append(gaps, Gap{Name: "read-dirs", Why: why})
+			f.gaps = append(f.gaps, Gap{Name: "read-dirs", Why: why})
 		}
 		if write {
-			gaps = append(gaps, Gap{Name: "write-dirs", Why: why})
+			f.gaps = append(f.gaps, Gap{Name: "write-dirs", Why: why})
 		}
-		read, write = false, false
+		return f
 	}
-	if write && version < landlockTruncate {
-		gaps = append(gaps, Gap{Name: "write-dirs-truncation", Why: "the kernel's Landlock does not know truncation (since Linux 6.2): files elsewhere can be cut to nothing"})
-	}
-	if write {
-		gaps = append(gaps, Gap{Name: "write-dirs-metadata", Extra: true,
-			Why: "Landlock does not hold changes of mode, owner, times and extended attributes: files elsewhere that the user may change so stay open to that"})
-	}
-	var attr unix.LandlockRulesetAttr
-	readBits, writeBits := uint64(0), uint64(0)
+	readBits, writeBits, refer := uint64(0), uint64(0), uint64(0)
 	if read {
 		readBits = landlockRead
-		have = append(have, "read-dirs")
+		f.have = append(f.have, "read-dirs")
 	}
 	if write {
 		writeBits = landlockWrite
+		f.have = append(f.have, "write-dirs")
 		if version < landlockTruncate {
 			writeBits &^= unix.LANDLOCK_ACCESS_FS_TRUNCATE
+			f.gaps = append(f.gaps, Gap{Name: "write-dirs-truncation", Why: "the kernel's Landlock does not know truncation (since Linux 6.2): files elsewhere can be cut to nothing"})
 		}
-		have = append(have, "write-dirs")
+		f.gaps = append(f.gaps, Gap{Name: "write-dirs-metadata", Extra: true,
+			Why: "Landlock does not hold changes of mode, owner, times and extended attributes: files elsewhere that the user may change so stay open to that"})
 	}
-	refer := uint64(0)
-	if version >= 2 && (read || write) { // moving between directories is denied wherever it is not granted, asked for or not
+	if version >= landlockRefer && (read || write) { // moving between directories is denied wherever it is not granted, asked for or not
 		refer = unix.LANDLOCK_ACCESS_FS_REFER
 	}
-	attr.Handled_access_fs = readBits | writeBits | refer
-	size := unsafe.Sizeof(attr.Handled_access_fs)
+	f.files = readBits | writeBits | refer
 	if scope {
-		attr.Scoped = unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET
-		size = unsafe.Offsetof(attr.Quiet_access_fs) // what an older kernel knows of it
-		have = append(have, "abstract-sockets")
+		f.scopes = unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET
+		f.have = append(f.have, "abstract-sockets")
 	}
-	if attr.Handled_access_fs == 0 && attr.Scoped == 0 {
-		return nil, nil, have, gaps, nil
+	if !write {
+		f.allow(refer, "/")
+	}
+	f.allow(readBits, spec.ReadDirs...)
+	f.allow(readBits|writeBits|refer, spec.WriteDirs...) // what can be written can be read
+	return f
+}
+
+func (f *fitting) allow(access uint64, paths ...string) {
+	for _, path := range paths {
+		if access != 0 {
+			f.rules = append(f.rules, landlockRule{path, access})
+		}
+	}
+}
+
+// make makes the ruleset, without its rules; nil: there is nothing to restrict.
+func (f fitting) make() (*os.File, error) {
+	if f.files == 0 && f.scopes == 0 {
+		return nil, nil
+	}
+	attr := unix.LandlockRulesetAttr{Handled_access_fs: f.files, Scoped: f.scopes}
+	size := unsafe.Sizeof(attr.Handled_access_fs)
+	if f.scopes != 0 {
+		size = unsafe.Offsetof(attr.Quiet_access_fs) // what an older kernel knows of it
 	}
 	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), size, 0)
 	if errno != 0 {
-		return nil, nil, nil, nil, &StepError{Step: "landlock_create_ruleset", Err: errno}
+		return nil, &StepError{Step: "landlock_create_ruleset", Err: errno}
 	}
-	allow := func(access uint64, paths ...string) {
-		for _, path := range paths {
-			if access != 0 {
-				rules = append(rules, landlockRule{path, access})
-			}
-		}
-	}
-	if !write {
-		allow(refer, "/")
-	}
-	allow(readBits, spec.ReadDirs...)
-	allow(readBits|writeBits|refer, spec.WriteDirs...) // what can be written can be read
-	return os.NewFile(fd, "landlock"), rules, have, gaps, nil
+	return os.NewFile(fd, "landlock"), nil
 }

@@ -231,7 +231,7 @@ func TestKillAll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.protection.Method != Namespace {
+	if r.found.method != Namespace {
 		t.Fatal("not in namespaces")
 	}
 	if out := r.Wait(nil, nil); out.ExitCode != 0 || out.Signal != 0 {

@@ -503,7 +503,7 @@ func tryGroup(l cgroup.Limits) error {
 }
 
 func try(userNS bool) error {
-	r, err := attempt{Namespace, userNS}.start(command("exit", "0"), IO{Stdout: io.Discard, Stderr: io.Discard}, &cgroup.Group{}, Protection{Method: Namespace})
+	r, err := attempt{Namespace, userNS}.start(command("exit", "0"), IO{Stdout: io.Discard, Stderr: io.Discard}, &cgroup.Group{}, nil, nil)
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func (ownChild) start(spec Spec, stdio IO) (*Running, error) {
 	defer group.Close()
 	var refused error // why namespaces were not had
 	for _, a := range attempts(spec.Method, os.Geteuid() == 0) {
-		r, err := a.start(spec, stdio, group, protect(spec, a.method, a.userNS, gaps, refused))
+		r, err := a.start(spec, stdio, group, gaps, refused)
 		if err == nil {
 			return r, nil
 		}
@@ -104,10 +104,9 @@ func hostCannot(e *StepError) bool {
 	return false
 }
 
-// start makes one attempt.
-func (a attempt) start(spec Spec, stdio IO, group *cgroup.Group, p Protection) (_ *Running, err error) {
-	r := newRunning(spec, group)
-	r.protection = p
+// start makes one attempt. gaps are what the group cannot do, refused is why the attempt before has failed.
+func (a attempt) start(spec Spec, stdio IO, group *cgroup.Group, gaps []cgroup.Gap, refused error) (_ *Running, err error) {
+	r := newRunning(spec, group, findings{method: a.method, userNS: a.userNS, root: os.Geteuid() == 0, refused: refused, groups: gaps})
 	var theirs files
 	defer func() {
 		theirs.close()
@@ -120,11 +119,7 @@ func (a attempt) start(spec Spec, stdio IO, group *cgroup.Group, p Protection) (
 		return nil, err
 	}
 	s, b := build(spec, a.method, a.userNS, at, thisHost())
-	if b.activity {
-		r.protection.Enforced = append(r.protection.Enforced, activityMeasure)
-	} else if spec.Activity != NotRequested {
-		r.lack(activityMeasure, "an ordinary user has no filter of system calls without giving up set-user-ID programs; seccomp = \"default\" and no-new-privileges do")
-	}
+	r.found.listening = b.activity
 	if err := r.refuse(); err != nil {
 		return nil, err
 	}
@@ -192,21 +187,19 @@ func (a attempt) lay(r *Running, stdio IO, theirs *files) (at layout, err error)
 		at.kernel = kernelFiles()
 	}
 	if w := stdio.Workdir; w != nil {
-		r.workdir = w
-		if err := r.show(w, a.method, &at); err != nil {
+		if err := r.show(w, &at); err != nil {
 			return at, err
 		}
 	}
-	ruleset, rules, have, gaps, err := landlock(spec, a.method)
+	r.found.landlock = fit(spec, a.method, landlockVersion())
+	ruleset, err := r.found.landlock.make()
 	if err != nil {
 		return at, err
 	}
 	if ruleset != nil {
 		theirs.add(ruleset)
-		at.landlock, at.rules = fd(ruleset), rules
+		at.landlock, at.rules = fd(ruleset), r.found.landlock.rules
 	}
-	r.protection.Enforced = append(r.protection.Enforced, have...)
-	r.protection.Gaps = append(r.protection.Gaps, gaps...)
 	if spec.Activity != NotRequested {
 		at.nonce = nonce()
 	}
@@ -224,14 +217,9 @@ func (a attempt) clone(r *Running, s *childInit, b *builder) error {
 		conceal()
 		return nil
 	}
-	gap, err := mapIDs(pid, r.spec.SubIDs)
-	if err != nil {
+	if r.found.unmapped, err = mapIDs(pid, r.spec.SubIDs); err != nil {
 		r.giveUp()
 		return &StepError{Step: "id-map", Object: "user namespace", Err: err}
-	}
-	if gap != nil {
-		r.protection.lose(subIDsMeasure)
-		r.lack(subIDsMeasure, gap.Error()+"; only this user and its group are mapped")
 	}
 	return nil
 }

@@ -43,10 +43,7 @@ func (r *Running) hide(spec Spec, w *Workdir, at *layout) {
 	}
 	slices.Sort(at.pinned) // a directory before what is inside it
 	slices.Sort(at.fixed)
-	if p.link != "" {
-		r.protection.Gaps = append(r.protection.Gaps, Gap{Name: pinMeasure, Extra: true,
-			Why: p.link + " is a symbolic link that a run can replace, and what it leads to with it; only directories and files can be pinned"})
-	}
+	r.found.link = p.link
 }
 
 // An lstats is what lstat(2) has said of paths: many have the same directories above them. What is not there has mode 0.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -201,12 +200,8 @@ func (s *Worker) await(from *os.File, b *builder) error {
 			}
 			s.listener = os.NewFile(uintptr(descriptor), "seccomp listener")
 		case msgMissing:
-			failure := b.failure(number, value)
-			name := failure.Step
-			if m := b.steps[number].measure; m != "" {
-				name = m
-			}
-			s.gaps = append(s.gaps, Gap{Name: name, Why: gapWhy(name, failure)})
+			name, why := b.missing(number, value)
+			s.gaps = append(s.gaps, Gap{Name: name, Why: why})
 		default:
 			return b.failure(number, value)
 		}
@@ -281,11 +276,4 @@ func SendTo(to *os.File, message []byte, descriptors []int) error {
 		return failed != unix.EAGAIN
 	})
 	return errors.Join(err, failed)
-}
-
-func gapWhy(name string, failure *StepError) string {
-	if name == activityMeasure && failure.Err == unix.EBUSY {
-		return failure.Error() + "; another listener is there already: this runs inside another py3run, or a container engine listens"
-	}
-	return fmt.Sprint(failure)
 }

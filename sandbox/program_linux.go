@@ -569,3 +569,16 @@ func (b *builder) failure(number uint16, errno int32) *StepError {
 	}
 	return &StepError{Step: what.name, Object: what.object, Err: syscall.Errno(errno)}
 }
+
+// missing is the measure that is not in force because an optional step has failed, and why.
+func (b *builder) missing(number uint16, errno int32) (measure, why string) {
+	failure := b.failure(number, errno)
+	measure = failure.Step
+	if int(number) < len(b.steps) && b.steps[number].measure != "" {
+		measure = b.steps[number].measure
+	}
+	if why = failure.Error(); measure == activityMeasure && failure.Err == unix.EBUSY {
+		why += "; another listener is there already: this runs inside another py3run, or a container engine listens"
+	}
+	return measure, why
+}

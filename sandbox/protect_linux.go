@@ -1,97 +1,162 @@
 package sandbox
 
 import (
-	"os"
+	"fmt"
 	"slices"
 
 	"py3run/sandbox/cgroup"
 	"py3run/sandbox/seccomp"
 )
 
-// protect lists what a method enforces for a Spec and what stays missing, before anything is tried. refused is why
-// a stronger method was not had, gaps what the control group cannot do.
-func protect(spec Spec, method Method, userNS bool, gaps []cgroup.Gap, refused error) Protection {
-	p := Protection{Method: method, Enforced: []string{}, Gaps: []Gap{}}
-	have := func(name string) { p.Enforced = append(p.Enforced, name) }
-	lack := func(name, why string) { p.Gaps = append(p.Gaps, Gap{Name: name, Why: why}) }
+// findings are what a backend and the set-up have met on this host for one run. A Protection is made of them and of the Spec, and of nothing else.
+type findings struct {
+	method  Method
+	userNS  bool
+	root    bool         // the launcher is root
+	refused error        // why a stronger method was not had
+	groups  []cgroup.Gap // what the control group cannot do
 
+	link      string  // a symbolic link, on the way to what is pinned, that a run can replace
+	workdir   bool    // the run has a directory
+	shared    string  // why other runs can see it; empty: they cannot
+	landlock  fitting // what this kernel's Landlock does
+	listening bool    // the activity is recorded
+	unmapped  error   // why there are no subordinate ids
+	missed    []Gap   // optional steps that have failed, by their measures
+	sight     *sight  // nil: it is not known yet
+	rings     int     // set-ups of io_uring
+}
+
+// A sight is who sees what a run uses.
+type sight struct {
+	counted bool // a control group counts CPU time
+	limited bool // the kernel limits processes, or nobody asked for that
+	seen    bool // /proc shows the processes of the run, or nothing has to be looked for there
+}
+
+// miss notes a step that has failed, once for each measure.
+func (f *findings) miss(name, why string) {
+	if !slices.ContainsFunc(f.missed, func(g Gap) bool { return g.Name == name }) {
+		f.missed = append(f.missed, Gap{Name: name, Why: why})
+	}
+}
+
+// protection is what is in force for a Spec, and what of it is missing. It makes no system call.
+func protection(spec Spec, f findings) Protection {
+	p := Protection{Method: f.method, Enforced: []string{}, Gaps: []Gap{}}
+	p.spaces(spec, f)
+	p.rights(spec, f)
+	p.limits(spec.Limits, f.groups)
+	p.directory(f)
+	p.have(f.landlock.have...)
+	p.Gaps = append(p.Gaps, f.landlock.gaps...)
+	p.activity(spec, f)
+	for _, g := range f.missed {
+		p.lose(g.Name)
+		if !p.lacks(g.Name) {
+			g.Extra = g.Name == activityMeasure && spec.Activity != Required
+			p.Gaps = append(p.Gaps, g)
+		}
+	}
+	if f.sight != nil {
+		p.watched(spec.Limits, *f.sight)
+	}
+	return p
+}
+
+func (p *Protection) have(names ...string) { p.Enforced = append(p.Enforced, names...) }
+
+func (p *Protection) lack(name, why string) { p.Gaps = append(p.Gaps, Gap{Name: name, Why: why}) }
+
+func (p *Protection) remark(name, why string) {
+	p.Gaps = append(p.Gaps, Gap{Name: name, Why: why, Extra: true})
+}
+
+// spaces are the namespaces and what they give.
+func (p *Protection) spaces(spec Spec, f findings) {
 	spaces := []string{"pid-namespace", "mount-namespace", "ipc-namespace", "uts-namespace", "proc"}
-	if spec.DenyNetwork {
-		spaces = append(spaces, "network-namespace")
-	}
-	if len(spec.Hide) > 0 {
-		spaces = append(spaces, "hidden-paths")
-	}
-	if len(spec.Fixed) > 0 || len(spec.Pin) > 0 {
-		spaces = append(spaces, pinMeasure)
-	}
-	if spec.PrivateShm {
-		spaces = append(spaces, shmMeasure)
-	}
-	if method == Namespace {
-		p.Enforced = append(p.Enforced, spaces...)
-		if userNS {
-			have("user-namespace")
+	for _, m := range []struct {
+		asked bool
+		name  string
+	}{
+		{spec.DenyNetwork, "network-namespace"},
+		{len(spec.Hide) > 0, "hidden-paths"},
+		{len(spec.Fixed) > 0 || len(spec.Pin) > 0, pinMeasure},
+		{spec.PrivateShm, shmMeasure},
+	} {
+		if m.asked {
+			spaces = append(spaces, m.name)
 		}
-		if userNS && spec.SubIDs && os.Geteuid() != 0 { // root has all ids
-			have(subIDsMeasure)
-		}
-	} else {
+	}
+	if f.method != Namespace {
 		why := "method \"process\" has no namespaces"
-		if refused != nil {
-			why = "namespaces are refused here: " + refused.Error()
+		if f.refused != nil {
+			why = "namespaces are refused here: " + f.refused.Error()
 		}
-		for _, s := range spaces {
-			lack(s, why)
+		for _, name := range spaces {
+			p.lack(name, why)
 		}
+		if spec.MinimalDev {
+			p.lack("minimal-dev", "method \"process\" has no mount namespace")
+		}
+		return
+	}
+	p.have(spaces...)
+	if f.link != "" {
+		p.remark(pinMeasure, f.link+" is a symbolic link that a run can replace, and what it leads to with it; only directories and files can be pinned")
+	}
+	if f.userNS {
+		p.have("user-namespace")
+	}
+	switch subIDs := f.userNS && spec.SubIDs && !f.root; { // root has all ids
+	case subIDs && f.unmapped == nil:
+		p.have(subIDsMeasure)
+	case subIDs:
+		p.lack(subIDsMeasure, f.unmapped.Error()+"; only this user and its group are mapped")
 	}
 	if spec.MinimalDev {
-		if method == Namespace {
-			have("minimal-dev")
-		} else {
-			lack("minimal-dev", "method \"process\" has no mount namespace")
-		}
+		p.have("minimal-dev")
 	}
-	have("session")
-	have("tree-kill")
-	if os.Geteuid() == 0 {
-		have("capabilities")
+}
+
+// rights are what the program may do.
+func (p *Protection) rights(spec Spec, f findings) {
+	p.have("session", "tree-kill")
+	if f.root {
+		p.have("capabilities")
 	}
 	if spec.RunAs != nil {
-		have("run-as")
+		p.have("run-as")
 	}
 	if spec.NoNewPrivileges {
-		have("no-new-privileges")
+		p.have("no-new-privileges")
 	}
-	if spec.DenyCalls {
-		have("seccomp-" + seccomp.Default)
-		if method == Namespace {
-			have("read-only-kernel")
-		} else if os.Geteuid() == 0 { // nobody else could write there
-			lack("read-only-kernel", "method \"process\" has no mount namespace: /proc/sys and the control groups can be written")
+	if !spec.DenyCalls {
+		return
+	}
+	p.have("seccomp-" + seccomp.Default)
+	if f.method == Namespace {
+		p.have("read-only-kernel")
+	} else if f.root { // nobody else could write there
+		p.lack("read-only-kernel", "method \"process\" has no mount namespace: /proc/sys and the control groups can be written")
+	}
+}
+
+// limits are those that the kernel enforces or the launcher watches.
+func (p *Protection) limits(l Limits, groups []cgroup.Gap) {
+	for _, m := range []struct {
+		asked bool
+		name  string
+	}{
+		{l.Wall > 0, "wall-limit"}, {l.Idle > 0, "idle-limit"}, {l.CPU > 0, "cpu-limit"}, {l.FileSize > 0, "file-size-limit"},
+		{l.OpenFiles > 0, "open-files-limit"}, {l.Disk > 0, "disk-watch"},
+	} {
+		if m.asked {
+			p.have(m.name)
 		}
 	}
-	l := spec.Limits
-	if l.Wall > 0 {
-		have("wall-limit")
-	}
-	if l.Idle > 0 {
-		have("idle-limit")
-	}
-	if l.CPU > 0 {
-		have("cpu-limit")
-	}
-	if l.FileSize > 0 {
-		have("file-size-limit")
-	}
-	if l.OpenFiles > 0 {
-		have("open-files-limit")
-	}
-	if l.Disk > 0 {
-		have("disk-watch")
-	}
 	why := map[string]string{}
-	for _, g := range gaps {
+	for _, g := range groups {
 		why[g.Controller] = g.Why
 	}
 	for _, m := range []struct {
@@ -108,18 +173,71 @@ func protect(spec Spec, method Method, userNS bool, gaps []cgroup.Gap, refused e
 		switch {
 		case !m.asked:
 		case !gap:
-			have(m.name)
+			p.have(m.name)
 		default:
 			if m.weaker != "" {
-				have(m.weaker)
+				p.have(m.weaker)
 			}
-			lack(m.name, "no control group for it: "+cause+"; "+m.and)
+			p.lack(m.name, "no control group for it: "+cause+"; "+m.and)
 		}
 	}
 	if cause, gap := why["io-writes"]; gap {
-		lack("io-limit-of-buffered-writes", cause)
+		p.lack("io-limit-of-buffered-writes", cause)
 	}
-	return p
+}
+
+// directory is about the run's working directory.
+func (p *Protection) directory(f findings) {
+	const measure = "private-working-dir"
+	switch {
+	case !f.workdir:
+	case f.shared == "":
+		p.have(measure)
+	default:
+		p.lack(measure, f.shared)
+	}
+}
+
+func (p *Protection) activity(spec Spec, f findings) {
+	switch {
+	case f.listening: // also in a worker whose run has not asked for it
+		p.have(activityMeasure)
+	case spec.Activity == NotRequested:
+	case !slices.ContainsFunc(f.missed, func(g Gap) bool { return g.Name == activityMeasure }):
+		p.Gaps = append(p.Gaps, Gap{Name: activityMeasure, Extra: spec.Activity != Required,
+			Why: "an ordinary user has no filter of system calls without giving up set-user-ID programs; seccomp = \"default\" and no-new-privileges do"})
+	}
+	if f.rings > 0 {
+		p.remark(activityMeasure, fmt.Sprintf("io_uring was set up %d times: what is done through it is not seen", f.rings))
+	}
+}
+
+// watched tells what is watched instead of limited by the kernel, and what cannot even be watched, because /proc does not show this tree.
+func (p *Protection) watched(l Limits, s sight) {
+	if s.seen {
+		if !s.counted && l.CPU > 0 {
+			p.remark("cpu-accounting",
+				"no control group counts CPU time: the tree is looked at every 100 ms, and a process shorter than that, of a parent that ignores SIGCHLD, is not seen")
+		}
+		return
+	}
+	const why = "no control group for it, and /proc does not show the processes of the run (not mounted, or mounted with hidepid=)"
+	blind := func(name, more string) {
+		p.lose(name)
+		p.lack(name, why+more)
+	}
+	if l.CPU > 0 && !s.counted {
+		blind("cpu-limit", ": each process is limited by itself (RLIMIT_CPU)")
+		p.have("cpu-limit-per-process")
+	}
+	if l.Idle > 0 && !s.counted {
+		blind("idle-limit", ": whether the run is idle is not known")
+	}
+	if !s.limited {
+		p.Gaps = slices.DeleteFunc(p.Gaps, func(g Gap) bool { return g.Name == "process-limit" })
+		p.lose("process-watch")
+		blind("process-limit", fmt.Sprintf(": processes are not counted; RLIMIT_NPROC is a back-stop for all processes of an ordinary user, at %d or the limit", processBackstop))
+	}
 }
 
 // lose takes a measure from what is enforced.
@@ -127,9 +245,8 @@ func (p *Protection) lose(name string) {
 	p.Enforced = slices.DeleteFunc(p.Enforced, func(e string) bool { return e == name })
 }
 
-// lack notes a measure that was tried and is not in force.
-func (p *Protection) lack(spec Spec, name, why string) {
-	p.Gaps = append(p.Gaps, Gap{Name: name, Why: why, Extra: name == activityMeasure && spec.Activity != Required})
+func (p *Protection) lacks(name string) bool {
+	return slices.ContainsFunc(p.Gaps, func(g Gap) bool { return g.Name == name })
 }
 
 // refusing are the gaps that Refuse does not put up with.

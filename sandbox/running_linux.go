@@ -17,16 +17,16 @@ import (
 
 // A Running is a program that was started and waits at its gate, or runs.
 type Running struct {
-	spec       Spec
-	protection Protection
-	started    time.Time
-	init       initProcess
-	pid        int           // of init, in the launcher's pid namespace
-	process    int           // of the program, once it was looked for
-	begins     bool          // the gate was to be opened
-	released   bool          // and was
-	group      *cgroup.Group // without directories: none could be made, or none was wanted
-	workdir    *Workdir      // nil: it has none
+	spec     Spec
+	found    findings
+	started  time.Time
+	init     initProcess
+	pid      int           // of init, in the launcher's pid namespace
+	process  int           // of the program, once it was looked for
+	begins   bool          // the gate was to be opened
+	released bool          // and was
+	group    *cgroup.Group // without directories: none could be made, or none was wanted
+	workdir  *Workdir      // nil: it has none
 
 	lifeline  *os.File   // write end
 	setup     []*os.File // our ends of sockets
@@ -49,8 +49,8 @@ type Running struct {
 	faults chan error // the first panic in a goroutine of the run
 }
 
-func newRunning(spec Spec, group *cgroup.Group) *Running {
-	return &Running{spec: spec, group: group, started: time.Now(), ended: make(chan ending, 1), gone: make(chan syscall.Rusage, 1), copied: make(chan int, 2), faults: make(chan error, 1)}
+func newRunning(spec Spec, group *cgroup.Group, found findings) *Running {
+	return &Running{spec: spec, group: group, found: found, started: time.Now(), ended: make(chan ending, 1), gone: make(chan syscall.Rusage, 1), copied: make(chan int, 2), faults: make(chan error, 1)}
 }
 
 // spawn starts a goroutine of the run. done, if it is not nil, is called when it ends, however it ends.
@@ -137,7 +137,7 @@ func (r *Running) Release() error {
 
 // Kill ends the whole tree at once, without a verdict. Wait still has to be called.
 func (r *Running) Kill() {
-	if r.protection.Method == Process {
+	if r.found.method == Process {
 		// Killed at once, init could not end the tree; it does at the end of the lifeline, unless the program has stopped it.
 		r.lifeline.Close()
 		r.init.kill(syscall.SIGCONT)
@@ -184,59 +184,22 @@ func (r *Running) close() {
 }
 
 // show lets the run see its directory at its path, and nothing of the others'.
-func (r *Running) show(w *Workdir, method Method, at *layout) error {
-	const measure = "private-working-dir"
-	why := ""
+func (r *Running) show(w *Workdir, at *layout) error {
+	r.workdir, r.found.workdir = w, true
 	switch {
-	case method == Process:
-		why = "without a mount namespace other runs of this user can see, replace and remove the working directory"
-		if err := w.Settle(); err != nil {
-			return err
-		}
+	case r.found.method == Process:
+		r.found.shared = "without a mount namespace other runs of this user can see, replace and remove the working directory"
+		return w.Settle()
 	case w.private != nil:
-		why = w.private.Error()
+		r.found.shared = w.private.Error()
 	case w.own:
 		at.binds = append(at.binds, [2]string{w.top, w.root})
-		r.protection.Enforced = append(r.protection.Enforced, measure)
-		return nil
 	default:
 		for _, suffix := range append([]string{""}, w.files...) {
 			at.binds = append(at.binds, [2]string{w.real + suffix, w.path + suffix})
 		}
 		at.hidden = append(at.hidden, hiddenPath{path: w.place, dir: true})
-		why = w.root + " is not py3run's alone: other runs of this user do not see what is in the working directory, but they can remove what it is mounted on, and that ends this run"
+		r.found.shared = w.root + " is not py3run's alone: other runs of this user do not see what is in the working directory, but they can remove what it is mounted on, and that ends this run"
 	}
-	r.protection.Gaps = append(r.protection.Gaps, Gap{Name: measure, Why: why})
 	return nil
-}
-
-// lookForSight tells what is watched instead of limited by the kernel, and what cannot even be watched, because /proc does not show this tree.
-func (r *Running) lookForSight() {
-	p, l := &r.protection, r.spec.Limits
-	_, counted := r.group.CPU()
-	limited := l.Processes == 0 || r.group.Limits("pids")
-	switch sight := counted && limited || readable(r.pid); {
-	case sight && counted:
-	case sight && l.CPU > 0:
-		p.Gaps = append(p.Gaps, Gap{Name: "cpu-accounting", Extra: true,
-			Why: "no control group counts CPU time: the tree is looked at every 100 ms, and a process shorter than that, of a parent that ignores SIGCHLD, is not seen"})
-	case !sight:
-		const why = "no control group for it, and /proc does not show the processes of the run (not mounted, or mounted with hidepid=)"
-		blind := func(name, more string) {
-			p.lose(name)
-			p.Gaps = append(p.Gaps, Gap{Name: name, Why: why + more})
-		}
-		if l.CPU > 0 && !counted {
-			blind("cpu-limit", ": each process is limited by itself (RLIMIT_CPU)")
-			p.Enforced = append(p.Enforced, "cpu-limit-per-process")
-		}
-		if l.Idle > 0 && !counted {
-			blind("idle-limit", ": whether the run is idle is not known")
-		}
-		if !limited {
-			p.Gaps = slices.DeleteFunc(p.Gaps, func(g Gap) bool { return g.Name == "process-limit" })
-			p.lose("process-watch")
-			blind("process-limit", fmt.Sprintf(": processes are not counted; RLIMIT_NPROC is a back-stop for all processes of an ordinary user, at %d or the limit", processBackstop))
-		}
-	}
 }

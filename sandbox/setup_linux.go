@@ -62,28 +62,26 @@ func (r *Running) listen(listener int) (err error) {
 	return nil
 }
 
-// miss moves a measure from what is enforced to what is missing.
+// miss notes an optional step that has failed.
 func (r *Running) miss(b *builder, number uint16, errno int32) {
-	failure := b.failure(number, errno)
-	name := failure.Step
-	if int(number) < len(b.steps) && b.steps[number].measure != "" {
-		name = b.steps[number].measure
-	}
-	r.protection.lose(name)
-	for _, g := range r.protection.Gaps {
-		if g.Name == name {
-			return
-		}
-	}
-	r.lack(name, gapWhy(name, failure))
+	r.found.miss(b.missing(number, errno))
 }
-
-func (r *Running) lack(name, why string) { r.protection.lack(r.spec, name, why) }
 
 // refuse is the error of a run that lacks what it may not lack.
 func (r *Running) refuse() error {
-	if gaps := r.protection.refusing(); r.spec.OnMissing == Refuse && len(gaps) > 0 {
+	if r.spec.OnMissing != Refuse {
+		return nil
+	}
+	if gaps := protection(r.spec, r.found).refusing(); len(gaps) > 0 {
 		return &GapError{gaps}
 	}
 	return nil
+}
+
+// lookForSight finds out who sees what the run uses.
+func (r *Running) lookForSight() {
+	s := sight{limited: r.spec.Limits.Processes == 0 || r.group.Limits("pids")}
+	_, s.counted = r.group.CPU()
+	s.seen = s.counted && s.limited || readable(r.pid)
+	r.found.sight = &s
 }
