@@ -18,16 +18,22 @@ def read(name):
 
 
 def blob(python):
-    sources = [read(name).encode() for name in ("bootstrap.py", "report.py", "template.py")]
-    out = subprocess.run([python, "-I", "-S", "-X", "utf8", "-c", read("probe.py"), *(str(len(s)) for s in sources)], input=b"".join(sources),
-                         stdout=subprocess.PIPE, check=True).stdout.decode()
+    """The byte code of the runtime, from the modules that runtime.go lists."""
+    moments = {"atStart": "start", "later": "later", "inTemplate": "template"}
+    arguments, sources = [], b""
+    for moment, name in re.findall(r'\{(\w+), "(\w+)", \w+Source\}', read("runtime.go")):
+        source = read(os.path.join("runtime", name + ".py")).encode()
+        arguments += moments[moment], name, str(len(source))
+        sources += source
+    out = subprocess.run([python, "-I", "-S", "-X", "utf8", "-c", read("runtime/probe.py"), *arguments], input=sources, stdout=subprocess.PIPE, check=True).stdout.decode()
     return base64.b64decode(out.split("\n")[7])
 
 
 def stub():
     """What the interpreter is started with: taken from the launcher's source, so that it is the same."""
-    form = re.search(r'"(import marshal,.*)", first\)', read("session.go"))[1]
-    return form.replace('\\"', '"') % FIRST
+    source = read("runtime.go")
+    begin, end = re.search(r'startStub = "(.*)" \+ executeStub \+ "(.*)"', source).groups()
+    return begin % FIRST + re.search(r"executeStub = `(.*)`", source)[1] + end
 
 
 def job(code, hooked):

@@ -110,16 +110,16 @@ func (t *tally) add(line string, count int) {
 	}
 	key := strings.Join(fields, "\x00")
 	switch line[0] {
-	case 'J':
+	case eventDirect:
 		t.direct[fields[0]] = true
-	case 'I':
+	case eventIndirect:
 		t.indirect[fields[0]] = true
-	case 'C', 'B':
+	case eventConnect, eventBind:
 		c := wire.Connection{Host: fields[0], Via: "python"}
 		if len(fields) > 1 {
 			c.Port, _ = strconv.Atoi(fields[1])
 		}
-		if line[0] == 'C' {
+		if line[0] == eventConnect {
 			t.connections.add(key, c, count)
 			break
 		}
@@ -127,22 +127,22 @@ func (t *tally) add(line string, count int) {
 			c.Host = anywhere
 		}
 		t.binds.add(key, c, count)
-	case 'P':
+	case eventStart:
 		t.started(fields, 0, 0, count)
-	case 'Q': // the same of a long line: how many arguments are not there, and how many end early
+	case eventStartCut:
 		if len(fields) > 2 {
 			dropped, _ := strconv.Atoi(fields[0])
 			short, _ := strconv.Atoi(fields[1])
 			t.started(fields[2:], max(dropped, 0), max(short, 0), count)
 		}
-	case 'A': // written to its end
+	case eventAppend:
 		t.appended = append(t.appended, fields[0])
 		t.written.add(key, fields[0], count)
-	case 'W':
+	case eventWrite:
 		t.written.add(key, fields[0], count)
-	case 'D':
+	case eventDelete:
 		t.deleted.add(key, fields[0], count)
-	case 'M':
+	case eventMakeDir:
 		t.dirs.add(key, fields[0], count)
 	}
 }

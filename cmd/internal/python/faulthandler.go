@@ -17,20 +17,21 @@ import (
 const mostFrames = 40
 
 // Where reads what faulthandler wrote to the dump pipe (Python's own format: a header a thread, then a line a frame,
-// innermost first) and returns the last dump's frames: the user's, as in a traceback, or all but the bootstrap's where there is none of these. prefixes are
+// innermost first) and returns the last dump's frames: the user's, as in a traceback, or all but the runtime's where there is none of these. prefixes are
 // the interpreter's. The thread that runs the main program comes first and is number 0. In each thread the innermost frame is last, as in a traceback.
 func Where(dump []byte, path, shown string, prefixes []string) []wire.Frame {
 	frames, _ := inspect(dump, path, shown, prefixes)
 	return frames
 }
 
-// Reporting tells what report.py was doing at the last dump; empty: the code itself was running.
+// Reporting tells what the runtime was doing after the code at the last dump; empty: the code itself was running.
 func Reporting(dump []byte, prefixes []string) string {
 	_, reporting := inspect(dump, "", "", prefixes)
 	return reporting
 }
 
-// reports are what report.py does after the code has ended, by the function that does it. The library's frames that it has called are no place in the code.
+// reports are what the runtime does after the code has ended, by the function that does it: no module of it has another of this name. The
+// library's frames that it has called are no place in the code.
 var reports = map[string]string{
 	"failure": "the traceback of an uncaught exception was being formatted",
 	"value":   "the result was being made into JSON",
@@ -57,7 +58,7 @@ func inspect(dump []byte, path, shown string, prefixes []string) (_ []wire.Frame
 		if skip {
 			continue
 		}
-		if doing := reports[frame.Function]; doing != "" && frame.File == "<py3run report>" {
+		if doing := reports[frame.Function]; doing != "" && strings.HasPrefix(frame.File, "<py3run ") {
 			last := len(threads) - 1
 			threads[last] = slices.DeleteFunc(threads[last], func(f wire.Frame) bool { return isLibrary(f.File, prefixes) })
 			if reporting = doing; len(threads[last]) > 0 {
@@ -135,7 +136,7 @@ func dumped(name string) string {
 // nameMost bounds a name in a dump, in bytes. The program can write to the pipe as well.
 const nameMost = 6000
 
-// frameOf reads `  File "NAME", line N in FUNCTION`. What belongs to the bootstrap is no frame.
+// frameOf reads `  File "NAME", line N in FUNCTION`. What belongs to the runtime is no frame.
 func frameOf(line string) (f wire.Frame, ok bool) {
 	rest, ok := strings.CutPrefix(line, `  File "`)
 	at := strings.LastIndex(rest, `", line `)

@@ -359,8 +359,8 @@ func start(path string, environ []string, run Runner) (Interpreter, error) {
 	if run == nil {
 		run = plainly
 	}
-	args := []string{"-I", "-S", "-X", "utf8", "-c", probeSource, strconv.Itoa(len(bootstrapSource)), strconv.Itoa(len(reportSource)), strconv.Itoa(len(templateSource))}
-	out, stderr, err := run(path, args, environ, bootstrapSource+reportSource+templateSource, askLimit)
+	sources, stdin := probeInput()
+	out, stderr, err := run(path, append([]string{"-I", "-S", "-X", "utf8", "-c", probeSource}, sources...), environ, stdin, askLimit)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return Interpreter{}, fmt.Errorf("did not answer within %v", askLimit)
 	}

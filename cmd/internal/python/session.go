@@ -45,20 +45,7 @@ type Job struct {
 	Environ      []string          // for a worker, which was started with another environment: NAME=value
 }
 
-// The shared memory, as bootstrap.py lays it out.
 const (
-	wordDropped   = 0
-	wordImports   = 1
-	wordCommitted = 2
-	wordAbout     = 3
-	wordValue     = 4
-	wordRequest   = 5
-	wordStart     = 6
-	counters      = 64
-	distinct      = 4000
-	textOffset    = 16384
-	eventsSize    = 1 << 20
-
 	aboutMost     = 1 << 20 // of the reply beside its value: tracebacks, warnings
 	unlimitedMost = 1 << 30
 	childrenMost  = 1 << 20     // of events of forked children
@@ -89,8 +76,7 @@ func Open(ip Interpreter, job Job, first int) (*Session, error) {
 		if job.LazySite {
 			s.args = append(s.args, "-S")
 		}
-		s.args = append(s.args, "-c", fmt.Sprintf(
-			"import marshal,posix,builtins;f,r=%d,posix.pread;h,c=int(r(f,8,0)),int(r(f,8,8));exec(marshal.loads(r(f,h,16)),{\"first\":f,\"cold\":r(f,c,16+h),\"claim\":None,\"end\":posix._exit,\"flagged\":None,\"preloaded\":None,\"__builtins__\":{**vars(builtins)}})", first))
+		s.args = append(s.args, "-c", fmt.Sprintf(startStub, first+fileCode))
 	}
 	return s, err
 }
@@ -236,7 +222,7 @@ func (s *Session) Reply() (Reply, error) {
 	if err != nil {
 		return Reply{}, fmt.Errorf("reply: %w", err)
 	}
-	if r.Kind == "value" || r.Kind == "exit" {
+	if r.Kind == replyValue || r.Kind == replyExit {
 		if int64(value) > s.most {
 			if bytes.IndexByte(s.memory[start+about:][:s.most+1], 0) >= 0 {
 				return Reply{}, errors.New("reply: value: it is said to be too large, and is not there")
@@ -289,7 +275,7 @@ func readAbout(text string) (r Reply, err error) {
 		}
 	}
 	switch r.Kind {
-	case "value", "exit", "error":
+	case replyValue, replyExit, replyError:
 		return r, nil
 	}
 	return r, errors.New("of no known kind")
@@ -306,7 +292,7 @@ const (
 )
 
 // saidCodes are the warnings that the interpreter has to give: all of them are about the value that it hands back.
-var saidCodes = []string{"inexact_value", "circular_value", "truncated_value"}
+var saidCodes = []string{warnInexact, warnCircular, warnTruncated}
 
 // said is a warning from the interpreter. Code below the user's can put anything there: a code that only the launcher gives would pass for the launcher's word.
 func said(code, message string) wire.Warning {

@@ -67,9 +67,7 @@ func StartTemplate(ip Interpreter, job TemplateJob, patience time.Duration) (_ *
 	}()
 	defer func() { write.Close() }()
 	const atControl, atCode = 3, 4
-	c := exec.Command(ip.Path, "-I", "-X", "utf8", "-c", fmt.Sprintf(
-		"import marshal,posix;f,r=%d,posix.pread;h,c=int(r(f,8,0)),int(r(f,8,8));t=marshal.loads(r(f,%d,16+h+c));g={\"first\":%d,\"control\":%d,\"hot\":marshal.loads(r(f,h,16)),\"cold\":r(f,c,16+h)};posix.close(f);exec(t,g)",
-		atCode, ip.code.length(), job.First, atControl))
+	c := exec.Command(ip.Path, "-I", "-X", "utf8", "-c", fmt.Sprintf(templateStub, atCode, ip.code.length(), job.First, atControl))
 	c.Env, c.Dir, c.ExtraFiles = job.Environ, "/", []*os.File{theirs, code}
 	c.Stdout, c.Stderr = write, write
 	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}

@@ -7,7 +7,7 @@ import (
 	"unicode"
 )
 
-// A class is what a name says of its value.
+// A class is what a name says about its value.
 type class uint8
 
 const (
@@ -45,7 +45,7 @@ const (
 		"x509 ldap pam token password userpass github kubernetes anonymous local any peer trust publickey hostbased ident jwt approle iam"
 )
 
-// vocabulary is made of these when the first program is started: most runs start none.
+// vocabulary is built from these when a run starts its first program: most runs start none.
 var vocabulary = sync.OnceValue(func() (v struct {
 	passwords, secrets                                                     []string
 	lasts, kinds, otherKeys, values, abouts, switches, otherPass, wayNames map[string]bool
@@ -65,7 +65,7 @@ func fields(list string) map[string]bool {
 	return set
 }
 
-// classOf tells what the name of an option, a variable, a header, a member or a query key says of its value.
+// classOf is what the name of an option, a variable, a header, a member or a query key says about its value.
 func classOf(name string) class {
 	name = strings.Trim(name, `-'"/[]()$ `)
 	if len(name) > 80 || len(name) < 2 {
@@ -136,7 +136,7 @@ func isSecretWord(word string) bool {
 	return strings.HasPrefix(word, "secret") && !strings.HasPrefix(word, "secretar") || strings.HasSuffix(word, "secret") || strings.HasSuffix(word, "secrets")
 }
 
-// nameWords takes a name apart: at what is no letter or digit, and in front of a capital after a small letter.
+// nameWords splits a name into words: at everything but letters and digits, and before a capital after a small letter.
 func nameWords(name string) (words []string) {
 	var word []rune
 	flush := func() {

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// secretPaths are services whose addresses are secrets by themselves: what stands behind this part of them.
+// secretPaths are services whose addresses are secrets: the part after this path is.
 var secretPaths = []struct{ host, path string }{
 	{"hooks.slack.com", "/services/"}, {"hooks.slack.com", "/workflows/"}, {"hooks.slack.com", "/triggers/"},
 	{"discord.com", "/api/webhooks/"}, {"discordapp.com", "/api/webhooks/"},
@@ -13,7 +13,7 @@ var secretPaths = []struct{ host, path string }{
 	{"api.telegram.org", "/bot"}, {"hooks.zapier.com", "/hooks/catch/"}, {"maker.ifttt.com", "/with/key/"}, {"tines.com", "/webhook/"},
 }
 
-// hideURLs hides credentials, and values with telling names, in the URLs of a word.
+// hideURLs hides credentials and values of secret names in the URLs of a word.
 func hideURLs(s string) string {
 	var b strings.Builder
 	for {
@@ -39,7 +39,7 @@ func hideURLs(s string) string {
 	}
 }
 
-// hideURL hides what stands behind the scheme of a URL.
+// hideURL hides the secrets in a URL, whose scheme is cut off.
 func hideURL(scheme, rest string) string {
 	host, tail := rest, ""
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
@@ -86,7 +86,7 @@ func hideURL(scheme, rest string) string {
 	return host + hideQuery(tail)
 }
 
-// hideQuery hides values in what follows the path, also behind semicolons and in the fragment.
+// hideQuery hides values in the query of a URL, in its fragment, and after semicolons.
 func hideQuery(tail string) string {
 	start := strings.IndexAny(tail, "?#&;")
 	if start < 0 {

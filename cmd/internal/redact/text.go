@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// patterns are made when they are first needed: most runs start no program, and most command lines have neither members nor elements.
+// patterns are compiled when they are first needed: most runs start no program, and most command lines have neither members nor elements.
 var patterns = sync.OnceValue(func() (p struct{ member, element, named, call *regexp.Regexp }) {
 	// A quoted name, and what stands between it and its value: of JSON and dictionaries, of an element that is set, of two arguments.
 	p.member = regexp.MustCompile(`(\\*["'])([\w .$@:/-]+)(\\*["'])(\s*:\s*|\s*=>\s*|\]\s*=\s*|\s*,\s*)`)
@@ -35,10 +35,10 @@ func hideNamed(s string) string {
 	return s
 }
 
-// takesSecret are what programs say that read a secret from a pipe.
+// takesSecret are parts of command lines that read a secret from a pipe.
 var takesSecret = []string{"chpasswd", "sudo -S", "--password-stdin", "passwd --stdin", "smbpasswd -s", "cryptsetup", "--passphrase-fd 0"}
 
-// hidePiped hides what a shell's line writes into the pipe of such a program.
+// hidePiped hides what a shell's command line writes into the pipe of such a program.
 func hidePiped(s string) string {
 	if !strings.Contains(s, "|") {
 		return s
@@ -95,7 +95,7 @@ func hideMembers(s string) string {
 	return b.String() + s[done:]
 }
 
-// memberEnd is the end of the value that begins at a place.
+// memberEnd is the end of a value that begins at a place.
 func memberEnd(s string, start int) int {
 	i := start
 	for i < len(s) && s[i] == '\\' {
@@ -135,7 +135,7 @@ func memberEnd(s string, start int) int {
 	return i
 }
 
-// hideElements hides the text of elements with telling names, as of XML.
+// hideElements hides the text of elements, as in XML, whose names say that it is secret.
 func hideElements(s string) string {
 	if !strings.Contains(s, "</") {
 		return s
@@ -155,7 +155,8 @@ func hideElements(s string) string {
 	return b.String() + s[done:]
 }
 
-// isConnection tells whether a text is a list of NAME=VALUE with semicolons between, of which values may have blanks: ADO, ODBC and JDBC have those.
+// isConnection tells whether a text is a connection string, as ADO, ODBC and JDBC have them: NAME=VALUE separated by semicolons, where
+// values may have blanks.
 func isConnection(s string) bool {
 	parts := strings.Split(strings.Trim(s, `"' `), ";")
 	if len(parts) < 2 {
@@ -174,7 +175,7 @@ func isConnection(s string) bool {
 	return true
 }
 
-// hideAssigned hides values behind telling names and = or a colon. Blanks end a value, unless it is one of a connection string.
+// hideAssigned hides values after secret names and = or a colon. Blanks end a value, unless blanks is set for a connection string.
 func hideAssigned(s string, blanks bool) string {
 	if !strings.ContainsAny(s, "=:") {
 		return s

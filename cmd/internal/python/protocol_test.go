@@ -1,0 +1,273 @@
+package python
+
+import (
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/constant"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode"
+)
+
+var generate = flag.Bool("generate", false, "write runtime/constants.py from protocol.go")
+
+// A shared constant is one of protocol.go.
+type sharedConstant struct {
+	name    string // in Go
+	value   constant.Value
+	letter  bool   // written as 'x'
+	first   bool   // of its group
+	heading string // of the group
+}
+
+// sharedConstants reads protocol.go, which needs no other file.
+func sharedConstants(t *testing.T) (list []sharedConstant) {
+	t.Helper()
+	files := token.NewFileSet()
+	file, err := parser.ParseFile(files, "protocol.go", nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info := &types.Info{Defs: map[*ast.Ident]types.Object{}}
+	if _, err := new(types.Config).Check("python", files, []*ast.File{file}, info); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range file.Decls {
+		group := d.(*ast.GenDecl) // nothing but constants stands there
+		heading, _, _ := strings.Cut(group.Doc.Text(), ".")
+		for i, spec := range group.Specs {
+			spec := spec.(*ast.ValueSpec)
+			literal, _ := spec.Values[0].(*ast.BasicLit)
+			list = append(list, sharedConstant{spec.Names[0].Name, info.Defs[spec.Names[0]].(*types.Const).Val(), literal != nil && literal.Kind == token.CHAR, i == 0,
+				strings.ReplaceAll(heading, "\n", " ")})
+		}
+	}
+	return list
+}
+
+// pythonName is the name of a constant in Python.
+func pythonName(name string) string {
+	var b strings.Builder
+	for i, r := range name {
+		if unicode.IsUpper(r) && !unicode.IsUpper(rune(name[i-1])) {
+			b.WriteByte('_')
+		}
+		b.WriteRune(unicode.ToUpper(r))
+	}
+	return b.String()
+}
+
+// inPython is the value as Python writes it.
+func (c sharedConstant) inPython() string {
+	if c.letter {
+		return strconv.Quote(string(rune(number64(c.value))))
+	}
+	return c.value.ExactString()
+}
+
+// number64 is an integer, or 0 for a text.
+func number64(v constant.Value) int64 {
+	if v.Kind() != constant.Int {
+		return 0
+	}
+	n, _ := constant.Int64Val(v)
+	return n
+}
+
+// constants.py says what protocol.go says.
+func TestConstants(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("# Made from protocol.go by `go generate`: that file says what each of these means. Do not edit.\n")
+	for _, c := range sharedConstants(t) {
+		if c.first {
+			b.WriteString("\n")
+		}
+		if c.first && c.heading != "" {
+			fmt.Fprintf(&b, "# %s\n", c.heading)
+		}
+		fmt.Fprintf(&b, "%s = %s\n", pythonName(c.name), c.inPython())
+	}
+	const path = "runtime/constants.py"
+	if *generate {
+		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != b.String() {
+		t.Errorf("%s is not what protocol.go says (%v): run go generate ./cmd/internal/python", path, err)
+	}
+}
+
+// What package sandbox defines has the same value there, under the name that is on the right; a name of its own keeps it.
+func TestSandboxProtocol(t *testing.T) {
+	same := map[string]string{ // by the name here
+		"workerControl": "", // the maker's business, as are the other names that are empty
+		"workerOwnPid":  "workerOwnPid", "workerInit": "workerInit", "workerProgram": "workerProgram", "workerGroups": "", "workerRuleset": "workerRuleset",
+		"msgFailed": "msgFailed", "msgMissing": "msgMissing", "msgEnded": "msgEnded", "msgReady": "msgReady",
+		"stepGroup": "stepGroup", "lifelineEnded": "lifelineEnded", "listHead": "listHead",
+		"modeOptional": "optional", "modeQuiet": "quiet", "modeWithPrev": "withPrev", "modeWantOne": "wantOne", "modeIfPrev": "ifPrev",
+		"modeToSend": "toSend", "modeAddRule": "addRule",
+	}
+	theirs := constantsOf(t, "../../../sandbox")
+	for _, c := range sharedConstants(t) {
+		if name := same[c.name]; name != "" {
+			got, known := theirs[name]
+			if !known {
+				t.Errorf("%s: package sandbox has no constant %s any more", c.name, name)
+			} else if !constant.Compare(got, token.EQL, c.value) {
+				t.Errorf("%s is %v, and %s of package sandbox is %v", c.name, c.value, name, got)
+			}
+		}
+		delete(same, c.name)
+	}
+	if len(same) > 0 {
+		t.Errorf("not in protocol.go: %q", slices.Sorted(maps.Keys(same)))
+	}
+}
+
+// constantsOf evaluates the constants of a package for which that is possible without what it imports.
+func constantsOf(t *testing.T, dir string) map[string]constant.Value {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no source in %s: %v", dir, err)
+	}
+	fileSet := token.NewFileSet()
+	found := map[string]constant.Value{}
+	for _, path := range paths {
+		if strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(fileSet, path, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		info := &types.Info{Defs: map[*ast.Ident]types.Object{}}
+		loose := types.Config{Error: func(error) {}, IgnoreFuncBodies: true} // what it does not know, other files define
+		loose.Check("sandbox", fileSet, []*ast.File{file}, info)
+		for name, object := range info.Defs {
+			if c, is := object.(*types.Const); is && c.Val().Kind() == constant.Int {
+				found[name.Name] = c.Val()
+			}
+		}
+	}
+	return found
+}
+
+// No Python module spells a size, a place in the memory, a signal or a descriptor of the protocol out, nor defines a name of constants.py itself.
+func TestNoLiterals(t *testing.T) {
+	var names []string
+	numbers := map[string]string{} // the larger ones: 0 to 12 are also other things
+	for _, c := range sharedConstants(t) {
+		names = append(names, pythonName(c.name))
+		if n := number64(c.value); n > 20 && !c.letter {
+			numbers[fmt.Sprint(n)] = pythonName(c.name)
+			for shift := 10; shift < 31; shift++ {
+				if n == 1<<shift {
+					numbers[fmt.Sprintf("1 << %d", shift)] = pythonName(c.name)
+				}
+			}
+		}
+	}
+	own := regexp.MustCompile(`(?m)^\s*(?:\w+, *)*(` + strings.Join(names, "|") + `)\b *(?:,[\w ,]*)?= `)
+	number := regexp.MustCompile(`\b(?:1 << \d+|\d+)\b`)
+	event := regexp.MustCompile(`\bnote\(\s*["']`)
+	place := regexp.MustCompile(`\bmemory\.words\[\d|\bfirst \+ \d|\bfaulthandler\.register\(\d`)
+	paths, _ := filepath.Glob("runtime/*.py")
+	if len(paths) < 10 {
+		t.Fatalf("only %d modules in runtime", len(paths))
+	}
+	for _, path := range paths {
+		source, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if filepath.Base(path) == "constants.py" {
+			continue
+		}
+		for i, line := range strings.Split(string(source), "\n") {
+			code := withoutComment(line)
+			for _, n := range number.FindAllString(code, -1) {
+				if name := numbers[n]; name != "" && !slices.Contains(otherwise[filepath.Base(path)], n) {
+					t.Errorf("%s:%d: %s: is it %s?\n%s", path, i+1, n, name, line)
+				}
+			}
+			if found := own.FindStringSubmatch(code); found != nil {
+				t.Errorf("%s:%d: %s is defined in constants.py", path, i+1, found[1])
+			}
+			if event.MatchString(code) || place.MatchString(code) {
+				t.Errorf("%s:%d: a literal of the protocol\n%s", path, i+1, line)
+			}
+		}
+	}
+}
+
+// What a module of the runtime imports from another is there, and the table of modules has all of them.
+func TestModules(t *testing.T) {
+	from := regexp.MustCompile(`(?s)\bfrom \.(\w+) import (\(.*?\)|[^\n]*)`)
+	sources := map[string]string{}
+	var listed []string
+	reporting := map[string]int{}
+	for _, m := range modules() {
+		sources[m.name] = m.source
+		listed = append(listed, "runtime/"+m.name+".py")
+		for function := range reports {
+			reporting[function] += strings.Count(m.source, "def "+function+"(")
+		}
+	}
+	for function, n := range reporting {
+		if n != 1 {
+			t.Errorf("%d functions are named %s: a dump could not tell which is meant", n, function)
+		}
+	}
+	for name, source := range sources {
+		for _, found := range from.FindAllStringSubmatch(source, -1) {
+			other, known := sources[found[1]]
+			if !known {
+				t.Errorf("%s: no module %s", name, found[1])
+				continue
+			}
+			for _, wanted := range strings.Split(strings.Trim(found[2], "()"), ",") {
+				wanted, _, _ = strings.Cut(strings.TrimSpace(wanted), " as ")
+				if defined := regexp.MustCompile(`(?m)^(?:(?:def|class) ` + wanted + `\b|(?:[\w, ]+, *)?` + wanted + `(?:, *[\w, ]+)? = |.*\bimport (?:.*[ ,])?` + wanted + `\b)`); !defined.MatchString(other) {
+					t.Errorf("%s: module %s has no %s", name, found[1], wanted)
+				}
+			}
+		}
+	}
+	files, _ := filepath.Glob("runtime/*.py")
+	files = slices.DeleteFunc(files, func(path string) bool { return path == "runtime/probe.py" })
+	slices.Sort(listed)
+	if !slices.Equal(files, listed) {
+		t.Errorf("the table has %q, the directory %q", listed, files)
+	}
+}
+
+// otherwise are numbers that mean something else in a module.
+var otherwise = map[string][]string{
+	"events.py":   {"4000"},       // bytes of an event
+	"program.py":  {"32", "4000"}, // half of the bits of a time; characters of a message
+	"values.py":   {"63", "64"},   // Base64; levels of a value
+	"messages.py": {"32"},         // descriptors
+	"pages.py":    {"63", "64"},   // bits of addresses and entries; pages
+	"syscalls.py": {"63"},         // the sign of a word
+	"worker.py":   {"32"},         // bytes of a secret
+}
+
+// withoutComment cuts a line of Python at its comment, if no quote could hide one.
+func withoutComment(line string) string {
+	if i := strings.Index(line, "#"); i >= 0 && !strings.ContainsAny(line[i:], `"'`) {
+		return line[:i]
+	}
+	return line
+}

@@ -1,0 +1,34 @@
+# The memory that this process shares with the launcher. protocol.go draws it.
+
+import marshal, mmap, posix, sys
+
+from .constants import EVENTS_SIZE, TEXT_OFFSET, WORD_REQUEST
+
+try:
+    from fcntl import fcntl
+except ImportError:
+    fcntl = None
+
+# Never touched: when memory is out, the reply can be made from this.
+reserve = mmap.mmap(-1, 4 << 20, mmap.MAP_PRIVATE | 0x20)  # MAP_ANONYMOUS
+
+
+def attach(fd):
+    """Maps the memory, and closes its descriptor."""
+    global ring, space, words, write, process
+    extra = {"trackfd": False} if sys.version_info >= (3, 13) else {}  # else mmap keeps a copy of the descriptor
+    ring = mmap.mmap(fd, EVENTS_SIZE, **extra)
+    space = mmap.mmap(fd, 0, offset=EVENTS_SIZE, **extra)
+    try:  # that copy has a low number, which the user may write to: seal the memory against write(2)
+        fcntl(fd, 1033, 0x10)  # F_ADD_SEALS, F_SEAL_FUTURE_WRITE
+    except Exception:
+        pass
+    words, write = memoryview(ring).cast("I"), ring.write
+    ring.seek(TEXT_OFFSET)
+    posix.close(fd)
+    process = posix.getpid()  # whose memory it is: a forked child leaves no reply
+
+
+def request():
+    """The request, made anew: the code may have changed what it got of an earlier one."""
+    return marshal.loads(memoryview(space)[:words[WORD_REQUEST]])

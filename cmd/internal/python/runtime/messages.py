@@ -1,0 +1,30 @@
+# Messages of a template and its workers, and the descriptors that come with them.
+
+import posix, sys, _socket
+
+CMSG_CLOEXEC = 0x40000000  # MSG_CMSG_CLOEXEC
+MOST = 32  # descriptors of one message
+
+
+def receive(socket):
+    data, extra, _, _ = socket.recvmsg(1 << 17, _socket.CMSG_SPACE(4 * MOST), CMSG_CLOEXEC)
+    fds = []
+    for _, _, raw in extra:
+        fds += memoryview(raw[:len(raw) // 4 * 4]).cast("i").tolist()
+    return data, fds
+
+
+def tell(to, kind, step, value):
+    posix.write(to, bytes((kind, 0)) + step.to_bytes(2, sys.byteorder) + value.to_bytes(4, sys.byteorder, signed=True))
+
+
+def put(fds, numbers):
+    """Puts descriptors at numbers, and leaves none at the old ones. Both may overlap."""
+    high = max(fds + numbers) + 1
+    for i, fd in enumerate(fds):
+        posix.dup2(fd, high + i, False)
+    for fd in fds:
+        posix.close(fd)
+    for i, to in enumerate(numbers):
+        posix.dup2(high + i, to, False)
+        posix.close(high + i)

@@ -1,0 +1,99 @@
+# The reply: a description and a value, both JSON, in the shared memory.
+
+import posix, sys, _json
+from itertools import chain
+
+from . import memory, name_of
+from .constants import REPLY_VALUE, WARN_INEXACT, WORD_ABOUT, WORD_COMMITTED, WORD_REQUEST, WORD_VALUE
+
+make_encoder, quote = _json.make_encoder, _json.encode_basestring_ascii
+digits = getattr(sys, "get_int_max_str_digits", int("4300").__int__)
+scalars = frozenset((int, str, bool, float, type(None)))
+containers = frozenset((list, dict))
+plain = scalars | containers
+texts = frozenset((str,))
+
+
+def refuse(value):
+    raise TypeError
+
+
+def encode(value):
+    return "".join(make_encoder({}, refuse, quote, None, ":", ",", False, False, False)(value, 0))
+
+
+def simple(value, most):
+    """Whether the C encoder gives this value exactly: only JSON's own types, names that are strings, not deep, not endless."""
+    level = [value]
+    for depth in range(60):
+        most -= sum(map(len, level))
+        if most < 0:
+            return False
+        dicts = [v for v in level if type(v) is dict]
+        if not texts.issuperset(map(type, chain.from_iterable(dicts))):
+            return False
+        lists = [v for v in level if type(v) is list] if dicts else level
+        below = lambda: chain(chain.from_iterable(lists), chain.from_iterable(map(dict.values, dicts)))
+        types = set(map(type, below()))  # not as a list: that may be as large as the value
+        if not types <= plain:
+            return False
+        if not types & containers:
+            return True
+        level = [v for v in below() if type(v) in containers]
+    return False
+
+
+def put(about, value="", most=0):
+    """Leaves the reply, two texts in ASCII, in the shared memory. about may be what a text is made of; of a value that has no room only
+    most bytes are left, and one more."""
+    if posix.getpid() != memory.process:
+        return
+    if type(about) is not str:
+        about = encode(about)
+    words, space = memory.words, memory.space
+    at = words[WORD_REQUEST]
+    if at + len(about) + len(value) > len(space):
+        about, value = '{"kind":"%s"}' % REPLY_VALUE, value[:most + 1]  # the launcher measures what is there, and believes nothing else
+    if len(value) > 1 << 18:
+        try:
+            space.madvise(23, at & -4096, len(value))  # MADV_POPULATE_WRITE: all pages at once, not a fault for each
+        except Exception:  # before Linux 5.14
+            pass
+    for part in about, value:
+        for i in range(0, len(part), 1 << 16):  # in pieces: a copy of all would be memory that may not be there
+            piece = part[i:i + (1 << 16)].encode("ascii")
+            space[at:at + len(piece)] = piece
+            at += len(piece)
+    words[WORD_ABOUT], words[WORD_VALUE] = len(about), len(value)
+    words[WORD_COMMITTED] = 1
+
+
+def reply(request, value, kind=REPLY_VALUE):
+    memory.reserve.close()
+    most = request["most"]
+    about = {"kind": kind, "type": name_of(type(value))}
+    if request["result_format"] == "plain" and 0 < digits() <= 4300:  # longer numbers are no JSON to the launcher
+        try:
+            if type(value) in scalars or type(value) in containers and simple(value, most):
+                raw = encode(value)
+                if "\\ud" not in raw:  # a surrogate: perhaps a lone one
+                    put(about, raw, most)
+                    return
+        except (ValueError, TypeError, RecursionError):
+            pass
+    try:
+        from .values import value as described
+    except Exception as e:
+        about["warnings"] = [[WARN_INEXACT, "result: reading it failed with " + name_of(type(e))]]
+        put(about, encode("<%s object>" % name_of(type(value))), most)
+        return
+    put(about, described(value, request["result_format"], most, about, encode), most)
+
+
+def finish(request, names, kind):
+    """Replies with the variable result of a program that has ended."""
+    wanted = request["result_from"]
+    if wanted == "none" or "result" not in names:
+        put('{"kind":"%s","absent":%s}' % (kind, "true" if wanted == "auto" else "false"), "null")
+    else:
+        reply(request, names["result"], kind)

@@ -1,0 +1,224 @@
+# An uncaught exception: its message, its line, its traceback with the user's frames only, and what Python itself would print.
+#
+# What this needs of the standard library is imported in the middle of whatever the code has left, see pristine.py. When even that fails,
+# own_text makes do with nothing.
+
+import posix, sys, time
+
+from . import name_of, own
+from .before import loaded
+from .pristine import libraries, undisturbed
+from .shortening import SHOWN, members_of, shorten, shown_of
+
+FAILED = "<str() failed>"
+StringIO = loaded["_io"].StringIO
+EAGAIN, ENOMEM = 11, 12
+
+
+def is_ours(filename):
+    return filename[:7] == "<py3run"
+
+
+def failure(error, request, about):
+    """Describes an exception; returns a function that shows it as Python would have."""
+    path, shown = request["path"], request["shown"]
+    source = request["code"]
+    if isinstance(source, bytes):
+        source = source.decode("utf-8", "replace")
+    lines = list(StringIO(source, None))  # as Python counts lines: a form feed ends none
+    if lines and lines[-1][-1:] != "\n":
+        lines[-1] += "\n"  # as linecache gives them; else the carets are one column off
+    try:
+        tb = error.__traceback__
+        while tb is not None and is_ours(tb.tb_frame.f_code.co_filename):
+            tb = tb.tb_next
+        error.__traceback__ = tb
+        message, here, text, full = undisturbed(standard_text, error, path, shown, lines)
+    except BaseException:  # the code spoiled more than we can mend, or there is nothing left to import with
+        message, here, text = own_text(error, path, shown, lines)
+        full = text
+
+    syntax = isinstance(error, SyntaxError) and error.filename in (path, shown)
+    if syntax:
+        message = "%s (%s, line %s)" % (error.msg, shown, error.lineno)
+    about["error"] = clean_text((name_of(type(error)) + (": " + message if message else "")))[:4096]
+    about["traceback"] = clean_text(text)[-65536:]
+    if isinstance(error, OSError) and isinstance(error.errno, int):
+        about["errno"] = error.errno
+    if syntax:
+        if isinstance(error.lineno, int):
+            about["line"] = error.lineno
+        if isinstance(error.offset, int) and error.offset > 0:
+            about["column"] = error.offset
+        about["syntax"] = True
+    elif here:
+        about["line"] = here
+
+    stay(error)
+
+    def show():
+        if sys.excepthook is sys.__excepthook__:
+            sys.stderr.write(full)
+            sys.stderr.flush()
+        else:
+            sys.excepthook(type(error), error, error.__traceback__)
+
+    return show
+
+
+def standard_text(error, path, shown, lines):
+    """The message, the line, the traceback with the user's frames only, and the whole."""
+    linecache, traceback = own("linecache"), own("traceback")
+
+    class Gap(traceback.FrameSummary):
+        """Stands in a stack for frames that are left out."""
+
+    class Stack(traceback.StackSummary):
+        def format(self, **how):
+            out, frames = [], traceback.StackSummary()
+            for frame in self:
+                if isinstance(frame, Gap):
+                    out += [*frames.format(**how), frame.text]
+                    frames = traceback.StackSummary()
+                else:
+                    frames.append(frame)
+            return out + frames.format(**how)
+
+    def left_out(beside, text):
+        gap = Gap(beside.filename, beside.lineno, beside.name, lookup_line=False, line="")
+        gap.text = "  [%s]\n" % text
+        return gap
+
+    def mark(told, error):
+        """Puts gaps into the stacks of what is told."""
+        level, met = [(told, error)], set()
+        while level:
+            told, error = level.pop()
+            if told is None or error is None or id(told) in met:
+                continue
+            met.add(id(told))
+            frames = []
+            for frame, (before, repeated) in zip(told.stack, gaps.get(id(error), ())):
+                if before:
+                    frames.append(left_out(frame, before))
+                frames.append(frame)
+                if repeated:
+                    frames.append(left_out(frame, "Previous line repeated %d more time%s" % (repeated, "s" if repeated > 1 else "")))
+            if len(frames) > len(told.stack):
+                told.stack = Stack(frames)
+            level += (told.__cause__, error.__cause__), (told.__context__, error.__context__)
+            level += zip(getattr(told, "exceptions", None) or (), members_of(error)[:SHOWN])
+
+    gaps, back = {}, []
+    linecache.cache[path] = sum(map(len, lines)), None, lines, path  # the file may be gone, or say another encoding
+    lazycache = getattr(linecache, "lazycache", None)
+    # The main program's loader gives its source for every name: what the code has compiled itself would be shown with the main program's lines.
+    linecache.lazycache = lambda name, names: bool(lazycache) and (names or {}).get("__name__") != "__main__" and lazycache(name, names)
+    try:
+        shorten(error, gaps, back)
+        told = traceback.TracebackException(type(error), error, error.__traceback__)
+        mark(told, error)
+        here = rename(told, path, shown, set())
+    finally:
+        linecache.lazycache = lazycache
+        for e, tb, cause, context, suppressed in back:
+            e.__traceback__, e.__cause__, e.__context__, e.__suppress_context__ = tb, cause, context, suppressed
+    text = full = "".join(told.format())
+    if prune(told, True, set()):
+        prune(told, False, set())
+        text = "".join(told.format())
+    message = told._str  # asked for once: it may be the user's code
+    return FAILED if message in ("<exception str() failed>", "<unprintable %s object>" % name_of(type(error))) else message, here, text, full
+
+
+def stay(error):
+    """Without a group that limits memory only what the kernel shows of a living process tells whether memory was short: then the launcher, which looks ten
+    times a second, is to see it while the exception still holds what was in use."""
+    try:
+        short = isinstance(error, MemoryError) or isinstance(error, OSError) and error.errno in (EAGAIN, ENOMEM)
+        if not short and not (isinstance(error, RuntimeError) and "start new thread" in str(error)):
+            return
+        fd = posix.open("/proc/self/limits", posix.O_RDONLY | posix.O_CLOEXEC)
+        try:
+            _, _, data = posix.read(fd, 8192).partition(b"Max data size")
+        finally:
+            posix.close(fd)
+        if data and data.split()[0] != b"unlimited":
+            time.sleep(0.2)
+    except Exception:
+        pass
+
+
+def own_text(error, path, shown, lines):
+    """The same without an import, as far as it goes."""
+    try:
+        message = str.__str__(str(error))
+    except BaseException:
+        message = FAILED
+    text, here = "Traceback (most recent call last):\n", None
+    try:
+        for tb, before, repeated in shown_of(error.__traceback__):
+            code, number = tb.tb_frame.f_code, tb.tb_lineno
+            mine = code.co_filename == path
+            if before:
+                text += "  [%s]\n" % before
+            if mine or not is_library(code.co_filename):
+                text += '  File "%s", line %d, in %s\n' % (shown if mine else code.co_filename, number, code.co_name)
+            if mine:
+                here = number
+                if 0 < number <= len(lines):
+                    text += "    " + lines[number - 1].strip() + "\n"
+            if repeated and (mine or not is_library(code.co_filename)):
+                text += "  [Previous line repeated %d more time%s]\n" % (repeated, "s" if repeated > 1 else "")
+    except BaseException:  # an audit hook of the user's may refuse even these
+        pass
+    return message, here, text + name_of(type(error)) + (": " + message if message else "") + "\n"
+
+
+def is_library(filename):
+    return filename.startswith(libraries) or filename[:8] == "<frozen " or is_ours(filename)
+
+
+def linked(told):
+    """The exceptions that an exception is told with."""
+    return [e for e in (told.__cause__, told.__context__, *(getattr(told, "exceptions", None) or ())) if e is not None]
+
+
+def prune(told, look, seen):
+    """Drops the library's frames; or, to look, tells whether there are such and others too: if none is the user's, all are kept."""
+    found = set()
+    level = [told]
+    while level:
+        told = level.pop()
+        if id(told) in seen:
+            continue
+        seen.add(id(told))
+        found.update([is_library(f.filename) for f in told.stack])
+        if not look:
+            told.stack[:] = [f for f in told.stack if not is_library(f.filename)]
+        level += linked(told)
+    return len(found) == 2
+
+
+def rename(told, path, shown, seen):
+    """Shows the user's file by the name that the caller gave, drops our frames; returns the user's innermost line."""
+    if id(told) in seen:
+        return None
+    seen.add(id(told))
+    here = None
+    kept = [f for f in told.stack if not is_ours(f.filename)]
+    for frame in kept:
+        frame.line  # read now, under the real name
+        if frame.filename == path:
+            here = frame.lineno
+            frame.filename = shown
+    told.stack[:] = kept
+    if getattr(told, "filename", None) == path:
+        told.filename = shown
+    for other in linked(told):
+        rename(other, path, shown, seen)
+    return here
+
+
+def clean_text(text):
+    return text.encode("utf-8", "replace").decode("utf-8")
