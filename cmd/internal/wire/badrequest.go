@@ -2,8 +2,8 @@ package wire
 
 import "errors"
 
-// A BadRequest is the caller's mistake. Message begins with the field's name where there is one, and quotes names, kinds
-// and closed choices, never the value of an api_key.
+// A BadRequest is the caller's mistake. Message begins with the field's name where there is one,
+// and quotes names, kinds and closed choices, never the value of an api_key.
 type BadRequest struct {
 	Field   string // as limits.memory_mbs or argv[1]; empty when the request as a whole is wrong
 	Message string

@@ -15,8 +15,9 @@ const (
 	maxNamed        = 16 // unknown fields that get a warning of their own
 )
 
-// Decode reads a request by the rules of the contract. The warnings name top-level fields that nobody knows. An error is a
-// *BadRequest; the Request beside it holds nothing but the id, if that much could be read, so that the refusal can echo it.
+// Decode reads a request by the rules of the contract. The warnings name top-level fields that
+// nobody knows. An error is a *BadRequest; the Request beside it holds nothing but the id, if that
+// much could be read, so that the refusal can echo it.
 func Decode(data []byte) (Request, []Warning, error) {
 	v, err := strictjson.Parse(data, strictjson.Options{MaxDepth: maxRequestDepth, RawDepth: keptDepth, Empty: reasonEmpty, Secret: "api_key"})
 	if err != nil {
@@ -51,7 +52,8 @@ func Decode(data []byte) (Request, []Warning, error) {
 	return request, warnings, nil
 }
 
-// fields are the protocol names of the top level. Order does not matter; each is read where it stands in the request.
+// fields are the protocol names of the top level. Order does not matter; each is read where it
+// stands in the request.
 var fields = [...]struct {
 	name string
 	read func(*Request, any) *fault
@@ -126,8 +128,9 @@ func (r *Request) settleCommand(given *Object) *fault {
 	return nil
 }
 
-// unknownFields warns of top-level names that mean nothing here, and refuses those that another reader of the same bytes,
-// one that folds case as Go and many gateways do, could take for a protocol name or for each other.
+// unknownFields warns of top-level names that mean nothing here, and refuses those that another
+// reader of the same bytes, one that folds case as Go and many gateways do, could take for a
+// protocol name or for each other.
 func unknownFields(object *Object) ([]Warning, *fault) {
 	known := fieldNames()
 	var warnings []Warning
@@ -159,7 +162,8 @@ func unknownFields(object *Object) ([]Warning, *fault) {
 	return warnings, nil
 }
 
-// misspelt refuses a name that differs from a known one by case folding only: USER, and u\u017fer with its long s.
+// misspelt refuses a name that differs from a known one by case folding only: USER, and u\u017fer
+// with its long s.
 func misspelt(name string, known []string) *fault {
 	for _, k := range known {
 		if strings.EqualFold(name, k) {

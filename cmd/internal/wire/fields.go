@@ -173,7 +173,8 @@ func readLabels(r *Request, v any) *fault {
 	return nil
 }
 
-// ParseLabels reads labels that are written NAME=VALUE, by the rules of the field. The error is a *BadRequest.
+// ParseLabels reads labels that are written NAME=VALUE, by the rules of the field. The error is a
+// *BadRequest.
 func ParseLabels(pairs []string) (*Object, error) {
 	object := &Object{}
 	for _, pair := range pairs {

@@ -6,9 +6,10 @@ import (
 	"unicode/utf8"
 )
 
-// badName says why Python code cannot, or must not, bind name; "" if it can. Python compares names after NFKC, which the
-// standard library does not have: a letter that NFKC changes passes here and is the bootstrap's to normalise. None of
-// these becomes an underscore that way, so no name turns into a dunder name.
+// badName says why Python code cannot, or must not, bind name; "" if it can. Python compares names
+// after NFKC, which the standard library does not have: a letter that NFKC changes passes here and
+// is the bootstrap's to normalise. None of these becomes an underscore that way, so no name turns
+// into a dunder name.
 func badName(name string) string {
 	switch {
 	case utf8.RuneCountInString(name) > 256:
@@ -47,7 +48,8 @@ func first(s string) rune {
 	return r
 }
 
-// What may be in an identifier: XID_Start and XID_Continue of the Unicode Standard, Annex 31, without what NFKC makes an underscore of: see badName.
+// What may be in an identifier: XID_Start and XID_Continue of the Unicode Standard, Annex 31,
+// without what NFKC makes an underscore of: see badName.
 
 func isNameStart(r rune) bool {
 	return r == '_' || unicode.IsLetter(r) || r > 0x7f && unicode.In(r, unicode.Nl, unicode.Other_ID_Start)

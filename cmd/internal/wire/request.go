@@ -6,8 +6,8 @@ const DefaultFilename = "main.py"
 // Protocol is the one version of request and result that this package speaks.
 const Protocol = 1
 
-// A Request is one accepted request. It is complete and consistent, and still only what the caller says: user and client_ip
-// are not proved, limits may only tighten what the operator set.
+// A Request is one accepted request. It is complete and consistent, and still only what the caller
+// says: user and client_ip are not proved, limits may only tighten what the operator set.
 type Request struct {
 	ID      string // the caller's; empty = not given
 	Command Command
@@ -46,7 +46,8 @@ const (
 	CommandPing           Command = "ping"
 )
 
-// commands: what each needs, and whether it runs anything of the user's. Those that do leave audit records.
+// commands: what each needs, and whether it runs anything of the user's. Those that do leave audit
+// records.
 var commands = [...]struct {
 	name  Command
 	needs []string
@@ -62,7 +63,8 @@ var commands = [...]struct {
 	{CommandPing, nil, false},
 }
 
-// RunsCode reports whether the command runs something of the user's, and so needs a grant and leaves two audit records.
+// RunsCode reports whether the command runs something of the user's, and so needs a grant and
+// leaves two audit records.
 func (c Command) RunsCode() bool {
 	for _, row := range commands {
 		if row.name == c {

@@ -12,8 +12,9 @@ import (
 	fastjson "py3run/internal/json"
 )
 
-// A Result is the one line that answers a request. Its fields stand in the order in which they are written; absent means
-// absent, never null, but for Result itself. Encode makes the fields of success and those of failure exclude each other.
+// A Result is the one line that answers a request. Its fields stand in the order in which they are
+// written; absent means absent, never null, but for Result itself. Encode makes the fields of
+// success and those of failure exclude each other.
 type Result struct {
 	Protocol int    `json:"protocol"` // Encode sets it
 	ID       string `json:"id"`       // the caller's; empty = Encode writes the run id
@@ -49,7 +50,8 @@ type Result struct {
 	StartedAt  Timestamp `json:"started_at"`
 }
 
-// Captured is what the program printed. Text may be cut and has no invalid bytes; the byte counts are of all it printed.
+// Captured is what the program printed. Text may be cut and has no invalid bytes; the byte counts
+// are of all it printed.
 type Captured struct {
 	Stdout          string `json:"stdout"`
 	Stderr          string `json:"stderr"`
@@ -150,8 +152,9 @@ func (t Timestamp) MarshalText() ([]byte, error) {
 	return time.Time(t).UTC().AppendFormat(nil, "2006-01-02T15:04:05.000Z"), nil
 }
 
-// Encode writes r as one line: valid UTF-8, one newline, at its end, and no HTML escapes. It fails when Result is not
-// JSON or a number is not finite, and then has written nothing; r is not changed.
+// Encode writes r as one line: valid UTF-8, one newline, at its end, and no HTML escapes. It fails
+// when Result is not JSON or a number is not finite, and then has written nothing; r is not
+// changed.
 func (r *Result) Encode() ([]byte, error) {
 	out := *r
 	out.Protocol = Protocol
@@ -192,7 +195,8 @@ func (r *Result) Encode() ([]byte, error) {
 		}
 		out.Result = json.RawMessage("0")
 	}
-	// Made in one piece: a line that grows is copied again and again, and all of the copies are in memory.
+	// Made in one piece: a line that grows is copied again and again, and all of the copies are in
+	// memory.
 	line, err := fastjson.Append(startup.Grow(nil, out.size()+len(large)), &out)
 	if err != nil {
 		return nil, err

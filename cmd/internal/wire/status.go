@@ -1,6 +1,7 @@
 package wire
 
-// A Status says how a request ended. It decides; the exit code only repeats it, and is ambiguous from 121 on.
+// A Status says how a request ended. It decides; the exit code only repeats it, and is ambiguous
+// from 121 on.
 type Status string
 
 const (
@@ -34,8 +35,9 @@ const (
 	cancelledBy             // 130 or 143: the signal the caller sent
 )
 
-// statuses: exit is a code or one of the rules above; hint is what to do about it, where that does not depend on the case;
-// retryable means that nothing of the user's code ran and that the same request may succeed later.
+// statuses: exit is a code or one of the rules above; hint is what to do about it, where that does
+// not depend on the case; retryable means that nothing of the user's code ran and that the same
+// request may succeed later.
 var statuses = [...]struct {
 	status    Status
 	exit      int
@@ -149,7 +151,8 @@ func (r Result) signal() int {
 	return 0
 }
 
-// signals are Linux's by number, as signal(7) has them for x86 and ARM. Real-time signals come with their number.
+// signals are Linux's by number, as signal(7) has them for x86 and ARM. Real-time signals come with
+// their number.
 var signals = [...]string{
 	1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 5: "SIGTRAP", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE",
 	9: "SIGKILL", 10: "SIGUSR1", 11: "SIGSEGV", 12: "SIGUSR2", 13: "SIGPIPE", 14: "SIGALRM", 15: "SIGTERM", 16: "SIGSTKFLT",
