@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Some records say something about the log itself. The walk does not believe them: it compares each with what stands before it.
+// Some records say something about the log itself. The walk does not believe them: it compares each
+// with what stands before it.
 
 // aboutLog decodes a record that says something of the log itself; of others only the facts are needed.
 func aboutLog(f *facts, line []byte) (rec Record) {
@@ -26,7 +27,8 @@ func aboutLog(f *facts, line []byte) (rec Record) {
 	return rec
 }
 
-// repair judges what a writer said about the log that it found. The fields of the record tell which case it is:
+// repair judges what a writer said about the log that it found. The fields of the record tell which
+// case it is:
 //
 //	Found               the note in .lock was missing or too old
 //	Kept                a torn end was cut and kept in a file
@@ -44,7 +46,8 @@ func (v *verifier) repair(f *facts, line []byte, rec Record, gap bool) {
 	}
 }
 
-// forgotten judges a record that says that the note of the newest record was missing when it was written.
+// forgotten judges a record that says that the note of the newest record was missing when it was
+// written.
 func (v *verifier) forgotten(f *facts, r *Repair, gap bool) {
 	if at := r.Found; !gap && v.last.seq > 0 && (at.Seq > v.last.seq || at.Seq == v.last.seq && at.Hash != v.last.hash) {
 		v.add(Broken, LogRepaired, f.seq, "record %d: record %d that its writer found before it is not there", f.seq, at.Seq)
@@ -54,7 +57,8 @@ func (v *verifier) forgotten(f *facts, r *Repair, gap bool) {
 		"record %d: when it was written, what the writers note of the newest record, in %s, was gone or not of this log: whether records were cut behind record %d the log alone cannot tell", f.seq, lockName, r.Found.Seq)
 }
 
-// tornEnd judges a record that says that torn bytes were cut before it: they have to be kept as they were.
+// tornEnd judges a record that says that torn bytes were cut before it: they have to be kept as
+// they were.
 func (v *verifier) tornEnd(f *facts, cut *Repair) {
 	kept, err := v.reader.kept(cut.Kept)
 	switch {
@@ -140,8 +144,8 @@ func (v *verifier) retention(f *facts, r *Retention) {
 	}
 }
 
-// acknowledged takes a record that says that somebody has looked into a finding. It was written after what it is about, so the finding
-// is already there, unless only the end of the log shows it.
+// acknowledged takes a record that says that somebody has looked into a finding. It was written
+// after what it is about, so the finding is already there, unless only the end of the log shows it.
 func (v *verifier) acknowledged(f *facts, rec Record) {
 	a := rec.Acknowledgement()
 	if a == nil {

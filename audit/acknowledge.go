@@ -6,10 +6,10 @@ import (
 	"fmt"
 )
 
-// AuditAcknowledged tells that somebody has looked into what verify found, or into an alert.
+// AuditAcknowledged says that somebody has looked into a finding of verify, or into an alert.
 const AuditAcknowledged Action = "audit-acknowledged"
 
-// Acknowledged is what an audit-acknowledged record says. Who says it, and when, is in the record itself.
+// Acknowledged is what an audit-acknowledged record says. The record itself has who says it, and when.
 type Acknowledged struct {
 	ID      string `json:"id,omitempty"`    // of the finding
 	Alert   uint64 `json:"alert,omitempty"` // seq of the alert's record
@@ -18,7 +18,7 @@ type Acknowledged struct {
 	Comment string `json:"comment"`
 }
 
-// An Acknowledgement is who has looked into a finding, when, and what came of it.
+// An Acknowledgement says who has looked into a finding, when, and with which result.
 type Acknowledgement struct {
 	Seq     uint64 `json:"seq"` // of its record
 	User    string `json:"user"`
@@ -30,7 +30,7 @@ func (a *Acknowledgement) String() string {
 	return fmt.Sprintf("acknowledged by %s at %s, record %d: %s", a.User, a.Time, a.Seq, a.Comment)
 }
 
-// Acknowledgement is what a record says of a finding or alert; nil if it is of another kind.
+// Acknowledgement is what a record says about a finding or an alert; nil: it is another kind of record.
 func (r Record) Acknowledgement() *Acknowledgement {
 	if r.Ack == nil {
 		return nil
@@ -38,13 +38,14 @@ func (r Record) Acknowledgement() *Acknowledgement {
 	return &Acknowledgement{Seq: r.Seq, User: r.User.Name, Time: r.Timestamp, Comment: r.Ack.Comment}
 }
 
-// identify gives a finding the id of its kind, its record, and of what else makes it this one.
+// identify makes the id of a finding from its kind, its record, and what else makes it this one.
 func (f *Finding) identify(parts ...string) {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d %q", f.Kind, f.Seq, parts))
 	f.ID = hex.EncodeToString(sum[:6])
 }
 
-// Open is the worst severity of what nobody has looked into; what somebody has counts as a warning at most.
+// Open is the worst severity of the findings. One that somebody has acknowledged counts as a
+// warning at most.
 func (rep *Report) Open() (worst Severity) {
 	for _, f := range rep.Findings {
 		if f.Acknowledged != nil {

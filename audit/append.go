@@ -21,14 +21,16 @@ type Receipt struct {
 
 func (r Receipt) head() head { return head{seq: r.Seq, hash: r.Hash} }
 
-// Append writes r as the next record of the log, and returns when it is on the disk. It sets the fields that the log decides in a copy
-// of r.
+// Append writes r as the next record of the log, and returns when it is on the disk. It sets the
+// fields that the log decides in a copy of r.
 //
-// The line escapes everything except printable ASCII. Invalid UTF-8 becomes U+FFFD, and a string that takes more than 2048 bytes in the
-// line ends in an ellipsis. A record over 16 KiB loses the heads of Output, then entries of lists: first those of Hooks, then the
-// reasons in Isolation.Missing, the arguments, Labels, and Variables.List. Both set Truncated.
+// The line escapes everything except printable ASCII. Invalid UTF-8 becomes U+FFFD, and a string
+// that takes more than 2048 bytes in the line ends in an ellipsis. A record over 16 KiB loses the
+// heads of Output, then entries of lists: first those of Hooks, then the reasons in
+// Isolation.Missing, the arguments, Labels, and Variables.List. Both set Truncated.
 //
-// After an error of the steps "look at" and "sync" the record may be in the log. After all other errors it is not.
+// After an error of the steps "look at" and "sync" the record may be in the log. After all other
+// errors it is not.
 func (l *Log) Append(r Record) (Receipt, error) { return l.add(r, &entering{}) }
 
 // entering says what else happens under the lock in which a record is written.
@@ -67,7 +69,8 @@ func (l *Log) addLocked(lock int, r Record) (Receipt, error) {
 	return receipt, w.close(err)
 }
 
-// fitWide fits a record with the widest numbers that it can get, so that it need not be fitted again under the lock.
+// fitWide fits a record with the widest numbers that it can get, so that it need not be fitted
+// again under the lock.
 func (l *Log) fitWide(r Record) (draft, error) {
 	r.follow(head{seq: math.MaxUint64 - 1, hash: origin.hash})
 	r.Host.ClockJumpMS = math.MinInt64
@@ -82,7 +85,8 @@ func (l *Log) fit(r Record) (draft, error) {
 	return d, nil
 }
 
-// An entry is one record on its way into the log, while the lock is held. The package comment has a drawing of its steps.
+// An entry is one record on its way into the log, while the lock is held. The package comment has a
+// drawing of its steps.
 type entry struct {
 	*Log
 	lock    int
@@ -106,8 +110,8 @@ func (w *entry) close(err error) error {
 	return nil
 }
 
-// put adds d to the current segment, or to the next one. What it has to say first about the log that it found becomes records of
-// their own.
+// put adds d to the current segment, or to the next one. What it has to say first about the log
+// that it found becomes records of their own.
 func (w *entry) put(d draft, e *entering) (Receipt, error) {
 	torn, err := w.open(e.starts)
 	if err != nil {
@@ -154,8 +158,8 @@ func (w *entry) put(d draft, e *entering) (Receipt, error) {
 	return receipt, nil
 }
 
-// open opens the current segment and finds its last record, and what stands after that. A start may close the segment and open the
-// next one.
+// open opens the current segment and finds its last record, and what stands after that. A start may
+// close the segment and open the next one.
 func (w *entry) open(starts bool) (torn []byte, err error) {
 	if w.segment < 0 {
 		if w.segment, err = w.openCurrent(); err != nil {
@@ -206,7 +210,8 @@ func (w *entry) cut(torn []byte) error {
 	return nil
 }
 
-// repair notes what is wrong with the log that d is to go on from, in audit-repair records or in d itself.
+// repair notes what is wrong with the log that d is to go on from, in audit-repair records or in d
+// itself.
 func (w *entry) repair(d draft, noted memory) (draft, error) {
 	newest := w.last
 	note := func(cut Repair, why string) error { return w.note(repairRecord(d.record, cut, why)) }
@@ -246,7 +251,8 @@ func (w *entry) note(r Record) error {
 	return err
 }
 
-// write makes d the newest record, in one write at the end of the segment. before, which may be nil, gets the line first.
+// write makes d the newest record, in one write at the end of the segment. before, which may be
+// nil, gets the line first.
 func (w *entry) write(d draft, before func([]byte) error) (Receipt, error) {
 	d.record.follow(w.last)
 	line, _, err := d.encode()
@@ -293,8 +299,8 @@ func (l *Log) lookAt(fd int) error {
 	return nil
 }
 
-// View is the line for a reader with little room: one JSON object of at most limit bytes, cut in the same order as for the log. A line
-// that fits is returned unchanged.
+// View is the line for a reader with little room: one JSON object of at most limit bytes, cut in
+// the same order as for the log. A line that fits is returned unchanged.
 func (r Receipt) View(limit int) []byte {
 	if len(r.Line) <= limit {
 		return r.Line

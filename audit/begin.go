@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// begin takes the snapshot, if possible while no writer is at work, and looks at what stands beside the log.
+// begin takes the snapshot, if possible while no writer is at work, and looks at what stands beside
+// the log.
 func (v *verifier) begin() error {
 	r := v.reader
 	lock, unread := v.share()

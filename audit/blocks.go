@@ -24,7 +24,8 @@ type block struct {
 	buffer []byte // the text is a part of it
 }
 
-// blocks cuts a segment, from offset on, into blocks. buffer makes room for at least so many bytes; a block owns its buffer.
+// blocks cuts a segment, from offset on, into blocks. buffer makes room for at least so many bytes;
+// a block owns its buffer.
 func blocks(s segment, offset int64, buffer func(int) []byte) iter.Seq[block] {
 	return func(yield func(block) bool) {
 		var carry []byte // the start of a line whose end was not read yet

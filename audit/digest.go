@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// A digest is what there is to know of a block in which nothing is wrong, as far as the block alone shows it.
+// A digest is what there is to know of a block in which nothing is wrong, as far as the block alone
+// shows it.
 type digest struct {
 	seq            uint64 // of the first record
 	prev           Hash   // of the first record
@@ -36,7 +37,8 @@ type worker struct {
 	begun map[string]mark
 }
 
-// digest returns nil for a block that has to be looked at line by line: something in it is wrong, or is a record about the log itself.
+// digest returns nil for a block that has to be looked at line by line: something in it is wrong,
+// or is a record about the log itself.
 func (w *worker) digest(text []byte) *digest {
 	n := bytes.Count(text, []byte("\n"))
 	if n == 0 {
@@ -86,13 +88,14 @@ func (w *worker) digest(text []byte) *digest {
 		}
 		at = end + 1
 	}
-	// Starts come after ends. A start that stood before an end of the same run was taken together with it.
+	// Starts come after ends. A start that stood before an end of the same run was taken together
+	// with it.
 	d.marks = append(d.marks, slices.SortedFunc(maps.Values(w.begun), func(a, b mark) int { return a.line - b.line })...)
 	return d
 }
 
-// mark notes the start or the end of a run in the line i of a block. It returns false for what makes the block one to be looked at
-// line by line.
+// mark notes the start or the end of a run in the line i of a block. It returns false for what
+// makes the block one to be looked at line by line.
 func (w *worker) mark(d *digest, f *facts, i int) bool {
 	switch Action(f.action) {
 	case ExecutionStart:

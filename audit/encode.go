@@ -16,34 +16,36 @@ const (
 	maxString = 2048     // bytes of a string as it stands in the line, without quotes
 )
 
-// draft is a record on its way into a line, and how long its strings may be
-// there.
+// A draft is a record that becomes a line, and how long its strings may be there.
 type draft struct {
 	record    Record
 	maxString int
 }
 
-// A cut takes something from a draft that has so many bytes too much. It replaces, and never writes into, what the caller's record points to.
+// A cut takes something from a draft whose line is too long by so many bytes. It replaces what the
+// caller's record points to, and never writes into it.
 type cut func(d *draft, over int) error
 
-// cuts are the things a record can do without, the least missed first. In the lists of hooks long texts are shortened before entries go, and the
-// first entries of each list stay as long as others have more. What goes is counted. User, auth and code stay whatever happens; the
-// two last cuts only shorten strings, but leave room for hashes and run ids, which have up to 64 bytes.
+// cuts are what a record can do without, the least important first. In the lists of hooks, long
+// texts are shortened before entries are dropped, and the first entries of each list stay as long
+// as other lists have more. What is dropped is counted. User, auth and code always stay. The two
+// last cuts only shorten strings, and leave room for hashes and run ids, which have up to 64 bytes.
 var cuts = slices.Concat(
 	[]cut{always(dropHeads), shorten(120, 8)}, thin(firstKept),
 	[]cut{always(dropReasons), always(dropArguments), trimLabels(firstKept), trimVariables(firstKept), shorten(40, 3)}, thin(0),
 	[]cut{trimLabels(0), trimVariables(0), always(func(d *draft) { d.maxString = 256 }), always(func(d *draft) { d.maxString = 64 })},
 )
 
-// firstKept is how many entries of each list stay as long as others have more.
+// firstKept is how many entries of each list stay as long as other lists have more.
 const firstKept = 5
 
-// always is a cut that does not ask how much is too much.
+// always is a cut that takes the same whatever the excess.
 func always(take func(*draft)) cut {
 	return func(d *draft, _ int) error { take(d); return nil }
 }
 
-// thin takes entries from the ends of the lists in hooks, as many as have to go, down to so many in each.
+// thin takes as many entries as necessary from the ends of the lists in hooks, and leaves at least
+// so many in each.
 func thin(least int) []cut {
 	return []cut{
 		trim(least, func(h *activity.Summary) *[]string { return &h.FilesWritten }),
@@ -71,9 +73,10 @@ func trim[T any](least int, list func(*activity.Summary) *[]T) cut {
 	}
 }
 
-// fitting leaves so many bytes of a list's entries away at its end, but at least so many entries there.
+// fitting drops entries worth so many bytes from the end of a list, and leaves at least so many
+// entries.
 func fitting[T any](list []T, least, over, maxString int) ([]T, error) {
-	const digits = 10 // of the number that says how many are gone
+	const digits = 10 // for the number that says how many are gone
 	n := len(list)
 	for over += digits; n > least && over > 0; {
 		n--
@@ -90,7 +93,7 @@ func fitting[T any](list []T, least, over, maxString int) ([]T, error) {
 	return list[:n:n], nil
 }
 
-// trimVariables leaves entries of the list away; their number stays.
+// trimVariables drops entries of the list; their number stays.
 func trimVariables(least int) cut {
 	return func(d *draft, over int) (err error) {
 		d.record.Variables.List, err = fitting(d.record.Variables.List, least, over, d.maxString)
@@ -98,8 +101,9 @@ func trimVariables(least int) cut {
 	}
 }
 
-// shorten cuts the texts in the lists of hooks after so many characters, and the arguments of a program after so many: names get an ellipsis,
-// arguments are counted.
+// shorten cuts the texts in the lists of hooks after so many characters, and keeps so many
+// arguments of a program. A name that was cut gets an ellipsis; arguments that were cut or dropped
+// are counted.
 func shorten(most, args int) cut {
 	return always(func(d *draft) {
 		if d.record.Hooks != nil {
@@ -126,7 +130,7 @@ func shortened(h activity.Summary, most, args int) activity.Summary {
 			p.Args = p.Args[:args]
 		}
 		p.Args = slices.Clone(p.Args)
-		cut := 0 // what was cut before is still long, but for secrets
+		cut := 0 // an argument that was cut before is still long, unless it was a secret
 		for j, arg := range p.Args {
 			if short := beginning(arg, most); short != arg {
 				cut++
@@ -138,12 +142,13 @@ func shortened(h activity.Summary, most, args int) activity.Summary {
 	return h
 }
 
-// trimLabels takes the last labels, as many as have to go, and puts in how many they were, under a name that nobody gives.
+// trimLabels drops as many labels as necessary, from the last on, and adds how many they were under
+// a name that no caller can give.
 func trimLabels(least int) cut {
 	const mark, form = "…", "%d more"
 	return func(d *draft, over int) error {
 		labels := maps.Clone(d.record.Labels)
-		gone := 0 // before, on the way into a longer line
+		gone := 0 // dropped by an earlier cut
 		fmt.Sscanf(labels[mark], form, &gone)
 		delete(labels, mark)
 		var list []map[string]string
@@ -165,7 +170,7 @@ func trimLabels(least int) cut {
 	}
 }
 
-// beginning is the first characters of a text.
+// beginning returns the first characters of a text.
 func beginning(text string, most int) string {
 	if len(text) <= most {
 		return text
@@ -252,8 +257,7 @@ func fit(r Record, limit int) (draft, error) {
 	}
 }
 
-// encode makes the record's line, without newline, and says whether a string
-// was too long for it.
+// encode makes the record's line, without newline, and reports whether a string was too long for it.
 func (d draft) encode() (line []byte, shortened bool, err error) {
 	text, err := json.Append(nil, &d.record)
 	if err != nil {
@@ -263,11 +267,10 @@ func (d draft) encode() (line []byte, shortened bool, err error) {
 	return line, shortened, nil
 }
 
-// printable writes JSON again in the characters from space to tilde, the others
-// as \uXXXX, and ends strings of more than limit bytes with an ellipsis. The
-// input is as encoding/json writes it: no blanks between tokens, C0 controls and invalid
-// UTF-8 already escaped. What that leaves as it is, and terminals and viewers
-// obey, is DEL, the C1 controls and the likes of U+202E.
+// printable rewrites JSON with the characters from space to tilde and with \uXXXX for all others.
+// It ends strings of more than limit bytes with an ellipsis. The input is as encoding/json writes
+// it: no blanks between tokens, and C0 controls and invalid UTF-8 escaped. That leaves DEL, the C1
+// controls and characters such as U+202E, which terminals and viewers obey.
 func printable(in []byte, limit int) (out []byte, shortened bool) {
 	out = make([]byte, 0, len(in)+len(in)/8+1) // +1: the newline
 	var (

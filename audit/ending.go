@@ -53,7 +53,8 @@ func (v *verifier) endSegment(j *job) {
 	v.held = nil
 }
 
-// settled reports whether the current segment has stopped growing: else a writer was in the middle of a record when it was looked at.
+// settled reports whether the current segment has stopped growing: else a writer was in the middle
+// of a record when it was looked at.
 func (v *verifier) settled() bool {
 	if v.locked {
 		return true

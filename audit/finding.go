@@ -67,8 +67,9 @@ type Finding struct {
 	Message   string   `json:"message"`             // the id depends on it, unless the id is made of something else
 	Explained bool     `json:"explained,omitempty"` // an audit-repair record of the log says so itself
 
-	// ID stays the same for as long as the fault does. An audit-acknowledged record names it to say that somebody has
-	// looked into the finding. A change of a message gives its findings new ids, and the acknowledgements are lost.
+	// ID stays the same for as long as the fault does. An audit-acknowledged record names it to say
+	// that somebody has looked into the finding. A change of a message gives its findings new ids,
+	// and the acknowledgements are lost.
 	ID           string           `json:"id"`
 	Acknowledged *Acknowledgement `json:"acknowledged,omitempty"`
 	Before       *Neighbour       `json:"before,omitempty"` // the records on both sides of a break in the chain

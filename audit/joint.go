@@ -43,7 +43,8 @@ func neighbour(line []byte) *Neighbour {
 	return &Neighbour{Seq: r.Seq, Hash: hexSHA256(line), Action: r.Event.Action, RunID: r.RunID, User: r.User.Name, Time: r.Time}
 }
 
-// join compares the record that f was joined to with the one that stands before it. held lines between them are not records.
+// join compares the record that f was joined to with the one that stands before it. held lines
+// between them are not records.
 func (v *verifier) join(f *facts, line []byte, repair *Repair, held uint64) {
 	prev := string(f.prev)
 	if gap := repair; gap != nil && gap.Expected != nil && gap.Found != nil {

@@ -17,8 +17,9 @@ const (
 	keyBytes = 32
 )
 
-// KeepCode keeps the exact bytes that were run, under the name of their SHA-256, in the directory code beside the log. It returns
-// when they are on the disk. What is there already is only marked as used again, by its modification time.
+// KeepCode keeps the exact bytes that were run in the directory code beside the log, named by their
+// SHA-256. It returns when they are on the disk. For code that is there already it only sets the
+// modification time, to mark it as used.
 func (l *Log) KeepCode(code []byte) error {
 	made := unix.Mkdirat(l.dir, codeName, 0o700)
 	if made != nil && made != unix.EEXIST {
@@ -47,7 +48,7 @@ func (l *Log) KeepCode(code []byte) error {
 	return l.place(dir, name, path, code, true)
 }
 
-// place writes a file whole or not at all. replace is for one that is there.
+// place writes a file completely or not at all. With replace it replaces an existing file.
 func (l *Log) place(dir int, name, path string, data []byte, replace bool) error {
 	var random [8]byte
 	rand.Read(random[:])
@@ -86,8 +87,8 @@ func (l *Log) place(dir int, name, path string, data []byte, replace bool) error
 	return nil
 }
 
-// Key is the secret by which this log's records know values without showing them, made at its first use: the file variables.key, 64 hexadecimal
-// digits, mode 0600.
+// Key is the secret for the keyed hashes of values in this log's records. Its first use makes it:
+// the file variables.key, 64 hexadecimal digits, mode 0600.
 func (l *Log) Key() ([]byte, error) {
 	for {
 		fd, err := l.openRegular(keyName, unix.O_RDONLY)

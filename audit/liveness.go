@@ -46,7 +46,8 @@ func (v *verifier) runs() {
 	if len(gone) == 0 {
 		return
 	}
-	// One that ended meanwhile has its end behind what was read, and that was written before its file went.
+	// One that ended meanwhile has its end behind what was read, and that was written before its
+	// file went.
 	ended := map[string]bool{}
 	for line, err := range v.reader.Records(v.place) {
 		if err == nil && (line.Action == ExecutionEnd || line.Action == ExecutionOrphaned) {
@@ -73,7 +74,8 @@ func (r *Reader) Running() (n int) {
 	return n
 }
 
-// Dead tells that a run without an end has lost its launcher, which the next writer will record. What cannot be seen is not dead.
+// Dead tells that a run without an end has lost its launcher, which the next writer will record.
+// What cannot be seen is not dead.
 func (r *Reader) Dead(id string) bool {
 	_, how := r.alive(id)
 	return how == orphan
@@ -81,7 +83,8 @@ func (r *Reader) Dead(id string) bool {
 
 const orphan = "the next writer records it as orphaned"
 
-// alive tells whether a run's writer lives, else how the log will come by the run's end; nothing if it cannot be seen.
+// alive tells whether a run's writer lives, else how the log will come by the run's end; nothing if
+// it cannot be seen.
 func (r *Reader) alive(id string) (alive bool, how string) {
 	const lost = "nothing is left of it"
 	if !isRunID(id) {

@@ -16,13 +16,15 @@ const (
 	queueMost    = 30 * time.Second // with all who come first
 )
 
-// ErrLocked means that other writers held the log for too long. A writer that was stopped in the middle of a record does that.
+// ErrLocked means that other writers held the log for too long. A writer that was stopped in the
+// middle of a record does that.
 var ErrLocked = errors.New("held by another writer for too long")
 
-// lock takes the lock of the log. It waits for one holder as long as the Log's patience lasts, and longer while the log grows.
+// lock takes the lock of the log. It waits for one holder as long as the Log's patience lasts, and
+// longer while the log grows.
 //
-// Each try opens the file: two goroutines need two open file descriptions to exclude each other, and a lock on a file that was removed
-// excludes nobody.
+// Each try opens the file: two goroutines need two open file descriptions to exclude each other,
+// and a lock on a file that was removed excludes nobody.
 func (l *Log) lock() (int, error) {
 	deadline, began, seen := time.Now().Add(l.patience), time.Now(), l.length()
 	busy := func() time.Duration { // the log grows: other writers are served first
@@ -87,7 +89,8 @@ func (l *Log) holder() int {
 	}
 	file := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
 	for line := range strings.Lines(string(text)) {
-		// 1: FLOCK  ADVISORY  WRITE 4711 fe:00:131 0 EOF; an arrow after the number marks those that wait
+		// 1: FLOCK  ADVISORY  WRITE 4711 fe:00:131 0 EOF; an arrow after the number marks those
+		// that wait
 		if f := strings.Fields(line); len(f) > 5 && f[1] == "FLOCK" && f[3] == "WRITE" && f[5] == file {
 			pid, _ := strconv.Atoi(f[4])
 			return pid
@@ -96,11 +99,12 @@ func (l *Log) holder() int {
 	return 0
 }
 
-// flock locks a file, and closes it when that fails. It waits in the kernel's own queue: a hundred writers that asked again every
-// millisecond would keep a processor busy, and the slowest would starve. After the deadline, more says how much longer to wait.
+// flock locks a file, and closes it when that fails. It waits in the kernel's own queue: a hundred
+// writers that asked again every millisecond would keep a processor busy, and the slowest would
+// starve. After the deadline, more says how much longer to wait.
 //
-// The kernel cannot be told to stop waiting. So the goroutine that waits outlives a call that gives up, and releases the lock at once
-// when it gets it.
+// The kernel cannot be told to stop waiting. So the goroutine that waits outlives a call that gives
+// up, and releases the lock at once when it gets it.
 func flock(fd, how int, deadline time.Time, more func() time.Duration) error {
 	err := unix.Flock(fd, how|unix.LOCK_NB)
 	if err != unix.EWOULDBLOCK {
@@ -141,8 +145,8 @@ func flock(fd, how int, deadline time.Time, more func() time.Duration) error {
 	}
 }
 
-// unlock releases the lock explicitly: a child that is being forked at this moment has a copy of the descriptor, so that closing ours
-// would not release it.
+// unlock releases the lock explicitly: a child that is being forked at this moment has a copy of
+// the descriptor, so that closing ours would not release it.
 func unlock(fd int) {
 	unix.Flock(fd, unix.LOCK_UN)
 	unix.Close(fd)

@@ -36,11 +36,11 @@ func (e *StepError) Error() string {
 // Unwrap returns the cause.
 func (e *StepError) Unwrap() error { return e.Err }
 
-// Log is the log of a directory. Only [Open] makes one. Several goroutines can call its methods at once, except Close; a process can
-// also have several Logs of one directory.
+// Log is the log of a directory. Only [Open] makes one. Several goroutines can call its methods at
+// once, except Close; a process can also have several Logs of one directory.
 type Log struct {
-	// NoSync leaves it to the kernel when records reach the disk. They outlive the process, but not a power cut. Set it before
-	// the first Append.
+	// NoSync leaves it to the kernel when records reach the disk. They outlive the process, but not
+	// a power cut. Set it before the first Append.
 	NoSync bool
 
 	path     string // absolute, of the directory
@@ -116,8 +116,9 @@ func checkDir(fd int) error {
 	return nil
 }
 
-// Network is the name of the network file system that the log is on; empty: it is on a local one. On a network file system the locks
-// and appends of several machines do not reliably exclude each other.
+// Network is the name of the network file system that the log is on; empty: it is on a local one.
+// On a network file system the locks and appends of several machines do not reliably exclude each
+// other.
 func (l *Log) Network() string {
 	var fs unix.Statfs_t
 	if unix.Fstatfs(l.dir, &fs) != nil {

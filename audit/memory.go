@@ -11,13 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The lock file holds what the writers have to know of the runs before, so that no run reads the log for it:
+// The lock file holds what a writer has to know about earlier runs, so that no run has to read the
+// log for it:
 //
 //	00000000000000000042 <hash>\n    the newest record, as its writer knew it
-//	<SHA-256 or -> "<path>"\n        of each configuration file that a run has looked for; -: it was not there
+//	<SHA-256 or -> "<path>"\n        each configuration file that a run has looked for; -: it was not there
 //
-// A log that was removed, cut or replaced by another one shows by the first line. A writer that was killed leaves it a record behind the log, which
-// means nothing.
+// The first line shows when the log was removed, cut or replaced by another one. A writer that was
+// killed may leave the line one record behind the log, which is no fault.
 
 const (
 	filesMost = 8 << 10 // bytes of the lines behind the first
@@ -28,7 +29,7 @@ const (
 type memory struct {
 	head
 	known bool // there is a note of the newest record
-	made  bool // this or another writer has had to make the file, and nobody has noted anything yet
+	made  bool // this or another writer had to make the file, and nobody has noted a record in it yet
 }
 
 const madeText = "new\n"
@@ -41,20 +42,21 @@ func recall(lock int) (m memory) {
 	return m
 }
 
-// memoryLost is the reason of an audit-repair record: there are records, and what their writers had noted of the newest one is gone. Whether newer
-// ones were cut from the log nobody can tell.
+// memoryLost is the reason of an audit-repair record: there are records, and the note of the newest
+// one is gone. Whether newer records were cut from the log cannot be known then.
 const memoryLost = "memory-lost"
 
-// forgotten tells whether the writers' note is gone, or too old for the log that there is. A log from which the end was cut, and whose note was
-// removed so that nothing shows, is told by this.
+// forgotten reports whether the note is gone, or too old for this log. Somebody who cuts the end of
+// the log may remove the note, so that nothing shows: this shows it.
 //
-// A file that was removed, and a note that does not belong to this log, have a record of their own. One that is empty or not readable is what a power
-// cut can leave, because nobody syncs it: the record that is written next says so (beside). After a power cut the note may also be as old as anything;
-// then the newest record is of another boot. A writer that was killed leaves it one record behind.
+// A missing file, and a note of another log, get a record of their own. An empty or unreadable file
+// is what a power cut can leave, because nobody syncs it: the next record says so in a field
+// (beside). After a power cut the note can also be old; then the newest record is from another
+// boot. A writer that was killed leaves the note one record behind.
 func (l *Log) forgotten(last head, m memory, boot string) (r *Repair, beside bool) {
 	r = &Repair{Found: &Place{last.seq, last.hash}}
 	switch {
-	case !m.known && last.seq > 0 && last.at.wall.IsZero(): // of a version that noted nothing
+	case !m.known && last.seq > 0 && last.at.wall.IsZero(): // written by a version that noted nothing
 		return nil, false
 	case !m.known && (last.seq > 0 || l.beyond(last.seq)):
 		return r, !m.made
@@ -68,7 +70,8 @@ func (l *Log) forgotten(last head, m memory, boot string) (r *Repair, beside boo
 	return nil, false
 }
 
-// beyond looks for what an older log has left that nothing of the log tells any more: torn bytes kept for a record that does not follow.
+// beyond looks for what an older log has left: torn bytes that were kept for a record that comes
+// later than the next one.
 func (l *Log) beyond(seq uint64) bool {
 	entries, err := os.ReadDir(l.path)
 	if err != nil {
@@ -82,7 +85,7 @@ func (l *Log) beyond(seq uint64) bool {
 	return false
 }
 
-// fragmentSeq is the record that a file of torn bytes is named for.
+// fragmentSeq is the seq in the name of a file of torn bytes.
 func fragmentSeq(name string) (uint64, bool) {
 	name, prefix := strings.CutPrefix(name, "torn-")
 	name, suffix := strings.CutSuffix(name, ".frag")
@@ -91,7 +94,8 @@ func fragmentSeq(name string) (uint64, bool) {
 	return seq, prefix && suffix && numbered && err == nil
 }
 
-// started is the newest start record that the file of a run under way, or of a dead one, has kept: a second note of what the log must have.
+// started is the newest start record in the files of runs under way and of dead ones. It is a
+// second note of what the log must have.
 func (l *Log) started() (newest head) {
 	names, err := l.listRuns()
 	if err != nil || len(names) == 0 {
@@ -118,8 +122,9 @@ func (l *Log) started() (newest head) {
 	return newest
 }
 
-// policyChanges compares the configuration files of a start with those of the runs before, by their paths. lines is what the lock file says then:
-// nil, it need not be changed. The first run that looks for a file changes nothing.
+// policyChanges compares the configuration files of a start with those of earlier runs, by path.
+// lines is what the lock file has to say then; nil: it stays as it is. The first run that looks for
+// a file is no change.
 func policyChanges(lock int, files []ConfigFile) (changes []PolicyChange, lines []byte, err error) {
 	text := make([]byte, filesMost)
 	n, err := unix.Pread(lock, text, rememberedSize)
@@ -156,17 +161,18 @@ func policyChanges(lock int, files []ConfigFile) (changes []PolicyChange, lines 
 		return nil, nil, nil
 	}
 	for _, k := range known {
-		if bytes.HasSuffix(k, []byte("\n")) { // not half a line, which a full disk leaves
+		if bytes.HasSuffix(k, []byte("\n")) { // a full disk can leave half a line
 			lines = append(lines, k...)
 		}
 	}
-	for len(lines) > filesMost { // the paths that came first are forgotten
+	for len(lines) > filesMost { // forget the oldest paths
 		_, lines, _ = bytes.Cut(lines, []byte("\n"))
 	}
 	return changes, lines, nil
 }
 
-// compareFiles has a policy-change record noted for each configuration file of a start that is not what it was. The lines are for rememberFiles.
+// compareFiles notes a policy-change record for each configuration file of a start that has
+// changed. The lines are for rememberFiles.
 func (l *Log) compareFiles(lock int, start Record, note func(Record) error) (lines []byte, err error) {
 	changes, lines, err := policyChanges(lock, start.Config)
 	if err != nil {
@@ -180,7 +186,7 @@ func (l *Log) compareFiles(lock int, start Record, note func(Record) error) (lin
 	return lines, nil
 }
 
-// rememberFiles puts the lines behind the note of the newest record.
+// rememberFiles writes the lines after the note of the newest record.
 func rememberFiles(lock int, lines []byte) error {
 	if _, err := unix.Pwrite(lock, lines, rememberedSize); err != nil {
 		return err
@@ -188,8 +194,8 @@ func rememberFiles(lock int, lines []byte) error {
 	return unix.Ftruncate(lock, rememberedSize+int64(len(lines)))
 }
 
-// ComparePolicy does for files what a start does for those of its own: it is for runs that leave no record because one of these files says so. r
-// tells who noticed. Where there is no log it makes none.
+// ComparePolicy compares configuration files as a start does. It is for runs that leave no record
+// because one of these files says so. r says who noticed. It makes no log where there is none.
 func ComparePolicy(dir string, r Record, files []ConfigFile) error {
 	if _, err := os.Lstat(dir); errors.Is(err, unix.ENOENT) {
 		return nil
@@ -204,7 +210,7 @@ func ComparePolicy(dir string, r Record, files []ConfigFile) error {
 		return err
 	}
 	defer unlock(lock)
-	if _, isKnown := remembered(lock); !isKnown { // there is no record yet, or the next run tells that the note is gone
+	if _, isKnown := remembered(lock); !isKnown { // there is no record yet, or the next run records that the note is gone
 		return nil
 	}
 	r.Config = files

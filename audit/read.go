@@ -17,11 +17,13 @@ import (
 
 const followGap = 200 * time.Millisecond // between two looks
 
-// A Reader reads the log of a directory while others write it. It changes nothing, and needs only the permission to read.
+// A Reader reads the log of a directory while others write it. It changes nothing, and needs only
+// the permission to read.
 //
-// It reads the log as it was at one moment: every method looks once which segments there are and how long they are. It does not see a
-// record that is being written at that moment, and still reads segments that are closed afterwards. It opens closed segments one after
-// the other, so that a log of any length needs two descriptors. A segment that retention removes meanwhile is gone.
+// It reads the log as it was at one moment: every method looks once which segments there are and
+// how long they are. It does not see a record that is being written at that moment, and still reads
+// segments that are closed afterwards. It opens closed segments one after the other, so that a log
+// of any length needs two descriptors. A segment that retention removes meanwhile is gone.
 type Reader struct {
 	path string
 	dir  int
@@ -58,7 +60,8 @@ type Position struct {
 	Hash    string `json:"hash"`    // of its line
 }
 
-// A PositionError says that the log does not go on from a position: what stood there was removed, cut or replaced.
+// A PositionError says that the log does not go on from a position: what stood there was removed,
+// cut or replaced.
 type PositionError struct {
 	Position Position
 	Problem  string
@@ -110,7 +113,8 @@ func (e *LineError) Error() string {
 // Unwrap returns what is wrong with the line.
 func (e *LineError) Unwrap() error { return e.Err }
 
-// Oldest is the seq of the first record of the log's oldest segment, which may be one that cannot be read; 0 if there is none.
+// Oldest is the seq of the first record of the log's oldest segment, which may be one that cannot
+// be read; 0 if there is none.
 func (r *Reader) Oldest() (uint64, error) {
 	s, err := r.look(0)
 	if err != nil {
@@ -123,9 +127,10 @@ func (r *Reader) Oldest() (uint64, error) {
 	return s.segments[0].first, s.segments[0].err
 }
 
-// Records yields the records after from, oldest first. A line that is not a record comes with a [*LineError]. What stands after the last
-// record is not yielded: it is being written, or is torn, and the next writer cuts it. A segment that cannot be opened is an error in its
-// place. After these two errors the iteration can go on; after any other error it ends.
+// Records yields the records after from, oldest first. A line that is not a record comes with a
+// [*LineError]. What stands after the last record is not yielded: it is being written, or is torn,
+// and the next writer cuts it. A segment that cannot be opened is an error in its place. After
+// these two errors the iteration can go on; after any other error it ends.
 func (r *Reader) Records(from Position) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
 		s, err := r.look(from.Segment)
@@ -292,7 +297,8 @@ func (seg segment) backward(yield func(Line, error) bool) bool {
 	return true
 }
 
-// Follow is like [Reader.Records], and goes on with every record that is written until the context ends. It looks five times a second.
+// Follow is like [Reader.Records], and goes on with every record that is written until the context
+// ends. It looks five times a second.
 func (r *Reader) Follow(ctx context.Context, from Position) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
 		from := from // each iteration begins anew

@@ -8,14 +8,12 @@ import (
 	"py3run/internal/activity"
 )
 
-// Record is one line of the log. Its fields stand in the order of the line's
-// keys, which is part of the format: new keys are only ever added, and readers
-// ignore keys they do not know.
+// A Record is one line of the log. Its fields stand in the order of the line's keys, which is part
+// of the format: new keys are only ever added, and readers ignore keys that they do not know.
 //
-// [Log.Append] sets V, Timestamp, Seq, Prev and, where something had to be cut,
-// Truncated; what the caller puts there is overwritten or, for Truncated, kept.
-// Sizes are bytes. Strings may hold anything: see [Log.Append] for what is
-// escaped and cut.
+// [Log.Append] sets V, Timestamp, Seq and Prev, whatever the caller put there. It sets Truncated
+// where something had to be cut. Sizes are in bytes. Strings may hold anything: see [Log.Append]
+// for what is escaped and cut.
 type Record struct {
 	V         int                `json:"v"`
 	Timestamp string             `json:"@timestamp"` // UTC, microseconds; the clock may jump, the order is Seq
@@ -83,8 +81,9 @@ const (
 	Denied  Outcome = "denied"
 )
 
-// Host is the machine; Boot is its boot id. UptimeMS goes on through every change of the clock, and ClockJumpMS is how far the
-// clock has run away from it since the record before: [Log.Append] sets both, the second where it is more than five seconds.
+// Host is the machine; Boot is its boot id. UptimeMS does not change when the clock is set.
+// ClockJumpMS is how far the clock moved against it since the record before. [Log.Append] sets
+// both, ClockJumpMS only where it is more than five seconds.
 type Host struct {
 	Name        string `json:"name"`
 	Boot        string `json:"boot"`
@@ -98,22 +97,23 @@ type User struct {
 	Name string `json:"name"`
 }
 
-// Auth says how far User can be believed, and which operating-system user
-// really called.
+// Auth says how far User is proved, and which user of the operating system made the call.
 type Auth struct {
 	Method AuthMethod `json:"method"`
 	OSUID  int        `json:"os_uid"`
 	OSUser string     `json:"os_user,omitempty"`
 	KeyID  string     `json:"key_id,omitempty"`
 
-	// LoginUID is the user that logged in, as the kernel keeps it through su and sudo; nil: there was no login.
+	// LoginUID is the user that logged in, which the kernel keeps through su and sudo; nil: there
+	// was no login.
 	LoginUID *int `json:"login_uid,omitempty"`
-	// SudoUser is whom the environment names as the caller of sudo, which anybody can set; SudoSource says what supports it.
+	// SudoUser is the caller of sudo according to the environment, which anybody can set.
+	// SudoSource says what supports it.
 	SudoUser   string     `json:"sudo_user,omitempty"`
 	SudoSource SudoSource `json:"sudo_source,omitempty"`
 }
 
-// SudoSource says how far the name of sudo's caller can be believed.
+// SudoSource says what supports the name of sudo's caller.
 type SudoSource string
 
 // The sources of that name.
@@ -133,7 +133,7 @@ const (
 	AuthNone     AuthMethod = "none"
 )
 
-// Client is where the request came from, as far as anybody said.
+// Client is where the request came from, as far as the caller said.
 type Client struct {
 	IP       string `json:"ip,omitempty"`
 	IPSource string `json:"ip_source,omitempty"`
@@ -154,14 +154,14 @@ type ScriptSource string
 const (
 	ScriptStored   ScriptSource = "store"
 	ScriptFile     ScriptSource = "file"
-	ScriptFilename ScriptSource = "filename" // the caller gave its code this name; nobody opened such a file
+	ScriptFilename ScriptSource = "filename" // the caller gave its code this name; py3run opened no such file
 )
 
 // Invocation is how a run was called.
 type Invocation struct {
 	Command     string   `json:"command"`                // exec, run, python or bridge
-	Argv        []string `json:"argv,omitempty"`         // sys.argv as the program finds it, secrets redacted
-	ArgvDropped int      `json:"argv_dropped,omitempty"` // arguments behind these
+	Argv        []string `json:"argv,omitempty"`         // sys.argv as the program finds it, with secrets redacted
+	ArgvDropped int      `json:"argv_dropped,omitempty"` // how many more arguments there were
 	Stdin       *Input   `json:"stdin,omitempty"`        // nil: the program has the caller's own, or none was given
 }
 
@@ -171,13 +171,15 @@ type Input struct {
 	SHA256 string `json:"sha256"`
 }
 
-// ConfigFile is a configuration file that was looked for. SHA256 is empty where there was none, or none that could be read.
+// ConfigFile is a configuration file that a run looked for. SHA256 is empty where the file was
+// missing or unreadable.
 type ConfigFile struct {
 	Path   string `json:"path"`
 	SHA256 string `json:"sha256,omitempty"`
 }
 
-// PolicyChange says that a configuration file is not what it was at the last run that looked for it. A hash is empty where there was no file.
+// PolicyChange says that a configuration file has changed since the last run that looked for it. A
+// hash is empty where there was no file.
 type PolicyChange struct {
 	Path      string `json:"path"`
 	OldSHA256 string `json:"old_sha256,omitempty"`
@@ -188,17 +190,18 @@ type PolicyChange struct {
 type Code struct {
 	SHA256 string `json:"sha256"` // lower-case hexadecimal
 	Bytes  int64  `json:"bytes"`
-	Stored bool   `json:"stored,omitempty"` // they are kept beside the log: see [Log.KeepCode]
+	Stored bool   `json:"stored,omitempty"` // the code is kept beside the log: see [Log.KeepCode]
 }
 
-// Variables are what was handed to the code, without their values.
+// Variables are the variables of a request, without their values.
 type Variables struct {
 	Count int        `json:"count"`
 	Bytes int64      `json:"bytes"`
 	List  []Variable `json:"list,omitempty"`
 }
 
-// Variable is the name, type and size of one of them, and on request the first half of its HMAC-SHA256 under [Log.Key], in hexadecimal.
+// Variable is the name, type and size of a variable and, if the operator wants it, the first half
+// of its HMAC-SHA256 under [Log.Key], in hexadecimal.
 type Variable struct {
 	Name  string `json:"n"`
 	Type  string `json:"t"`
@@ -206,7 +209,7 @@ type Variable struct {
 	HMAC  string `json:"h,omitempty"`
 }
 
-// Process is what the kernel says of the process that was run.
+// Process is what the kernel says about the process of a run.
 type Process struct {
 	ExitCode        *int   `json:"exit_code,omitempty"`
 	Signal          string `json:"signal,omitempty"`
@@ -217,7 +220,7 @@ type Process struct {
 	ResultBytes     int64  `json:"result_bytes,omitempty"` // as JSON
 }
 
-// Output is what came out of a run, on request.
+// Output describes the output of a run, if the operator wants it.
 type Output struct {
 	Stdout *Stream `json:"stdout,omitempty"`
 	Stderr *Stream `json:"stderr,omitempty"`
@@ -237,33 +240,33 @@ type Python struct {
 	Executable string `json:"executable"`
 }
 
-// Isolation is which protections were in force, and which were wanted and not
-// to be had. Missing entries may lose their reason to the size limit of a line,
-// never their name: a shorter list would claim more protection than there was.
+// Isolation says which protections were in force, and which were wanted but not available. The size
+// limit of a line may cost an entry of Missing its reason, never its name: a shorter list would
+// claim more protection than there was.
 type Isolation struct {
 	Method   string   `json:"method"`
 	Enforced []string `json:"enforced"`
 	Missing  []Gap    `json:"missing"`
-	Warm     bool     `json:"warm,omitempty"` // the interpreter was ready before the run: what its modules did when they were imported is in no record
+	Warm     bool     `json:"warm,omitempty"` // the interpreter was started before the run: what its modules did while they were imported is in no record
 }
 
-// Gap is one protection that was not to be had.
+// Gap is a protection that was wanted but not available.
 type Gap struct {
 	Name string `json:"name"`
 	Why  string `json:"why,omitempty"`
 }
 
-// Repair describes what was wrong with the end of the log: bytes that were cut, or records that are gone.
+// Repair says what was wrong with the end of the log: bytes that were cut, or records that are gone.
 type Repair struct {
 	Bytes    int64  `json:"bytes,omitempty"`
 	SHA256   string `json:"sha256,omitempty"`
 	Kept     string `json:"kept,omitempty"`     // file name in the log's directory
 	Expected *Place `json:"expected,omitempty"` // the newest record there was; this one follows it
 	Found    *Place `json:"found,omitempty"`    // the newest record there is
-	Noted    *Place `json:"noted,omitempty"`    // what its writers had noted as the newest, if that is too old; without Expected
+	Noted    *Place `json:"noted,omitempty"`    // the note of the newest record, where it was too old; without Expected
 }
 
-// Alert is what somebody was told of the log, and the record that it is about.
+// Alert is an alert that was sent, and the record that it is about.
 type Alert struct {
 	Rule  string `json:"rule"`
 	Title string `json:"title"`
@@ -284,7 +287,7 @@ type head struct {
 	at   moment // zero: not known
 }
 
-// A moment is a time by two clocks, of which only the second never jumps as long as the machine runs.
+// A moment is a time by two clocks. The second does not jump as long as the machine runs.
 type moment struct {
 	wall   time.Time
 	uptime time.Duration
@@ -293,7 +296,7 @@ type moment struct {
 
 const (
 	timeLayout = "2006-01-02T15:04:05.000000Z"
-	clockSlack = 5 * time.Second // what a clock may be corrected by at once without being remarked on
+	clockSlack = 5 * time.Second // smaller steps of the clock are corrections, and are not reported
 )
 
 // origin is what the first record of all is joined to.
@@ -318,7 +321,7 @@ func (r *Record) follow(h head) {
 	}
 }
 
-// repairRecord is the record of a repair made on the way to writing r.
+// repairRecord is the record of a repair that was made before r is written.
 func repairRecord(r Record, cut Repair, why string) Record {
 	return Record{
 		Event:  Event{Action: AuditRepair, Outcome: Success, Reason: why},

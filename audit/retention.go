@@ -12,32 +12,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// AuditRetention tells that old segments were removed, before they are.
+// AuditRetention says that old segments are removed. The record is written before the removal.
 const AuditRetention Action = "audit-retention"
 
-// Retention is what an audit-retention record says: which records are no longer there, and what is needed to prove that those which are left
-// go on from them.
+// Retention is what an audit-retention record says: which records were removed, and what proves
+// that the remaining ones go on from them.
 type Retention struct {
-	Days     int    `json:"days"`      // for which records are kept
+	Days     int    `json:"days"`      // how long records are kept
 	Segments int    `json:"segments"`  // that were removed
 	Records  uint64 `json:"records"`   // in them
 	FirstSeq uint64 `json:"first_seq"` // of these records
 	LastSeq  uint64 `json:"last_seq"`
 	LastHash string `json:"last_hash"`        // the prev of the oldest record that is left
 	Newest   string `json:"newest"`           // the newest of their times
-	Faults   int    `json:"faults,omitempty"` // that verify found in them; they were removed all the same
+	Faults   int    `json:"faults,omitempty"` // what verify found in them; they were removed all the same
 	Tree     Tree   `json:"tree"`
 
-	// By which right. Who did it is in the record's user and auth.
-	Policy         string `json:"policy,omitempty"`          // who has set Days, as "default" or "file /etc/py3run/config.toml"
-	AskedDays      *int   `json:"asked_days,omitempty"`      // what they had asked for, which the floor or a ceiling has changed
-	FloorDays      *int   `json:"floor_days,omitempty"`      // below which the operator lets nobody go; 0: nothing may be removed
+	// What allowed the removal. Who did it is in the record's user and auth.
+	Policy         string `json:"policy,omitempty"`          // where Days comes from, such as "default" or "file /etc/py3run/config.toml"
+	AskedDays      *int   `json:"asked_days,omitempty"`      // what it says there, where the floor or a ceiling has changed it
+	FloorDays      *int   `json:"floor_days,omitempty"`      // the least that the operator allows; 0: nothing may be removed
 	OperatorDays   *int   `json:"operator_days,omitempty"`   // what the operator's own configuration says; 0: for ever
-	Forced         bool   `json:"forced,omitempty"`          // more than half of the segments, or some with faults
-	IgnoredCursors bool   `json:"ignored_cursors,omitempty"` // also what somebody has not read yet
+	Forced         bool   `json:"forced,omitempty"`          // with force: more than half of the segments, or segments with faults
+	IgnoredCursors bool   `json:"ignored_cursors,omitempty"` // also records that a cursor had not reached
 }
 
-// Early tells that records were removed sooner than the operator has it, or than days says; 0: for ever; nil: not known.
+// Early reports whether records were removed sooner than the operator's configuration or days
+// allows. 0: for ever; nil: not known.
 func (r *Retention) Early(days *int) bool {
 	for _, limit := range []*int{days, r.OperatorDays, r.FloorDays} {
 		if limit != nil && r.Days > 0 && (*limit == 0 || r.Days < *limit) {
@@ -47,7 +48,8 @@ func (r *Retention) Early(days *int) bool {
 	return false
 }
 
-// Tree is the head of the Merkle tree over all records from the first on, as RFC 6962 describes it, and what it takes to extend it.
+// Tree is the head of the Merkle tree over all records from the first on, as RFC 6962 describes it,
+// and what it takes to extend it.
 type Tree struct {
 	Origin string   `json:"origin"` // name of the log
 	Size   uint64   `json:"size"`
@@ -72,31 +74,31 @@ func (t Tree) restore() (*Range, error) {
 	return r, err
 }
 
-// A Cursor is how far somebody has read the log. What is behind it is still to be read.
+// A Cursor says how far a reader has read the log. Later records are still to be read.
 type Cursor struct {
 	Name string
-	Seq  uint64 // of the newest record that was read, 0: none
+	Seq  uint64 // of the newest record that was read; 0: none
 }
 
-// Policy is what retention goes by.
+// A Policy says what retention may remove.
 type Policy struct {
-	Days    int // for which records are kept; 0: for ever
+	Days    int // how long records are kept; 0: for ever
 	Now     time.Time
-	Cursors []Cursor // that removal waits for
-	Force   bool     // more than half of the segments go, and those that are broken
+	Cursors []Cursor // removal waits for these readers
+	Force   bool     // also remove more than half of the segments, and segments with faults
 
-	Right Retention // what the record says of by which right: Policy and what follows it
+	Right Retention // what the record says about what allowed it: Policy and the fields after it
 }
 
-// Plan is what is to be removed.
+// A Plan is what will be removed.
 type Plan struct {
-	Segments  []Segment // closed ones from the oldest on, all of whose records are too old
-	Leftover  []Segment // before those: an interrupted removal has left them, and their removal is recorded
+	Segments  []Segment // closed segments, from the oldest on, in which all records are too old
+	Leftover  []Segment // older ones, whose removal is recorded and was interrupted
 	Waits     []string  // why segments that are too old are kept
-	Retention Retention // what the record of it will say
+	Retention Retention // what the record will say
 }
 
-// Empty tells whether there is nothing to do.
+// Empty reports whether there is nothing to remove.
 func (p Plan) Empty() bool { return len(p.Segments)+len(p.Leftover) == 0 }
 
 // A GuardError is a refusal to remove segments, because it looks like a mistake.
@@ -107,8 +109,9 @@ type GuardError struct {
 
 func (e *GuardError) Error() string { return "remove old segments: " + e.Problem }
 
-// Plan decides what of a log that was verified, with its tree, is to go: whole closed segments, from the oldest on, all of whose records are too
-// old. The error is a [*GuardError]. Time is that of the records, in UTC.
+// Plan decides what to remove from a log that was verified with its tree: whole closed segments,
+// from the oldest on, in which all records are too old by their own times, in UTC. The error is a
+// [*GuardError].
 func (rep *Report) Plan(p Policy) (Plan, error) {
 	var plan Plan
 	closed := rep.Segments
@@ -182,7 +185,7 @@ func (rep *Report) Plan(p Policy) (Plan, error) {
 	return plan, nil
 }
 
-// faults counts what is broken in segments, and at the first line of the one behind them.
+// faults counts what is broken in segments, and at the first line of the segment after them.
 func (rep *Report) faults(old []Segment, joint string) (all, unexplained int) {
 	in := map[string]bool{}
 	for _, s := range old {
@@ -200,8 +203,9 @@ func (rep *Report) faults(old []Segment, joint string) (all, unexplained int) {
 	return all, unexplained
 }
 
-// Prune does what was planned, and returns the receipt of the record that tells it; who is to be named in it comes from r. The record is on the
-// disk before the first segment goes, and no other is written meanwhile. A removal that is interrupted is finished by the next.
+// Prune removes what was planned, and returns the receipt of the record about it. r says who did
+// it. The record is on the disk before the first segment is removed, and no other record is written
+// meanwhile. The next Prune finishes one that was interrupted.
 func (l *Log) Prune(r Record, plan Plan) (Receipt, error) {
 	lock, err := l.lock()
 	if err != nil {
@@ -244,7 +248,8 @@ func (l *Log) Prune(r Record, plan Plan) (Receipt, error) {
 	return receipt, nil
 }
 
-// removeFragments takes away torn bytes whose repair was told by a record up to last: nothing refers to them any more.
+// removeFragments removes torn bytes that a record up to last describes: nothing refers to them any
+// more.
 func (l *Log) removeFragments(last uint64) {
 	entries, _ := os.ReadDir(l.path)
 	for _, e := range entries {
@@ -256,7 +261,7 @@ func (l *Log) removeFragments(last uint64) {
 	}
 }
 
-// PruneCode removes kept code that was last run before a time.
+// PruneCode removes kept code that was last run before the given time.
 func (l *Log) PruneCode(before time.Time) (removed int, err error) {
 	dir := filepath.Join(l.path, codeName)
 	entries, err := os.ReadDir(dir)

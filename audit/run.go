@@ -16,13 +16,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A run under way has a file in runs, locked as long as its writer lives. Its first line is the start record as it stands in the log, a second
-// one an end record that did not get there. Files are made and taken away under the log's lock, so that nobody sees a half made one.
+// Each run under way has a file in the directory runs. Its writer holds the file locked, so that
+// the kernel releases the lock when the writer dies. The first line is the start record as it
+// stands in the log; a second line is an end record that could not be written to the log. Files are
+// made and removed under the log's lock, so that nobody sees an incomplete one.
 const (
 	runsName = "runs"
-	runsMost = 100 // dead runs that one Recover looks after, under the lock
+	runsMost = 100 // dead runs that one Recover records, all under the lock
 
-	glanceMost = time.Second // that a run's new file may be held by who looks whether it lives
+	glanceMost = time.Second // how long a process that looks for dead runs may hold the file of a new one
 )
 
 // A Run is an execution whose start is in the log.
@@ -33,7 +35,8 @@ type Run struct {
 	file *os.File
 }
 
-// A KeptError says that an end record is not in the log, but in a file beside it, from which the next [Log.Recover] takes it.
+// A KeptError says that an end record is not in the log, but in a file beside it. The next
+// [Log.Recover] takes it from there.
 type KeptError struct {
 	Path string
 	Err  error
@@ -44,14 +47,15 @@ func (e *KeptError) Error() string { return e.Err.Error() + "; the record waits 
 // Unwrap returns why the record is not in the log.
 func (e *KeptError) Unwrap() error { return e.Err }
 
-// isRunID tells whether an id can be the name of a file.
+// isRunID reports whether an id can be the name of a file.
 func isRunID(id string) bool {
 	const allowed = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 	return id != "" && len(id) <= 64 && strings.Trim(id, allowed) == ""
 }
 
-// Begin writes the start record r as [Log.Append] does. Room for the end record is reserved; that there is none is an error. The run lasts until
-// its End, or until this process dies, which [Log.Recover] finds out.
+// Begin writes the start record r as [Log.Append] does, and reserves room for the end record; a
+// full disk is an error. The run lasts until its End, or until this process dies, which
+// [Log.Recover] finds out.
 func (l *Log) Begin(r Record) (*Run, Receipt, error) {
 	if !isRunID(r.RunID) {
 		return nil, Receipt{}, l.failed("make", runsName, fmt.Errorf("run id %q: want letters, digits and -", r.RunID))
@@ -79,7 +83,7 @@ func (run *Run) enter(line []byte) (err error) {
 	if err != nil {
 		return run.log.failed("make", name, err)
 	}
-	// For somebody who looks for dead runs, and has seen it before it was locked.
+	// A process that looks for dead runs may have opened the file before it is locked here.
 	if err := flock(fd, unix.LOCK_EX, time.Now().Add(glanceMost), func() time.Duration { return 0 }); err != nil {
 		unix.Unlinkat(run.dir, run.id, 0)
 		return run.log.failed("lock", name, err)
@@ -94,7 +98,8 @@ func (run *Run) enter(line []byte) (err error) {
 	return nil
 }
 
-// End writes the end record r as [Log.Append] does. One that does not get into the log is kept beside it: then the error is a [*KeptError]. Call it once.
+// End writes the end record r as [Log.Append] does. A record that cannot be written to the log is
+// kept beside it: then the error is a [*KeptError]. Call End once.
 func (run *Run) End(r Record) (Receipt, error) {
 	receipt, err := run.log.add(r, &entering{after: run.leave})
 	if err != nil && run.file != nil {
@@ -124,7 +129,7 @@ func (run *Run) keep(r Record, because error) error {
 	return &KeptError{run.file.Name(), because}
 }
 
-// leave takes the run's file away.
+// leave removes the run's file.
 func (run *Run) leave() {
 	if run.file != nil {
 		unix.Unlinkat(run.dir, run.id, 0)
@@ -171,7 +176,7 @@ func (l *Log) openRuns(make bool) (int, error) {
 	return fd, nil
 }
 
-// running is the number of runs under way, dead ones included.
+// running is the number of runs under way, including dead ones.
 func (l *Log) running() int {
 	names, _ := l.listRuns()
 	return len(names)
@@ -188,8 +193,8 @@ func (l *Log) listRuns() ([]string, error) {
 	return slices.DeleteFunc(names, func(name string) bool { return !isRunID(name) }), err
 }
 
-// Recover writes the end records that could not be written, and for runs that died with their writer the record that they are orphaned. It is
-// quick when there are none.
+// Recover writes the end records that were kept beside the log. For a run whose writer has died it
+// writes a record that the run is orphaned. It is quick where there are none.
 func (l *Log) Recover() error {
 	names, err := l.listRuns()
 	if errors.Is(err, unix.ENOENT) || err == nil && len(names) == 0 {
@@ -220,7 +225,7 @@ func (l *Log) Recover() error {
 	defer unlock(lock)
 	slices.Sort(dead) // by the time of their start
 	for _, name := range dead[:min(len(dead), runsMost)] {
-		f := claim(dir, name) // again: a run that only just began makes its file under this lock
+		f := claim(dir, name) // again: a run that has just begun makes its file under this lock
 		if f == nil {
 			continue
 		}
@@ -236,7 +241,7 @@ func (l *Log) Recover() error {
 	return nil
 }
 
-// claim opens and locks the file of a run whose writer is dead; nil when it lives.
+// claim opens and locks the file of a run whose writer is dead; nil: the writer lives.
 func claim(dir int, name string) *os.File {
 	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -251,7 +256,7 @@ func claim(dir int, name string) *os.File {
 	return f
 }
 
-// recover brings the log what the file of a dead run says. The lock is held.
+// recover writes to the log what the file of a dead run says. The caller holds the lock.
 func (l *Log) recover(lock int, f *os.File, id string) error {
 	text, err := io.ReadAll(io.LimitReader(f, 4*maxLine))
 	if err != nil {
@@ -260,7 +265,7 @@ func (l *Log) recover(lock int, f *os.File, id string) error {
 	first, rest, _ := bytes.Cut(text, []byte("\n"))
 	var start, end Record
 	if json.Unmarshal(first, &start) != nil || start.RunID != id {
-		return nil // its writer died before the record, and the run has not begun
+		return nil // its writer died before it wrote the record: the run has not begun
 	}
 	started, ended, err := l.find(start.Seq, id)
 	if err != nil || ended || !started {
@@ -282,8 +287,8 @@ func (l *Log) recover(lock int, f *os.File, id string) error {
 	return err
 }
 
-// find tells whether the log has the start of a run, which has or had this seq, and an end of it. A start that is gone, because the log was
-// removed since then, counts as well.
+// find reports whether the log has the start and an end of a run whose start has, or had, this seq.
+// A start that is gone because the log was removed since then counts as one.
 func (l *Log) find(seq uint64, id string) (started, ended bool, err error) {
 	names, err := l.segments()
 	if err != nil {
@@ -318,7 +323,7 @@ func (l *Log) find(seq uint64, id string) (started, ended bool, err error) {
 	return started || !taken && newest > seq, ended, nil
 }
 
-// scan goes through the lines of a segment. Longer ones than a record can be are passed over.
+// scan goes through the lines of a segment. It skips lines that are longer than a record can be.
 func (l *Log) scan(name string, line func([]byte)) error {
 	fd, err := l.openRegular(name, unix.O_RDONLY)
 	if err != nil {

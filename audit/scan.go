@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// facts are what a reader needs of every line. Its slices may be parts of the line.
+// facts are what a reader needs from every line. The slices may be parts of the line.
 type facts struct {
 	v        int64
 	seq      uint64
@@ -27,13 +27,13 @@ type facts struct {
 	at       time.Time // zero: not readable
 	jumpMS   int64     // host.clock_jump_ms
 	duration bool      // there is an event.duration_ns
-	keys     uint64    // which of Record's keys are there, a bit each
+	keys     uint64    // which of Record's keys are present, one bit each
 }
 
-// isRecord tells whether the line is one: the writer's own rule, see parseHead.
+// isRecord reports whether the line is a record, by the writer's own rule: see parseHead.
 func (f *facts) isRecord() bool { return f.v > 0 && f.seq > 0 }
 
-// keyTable is Record's keys in their order, as they stand in a line behind the first.
+// keyTable holds Record's keys in their order, as they stand in a line after the first one.
 type keyTable struct {
 	text                                        [][]byte // `,"seq":`
 	names                                       []string
@@ -41,7 +41,7 @@ type keyTable struct {
 	always, ofStart, ofEnd, repair              uint64
 }
 
-// keys is made from Record, so that the two cannot differ. Writers never need it.
+// keys is made from Record, so that the two cannot differ. Writers do not need it.
 var keys = sync.OnceValue(func() *keyTable {
 	t := &keyTable{}
 	for f := range reflect.TypeFor[Record]().Fields() {
@@ -64,10 +64,11 @@ var keys = sync.OnceValue(func() *keyTable {
 	return t
 })
 
-// repairs tells whether the writer of the record says of the log that it found it other than it should be.
+// repairs reports whether the writer of the record found the log other than it should be, and said so.
 func (f *facts) repairs() bool { return f.keys&keys().repair != 0 }
 
-// missing names what a record of its kind has to have and this one has not; empty if nothing. A later version of the format is not judged.
+// missing names what this record lacks of what its kind must have; empty: nothing. It does not
+// judge later versions of the format.
 func (f *facts) missing() string {
 	t := keys()
 	want := t.always
@@ -98,7 +99,7 @@ func (f *facts) missing() string {
 	return strings.Join(names, ", ")
 }
 
-// read takes the facts from a line, without its newline. The error says why it is not a record.
+// read takes the facts from a line without its newline. The error says why the line is not a record.
 func read(line []byte) (facts, error) {
 	if f, ok := scan(line); ok && f.isRecord() {
 		return f, nil
@@ -106,15 +107,16 @@ func read(line []byte) (facts, error) {
 	return decode(line)
 }
 
-// scan is for lines as they are written here: printable ASCII, no blanks, Record's keys in their order and none twice. It makes no allocation,
-// and is some twenty times faster than encoding/json. Of all other lines it only says so.
+// scan reads lines as this package writes them: printable ASCII, no blanks, and Record's keys in
+// their order, none twice. It allocates nothing, and is about twenty times faster than
+// encoding/json. For all other lines it returns false.
 func scan(line []byte) (f facts, ok bool) {
 	t := keys()
 	s := scanner{text: line}
 	if !s.literal("{") || len(line) == 0 || line[len(line)-1] != '}' {
 		return f, false
 	}
-	s.at-- // as if a comma stood there: all keys look the same then
+	s.at-- // as if a comma stood there: then all keys look the same
 	for next := 0; ; next++ {
 		key := t.text[min(next, len(t.text)-1):]
 		found := false
@@ -157,7 +159,7 @@ func scan(line []byte) (f facts, ok bool) {
 			return f, false
 		}
 		if next == t.host {
-			// Inside a string its quotes would be escaped.
+			// Inside a string the quotes would be escaped.
 			if _, number, ok := bytes.Cut(line[start:s.at], []byte(`"clock_jump_ms":`)); ok {
 				jump := scanner{text: number}
 				if f.jumpMS, ok = jump.integer(); !ok {
@@ -166,12 +168,13 @@ func scan(line []byte) (f facts, ok bool) {
 			}
 		}
 		if s.at == len(line)-1 {
-			return f, true // at the closing brace, which was looked at before
+			return f, true // at the closing brace, which was checked before
 		}
 	}
 }
 
-// A scanner stands somewhere in a line. Its methods pass over what they are named for, or return false and leave it anywhere.
+// A scanner stands at a place in a line. Its methods move past what they are named for. When they
+// return false, the place is undefined.
 type scanner struct {
 	text []byte
 	at   int
@@ -232,8 +235,8 @@ func (s *scanner) str() bool {
 		return false
 	}
 	for i++; ; {
-		// Eight bytes at once, as long as none of them is a quote, a backslash, a control character, DEL or not ASCII. A carry or borrow
-		// into a higher byte can only come from one that is.
+		// Eight bytes at once, as long as none of them is a quote, a backslash, a control
+		// character, DEL or not ASCII. Only such a byte can carry or borrow into a higher one.
 		for ; i+8 <= len(text); i += 8 {
 			w := binary.LittleEndian.Uint64(text[i:])
 			quote, back := w^ones*'"', w^ones*'\\'
@@ -329,7 +332,7 @@ func (s *scanner) number() bool {
 	return true
 }
 
-// value is any JSON without blanks, nested as deep as records are and somewhat more.
+// value is any JSON without blanks, nested a little deeper than records are.
 func (s *scanner) value(depth int) bool {
 	if s.at >= len(s.text) || depth > 8 {
 		return false
@@ -399,7 +402,7 @@ func slowTime(text []byte) time.Time {
 	return at.UTC()
 }
 
-// decode is for all lines that scan does not take: those of a later version, and those that are wrong.
+// decode reads the lines that scan refuses: those of a later version, and wrong ones.
 func decode(line []byte) (facts, error) {
 	if err := checkJSON(line); err != nil {
 		return facts{}, err
@@ -441,7 +444,8 @@ func decode(line []byte) (facts, error) {
 	return f, nil
 }
 
-// checkJSON refuses what is not one JSON value, and objects in which a name stands twice, of which every reader would take another one.
+// checkJSON refuses what is not one JSON value, and objects in which a name stands twice: readers
+// differ in which of the two they take.
 func checkJSON(line []byte) error {
 	if !json.Valid(line) {
 		return errors.New("not JSON")
@@ -483,7 +487,7 @@ func checkJSON(line []byte) error {
 	}
 }
 
-// faults are what is wrong with the form of a record's line.
+// faults says what is wrong with the form of a record's line.
 func (f *facts) faults(line []byte) (faults []string) {
 	if len(line) >= maxLine {
 		faults = append(faults, fmt.Sprintf("%d bytes with its newline, at most %d are allowed", len(line)+1, maxLine))

@@ -13,12 +13,12 @@ import (
 const (
 	segmentMost = 16 << 20       // bytes of a segment after which the next start opens a new one
 	segmentAge  = 24 * time.Hour // likewise, since its first record
-	lineStart   = 512            // bytes of a line in which its first keys are found
+	lineStart   = 512            // bytes at the start of a line that hold its first keys
 )
 
-// due tells whether a segment that ends at end has to be closed, and the seq of its first record.
+// due reports whether a segment that ends at end has to be closed, and the seq of its first record.
 //
-// A clock that was set back makes a segment live longer; its size still ends it.
+// If the clock is set back, a segment stays open longer; its size still ends it.
 func (l *Log) due(fd int, end int64) (first uint64, due bool) {
 	window := make([]byte, min(end, lineStart))
 	if readAt(fd, window, 0) != nil {
@@ -28,7 +28,8 @@ func (l *Log) due(fd int, end int64) (first uint64, due bool) {
 	return first, ok && (end >= l.segmentMost || time.Since(began) >= segmentAge)
 }
 
-// firstKeys reads seq and time from the beginning of a line of ours. Nothing before these keys comes from anybody else.
+// firstKeys reads seq and time from the beginning of a line. What stands before these keys is
+// always ours.
 func firstKeys(line []byte) (seq uint64, at time.Time, ok bool) {
 	_, text, ok := bytes.Cut(line, []byte(`"@timestamp":"`))
 	text, rest, ok2 := bytes.Cut(text, []byte(`"`))
@@ -39,9 +40,11 @@ func firstKeys(line []byte) (seq uint64, at time.Time, ok bool) {
 	return seq, at, ok && ok2 && ok3 && ok4 && err == nil && numErr == nil && seq > 0
 }
 
-// rotate closes a segment that ends at end, and opens the next one. Where that cannot be done the segment only grows longer.
+// rotate closes a segment that ends at end, and opens the next one. If that fails, the segment only
+// grows longer.
 func (l *Log) rotate(fd int, end int64, first uint64) int {
-	// What the next segment continues from must not be lost by a power cut that the next segment outlives. What is reserved behind the end is given back.
+	// A power cut must not lose what the next segment continues from. The truncation gives back
+	// what was reserved after the end.
 	if unix.Fdatasync(fd) != nil || unix.Ftruncate(fd, end) != nil {
 		return fd
 	}
@@ -59,8 +62,9 @@ func (l *Log) rotate(fd int, end int64, first uint64) int {
 
 func segmentName(first uint64) string { return fmt.Sprintf("audit-%012d.jsonl", first) }
 
-// reserve takes room on the disk behind the end of the segment: for a start, and for the ends of it and of all runs under way. Room that is
-// there already costs nothing. Some file systems cannot do it; there a full disk leaves the end of a run to its file in runs.
+// reserve takes room on the disk after the end of the segment: for a start, for its end, and for
+// the ends of all runs under way. Room that is already reserved costs nothing. Some file systems
+// cannot reserve; there, on a full disk, the end of a run waits in its file in runs.
 func (l *Log) reserve(fd int, end int64) error {
 	err := unix.Fallocate(fd, unix.FALLOC_FL_KEEP_SIZE, end, int64(2+l.running())*maxLine)
 	if err == unix.EOPNOTSUPP || err == unix.ENOSYS || err == unix.EPERM || err == nil {
@@ -69,9 +73,7 @@ func (l *Log) reserve(fd int, end int64) error {
 	return l.failed("reserve room in", currentName, err)
 }
 
-// The lock file holds the seq and hash of the newest record, as its writer knew them: a log that was removed, cut or replaced by another one
-// shows by that. A writer that was killed leaves it a record behind the log, which means nothing.
-
+// rememberedSize is the length of the first line of the lock file: see the file memory.go.
 const rememberedSize = 20 + 1 + 64 + 1
 
 func remembered(lock int) (h head, ok bool) {
@@ -79,7 +81,7 @@ func remembered(lock int) (h head, ok bool) {
 	return h, ok && h.seq > 0
 }
 
-// noted is what the lock file says; seq 0: the first record of all may be written or not.
+// noted is what the lock file says. With seq 0, the first record of all may or may not be written.
 func noted(lock int) (h head, ok bool) {
 	var text [rememberedSize]byte
 	if readAt(lock, text[:], 0) != nil {
@@ -91,12 +93,13 @@ func noted(lock int) (h head, ok bool) {
 }
 
 func remember(lock int, h head) {
-	// That it fails is not worth a run: the log itself is written.
+	// A failure here must not fail the run: the log itself is written.
 	unix.Pwrite(lock, fmt.Appendf(nil, "%020d %s\n", h.seq, h.hash), 0)
 }
 
-// A broken log does not have the record that was remembered. It goes on from there, so that no seq is ever given twice, with a record that
-// says what was found instead.
+// broken reports whether the log lacks the record that was noted. The log goes on after that record
+// all the same, so that no seq is given twice, and an audit-repair record says what was found
+// instead.
 func broken(last, known head, end int64, torn bool) (r Repair, why string) {
 	switch {
 	case last.seq > known.seq, last.seq == known.seq && last.hash == known.hash:

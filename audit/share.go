@@ -9,14 +9,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What the members of the group may do: read. They can also hold the lock of the log for a moment, as [Reader.Verify] does.
+// The members of the group may read. They can also hold the lock of the log for a moment, as
+// [Reader.Verify] does.
 const (
 	sharedFile = 0o640
 	sharedDir  = 0o750
 )
 
-// ShareWith lets the members of a group read the log: its segments, what was cut from them, the runs under way and the kept code, but no key. It is
-// for what is there and for all that this Log makes from then on; call it before the first record. What belongs to another user is left alone.
+// ShareWith lets the members of a group read the log: its segments, what was cut from them, the
+// runs under way and the kept code, but not the key. It covers what is there and what this Log
+// makes from then on; call it before the first record. It does not touch what belongs to another
+// user.
 func (l *Log) ShareWith(gid int) error {
 	l.group = gid
 	var st unix.Stat_t
@@ -24,13 +27,13 @@ func (l *Log) ShareWith(gid int) error {
 		return &StepError{"look at", l.path, err}
 	}
 	if l.isShared(&st, sharedDir) {
-		// The newest segment may be of a time in which nobody was to read the log, and those before it, too.
+		// The newest segment, and those before it, may have been made before the log was shared.
 		err := unix.Fstatat(l.dir, currentName, &st, unix.AT_SYMLINK_NOFOLLOW)
 		if err != nil || l.isShared(&st, sharedFile) {
 			return nil
 		}
 	}
-	// The directory comes last: it says that all that was in it is done.
+	// The directory comes last: its mode says that everything in it is done.
 	if err := l.shareAll("", func(name string) bool {
 		return name == currentName || name == lockName || isSegment(name) || isFragment(name)
 	}); err != nil {
@@ -46,7 +49,8 @@ func (l *Log) ShareWith(gid int) error {
 
 func isFragment(name string) bool { _, ok := fragmentSeq(name); return ok }
 
-// shareAll shares the files of a directory of the log whose names are wanted, and the directory itself if it is not the log's own.
+// shareAll shares the files in a directory of the log whose names are wanted, and the directory
+// itself unless it is the log's own.
 func (l *Log) shareAll(sub string, wanted func(name string) bool) error {
 	dir, err := unix.Openat(l.dir, filepath.Join(".", sub), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err == unix.ENOENT {
@@ -66,7 +70,7 @@ func (l *Log) shareAll(sub string, wanted func(name string) bool) error {
 			continue
 		}
 		fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-		if err != nil { // a run that has just ended, a link in the place of a segment
+		if err != nil { // such as a run that has just ended, or a link in the place of a segment
 			continue
 		}
 		err = l.shareIfOurs(fd, filepath.Join(sub, name))
@@ -96,7 +100,8 @@ func (l *Log) isShared(st *unix.Stat_t, mode uint32) bool {
 	return l.group < 0 || int(st.Gid) == l.group && st.Mode&0o777 == mode
 }
 
-// share gives what fd is open on to the group, if there is one. The group comes first: nothing of it is ever open to the one that it had.
+// share gives the file behind fd to the group, if there is one. The group comes before the mode, so
+// that the file's old group never gets access.
 func (l *Log) share(fd int, name string, mode uint32) error {
 	if l.group < 0 {
 		return nil
@@ -114,14 +119,15 @@ func (l *Log) share(fd int, name string, mode uint32) error {
 	return nil
 }
 
-// shareLike gives a new file the group of another one, if that is shared: the writer at work may be one that does not know with whom.
+// shareLike gives a new file the group of another one, if that is shared: this writer may not know
+// the group.
 func shareLike(fd, other int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(other, &st); err != nil || st.Mode&0o777 != sharedFile {
 		return err
 	}
 	if err := unix.Fchown(fd, -1, int(st.Gid)); err != nil {
-		return nil // only the owner reads it then
+		return nil // then only the owner can read it
 	}
 	return unix.Fchmod(fd, sharedFile)
 }

@@ -43,7 +43,8 @@ func (s *snapshot) close() {
 	}
 }
 
-// look finds the segments, from the one that begins with the record from. Writers may close and remove segments meanwhile:
+// look finds the segments, from the one that begins with the record from. Writers may close and
+// remove segments meanwhile:
 //
 //  1. open the current segment
 //  2. list the closed ones, and leave out those that were closed after step 1
@@ -149,7 +150,8 @@ func (seg *segment) release() {
 	}
 }
 
-// hostFailure reports whether an error comes from the host or from permissions, and so says nothing about the log.
+// hostFailure reports whether an error comes from the host or from permissions, and so says nothing
+// about the log.
 func hostFailure(err error) bool {
 	for _, e := range []unix.Errno{unix.EACCES, unix.EPERM, unix.EIO, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EINTR, unix.EAGAIN, unix.ESTALE, unix.ETIMEDOUT, unix.ENOTCONN, unix.EREMOTEIO,
 		unix.EBADMSG, unix.EUCLEAN, unix.ENODEV, unix.ENXIO, unix.ENOBUFS, unix.EOVERFLOW} {
@@ -199,7 +201,8 @@ func firstSeq(s segment) uint64 {
 	return seq
 }
 
-// find makes the snapshot begin with the segment of a position, and returns the position's offset in it.
+// find makes the snapshot begin with the segment of a position, and returns the position's offset
+// in it.
 func (s *snapshot) find(at Position) (int64, error) {
 	if at.Offset <= 0 || at.Seq == 0 {
 		return 0, &PositionError{Position: at, Problem: "it is no place behind a record"}
@@ -248,8 +251,8 @@ func (seg *segment) endsWith(at Position) error {
 	}
 }
 
-// later explains why the segment of a position is missing. There is no error where the oldest record that is left follows the
-// position: then everything that was removed had been read.
+// later explains why the segment of a position is missing. There is no error where the oldest
+// record that is left follows the position: then everything that was removed had been read.
 func (s *snapshot) later(at Position) error {
 	if len(s.segments) == 0 {
 		return &PositionError{Position: at, Problem: "its segment is not there any more, nor any later one"}

@@ -15,12 +15,12 @@ import (
 )
 
 const (
-	tailStart = 8 << 10  // bytes of a file's end that are looked at first
+	tailStart = 8 << 10  // bytes at the end of a file that are looked at first
 	tailMax   = 64 << 20 // bytes without a record that are still a torn end
 )
 
-// readTail finds the last record of a segment and where it ends. What stands
-// after it is torn. A segment without a record ends at 0, and last is origin.
+// readTail finds the last record of a segment and where it ends. What stands after it is torn. A
+// segment without a record ends at 0, and last is origin.
 func readTail(fd int) (last head, end int64, torn []byte, err error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -42,9 +42,9 @@ func readTail(fd int) (last head, end int64, torn []byte, err error) {
 	}
 }
 
-// lastRecord finds the last record in the end of a segment, and the length of
-// what is left with that record at its end: 0 if there is none. A first line is
-// looked at only if the window is the whole segment; else it may be half a line.
+// lastRecord finds the last record in a window at the end of a segment, and the length of the
+// window up to the end of that record: 0 if there is none. It looks at the first line only if the
+// window is the whole segment; else that may be half a line.
 func lastRecord(window []byte, whole bool) (head, int) {
 	for end := bytes.LastIndexByte(window, '\n'); end >= 0; {
 		previous := bytes.LastIndexByte(window[:end], '\n')
@@ -91,9 +91,8 @@ func readAt(fd int, b []byte, offset int64) error {
 	return nil
 }
 
-// lastClosed is the last record of the newest closed segment, origin if there
-// is none. A closed segment is never repaired: nothing writes to it, so that
-// damage there is not a torn end.
+// lastClosed is the last record of the newest closed segment; origin if there is none. A closed
+// segment is never repaired: nothing writes to it, so damage there is not a torn end.
 func (l *Log) lastClosed() (head, error) {
 	names, err := l.segments()
 	if err != nil {
@@ -138,12 +137,11 @@ func isSegment(name string) bool {
 	return prefix && suffix && len(seq) == 12 && strings.Trim(seq, "0123456789") == ""
 }
 
-// fragmentName is that of the nth try at keeping the bytes whose loss the
-// record seq is to tell.
+// fragmentName names the file for the nth attempt to keep torn bytes that the record seq will describe.
 func fragmentName(seq uint64, n int) string { return fmt.Sprintf("torn-%012d-%d.frag", seq, n) }
 
-// setAside keeps torn bytes in a file of their own, for good, before they are
-// cut. Whoever can read the segment that they come from can read them.
+// setAside keeps torn bytes in a file of their own, on the disk, before they are cut. Who can read
+// the segment can read them.
 func (l *Log) setAside(segment int, torn []byte, seq uint64) error {
 	name, fd, err := l.newFragment(seq)
 	if err != nil {
@@ -179,9 +177,9 @@ func (l *Log) newFragment(seq uint64) (name string, fd int, err error) {
 	}
 }
 
-// unrecorded looks for a fragment that waits for the record seq: the one set
-// aside just now, or one whose writer got no further. Of several the last
-// counts; those before it were not finished, or the cut after them was not.
+// unrecorded looks for torn bytes that were kept for the record seq: just now, or by a writer that
+// got no further. Of several files the last counts; the writers of the others did not finish the
+// file, or the cut.
 func (l *Log) unrecorded(seq uint64) (cut Repair, found bool, err error) {
 	var st unix.Stat_t
 	for n := 1; unix.Fstatat(l.dir, fragmentName(seq, n), &st, unix.AT_SYMLINK_NOFOLLOW) == nil; n++ {

@@ -7,7 +7,7 @@ import (
 	"math/bits"
 )
 
-// A Hash is that of a leaf or a node of the Merkle tree over the lines of a log, or of a line itself.
+// A Hash is the SHA-256 of a line, or of a leaf or node of the Merkle tree over the lines of a log.
 type Hash [sha256.Size]byte
 
 // String returns h in lower-case hexadecimal.
@@ -21,9 +21,11 @@ func parseHash(text string) (h Hash, err error) {
 	return h, err
 }
 
-// A Range is the compact form of the leaves from Begin to before End of a Merkle tree as RFC 6962 describes it, section 2.1: the roots of the
-// largest complete subtrees that cover them, from left to right. It can be extended without the leaves that are in it already, which is how the
-// tree goes on when old records are gone. The first record of a log is leaf 0; where records were lost, those after them follow without a gap.
+// A Range is the compact form of the leaves from Begin to before End of a Merkle tree as RFC 6962
+// describes it, section 2.1: the roots of the largest complete subtrees that cover them, from left
+// to right. It can be extended without its leaves, so that the tree goes on when old records are
+// gone. The first record of a log is leaf 0. Where records were lost, the later ones follow without
+// a gap.
 type Range struct {
 	Begin, End uint64
 	hashes     []Hash
@@ -37,7 +39,7 @@ type Node struct {
 	Hash  Hash
 }
 
-// Nodes are the parts of r, from left to right.
+// Nodes are the subtrees of r, from left to right.
 func (r *Range) Nodes() []Node {
 	nodes := make([]Node, len(r.hashes))
 	at := r.Begin
@@ -48,7 +50,7 @@ func (r *Range) Nodes() []Node {
 	return nodes
 }
 
-// Root is the hash of the tree whose leaves are r's. Begin has to be 0.
+// Root is the hash of the tree over r's leaves. Begin has to be 0.
 func (r *Range) Root() Hash {
 	if len(r.hashes) == 0 {
 		return sha256.Sum256(nil)
@@ -70,7 +72,8 @@ func (r *Range) clone() *Range {
 func (r *Range) add(leaf Hash) {
 	level := uint8(0)
 	for n := len(r.hashes); n > 0 && r.levels[n-1] == level; n-- {
-		// The subtree before this one is its sibling only if both begin where one of twice the size may.
+		// The subtree before this one is its sibling only if a subtree of twice the size may begin
+		// where it begins.
 		if start := r.End + 1 - 2<<level; start&(2<<level-1) != 0 {
 			break
 		}

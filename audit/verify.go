@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// A Witness is what somebody outside the log knows of one of its records, from the receipt of a run or from a checkpoint.
+// A Witness is what somebody outside the log knows of one of its records, from the receipt of a run
+// or from a checkpoint.
 type Witness struct {
 	Source string // for messages, as "receipts.csv:7"
 	RunID  string // empty: not known
@@ -69,9 +70,9 @@ type Report struct {
 	Since  *Range            // from Check.Since on; nil if that is not in the log
 }
 
-// Verify checks that the log is whole. It checks the form of every line, the chain through all segments, that runs have a start and
-// an end, what the log says of its own repairs and removals, what its writers noted of the newest record, and what witnesses say. It
-// writes nothing.
+// Verify checks that the log is whole. It checks the form of every line, the chain through all
+// segments, that runs have a start and an end, what the log says of its own repairs and removals,
+// what its writers noted of the newest record, and what witnesses say. It writes nothing.
 func (r *Reader) Verify(c Check) (*Report, error) {
 	const most = 20
 	for tries := 1; ; tries++ {
@@ -87,8 +88,9 @@ func (r *Reader) Verify(c Check) (*Report, error) {
 	}
 }
 
-// verify reads the log once. Most blocks of a log have no fault, and that shows without knowing what came before them. Workers look
-// for these at the same time; one goroutine takes all blocks in their order, and only that one makes findings:
+// verify reads the log once. Most blocks of a log have no fault, and that shows without knowing
+// what came before them. Workers look for these at the same time; one goroutine takes all blocks in
+// their order, and only that one makes findings:
 //
 //	feed ─► ordered ─────────────────────────────► walk: waits for each block to be done
 //	  └───► todo ─► workers: a digest, or none ─► done

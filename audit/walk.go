@@ -60,7 +60,8 @@ func (v *verifier) unread() {
 	clear(v.open) // their ends may stand there
 }
 
-// partial reports whether the log has records that cannot be seen. Then an end may be without its start.
+// partial reports whether the log has records that cannot be seen. Then an end may be without its
+// start.
 func (v *verifier) partial() bool { return v.base != nil || len(v.report.Unread) > 0 }
 
 // block takes the next block of the log.
@@ -114,7 +115,8 @@ func (v *verifier) beginSegment(seg segment) {
 
 func (v *verifier) current() *Segment { return &v.report.Segments[len(v.report.Segments)-1] }
 
-// absorb takes a block as a whole if it goes on from what came before it. The outcome is what record would have, line by line.
+// absorb takes a block as a whole if it goes on from what came before it. The outcome is what
+// record would have, line by line.
 func (v *verifier) absorb(j *job) bool {
 	d := j.digest
 	if !v.goesOn(d) {
@@ -147,8 +149,8 @@ func (v *verifier) absorb(j *job) bool {
 	return true
 }
 
-// goesOn reports whether a block without a fault in it has none at its beginning either, and none in the runs that it shares with
-// the blocks before it.
+// goesOn reports whether a block without a fault in it has none at its beginning either, and none
+// in the runs that it shares with the blocks before it.
 func (v *verifier) goesOn(d *digest) bool {
 	joined := d.seq == v.last.seq+1 && d.prev.String() == v.last.hash && !d.first.Before(v.lastAt.Add(-clockSlack))
 	named := v.line > 0 || v.seg.current || v.seg.first == d.seq
@@ -164,7 +166,8 @@ func (v *verifier) goesOn(d *digest) bool {
 	return true
 }
 
-// absorbWitnesses compares the records of a block with what witnesses say of them; lines came before it in its segment.
+// absorbWitnesses compares the records of a block with what witnesses say of them; lines came
+// before it in its segment.
 func (v *verifier) absorbWitnesses(j *job, lines int) {
 	d := j.digest
 	for at := v.firstWitness(d.seq); at < len(v.witnesses) && v.witnesses[at].Seq < d.seq+uint64(len(d.hashes)); at++ {

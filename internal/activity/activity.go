@@ -1,14 +1,16 @@
-// Package activity describes what a run did: its connections, program starts, imports and files. The result that answers a
-// request and the record in the audit log show the same things under the same JSON names, and both use these types.
+// Package activity describes what a run did: its connections, program starts, imports and files.
+// The result that answers a request and the record in the audit log show the same things under the
+// same JSON names, and both use these types.
 //
-// The two differ in one way. A result has every list, even an empty one: see [Summary.WithLists]. A record leaves empty lists
-// out: see [Summary.WithoutEmpty].
+// The two differ in one way. A result has every list, even an empty one: see [Summary.WithLists]. A
+// record leaves empty lists out: see [Summary.WithoutEmpty].
 package activity
 
-// A Summary is what a run did, as far as the interpreter and the kernel reported it. Every list is bounded, and Dropped counts
-// what is missing from the lists.
+// A Summary is what a run did, as far as the interpreter and the kernel reported it. Every list is
+// bounded, and Dropped counts what is missing from the lists.
 //
-// This is an observation, not a proof. Code that does not want to be seen can change what the interpreter reports.
+// This is an observation, not a proof. Code that does not want to be seen can change what the
+// interpreter reports.
 type Summary struct {
 	Imports        int             `json:"imports"`
 	FlaggedImports []FlaggedImport `json:"flagged_imports,omitzero"`
@@ -20,8 +22,8 @@ type Summary struct {
 	DirsMade       []string        `json:"directories_made,omitempty"`
 	Dropped        int             `json:"dropped"`
 
-	// Appended are the files that were opened for appending, including those that FilesWritten had no room for. They are
-	// evidence for the limit on a file's size and appear in no JSON.
+	// Appended are the files that were opened for appending, including those that FilesWritten had
+	// no room for. They are evidence for the limit on a file's size and appear in no JSON.
 	Appended []string `json:"-"`
 }
 
@@ -32,8 +34,8 @@ type FlaggedImport struct {
 	Direct bool   `json:"direct"` // by the user's own code
 }
 
-// A Connection is an attempt to reach an address, or to be reached at one. Via names who reported it: the interpreter (python),
-// or only the kernel (native).
+// A Connection is an attempt to reach an address, or to be reached at one. Via names who reported
+// it: the interpreter (python), or only the kernel (native).
 type Connection struct {
 	Host    string `json:"host"`
 	Port    int    `json:"port,omitempty"`
@@ -53,8 +55,8 @@ type Process struct {
 	ArgsCut     int `json:"args_cut,omitempty"`     // arguments in Args that are shortened
 }
 
-// WithLists returns s with an empty list in place of each nil one, for a result. DirsMade is the exception: it came into the
-// result later, and is left out where it is empty.
+// WithLists returns s with an empty list in place of each nil one, for a result. DirsMade is the
+// exception: it came into the result later, and is left out where it is empty.
 func (s Summary) WithLists() Summary {
 	s.FlaggedImports = orEmpty(s.FlaggedImports)
 	s.Connections = orEmpty(s.Connections)

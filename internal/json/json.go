@@ -1,5 +1,6 @@
-// Package json writes values as encoding/json does, for programs that live for milliseconds. encoding/json prepares for a type what makes the next
-// thousand values of it fast, which takes longer than all that a launcher has to write; here each value is just looked at.
+// Package json writes values as encoding/json does, for programs that live for milliseconds.
+// encoding/json prepares for a type what makes the next thousand values of it fast, which takes
+// longer than all that a launcher has to write; here each value is just looked at.
 package json
 
 import (
@@ -15,9 +16,11 @@ import (
 	"unicode/utf8"
 )
 
-// Append appends the JSON of v to b, as an encoding/json Encoder with SetEscapeHTML(false) writes it, without a newline. It knows structs with the
-// options - , omitempty and omitzero, embedded ones, pointers, slices, maps with string keys, interfaces, strings, numbers, booleans, and types with the methods
-// MarshalJSON and MarshalText. Other types are an error, as are numbers that JSON has no form for.
+// Append appends the JSON of v to b, as an encoding/json Encoder with SetEscapeHTML(false) writes
+// it, without a newline. It knows structs with the options - , omitempty and omitzero, embedded
+// ones, pointers, slices, maps with string keys, interfaces, strings, numbers, booleans, and types
+// with the methods MarshalJSON and MarshalText. Other types are an error, as are numbers that JSON
+// has no form for.
 func Append(b []byte, v any) ([]byte, error) {
 	e := encoder{out: b}
 	err := e.value(reflect.ValueOf(v))
@@ -220,7 +223,8 @@ func (e *encoder) float(f float64) error {
 	return nil
 }
 
-// Size is how many bytes Append writes for a string of valid UTF-8: for whoever makes room for a long one.
+// Size is how many bytes Append writes for a string of valid UTF-8: for whoever makes room for a
+// long one.
 func Size(s string) int {
 	n := len(s) + 2
 	for i := range len(s) {

@@ -1,7 +1,7 @@
 // Package passwd looks up users and groups in /etc/passwd and /etc/group: passwd(5), group(5).
 //
-// It does not use os/user, which makes a program depend on the C library wherever cgo is on. So a user that only another service
-// knows, such as LDAP, is not found.
+// It does not use os/user, which makes a program depend on the C library wherever cgo is on. So a
+// user that only another service knows, such as LDAP, is not found.
 package passwd
 
 import (
@@ -38,7 +38,8 @@ func ByName(name string) (User, bool) {
 // Groups are the numbers of the user's groups, the one in /etc/passwd first.
 func (u User) Groups() []int { return groupsOf(u, read(groupsFile)) }
 
-// GroupID returns the number of a group. A name that is a number means the group of this number, which need not be in /etc/group.
+// GroupID returns the number of a group. A name that is a number means the group of this number,
+// which need not be in /etc/group.
 func GroupID(name string) (int, error) {
 	if n, err := strconv.ParseUint(name, 10, 31); err == nil {
 		return int(n), nil
@@ -61,8 +62,8 @@ func read(file string) string {
 	return string(text)
 }
 
-// find returns the first user that is meant. Where its numbers are none there is no user: a later line of the same name is not
-// looked for, because other programs would take the first.
+// find returns the first user that is meant. Where its numbers are none there is no user: a later
+// line of the same name is not looked for, because other programs would take the first.
 func find(text string, meant func(fields []string) bool) (User, bool) {
 	for line := range strings.Lines(text) {
 		f := strings.Split(strings.TrimSuffix(line, "\n"), ":")

@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// LoginUID is the user that logged in, which the kernel keeps through su and sudo (CONFIG_AUDIT); nil: nobody did.
+// LoginUID is the user that logged in, which the kernel keeps through su and sudo (CONFIG_AUDIT);
+// nil: nobody did.
 func LoginUID() *int {
 	text, err := os.ReadFile("/proc/self/loginuid")
 	if err != nil {

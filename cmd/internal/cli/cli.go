@@ -1,5 +1,6 @@
-// Package cli holds what the command lines of py3run and py3runctl have in common: what counts as a mistake, how messages look, how
-// an error becomes an exit code, that no lost output goes unnoticed, and the version.
+// Package cli holds what the command lines of py3run and py3runctl have in common: what counts as a
+// mistake, how messages look, how an error becomes an exit code, that no lost output goes
+// unnoticed, and the version.
 package cli
 
 import (
@@ -59,8 +60,8 @@ func OneOf(flag, given string, allowed ...string) error {
 	return Usagef("invalid argument %q for --%s: want %s or %s", given, flag, strings.Join(allowed[:last], ", "), allowed[last])
 }
 
-// Messages are what a program says about itself on standard error: `PROGRAM: error: STEP OBJECT: CAUSE` and the like, in lower case
-// and without a full stop.
+// Messages are what a program says about itself on standard error: `PROGRAM: error: STEP OBJECT:
+// CAUSE` and the like, in lower case and without a full stop.
 type Messages struct {
 	Program string
 	Say     func(line []byte)
@@ -79,7 +80,8 @@ func (m Messages) say(kind, format string, args []any) {
 	m.Say(fmt.Appendf(nil, m.Program+": "+kind+format+"\n", args...))
 }
 
-// Exit turns what a command line has ended with into messages and an exit code. hint is what helps with an error; it may be empty.
+// Exit turns what a command line has ended with into messages and an exit code. hint is what helps
+// with an error; it may be empty.
 func (m Messages) Exit(root *cobra.Command, args []string, err error, hint func(error) string) int {
 	var own ExitCode
 	switch {

@@ -7,8 +7,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// completeAnywhere has the script for bash do without the package bash-completion, whose functions it counts on otherwise: a bare container has bash
-// alone, and each Tab would print an error.
+// completeAnywhere has the script for bash do without the package bash-completion, whose functions
+// it counts on otherwise: a bare container has bash alone, and each Tab would print an error.
 func completeAnywhere(root *cobra.Command) {
 	bash, _, err := root.Find([]string{"completion", "bash"})
 	if err != nil || bash.Name() != "bash" {

@@ -13,7 +13,8 @@ import (
 // IsTerminal reports whether a file is a terminal.
 func IsTerminal(f *os.File) bool { return isatty.IsTerminal(f.Fd()) }
 
-// An Output remembers whether something that was written to it was lost: most commands, and cobra's help, print without looking.
+// An Output remembers whether something that was written to it was lost: most commands, and cobra's
+// help, print without looking.
 type Output struct {
 	File   *os.File
 	Closed bool // it was closed when the program started; File leads to something that the caller does not have

@@ -46,7 +46,8 @@ func nearFlags(c *cobra.Command, name string) (near []string) {
 	return near[:min(len(near), 3)]
 }
 
-// Hint is what helps with a mistake on the command line: what was meant, or the help of the command that it is a mistake in.
+// Hint is what helps with a mistake on the command line: what was meant, or the help of the command
+// that it is a mistake in.
 func Hint(root *cobra.Command, args []string, err error) string {
 	if e, ok := errors.AsType[*UsageError](err); ok && e.Hint != "" {
 		return e.Hint

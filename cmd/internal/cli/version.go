@@ -27,7 +27,8 @@ func Version(program string) string {
 	return fmt.Sprintf("%s %s (%s, %s)", program, Release, runtime.Version(), revision)
 }
 
-// NewVersion is the command that prints the version of root's program. The JSON form has these members as well.
+// NewVersion is the command that prints the version of root's program. The JSON form has these
+// members as well.
 func NewVersion(program string, members map[string]any) *cobra.Command {
 	var format string
 	c := &cobra.Command{

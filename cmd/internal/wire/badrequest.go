@@ -2,8 +2,8 @@ package wire
 
 import "errors"
 
-// A BadRequest is the caller's mistake. Message begins with the field's name where there is one, and quotes names, kinds
-// and closed choices, never the value of an api_key.
+// A BadRequest is a mistake of the caller's. Message begins with the name of the field, if it is
+// about one. It quotes names, kinds and the allowed choices, never the value of an api_key.
 type BadRequest struct {
 	Field   string // as limits.memory_mbs or argv[1]; empty when the request as a whole is wrong
 	Message string
@@ -25,7 +25,7 @@ func badSyntax(err error) *BadRequest {
 	return &BadRequest{Field: syntax.Path, Message: syntax.Error()}
 }
 
-// A fault is a BadRequest before it is known in which field: at continues the field's path.
+// A fault is a BadRequest before its field is known: at continues the field's path.
 type fault struct{ at, text, hint string }
 
 func (f *fault) badRequest(field string) *BadRequest {

@@ -11,12 +11,13 @@ import (
 
 const (
 	maxRequestDepth = 64
-	keptDepth       = 2  // the request and its fields are taken apart; arrays and objects in these are Raw
-	maxNamed        = 16 // unknown fields that get a warning of their own
+	keptDepth       = 2  // the request and its fields become trees; arrays and objects inside them stay Raw
+	maxNamed        = 16 // how many unknown fields get a warning of their own
 )
 
-// Decode reads a request by the rules of the contract. The warnings name top-level fields that nobody knows. An error is a
-// *BadRequest; the Request beside it holds nothing but the id, if that much could be read, so that the refusal can echo it.
+// Decode reads a request by the rules of the contract. The warnings name unknown top-level fields.
+// An error is a *BadRequest. The Request beside it holds only the id, if that could be read, so
+// that the refusal can name it.
 func Decode(data []byte) (Request, []Warning, error) {
 	v, err := strictjson.Parse(data, strictjson.Options{MaxDepth: maxRequestDepth, RawDepth: keptDepth, Empty: reasonEmpty, Secret: "api_key"})
 	if err != nil {
@@ -51,7 +52,8 @@ func Decode(data []byte) (Request, []Warning, error) {
 	return request, warnings, nil
 }
 
-// fields are the protocol names of the top level. Order does not matter; each is read where it stands in the request.
+// fields are the names at the top level of a request. Their order here does not matter: each field
+// is read where it stands in the request.
 var fields = [...]struct {
 	name string
 	read func(*Request, any) *fault
@@ -126,8 +128,9 @@ func (r *Request) settleCommand(given *Object) *fault {
 	return nil
 }
 
-// unknownFields warns of top-level names that mean nothing here, and refuses those that another reader of the same bytes,
-// one that folds case as Go and many gateways do, could take for a protocol name or for each other.
+// unknownFields warns of unknown top-level names. It refuses a name that differs from a known one,
+// or from another unknown one, only by case: readers that fold case, as Go and many gateways do,
+// would take one for the other.
 func unknownFields(object *Object) ([]Warning, *fault) {
 	known := fieldNames()
 	var warnings []Warning
@@ -159,7 +162,8 @@ func unknownFields(object *Object) ([]Warning, *fault) {
 	return warnings, nil
 }
 
-// misspelt refuses a name that differs from a known one by case folding only: USER, and u\u017fer with its long s.
+// misspelt refuses a name that differs from a known one only by case: USER, and u\u017fer with its
+// long s.
 func misspelt(name string, known []string) *fault {
 	for _, k := range known {
 		if strings.EqualFold(name, k) {
@@ -173,7 +177,7 @@ func caseFault(name, other string) *fault {
 	return &fault{strictjson.Join("", name), "differs from " + strictjson.Join("", other) + " only by upper and lower case", "names are matched exactly; send one of the two"}
 }
 
-// fold maps all names that strings.EqualFold takes for equal to one.
+// fold maps all names that strings.EqualFold takes for equal to the same name.
 func fold(name string) string {
 	return strings.Map(func(r rune) rune {
 		least := r

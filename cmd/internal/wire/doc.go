@@ -1,11 +1,12 @@
-// Package wire is the public JSON of the launcher: requests in, results out, the statuses with their exit codes, and the
-// JSON Schemas of all three. It knows no configuration, no user and no process; it turns bytes into values and back.
+// Package wire is the public JSON of the launcher: requests, results, the statuses with their exit
+// codes, and the JSON Schemas. It knows no configuration, no user and no process: it turns bytes
+// into values and back.
 //
-//	stdin  ─ Decode ─► Request, []Warning       strict, capped by the caller, nothing believed yet
-//	child  ─ Inspect ─► Findings                the value a run handed back, still as bytes
+//	stdin  ─ Decode ─► Request, []Warning       strict; the caller capped the size; nothing is believed yet
+//	child  ─ Inspect ─► Findings                the value that a run handed back, still as bytes
 //	Result ─ Encode ─► one line on stdout
 //	Result ─ ExitStatus ─► the process's exit code
 //
-// Everything with a JSON name here is public. Published names, statuses and exit codes never change meaning; testdata/wire
-// holds requests with their outcomes for this and other readers.
+// Everything with a JSON name here is public. Published names, statuses and exit codes never change
+// their meaning. testdata/wire holds requests with their outcomes, for this reader and for others.
 package wire

@@ -82,7 +82,8 @@ func readClientIP(r *Request, v any) *fault {
 		return f
 	}
 	ip, err := netip.ParseAddr(r.ClientIP)
-	// A zone may be any text for netip; in an audit record it is an interface's name or number.
+	// To netip, a zone may be any text. An audit record takes only the name or number of an
+	// interface.
 	outside := func(c rune) bool { return c <= ' ' || c > '~' }
 	if err != nil || len(ip.Zone()) > 64 || strings.ContainsFunc(ip.Zone(), outside) {
 		return &fault{text: "not an IP address", hint: "send the address alone, without port or name, such as 192.0.2.7 or 2001:db8::7"}
@@ -118,7 +119,7 @@ func readArgv(r *Request, v any) *fault {
 	return nil
 }
 
-// readObject reads an object of any names, which a call takes as keywords.
+// readObject reads an object with any names. A call takes them as keywords.
 func readObject(to **Object, v any) *fault {
 	object, ok := v.(*Object)
 	if !ok {
@@ -128,7 +129,7 @@ func readObject(to **Object, v any) *fault {
 	return nil
 }
 
-// readNames reads an object whose names Python code binds.
+// readNames reads an object whose names become Python variables.
 func readNames(to **Object, v any) *fault {
 	var object *Object
 	if f := readObject(&object, v); f != nil {
@@ -173,7 +174,8 @@ func readLabels(r *Request, v any) *fault {
 	return nil
 }
 
-// ParseLabels reads labels that are written NAME=VALUE, by the rules of the field. The error is a *BadRequest.
+// ParseLabels reads labels that are written as NAME=VALUE, by the rules of the field labels. The
+// error is a *BadRequest.
 func ParseLabels(pairs []string) (*Object, error) {
 	object := &Object{}
 	for _, pair := range pairs {
@@ -199,7 +201,7 @@ func readString(to *string, v any) *fault {
 	return nil
 }
 
-// readInteger takes 1, 1.0 and 1e0 alike: many writers know only doubles.
+// readInteger accepts 1, 1.0 and 1e0: many writers know only doubles.
 func readInteger(to *int, least int, v any) *fault {
 	n, ok := v.(Number)
 	if !ok {

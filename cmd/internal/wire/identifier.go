@@ -6,9 +6,10 @@ import (
 	"unicode/utf8"
 )
 
-// badName says why Python code cannot, or must not, bind name; "" if it can. Python compares names after NFKC, which the
-// standard library does not have: a letter that NFKC changes passes here and is the bootstrap's to normalise. None of
-// these becomes an underscore that way, so no name turns into a dunder name.
+// badName says why Python code cannot, or must not, bind name; "" if it can. Python normalises
+// names by NFKC, which Go's standard library does not have: a name that NFKC changes is accepted
+// here, and the bootstrap normalises it. The accepted letters never become an underscore that way,
+// so no name turns into a dunder name.
 func badName(name string) string {
 	switch {
 	case utf8.RuneCountInString(name) > 256:
@@ -23,7 +24,7 @@ func badName(name string) string {
 	return ""
 }
 
-// pythonName is the name a person would choose instead of name.
+// pythonName is the name that a person would choose instead.
 func pythonName(name string) string {
 	name = strings.Map(func(r rune) rune {
 		if isNamePart(r) {
@@ -47,7 +48,8 @@ func first(s string) rune {
 	return r
 }
 
-// What may be in an identifier: XID_Start and XID_Continue of the Unicode Standard, Annex 31, without what NFKC makes an underscore of: see badName.
+// What may be in an identifier: XID_Start and XID_Continue of the Unicode Standard, Annex 31,
+// except characters that NFKC turns into an underscore: see badName.
 
 func isNameStart(r rune) bool {
 	return r == '_' || unicode.IsLetter(r) || r > 0x7f && unicode.In(r, unicode.Nl, unicode.Other_ID_Start)

@@ -10,9 +10,10 @@ import (
 	"py3run/cmd/internal/wire/strictjson"
 )
 
-// Limits are the bounds of one run: of a request, where they can only tighten, or of a result, where they are in force.
-// Zero is "not given" and "no limit". A request may hold any positive finite number, so a conversion to nanoseconds or
-// bytes must round up to at least one and stop at the largest: 1e-12 must not become "no limit".
+// Limits are the limits of one run. In a request they can only tighten; in a result they are what
+// was in force. Zero means "not given" and "no limit". A request may hold any positive finite
+// number, so a conversion to nanoseconds or bytes must round up to at least one and stop at the
+// largest: 1e-12 must not become "no limit".
 type Limits struct {
 	TimeoutSeconds float64
 	CPUSeconds     float64

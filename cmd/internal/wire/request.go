@@ -6,22 +6,22 @@ const DefaultFilename = "main.py"
 // Protocol is the one version of request and result that this package speaks.
 const Protocol = 1
 
-// A Request is one accepted request. It is complete and consistent, and still only what the caller says: user and client_ip
-// are not proved, limits may only tighten what the operator set.
+// A Request is one accepted request. It is complete and consistent, but only what the caller says:
+// user and client_ip are not proved, and limits can only tighten what the operator has set.
 type Request struct {
 	ID      string // the caller's; empty = not given
 	Command Command
 
 	Code, Expression string
 	Module, Function string
-	Args             []any // values as Parse makes them, but that arrays and objects are *Raw; likewise those of Kwargs and Variables
+	Args             []any // as Parse makes them, except that arrays and objects are *Raw; likewise the values of Kwargs and Variables
 	Kwargs           *Object
 	Variables        *Object // names are Python identifiers that user code may bind
 	Line             int     // from 1; 0 = not given
 	Column           int     // from 0
 
 	Argv     []string
-	Stdin    *string // nil = not given, which the program sees as empty
+	Stdin    *string // nil = not given; the program finds it empty
 	Filename string  // what tracebacks show; never opened
 
 	User, ClientIP string
@@ -32,7 +32,7 @@ type Request struct {
 	Labels         *Object // of strings
 }
 
-// A Command says what a request wants done.
+// A Command is what a request asks for.
 type Command string
 
 const (
@@ -46,7 +46,8 @@ const (
 	CommandPing           Command = "ping"
 )
 
-// commands: what each needs, and whether it runs anything of the user's. Those that do leave audit records.
+// commands says which fields each command needs, and whether it runs code of the user's. Those that
+// do leave audit records.
 var commands = [...]struct {
 	name  Command
 	needs []string
@@ -62,7 +63,8 @@ var commands = [...]struct {
 	{CommandPing, nil, false},
 }
 
-// RunsCode reports whether the command runs something of the user's, and so needs a grant and leaves two audit records.
+// RunsCode reports whether the command runs code of the user's. Such a command needs a grant and
+// leaves two audit records.
 func (c Command) RunsCode() bool {
 	for _, row := range commands {
 		if row.name == c {

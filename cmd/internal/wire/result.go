@@ -12,8 +12,9 @@ import (
 	fastjson "py3run/internal/json"
 )
 
-// A Result is the one line that answers a request. Its fields stand in the order in which they are written; absent means
-// absent, never null, but for Result itself. Encode makes the fields of success and those of failure exclude each other.
+// A Result is the one line that answers a request. Its fields stand in the order in which they are
+// written; an absent value is left out and never null, except Result itself. Encode makes sure that
+// the fields of success and those of failure exclude each other.
 type Result struct {
 	Protocol int    `json:"protocol"` // Encode sets it
 	ID       string `json:"id"`       // the caller's; empty = Encode writes the run id
@@ -22,7 +23,7 @@ type Result struct {
 	Status   Status `json:"status"`
 
 	Result     json.RawMessage `json:"result,omitempty"` // one valid JSON value; absent on success = null
-	Inspected  bool            `json:"-"`                // Result has passed Inspect: it is not looked through again
+	Inspected  bool            `json:"-"`                // Result has passed Inspect and need not be checked again
 	ResultType string          `json:"result_type,omitempty"`
 	ResultText string          `json:"result_text,omitempty"`
 
@@ -34,8 +35,8 @@ type Result struct {
 	Output    string `json:"output,omitempty"` // Encode sets it: Stdout, on success
 
 	ExitCode     *int   `json:"exit_code,omitempty"` // Python ended by itself
-	Signal       string `json:"signal,omitempty"`    // as SIGSEGV: Python was ended by it
-	SignalNumber int    `json:"-"`                   // the same for ExitStatus; with StatusCancelled the one the caller sent
+	Signal       string `json:"signal,omitempty"`    // such as SIGSEGV: it ended Python
+	SignalNumber int    `json:"-"`                   // its number, for ExitStatus; with StatusCancelled the signal that the caller sent
 
 	Usage     *Usage        `json:"usage,omitempty"`
 	Limits    *Limits       `json:"limits,omitempty"`
@@ -49,7 +50,8 @@ type Result struct {
 	StartedAt  Timestamp `json:"started_at"`
 }
 
-// Captured is what the program printed. Text may be cut and has no invalid bytes; the byte counts are of all it printed.
+// Captured is what the program printed. The texts may be cut and have no invalid bytes; the byte
+// counts cover everything that it printed.
 type Captured struct {
 	Stdout          string `json:"stdout"`
 	Stderr          string `json:"stderr"`
@@ -67,7 +69,7 @@ type Failure struct {
 	Type         string    `json:"type,omitempty"`   // exception class
 	Line         int       `json:"line,omitempty"`   // in the caller's code, from 1
 	Column       int       `json:"column,omitempty"` // from 1
-	Step         string    `json:"step,omitempty"`   // of the set-up
+	Step         string    `json:"step,omitempty"`   // of setting up the run
 	Errno        string    `json:"errno,omitempty"`  // as EPERM
 	Limit        *LimitHit `json:"limit,omitempty"`
 	Where        []Frame   `json:"where,omitempty"` // user frames when a limit struck, innermost last
@@ -90,7 +92,8 @@ type Frame struct {
 	Thread   int    `json:"thread,omitempty"` // 0 = the main thread
 }
 
-// Usage is what the kernel counted for the whole tree. A peak of 0 was not measured and is left out.
+// Usage is what the kernel counted for all processes of the run. A peak of 0 was not measured and
+// is left out.
 type Usage struct {
 	WallMS          int64 `json:"wall_ms"`
 	SetupMS         int64 `json:"setup_ms"`
@@ -101,7 +104,8 @@ type Usage struct {
 	WriteBytes      int64 `json:"write_bytes"`
 }
 
-// Isolation is what protected the machine in this run, and what was asked for and could not be had.
+// Isolation says what protected the machine in this run, and which wanted protections were not
+// available.
 type Isolation struct {
 	Method   string   `json:"method"`
 	Enforced []string `json:"enforced"`
@@ -128,7 +132,7 @@ type AuditReceipt struct {
 	Hash string `json:"hash"`
 }
 
-// Events and what is in their lists are as the audit record has them.
+// Events and the entries of its lists are the same in the audit record.
 type (
 	Events        = activity.Summary
 	FlaggedImport = activity.FlaggedImport
@@ -136,7 +140,7 @@ type (
 	Process       = activity.Process
 )
 
-// A Warning says what was done otherwise than asked.
+// A Warning says what was done differently than asked.
 type Warning struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
@@ -150,8 +154,8 @@ func (t Timestamp) MarshalText() ([]byte, error) {
 	return time.Time(t).UTC().AppendFormat(nil, "2006-01-02T15:04:05.000Z"), nil
 }
 
-// Encode writes r as one line: valid UTF-8, one newline, at its end, and no HTML escapes. It fails when Result is not
-// JSON or a number is not finite, and then has written nothing; r is not changed.
+// Encode returns r as one line of valid UTF-8 with a newline at its end and without HTML escapes.
+// It fails when Result is not JSON or a number is not finite. It does not change r.
 func (r *Result) Encode() ([]byte, error) {
 	out := *r
 	out.Protocol = Protocol
@@ -180,9 +184,10 @@ func (r *Result) Encode() ([]byte, error) {
 		events := r.Events.WithLists()
 		out.Events = &events
 	}
-	// A large value is put in at the end: checked and copied once, not by encoding/json three times.
+	// A large value is inserted at the end, so that it is checked and copied once and not three
+	// times.
 	large := out.Result
-	if len(large) < 64<<10 || bytes.IndexByte(large, '\n') >= 0 || bytes.IndexByte(large, '\r') >= 0 { // blanks between tokens: only a forged one has those
+	if len(large) < 64<<10 || bytes.IndexByte(large, '\n') >= 0 || bytes.IndexByte(large, '\r') >= 0 { // blanks between tokens: only a forged value has those
 		large = nil
 	} else {
 		if !r.Inspected {
@@ -192,7 +197,8 @@ func (r *Result) Encode() ([]byte, error) {
 		}
 		out.Result = json.RawMessage("0")
 	}
-	// Made in one piece: a line that grows is copied again and again, and all of the copies are in memory.
+	// The line gets all of its memory at once: one that grows is copied again and again, and all of
+	// the copies stay in memory.
 	line, err := fastjson.Append(startup.Grow(nil, out.size()+len(large)), &out)
 	if err != nil {
 		return nil, err
@@ -205,13 +211,13 @@ func (r *Result) Encode() ([]byte, error) {
 		return append(line, '\n'), nil
 	}
 	line = append(line, '\n')
-	if !utf8.Valid(line) { // only a RawMessage can bring that about
+	if !utf8.Valid(line) { // only a RawMessage can cause that
 		return bytes.ToValidUTF8(line, []byte("\ufffd")), nil
 	}
 	return line, nil
 }
 
-// size is about as much as the line takes, but for a large value.
+// size is roughly the length of the line without a large value.
 func (r *Result) size() int {
 	n := 4<<10 + len(r.Traceback) + len(r.ResultText) + len(r.Result)
 	if c := r.Captured; c != nil {

@@ -1,6 +1,7 @@
 package wire
 
-// A Status says how a request ended. It decides; the exit code only repeats it, and is ambiguous from 121 on.
+// A Status says how a request ended. Callers go by it. The exit code only repeats it, and is
+// ambiguous from 121 on.
 type Status string
 
 const (
@@ -27,15 +28,16 @@ const (
 	StatusCancelled           Status = "cancelled"
 )
 
-// Exit codes that are no fixed number.
+// Exit codes that are not a fixed number.
 const (
 	programsOwn = -1 - iota // what Python ended with
 	endedBy                 // 128 + the signal that ended Python
 	cancelledBy             // 130 or 143: the signal the caller sent
 )
 
-// statuses: exit is a code or one of the rules above; hint is what to do about it, where that does not depend on the case;
-// retryable means that nothing of the user's code ran and that the same request may succeed later.
+// statuses holds for each status: exit, a code or one of the rules above; hint, what to do about
+// it, where that does not depend on the case; and retryable, which means that no code of the user's
+// ran and that the same request may succeed later.
 var statuses = [...]struct {
 	status    Status
 	exit      int
@@ -101,13 +103,13 @@ func (s Status) Hint() string {
 	return ""
 }
 
-// Retryable reports whether nothing of the user's code ran and the same request may succeed later.
+// Retryable reports whether no code of the user's ran and the same request may succeed later.
 func (s Status) Retryable() bool {
 	i := s.row()
 	return i >= 0 && statuses[i].retryable
 }
 
-// ExitStatus is the exit code of exec, run and python for r. A status that is none counts as internal.
+// ExitStatus is the exit code of exec, run and python for r. An unknown status counts as internal.
 func (r Result) ExitStatus() int {
 	i := r.Status.row()
 	if i < 0 {
@@ -116,7 +118,7 @@ func (r Result) ExitStatus() int {
 	switch exit := statuses[i].exit; exit {
 	case programsOwn:
 		if r.ExitCode == nil {
-			return 1 // a program that ended itself and left no number has not succeeded
+			return 1 // a program that ended itself without a code has not succeeded
 		}
 		return *r.ExitCode & 255
 	case endedBy:
@@ -125,7 +127,7 @@ func (r Result) ExitStatus() int {
 		if r.signal() == sigint {
 			return 128 + sigint
 		}
-		return 128 + sigterm // SIGHUP and SIGQUIT, which some send instead, count as the same
+		return 128 + sigterm // SIGHUP and SIGQUIT, which some callers send, count as SIGTERM
 	default:
 		return exit
 	}
@@ -136,7 +138,7 @@ const (
 	sigterm = 15
 )
 
-// signal is the number that was passed, or else that of the name; 0 when neither is known.
+// signal is the number of the signal, given or found by its name; 0: unknown.
 func (r Result) signal() int {
 	if r.SignalNumber != 0 {
 		return r.SignalNumber
@@ -149,7 +151,8 @@ func (r Result) signal() int {
 	return 0
 }
 
-// signals are Linux's by number, as signal(7) has them for x86 and ARM. Real-time signals come with their number.
+// signals holds Linux's signals by number, as signal(7) lists them for x86 and ARM. Real-time
+// signals are given by number.
 var signals = [...]string{
 	1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 5: "SIGTRAP", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE",
 	9: "SIGKILL", 10: "SIGUSR1", 11: "SIGSEGV", 12: "SIGUSR2", 13: "SIGPIPE", 14: "SIGALRM", 15: "SIGTERM", 16: "SIGSTKFLT",

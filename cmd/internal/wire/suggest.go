@@ -2,7 +2,7 @@ package wire
 
 import "strings"
 
-// didYouMean names the known name that a person who wrote name may have meant.
+// didYouMean names the known name that was perhaps meant.
 func didYouMean(name string, known []string) string {
 	const most = 32 // longer than any known name by far; a caller's megabyte is not compared
 	if len(name) > most {

@@ -5,8 +5,8 @@ import (
 	"strconv"
 )
 
-// Append appends a value as compact JSON: no blanks, members and numbers as they were given, strings with no more escapes than
-// JSON needs.
+// Append appends a value as compact JSON: no blanks, members and numbers as they were given,
+// strings with no more escapes than JSON needs.
 func Append(b []byte, v any) []byte {
 	switch v := v.(type) {
 	case nil:

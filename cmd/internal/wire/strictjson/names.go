@@ -5,14 +5,16 @@ import (
 	"slices"
 )
 
-// A nameTable finds a name that an object holds twice. Every name is hashed, under a random seed, so that no choice of names
-// makes an object slow. Among few names the hash only saves most comparisons; many go into slots.
+// A nameTable finds a name that an object holds twice. Every name is hashed, under a random seed,
+// so that no choice of names makes an object slow. Among few names the hash only saves most
+// comparisons; many go into slots.
 type nameTable struct {
 	seen  [4]uint64  // a set of hashes modulo 256
 	slots []nameSlot // a power of two of them, at most half in use
 }
 
-// A nameSlot keeps half of the hash beside the place, so that probing rarely leaves the table. place counts from 1.
+// A nameSlot keeps half of the hash beside the place, so that probing rarely leaves the table.
+// place counts from 1.
 type nameSlot struct{ hash, place uint32 }
 
 const fewNames = 32

@@ -7,9 +7,11 @@ import (
 )
 
 const (
-	// maxDigits is the longest integer literal that Python's int() takes (sys.int_info.default_max_str_digits).
+	// maxDigits is the longest integer literal that Python's int() takes
+	// (sys.int_info.default_max_str_digits).
 	maxDigits = 4300
-	// maxSafeInteger is 2^53-1. A reader that makes every number a double does not hold a larger integer.
+	// maxSafeInteger is 2^53-1. A reader that makes every number a double does not hold a larger
+	// integer.
 	maxSafeInteger = "9007199254740991"
 	// maxFindings bounds what an untrusted text can make us say.
 	maxFindings = 20

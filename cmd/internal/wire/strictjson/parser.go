@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// A parser makes one pass over text. With build it returns the values; without, it notes findings and returns nothing.
+// A parser makes one pass over text. With build it returns the values; without, it notes findings
+// and returns nothing.
 type parser struct {
 	Options
 	text   string
@@ -190,7 +191,8 @@ func (p *parser) object() (any, error) {
 	return object, nil
 }
 
-// separator reads what follows an element: a comma and then another element (true), or the container's end (false, not consumed).
+// separator reads what follows an element: a comma and then another element (true), or the
+// container's end (false, not consumed).
 func (p *parser) separator(end byte) (more bool, err error) {
 	p.skipSpace()
 	switch {

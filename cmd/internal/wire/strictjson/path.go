@@ -56,7 +56,8 @@ func Join(path, name string) string {
 	return path + Member(name)
 }
 
-// Member is an object's name as a path goes on with it: .x, .tank-1, or ["a b"] for a name that would mislead.
+// Member is an object's name as a path goes on with it: .x, .tank-1, or ["a b"] for a name that
+// would mislead.
 func Member(name string) string {
 	if shown := Show(name); shown != name {
 		return "[" + shown + "]"
@@ -64,7 +65,8 @@ func Member(name string) string {
 	return "." + name
 }
 
-// Show is a caller's word as it may stand in a message: unchanged where it is plain, else quoted, and cut where it is long.
+// Show is a caller's word as it may stand in a message: unchanged where it is plain, else quoted,
+// and cut where it is long.
 func Show(word string) string {
 	const most = 64
 	cut := word

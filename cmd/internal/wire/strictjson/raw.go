@@ -5,8 +5,8 @@ import (
 	"math"
 )
 
-// A Raw is an array or object that was checked and stays text. A table of a million cells is only passed on in another form, and
-// as a tree of Go values it would take five times its size.
+// A Raw is an array or object that was checked and stays text. A table of a million cells is only
+// passed on in another form, and as a tree of Go values it would take five times its size.
 type Raw struct {
 	Text string
 	Size int // of Text in bytes, without the blanks between its tokens

@@ -1,6 +1,7 @@
-// Package strictjson reads JSON as one writer and every reader must understand it in the same way. It refuses what a usual reader
-// lets pass: a name that stands twice in one object, invalid UTF-8, a lone surrogate, a number beyond a double. Other readers of
-// the same bytes take the first of two names or the last, replace what they cannot read, or round.
+// Package strictjson reads JSON as one writer and every reader must understand it in the same way.
+// It refuses what a usual reader lets pass: a name that stands twice in one object, invalid UTF-8,
+// a lone surrogate, a number beyond a double. Other readers of the same bytes take the first of two
+// names or the last, replace what they cannot read, or round.
 //
 //	Parse    text ─► nil, bool, string, Number, []any, *Object, *Raw     a tree; deep containers can stay text
 //	Inspect  text ─► Findings                                            the same checks, without a tree
@@ -42,8 +43,9 @@ func (o *Object) Get(name string) (any, bool) {
 	return nil, false
 }
 
-// WithoutNull returns o without the members that are null. Many writers in Java write a field that has no value as null. It is for
-// objects whose names are fields of a protocol: elsewhere a null is data.
+// WithoutNull returns o without the members that are null. Many writers in Java write a field that
+// has no value as null. It is for objects whose names are fields of a protocol: elsewhere a null is
+// data.
 func (o *Object) WithoutNull() *Object {
 	if !slices.Contains(o.Values, nil) {
 		return o
@@ -66,8 +68,8 @@ type Options struct {
 	Secret   string // a top-level name: paths end there, because the names inside may be the secret
 }
 
-// Parse reads one value: nil, bool, [Number], string, []any, [*Object] or [*Raw]. The values are parts of data, which must not
-// change any more. Errors are [*SyntaxError].
+// Parse reads one value: nil, bool, [Number], string, []any, [*Object] or [*Raw]. The values are
+// parts of data, which must not change any more. Errors are [*SyntaxError].
 func Parse(data []byte, o Options) (any, error) {
 	return parse(textOf(data), o)
 }
@@ -98,8 +100,8 @@ func Inspect(data []byte, o Options) (Findings, error) {
 // textOf is data as a text, without a copy.
 func textOf(data []byte) string { return unsafe.String(unsafe.SliceData(data), len(data)) }
 
-// A SyntaxError says where a text stops being strict JSON. Path and Reason hold names and kinds, never a value of the text: a
-// secret must not come back in a message.
+// A SyntaxError says where a text stops being strict JSON. Path and Reason hold names and kinds,
+// never a value of the text: a secret must not come back in a message.
 type SyntaxError struct {
 	Offset int    // in bytes
 	Path   string // as labels.a or args[2]; empty at the top
@@ -113,8 +115,8 @@ func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("invalid JSON at byte %d, in %s: %s", e.Offset, e.Path, e.Reason)
 }
 
-// The reasons for which this package refuses what a usual JSON reader accepts. The fuzz test holds the two lists apart: any other
-// refusal must be one that encoding/json shares.
+// The reasons for which this package refuses what a usual JSON reader accepts. The fuzz test holds
+// the two lists apart: any other refusal must be one that encoding/json shares.
 const (
 	reasonUTF8      = "invalid UTF-8"
 	reasonSurrogate = "a lone surrogate escape is no character"

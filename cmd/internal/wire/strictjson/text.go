@@ -48,7 +48,8 @@ func (p *parser) str() (string, error) {
 	return span, nil
 }
 
-// plainRun is how many bytes of a string can be passed over, eight at a time: ASCII that is neither a quote, nor a backslash, nor a control character.
+// plainRun is how many bytes of a string can be passed over, eight at a time: ASCII that is neither
+// a quote, nor a backslash, nor a control character.
 func plainRun(text string) (n int) {
 	const each, top = 0x0101010101010101, 0x8080808080808080
 	none := func(word uint64, c byte) uint64 { // top bits of bytes that are c; those above the first may be wrong
