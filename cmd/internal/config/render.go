@@ -21,11 +21,9 @@ func Init() []byte {
 		if s.onlyIfSet { // a file that says the default would change what it is
 			unset = "# "
 		}
-		fmt.Fprintf(&b, "\n# %s\n%s%s = %s\n", s.comment(), unset, leaf(s.key), format(s.get(&c)))
+		fmt.Fprintf(&b, "\n%s\n%s%s = %s\n", commented(s.comment()), unset, leaf(s.key), format(s.get(&c)))
 	})
-	b.WriteString(`
-# In /etc/py3run/config.toml only: what nothing can exceed. Numbers can have a
-# ceiling, and ` + strictKeys() + `.
+	b.WriteString("\n" + commented("In /etc/py3run/config.toml only: what nothing can exceed. Numbers can have a ceiling, and "+strictKeys()+".") + `
 #
 # [ceiling.security]
 # max-memory-mb = 4096
@@ -96,7 +94,11 @@ func (s *setting) comment() string {
 		text += ", in " + s.unit
 	}
 	if s.choices != nil {
-		text += ": " + strings.Join(s.choices, " | ")
+		between := ": "
+		if strings.Contains(text, ";") { // it says already what they mean
+			between = ". One of: "
+		}
+		text += between + strings.Join(s.choices, " | ")
 	}
 	switch s.fallback.(type) {
 	case float64, int:
@@ -107,4 +109,18 @@ func (s *setting) comment() string {
 		}
 	}
 	return strings.ToUpper(text[:1]) + text[1:]
+}
+
+// commented is a text as lines of a comment that fit a screen.
+func commented(text string) string {
+	const most = 100
+	line := "#"
+	var lines []string
+	for word := range strings.FieldsSeq(text) {
+		if len(line)+1+len(word) > most {
+			lines, line = append(lines, line), "#"
+		}
+		line += " " + word
+	}
+	return strings.Join(append(lines, line), "\n")
 }

@@ -169,12 +169,12 @@ var settings = [...]setting{
 	{
 		key: "security.isolation.read-dirs", field: func(c *Config) any { return &c.Security.Isolation.ReadDirs },
 		fallback: []string(nil), rule: &absolutePath,
-		doc: "not empty: the code reads only these, what Python needs, and what it can write",
+		doc: "if not empty, the code reads only these, what Python needs, and what it can write",
 	},
 	{
 		key: "security.isolation.write-dirs", field: func(c *Config) any { return &c.Security.Isolation.WriteDirs },
 		fallback: []string(nil), rule: &absolutePath,
-		doc: "not empty: the code writes only these, the working directory, PYTHON3_DATA_DIR and /dev/null zero full tty shm ptmx pts; it can still change modes, owners, times and extended attributes",
+		doc: "if not empty, the code writes only these, the working directory, PYTHON3_DATA_DIR and /dev/null zero full tty shm ptmx pts; it can still change modes, owners, times and extended attributes",
 	},
 	{
 		key: "security.isolation.dev", field: func(c *Config) any { return &c.Security.Isolation.Dev },
@@ -184,7 +184,7 @@ var settings = [...]setting{
 	{
 		key: "security.isolation.seccomp", field: func(c *Config) any { return &c.Security.Isolation.Seccomp },
 		fallback: "default", choices: []string{"default", "off"}, strict: "default",
-		doc: "default: refuse system calls that matter only to the host (modules, kexec, swap, clock, reboot, keyring …)",
+		doc: "system calls that the code cannot make; default: those that matter only to the host (modules, kexec, swap, clock, reboot, keyring …); off: none are refused",
 	},
 	{
 		key: "security.isolation.no-new-privileges", field: func(c *Config) any { return &c.Security.Isolation.NoNewPrivileges },
@@ -250,7 +250,7 @@ var settings = [...]setting{
 	{
 		key: "security.audit.retention-days", field: func(c *Config) any { return &c.Security.Audit.RetentionDays },
 		fallback: 90, min: 1, max: maxCount, unit: "days", floor: true,
-		doc: "py3runctl audit prune removes older records; py3run itself removes none",
+		doc: "age from which on py3runctl audit prune removes records (py3run itself removes none)",
 	},
 	{
 		key: "security.audit.on-failure", field: func(c *Config) any { return &c.Security.Audit.OnFailure },
@@ -356,7 +356,7 @@ var settings = [...]setting{
 	{
 		key: "alerts.webhook", field: func(c *Config) any { return &c.Alerts.Webhook },
 		fallback: "", rule: &webAddress,
-		doc: "http or https address that each alert is posted to as JSON",
+		doc: "address, http or https, that each alert is posted to as JSON",
 	},
 }
 
