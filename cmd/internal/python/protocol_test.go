@@ -44,16 +44,17 @@ func sharedConstants(t *testing.T) (list []sharedConstant) {
 	}
 	for _, d := range file.Decls {
 		group := d.(*ast.GenDecl) // nothing but constants stands there
-		heading, _, _ := strings.Cut(group.Doc.Text(), ".")
+		heading := sentenceEnd.Split(strings.ReplaceAll(group.Doc.Text(), "\n", " "), 2)[0]
 		for i, spec := range group.Specs {
 			spec := spec.(*ast.ValueSpec)
 			literal, _ := spec.Values[0].(*ast.BasicLit)
-			list = append(list, sharedConstant{spec.Names[0].Name, info.Defs[spec.Names[0]].(*types.Const).Val(), literal != nil && literal.Kind == token.CHAR, i == 0,
-				strings.ReplaceAll(heading, "\n", " ")})
+			list = append(list, sharedConstant{spec.Names[0].Name, info.Defs[spec.Names[0]].(*types.Const).Val(), literal != nil && literal.Kind == token.CHAR, i == 0, heading})
 		}
 	}
 	return list
 }
+
+var sentenceEnd = regexp.MustCompile(`[.:] `)
 
 // pythonName is the name of a constant in Python.
 func pythonName(name string) string {
@@ -108,7 +109,8 @@ func TestConstants(t *testing.T) {
 	}
 }
 
-// What package sandbox defines has the same value there, under the name that is on the right; a name of its own keeps it.
+// What package sandbox defines has the same value there, under the name that is on the right; a
+// name of its own keeps it.
 func TestSandboxProtocol(t *testing.T) {
 	same := map[string]string{ // by the name here
 		"workerControl": "", // the maker's business, as are the other names that are empty
@@ -135,7 +137,8 @@ func TestSandboxProtocol(t *testing.T) {
 	}
 }
 
-// constantsOf evaluates the constants of a package for which that is possible without what it imports.
+// constantsOf evaluates the constants of a package for which that is possible without what it
+// imports.
 func constantsOf(t *testing.T, dir string) map[string]constant.Value {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(dir, "*.go"))
@@ -164,7 +167,8 @@ func constantsOf(t *testing.T, dir string) map[string]constant.Value {
 	return found
 }
 
-// No Python module spells a size, a place in the memory, a signal or a descriptor of the protocol out, nor defines a name of constants.py itself.
+// No Python module spells a size, a place in the memory, a signal or a descriptor of the protocol
+// out, nor defines a name of constants.py itself.
 func TestNoLiterals(t *testing.T) {
 	var names []string
 	numbers := map[string]string{} // the larger ones: 0 to 12 are also other things
@@ -212,7 +216,8 @@ func TestNoLiterals(t *testing.T) {
 	}
 }
 
-// What a module of the runtime imports from another is there, and the table of modules has all of them.
+// What a module of the runtime imports from another is there, and the table of modules has all of
+// them.
 func TestModules(t *testing.T) {
 	from := regexp.MustCompile(`(?s)\bfrom \.(\w+) import (\(.*?\)|[^\n]*)`)
 	sources := map[string]string{}

@@ -1,11 +1,14 @@
 # What runs in front of the user's code, in the same interpreter.
 #
-# These modules are a package that the import system never sees. The interpreter compiles them once (probe.py), the launcher hands them
-# over in a file (python.go), and an import statement with a leading dot executes one when it is first needed: see load. So nothing of
-# them is in sys.modules or in the user's __main__, and they keep working when the code has changed built-in names, modules or the ways
-# to import. That is for isolation from mistakes; code that fights the record can reach everything in its own process.
+# These modules are a package that the import system never sees. The interpreter compiles them once
+# (probe.py), the launcher hands them over in a file (python.go), and an import statement with a
+# leading dot executes one when it is first needed: see load. So nothing of them is in sys.modules
+# or in the user's __main__, and they keep working when the code has changed built-in names, modules
+# or the ways to import. That is for isolation from mistakes; code that fights the record can reach
+# everything in its own process.
 #
-# The price of a start is on every run, so a module has its moment, and imports of the standard library only what this table allows:
+# The price of a start is on every run, so a module has its moment, and imports of the standard
+# library only what this table allows:
 #
 #   moment                       modules                                      may import of the standard library
 #   every start                  __init__ constants memory before events      what costs nothing: sys posix marshal mmap faulthandler
@@ -21,8 +24,9 @@
 #                                practice initprocess worker forgetting
 #                                messages
 #
-# What the reply cannot do without is loaded before the user's code begins: afterwards there may be no descriptor and no memory left. The
-# later modules are read then, too, but only executed when they are needed; that takes no descriptor.
+# What the reply cannot do without is loaded before the user's code begins: afterwards there may be
+# no descriptor and no memory left. The later modules are read then, too, but only executed when
+# they are needed; that takes no descriptor.
 
 import sys, marshal
 
