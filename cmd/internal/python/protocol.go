@@ -86,7 +86,7 @@ const (
 
 // Signals that make faulthandler write where all threads are.
 const (
-	signalWhere = 63 // the last but one real-time signal, which nobody uses: the launcher asks
+	SignalWhere = 63 // the last but one real-time signal, which nobody uses: the launcher asks
 	signalXCPU  = 24 // the processor time is over, the kill follows
 )
 
