@@ -16,9 +16,11 @@ import (
 	"syscall"
 )
 
-// A cache keeps what interpreters have said, a file each: a line that must match, six lines of facts, two of MACs, the byte code. What is
-// in it runs in front of every user's code. So it is used only from a directory that nobody else can write, and only with its MAC, under a key that no run
-// sees: launch hides both. Where runs could see them, without a mount namespace, nothing is kept (see Interpreter.Keep).
+// A cache keeps the answers of interpreters, a file for each: a line that must match, six lines of
+// facts, two MACs, the byte code. The byte code runs before every user's code. So a cache is only
+// used in a directory where nobody else can write, and each file only with its MAC. Package launch
+// hides the directory and the key of the MACs from runs. Without a mount namespace it cannot, and
+// nothing is kept (see Interpreter.Keep).
 type cache struct {
 	dir     string // "": there is none
 	keyFile string
@@ -27,7 +29,8 @@ type cache struct {
 
 const keySize = 32
 
-// openCache makes the directory if need be. A cache that cannot be had is no error: candidates are asked again each time.
+// openCache makes the directory if it is missing. Without a cache, which is no error, each
+// candidate is asked each time.
 func openCache(dir, keyFile string) *cache {
 	if dir == "" || keyFile == "" || os.MkdirAll(dir, 0o700) != nil {
 		return &cache{}
@@ -42,7 +45,7 @@ func openCache(dir, keyFile string) *cache {
 	return &cache{dir, keyFile, readKey(keyFile)}
 }
 
-// readKey reads the key, if it is this user's alone.
+// readKey reads the key, if only this user can.
 func readKey(path string) []byte {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -63,7 +66,7 @@ func readKey(path string) []byte {
 	return key[:keySize]
 }
 
-// makeKey makes the key, unless another process has made one meanwhile.
+// makeKey makes the key, unless another process was faster.
 func (c *cache) makeKey() error {
 	dir := filepath.Dir(c.keyFile)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -99,10 +102,11 @@ func (c *cache) mac(part string, data []byte) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// cacheFormat changes with the form of an entry: py3runs of different versions may share a cache.
+// cacheFormat changes with the format of an entry: different versions of py3run may share a cache.
 const cacheFormat = 2
 
-// keyOf describes a candidate so that any change to it, to the file it leads to or to its pyvenv.cfg is another key. shim is true for a script.
+// keyOf describes a candidate: any change to it, to the file that it leads to or to its pyvenv.cfg
+// gives another key. shim is true for a script.
 func keyOf(path string) (key string, shim bool, err error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "py3run %d %s %q", cacheFormat, sourcesHash(), path)
@@ -119,7 +123,7 @@ func keyOf(path string) (key string, shim bool, err error) {
 	}
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return b.String(), false, nil // may be executed and not read
+		return b.String(), false, nil // one can execute it, but not read it
 	}
 	defer f.Close()
 	var magic [2]byte
@@ -133,7 +137,8 @@ func (c *cache) file(key string) string {
 	return filepath.Join(c.dir, "python-"+hex.EncodeToString(h[:8]))
 }
 
-// headLines are those before the byte code: the key, six facts, the MAC of the byte code, and that of the lines before it.
+// headLines is the number of lines before the byte code: the key, six facts, the MAC of the byte
+// code, the MAC of the lines before.
 const headLines = 9
 
 func (c *cache) get(key string) (Interpreter, bool) {
@@ -144,7 +149,7 @@ func (c *cache) get(key string) (Interpreter, bool) {
 	if err != nil {
 		return Interpreter{}, false
 	}
-	// The byte code behind the facts is only copied, if at all.
+	// The byte code after the facts is copied later, if it is needed.
 	head := make([]byte, headMost)
 	n, _ := io.ReadFull(f, head)
 	parts := bytes.SplitN(head[:n], []byte("\n"), headLines+1)
@@ -168,15 +173,17 @@ const headMost = 16 << 10 // bytes of an entry before its byte code
 
 const prefixSeparator = "\x1f" // of the probe's answer and of the cache
 
-// Keep puts what was learned about a new interpreter into the cache. It is for a caller who knows that no run can see cache and key: else code could put
-// there what runs in front of all later runs.
+// Keep puts what Find has learned about a new interpreter into the cache. Call it only when no run
+// can see the cache and its key: else a run could put code there that runs before the code of all
+// later runs.
 func (ip Interpreter) Keep() {
 	if ip.code.cache != nil && ip.code.file == nil {
 		ip.code.cache.put(ip.Identity, ip)
 	}
 }
 
-// put replaces the entry at once or not at all; a failure only costs the next run its time.
+// put replaces an entry at once or not at all. After a failure the next run takes longer, and that
+// is all.
 func (c *cache) put(key string, ip Interpreter) {
 	if c.dir == "" || c.key == nil && c.makeKey() != nil {
 		return

@@ -14,7 +14,7 @@ import (
 	"py3run/cmd/internal/wire"
 )
 
-// Most of each kind that is handed on; the rest is counted as dropped.
+// At most so many of each kind are reported; the rest is counted as dropped.
 const (
 	mostFiles       = 100
 	mostConnections = 100
@@ -23,13 +23,15 @@ const (
 	mostDirs        = 100
 )
 
-// anywhere stands for all interfaces, which Python has an empty name for.
+// anywhere stands for all interfaces. Python has an empty name for them.
 const anywhere = "*"
 
-// Events reads what the audit hook and the import watch have noted: what the interpreter said of itself, complete for code that
-// does not fight it. What the kernel has seen beside it is told as native.
+// Events reads what the audit hook and the watch on imports have noted. This is what the
+// interpreter says of itself: it is complete for code that does not fight it. seen is what the
+// kernel has seen; what the interpreter has not noted of it is reported as native. why names the
+// flagged modules, with the reason.
 func (s *Session) Events(why map[string]string, seen wire.Events) wire.Events {
-	s.children.SetReadDeadline(time.Now().Add(childrenWait)) // whoever has the other end may still have it, outside the run even
+	s.children.SetReadDeadline(time.Now().Add(childrenWait)) // a process may hold the other end for ever, even one outside the run
 	s.reading.Wait()
 	e := wire.Events{Imports: int(s.word(wordImports)), Dropped: int(s.word(wordDropped)) + seen.Dropped}
 	tally := newTally()
@@ -41,7 +43,7 @@ func (s *Session) Events(why map[string]string, seen wire.Events) wire.Events {
 	for len(text) > 0 && number < distinct {
 		line, rest, whole := bytes.Cut(text, []byte("\n"))
 		if !whole {
-			break // torn by a kill
+			break // a kill came in the middle of it
 		}
 		count := int(binary.NativeEndian.Uint32(s.memory[4*(counters+number):]))
 		tally.add(string(line), max(count, 1))
@@ -67,7 +69,7 @@ type tally struct {
 	appended         []string
 }
 
-// A list keeps the first of each distinct thing, in order, and counts.
+// A list keeps the first of each distinct thing, in order, and counts them.
 type list[T any] struct {
 	items []T
 	count []int
@@ -86,7 +88,7 @@ func (l *list[T]) add(key string, item T, count int) {
 	l.items, l.count = append(l.items, item), append(l.count, count)
 }
 
-// counted gives the items with their counts.
+// counted returns the items with their counts.
 func (l *list[T]) counted(set func(*T, int)) []T {
 	items := slices.Clone(l.items)
 	for i := range items {
@@ -169,13 +171,14 @@ func (t *tally) fill(e *wire.Events, why map[string]string) {
 	e.Appended = t.appended
 }
 
-// first cuts a list, and adds what goes to dropped.
+// first cuts a list, and adds the number of what it cuts to dropped.
 func first[T any](items []T, most, dropped int) ([]T, int) {
 	kept := items[:min(len(items), most)]
 	return kept, dropped + len(items) - len(kept)
 }
 
-// unescape reads what Python's unicode_escape codec writes. A surrogate, which stands for a byte that was no UTF-8, becomes U+FFFD.
+// unescape reads what Python's unicode_escape codec writes. A surrogate stands for a byte that was
+// not UTF-8, and becomes U+FFFD.
 func unescape(s string) string {
 	if !strings.Contains(s, `\`) {
 		return strings.ToValidUTF8(s, "\uFFFD")

@@ -13,25 +13,29 @@ import (
 	"py3run/cmd/internal/wire"
 )
 
-// mostFrames of all threads together are handed on.
+// mostFrames of all threads together are reported.
 const mostFrames = 40
 
-// Where reads what faulthandler wrote to the dump pipe (Python's own format: a header a thread, then a line a frame,
-// innermost first) and returns the last dump's frames: the user's, as in a traceback, or all but the runtime's where there is none of these. prefixes are
-// the interpreter's. The thread that runs the main program comes first and is number 0. In each thread the innermost frame is last, as in a traceback.
+// Where reads what faulthandler wrote to the dump pipe, and returns the frames of the last dump.
+// Python's format is a header for each thread, then a line for each frame, the innermost first.
+// Only the user's frames are returned, or, where there are none, all but the runtime's. prefixes
+// are the interpreter's. The thread that runs the main program comes first and is number 0. In each
+// thread the innermost frame is last, as in a traceback.
 func Where(dump []byte, path, shown string, prefixes []string) []wire.Frame {
 	frames, _ := inspect(dump, path, shown, prefixes)
 	return frames
 }
 
-// Reporting tells what the runtime was doing after the code at the last dump; empty: the code itself was running.
+// Reporting tells what the runtime was doing after the code at the last dump; empty: the code
+// itself was running.
 func Reporting(dump []byte, prefixes []string) string {
 	_, reporting := inspect(dump, "", "", prefixes)
 	return reporting
 }
 
-// reports are what the runtime does after the code has ended, by the function that does it: no module of it has another of this name. The
-// library's frames that it has called are no place in the code.
+// reports are what the runtime does after the code has ended, by the function that does it: no
+// module of it has another of this name. The library's frames that it has called are no place in
+// the code.
 var reports = map[string]string{
 	"failure": "the traceback of an uncaught exception was being formatted",
 	"value":   "the result was being made into JSON",
@@ -95,10 +99,12 @@ func inspect(dump []byte, path, shown string, prefixes []string) (_ []wire.Frame
 	return frames[:min(len(frames), mostFrames)], reporting
 }
 
-// isLibrary tells whether a file, by its name in a dump, is one of the interpreter's own libraries or of those that are installed for it.
+// isLibrary tells whether a file, by its name in a dump, is one of the interpreter's own libraries
+// or of those that are installed for it.
 func isLibrary(file string, prefixes []string) bool {
 	return strings.HasPrefix(file, "<frozen ") || slices.ContainsFunc(prefixes, func(prefix string) bool {
-		// PREFIX/lib/python3.11/, with lib64, site-packages and, of Debian, local and dist-packages in all their places
+		// PREFIX/lib/python3.11/, with lib64, site-packages and, of Debian, local and dist-packages
+		// in all their places
 		below, ok := strings.CutPrefix(file, dumped(strings.TrimSuffix(prefix, "/"))+"/")
 		return ok && libraryPath().MatchString(below)
 	})
@@ -108,7 +114,8 @@ var libraryPath = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^(local/)?lib(64|32)?/(python3(\.\d+)?t?|pypy3(\.\d+)?)/`)
 })
 
-// dumped is a name as faulthandler writes it: at most 500 characters, all that is not printable ASCII escaped.
+// dumped is a name as faulthandler writes it: at most 500 characters, and everything but printable
+// ASCII is escaped.
 func dumped(name string) string {
 	var b strings.Builder
 	n := 0
@@ -118,7 +125,7 @@ func dumped(name string) string {
 			break
 		}
 		switch {
-		case r == utf8.RuneError && !strings.HasPrefix(name[i:], "\uFFFD"): // a byte that is no UTF-8 (PEP 383)
+		case r == utf8.RuneError && !strings.HasPrefix(name[i:], "\uFFFD"): // a byte that is not UTF-8 (PEP 383)
 			fmt.Fprintf(&b, `\udc%02x`, name[i])
 		case ' ' <= r && r <= '~':
 			b.WriteRune(r)
@@ -133,7 +140,7 @@ func dumped(name string) string {
 	return b.String()
 }
 
-// nameMost bounds a name in a dump, in bytes. The program can write to the pipe as well.
+// nameMost bounds a name in a dump, in bytes. The program can write to the pipe, too.
 const nameMost = 6000
 
 // frameOf reads `  File "NAME", line N in FUNCTION`. What belongs to the runtime is no frame.

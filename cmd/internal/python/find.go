@@ -20,31 +20,32 @@ import (
 // Oldest is the first Python 3 minor version with audit hooks (PEP 578).
 const Oldest = 8
 
-// askLimit is how long a candidate may take to say what it is.
+// askLimit is how long a candidate may take to answer.
 var askLimit = 10 * time.Second
 
-// A Want says which interpreter is asked for and where to look.
+// A Want says which interpreter the caller wants, and where to look.
 type Want struct {
 	Interpreter string // "auto", a path, a command name, a version as "3.12", or the directory of a virtual environment
 	Environ     []string
-	Dir         string // where to look for .venv from, upward
+	Dir         string // .venv is looked for here and in the directories above
 	CacheDir    string // "": nothing is kept
-	KeyFile     string // of the cache's MACs; "": nothing is kept
-	Run         Runner // runs a candidate, which says what it is; nil: as any program
+	KeyFile     string // has the key of the cache's MACs; "": nothing is kept
+	Run         Runner // runs a candidate, to ask it; nil: like any program
 }
 
-// A Runner runs a program to its end, within a time, with text on its standard input. The error is that it could not be run, or had no end in time
-// ([context.DeadlineExceeded]); how it ends is no error.
+// A Runner runs a program to its end, with a text on its standard input. It is an error that the
+// program cannot be started, or does not end in time ([context.DeadlineExceeded]); its exit code is
+// not.
 type Runner func(path string, args, environ []string, stdin string, within time.Duration) (stdout, stderr string, err error)
 
-// A Candidate is a place that was looked at, and why it was not taken.
+// A Candidate is an interpreter that Find has looked at, and why it was not taken.
 type Candidate struct {
 	Path string
 	From string // "VIRTUAL_ENV", ".venv", "PATH" …
 	Why  string // empty for the one that was taken
 }
 
-// NotFoundError: there is no interpreter where it was asked for.
+// NotFoundError: there is no interpreter where the caller wants one.
 type NotFoundError struct {
 	Want    string
 	Skipped []Candidate
@@ -61,19 +62,21 @@ func (e *NotFoundError) Error() string {
 	return s
 }
 
-// NotExecutableError: the interpreter that was named is there and cannot be used.
+// NotExecutableError: the interpreter that the caller named is there, but cannot be used.
 type NotExecutableError struct{ Path, Why string }
 
 func (e *NotExecutableError) Error() string { return "start python " + e.Path + ": " + e.Why }
 
-// Find finds the interpreter. The candidates that were passed over come with it. Errors are a [*NotFoundError] or a [*NotExecutableError].
+// Find finds the interpreter, and returns the candidates that were passed over with it. Errors are
+// a [*NotFoundError] or a [*NotExecutableError].
 func Find(want Want) (Interpreter, []Candidate, error) {
 	f := finder{want: want, cache: openCache(want.CacheDir, want.KeyFile)}
 	return f.find()
 }
 
-// Again finds once more. Everything that is kept has been kept then: it takes what it takes for every run. scripts are those that led to the
-// interpreter, such as shims of pyenv, each of which was started.
+// Again finds the interpreter once more, now with everything in the cache: so it takes as long as
+// in every run. scripts are those that led to the interpreter, such as shims of pyenv. Each of them
+// was started.
 func Again(want Want) (took time.Duration, scripts []string) {
 	began := time.Now()
 	f := finder{want: want, cache: openCache(want.CacheDir, want.KeyFile)}
@@ -104,7 +107,7 @@ type finder struct {
 	want    Want
 	cache   *cache
 	skipped []Candidate
-	scripts []string // that led to the interpreter
+	scripts []string // scripts that led to the interpreter
 }
 
 func (f *finder) env(name string) string {
@@ -116,7 +119,7 @@ func (f *finder) env(name string) string {
 	return ""
 }
 
-// automatic lists the candidates that exist, in order.
+// automatic lists the candidates that exist, in the order in which they are asked.
 func (f *finder) automatic() (found []Candidate) {
 	add := func(from string, path string) {
 		if executable(path) == nil {
@@ -130,7 +133,7 @@ func (f *finder) automatic() (found []Candidate) {
 		if path := filepath.Join(dir, ".venv", "bin", "python"); executable(path) == nil {
 			if stranger := someoneElses(filepath.Join(dir, ".venv"), path); stranger == "" {
 				add(".venv", path)
-			} else { // anybody can make one in a directory like /tmp, above where others work
+			} else { // anybody can make one in /tmp, and others work in directories below it
 				f.skipped = append(f.skipped, Candidate{path, ".venv", stranger + " belongs to another user, or others may write there"})
 			}
 		}
@@ -148,7 +151,8 @@ func (f *finder) automatic() (found []Candidate) {
 	return found
 }
 
-// someoneElses is what of a virtual environment another user than this one and root could have put there, or could change; empty: nothing.
+// someoneElses is a part of a virtual environment that somebody else than this user and root has
+// made or can change; empty: there is none.
 func someoneElses(venv, python string) string {
 	real, err := filepath.EvalSymlinks(python)
 	if err != nil {
@@ -163,7 +167,8 @@ func someoneElses(venv, python string) string {
 	return ""
 }
 
-// version looks for one minor version (or a full one) by its command name, among pyenv's versions and among the usual candidates.
+// version looks for one minor version (or a full one) by its command name, among pyenv's versions
+// and among the usual candidates.
 func (f *finder) version(want string) (Interpreter, []Candidate, error) {
 	minor := want
 	if parts := strings.Split(want, "."); len(parts) > 2 {
@@ -204,7 +209,7 @@ func (f *finder) version(want string) (Interpreter, []Candidate, error) {
 	return Interpreter{}, f.skipped, &NotFoundError{Want: want, Skipped: f.skipped}
 }
 
-// numbers are those in a text, in order.
+// numbers are the numbers in a text, in order.
 func numbers(text string) (list []int) {
 	for _, digits := range strings.FieldsFunc(text, func(r rune) bool { return r < '0' || r > '9' }) {
 		n, _ := strconv.Atoi(digits)
@@ -213,7 +218,7 @@ func numbers(text string) (list []int) {
 	return list
 }
 
-// named takes exactly what was named: there is no second choice.
+// named takes exactly the interpreter that the caller named, or none.
 func (f *finder) named(want string) (Interpreter, []Candidate, error) {
 	path := want
 	if !strings.Contains(want, "/") {
@@ -246,7 +251,7 @@ func (f *finder) named(want string) (Interpreter, []Candidate, error) {
 	return ip, nil, nil
 }
 
-// executable tells why a path cannot be executed: syscall errors only, without the path.
+// executable tells why a path cannot be executed. Errors are of package syscall, without the path.
 func executable(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -276,11 +281,12 @@ func isVersion(s string) bool {
 	return true
 }
 
-// ask learns what a candidate is: from the cache, when neither it nor its pyvenv.cfg has changed since, else by starting it. A shim
-// (pyenv's, say) is a script whose answer depends on more than itself: it is asked every time, and what it stands for is what runs.
+// ask learns what a candidate is: from the cache, if neither the candidate nor its pyvenv.cfg has
+// changed since, else by starting it. A shim, such as pyenv's, is a script whose answer depends on
+// more than the script: it is asked every time, and the interpreter that answers is what runs.
 func (f *finder) ask(path string) (Interpreter, error) {
 	f.scripts = nil
-	for range 3 { // a shim may stand for a shim
+	for range 3 { // a shim may lead to another
 		key, shim, err := keyOf(path)
 		if err != nil {
 			return Interpreter{}, err
@@ -328,7 +334,7 @@ func venvOf(path string) string {
 	return ""
 }
 
-// plainly runs a program as any other.
+// plainly is the usual Runner.
 func plainly(path string, args, environ []string, stdin string, within time.Duration) (string, string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
@@ -354,7 +360,7 @@ func plainly(path string, args, environ []string, stdin string, within time.Dura
 	return string(out), stderr.String(), err
 }
 
-// start runs the probe.
+// start asks a candidate: it runs probe.py.
 func start(path string, environ []string, run Runner) (Interpreter, error) {
 	if run == nil {
 		run = plainly

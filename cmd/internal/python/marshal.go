@@ -12,9 +12,9 @@ import (
 	"py3run/cmd/internal/wire"
 )
 
-// marshal encodes values in CPython's marshal format as every Python 3 from 3.4 on reads it (Python/marshal.c). It costs the
-// child nothing to load, where json would cost a third of its start. Values are those of wire.Parse and Go's own string,
-// []byte, bool, int, []string and map.
+// marshal appends a value in CPython's marshal format, as every Python from 3.4 on reads it
+// (Python/marshal.c). The child loads it at no cost; json would cost a third of its start. Values
+// are those of wire.Parse, and string, []byte, bool, int, []string and map.
 func marshal(b []byte, v any) []byte {
 	m := marshaller{out: b}
 	m.put(v)
@@ -23,12 +23,12 @@ func marshal(b []byte, v any) []byte {
 
 type marshaller struct {
 	out   []byte
-	names map[string]uint32 // of objects, by when they came first: Python makes each once, as its json does
+	names map[string]uint32 // numbers of the names of objects, in the order in which they came: Python makes each name once, as its json does
 }
 
 const (
 	flagRef   = 0x80    // of a kind: the value can be referred to by its number
-	namesMost = 1 << 12 // that are remembered
+	namesMost = 1 << 12 // so many names are remembered
 )
 
 func (m *marshaller) put(v any) {
@@ -113,7 +113,7 @@ func (m *marshaller) name(s string) {
 	}
 }
 
-// raw writes a text in the other form, without building what it says.
+// raw translates a JSON text, without building its value.
 func (m *marshaller) raw(v *wire.Raw) {
 	m.out = startup.Grow(m.out, v.Size) // about
 	type open struct {
@@ -173,7 +173,8 @@ func ascii(s string) bool {
 	return high < utf8.RuneSelf
 }
 
-// surrogateEscape stands for bytes that are no UTF-8, in a file's name or an argument, as Python itself does (PEP 383).
+// surrogateEscape replaces bytes that are not UTF-8, in the name of a file or an argument, as
+// Python does (PEP 383).
 func surrogateEscape(s string) string {
 	if utf8.ValidString(s) {
 		return s
@@ -191,7 +192,8 @@ func surrogateEscape(s string) string {
 	return b.String()
 }
 
-// number: a literal without fraction and exponent is an int of any size, every other a float, as in Python's json.
+// number appends a JSON number. One without fraction and exponent is an int of any size, every
+// other a float, as in Python's json.
 func number(b []byte, literal string, whole bool) []byte {
 	if !whole {
 		f, _ := strconv.ParseFloat(literal, 64) // wire has checked the range
@@ -207,7 +209,7 @@ func number(b []byte, literal string, whole bool) []byte {
 	return long(b, n.Bytes(), n.Sign() < 0)
 }
 
-// integer: 32 bits as they are, larger ones as long.
+// integer appends 32 bits as they are, and more as a long.
 func integer(b []byte, n int64) []byte {
 	if n >= math.MinInt32 && n <= math.MaxInt32 {
 		return binary.LittleEndian.AppendUint32(append(b, 'i'), uint32(int32(n)))
@@ -217,7 +219,8 @@ func integer(b []byte, n int64) []byte {
 	return long(b, magnitude[:], n < 0)
 }
 
-// long: digits of 15 bits of the absolute value, whose bytes come most significant first, and the sign on their count.
+// long appends the absolute value in digits of 15 bits; the sign stands on their count. magnitude
+// has its bytes, the most significant first.
 func long(b, magnitude []byte, negative bool) []byte {
 	start := len(b)
 	b = append(b, 'l', 0, 0, 0, 0)

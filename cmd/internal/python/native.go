@@ -11,13 +11,15 @@ import (
 	"py3run/cmd/internal/wire"
 )
 
-// The kernel sees everything that the whole tree connects to, binds and starts; the audit hook tells what the interpreter does of that. What is left
-// of the first without the second was done outside of Python's own calls: by native code, or by other programs.
+// The kernel sees everything that the whole process tree connects to, binds and starts. The audit
+// hook sees the part of it that the interpreter does. The rest was done outside Python's own calls:
+// by native code, or by other programs.
 //
-// They are matched by what and how often, not by when. An event of the hook's comes with one system call, to the same address if it names
-// one, and else, for a host that Python looks up first, to the same port.
+// Both are matched by what was done and how often, not by when. An event of the hook belongs to one
+// system call. If the event has an address, the call has the same one; if it has a name, which
+// Python looks up first, the call has the same port.
 
-// native takes in what the kernel has seen (the Trail of package sandbox): each entry that the hook does not account for.
+// native adds what the kernel has seen (Activity of package sandbox) and the hook has not.
 func (t *tally) native(seen wire.Events) {
 	for _, l := range []struct {
 		told *list[wire.Connection]
@@ -42,7 +44,7 @@ func (t *tally) native(seen wire.Events) {
 	for _, p := range besideStarts(told, started) {
 		t.processes.add("native\x00"+p.Program+"\x00"+strconv.Itoa(p.ArgsDropped)+"\x00"+strconv.Itoa(p.ArgsCut)+"\x00"+strings.Join(p.Args, "\x00"), p, p.Count)
 	}
-	for _, f := range seen.FilesWritten { // that Python has no event for
+	for _, f := range seen.FilesWritten { // Python has no event for these
 		t.written.add(plain(f), plain(f), 1)
 	}
 }
@@ -50,8 +52,9 @@ func (t *tally) native(seen wire.Events) {
 // unreadable is what the activity could not read.
 const unreadable = "?"
 
-// beside takes from the addresses that were seen those that were told. Only the program itself is an interpreter with a hook; children of its own kind
-// have the same path, and so no Program either.
+// beside removes the addresses that the hook has noted from those that the kernel has seen. Only
+// the program itself is an interpreter with a hook. Its forked children have the same path, and so
+// an empty Program, too.
 func beside(told, seen []wire.Connection) []wire.Connection {
 	left := slices.Clone(seen)
 	at := map[string]int{}
@@ -84,7 +87,8 @@ func beside(told, seen []wire.Connection) []wire.Connection {
 	return slices.DeleteFunc(left, func(c wire.Connection) bool { return c.Count <= 0 })
 }
 
-// mayBe tells whether an address that was told may be the one that was seen, although they do not read the same.
+// mayBe tells whether an address that the hook has noted can be the one that the kernel has seen,
+// although they are written differently.
 func mayBe(told, seen wire.Connection) bool {
 	switch {
 	case seen.Host == unreadable:
@@ -97,7 +101,7 @@ func mayBe(told, seen wire.Connection) bool {
 	return seen.Port == told.Port || strings.HasPrefix(seen.Host, "family:")
 }
 
-// key is the same for a connection that was told and one that was seen.
+// key is the same for a connection as the hook notes it and as the kernel sees it.
 func key(c wire.Connection) string {
 	host := c.Host
 	if a := address(host); a != "" {
@@ -115,8 +119,8 @@ func address(host string) string {
 	return a.WithZone("").String()
 }
 
-// besideStarts takes from the programs that were seen to start those that were told. The hook tells a name that is looked for in PATH, the kernel
-// the path.
+// besideStarts removes the programs that the hook has noted from those that the kernel has seen.
+// The hook notes the name that is looked up in PATH, the kernel the path that was found.
 func besideStarts(told, seen []wire.Process) []wire.Process {
 	left := slices.Clone(seen)
 	at := map[string][]int{}
@@ -153,7 +157,8 @@ func besideStarts(told, seen []wire.Process) []wire.Process {
 	return slices.DeleteFunc(left, func(p wire.Process) bool { return p.Count <= 0 })
 }
 
-// lineCut: the hook cuts a longer line than this at some place (4000 bytes in unicode_escape, which has up to ten for a character).
+// lineCut: the hook may have cut a command line that is longer than this (at 4000 bytes of
+// unicode_escape, which takes up to ten for a character).
 const lineCut = 400
 
 func line(p wire.Process) string {
@@ -164,5 +169,5 @@ func line(p wire.Process) string {
 	return strings.Join(append([]string{path.Base(p.Program)}, args...), "\x00")
 }
 
-// plain is a text as it comes back from the hook: a character in the place of each byte that is no UTF-8.
+// plain is a text as the hook gives it: each byte that is not UTF-8 is U+FFFD.
 func plain(s string) string { return string([]rune(s)) }

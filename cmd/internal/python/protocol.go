@@ -2,12 +2,14 @@ package python
 
 //go:generate go test -run ^TestConstants$ . -generate
 
-// Everything that the launcher and the modules under runtime/ have to agree on stands here, and nowhere else. `go generate` makes
-// runtime/constants.py from this file: wordDropped is WORD_DROPPED there. TestConstants fails when the two differ, and TestNoLiterals
-// fails when a Python module spells one of these numbers out again.
+// Everything that the launcher and the modules under runtime/ have to agree on stands here, and
+// nowhere else. `go generate` makes runtime/constants.py from this file: wordDropped is
+// WORD_DROPPED there. TestConstants fails when the two differ, and TestNoLiterals fails when a
+// Python module spells one of these numbers out again.
 
-// The interpreter finds five descriptors, at numbers that no file of the user's can get (sandbox.Spec.FirstFile). A preforked worker has
-// the same, but for the code, which its template has read.
+// The interpreter finds five descriptors, at numbers that no file of the user's can get
+// (sandbox.Spec.FirstFile). A preforked worker has the same, but for the code, which its template
+// has read.
 //
 //	first + 0  the code of the runtime: probe.py
 //	first + 1  the shared memory, drawn below
@@ -28,14 +30,17 @@ const (
 	exitNoStart = 125 // of an interpreter whose gate was closed instead
 )
 
-// The shared memory. The interpreter writes all of it but the request, and so can the user's code: for the launcher it is data, never a
-// verdict.
+// The shared memory. The interpreter writes all of it but the request, and so can the user's code:
+// for the launcher it is data, never a verdict.
 //
-//	0          words of 32 bits, in the order of this machine; from counters on one for each event, how often it was seen
-//	textOffset the events, a line each: KIND FIELD \t FIELD ... \n, where each field is in Python's unicode_escape; the first NUL ends them
-//	eventsSize the request (marshal, wordRequest bytes)
-//	           the description of the reply (JSON, wordAbout bytes)
-//	           its value (JSON, wordValue bytes)
+//	offset      contents
+//	0           words of 32 bits in this machine's order: word* below, and from counters on one
+//	            for each event, how often it was seen
+//	textOffset  the events, a line each: KIND FIELD \t FIELD ... \n
+//	            (fields in Python's unicode_escape; the first NUL ends the events)
+//	eventsSize  the request: marshal, wordRequest bytes
+//	            the description of the reply: JSON, wordAbout bytes
+//	            its value: JSON, wordValue bytes
 const (
 	wordDropped   = 0 // events that are missing
 	wordImports   = 1 // modules that were imported and not loaded before
@@ -81,13 +86,15 @@ const (
 
 // Signals that make faulthandler write where all threads are.
 const (
-	signalWhere = 63 // the last but one real-time signal, which nobody uses: the launcher asks
+	SignalWhere = 63 // the last but one real-time signal, which nobody uses: the launcher asks
 	signalXCPU  = 24 // the processor time is over, the kill follows
 )
 
-// What follows is about templates, and defined by package sandbox, which this package does not import: TestSandboxProtocol holds it.
+// What follows is about templates, and defined by package sandbox, which this package does not
+// import: TestSandboxProtocol holds it.
 
-// The descriptors of a template and of its workers, which run nothing of the user's at these numbers.
+// The descriptors of a template and of its workers, which run nothing of the user's at these
+// numbers.
 const (
 	workerControl = 8  // messages to the template
 	workerOwnPid  = 9  // in the template: its pid namespace
@@ -97,7 +104,8 @@ const (
 	workerRuleset = 20 // a Landlock ruleset
 )
 
-// A message of a worker: kind (1 byte), 0, step (2 bytes), value (4 bytes, signed), in the order of this machine.
+// A message of a worker: kind (1 byte), 0, step (2 bytes), value (4 bytes, signed), in the order of
+// this machine.
 const (
 	msgFailed  = 1 // a step failed with the errno value
 	msgMissing = 2 // the same of an optional one

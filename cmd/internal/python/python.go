@@ -1,17 +1,19 @@
-// Package python knows CPython: how to find an interpreter, how to hand it the user's code, and how to read what it says back.
+// Package python knows CPython: how to find an interpreter, how to hand it the user's code, and how
+// to read what it says back.
 //
-// What runs in front of the user's code are the modules under runtime/ (runtime.go). The interpreter compiles them when it is first met,
-// and the byte code is kept in a cache. What both sides have to agree on stands in protocol.go.
+// What runs in front of the user's code are the modules under runtime/ (runtime.go). The
+// interpreter compiles them when it is first met, and the byte code is kept in a cache. What both
+// sides have to agree on stands in protocol.go.
 package python
 
-// An Interpreter is a CPython that can run the bootstrap.
+// An Interpreter is a CPython that can run the runtime.
 type Interpreter struct {
-	Path     string   // what to execute: of a virtual environment the link inside it
+	Path     string   // what to execute; in a virtual environment, the link inside it
 	Version  string   // "3.11.2"
 	Banner   string   // sys.version on one line
 	Platform string   // sys.platform
 	Venv     string   // directory of the virtual environment, or empty
 	Prefixes []string // directories that it is installed in
-	Identity string   // changes whenever the interpreter may have, or what runs in front of the user's code
-	code     byteCode // of what runs in front of the user's code
+	Identity string   // changes whenever the interpreter or the runtime may have changed
+	code     byteCode // the runtime, compiled by this interpreter
 }

@@ -9,8 +9,9 @@ import (
 	"unsafe"
 )
 
-// A module is a Python source of the runtime, with the moment when it is loaded: at the start of every run, later when it is needed, or in
-// a template. runtime/__init__.py has the table of what each may import at its moment.
+// A module is a Python source of the runtime, with the moment when it is loaded: at the start of
+// every run, later when it is needed, or in a template. runtime/__init__.py has the table of what
+// each may import at its moment.
 type module struct {
 	moment, name, source string
 }
@@ -118,11 +119,13 @@ func modules() []module {
 	}
 }
 
-// startStub is what an interpreter is started with, as the argument of -c: it loads the runtime from a descriptor (probe.py has the
-// layout) and starts it. Everybody can read a process's arguments; this one says nothing.
+// startStub is what an interpreter is started with, as the argument of -c: it loads the runtime
+// from a descriptor (probe.py has the layout) and starts it. Everybody can read a process's
+// arguments; this one says nothing.
 const startStub = "import marshal,posix,builtins;f,r=%d,posix.pread;h=r(f,16,0);n,l=int(h[:8]),int(h[8:]);c=marshal.loads(r(f,n,16));" + executeStub + "m.start(m,f,c,r(f,l,16+n))"
 
-// templateStub is the same for a template: the descriptor, the length of the byte code, the first descriptor of a run, the one of its socket.
+// templateStub is the same for a template: the descriptor, the length of the byte code, the first
+// descriptor of a run, the one of its socket.
 const templateStub = "import marshal,posix,builtins;f,r=%d,posix.pread;h=r(f,16,0);n,l=int(h[:8]),int(h[8:]);c=marshal.loads(r(f,n,16));c.update(marshal.loads(r(f,%d,16+n+l)));" +
 	executeStub + "l=r(f,l,16+n);posix.close(f);m.start(m,%d,c,l,%d)"
 

@@ -1,6 +1,9 @@
 package python
 
 import (
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -36,4 +39,67 @@ func TestTracebackWithoutRuntime(t *testing.T) {
 			})
 		}
 	})
+}
+
+// atTop are the modules of the standard library that the runtime's may import when they are loaded, by the moment.
+var atTop = map[string][]string{
+	atStart:    strings.Fields("_codecs _imp _json _warnings _weakref faulthandler fcntl gc itertools marshal mmap posix sys time"),
+	later:      strings.Fields("_imp _thread marshal posix sys time"),
+	inTemplate: strings.Fields("_signal _socket ctypes gc marshal posix sys time"),
+}
+
+// What a module of the runtime imports from another is there, and the table of modules has all of
+// them.
+func TestModules(t *testing.T) {
+	from := regexp.MustCompile(`(?s)\bfrom \.(\w+) import (\(.*?\)|[^\n]*)`)
+	sources := map[string]string{}
+	var listed []string
+	reporting := map[string]int{}
+	for _, m := range modules() {
+		sources[m.name] = m.source
+		listed = append(listed, "runtime/"+m.name+".py")
+		for function := range reports {
+			reporting[function] += strings.Count(m.source, "def "+function+"(")
+		}
+	}
+	for function, n := range reporting {
+		if n != 1 {
+			t.Errorf("%d functions are named %s: a dump could not tell which is meant", n, function)
+		}
+	}
+	head, _, _ := strings.Cut(initSource, "\nimport ")
+	plain := regexp.MustCompile(`(?m)^(?:import ([\w, ]+)|from (\w+) import)`)
+	for _, m := range modules() {
+		if !regexp.MustCompile(`\b` + m.name + `\b`).MatchString(head) {
+			t.Errorf("the table in __init__.py has no module %s", m.name)
+		}
+		for _, found := range plain.FindAllStringSubmatch(m.source, -1) {
+			for _, name := range strings.Split(found[1]+found[2], ",") {
+				if name = strings.TrimSpace(name); !slices.Contains(atTop[m.moment], name) {
+					t.Errorf("%s imports %s at its top, which is not for this moment", m.name, name)
+				}
+			}
+		}
+	}
+	for name, source := range sources {
+		for _, found := range from.FindAllStringSubmatch(source, -1) {
+			other, known := sources[found[1]]
+			if !known {
+				t.Errorf("%s: no module %s", name, found[1])
+				continue
+			}
+			for _, wanted := range strings.Split(strings.Trim(found[2], "()"), ",") {
+				wanted, _, _ = strings.Cut(strings.TrimSpace(wanted), " as ")
+				if defined := regexp.MustCompile(`(?m)^(?:(?:def|class) ` + wanted + `\b|(?:[\w, ]+, *)?` + wanted + `(?:, *[\w, ]+)? = |.*\bimport (?:.*[ ,])?` + wanted + `\b)`); !defined.MatchString(other) {
+					t.Errorf("%s: module %s has no %s", name, found[1], wanted)
+				}
+			}
+		}
+	}
+	files, _ := filepath.Glob("runtime/*.py")
+	files = slices.DeleteFunc(files, func(path string) bool { return path == "runtime/probe.py" })
+	slices.Sort(listed)
+	if !slices.Equal(files, listed) {
+		t.Errorf("the table has %q, the directory %q", listed, files)
+	}
 }

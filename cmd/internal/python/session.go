@@ -25,9 +25,9 @@ import (
 type Job struct {
 	Command      wire.Command
 	Code         []byte // of check, execute and evaluate
-	Text         bool   // Code is text of a request; else bytes of a file, whose coding cookie counts
-	Path         string // the real file that Code stands in
-	Shown        string // the name for it in tracebacks
+	Text         bool   // Code is text from a request; else bytes of a file, whose coding cookie counts
+	Path         string // the real file with Code
+	Shown        string // its name in tracebacks
 	Argv         []string
 	ImportPath   []string
 	Variables    *wire.Object
@@ -38,33 +38,34 @@ type Job struct {
 	Line, Column int
 	ResultFormat string
 	ResultFrom   string
-	LazySite     bool              // site is imported when it is missed
-	Flagged      map[string]string // modules whose import is told
+	LazySite     bool              // site is imported when an import finds nothing without it
+	Flagged      map[string]string // modules whose import is an event; the values are of no interest here
 	Show         bool              // an uncaught exception is also printed on stderr, as Python does
 	OutputMost   int64             // bytes of the value's JSON; 0 = no limit
-	Environ      []string          // for a worker, which was started with another environment: NAME=value
+	Environ      []string          // NAME=value; only for a worker, which its template started with another environment
 }
 
 const (
-	aboutMost     = 1 << 20 // of the reply beside its value: tracebacks, warnings
+	aboutMost     = 1 << 20 // bytes of a reply beside its value: traceback, warnings
 	unlimitedMost = 1 << 30
-	childrenMost  = 1 << 20     // of events of forked children
-	childrenWait  = time.Second // for what is left of them, when the interpreter has ended
+	childrenMost  = 1 << 20     // bytes of events of forked children
+	childrenWait  = time.Second // for the rest of these events, when the interpreter has ended
 )
 
-// A Session is the private memory between the launcher and one interpreter. What is read from it was written by the interpreter, or by the code
-// it ran: it is data, checked and bounded here, and never decides a verdict.
+// A Session is one job in one interpreter: the memory that both share, drawn in protocol.go. The
+// interpreter writes it, and so can the code that it runs: what is read here is data, checked and
+// bounded, and never decides a verdict. Sessions do not share anything.
 type Session struct {
 	files    []*os.File
 	memory   []byte
 	most     int64
 	children *os.File
-	told     []byte // events of forked children
+	told     []byte // events of forked children; whole when reading is done
 	reading  sync.WaitGroup
 	args     []string
 }
 
-// Open lays a job out for an interpreter that finds Files from descriptor first on.
+// Open prepares a job for an interpreter that gets Files from descriptor first on.
 func Open(ip Interpreter, job Job, first int) (*Session, error) {
 	code, err := ip.code.open()
 	if err != nil {
@@ -81,10 +82,11 @@ func Open(ip Interpreter, job Job, first int) (*Session, error) {
 	return s, err
 }
 
-// OpenWorker lays a job out for a worker. The first of its Files is nil: the code, which the template has.
+// OpenWorker prepares a job for a preforked worker. The first of its Files is nil: the worker has the
+// runtime already.
 func OpenWorker(job Job) (*Session, error) { return open(job, nil) }
 
-// open makes the memory of a session. It owns the files.
+// open makes a session. It takes over the files.
 func open(job Job, files ...*os.File) (_ *Session, err error) {
 	s := &Session{most: job.OutputMost, files: files}
 	defer func() {
@@ -102,14 +104,14 @@ func open(job Job, files ...*os.File) (_ *Session, err error) {
 		return nil, err
 	}
 	s.files = append(s.files, shared)
-	// No one can cut the memory under our feet: a read behind its end would be a SIGBUS.
+	// Nobody can cut the memory: reading behind its end would be a SIGBUS.
 	if _, err := unix.FcntlInt(shared.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW); err != nil {
 		return nil, fmt.Errorf("seal shared memory: %w", err)
 	}
 	if s.memory, err = unix.Mmap(int(shared.Fd()), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
 		return nil, fmt.Errorf("map shared memory: %w", err)
 	}
-	if _, err := shared.WriteAt(request, eventsSize); err != nil { // in the mapping each new page would be a fault
+	if _, err := shared.WriteAt(request, eventsSize); err != nil { // through the mapping, each new page would be a fault
 		return nil, fmt.Errorf("write shared memory: %w", err)
 	}
 	binary.NativeEndian.PutUint32(s.memory[4*wordRequest:], uint32(len(request)))
@@ -121,7 +123,7 @@ func open(job Job, files ...*os.File) (_ *Session, err error) {
 	s.files = append(s.files, os.NewFile(uintptr(ends[1]), "events"))
 	s.reading.Go(func() {
 		s.told, _ = io.ReadAll(io.LimitReader(s.children, childrenMost))
-		io.Copy(io.Discard, s.children) // a full pipe only drops events, but an unread one would hold them for ever
+		io.Copy(io.Discard, s.children) // the rest is dropped; the writers notice nothing
 	})
 	return s, nil
 }
@@ -152,7 +154,8 @@ func (j Job) request(most int64) map[string]any {
 // Files are the descriptors for the interpreter.
 func (s *Session) Files() []*os.File { return s.files }
 
-// Args are the interpreter's arguments. They hold nothing of the user's: arguments can be read by everybody.
+// Args are the interpreter's arguments. Nothing of the user's is in them: everybody can read
+// arguments.
 func (s *Session) Args() []string { return s.args }
 
 // Started closes what only the child needs. Call it when the child has its copies.
@@ -163,7 +166,7 @@ func (s *Session) Started() {
 	s.files = nil
 }
 
-// Close frees everything. Call it when the interpreter is gone.
+// Close frees everything. Call it when the interpreter has ended.
 func (s *Session) Close() {
 	s.Started()
 	if s.children != nil {
@@ -186,15 +189,15 @@ func (s *Session) CodeStarted() (time.Duration, bool) {
 	return time.Duration(t), t != 0 && t < math.MaxInt64
 }
 
-// A Reply is what the interpreter said about the end of the code. Nothing of it is proved.
+// A Reply is what the interpreter said about how the code ended. Nothing in it is proved.
 type Reply struct {
-	Kind     string // "value", "exit" (sys.exit, with the variable result if it was set), "error"; "too_large" is what Reply itself has measured
+	Kind     string // "value", "exit" (sys.exit, with the variable result if it was set) or "error", as the interpreter said; "too_large", as measured here
 	Type     string // of the value or of the exception
 	Value    []byte // JSON, strict
 	Inexact  wire.Findings
-	Absent   bool   // there is no variable result: what was printed is the result
-	Text     string // str() of the value, when the JSON does not hold it
-	Bytes    int64  // of a value that is too large: as many as are there
+	Absent   bool   // there is no variable result, so what was printed is the result
+	Text     string // str() of the value, when the JSON cannot hold it exactly
+	Bytes    int64  // length of a value that is too large
 	Warnings []wire.Warning
 
 	Error, Traceback string
@@ -203,7 +206,7 @@ type Reply struct {
 	Errno            int
 }
 
-// ErrNoReply: the interpreter ended before it said anything, as after os._exit or a signal.
+// ErrNoReply: the interpreter ended before it had written a reply, as after os._exit or a signal.
 var ErrNoReply = errors.New("no reply")
 
 // Reply reads and checks the reply.
@@ -281,7 +284,7 @@ func readAbout(text string) (r Reply, err error) {
 	return r, errors.New("of no known kind")
 }
 
-// What a reply may have of each, in bytes. The interpreter's own are shorter.
+// Bounds of the parts of a reply, in bytes. What the runtime itself writes is shorter.
 const (
 	typeMost      = 500
 	textMost      = 64 << 10
@@ -291,10 +294,12 @@ const (
 	warningsMost  = 64
 )
 
-// saidCodes are the warnings that the interpreter has to give: all of them are about the value that it hands back.
+// saidCodes are the codes of warnings that an interpreter may give: all of them are about the value
+// that it returns.
 var saidCodes = []string{warnInexact, warnCircular, warnTruncated}
 
-// said is a warning from the interpreter. Code below the user's can put anything there: a code that only the launcher gives would pass for the launcher's word.
+// said is a warning from the interpreter. The user's code can put anything there, and a code that
+// only the launcher gives would look like the launcher's.
 func said(code, message string) wire.Warning {
 	if !slices.Contains(saidCodes, code) {
 		code, message = "program_says", oneLine(code, 100)+": "+message
@@ -302,7 +307,7 @@ func said(code, message string) wire.Warning {
 	return wire.Warning{Code: code, Message: oneLine(message, warningMost)}
 }
 
-// oneLine is text without control characters, cut.
+// oneLine cuts a text, and replaces its control characters.
 func oneLine(text string, most int) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r >= 0x7f && r < 0xa0 {
@@ -326,7 +331,7 @@ func tail(text string, most int) string {
 	return strings.ToValidUTF8(text[len(text)-most:], "")
 }
 
-// place is a line or a column, or 0 for what is none.
+// place is a line or a column; 0 for anything that cannot be one.
 func place(n int64) int {
 	if n < 1 || n > math.MaxInt32 {
 		return 0
@@ -348,7 +353,8 @@ func memfd(name string, size int64) (*os.File, error) {
 	return f, nil
 }
 
-// Input is a file in memory that the interpreter reads as its standard input, from the start and read-only.
+// Input is a file in memory that the interpreter reads as its standard input, from the start and
+// read-only.
 func Input(text string) (*os.File, error) {
 	f, err := memfd("stdin", 0)
 	if err != nil {

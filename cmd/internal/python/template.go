@@ -15,30 +15,32 @@ import (
 	"py3run/cmd/internal/wire"
 )
 
-// A Template is an interpreter that waits, and forks workers: see template.py.
+// A Template is an interpreter that waits and forks workers: see runtime/template.py.
 type Template struct {
 	Process *exec.Cmd
-	Control *os.File // takes a message with the descriptors of a worker's sockets and control groups
-	Pages   [2]int   // how many pages init and the program of a worker make their own ahead of time; 0: it could not be learned
+	Control *os.File // a message with the descriptors of two sockets and of control groups asks for a worker
+	Pages   [2]int   // pages that init and the program of a worker make their own before they are taken; 0: unknown
 }
 
-// A TemplateJob is what a template is made by.
+// A TemplateJob says how to make a template.
 type TemplateJob struct {
-	Setup         []byte // syscall list of the calls that make a worker: sandbox.Base.Setup
-	Practice      []byte // syscall list of calls that do nothing: sandbox.Practice
-	UserNamespace bool   // a worker has one, and maps its own user in it
-	First         int    // descriptor after which a worker finds its files
+	Setup         []byte // the syscall list that makes a worker: sandbox.PoolKey.Setup
+	Practice      []byte // a syscall list that changes nothing: sandbox.Practice
+	UserNamespace bool   // each worker has a user namespace, and writes its id maps itself
+	First         int    // the files of a run begin after this descriptor
 	Environ       []string
-	Preload       []string // modules that are imported
-	ImportPath    []string // where they are looked for first
-	Flagged       []string // modules whose import is told: who of those that are imported now imports them is kept
+	Preload       []string // modules to import
+	ImportPath    []string // directories that they are looked for in first
+	Flagged       []string // modules whose import is an event: the template notes which preloaded module imports them
 }
 
-// practice is what a template runs once, to learn what a run touches: a little of everything.
+// practice is what a template runs once, to learn which memory a run touches: a little of
+// everything.
 const practice = "import sys\nprint('.')\nresult = {'text': sys.platform, 'list': [1, 2.5, None, True]}\n"
 
-// StartTemplate starts one and waits until its modules are imported, at most for as long as patience. The error says which module failed.
-// The template ends with the calling thread.
+// StartTemplate starts a template and waits until its modules are imported, at most for as long as
+// patience. The error names the module that failed. The template ends with the thread that calls
+// this.
 func StartTemplate(ip Interpreter, job TemplateJob, patience time.Duration) (_ *Template, err error) {
 	code, err := ip.code.open()
 	if err != nil {
@@ -52,7 +54,8 @@ func StartTemplate(ip Interpreter, job TemplateJob, patience time.Duration) (_ *
 	unix.SetNonblock(ends[0], true)
 	control, theirs := os.NewFile(uintptr(ends[0]), "template"), os.NewFile(uintptr(ends[1]), "template")
 	defer func() { theirs.Close() }()
-	// A pipe, as the streams of a run are: the interpreter looks at them when it starts. What it says is told if it fails, and else read so that it does not wait.
+	// A pipe, as in a run: the interpreter looks at its streams when it starts. What it prints is
+	// part of the error if it fails, and is read on so that it never waits.
 	read, write, err := os.Pipe()
 	if err != nil {
 		control.Close()
@@ -75,7 +78,7 @@ func StartTemplate(ip Interpreter, job TemplateJob, patience time.Duration) (_ *
 		control.Close()
 		return nil, fmt.Errorf("start %s: %w", ip.Path, err)
 	}
-	theirs.Close() // else its end would not be seen
+	theirs.Close() // else nobody would see the template's end
 	write.Close()
 	t := &Template{Process: c, Control: control}
 	defer func() {
@@ -104,14 +107,14 @@ func StartTemplate(ip Interpreter, job TemplateJob, patience time.Duration) (_ *
 	var text []byte
 	select {
 	case text = <-said:
-	case <-time.After(time.Second): // what it has started holds the pipe
+	case <-time.After(time.Second): // a process that it has started holds the pipe
 	}
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	return nil, errors.New("start template: it has ended: " + lines[len(lines)-1])
 }
 
-// End lets the template end as interpreters do, with what its modules have registered for that, and kills it when that takes longer than patience.
-// Its workers stay, and miss what those functions remove.
+// End lets the template end as an interpreter does, with what its modules have registered for the
+// end, and kills it after patience. Its workers go on, without what those functions remove.
 func (t *Template) End(patience time.Duration) {
 	t.Control.Close()
 	late := time.AfterFunc(patience, func() { t.Process.Process.Kill() })
@@ -119,7 +122,7 @@ func (t *Template) End(patience time.Duration) {
 	t.Process.Wait()
 }
 
-// Close kills the template. Its workers stay.
+// Close kills the template. Its workers go on.
 func (t *Template) Close() {
 	t.Process.Process.Kill() // before the end of the control socket, which asks for an end in peace
 	t.Control.Close()

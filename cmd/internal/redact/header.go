@@ -41,7 +41,8 @@ func headerOf(line string) (name, value string, header bool) {
 	return name + ":", blanks + redacted, true
 }
 
-// isHeader tells whether what stands before a colon names a secret. The quoted name of a JSON member does not: see hideMembers.
+// isHeader tells whether what stands before a colon names a secret. The quoted name of a JSON
+// member does not: see hideMembers.
 func isHeader(name string) bool {
 	return classOf(name) != harmless && strings.TrimRight(name, `"'`) == name
 }

@@ -99,7 +99,8 @@ func (r *redactor) clusteredOption(w, bare string) (shown string, done bool) {
 	return "", false
 }
 
-// loginOption hides the secret of an option that logs in or stores a secret, whatever its name says.
+// loginOption hides the secret of an option that logs in or stores a secret, whatever its name
+// says.
 func (r *redactor) loginOption(w, bare, name, separator, value string, assigned bool) (shown string, done bool) {
 	switch {
 	case r.storing && slices.Contains(storedOptions, name):
@@ -145,7 +146,8 @@ func (r *redactor) loginOption(w, bare, name, separator, value string, assigned 
 	return "", false
 }
 
-// optionName is the name that an option sets: of -Dkey=value and the like it begins after the letter.
+// optionName is the name that an option sets: of -Dkey=value and the like it begins after the
+// letter.
 func optionName(option string) string {
 	if len(option) > 3 && option[0] == '-' && strings.IndexByte("deDEFPX", option[1]) >= 0 && classOf(option) == harmless {
 		return option[2:]
@@ -153,7 +155,8 @@ func optionName(option string) string {
 	return option
 }
 
-// valueOf hides the value of an option in the next word. If that is another option, this one has no value.
+// valueOf hides the value of an option in the next word. If that is another option, this one has no
+// value.
 func (r *redactor) valueOf(option string) func(string) string {
 	return func(w string) string {
 		bare := strings.Trim(w, `'"`)

@@ -58,8 +58,8 @@ func (r *redactor) positional(w string) (shown string, done bool) {
 	return r.afterWords(w, bare)
 }
 
-// afterWords hides what comes after words that announce it: "config set NAME VALUE", "password 'x'" and "identified by 'x'" of SQL,
-// "login NAME password VALUE" of netrc.
+// afterWords hides what comes after words that announce it: "config set NAME VALUE", "password 'x'"
+// and "identified by 'x'" of SQL, "login NAME password VALUE" of netrc.
 func (r *redactor) afterWords(w, bare string) (shown string, done bool) {
 	lower := strings.ToLower(bare)
 	switch before, earlier := strings.ToLower(r.before[0]), strings.ToLower(r.before[1]); {

@@ -16,7 +16,8 @@ const (
 	account               // as loose, after a user's name
 )
 
-// secretOptions are the options of programs whose names begin so; a name of up to three characters is the whole name.
+// secretOptions are the options of programs whose names begin so; a name of up to three characters
+// is the whole name.
 var secretOptions = []struct {
 	programs, options string // between blanks
 	form              form
@@ -57,26 +58,28 @@ var secretWords = []struct{ programs, words string }{
 	{"pdftk", "input_pw user_pw owner_pw"},
 }
 
-// secretPlaces are words of programs that are secrets by their place: after this number of words that are not options.
+// secretPlaces are words of programs that are secrets by their place: after this number of words
+// that are not options.
 var secretPlaces = []struct {
 	programs string
 	words    int
 }{{"wpa_passphrase", 1}, {"ConvertTo-SecureString mkpasswd", 0}}
 
-// storing are pairs of words that begin a command which stores secrets. After them each NAME=VALUE is a secret, and so are the values of
-// storedOptions.
+// storing are pairs of words that begin a command which stores secrets. After them each NAME=VALUE
+// is a secret, and so are the values of storedOptions.
 var (
 	storing       = [][2]string{{"secret", "set"}, {"secrets", "set"}, {"kv", "put"}, {"ssm", "put-parameter"}}
 	storedOptions = []string{"--value", "--body", "-b"}
 )
 
-// accountOptions take a user's name and a password; of some programs a group instead. loginOptions never take a group.
+// accountOptions take a user's name and a password; of some programs a group instead. loginOptions
+// never take a group.
 var accountOptions = []string{"-u", "-U", "--user"}
 
 var loginOptions = []string{"--proxy-user", "--creds", "--src-creds", "--dest-creds", "--userpass", "--basic-auth", "--cert", "--proxy-cert"}
 
-// groupPrograms take USER:GROUP where others take USER:PASSWORD, before the command that they run: within this number of words that are
-// not options.
+// groupPrograms take USER:GROUP where others take USER:PASSWORD, before the command that they run:
+// within this number of words that are not options.
 var groupPrograms = []struct {
 	programs string
 	words    int
@@ -85,8 +88,8 @@ var groupPrograms = []struct {
 // accountPrograms name an account as user/password.
 var accountPrograms = []string{"sqlplus", "sqlldr", "expdp", "impdp", "exp", "imp", "rman", "tnsping"}
 
-// among tells whether a program is in a list, whose names stand between blanks. A name of more than three characters may be the beginning
-// of the program's.
+// among tells whether a program is in a list, whose names stand between blanks. A name of more than
+// three characters may be the beginning of the program's.
 func among(list, program string) bool {
 	if program == "" {
 		return false

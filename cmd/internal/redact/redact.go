@@ -1,4 +1,5 @@
-// Package redact hides secrets in what is recorded: command lines, URLs, and values with telling names.
+// Package redact hides secrets in what is recorded: command lines, URLs, and values with telling
+// names.
 package redact
 
 import (
@@ -18,7 +19,8 @@ const argumentMost = 4096
 //   - credentials and secret values in URLs (url.go);
 //   - private keys, and tokens with a known beginning (tokens.go).
 //
-// It goes by names and forms: a secret in any other place stays visible. A long argument is cut, and ends in an ellipsis.
+// It goes by names and forms: a secret in any other place stays visible. A long argument is cut,
+// and ends in an ellipsis.
 func Args(argv []string) (out []string) {
 	out = slices.Clone(argv)
 	defer func() {
@@ -146,7 +148,8 @@ func (r *redactor) value(s string) string {
 
 func hide(string) string { return redacted }
 
-// LooksSecret tells whether a name looks like a key that was put in the place of a name: it begins like one, or is long and mixed like one.
+// LooksSecret tells whether a name looks like a key that was put in the place of a name: it begins
+// like one, or is long and mixed like one.
 func LooksSecret(name string) bool {
 	const long, capitals, small, digits = 40, "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz", "0123456789"
 	return hideTokens(name) != name ||

@@ -65,7 +65,8 @@ func fields(list string) map[string]bool {
 	return set
 }
 
-// classOf is what the name of an option, a variable, a header, a member or a query key says about its value.
+// classOf is what the name of an option, a variable, a header, a member or a query key says about
+// its value.
 func classOf(name string) class {
 	name = strings.Trim(name, `-'"/[]()$ `)
 	if len(name) > 80 || len(name) < 2 {
@@ -136,7 +137,8 @@ func isSecretWord(word string) bool {
 	return strings.HasPrefix(word, "secret") && !strings.HasPrefix(word, "secretar") || strings.HasSuffix(word, "secret") || strings.HasSuffix(word, "secrets")
 }
 
-// nameWords splits a name into words: at everything but letters and digits, and before a capital after a small letter.
+// nameWords splits a name into words: at everything but letters and digits, and before a capital
+// after a small letter.
 func nameWords(name string) (words []string) {
 	var word []rune
 	flush := func() {

@@ -117,7 +117,8 @@ func splitWords(s string) (list []span) {
 	return list
 }
 
-// closing is the place after the closing quote of a text that begins at a place; 0 if there is none.
+// closing is the place after the closing quote of a text that begins at a place; 0 if there is
+// none.
 func closing(s string, at int, quote string) int {
 	for i := at; i+len(quote) <= len(s); i++ {
 		if strings.HasPrefix(s[i:], quote) {

@@ -7,9 +7,11 @@ import (
 	"sync"
 )
 
-// patterns are compiled when they are first needed: most runs start no program, and most command lines have neither members nor elements.
+// patterns are compiled when they are first needed: most runs start no program, and most command
+// lines have neither members nor elements.
 var patterns = sync.OnceValue(func() (p struct{ member, element, named, call *regexp.Regexp }) {
-	// A quoted name, and what stands between it and its value: of JSON and dictionaries, of an element that is set, of two arguments.
+	// A quoted name, and what stands between it and its value: of JSON and dictionaries, of an
+	// element that is set, of two arguments.
 	p.member = regexp.MustCompile(`(\\*["'])([\w .$@:/-]+)(\\*["'])(\s*:\s*|\s*=>\s*|\]\s*=\s*|\s*,\s*)`)
 	p.element = regexp.MustCompile(`<([\w:.-]+)(?:\s[^<>]*)?>([^<>]+)<`)
 	p.named = regexp.MustCompile(`(?i)((?:name|key)\\*["']?\s*[:=]\s*\\*["']?)([\w.-]+)(\\*["']?[\s,]*\\*["']?(?:parameter)?value\\*["']?\s*[:=]\s*\\*["']?)([^\s,"'}\]\\]+|[^"'\\]+)`)
@@ -17,7 +19,8 @@ var patterns = sync.OnceValue(func() (p struct{ member, element, named, call *re
 	return p
 })
 
-// hideNamed hides the value that follows a name given as one: name=DB_PASSWORD,value=…; and the second argument of calls that log in.
+// hideNamed hides the value that follows a name given as one: name=DB_PASSWORD,value=…; and the
+// second argument of calls that log in.
 func hideNamed(s string) string {
 	lower := strings.ToLower(s)
 	if strings.Contains(lower, "value") {
@@ -60,7 +63,8 @@ func hidePiped(s string) string {
 	return strings.Join(parts, "")
 }
 
-// hideMembers hides values in what may be JSON, or a dictionary in code, with its quotes escaped or not.
+// hideMembers hides values in what may be JSON, or a dictionary in code, with its quotes escaped or
+// not.
 func hideMembers(s string) string {
 	if !strings.ContainsAny(s, `"'`) || !strings.ContainsAny(s, ":=,") {
 		return s
@@ -155,8 +159,8 @@ func hideElements(s string) string {
 	return b.String() + s[done:]
 }
 
-// isConnection tells whether a text is a connection string, as ADO, ODBC and JDBC have them: NAME=VALUE separated by semicolons, where
-// values may have blanks.
+// isConnection tells whether a text is a connection string, as ADO, ODBC and JDBC have them:
+// NAME=VALUE separated by semicolons, where values may have blanks.
 func isConnection(s string) bool {
 	parts := strings.Split(strings.Trim(s, `"' `), ";")
 	if len(parts) < 2 {
@@ -175,7 +179,8 @@ func isConnection(s string) bool {
 	return true
 }
 
-// hideAssigned hides values after secret names and = or a colon. Blanks end a value, unless blanks is set for a connection string.
+// hideAssigned hides values after secret names and = or a colon. Blanks end a value, unless blanks
+// is set for a connection string.
 func hideAssigned(s string, blanks bool) string {
 	if !strings.ContainsAny(s, "=:") {
 		return s
@@ -239,7 +244,8 @@ func nameBefore(s string, sign int) (from, to int) {
 	return from, to
 }
 
-// isTag tells whether a colon stands between two parts of a name, as that of an image, or in front of a port.
+// isTag tells whether a colon stands between two parts of a name, as that of an image, or in front
+// of a port.
 func isTag(s string, from int, value string) bool {
 	if from > 1 && strings.ContainsRune("/@", rune(s[from-1])) { // but /password:VALUE
 		return true
@@ -306,7 +312,8 @@ func begins(s string) bool {
 	}) < 0
 }
 
-// hideLogin hides the password in NAME:PASSWORD@HOST without a scheme, and that of Oracle's jdbc:oracle:thin:NAME/PASSWORD@HOST.
+// hideLogin hides the password in NAME:PASSWORD@HOST without a scheme, and that of Oracle's
+// jdbc:oracle:thin:NAME/PASSWORD@HOST.
 func hideLogin(s string) string {
 	if rest, found := strings.CutPrefix(strings.Trim(s, `"'`), "jdbc:oracle:"); found {
 		if user, _, slash := strings.Cut(rest, "/"); slash && !strings.Contains(user, "@") {

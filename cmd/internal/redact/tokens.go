@@ -5,7 +5,8 @@ import (
 	"sync"
 )
 
-// A token is a secret that can be told by how it begins. The beginnings and lengths are those that the services publish, and scanners of secrets go by.
+// A token is a secret that can be told by how it begins. The beginnings and lengths are those that
+// the services publish, and scanners of secrets go by.
 type token struct {
 	start string
 	least int  // characters behind it
@@ -148,7 +149,8 @@ func tokenLength(s string) int {
 	return n
 }
 
-// shaped finds tokens that are told by their form, in what has so many characters that a token may have: from is 0 if none begins here.
+// shaped finds tokens that are told by their form, in what has so many characters that a token may
+// have: from is 0 if none begins here.
 func shaped(s string, i, length int) (from, to int) {
 	n := 0
 	for i+n < len(s) && n < 40 && isWordByte(s[i+n]) {
@@ -163,7 +165,8 @@ func shaped(s string, i, length int) (from, to int) {
 	case n == 32 && strings.HasPrefix(rest, "-us") && len(rest) > 3 && isNumber(rest[3:4]) && strings.Trim(s[i:i+n], "0123456789abcdef") == "": // of Mailchimp
 		return i + 4, i + n
 	}
-	// Keys of storage accounts: 64 bytes in base64. Secrets of applications in Azure. Tokens of Discord's bots.
+	// Keys of storage accounts: 64 bytes in base64. Secrets of applications in Azure. Tokens of
+	// Discord's bots.
 	if length > 100 {
 		return 0, 0
 	}

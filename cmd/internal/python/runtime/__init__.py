@@ -1,40 +1,52 @@
 # What runs in front of the user's code, in the same interpreter.
 #
-# These modules are a package that the import system never sees. The interpreter compiles them once (probe.py), the launcher hands them
-# over in a file (python.go), and an import statement with a leading dot executes one when it is first needed: see load. So nothing of
-# them is in sys.modules or in the user's __main__, and they keep working when the code has changed built-in names, modules or the ways
-# to import. That is for isolation from mistakes; code that fights the record can reach everything in its own process.
+# These modules are a package that the import system never sees. The interpreter compiles them once
+# (probe.py), the launcher hands them over in a file (python.go), and an import statement with a
+# leading dot executes one when it is first needed: see load. So nothing of them is in sys.modules
+# or in the user's __main__, and they keep working when the code has changed built-in names, modules
+# or the ways to import. That is for isolation from mistakes; code that fights the record can reach
+# everything in its own process.
 #
-# The price of a start is on every run, so a module has its moment, and imports of the standard library only what this table allows:
+# Every run pays for its start. So each module is loaded at one of these moments, and imports of the
+# standard library only what stands here. TestModules holds the table.
 #
-#   moment                       modules                                      may import of the standard library
-#   every start                  __init__ constants memory before events      what costs nothing: sys posix marshal mmap faulthandler
-#                                imports replies ending program               time gc fcntl itertools _imp _json _warnings _weakref _codecs
-#   a run that asks for it,
-#     before the user's code     lazysite; carry, where there are variables   _thread _sitebuiltins; unicodedata for names that are not ASCII
-#   at any time after            values (a value that is no plain JSON),      nothing at first; binascii for bytes, by way of pristine
-#                                tables (of NumPy or pandas)
-#                                tracebacks, shortening, pristine             traceback and linecache, by way of pristine
-#                                workers (multiprocessing), awaiting          what the code has loaded by then; asyncio
-#                                completion (commands that only look)         all
-#   a template                   template preloading syscalls pages           _socket _signal ctypes; then what is to be preloaded
-#                                practice initprocess worker forgetting
-#                                messages
+#   moment                     modules                           may import
+#   -------------------------  --------------------------------  -------------------------------------
+#   every start, before the    __init__ constants memory before  what costs nothing: _codecs _imp _json
+#   user's code                events imports replies ending     _warnings _weakref faulthandler fcntl
+#                              program                           gc itertools marshal mmap posix sys
+#                                                                time
+#   such a start, if the       lazysite                          _imp _thread sys; later site
+#   request asks for it        carry (there are variables)       unicodedata, if a name is not ASCII
+#   later, if it is needed     values (a value that is not       sys; binascii, for bytes
+#                              plain JSON)
+#                              tables (NumPy or pandas)          sys; never NumPy or pandas
+#                              tracebacks shortening pristine    posix sys time; linecache traceback
+#                              workers (of multiprocessing)      marshal
+#                              awaiting                          asyncio
+#                              completion (commands that only    sys; anything
+#                              look at code)
+#   a template                 template preloading messages      _signal _socket ctypes gc marshal posix
+#                              syscalls pages practice worker    sys time; what is to be preloaded
+#                              initprocess forgetting
 #
-# What the reply cannot do without is loaded before the user's code begins: afterwards there may be no descriptor and no memory left. The
-# later modules are read then, too, but only executed when they are needed; that takes no descriptor.
+# What stands behind a semicolon is not loaded by Python itself, and only imported in the function
+# that needs it, by way of own or undisturbed (pristine.py).
+#
+# The later modules are read at every start, but executed only when they are needed: at that moment
+# there may be no descriptor left to read with, and little memory.
 
 import sys, marshal
 
 loaded = {}  # the interpreter's modules that were loaded before the user's code: see before.py
-silent = True  # what is imported now is not the user's doing, and not told
+silent = True  # imports are not the user's now, and no events
 interpreter_import = __import__
 name_of = type.__dict__["__name__"].__get__  # the name of a type; a metaclass may have another idea of it
 
 
 def start(package, first, codes, later, template=None):
-    """Runs a job, whose files begin at the descriptor first. codes are those of the modules by name, or where they are in later;
-    template: the descriptor that a template is reached by."""
+    """Runs the job whose files begin at the descriptor first. codes has the code of each module, or
+    its place in later. template is the descriptor that a template gets its requests from."""
     global runtime, parts, rest
     runtime, parts, rest = package, codes, later
     __builtins__["__import__"] = load
@@ -49,10 +61,11 @@ def start(package, first, codes, later, template=None):
 
 
 def load(name, globals=None, locals=None, fromlist=(), level=0):
-    """What import statements in these modules call. With a leading dot they mean one of these, else one of the interpreter's."""
+    """Import statements in these modules call this. With a leading dot they mean one of these, else
+    one of the interpreter's."""
     if not level:
         module = loaded.get(name)
-        if module is not None and "." not in name:  # whatever the code has put in its place since
+        if module is not None and "." not in name:  # the code may have put something else in its place
             return module
         return quietly(interpreter_import, name, globals, locals, fromlist)
     ours = vars(runtime)
@@ -71,7 +84,7 @@ def load(name, globals=None, locals=None, fromlist=(), level=0):
 
 
 def quietly(call, *args):
-    """Calls what may import for us."""
+    """Calls something whose imports are not the user's."""
     global silent
     before, silent = silent, True
     try:
@@ -81,7 +94,7 @@ def quietly(call, *args):
 
 
 def own(module):
-    """A module of the interpreter's, by its full name."""
+    """Imports a module of the interpreter's by its full name."""
     quietly(interpreter_import, module)
     return sys.modules[module]
 

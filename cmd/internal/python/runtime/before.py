@@ -1,5 +1,5 @@
-# What the interpreter has before the user's code: what imports depend on, while the path is the interpreter's alone, the loaded modules
-# and the built-in names.
+# What the interpreter has before the user's code: what imports depend on, while the path is the
+# interpreter's alone, the loaded modules and the built-in names.
 
 import sys
 

@@ -1,5 +1,6 @@
-# The request's variables: their names, and their way into workers of multiprocessing's. A worker that is not forked imports the code
-# again, and would miss them; workers.py carries them, from the moment when something that starts such workers is imported.
+# The request's variables: their names, and their way into workers of multiprocessing's. A worker
+# that is not forked imports the code again, and would miss them; workers.py carries them, from the
+# moment when something that starts such workers is imported.
 
 from . import own
 from .before import modules

@@ -1,4 +1,5 @@
-# The commands that only look at code. They run in an interpreter of their own, so what they import spoils nothing.
+# The commands that only look at code. They run in an interpreter of their own, so what they import
+# spoils nothing.
 
 import sys
 

@@ -1,6 +1,6 @@
 # Made from protocol.go by `go generate`: that file says what each of these means. Do not edit.
 
-# The interpreter finds five descriptors, at numbers that no file of the user's can get (sandbox
+# The interpreter finds five descriptors, at numbers that no file of the user's can get (sandbox.Spec.FirstFile)
 FILE_CODE = 0
 FILE_MEMORY = 1
 FILE_CHILDREN = 2
@@ -58,7 +58,7 @@ WORKER_PROGRAM = 11
 WORKER_GROUPS = 12
 WORKER_RULESET = 20
 
-# A message of a worker: kind (1 byte), 0, step (2 bytes), value (4 bytes, signed), in the order of this machine
+# A message of a worker
 MSG_FAILED = 1
 MSG_MISSING = 2
 MSG_ENDED = 3
@@ -66,7 +66,7 @@ MSG_READY = 6
 STEP_GROUP = 1
 LIFELINE_ENDED = 255
 
-# A syscall list (sandbox/syscalllist_linux
+# A syscall list (sandbox/syscalllist_linux.go)
 LIST_COUNT = 0
 LIST_RELOCATIONS = 1
 LIST_RIGHTS = 2
@@ -74,7 +74,7 @@ LIST_HEAD = 4
 LIST_CALL = 9
 LIST_STEP_SHIFT = 8
 
-# The lists of a template's set-up (sandbox
+# The lists of a template's set-up (sandbox.PoolKey.Setup), by who makes them
 SETUP_START = 0
 SETUP_BACK = 1
 SETUP_INIT = 2

@@ -1,7 +1,8 @@
-# The end of the process. To take an interpreter apart costs a tenth of its start, and after most programs nobody can tell whether it was
-# done. leave does the rest of what the interpreter does at its end, in its order, and then ends the process, unless something is left
-# that could tell: an object that does something when it dies, a library with buffers or exit functions of its own. Then the interpreter
-# ends by itself.
+# The end of the process. To take an interpreter apart costs a tenth of its start, and after most
+# programs nobody can tell whether it was done. leave does the rest of what the interpreter does at
+# its end, in its order, and then ends the process, unless something is left that could tell: an
+# object that does something when it dies, a library with buffers or exit functions of its own. Then
+# the interpreter ends by itself.
 
 import gc, posix, sys, _weakref
 

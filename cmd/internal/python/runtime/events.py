@@ -1,8 +1,9 @@
-# The audit hook: what the program does to files, connections and programs goes as events into the shared memory, or, in a forked child,
-# into a pipe.
+# The audit hook: what the program does to files, connections and programs goes as events into the
+# shared memory, or, in a forked child, into a pipe.
 #
-# All of this runs in the middle of the user's operations, so it imports nothing, opens nothing, and never asks an argument for its
-# repr(). The frames that the handlers look at are counted: a handler is called by hook, and hook by the interpreter.
+# All of this runs in the middle of the user's operations, so it imports nothing, opens nothing, and
+# never asks an argument for its repr(). The frames that the handlers look at are counted: a handler
+# is called by hook, and hook by the interpreter.
 
 import posix, sys
 from itertools import count
@@ -92,7 +93,8 @@ def place(link):
     try:
         return posix.readlink("/proc/self/" + link)
     except OSError as e:
-        # Deeper than a path can be long, the C library's getcwd would look for each name on the way: a second, where a thousand are.
+        # Deeper than a path can be long, the C library's getcwd would look for each name on the
+        # way: a second, where a thousand are.
         return posix.getcwd() if link == "cwd" and e.errno != ENAMETOOLONG else "?"
 
 
@@ -110,7 +112,8 @@ def cached(path):
 def opened(a):
     if a[2] & WRITES and type(a[0]) is not int:
         path = text(a[0])
-        # The event of os.open, which has no mode, does not have dir_fd: who names that may mean any directory.
+        # The event of os.open, which has no mode, does not have dir_fd: who names that may mean any
+        # directory.
         if path[:1] != "/" and a[1] is None and any(type(c) is tuple and "dir_fd" in c for c in sys._getframe(2).f_code.co_consts):
             note(EVENT_WRITE, "?/" + path)
             return

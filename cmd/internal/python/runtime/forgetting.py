@@ -1,5 +1,6 @@
-# What the template's modules have registered for an end is for the template's own: in each worker it would remove what the next one needs.
-# What the standard library does at an end with whatever is there then stays, for what the run brings.
+# What the template's modules have registered for an end is for the template's own: in each worker
+# it would remove what the next one needs. What the standard library does at an end with whatever is
+# there then stays, for what the run brings.
 
 import gc, sys
 

@@ -1,7 +1,8 @@
 # Imports: how many modules are loaded, and who imports a flagged one.
 #
-# An import of a loaded module raises no audit event, but it does read _initializing of the module's spec. So the spec of a flagged
-# module gets a class whose _initializing is a property. The frames are counted here, too.
+# An import of a loaded module raises no audit event, but it does read _initializing of the module's
+# spec. So the spec of a flagged module gets a class whose _initializing is a property. The frames
+# are counted here, too.
 
 import sys
 from itertools import count

@@ -1,4 +1,5 @@
-# Init of a worker: process 1 of its pid namespace. It does what the launcher's own init does (sandbox/childinit_linux.go).
+# Init of a worker: process 1 of its pid namespace. It does what the launcher's own init does
+# (sandbox/childinit_linux.go).
 
 import posix, _signal, _socket
 

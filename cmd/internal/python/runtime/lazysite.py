@@ -1,4 +1,5 @@
-# Started with -S, the interpreter does what site does when it is missed: when an import finds nothing, or shows what site has done.
+# Started with -S, the interpreter does what site does when it is missed: when an import finds
+# nothing, or shows what site has done.
 
 import sys, _imp
 from _thread import RLock
@@ -63,7 +64,8 @@ def do_site():
     for name in shows_site:
         asked.pop(name, None)
     sys.meta_path[:] = [f for f in sys.meta_path if f is not last]
-    # site sorts the whole path: it gets the interpreter's, and what it adds to that comes behind the code's
+    # site sorts the whole path: it gets the interpreter's, and what it adds to that comes behind
+    # the code's
     path, sys.path = sys.path, path_before.copy()
     try:
         quietly(own("site").main)

@@ -1,6 +1,6 @@
-# Memory ahead of time. A fork shares its memory with the template until it writes: then each page costs a fault, and a run of one line
-# writes a hundred. Which these are is learned once, from a run of nothing (practice.py). A worker makes them its own while nobody waits
-# for it.
+# Memory ahead of time. A fork shares its memory with the template until it writes: then each page
+# costs a fault, and a run of one line writes a hundred. Which these are is learned once, from a run
+# of nothing (practice.py). A worker makes them its own while nobody waits for it.
 
 import ctypes, marshal, posix
 

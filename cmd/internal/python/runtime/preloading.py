@@ -1,7 +1,8 @@
 # What a template imports ahead of its runs.
 #
-# A run that imports what the template has loaded does what loading it does: the imports that came with it are its own. So it is noted who
-# has imported what, and a module's spec gets a class that tells of the first import (imports.py explains why by _initializing).
+# A run that imports what the template has loaded does what loading it does: the imports that came
+# with it are its own. So it is noted who has imported what, and a module's spec gets a class that
+# tells of the first import (imports.py explains why by _initializing).
 
 import gc, posix, sys
 
@@ -13,8 +14,8 @@ kinds = {}
 loading = False
 first_import = None  # in a worker: is told of it
 
-# Nobody knows what other libraries than these do when a process ends without its interpreter being taken apart. Objects of these hold
-# memory only.
+# Nobody knows what other libraries than these do when a process ends without its interpreter being
+# taken apart. Objects of these hold memory only.
 harmless = "/lib-dynload/", "/numpy/", "/scipy/", "/pandas/", "/bottleneck/", "/numexpr/"
 harmful = "_curses", "_dbm", "_gdbm", "_sqlite3", "_tkinter", "readline"
 

@@ -1,4 +1,5 @@
-# Calls what imports, as if the user's code had not run: with the built-in names, the loaded modules and the ways to import of before.
+# Calls what imports, as if the user's code had not run: with the built-in names, the loaded modules
+# and the ways to import of before.
 
 import sys
 
@@ -6,7 +7,8 @@ from .before import builtins, loaded, modules, prefixes, system
 
 ABSENT = object()
 
-# Standard modules that traceback and linecache import, for the Pythons that cannot tell which are standard (before 3.10).
+# Standard modules that traceback and linecache import, for the Pythons that cannot tell which are
+# standard (before 3.10).
 STANDARD = frozenset("""_ast _bootlocale _codecs _collections _collections_abc _functools _heapq _locale _operator _sre _weakref _weakrefset
     abc ast binascii builtins codecs collections contextlib copyreg enum functools heapq io itertools keyword linecache operator re reprlib
     sre_compile sre_constants sre_parse sys textwrap token tokenize traceback types unicodedata warnings weakref""".split())

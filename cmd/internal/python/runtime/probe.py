@@ -1,9 +1,11 @@
-# Asked of every candidate interpreter, once: what it is, and the runtime in its own byte code. It is not a module of the runtime. The
-# sources come on standard input, one after the other, and as arguments MOMENT NAME LENGTH of each: it is loaded at the start of every run,
-# later or in a template.
+# Asked of every candidate interpreter, once: what it is, and the runtime in its own byte code. It
+# is not a module of the runtime. The sources come on standard input, one after the other, and as
+# arguments MOMENT NAME LENGTH of each: it is loaded at the start of every run, later or in a
+# template.
 #
-# The byte code is: two lengths of 8 digits; the modules of the start, marshalled as a dictionary by name, in which a later module has the
-# place of its own code; the later modules; those of a template, as a dictionary again.
+# The byte code is: two lengths of 8 digits; the modules of the start, marshalled as a dictionary by
+# name, in which a later module has the place of its own code; the later modules; those of a
+# template, as a dictionary again.
 import sys, marshal, binascii
 try:
     implementation = sys.implementation.name

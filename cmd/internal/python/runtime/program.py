@@ -1,5 +1,6 @@
-# A run, from the shared memory to the end of the user's code. What belongs to the user is in local names only: the audit hook keeps these
-# modules until the interpreter's very end, and what one of their names held would not die before that, as it does without us.
+# A run, from the shared memory to the end of the user's code. What belongs to the user is in local
+# names only: the audit hook keeps these modules until the interpreter's very end, and what one of
+# their names held would not die before that, as it does without us.
 
 import faulthandler, gc, posix, sys, time, _imp, _warnings
 

@@ -1,4 +1,5 @@
-# What of an exception is shown: how many frames, and how many of the exceptions that it is told with.
+# What of an exception is shown: how many frames, and how many of the exceptions that it is told
+# with.
 
 from .before import loaded
 

@@ -1,4 +1,5 @@
-# System calls that the launcher has prepared as lists, and those of the C library that Python does not have.
+# System calls that the launcher has prepared as lists, and those of the C library that Python does
+# not have.
 
 import ctypes, posix, sys
 

@@ -1,4 +1,5 @@
-# Values of NumPy and pandas. Neither is imported here: a module that is not loaded cannot be a value's. c is the converter (values.py).
+# Values of NumPy and pandas. Neither is imported here: a module that is not loaded cannot be a
+# value's. c is the converter (values.py).
 
 import sys
 

@@ -1,14 +1,18 @@
-# A template: an interpreter that waits, with modules imported, and forks workers: children that sit in namespaces and groups of their
-# own before anybody needs them (sandbox/preforked_linux.go has the other side). A worker is used once.
+# A template: an interpreter that waits, with modules imported, and forks workers: children that sit
+# in namespaces and groups of their own before anybody needs them (sandbox/preforked_linux.go has
+# the other side). A worker is used once.
 #
 #   template ──fork──► (a user's: stage ──fork──►) init (pid 1) ──fork──► program
 #
-# All of a run that is the same for every run happens once, in the template: run (program.py) calls serve, which returns in programs only.
+# All of a run that is the same for every run happens once, in the template: run (program.py) calls
+# serve, which returns in programs only.
 #
-# Init and the program make system calls that the launcher's own code has prepared (sandbox/syscalllist_linux.go): some now, the rest when
-# a launcher takes them. Then init does what the launcher's own init does, and the program goes on in run.
+# Init and the program make system calls that the launcher's own code has prepared
+# (sandbox/syscalllist_linux.go): some now, the rest when a launcher takes them. Then init does what
+# the launcher's own init does, and the program goes on in run.
 #
-# What preloaded modules have registered and hold is kept until nobody can tell any more that it dies: the audit hook keeps these modules.
+# What preloaded modules have registered and hold is kept until nobody can tell any more that it
+# dies: the audit hook keeps these modules.
 
 import gc, marshal, posix, sys, _signal
 

@@ -1,7 +1,8 @@
-# An uncaught exception: its message, its line, its traceback with the user's frames only, and what Python itself would print.
+# An uncaught exception: its message, its line, its traceback with the user's frames only, and what
+# Python itself would print.
 #
-# What this needs of the standard library is imported in the middle of whatever the code has left, see pristine.py. When even that fails,
-# own_text makes do with nothing.
+# What this needs of the standard library is imported in the middle of whatever the code has left,
+# see pristine.py. When even that fails, own_text makes do with nothing.
 
 import posix, sys, time
 
@@ -112,7 +113,8 @@ def standard_text(error, path, shown, lines):
     gaps, back = {}, []
     linecache.cache[path] = sum(map(len, lines)), None, lines, path  # the file may be gone, or say another encoding
     lazycache = getattr(linecache, "lazycache", None)
-    # The main program's loader gives its source for every name: what the code has compiled itself would be shown with the main program's lines.
+    # The main program's loader gives its source for every name: what the code has compiled itself
+    # would be shown with the main program's lines.
     linecache.lazycache = lambda name, names: bool(lazycache) and (names or {}).get("__name__") != "__main__" and lazycache(name, names)
     try:
         shorten(error, gaps, back)

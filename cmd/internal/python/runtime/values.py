@@ -1,5 +1,5 @@
-# A value that is not plain JSON, as JSON. No value and no method of a value can make the reply fail: what cannot be read is told as text,
-# with a warning that says where.
+# A value that is not plain JSON, as JSON. No value and no method of a value can make the reply
+# fail: what cannot be read is told as text, with a warning that says where.
 
 import sys
 

@@ -1,6 +1,7 @@
-# multiprocessing's workers that are not forked import the code again, as __mp_main__. The request's variables travel to them with what
-# multiprocessing tells each worker to prepare itself with: the worker executes WORKER when it reads that, before it imports anything.
-# There nothing of these modules is loaded.
+# multiprocessing's workers that are not forked import the code again, as __mp_main__. The request's
+# variables travel to them with what multiprocessing tells each worker to prepare itself with: the
+# worker executes WORKER when it reads that, before it imports anything. There nothing of these
+# modules is loaded.
 
 import marshal
 
