@@ -3,6 +3,7 @@ package launch
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -139,6 +140,32 @@ func TestPanic(t *testing.T) {
 		})
 	}
 }
+
+// A panic in a goroutine that copies the output is a result with status internal, too, and ends the run.
+func TestPanicElsewhere(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	job := testJob(t, root, "print('x', flush=True)\nwhile True: pass")
+	job.Live = &Live{Argv0: "-c", Stdout: panicking{}, Stderr: io.Discard}
+	answer := Run(job)
+	if err := answer.Sweep(); err != nil {
+		t.Error(err)
+	}
+	r := answer.Result
+	if r.Status != wire.StatusInternal || r.Failure == nil || r.Failure.Message != "internal: panic: no writer" {
+		t.Errorf("%s %+v", r.Status, r.Failure)
+	}
+	if end := records(t, root)[r.RunID]["execution-end"]; !strings.Contains(string(end), `"status":"internal"`) {
+		t.Errorf("end record: %s", end)
+	}
+	if names := left(root); len(names) > 0 {
+		t.Errorf("left behind: %q", names)
+	}
+}
+
+type panicking struct{}
+
+func (panicking) Write([]byte) (int, error) { panic("no writer") }
 
 // One process can have many runs at once. Each has its own result, records and limits, and releases what
 // it acquired.

@@ -104,6 +104,10 @@ func enforced(e Evidence, limits wire.Limits) (v Verdict, decided bool) {
 	limit := func(s wire.Status, name string, used float64, text string) (Verdict, bool) {
 		return reached(limits, s, name, used, text), true
 	}
+	if o.Fault != nil { // its first line; what follows is the stack
+		line, _, _ := strings.Cut(o.Fault.Error(), "\n")
+		return fail(wire.StatusInternal, &wire.Failure{Message: "internal: " + line}), true
+	}
 	switch o.Reason {
 	case sandbox.WallLimit:
 		return limit(wire.StatusTimeout, "timeout_seconds", o.Used, "stopped: the wall-clock limit was reached")

@@ -95,6 +95,8 @@ func TestJudge(t *testing.T) {
 			failed(wire.StatusProcessLimit, wire.Failure{Message: "ended by an uncaught RuntimeError: can't start new thread (processes = 8)", Type: "RuntimeError", Line: 5, Limit: hit("processes", 8, 8)})},
 		{"a claim that there was no room", reply(1, noFork), judged, failed(wire.StatusError, wire.Failure{Code: "python_exception", Message: noFork.Error, Type: "BlockingIOError", Line: 4})},
 		{"file size", struck(sandbox.FileSizeLimit, 16*mib), judged, limited(wire.StatusDiskLimit, "ended: a file reached the size limit (file_mb = 16)", hit("file_mb", 16, 16))},
+		{"a panic in the launcher, and a value", Evidence{Outcome: sandbox.Outcome{Reason: sandbox.Finished, Fault: errors.New("panic: x\ngoroutine 1")}, Started: true, Reply: value}, judged,
+			failed(wire.StatusInternal, wire.Failure{Message: "internal: panic: x"})},
 		{"a directory that somebody has taken away, and a value", Evidence{Outcome: sandbox.Outcome{Reason: sandbox.DirLost}, Started: true, Reply: value}, judged,
 			failed(wire.StatusInternal, wire.Failure{Code: "working_dir_lost", Message: "ended: somebody outside of this run removed or replaced its working directory",
 				Hint: "give runs a place of their own: the last directory before ${executionId} in security.isolation.working-dir is to be one that py3run makes itself"})},
