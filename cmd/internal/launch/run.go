@@ -28,17 +28,17 @@ type run struct {
 	held holdings
 
 	// set by start
-	open    []string         // paths of py3run's own that the code could create
-	workdir *sandbox.Workdir // the working directory
-	lease   *warm.Lease      // the worker that runs the code; nil: the interpreter is our own child
-	without int              // how many things the run held before it took the worker
+	unpinned   []string         // paths of py3run's own that the code could create
+	workdir    *sandbox.Workdir // the working directory
+	lease      *warm.Lease      // the worker that runs the code; nil: the interpreter is our own child
+	heldBefore int              // how many things the run held before it took the worker
 
 	// set by startWorker or startOwn
 	session *python.Session
 	running *sandbox.Running
 	outputs *outputs
 
-	ended  bool               // set by attend: the program and everything that it started are gone
+	ended  bool               // set by supervise: the program and everything that it started are gone
 	record *recording         // set by execute; nil: the start record is not in the log
 	left   *sandbox.Leftovers // files that sweep still has to remove; nil: none
 }
@@ -55,7 +55,7 @@ func (r *run) execute() Evidence {
 	// cannot begin before the record is durable, because the gate is still closed.
 	failed := r.start()
 	r.reach("started")
-	warnings := absent(r.plan.Job.Config)
+	warnings := absentPaths(r.plan.Job.Config)
 	record, more, err := recordStart(r.plan)
 	r.record = record
 	warnings = append(warnings, more...)
@@ -69,13 +69,13 @@ func (r *run) execute() Evidence {
 	if failed != nil {
 		return Evidence{Setup: failed, Warnings: warnings}
 	}
-	outcome := r.attend()
+	outcome := r.supervise()
 	if r.lease != nil && !outcome.Began && outcome.Reason == sandbox.Finished { // the worker died too early
 		r.dropWorker()
 		if err := r.startOwn(); err != nil {
 			return Evidence{Setup: err, Warnings: warnings}
 		}
-		outcome = r.attend()
+		outcome = r.supervise()
 	}
 	r.reach("ended")
 	e := r.collect(outcome)
@@ -95,7 +95,7 @@ func (r *run) conclude(e Evidence) Answer {
 	for _, err := range <-released {
 		warnings = append(warnings, wire.Warning{Code: "cleanup_failed", Message: err.Error()})
 	}
-	answer := Answer{Result: closed(result, receipt, warnings), Sweep: func() error { return r.sweep(result.Isolation) }}
+	answer := Answer{Result: withReceipt(result, receipt, warnings), Sweep: func() error { return r.sweep(result.Isolation) }}
 	if receipt != nil {
 		answer.AuditLine = receipt.View(auditLineMost)
 	}
@@ -115,7 +115,7 @@ func (r *run) start() (err error) {
 	asked := r.askForWorker()
 	if r.plan.Job.Request.Command.RunsCode() {
 		facts := r.plan.Facts
-		r.open = r.plan.makeOwn(env(r.plan.Job.Environ, "HOME"))
+		r.unpinned = r.plan.makeOwn(env(r.plan.Job.Environ, "HOME"))
 		if facts.Root == "" {
 			notePlace(facts.StateDir, r.plan.Dir.Root, knownPlaces(facts.StateDir))
 		}
@@ -237,8 +237,8 @@ func (r *run) stdin() (*os.File, error) {
 	return nil, nil
 }
 
-// attend opens the gate and waits until the program has ended.
-func (r *run) attend() sandbox.Outcome {
+// supervise opens the gate and waits until the program has ended.
+func (r *run) supervise() sandbox.Outcome {
 	err := r.running.Release()
 	// An error mostly means that the program is gone; Wait then says why. But a worker that lacks a
 	// required measure still waits at its gate. End it: execute then starts an interpreter of our own,
@@ -249,7 +249,7 @@ func (r *run) attend() sandbox.Outcome {
 	workdir, most := r.workdir, r.plan.Spec.Limits.Disk
 	outcome := r.running.Wait(r.plan.Job.Signals, func() int64 { return workdir.Used(most) })
 	r.ended = true
-	r.outputs.leave(outcome.Undelivered)
+	r.outputs.abandon(outcome.Undelivered)
 	return outcome
 }
 
