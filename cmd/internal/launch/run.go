@@ -38,7 +38,7 @@ type run struct {
 	running *sandbox.Running
 	outputs *outputs
 
-	ended  bool               // set by supervise: the program and everything that it started are gone
+	ended  bool               // set by attend: the program and everything that it started are gone
 	record *recording         // set by execute; nil: the start record is not in the log
 	left   *sandbox.Leftovers // files that sweep still has to remove; nil: none
 }
@@ -69,13 +69,13 @@ func (r *run) execute() Evidence {
 	if failed != nil {
 		return Evidence{Setup: failed, Warnings: warnings}
 	}
-	outcome := r.supervise()
+	outcome := r.attend()
 	if r.lease != nil && !outcome.Began && outcome.Reason == sandbox.Finished { // the worker died too early
 		r.dropWorker()
 		if err := r.startOwn(); err != nil {
 			return Evidence{Setup: err, Warnings: warnings}
 		}
-		outcome = r.supervise()
+		outcome = r.attend()
 	}
 	r.reach("ended")
 	e := r.collect(outcome)
@@ -237,8 +237,8 @@ func (r *run) stdin() (*os.File, error) {
 	return nil, nil
 }
 
-// supervise opens the gate and waits until the program has ended.
-func (r *run) supervise() sandbox.Outcome {
+// attend opens the gate and waits until the program has ended.
+func (r *run) attend() sandbox.Outcome {
 	err := r.running.Release()
 	// An error mostly means that the program is gone; Wait then says why. But a worker that lacks a
 	// required measure still waits at its gate. End it: execute then starts an interpreter of our own,
