@@ -251,11 +251,12 @@ func (app *app) watchReader() {
 func (app *app) job(request wire.Request, warnings []wire.Warning, c config.Config) launch.Job {
 	dir, _ := os.Getwd()
 	return launch.Job{Request: request, Warnings: warnings, Config: c, Environ: app.environ, Dir: dir, Caller: caller(), Umask: app.umask,
-		NamedConfig: app.sources().Named(dir), LoginUID: loginUID(), Began: app.began, Signals: app.signals}
+		Steering: app.sources().Named(dir), LoginUID: loginUID(), Began: app.began, Signals: app.signals}
 }
 
-// caller is the operating-system user, by the name in /etc/passwd. os/user would make the binary depend on the C library
-// wherever cgo is on; a user known to another service only is recorded by number.
+// caller returns the operating-system user with its name in /etc/passwd. A user that only another name
+// service knows has its number as its name. It does not use os/user: with cgo on, that would make the
+// binary depend on the C library.
 func caller() launch.Caller {
 	uid := strconv.Itoa(os.Geteuid())
 	c := launch.Caller{UID: os.Geteuid(), Name: uid}
@@ -269,7 +270,8 @@ func caller() launch.Caller {
 	return c
 }
 
-// loginUID is the user that logged in, which the kernel keeps through su and sudo (CONFIG_AUDIT); nil where nobody did.
+// loginUID returns the user that logged in. The kernel keeps it through su and sudo (CONFIG_AUDIT);
+// nil: it is not set.
 func loginUID() *int {
 	text, err := os.ReadFile("/proc/self/loginuid")
 	uid, numErr := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 32)

@@ -61,12 +61,12 @@ type app struct {
 
 func isTerminal(f *os.File) bool { return isatty.IsTerminal(f.Fd()) }
 
-// sources is where the configuration of this invocation comes from.
+// sources returns where the configuration of this invocation comes from.
 func (app *app) sources() config.Sources {
 	return config.Sources{Environ: app.environ, File: app.configFile, Flags: app.flags, Typed: app.typed}
 }
 
-// exitCode is an error that only carries a code: all there is to say has been said.
+// exitCode is an error that only carries an exit code: the messages are printed already.
 type exitCode int
 
 func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
@@ -95,7 +95,7 @@ func (app *app) main(args []string) (code int) {
 	}()
 	var own exitCode
 	switch {
-	case errors.Is(err, syscall.EPIPE): // the reader has seen enough
+	case errors.Is(err, syscall.EPIPE): // the reader went away, which is no error
 		return 0
 	case err == nil:
 		if o, ok := app.out.(*cli.Output); ok && o.Lost() != nil {
@@ -106,7 +106,7 @@ func (app *app) main(args []string) (code int) {
 	case errors.As(err, &own):
 		return int(own)
 	case cli.IsUsage(err):
-		if app.isExec(args) { // a machine is reading: it gets its line
+		if app.isExec(args) { // a program reads the answer: it gets a result line
 			result := refused("", wire.StatusBadRequest, &wire.BadRequest{Message: "command line: " + err.Error(), Hint: cli.Hint(root, args, err)}, app.began)
 			line, _ := result.Encode()
 			app.out.Write(line)

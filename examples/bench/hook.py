@@ -25,7 +25,7 @@ def blob(python):
 
 
 def stub():
-    """Returns the code that the interpreter starts with. It comes from the launcher's source, so it is the same."""
+    """What the interpreter is started with: taken from the launcher's source, so that it is the same."""
     form = re.search(r'"(import marshal,.*)", first\)', read("session.go"))[1]
     return form.replace('\\"', '"') % FIRST
 

@@ -44,7 +44,7 @@ type Evidence struct {
 
 	// From the launcher itself.
 	Warm     bool     // the interpreter was a preforked worker of a template
-	Unpinned []string // paths of py3run's own that are missing and that the code could create
+	Open     []string // paths of py3run's own that are missing and that the code could create
 	Workdir  string   // the working directory, if it was kept
 	Warnings []wire.Warning
 }
@@ -64,7 +64,7 @@ func (e Evidence) ran() bool {
 // nobody can read after that.
 func (r *run) collect(o sandbox.Outcome) Evidence {
 	job, limits := r.plan.Job, r.plan.Limits
-	e := Evidence{Outcome: o, Protection: r.running.Protection(), Started: o.Began, Warm: r.lease != nil, Unpinned: r.unpinned}
+	e := Evidence{Outcome: o, Protection: r.running.Protection(), Started: o.Began, Warm: r.lease != nil, Open: r.open}
 	began, noted := r.session.CodeStarted()
 	if noted {
 		e.SetupFor = max(0, time.Since(job.Began)-(monotonic()-began))

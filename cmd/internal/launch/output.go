@@ -53,11 +53,11 @@ func (o *outputs) writers() (stdout, stderr io.Writer) {
 	return o.live[0], o.live[1]
 }
 
-// abandon gives up the streams of run whose reader does not read.
+// leave gives up the streams of run whose reader does not read.
 func (o *outputs) abandon(undelivered [2]bool) {
 	for i, w := range o.live {
 		if w != nil && undelivered[i] {
-			w.abandon()
+			w.leave()
 		}
 	}
 }
@@ -402,7 +402,7 @@ func (p *limitedWriter) Write(b []byte) (int, error) {
 	return n, nil
 }
 
-// abandon gives up a reader that does not read. A Write that is still blocked changes nothing after it.
+// leave gives up a reader that does not read. A Write that is still blocked changes nothing after it.
 func (p *limitedWriter) abandon() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -28,10 +28,10 @@ type run struct {
 	held holdings
 
 	// set by start
-	unpinned   []string         // paths of py3run's own that the code could create
-	workdir    *sandbox.Workdir // the working directory
-	lease      *warm.Lease      // the worker that runs the code; nil: the interpreter is our own child
-	heldBefore int              // how many things the run held before it took the worker
+	open    []string         // paths of py3run's own that the code could create
+	workdir *sandbox.Workdir // the working directory
+	lease   *warm.Lease      // the worker that runs the code; nil: the interpreter is our own child
+	without int              // how many things the run held before it took the worker
 
 	// set by startWorker or startOwn
 	session *python.Session
@@ -115,7 +115,7 @@ func (r *run) start() (err error) {
 	asked := r.askForWorker()
 	if r.plan.Job.Request.Command.RunsCode() {
 		facts := r.plan.Facts
-		r.unpinned = r.plan.makeOwn(env(r.plan.Job.Environ, "HOME"))
+		r.open = r.plan.makeOwn(env(r.plan.Job.Environ, "HOME"))
 		if facts.Root == "" {
 			notePlace(facts.StateDir, r.plan.Dir.Root, knownPlaces(facts.StateDir))
 		}
@@ -249,7 +249,7 @@ func (r *run) attend() sandbox.Outcome {
 	workdir, most := r.workdir, r.plan.Spec.Limits.Disk
 	outcome := r.running.Wait(r.plan.Job.Signals, func() int64 { return workdir.Used(most) })
 	r.ended = true
-	r.outputs.abandon(outcome.Undelivered)
+	r.outputs.leave(outcome.Undelivered)
 	return outcome
 }
 

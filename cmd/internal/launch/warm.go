@@ -51,7 +51,7 @@ func (r *run) startWorker(lease *warm.Lease) bool {
 		lease.Close()
 		return false
 	}
-	r.lease, r.heldBefore = lease, r.held.count()
+	r.lease, r.without = lease, r.held.count()
 	r.held.add(func() error { lease.Close(); return nil })
 	job := r.plan.Python
 	job.Environ = r.plan.Spec.Env
@@ -79,7 +79,7 @@ func (r *run) startWorker(lease *warm.Lease) bool {
 
 // dropWorker gives back a worker that ran nothing, with everything that was acquired for it.
 func (r *run) dropWorker() {
-	r.held.release(r.heldBefore)
+	r.held.release(r.without)
 	r.lease = nil
 }
 
