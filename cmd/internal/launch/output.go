@@ -54,7 +54,7 @@ func (o *outputs) writers() (stdout, stderr io.Writer) {
 }
 
 // leave gives up the streams of run whose reader does not read.
-func (o *outputs) abandon(undelivered [2]bool) {
+func (o *outputs) leave(undelivered [2]bool) {
 	for i, w := range o.live {
 		if w != nil && undelivered[i] {
 			w.leave()
@@ -403,7 +403,7 @@ func (p *limitedWriter) Write(b []byte) (int, error) {
 }
 
 // leave gives up a reader that does not read. A Write that is still blocked changes nothing after it.
-func (p *limitedWriter) abandon() {
+func (p *limitedWriter) leave() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.abandoned = true
