@@ -3,7 +3,7 @@
 //go:debug containermaxprocs=0
 //go:debug updatemaxprocs=0
 
-// Py3run runs Python code under limits and in isolation, and records who ran what.
+// Py3run runs Python code under limits, isolated, with a record of who ran what.
 package main
 
 import (

@@ -1,14 +1,18 @@
 #!/usr/bin/env python3
-"""Runs of one operating-system user attack each other, and what steers later runs, and this counts what they reach.
+"""Lets runs of one user attack each other and the files that later runs depend on, and counts what they reach.
 
     testdata/neighbours.py --py3run BIN [--seconds 60] [--jobs 8] [--python /usr/bin/python3] [--user nobody]
 
-Half of the runs are victims: each writes a secret of its own into its TMPDIR, looks again and again whether all is still its own, and starts workers, which
-read the code's file. The others attack: they rename, remove, replace and write whatever of py3run's they can name. Every run has to end with the result of its
-own code; afterwards the log is whole, every run stands in it, and configuration, caches, log and binary are what they were.
+Half of the runs are victims. Each writes a secret into its TMPDIR, checks again and again that its files are
+unchanged, and starts workers that read the file with the code. The others are attackers. They rename, remove,
+replace and write every path of py3run that they can name.
 
-As root it moves into a pid and mount namespace with a small /tmp of its own. --user (root only) has py3run run as that user.
-Needs Python 3.8 or newer; as root also unshare, mount and setpriv (util-linux). Exit status: 0 nothing reached, 1 something, 2 it could not start.
+Every run must end with the result of its own code. Afterwards the log must be whole and have every run, and
+configuration, caches, log and binary must be what they were.
+
+As root the program moves into a pid and mount namespace with a small /tmp of its own. --user (root only) makes
+py3run run as that user. Needs Python 3.8 or newer; as root also unshare, mount and setpriv (util-linux).
+Exit status: 0 the runs reached nothing, 1 they reached something, or the first run failed.
 """
 import argparse, concurrent.futures, hashlib, json, os, pwd, random, shutil, subprocess, sys, tempfile, time
 
@@ -69,7 +73,7 @@ for place in places:
     for do, args in ((os.rename, (place, place + ".moved")), (os.rmdir, (place,)), (os.symlink, ("/etc", place + "/link"))):
         if attempt("place", do, *args) and do in (os.rename, os.rmdir):
             reached.append("%s %s" % (do.__name__, args[0]))
-# what steers later runs: each path, and every directory on the way to it
+# the paths that later runs depend on, and every directory above each
 for path in targets:
     way = path
     while way not in ("/", TOP):
@@ -112,7 +116,7 @@ result = [secret, reached]
 
 
 class World:
-    """A home for the attacks, with all that py3run keeps in it."""
+    """A home directory for the attacks, with all files that py3run keeps in it."""
 
     def __init__(self, args):
         self.args = args
@@ -120,7 +124,7 @@ class World:
         os.chmod(self.top, 0o755)
         self.home = os.path.join(self.top, "home")
         os.mkdir(self.home, 0o700)
-        self.binary = os.path.join(self.home, "bin", "py3run")  # where its own user could replace it
+        self.binary = os.path.join(self.home, "bin", "py3run")  # in a place where its user could replace it
         os.mkdir(os.path.dirname(self.binary))
         shutil.copy(args.py3run, self.binary)
         self.ids = pwd.getpwnam(args.user) if args.user else None
@@ -153,7 +157,7 @@ class World:
             return {"status": "no result", "error": (done.stdout + done.stderr).decode(errors="replace")[:500]}
 
     def snapshot(self):
-        """What is not to change: file by file, without the log and the caches, which grow."""
+        """Returns the state of the files that must not change. The log and the caches may grow: only their inodes count."""
         seen = {}
         for path in [self.binary, *self.targets[:2]]:
             st = os.stat(path)
@@ -164,7 +168,7 @@ class World:
         return seen
 
     def chain(self):
-        """The runs of the log, and what is wrong with its chain."""
+        """Returns the runs in the log with their records, and the faults of its chain."""
         prev, seq, runs, wrong = "0" * 64, 0, {}, []
         names = sorted(n for n in os.listdir(self.audit) if n.startswith("audit-") and n.endswith(".jsonl")) + ["audit.jsonl"]
         for name in names:
@@ -243,7 +247,7 @@ def main():
                         run_id, wrong = None, [f"a run could not be had: {e}"]
                     ids.append(run_id)
                     faults += wrong
-        if faults:  # what is left of the world may be no world any more
+        if faults:  # the files may be gone, so do not compare them
             return
         after = world.snapshot()
         faults += [f"changed: {k}: {before.get(k)} -> {after.get(k)}" for k in {**before, **after} if before.get(k) != after.get(k)]

@@ -1,20 +1,23 @@
 #!/usr/bin/env python3
-"""Start py3run many times at once with unruly jobs, maltreat the launchers, and count what they leave or get wrong.
+"""Starts py3run many times at once with unruly jobs, disturbs the launchers, and counts what they leave or get wrong.
 
     testdata/torture.py --py3run BIN [--runs 10000] [--jobs 8] [--seed N] [--python /usr/bin/python3] [--user nobody] [--warm] [--keep-going]
 
-Runs go in batches. After each one, when nothing should be alive any more, a plain run gives py3run the occasion to sweep what killed
-launchers left; then everything is counted. The first batch with a fault is the last, but with --keep-going. The same --seed gives
-the same jobs, disturbances and delays; what they meet is up to the machine.
+The runs come in batches. After each batch nothing should be alive any more. Then a plain run lets py3run
+sweep what killed launchers left, and the program counts what remains. It stops after the first batch with a
+fault, unless --keep-going is given. The same --seed gives the same jobs, disturbances and delays; their exact
+timing still depends on the machine.
 
-As root it moves into a pid and mount namespace and bounded control groups of its own: any process there is a survivor, working
-directories lie on a small tmpfs, and nothing outlives it, however it ends. --user (root only) has py3run run as that user. Without
-root, full disks and read-only control groups are left out, and survivors are known by the directory's name in their environment.
-With --warm runs take spares of templates, and templates and their interpreters are killed at random.
-Control groups are looked for on the whole machine: a launcher that somebody else kills meanwhile counts too.
+As root the program moves into a pid and mount namespace and into bounded control groups of its own. Any
+process there that is alive at a count is a survivor. Working directories lie on a small tmpfs. Nothing
+outlives the program, however it ends. --user (root only) makes py3run run as that user. Without root there are
+no full disks and no read-only control groups, and survivors are recognised by the directory's name in their
+environment. With --warm the runs take workers of templates, and the program kills templates and their
+interpreters at random. It looks for control groups on the whole machine, so a launcher that somebody else
+kills at the same time counts too.
 
 Needs Python 3.8 or newer, nothing else; as root also unshare, mount, umount and setpriv (util-linux).
-Exit status: 0 nothing found, 1 something found, 2 it could not start, 130 interrupted.
+Exit status: 0 no faults, 1 faults, 2 the program could not start, 130 interrupted.
 """
 import argparse, collections, contextlib, concurrent.futures, hashlib, json, os, pwd, random, re, resource, shutil, signal, stat, subprocess, sys, tempfile, threading, time
 
@@ -24,7 +27,7 @@ PIDS = 2000        # of the whole harness
 INSIDE = "TORTURE_HOME"  # set in the harness's own namespace
 
 DEFAULTS = {"timeout_seconds": 30, "memory_mb": 256, "processes": 20, "disk_mb": 32}
-# name: weight, limits, the statuses it may end with when nobody disturbs it, code. Every job ends by itself at last.
+# name: weight, limits, the statuses that an undisturbed run may have, code. Every job ends by itself some day.
 JOBS = {
     "quick": (8, {}, "ok", "result = sum(range(1000))"),
     "print": (2, {"output_mb": 1}, "ok", "for i in range(20000): print('x' * 100)"),
@@ -63,7 +66,7 @@ class Torture:
         self.home, self.options = home, options
         self.root = os.geteuid() == 0
         self.inside = INSIDE in os.environ
-        self.faults = {kind: {} for kind in KINDS}  # of each kind the texts, each once
+        self.faults = {kind: {} for kind in KINDS}  # kind -> texts, each once
         self.statuses, self.runs, self.active = collections.Counter(), [], set()
         self.lock, self.stop = threading.Lock(), False
         self.killed_templates, self.warm, self.calm = 0, 0, threading.Event()
@@ -104,7 +107,7 @@ class Torture:
             harm = "none"
         try:
             self.run(number, job, harm, rng)
-        except Exception as e:  # a fault of this run, never the end of the harness
+        except Exception as e:  # a fault of this run must not end the harness
             self.fault("bad results", f"run {number} ({job}, {harm}): the check itself stopped: {type(e).__name__}: {e}")
 
     def run(self, number, job, harm, rng):
@@ -115,7 +118,7 @@ class Torture:
         env, command = dict(self.env), [self.binary]
         if self.root and self.uid:
             command = ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups", "--", *command]
-        if harm == "groups":  # remounted as seen from here only ("bind"), never the file system itself
+        if harm == "groups":  # "bind" remounts only this namespace's mount, never the file system
             script = 'for m in $(awk \'$5 ~ "^/sys/fs/cgroup" { print $5 }\' /proc/self/mountinfo); do mount -o remount,bind,ro "$m" || exit 99; done; exec "$@"'
             command = ["unshare", "--mount", "sh", "-c", script, "sh", *command]
         disk = self.full_disk(number, harm, rng, env, request) if harm.startswith("full") else None
@@ -138,7 +141,10 @@ class Torture:
                 subprocess.run(["umount", "--lazy", disk])
 
     def full_disk(self, number, harm, rng, env, request):
-        """A tiny file system that is full, or soon will be: in the start record, the end record, the code's file, the code's own files."""
+        """Mounts a tiny file system that is full or soon will be.
+
+        The first write to fail is that of the start record, the end record, the code's file or a file of the code.
+        """
         disk = f"{self.home}/full/{number}"
         os.mkdir(disk)
         mount_tmpfs(disk, f"size={rng.choice((4, 4, 8))}k,nr_inodes={rng.randint(2, 8)},mode=700,uid={self.uid},gid={self.gid}")
@@ -153,7 +159,7 @@ class Torture:
         return disk
 
     def start(self, command, env, request, harm, limit, rng):
-        """Starts a launcher and does it some harm. Returns stdout, stderr, exit code and seconds."""
+        """Starts a launcher and disturbs it. Returns stdout, stderr, exit code and seconds."""
         when = rng.choice((rng.uniform(0, 0.06), rng.uniform(0.06, 0.4)))
         between, cut = rng.uniform(0, 0.05), rng.randrange(len(request))
         began, out, err = time.monotonic(), b"", b""
@@ -161,7 +167,7 @@ class Torture:
                                    env=env, cwd=self.home, start_new_session=True)
         self.active.add(process)
         try:
-            with contextlib.suppress(BrokenPipeError):  # less than a pipe holds: never blocks
+            with contextlib.suppress(BrokenPipeError):  # a pipe can hold all of it, so the write never blocks
                 process.stdin.write(request[:cut] if harm == "stdin" else request)
                 process.stdin.close()
             process.stdin = None
@@ -185,10 +191,10 @@ class Torture:
         return out, err, process.returncode, time.monotonic() - began
 
     def judge(self, run, out, err, code):
-        """Holds what came back against the contract, and notes the run for the audit's check."""
+        """Checks the answer against the contract, and notes the run for check_records."""
         name = f"run {run.number} ({run.job}, {run.harm})"
         deadly = SIGNALS.get(run.harm, [0])[0]
-        # A polite signal that comes before the launcher can have asked for it ends it too: then nothing may have begun.
+        # SIGTERM or SIGINT also kills a launcher that does not catch signals yet. Then no code may have begun.
         if deadly and code == -deadly and (deadly == signal.SIGKILL or not out and not os.path.exists(run.mark)):
             return self.note(run._replace(status=f"(killed by {deadly.name})", killed=True))
         if run.harm == "stdout":
@@ -223,11 +229,11 @@ class Torture:
         usual = set(JOBS[run.job][2].split()) | {"int": {"cancelled"}, "term": {"cancelled"}}.get(run.harm, set())
         if run.harm == "stdin":
             usual = {"bad_request"}
-        if run.harm.startswith("full"):  # what the job makes of it is its own business
+        if run.harm.startswith("full"):  # how the code handles it is up to the code
             usual |= {"audit_unavailable", "launch_failed", "error", "ok", "exit"}
         if status not in usual:
             self.fault("unexpected statuses", f"{name}: {status}: {str(result.get('error'))[:300]}")
-        # What was cancelled while the request was still being read leaves no record; nothing was started then.
+        # A run that was cancelled while the launcher read the request started nothing, and leaves no record.
         unread = status == "cancelled" and "usage" not in result and not os.path.exists(run.mark)
         self.note(run._replace(status=status, run_id=result["run_id"], answered=status not in UNRECORDED and not unread))
 
@@ -236,7 +242,7 @@ class Torture:
             self.statuses[run.status] += 1
             self.runs.append(run)
 
-    # The counts. Nothing of ours runs meanwhile.
+    # The counts. No job of ours runs now.
 
     def count(self, batch):
         self.look_for_survivors(batch)
@@ -250,7 +256,7 @@ class Torture:
         self.check_records(records)
         self.look_for_files(batch, records)
         left = settle(lambda: {g for g in groups() - self.groups if not occupied(g)})
-        for group in sorted(left, reverse=True):  # an inner one before its outer one
+        for group in sorted(left, reverse=True):  # inner groups before outer ones
             self.fault("left control groups", group)
             gone(group)
         for text in settle(lambda: mounts() - self.mounts):
@@ -259,7 +265,7 @@ class Torture:
     # Templates.
 
     def templates(self):
-        """The process ids of templates, and of their interpreters."""
+        """Returns the process ids of templates, and of their interpreters."""
         hosts, interpreters = [], []
         for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
             with contextlib.suppress(OSError):
@@ -271,7 +277,10 @@ class Torture:
         return hosts, [pid for pid, parent in interpreters if parent in hosts]
 
     def spare(self, pid):
-        """Whether it is in a pid namespace below this one: a run's, whose end is the run's. When an interpreter is killed, its spares become its starter's children."""
+        """Reports whether a process is a worker: those are in a pid namespace below this one.
+
+        When an interpreter is killed, its workers become children of the template, so the parent does not tell.
+        """
         numbers = next(line for line in open(f"/proc/{pid}/status") if line.startswith("NSpid:")).split()
         return len(numbers) > len(next(line for line in open("/proc/self/status") if line.startswith("NSpid:")).split())
 
@@ -285,7 +294,7 @@ class Torture:
                 self.killed_templates += 1
 
     def end_templates(self):
-        """A new template removes what killed ones have left; then it ends in order, and with it the killing of others."""
+        """Stops killing templates. Starts one, which removes what killed ones left, and ends it with SIGTERM."""
         self.calm.set()
         self.killer.join()
         command = [self.binary, "warm-start"]
@@ -316,7 +325,7 @@ class Torture:
         return found
 
     def look_for_files(self, batch, records):
-        """Whatever has a run's id in its name or text belonged to a dead run. Locks and registries may stay."""
+        """Reports files with a run's id in their name or text: they belonged to a dead run. Locks and registries may stay."""
         by_sha = {run.sha256: run for run in self.runs}
         owner = {r["run_id"].replace("-", "")[-16:]: by_sha.get(r["code"]["sha256"]) for r in records if "run_id" in r and "code" in r}
         for place in ("work", "tmp", "run"):
@@ -338,13 +347,13 @@ class Torture:
         by_run, by_sha = collections.defaultdict(list), collections.defaultdict(set)
         for r in records:
             action = r.get("event", {}).get("action")
-            if action in ("execution-start", "execution-end", "execution-orphaned"):  # a repair bears the id of the run that made it
+            if action in ("execution-start", "execution-end", "execution-orphaned"):  # a repair has the id of the run that made it
                 by_run[r.get("run_id")].append(action)
             by_sha[r.get("code", {}).get("sha256")].add(action)
         for run in self.runs:
             name = f"run {run.number} ({run.job}, {run.harm}, {run.status})"
             if run.harm == "full audit":
-                continue  # has had a log of its own
+                continue  # it had a log of its own
             if run.answered and by_run[run.run_id] != ["execution-start", "execution-end"]:
                 self.fault("audit records", f"{name}: {by_run[run.run_id] or 'none'}")
             elif os.path.exists(run.mark) and "execution-start" not in by_sha[run.sha256]:
@@ -413,7 +422,7 @@ def mount_tmpfs(directory, options):
 
 
 def settle(look):
-    """What a look still finds after three seconds; what ends or goes away in that time is in order."""
+    """Returns what look still finds after three seconds. Whatever ends or disappears before that is no fault."""
     deadline = time.monotonic() + 3
     while True:
         found = look()
@@ -444,7 +453,7 @@ def may_stay(path, place):
     if re.search("[0-9a-f]{12}", name):
         return False
     if stat.S_ISDIR(mode):
-        return place == "run" or name == "runs"  # the directory of py3run's own
+        return place == "run" or name == "runs"  # py3run's own directory
     if not stat.S_ISREG(mode) or place != "run" and not re.search("lock|registry", name):
         return False
     with open(path, "rb") as f:
@@ -467,7 +476,7 @@ def strict(line):
 
 
 def chain(directory):
-    """The records of an audit directory in order, and what is wrong with their chain."""
+    """Returns the records of an audit directory in order, and the faults of their chain."""
     names = sorted(n for n in os.listdir(directory) if re.fullmatch(r"audit-\d{12}\.jsonl", n))
     names += [n for n in ("audit.jsonl",) if os.path.exists(f"{directory}/{n}")]
     records, faults, prev, seq = [], [], "0" * 64, 0
@@ -495,7 +504,7 @@ def chain(directory):
 
 
 def bounded_namespace(home, jobs):
-    """As root: this program again, in a pid and mount namespace and in control groups that bound all it starts."""
+    """As root: runs this program again, in a pid and mount namespace and in control groups that bound it."""
     memory, bounds, groups = str((1 << 30) + jobs * (128 << 20)), [], "/sys/fs/cgroup"
     files = ["pids/{}/pids.max", "memory/{}/memory.limit_in_bytes"]
     if os.path.exists(groups + "/cgroup.controllers"):
@@ -531,7 +540,7 @@ def gone(group):
 
 
 def reap():
-    """The first process of a pid namespace reaps all orphans; its child goes on as the harness."""
+    """Stays as the first process of the pid namespace and reaps orphans. Returns only in its child, the harness."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     worker = os.fork()
     if worker == 0:
@@ -567,7 +576,7 @@ def main():
     try:
         if os.geteuid() == 0:
             return bounded_namespace(home, options.jobs)
-        # Where there is no control group: all tasks of this user together.
+        # Without a control group: a limit on all tasks of this user together.
         hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
         resource.setrlimit(resource.RLIMIT_NPROC, (PIDS if hard < 0 else min(PIDS, hard), hard))
         return Torture(home, options).main()

@@ -3,9 +3,9 @@
 
     walls.py --py3run ./py3run --python /usr/bin/python3 [-k WORD] [--scale F]
 
-Each run has directories of its own below --dir (default: in memory, where there is enough of it: large trees are made
-quickly there). "after" is the time from the end of the code to
-the result line, "exit" from the result line to the end of the launcher, "memory" the launcher's largest resident set.
+The directories of all runs lie below --dir. The default is /dev/shm if there is enough memory, because large
+trees are made quickly there. "after" is the time from the end of the code to the result line, "exit" the time
+from the result line to the end of the launcher, "memory" the launcher's largest resident set.
 """
 import argparse
 import json
@@ -19,7 +19,7 @@ import time
 
 
 def roomy():
-    """Whether a million directories can be in memory: each takes more than a kilobyte of it."""
+    """Reports whether a million directories fit into memory: each takes more than a kilobyte."""
     with open("/proc/meminfo") as f:
         return os.access("/dev/shm", os.W_OK) and any(line.startswith("MemAvailable:") and int(line.split()[1]) > 6 << 20 for line in f)
 
@@ -95,7 +95,7 @@ while True: time.sleep(1)
 
 
 def launch(name, code, limits, want, most_after=10.0, most_exit=10.0, most_memory=128, **settings):
-    """Runs code and prints the figures; want judges the result."""
+    """Runs code and prints the figures; want(result) reports whether the result is as expected."""
     if options.k not in name:
         return
     env = {"PATH": "/usr/bin:/bin", "HOME": work, "PY3RUN_PYTHON_INTERPRETER": options.python, "PY3RUN_CONFIG": "", "XDG_CONFIG_HOME": work, "XDG_CACHE_HOME": work,
@@ -161,7 +161,7 @@ try:
     for method in "namespace", "process":
         launch("bytes drip into every pipe, " + method, DRIP, {"timeout_seconds": 1, "processes": 32}, lambda r: r["status"] == "timeout" and r["usage"]["wall_ms"] < 4000,
                PY3RUN_SECURITY_ISOLATION_METHOD=method)
-    # What is left of all these goes with the runs that come.
+    # Later runs must remove what is left of all these.
     left, runs = 1, 0
     place = work + "/work/.py3run-%d" % os.geteuid()
     while left and runs < 200:

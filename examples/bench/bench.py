@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""What a run costs beside the bare interpreter, and beside other launchers that are installed here.
+"""What a run costs, compared with bare Python and with other launchers that are installed here.
 
-Builds py3run, finds its peers, and runs all of them in turns, so that noise meets each alike. Only ratios to bare Python of the
-same sitting count; single times do not. Wall clock is taken around posix_spawn and wait4; processor time is that of all processes that
-a command leaves behind, since those that outlive it are waited for too; peak memory is that of the largest process. Needs Linux,
-Go (or --py3run) and Python 3.8; runs as root or not, and leaves nothing behind.
+It builds py3run, finds the other launchers, and runs all of them in turns, so that noise affects each
+alike. Only ratios to bare Python in the same sitting are meaningful; single times are not. Wall-clock time
+is measured around posix_spawn and wait4. Processor time is that of all processes of a command, including
+those that outlive it. Peak memory is that of the largest process. Needs Linux, Go (or --py3run) and Python
+3.8. Runs as root or as an ordinary user, and leaves nothing behind.
 
 groups: empty, json, pandas, data (8 MB of variables in, 8 MB of result out), output (10 MB printed), parallel, protections
 """
@@ -13,14 +14,16 @@ import argparse, collections, ctypes, datetime, glob, html, json, math, os, plat
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
 DATA_MB, OUTPUT_MB, ABREAST = 8, 10, 8
-REST = 0.2  # seconds for a template to make the next spare: else it works beside whatever comes next in the sitting. Its processor time counts
+# Seconds for a template to fork its next worker, so that this does not disturb the next command. The template's
+# processor time still counts.
+REST = 0.2
 
 Command = collections.namedtuple("Command", "name argv env stdin warm every", defaults=(None, os.devnull, False, 1))
 Job = collections.namedtuple("Job", "group name commands rounds count abreast least", defaults=(1, 1, 0))
 Sample = collections.namedtuple("Sample", "wall cpu out")
 Row = collections.namedtuple("Row", "name runs median medians paired minima cpu peak own difference")
 
-PROTECTIONS = [  # what is changed, by which key
+PROTECTIONS = [  # name, and the key that changes it
     ("without control group", "security.isolation.cgroup-parent=none"),
     ("without memory limit", "security.max-memory-mb=0"),
     ("without process limit", "security.max-processes=0"),
@@ -44,8 +47,9 @@ class Failed(Exception):
     pass
 
 
-# Processes. This one is the reaper of whatever its children leave behind: bubblewrap's inner process and podman's monitor count for
-# those who started them, and an interrupted sitting can end them.
+# Processes. This process is the subreaper of everything that its children leave behind. So the inner process
+# of bubblewrap and the monitor of podman count for the command that started them, and an interrupted sitting
+# can end them.
 
 LASTING = set()  # children that live on between runs: warm templates
 
@@ -68,7 +72,7 @@ def spawn(command, errors, out=None):
 
 
 def measure(command, errors, count=1, abreast=1, read=False):
-    """Runs the command count times, and takes the time until all have ended. What it prints is read only where a run is alone."""
+    """Runs the command count times and measures until all have ended. With read it also returns the output of a single run."""
     cpu, out, running, left, failed = 0.0, b"", set(), count, None
     begin = time.perf_counter()
     if read:
@@ -110,7 +114,7 @@ def measure(command, errors, count=1, abreast=1, read=False):
 
 
 def lasting_cpu():
-    """Seconds of processor time of each that lives on, with its descendants and the dead among these."""
+    """Seconds of processor time of each process in LASTING, with its descendants, dead ones included."""
     parents, spent = {}, {}
     for path in glob.glob("/proc/[0-9]*/stat"):
         try:
@@ -130,7 +134,8 @@ def lasting_cpu():
     return seconds
 
 
-# A process begins with the peak of the one that forked it: it is measured from a small one, which forks and does not share its memory.
+# A process inherits the memory peak of the process that forked it. So this small program starts the command: it
+# forks, and does not share memory with its child.
 PEAK = """
 import sys, posix, ctypes
 ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
@@ -158,7 +163,7 @@ def largest(command, python):
 
 
 def own(command, errors):
-    """MB at most of the process that was started, so of a launcher without what it launches: looked at until its end."""
+    """Peak memory, in MB, of the started process alone: of a launcher without its children. Polled until its end."""
     pid, most = spawn(command, errors), 0
     while not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
         with open(f"/proc/{pid}/status") as f:
@@ -167,7 +172,7 @@ def own(command, errors):
     return most / 1024
 
 
-# The sitting: where things are, and what is compared.
+# The sitting: its directories, and what it compares.
 
 class Sitting:
     def __init__(self, o):
@@ -201,7 +206,7 @@ class Sitting:
         print(text, file=sys.stderr)
 
     def ask(self, request, env, *options):
-        """The result of one request."""
+        """Returns the result of one request."""
         out = subprocess.run([self.py3run, "exec", "--audit-line", "off", "--python", self.python, *options], input=json.dumps(request).encode(),
                              env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60).stdout
         return json.loads(out)
@@ -221,7 +226,7 @@ class Sitting:
         return Command(name, [self.py3run, "exec", "--audit-line", "off", "--python", self.python], env or self.env, request, bool(env))
 
     def peers(self):
-        """Name, words before the interpreter, and in which round it runs, of what is installed and works here."""
+        """Yields each launcher that works here: its name, its command line up to the interpreter, and n if it runs in every n-th round."""
         root = os.geteuid() == 0
         quoted = lambda option, *values: [word for value in values for word in (option, value)]
         rootfs = self.path("rootfs")
@@ -255,7 +260,7 @@ class Sitting:
         return subprocess.run([self.python, "-I", "-c", "import sys; print(sys.base_prefix)"], stdout=subprocess.PIPE, check=True).stdout.decode().strip()
 
     def rootfs(self, path, mounts):
-        """An empty tree with this host's links into /usr: the files themselves are mounted, read-only."""
+        """Makes an empty tree with this host's links into /usr. The files themselves are mounted, read-only."""
         for name in ("etc", "proc", "sys", "dev", "tmp", "run", *(m.strip("/") for m in mounts)):
             os.makedirs(os.path.join(path, name))
         for name in ("bin", "sbin", "lib", "lib64"):
@@ -263,7 +268,7 @@ class Sitting:
                 os.symlink(os.readlink("/" + name), os.path.join(path, name))
 
     def warm(self):
-        """Starts templates, without and with pandas: {preload: environment}."""
+        """Starts a template without pandas and one with it. Returns {preload: environment}."""
         known = subprocess.run([self.py3run, "config", "init"], env=self.env, stdout=subprocess.PIPE).stdout.decode()
         if "[warm]" not in known:
             self.note("left out: warm: this py3run has no templates")
@@ -342,7 +347,7 @@ class Sitting:
             yield Job("protections", "each protection off and on", [self.bare("pass"), self.run("pass", "py3run run, as it comes"), *self.protections()], runs)
 
     def play(self, job):
-        """All rounds of a job, in turns: {name of the command: {round: Sample}}."""
+        """Runs all rounds of a job, in turns. Returns {name of the command: {round: Sample}}."""
         samples = {c.name: {} for c in job.commands}
         alone = job.count == 1
         before, cold = lasting_cpu(), collections.Counter()
@@ -371,7 +376,7 @@ class Sitting:
                     samples[c.name][i] = sample._replace(out=None)
         spent = sum(seconds - before.get(pid, 0) for pid, seconds in lasting_cpu().items())
         for c in job.commands:
-            if c.warm and c.name in samples:  # what the template did for these runs
+            if c.warm and c.name in samples:  # add the template's work for these runs
                 samples[c.name] = {i: s._replace(cpu=s.cpu + spent / (job.rounds + 1)) for i, s in samples[c.name].items()}
                 if cold[c.name]:
                     self.note(f"{job.name}: {c.name}: {cold[c.name]} of {job.rounds} runs were not warm")
@@ -408,7 +413,7 @@ class Sitting:
                     groups=groups, python=version.stdout.decode().strip(), user="root" if os.geteuid() == 0 else "an ordinary user", binary=os.stat(self.py3run).st_size)
 
     def end(self):
-        """Nothing stays: templates, containers, processes, mounts, files."""
+        """Removes everything: templates, containers, processes, mounts, files."""
         self.tell()
         for argv in reversed(self.ending):
             env = argv.pop() if isinstance(argv[-1], dict) else self.bare_env
@@ -432,7 +437,7 @@ class Sitting:
         shutil.rmtree(self.work)
 
 
-# What is shown.
+# Output.
 
 HEADS = ["", "runs", "median ms", "ratio of medians", "median of paired ratios", "ratio of minima", "user + system", "largest process MB", "own MB", "difference ms"]
 
@@ -466,7 +471,7 @@ def report(data, markdown, plot):
 
 
 def chart(data):
-    """Horizontal bars from 1, bare Python, on a logarithmic axis: longer to the right is slower, to the left faster."""
+    """Draws horizontal bars on a logarithmic axis. They begin at 1, bare Python; to the right is slower, to the left faster."""
     shown = [(job["name"], [Row(**r) for r in job["rows"][1:]]) for job in data["jobs"]]
     ratios = [r.paired for _, rows in shown for r in rows]
     ticks = [t for t in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 1.5, 2, 3, 5, 10, 20, 50, 100)]

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Holds what a start costs to bounds that a noisy machine does not reach by itself.
+"""Checks that the cost of a start stays within bounds. Noise alone does not exceed these bounds.
 
-Counts of system calls and of instructions hardly depend on noise; times are ratios to bare Python, of runs in turns, and the best of three
-sittings counts. What is over its bound is named, with what to do, and the exit code is 1. Needs strace and valgrind; where one of them is
-not installed or does not work, its figures are missing, which is a failure with PY3RUN_TEST_REQUIRE set.
+System calls and instructions are counted, which hardly depends on noise. Times are ratios to bare Python, of
+runs in turns, and the best of three sittings counts. For each figure over its bound the program prints what to
+do, and ends with exit code 1. It needs strace and valgrind. If one of them is not installed or does not work,
+its figures are missing; with PY3RUN_TEST_REQUIRE set, that is a failure.
 """
 import argparse, collections, os, re, shutil, signal, statistics, subprocess, sys
 
-sys.dont_write_bytecode = True  # nothing is left beside the sources
+sys.dont_write_bytecode = True  # leave no files beside the sources
 import bench, hook
 
 SITTINGS = 3
@@ -17,7 +18,8 @@ COUNT = "see with `strace -f -c` which calls are new, before and after the chang
 INSTRUCT = "see with callgrind_annotate which functions are new, before and after the change"
 TIME = "repeat on a quiet machine; then `bench.py --only empty --only protections` tells which part it is"
 BOUNDS = {
-    # Measured when the bounds were set, in parentheses. A bound is moved together with the change that needs it, never for noise.
+    # In parentheses: what was measured when the bound was set. Move a bound only together with the change that
+    # needs it, never because of noise.
     "system calls of the launcher": Bound(950, 300, "waits and wake-ups of the Go runtime left out, the least of five runs (677, on a busy machine 100 more)", COUNT),
     "system calls of init and Python": Bound(850, 400, "the least of five runs (709 to 716)", COUNT),
     "instructions of py3run version": Bound(1.4e6, 1e5, "the Go runtime and the initialisation of all packages (0.92 million)", INSTRUCT),
@@ -28,9 +30,9 @@ BOUNDS = {
     "MB of the launcher": Bound(12, 2, "the least of three runs of a small request", "look for what is new in memory, such as a package with large tables"),
 }
 
-# How the Go runtime waits and wakes: as often as the moment wants it.
+# Calls by which the Go runtime waits and wakes threads. Their number differs from run to run.
 WAITS = {"futex", "nanosleep", "epoll_pwait", "sched_yield", "tgkill", "getpid", "rt_sigreturn", "restart_syscall", "madvise"}
-# callgrind loses its way with the signals of Go's preemption, and valgrind does not know rdtscp everywhere.
+# The signals of Go's preemption confuse callgrind, and some versions of valgrind do not know rdtscp.
 GODEBUG = "asyncpreemptoff=1,cpu.rdtscp=off"
 
 
@@ -39,7 +41,7 @@ class Absent(Exception):
 
 
 def calls(command, trace):
-    """System calls of the launcher's threads, and of all else."""
+    """Counts system calls: [those of the launcher's threads, those of all other processes]."""
     strace = shutil.which("strace")
     if not strace:
         raise Absent("strace is not installed")
@@ -75,7 +77,7 @@ def instructions(argv, *side):
 
 
 def measures(s):
-    """Names of BOUNDS, and a function that measures these once."""
+    """Returns pairs: names of BOUNDS, and a function that measures these once."""
     empty = s.run("pass")
     hooked = hook.blob(s.python)
 
@@ -112,7 +114,7 @@ def measures(s):
 
 
 def judge(names, measure):
-    """The best of up to three sittings; one that is within all bounds ends it."""
+    """Returns the best figures of up to three sittings. It stops as soon as all are within their bounds."""
     best = None
     for _ in range(SITTINGS):
         found = measure()
@@ -135,10 +137,10 @@ def main():
         signal.signal(n, lambda n, _: sys.exit(128 + n))
     bench.adopt()
     if os.geteuid() == 0:
-        os.nice(-10)  # for some seconds ahead of others: the launcher looks at a run ten times a second, so a slow one counts more calls
+        os.nice(-10)  # the launcher polls a run ten times a second, so a run that takes longer makes more calls
     s, failures = bench.Sitting(o), []
     try:
-        bench.measure(s.run("pass"), s.errors)  # facts about the interpreter are asked once
+        bench.measure(s.run("pass"), s.errors)  # so that the facts about the interpreter are in the cache
         print(f"{'':<46}{'measured':>12}{'bound':>12}")
         for names, measure in measures(s):
             try:

@@ -3,13 +3,13 @@
 
     hook.py [--python PYTHON] [--runs N] [--code 'import pandas']
 
-Runs are paired, so that both see the same noise; where valgrind is installed, callgrind counts the instructions, which no noise
-changes. The bootstrap runs here as py3run starts it, but without a sandbox around it.
+Runs come in pairs, so that both have the same noise. If valgrind is installed, callgrind also counts the
+instructions, which do not depend on noise. The bootstrap runs here as py3run starts it, but without a sandbox.
 """
 import argparse, base64, marshal, mmap, os, re, shutil, statistics, struct, subprocess, sys, tempfile, time
 
 SOURCES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "cmd", "internal", "python")
-FIRST = 64  # descriptor of the bootstrap
+FIRST = 64  # the first of the bootstrap's descriptors
 
 
 def read(name):
@@ -37,7 +37,7 @@ def stub():
 
 
 def job(code, hooked):
-    """The descriptors that the bootstrap finds, as session.go lays them out."""
+    """Opens the descriptors that the bootstrap reads and writes, with the layout of session.go."""
     flagged = dict.fromkeys(["subprocess", "os", "ctypes", "multiprocessing"])
     request = marshal.dumps(dict(command="execute", code=code, path="/nonexistent/main.py", shown="main.py", argv=["main.py"], import_path=[],
                                  variables={}, module="", function="", args=None, kwargs={}, line=0, column=0, result_format="plain",

@@ -5,7 +5,10 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 
-/** Four calls and what comes back. Configured by PY3RUN (the launcher) and PYTHON (the interpreter, optional). */
+/**
+ * Four calls and their results. The environment variables PY3RUN (the launcher) and PYTHON (the interpreter,
+ * optional) configure it.
+ */
 public final class Example {
     private static final Duration MINUTE = Duration.ofMinutes(1);
 
@@ -15,9 +18,9 @@ public final class Example {
         if (!python.isEmpty()) {
             command.addAll(List.of("--python", python));
         }
-        // The margin is wide, as an example runs on any machine. In a service, 5 s.
+        // The margin is wide, because an example must work on any machine. In a service use 5 s.
         Py3Run py3run = new Py3Run(command, Map.of(), Duration.ofSeconds(30), new MiniJson());
-        Runtime.getRuntime().addShutdownHook(new Thread(py3run::close)); // Ctrl-C, SIGTERM: no run outlives us
+        Runtime.getRuntime().addShutdownHook(new Thread(py3run::close)); // Ctrl-C or SIGTERM: no run outlives this program
 
         success(py3run);
         exception(py3run);
@@ -26,7 +29,7 @@ public final class Example {
     }
 
     private static void success(Py3Run py3run) throws Exception {
-        // Data travels as variables, never pasted into the code: no quoting, no injection.
+        // Pass data as variables, and never paste it into the code: no quoting, no injection.
         Map<String, Object> request = Map.of(
                 "code", "print('füllt', tank['name'])\nresult = {'rest': tank['max'] - sum(levels), 'big': 2**70, 'name': tank['name'] + ' ≥'}",
                 "variables", Map.of("tank", Map.of("name", "Kühlwasser \"Süd\" 水", "max", 10), "levels", List.of(2, 3, 1.5)));
@@ -34,7 +37,7 @@ public final class Example {
         check(r.ok() && r.exitCode() == 0 && r.error() == null && r.auditLine() != null, r);
         Map<?, ?> value = (Map<?, ?>) r.value();
         check(value.get("rest").equals(3.5), r);
-        check(value.get("big").toString().equals("1180591620717411303424"), r); // a reader of doubles would have lost digits
+        check(value.get("big").toString().equals("1180591620717411303424"), r); // a JSON reader with doubles would lose digits
         check(value.get("name").equals("Kühlwasser \"Süd\" 水 ≥") && r.stdout().equals("füllt Kühlwasser \"Süd\" 水\n"), r);
         System.out.println("success:      " + r.status() + ", rest " + value.get("rest") + ", audit record " + ((Map<?, ?>) r.fields().get("audit")).get("seq"));
     }
@@ -59,14 +62,14 @@ public final class Example {
             Map<String, Object> request = Map.of("code", "open(marker, 'x').close()\nimport time\ntime.sleep(600)",
                     "variables", Map.of("marker", marker.toString()));
             Py3Run.Call call = py3run.start(request, MINUTE);
-            Thread button = new Thread(() -> { // the user's stop button: cancels once the code is really running
+            Thread button = new Thread(() -> { // the user's stop button: it cancels once the code is running
                 try {
                     while (!Files.exists(marker)) {
                         Thread.sleep(20);
                     }
                     call.cancel();
                 } catch (InterruptedException e) {
-                    // the run is over without it
+                    // the run ended by itself
                 }
             });
             button.start();

@@ -6,11 +6,12 @@ import java.util.List;
 import java.util.Map;
 
 /**
- * JSON (RFC 8259), small and strict, so that the example needs no library. Refuses what a lenient reader would guess at:
- * trailing data, a name twice in one object, NaN, control characters in strings. Integers stay integers of any size.
+ * JSON (RFC 8259), small and strict, so that the example needs no library. It refuses input on which readers
+ * disagree: trailing data, a name twice in one object, NaN, control characters in strings. Integers of any
+ * size stay integers.
  */
 final class MiniJson implements Py3Run.Json {
-    private static final int MAX_DEPTH = 512; // deeper would end in a StackOverflowError, which is no RuntimeException
+    private static final int MAX_DEPTH = 512; // deeper input could cause a StackOverflowError, which is no RuntimeException
 
     @Override
     public Map<String, Object> parse(String text) {
@@ -231,7 +232,7 @@ final class MiniJson implements Py3Run.Json {
             }
         }
 
-        /** The next character; NUL, which JSON has nowhere, at the end. */
+        /** The next character. At the end it is NUL, which JSON text never contains. */
         private char peek() {
             return at < text.length() ? text.charAt(at) : '\0';
         }

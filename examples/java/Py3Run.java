@@ -22,21 +22,23 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 
 /**
- * Runs Python code through the py3run launcher: one process for each call, one JSON request in, one JSON line back.
+ * Runs Python code through the py3run launcher. Each call starts one process, sends it one JSON request and
+ * reads one JSON line back.
  *
- * <p>What the run did, good or bad, is a {@link Result}: a Python exception, a time limit, a refused request. That there
- * is no result at all is an exception: {@link TransportException}. Decide by {@link Result#status}; the exit code is for
- * logs, since a script may return any number itself. Treat a status you do not know as a failure.
+ * <p>Every end of a run is a {@link Result}, also a Python exception, a time limit or a refused request. If
+ * there is no result at all, you get an exception: {@link TransportException}. Decide by {@link Result#status}.
+ * The exit code is for logs, since a script may return any number itself. Treat a status that you do not know
+ * as a failure.
  *
- * <p>Copy this file into your project; it needs Java 17 and nothing else. Safe for use by many threads.
+ * <p>Copy this file into your project. It needs Java 17 and nothing else. Many threads can share an instance.
  */
 public final class Py3Run implements AutoCloseable {
 
-    /** The JSON library of your choice. Both methods throw a RuntimeException for what they cannot do. */
+    /** The JSON library of your choice. Both methods throw a RuntimeException if they fail. */
     public interface Json {
         /**
-         * Reads one JSON object. Take care that integers stay integers: Gson, for one, makes every number a double
-         * unless told otherwise (ToNumberPolicy.LONG_OR_DOUBLE).
+         * Reads one JSON object. Integers must stay integers: Gson, for example, makes every number a double
+         * unless you set ToNumberPolicy.LONG_OR_DOUBLE.
          */
         Map<String, Object> parse(String line);
 
@@ -44,7 +46,7 @@ public final class Py3Run implements AutoCloseable {
         String write(Map<String, Object> request);
     }
 
-    /** There is no result: the launcher could not be spoken to, said too much, or not what protocol 1 promises. */
+    /** There is no result: the launcher could not be reached, printed too much, or broke protocol 1. */
     public static final class TransportException extends IOException {
         private static final long serialVersionUID = 1L;
 
@@ -54,16 +56,16 @@ public final class Py3Run implements AutoCloseable {
     }
 
     /**
-     * What came of a run; deeply unmodifiable.
+     * The result of a run. It is deeply unmodifiable.
      *
      * @param status    "ok", "error", "timeout", "memory_limit", "cancelled", ...: see py3run help exit-codes
-     * @param value     the field "result"; null also when there is none
+     * @param value     the field "result"; null also if there is no such field
      * @param error     null on success
-     * @param traceback null on success, and when it was not Python that failed
-     * @param stdout    what the code printed; empty when nothing ran
-     * @param exitCode  of the launcher
-     * @param line      the whole answer as it came, for a log
-     * @param auditLine the run's end record from stderr, or null (switched off, or nothing ran)
+     * @param traceback null on success, and if something other than Python failed
+     * @param stdout    what the code printed; empty if nothing ran
+     * @param exitCode  the exit code of the launcher
+     * @param line      the whole answer as text, for a log
+     * @param auditLine the run's end record from stderr; null if it is switched off or nothing ran
      * @param fields    the whole answer, parsed: "usage", "limits", "failure", "warnings", "audit", ...
      */
     public record Result(String status, Object value, String error, String traceback, String stdout, int exitCode,
@@ -74,13 +76,14 @@ public final class Py3Run implements AutoCloseable {
     }
 
     /**
-     * The largest answer held in memory. output_mb (10 by default) holds for result, stdout and stderr each, and JSON
-     * writes a control character as six bytes, so the worst answer is 18 times that. Rather lower output_mb than raise this.
+     * The largest answer to hold in memory. output_mb (10 by default) limits the JSON of result, stdout and
+     * stderr each, and the field "output" repeats stdout, so an answer has at most about four times that. Lower
+     * output_mb rather than raise this.
      */
     private static final int MAX_ANSWER_BYTES = 64 << 20;
-    /** Of stderr the end is kept, where the audit line is (at most 4 KiB). */
+    /** How much of the end of stderr to keep. The audit line (at most 4 KiB) is the last line. */
     private static final int MAX_STDERR_BYTES = 64 << 10;
-    /** From SIGTERM to SIGKILL: a cancelled run still needs to be ended, recorded and reported. */
+    /** From SIGTERM to SIGKILL. The launcher needs time to end a cancelled run, record it and report it. */
     private static final Duration GRACE = Duration.ofSeconds(5);
 
     private final List<String> command;
@@ -91,11 +94,12 @@ public final class Py3Run implements AutoCloseable {
     private volatile boolean closed;
 
     /**
-     * @param command     the launcher and its arguments, such as List.of("/usr/bin/py3run", "exec"). A list, never one
-     *                    string for a shell: nothing in it needs quoting and nothing in it can be misread.
-     * @param environment added to this process's own
-     * @param margin      what a call may take beyond its timeout: the launcher starts Python before the timeout begins
-     *                    and cleans up after it ended. 5 s do on an idle machine; a loaded one wants more.
+     * @param command     the launcher and its arguments, such as List.of("/usr/bin/py3run", "exec"). A list, and
+     *                    not one string for a shell, so nothing in it needs quoting.
+     * @param environment variables to add to those of this process
+     * @param margin      how long a call may take beyond its timeout. The launcher starts Python before the
+     *                    timeout begins, and cleans up after it. 5 s are enough on an idle machine; a loaded
+     *                    one needs more.
      */
     public Py3Run(List<String> command, Map<String, String> environment, Duration margin, Json json) {
         this.command = List.copyOf(command);
@@ -110,9 +114,10 @@ public final class Py3Run implements AutoCloseable {
     }
 
     /**
-     * Starts a run. The timeout goes into the request's limits, where an operator's limit may tighten it further: the
-     * launcher ends the code in time and says what it was doing. The deadline here, timeout plus margin, comes after it
-     * and is only for the day the launcher itself hangs. The other way round every timeout would be a blind kill.
+     * Starts a run. The timeout becomes a limit of the request, and an operator's limit may tighten it further.
+     * The launcher ends the code at that limit and reports what the code was doing. The deadline here is timeout
+     * plus margin: it comes later, and only matters if the launcher itself hangs. If it came first, every
+     * timeout would be a kill without a report.
      *
      * @throws IllegalArgumentException if the request cannot be written as JSON; nothing was started
      */
@@ -128,28 +133,28 @@ public final class Py3Run implements AutoCloseable {
 
         ProcessBuilder builder = new ProcessBuilder(command);
         builder.environment().putAll(environment);
-        // stderr stays apart (no redirectErrorStream): stdout is exactly one line, and must stay parseable.
+        // Do not merge stderr (redirectErrorStream): stdout must stay exactly one line of JSON.
         Call call = new Call(builder.start(), input, timeout.plus(margin));
         live.add(call);
-        if (closed) { // between the start and the line above; close() may not have seen this call
+        if (closed) { // close() ran before the line above, and may not have seen this call
             call.cancel();
         }
         return call;
     }
 
     /**
-     * Cancels every call and waits for the processes to go. Call it when your module stops, and from a shutdown hook:
-     * the end of a JVM does not end its child processes. (After a kill -9 of the JVM nothing here runs any more; then
-     * only the time limit ends the code. Always give one.)
+     * Cancels every call and waits until the processes have ended. Call it when your module stops, and from a
+     * shutdown hook: the end of a JVM does not end its child processes. After a kill -9 of the JVM this code
+     * does not run, and only the time limit ends a run. So always set one.
      */
     @Override
     public void close() {
         closed = true;
-        live.forEach(Call::cancel); // all of them first, so that the graces overlap
+        live.forEach(Call::cancel); // cancel all first, so that they end at the same time
         live.forEach(Call::reap);
     }
 
-    /** One run under way. Some thread has to call {@link #await}; any thread may call {@link #cancel}. */
+    /** One run in progress. Some thread has to call {@link #await}; any thread may call {@link #cancel}. */
     public final class Call {
         private final Process process;
         private final long deadline;
@@ -161,50 +166,51 @@ public final class Py3Run implements AutoCloseable {
             this.process = process;
             this.cap = cap.toNanos();
             this.deadline = System.nanoTime() + this.cap;
-            // The order matters. A pipe holds about 64 KiB; who writes into a full one sleeps until somebody reads. If we
-            // wrote stdin first and the launcher wrote more than that to stdout or stderr meanwhile, both would sleep for
-            // good. So both readers run before the first byte is written, and they run on to the end of their stream even
-            // when they keep no more of it.
+            // The order matters. A pipe holds about 64 KiB, and a write to a full pipe blocks. Suppose we wrote
+            // stdin first, and the launcher wrote more than that to stdout or stderr meanwhile: both sides would
+            // block for ever. So both readers start before we write the first byte. They read to the end of
+            // their stream, even if they keep no more of it.
             stdout = inBackground("stdout", () -> drain(process.getInputStream(), MAX_ANSWER_BYTES, false));
             stderr = inBackground("stderr", () -> drain(process.getErrorStream(), MAX_STDERR_BYTES, true));
-            // Writing may block as well (a stopped launcher reads nothing), so it must not stand in the way of the deadline.
+            // Writing may block too, because a stopped launcher reads nothing. So it runs in the background:
+            // the deadline must not wait for it.
             inBackground("stdin", () -> {
-                try (OutputStream out = process.getOutputStream()) { // closing it is what ends the request
+                try (OutputStream out = process.getOutputStream()) { // closing it ends the request
                     out.write(input);
                 } catch (IOException brokenPipe) {
-                    // The launcher refused the request before it had read all of it, and its answer says why. If it died
-                    // instead, there is no answer, and that is what is reported.
+                    // The launcher refused the request before it had read all of it; its answer says why. Or
+                    // the launcher died; then there is no answer, and result() reports that.
                 }
                 return null;
             });
         }
 
         /**
-         * Asks the launcher to stop (SIGTERM). It ends the code with all its processes and still answers: await returns
-         * a result with the status "cancelled". Does nothing when the run is over.
+         * Asks the launcher to stop (SIGTERM). The launcher ends the code with all its processes and still
+         * answers: await returns a result with the status "cancelled". After the run this does nothing.
          */
         public void cancel() {
-            // Not process.destroy(): on Unix that closes our ends of the pipes as well, and the answer is lost with
-            // "Stream closed". The handle sends the same SIGTERM and nothing more.
+            // Not process.destroy(): on Unix that also closes our ends of the pipes, and the answer would be
+            // lost ("Stream closed"). The handle only sends SIGTERM.
             process.toHandle().destroy();
         }
 
         /**
-         * Waits for the result. Past the deadline the run is cancelled, and what comes is a result with that status, or
-         * an exception if the launcher had to be killed.
+         * Waits for the result. At the deadline it cancels the run, and returns a result with that status. If it
+         * has to kill the launcher, it throws an exception.
          *
-         * @throws TransportException   if there is none
-         * @throws InterruptedException if this thread was interrupted; the run has been ended then
+         * @throws TransportException   if there is no result
+         * @throws InterruptedException if this thread was interrupted; the run has ended then
          */
         public Result await() throws IOException, InterruptedException {
             try {
                 boolean late = !process.waitFor(deadline - System.nanoTime(), TimeUnit.NANOSECONDS);
-                // SIGTERM before SIGKILL: a launcher that can still answer tells what happened and closes the audit record.
+                // SIGTERM before SIGKILL: a launcher that still works can report the run and write its end record.
                 boolean killed = late && !ended();
                 int exitCode = process.waitFor();
                 Captured err = collect(stderr);
                 return result(collect(stdout), err, exitCode, killed);
-            } finally { // also after an interrupt: no caller, no run
+            } finally { // also after an interrupt: a run without a caller must not go on
                 if (process.isAlive()) {
                     cancel();
                     reap();
@@ -222,7 +228,7 @@ public final class Py3Run implements AutoCloseable {
             return false;
         }
 
-        /** Waits out the grace, then kills; not to be interrupted, since whoever calls it is on the way out already. */
+        /** Waits for the grace period, then kills. It ignores interrupts: its callers are ending anyway. */
         private void reap() {
             boolean interrupted = false;
             long end = System.nanoTime() + GRACE.toNanos();
@@ -241,7 +247,7 @@ public final class Py3Run implements AutoCloseable {
             }
         }
 
-        /** The process has ended; its pipes end with it, unless something else still holds them open. */
+        /** Call it after the end of the process. The pipes end too, unless another process holds them open. */
         private Captured collect(FutureTask<Captured> reader) throws IOException, InterruptedException {
             try {
                 return reader.get(GRACE.toNanos(), TimeUnit.NANOSECONDS);
@@ -253,7 +259,7 @@ public final class Py3Run implements AutoCloseable {
         }
 
         private Result result(Captured out, Captured err, int exitCode, boolean killed) throws TransportException {
-            // Replacing bad bytes is right for messages to be read by people, and wrong for data: see decode.
+            // Replacing bad bytes is right for messages to people, and wrong for data: see decode.
             String messages = new String(err.bytes(), StandardCharsets.UTF_8).strip();
             String what = killed ? "py3run did not end within " + Duration.ofNanos(cap) + " and was killed" : "py3run gave no valid result";
             what += " (exit code " + exitCode + ")";
@@ -265,14 +271,14 @@ public final class Py3Run implements AutoCloseable {
             Map<String, Object> fields;
             try {
                 line = decode(out.bytes());
-                if (line.isEmpty() || line.indexOf('\n') != line.length() - 1) { // a part of a line is not a result
+                if (line.isEmpty() || line.indexOf('\n') != line.length() - 1) { // an incomplete line is not a result
                     throw new TransportException(what + ": not one line but " + line.length() + " characters" + said, null);
                 }
                 line = line.substring(0, line.length() - 1);
                 fields = unmodifiable(json.parse(line));
             } catch (CharacterCodingException e) {
                 throw new TransportException(what + ": not UTF-8" + said, e);
-            } catch (RuntimeException e) { // the JSON library's
+            } catch (RuntimeException e) { // from the JSON library
                 throw new TransportException(what + ": " + e.getMessage() + said, e);
             }
             if (!(fields.get("status") instanceof String status) || !(fields.get("success") instanceof Boolean success)
@@ -291,12 +297,12 @@ public final class Py3Run implements AutoCloseable {
     private static <T> FutureTask<T> inBackground(String name, Callable<T> work) {
         FutureTask<T> task = new FutureTask<>(work);
         Thread thread = new Thread(task, "py3run-" + name);
-        thread.setDaemon(true); // never what keeps a JVM alive
+        thread.setDaemon(true); // it must not keep the JVM alive
         thread.start();
         return task;
     }
 
-    /** Reads to the end, keeps the first or the last max bytes. */
+    /** Reads to the end and keeps the first or the last max bytes. */
     private static Captured drain(InputStream in, int max, boolean keepEnd) throws IOException {
         ByteArrayOutputStream kept = new ByteArrayOutputStream();
         boolean truncated = false;
@@ -328,9 +334,10 @@ public final class Py3Run implements AutoCloseable {
         return kept;
     }
 
-    // UTF-8 by name, everywhere. The default charset of Java 17 is the platform's: under LANG=C, as services have it, that
-    // is ASCII, and each umlaut becomes a question mark. And strictly: String.getBytes and new String replace what they
-    // cannot convert without a word, so the code would run on other data than the caller gave.
+    // Name UTF-8 everywhere. The default charset of Java 17 is that of the platform: for a service, which often
+    // has LANG=C, it is ASCII, and every umlaut becomes a question mark. And convert strictly: String.getBytes
+    // and new String silently replace what they cannot convert, so the code would get other data than the
+    // caller gave.
 
     private static byte[] encode(String text) {
         try {

@@ -1,6 +1,6 @@
-"""The code of a request: which readings of which tank are above a level?
+"""The code of a request: which readings of a tank are above a level?
 
-Its input are the variables `readings` (a path), `tank` and `above_m`; its answer is the variable `result`.
+Input: the variables `readings` (a path), `tank` and `above_m`. Output: the variable `result`.
 """
 
 import pandas as pd

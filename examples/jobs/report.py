@@ -1,6 +1,7 @@
 """Prints a summary of tank readings: report.py READINGS.csv
 
-Counts what is unusable instead of hiding it: values that are no number, values no tank can have, missing readings.
+It counts what is unusable instead of hiding it: missing readings, values that are not numbers, and
+values that no tank can have.
 """
 
 import sys
@@ -12,8 +13,8 @@ PLAUSIBLE = {"level_m": (0, 12), "temperature_c": (-30, 120), "inflow_m3h": (0, 
 
 
 def load(path):
-    """Returns the readings, unusable values as NaN, and how many values of each tank were bad."""
-    # As text first: one "ERR" among the numbers would otherwise make the whole column text without a word.
+    """Returns the readings, with NaN for unusable values, and the number of bad values of each tank."""
+    # Read all columns as text: pandas would do so silently for any column with one "ERR" in it.
     raw = pd.read_csv(path, dtype=str, keep_default_na=False)
     data = pd.DataFrame({"time": pd.to_datetime(raw["time"], utc=True), "tank": raw["tank"]})
     bad = pd.Series(0, index=raw.index)
@@ -28,7 +29,7 @@ def load(path):
 def summary(path):
     """Returns one row for each tank."""
     data, bad = load(path)
-    readings = round((data["time"].max() - data["time"].min()) / INTERVAL) + 1  # so many each tank should have
+    readings = round((data["time"].max() - data["time"].min()) / INTERVAL) + 1  # that each tank should have
     rows = []
     for tank, group in data.sort_values("time").groupby("tank"):
         level = group.dropna(subset=["level_m"])

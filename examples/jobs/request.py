@@ -1,6 +1,6 @@
 """Writes a py3run request as JSON: request.py CODE.py NAME=VALUE...
 
-A VALUE that is JSON is taken as that (2.5, true, [1, 2]), all else is text.
+If a VALUE is JSON, such as 2.5, true or [1, 2], the variable gets that value; otherwise it gets the text.
 """
 
 import json
@@ -25,5 +25,5 @@ json.dump({
     "filename": os.path.basename(path),  # the name in tracebacks
     "variables": variables,
     "limits": {"timeout_seconds": 120, "memory_mb": 512},
-    "labels": {"job": "tank-alarms"},  # goes to the audit log
+    "labels": {"job": "tank-alarms"},  # py3run copies them to the audit log
 }, sys.stdout)

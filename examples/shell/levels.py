@@ -1,4 +1,4 @@
-"""Reads log lines on standard input; prints one line for each tank: alarms, last level, rise per hour."""
+"""Reads log lines from standard input. Prints a line for each tank: alarms, last level, rise per hour."""
 
 import datetime
 import sys

@@ -99,7 +99,7 @@ func TestEndedWarnings(t *testing.T) {
 			{Code: "processes_ended", Message: "processes of this run still lived when its program had ended, and were ended; /proc does not show which"}}},
 	}
 	for _, tt := range tests {
-		if got := ended(tt.outcome, judged); !reflect.DeepEqual(got, tt.want) {
+		if got := processWarnings(tt.outcome, judged); !reflect.DeepEqual(got, tt.want) {
 			t.Errorf("%s: %s", tt.name, strings.ReplaceAll(strings.Join([]string{wordsOf(got), wordsOf(tt.want)}, "\nwant\n"), "\x1b", "ESC"))
 		}
 	}

@@ -44,7 +44,7 @@ func Doctor(job Job) []sandbox.Check {
 			ip.Keep() // cache the facts, as the first run does
 		}
 		took, scripts := python.Again(want(job))
-		checks = append(checks, detour(ip, skipped, took, scripts)...)
+		checks = append(checks, slowStart(ip, skipped, took, scripts)...)
 	}
 	checks = append(checks, probes...)
 	facts := Facts{RunID: newRunID(job.Began)}
@@ -57,9 +57,9 @@ func Doctor(job Job) []sandbox.Check {
 // interpreter in the cache, it takes less than a millisecond.
 const slowFind = 100 * time.Millisecond
 
-// detour reports why every run has to search for its interpreter again: the path leads through a
+// slowStart reports why every run has to search for its interpreter again: the path leads through a
 // script, such as a shim of pyenv or asdf, or candidates before the interpreter give no usable answer.
-func detour(ip python.Interpreter, skipped []python.Candidate, took time.Duration, scripts []string) []sandbox.Check {
+func slowStart(ip python.Interpreter, skipped []python.Candidate, took time.Duration, scripts []string) []sandbox.Check {
 	if len(scripts) == 0 && took < slowFind {
 		return nil
 	}

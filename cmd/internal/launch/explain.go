@@ -70,7 +70,7 @@ func Explain(job Job) Explanation {
 	}
 	slices.Sort(e.Environment)
 	protection, err := try(plan)
-	e.Warnings = append(e.Warnings, absent(job.Config)...)
+	e.Warnings = append(e.Warnings, absentPaths(job.Config)...)
 	if err != nil {
 		return refuse(wire.StatusLaunchFailed, launchFailure(err))
 	}

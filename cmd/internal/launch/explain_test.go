@@ -8,7 +8,7 @@ import (
 	"py3run/cmd/internal/python"
 )
 
-func TestDetour(t *testing.T) {
+func TestSlowStart(t *testing.T) {
 	t.Parallel()
 	ip := python.Interpreter{Path: "/opt/python/bin/python3"}
 	skipped := []python.Candidate{{Path: "/old/python3", From: "PATH", Why: "is Python 2.7.18, older than 3.8"}}
@@ -26,7 +26,7 @@ func TestDetour(t *testing.T) {
 		{"slow candidates", skipped, time.Second, nil, "takes 1000 ms|candidates before it|/opt/python/bin/python3"},
 		{"nothing can be kept", nil, time.Second, nil, "takes 1000 ms|no directory|XDG_CACHE_HOME"},
 	} {
-		checks := detour(ip, tt.skipped, tt.took, tt.scripts)
+		checks := slowStart(ip, tt.skipped, tt.took, tt.scripts)
 		if tt.want == "" {
 			if len(checks) > 0 {
 				t.Errorf("%s: %+v", tt.name, checks)

@@ -23,14 +23,14 @@ import (
 
 // Facts is what a plan needs to know about this host and this user.
 type Facts struct {
-	RunID    string
-	Root     string   // the root of the working directory (sandbox.ChooseRoot); empty: the template has its own
-	Roots    []string // the roots of other runs
-	Covered  bool     // a run sees only its own files in the root, because the root belongs to py3run
-	AuditDir string   // empty: this run leaves no records
-	LogDir   string   // where the log is, also when this run leaves no records
-	CacheDir string   // facts about interpreters; empty: no place for them
-	StateDir string   // keys; empty: no place for them
+	RunID       string
+	Root        string   // the root of the working directory (sandbox.ChooseRoot); empty: the template has its own
+	OtherRoots  []string // the roots of other runs
+	RootPrivate bool     // a run sees only its own files in the root, because the root belongs to py3run
+	AuditDir    string   // empty: this run leaves no records
+	LogDir      string   // where the log is, also when this run leaves no records
+	CacheDir    string   // facts about interpreters; empty: no place for them
+	StateDir    string   // keys; empty: no place for them
 
 	OthersHidden, OthersFixed []string // py3run's own paths of other calls: to be hidden, or to be kept unchanged
 
@@ -73,7 +73,7 @@ func locate(p Plan) (Plan, *refusal) {
 			Message: fmt.Sprintf("descriptors: py3run may have %d files open (RLIMIT_NOFILE), and a run takes up to %d", n, leastFiles),
 			Hint:    "raise the limit for the process that starts py3run: ulimit -n 1024, or LimitNOFILE= of its systemd unit"}}
 	}
-	p.Limits, p.Warnings = effective(p.Job)
+	p.Limits, p.Warnings = limitsInForce(p.Job)
 	ip, skipped, refused := find(p.Job)
 	if p.Skipped = skipped; refused == nil {
 		p.Interpreter = ip
@@ -99,13 +99,13 @@ func complete(p Plan) (Plan, *refusal) {
 func factsOf(job Job, runID string) (facts Facts, failed *refusal) {
 	facts = Facts{RunID: runID, CacheDir: CacheDir(job.Environ), StateDir: StateDir(job.Environ), FileMax: hardFileLimit()}
 	var err error
-	facts.Root, facts.Roots = roots(job)
+	facts.Root, facts.OtherRoots = roots(job)
 	if job.Config.Security.Isolation.Method != string(sandbox.Process) {
-		facts.Covered, _ = sandbox.MakeRoot(cmp.Or(facts.Root, rootOf(job.Config.Security.Isolation.WorkingDir, job.Caller.UID)))
+		facts.RootPrivate, _ = sandbox.MakeRoot(cmp.Or(facts.Root, rootOf(job.Config.Security.Isolation.WorkingDir, job.Caller.UID)))
 	}
 	facts.Program, _ = os.Executable()
 	facts.Config = []string{config.UserDir(job.Environ)}
-	facts.OthersHidden, facts.OthersFixed = ofOthers(job)
+	facts.OthersHidden, facts.OthersFixed = pathsOfOthers(job)
 	if os.Geteuid() == 0 {
 		facts.Config = append(facts.Config, config.SystemDir)
 	}

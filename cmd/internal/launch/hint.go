@@ -30,9 +30,9 @@ func hint(f wire.Failure, ip python.Interpreter, openFiles int, ownDir bool) str
 	return ""
 }
 
-// raise names who can raise a limit, and where. A request can only tighten limits, and its sender may
-// not know who has set them.
-func raise(name string, origins map[string]config.Origin) string {
+// whoCanRaise says who can raise a limit, and where. A request can only tighten limits, and its sender
+// may not know who has set them.
+func whoCanRaise(name string, origins map[string]config.Origin) string {
 	short := strings.ReplaceAll(name, "_", "-")
 	i := slices.IndexFunc(config.Shorts[:], func(s config.Short) bool { return s.Name == short })
 	if i < 0 {
@@ -60,7 +60,7 @@ func remedy(usual, name string, job Job) string {
 			return do + "; the request itself asks for this limit, with limits." + name
 		}
 	}
-	if text := raise(name, job.Origins); text != "" {
+	if text := whoCanRaise(name, job.Origins); text != "" {
 		return do + text
 	}
 	return usual

@@ -78,17 +78,17 @@ func TestRaise(t *testing.T) {
 		{"ceiling", config.Origin{Kind: config.FromFlag, Name: "--memory-mb", Ceiling: config.Ceiling{Value: "1", Asked: "2", File: "/etc/py3run/config.toml"}}, "the ceiling in /etc/py3run/config.toml, which only its owner raises"},
 		{"below a ceiling", config.Origin{Kind: config.FromFlag, Name: "--memory-mb", Ceiling: config.Ceiling{Value: "9", File: "/etc/py3run/config.toml"}}, "by --memory-mb"},
 	} {
-		if got := raise("memory_mb", map[string]config.Origin{key: tt.origin}); !strings.Contains(got, tt.want) {
+		if got := whoCanRaise("memory_mb", map[string]config.Origin{key: tt.origin}); !strings.Contains(got, tt.want) {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}
 	for _, name := range wire.LimitNames() {
-		if raise(name, nil) == "" {
+		if whoCanRaise(name, nil) == "" {
 			t.Errorf("%s: nobody can raise it", name)
 		}
 	}
 	job := Job{Config: config.Config{Security: config.Security{MaxMemoryMB: 1}}, Request: wire.Request{Limits: wire.Limits{MemoryMB: 2, CPUSeconds: 3}}}
-	if _, warnings := effective(job); len(warnings) != 1 || !strings.HasPrefix(warnings[0].Message, "memory_mb: 2 asked, the configuration allows 1; that is the default") {
+	if _, warnings := limitsInForce(job); len(warnings) != 1 || !strings.HasPrefix(warnings[0].Message, "memory_mb: 2 asked, the configuration allows 1; that is the default") {
 		t.Errorf("%+v", warnings)
 	}
 }

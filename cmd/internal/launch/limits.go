@@ -35,14 +35,14 @@ func Effective(c config.Security, asked wire.Limits) (wire.Limits, []wire.Warnin
 	return limits, warnings
 }
 
-// effective returns the limits of a job, and the job's warnings with those of clamped limits. These
+// limitsInForce returns the limits of a job, and the job's warnings with those of clamped limits. These
 // also say who can raise the limit.
-func effective(job Job) (wire.Limits, []wire.Warning) {
+func limitsInForce(job Job) (wire.Limits, []wire.Warning) {
 	limits, clamped := Effective(job.Config.Security, job.Request.Limits)
 	warnings := job.Warnings[:len(job.Warnings):len(job.Warnings)]
 	for _, w := range clamped {
 		name, _, _ := strings.Cut(w.Message, ":")
-		w.Message += raise(name, job.Origins)
+		w.Message += whoCanRaise(name, job.Origins)
 		warnings = append(warnings, w)
 	}
 	return limits, warnings

@@ -163,9 +163,9 @@ func grow(b []byte, n, most int) []byte {
 // truncated reports whether the text lacks a part of the stream.
 func (c *capture) truncated() bool { return c.cut || c.most > 0 && c.total > c.most }
 
-// halves is by how many bytes the JSON may exceed `most` because head and tail each cut a character
+// cutSlack is by how many bytes the JSON may exceed `most` because head and tail each cut a character
 // in two: each byte that remains of it becomes U+FFFD, which is longer.
-const halves = 8
+const cutSlack = 8
 
 // text returns what was kept, with a mark where bytes are missing. It replaces what is not UTF-8.
 func (c *capture) text() string {
@@ -179,13 +179,13 @@ func (c *capture) text() string {
 	whole := !c.truncated()
 	if c.most > 0 && int64(len(head)+len(tail))*costMost > c.most {
 		ofHead, ofTail := cost(head), cost(tail)
-		if ofHead+ofTail > c.most+halves {
+		if ofHead+ofTail > c.most+cutSlack {
 			if whole {
 				head = append(head, tail...)
 				tail, ofTail = head, ofHead+ofTail
 			}
 			half := (c.most + 1) / 2
-			head, tail = first(head, half), without(tail, ofTail-(c.most-half))
+			head, tail = prefixWithin(head, half), dropPrefix(tail, ofTail-(c.most-half))
 			whole, c.cut = false, true
 		}
 	}
@@ -240,8 +240,8 @@ func step(text []byte) (length int, cost int64) {
 	return n, int64(n)
 }
 
-// first returns the longest beginning of text that costs at most `most`.
-func first(text []byte, most int64) []byte {
+// prefixWithin returns the longest beginning of text that costs at most `most`.
+func prefixWithin(text []byte, most int64) []byte {
 	at := 0
 	for at < len(text) {
 		n, c := step(text[at:])
@@ -253,8 +253,8 @@ func first(text []byte, most int64) []byte {
 	return text[:at]
 }
 
-// without drops characters from the beginning of text until it has dropped at least cost.
-func without(text []byte, cost int64) []byte {
+// dropPrefix drops characters from the beginning of text until it has dropped at least cost.
+func dropPrefix(text []byte, cost int64) []byte {
 	for cost > 0 && len(text) > 0 {
 		n, c := step(text)
 		text, cost = text[n:], cost-c
@@ -354,10 +354,10 @@ type limitedWriter struct {
 	most   int64         // bytes; 0: no limit
 	digest *streamDigest // nil: there is none
 
-	mu    sync.Mutex // not held during a write, which may block
-	total int64
-	lost  error // why the rest did not arrive: a full disk, for example
-	left  bool  // the run no longer waits for the reader; the other fields stay as they are
+	mu        sync.Mutex // not held during a write, which may block
+	total     int64
+	lost      error // why the rest did not arrive: a full disk, for example
+	abandoned bool  // the run no longer waits for the reader; the other fields stay as they are
 }
 
 // errUnread is the error for output that nobody read.
@@ -365,7 +365,7 @@ var errUnread = errors.New("nobody has read it, and the time of the run is over"
 
 func (p *limitedWriter) Write(b []byte) (int, error) {
 	p.mu.Lock()
-	if p.left {
+	if p.abandoned {
 		p.mu.Unlock()
 		return 0, errUnread
 	}
@@ -383,7 +383,7 @@ func (p *limitedWriter) Write(b []byte) (int, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.left {
+	if p.abandoned {
 		return 0, errUnread
 	}
 	if errors.Is(err, syscall.EPIPE) { // the reader is gone: the program gets EPIPE too, as without py3run
@@ -406,7 +406,7 @@ func (p *limitedWriter) Write(b []byte) (int, error) {
 func (p *limitedWriter) leave() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.left = true
+	p.abandoned = true
 	if p.lost == nil {
 		p.lost = errUnread
 	}

@@ -83,7 +83,7 @@ func TestCaptureSizes(t *testing.T) {
 	}
 }
 
-func TestPassage(t *testing.T) {
+func TestLimitedWriter(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name      string
@@ -121,7 +121,7 @@ type broken struct{ err error }
 func (b broken) Write([]byte) (int, error) { return 0, b.err }
 
 // If the reader is gone, the program gets EPIPE. Beyond the limit it does not, because nothing is written.
-func TestPassageBroken(t *testing.T) {
+func TestLimitedWriterBroken(t *testing.T) {
 	t.Parallel()
 	p := &limitedWriter{to: broken{&fs.PathError{Op: "write", Path: "x", Err: syscall.EPIPE}}, most: 3}
 	if _, err := p.Write([]byte("abc")); !errors.Is(err, syscall.EPIPE) {
@@ -133,7 +133,7 @@ func TestPassageBroken(t *testing.T) {
 }
 
 // If the disk is full, the program does not get an error; the result reports it at the end.
-func TestPassageLost(t *testing.T) {
+func TestLimitedWriterLost(t *testing.T) {
 	t.Parallel()
 	p := &limitedWriter{to: broken{&fs.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}}}
 	for range 2 {
@@ -195,7 +195,7 @@ func TestCaptureAsJSON(t *testing.T) {
 					_, after, _ = strings.Cut(after, "]\n")
 				}
 				form := len(encode(before)) + len(encode(after)) - 4
-				if form > most+halves || c.total != int64(len(all)) || c.truncated() != marked || marked != (missing > 0) || !utf8.ValidString(text) {
+				if form > most+cutSlack || c.total != int64(len(all)) || c.truncated() != marked || marked != (missing > 0) || !utf8.ValidString(text) {
 					t.Fatalf("%s, %d bytes in steps of %d: %d bytes of JSON, total %d, truncated %t, marked %t, %d missing", name, len(all), step, form, c.total, c.truncated(), marked, missing)
 				}
 				if marked && (form < most-2*costMost || before == "" || after == "") {

@@ -72,10 +72,10 @@ func roots(job Job) (root string, others []string) {
 	return "", append(others, chosen)
 }
 
-// ofOthers returns py3run's own directories that other calls of this user may use, although this
+// pathsOfOthers returns py3run's own directories that other calls of this user may use, although this
 // one's configuration or environment names others: those of the environment and those of the home in
 // /etc/passwd, with the log in its default place. Runs must not see hide, and must not change fixed.
-func ofOthers(job Job) (hide, fixed []string) {
+func pathsOfOthers(job Job) (hide, fixed []string) {
 	add := func(list *[]string, path string) {
 		if path != "" {
 			*list = append(*list, path)
@@ -93,9 +93,9 @@ func ofOthers(job Job) (hide, fixed []string) {
 	return slices.Compact(hide), fixed
 }
 
-// absent warns about configured paths that do not exist: they may be mistyped. The run ignores them.
+// absentPaths warns about configured paths that do not exist: they may be mistyped. The run ignores them.
 // Call it after the start, which makes missing directories above the working directory.
-func absent(c config.Config) (warnings []wire.Warning) {
+func absentPaths(c config.Config) (warnings []wire.Warning) {
 	i := c.Security.Isolation
 	for _, list := range []struct {
 		key   string

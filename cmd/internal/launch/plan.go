@@ -69,7 +69,7 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 				Hint: "list only capabilities that py3run takes away, with their names in capabilities(7), such as CAP_SYS_TIME"}
 		}
 	}
-	plan.Spec = plan.spec(at, append(hide, beside(isolation.ReadDirs)...), pin)
+	plan.Spec = plan.spec(at, append(hide, secretsBeside(isolation.ReadDirs)...), pin)
 	request := job.Request
 	plan.Python = python.Job{
 		Command: request.Command, Code: codeOf(job), Text: job.Source == nil, Path: at.file, Shown: at.shown,
@@ -127,7 +127,7 @@ func (p Plan) hidden() (hide, pin []string) {
 		}
 	}
 	hide = append(hide, pin...)
-	for _, root := range p.Facts.Roots {
+	for _, root := range p.Facts.OtherRoots {
 		if !within(root, own) {
 			hide = append(hide, root)
 		}
@@ -140,7 +140,7 @@ func (p Plan) hidden() (hide, pin []string) {
 func (p Plan) reachable(at codePlace, hide []string) error {
 	own := p.Dir.Path
 	for _, needed := range []string{at.file, at.dir, p.Interpreter.Path} {
-		if p.Facts.Covered && needed != own && needed != own+codeSuffix && within(p.Dir.Root, needed) {
+		if p.Facts.RootPrivate && needed != own && needed != own+codeSuffix && within(p.Dir.Root, needed) {
 			return &config.Error{Where: "security", Key: "isolation.working-dir",
 				Problem: fmt.Sprintf("%s lies in %s, where each run sees only its own files", needed, p.Dir.Root),
 				Hint:    "move it elsewhere, or start from another directory"}
@@ -241,9 +241,9 @@ func permitted(p Plan, at codePlace) (readable, writable []string) {
 	return readable, writable
 }
 
-// beside returns the secrets that lie in the directories that permitted adds for Python. It leaves
+// secretsBeside returns the secrets that lie in the directories that permitted adds for Python. It leaves
 // out those that read-dirs names. Without read-dirs it returns nothing.
-func beside(readDirs []string) (hide []string) {
+func secretsBeside(readDirs []string) (hide []string) {
 	if len(readDirs) == 0 {
 		return nil
 	}
@@ -353,7 +353,7 @@ func environment(job Job, limits wire.Limits, workdir string) []string {
 		}
 	}
 	env = append(env, "TMPDIR="+workdir)
-	for _, e := range []string{handedOn(job, maxMemory, limits.MemoryMB), handedOn(job, maxCPU, limits.CPUSeconds)} {
+	for _, e := range []string{limitVariable(job, maxMemory, limits.MemoryMB), limitVariable(job, maxCPU, limits.CPUSeconds)} {
 		if e != "" {
 			env = append(env, e)
 		}
@@ -380,10 +380,10 @@ func environment(job Job, limits wire.Limits, workdir string) []string {
 // limits themselves.
 const maxMemory, maxCPU = "PYTHON3_MAX_MEMORY_MB", "PYTHON3_MAX_CPU_SECONDS"
 
-// handedOn returns the variable for the code as NAME=VALUE. VALUE is the caller's, or the limit in
+// limitVariable returns the variable for the code as NAME=VALUE. VALUE is the caller's, or the limit in
 // force if that is smaller. A value above 1 is rounded down to a whole number, as scripts expect.
 // Without a limit in force it returns "".
-func handedOn(job Job, name string, limit float64) string {
+func limitVariable(job Job, name string, limit float64) string {
 	value, err := strconv.ParseFloat(env(job.Environ, name), 64)
 	if err != nil || limit == 0 || !(value >= 0) {
 		return ""

@@ -530,7 +530,7 @@ func TestAbsent(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			var got []string
-			for _, w := range absent(config.Config{Security: config.Security{Isolation: tt.in}, Python: config.Python{Path: []string{dir, dir + "/absent.zip"}[:min(len(tt.want), 2)]}}) {
+			for _, w := range absentPaths(config.Config{Security: config.Security{Isolation: tt.in}, Python: config.Python{Path: []string{dir, dir + "/absent.zip"}[:min(len(tt.want), 2)]}}) {
 				if w.Code != "absent_path" {
 					t.Errorf("code %s", w.Code)
 				}
@@ -585,7 +585,7 @@ func TestRunFromTheRoot(t *testing.T) {
 	} {
 		job := Job{Config: config.Default(), Request: wire.Request{Command: wire.CommandExecute}, Dir: tt.dir, Live: &Live{File: tt.file, Argv0: tt.file}}
 		job.Config.Security.Isolation.WorkingDir = tt.template
-		_, err := Make(job, python.Interpreter{Path: "/usr/bin/python3"}, wire.Limits{}, Facts{RunID: aRunID, Covered: tt.covered, FileMax: 1 << 20})
+		_, err := Make(job, python.Interpreter{Path: "/usr/bin/python3"}, wire.Limits{}, Facts{RunID: aRunID, RootPrivate: tt.covered, FileMax: 1 << 20})
 		if (err != nil) != tt.refused {
 			t.Errorf("%s: %v", tt.name, err)
 		}

@@ -26,7 +26,7 @@ const (
 
 // ask runs a candidate for the interpreter and returns what it prints. It is a [python.Runner].
 func (job Job) ask(path string, args, environ []string, stdin string, within time.Duration) (stdout, stderr string, err error) {
-	hide, fixed := job.steering()
+	hide, fixed := job.protectedPaths()
 	_, first := descriptors(job.Config.Security.MaxOpenFiles, hardFileLimit())
 	in, err := python.Input(stdin)
 	if err != nil {
@@ -53,17 +53,17 @@ func (job Job) ask(path string, args, environ []string, stdin string, within tim
 	return string(out.head) + string(out.tail), errs.text(), err
 }
 
-// steering returns the paths that later runs depend on: those that no candidate may see, and those that
-// none may change. It makes the missing cache and state directories. It does not make the log: commands
-// that run no code of the user have none.
-func (job Job) steering() (hide, fixed []string) {
+// protectedPaths returns the paths that later runs depend on: those that no candidate may see, and those
+// that none may change. It makes the missing cache and state directories. It does not make the log:
+// commands that run no code of the user have none.
+func (job Job) protectedPaths() (hide, fixed []string) {
 	for _, dir := range []string{CacheDir(job.Environ), StateDir(job.Environ)} {
 		if dir != "" {
 			hide = append(hide, dir)
 		}
 	}
 	Plan{Own: hide}.makeOwn(env(job.Environ, "HOME"))
-	others, kept := ofOthers(job)
+	others, kept := pathsOfOthers(job)
 	hide, fixed = append(hide, others...), kept
 	if log, err := job.Config.AuditDir(job.Environ); err == nil {
 		hide = append(hide, log)

@@ -45,7 +45,7 @@ func recordStart(p Plan) (rec *recording, warnings []wire.Warning, err error) {
 		warnings = append(warnings, wire.Warning{Code: "audit_network",
 			Message: "the audit log is on " + fs + ", where writers on several machines can break it; name a local directory with security.audit.dir"})
 	}
-	base, err := kept(log, p)
+	base, err := baseRecord(log, p)
 	if err != nil {
 		return nil, warnings, err
 	}
@@ -78,9 +78,9 @@ func (r *run) recordEnd(e Evidence, result wire.Result) (*audit.Receipt, []wire.
 	return &receipt, nil
 }
 
-// kept returns what both records have in common. It also stores the code in the log's directory, and
-// reads the key for hashed values there, as far as the configuration asks for that.
-func kept(log *audit.Log, p Plan) (rec audit.Record, err error) {
+// baseRecord returns what both records have in common. It also stores the code in the log's directory,
+// and reads the key for hashed values there, as far as the configuration asks for that.
+func baseRecord(log *audit.Log, p Plan) (rec audit.Record, err error) {
 	c := p.Job.Config.Security.Audit
 	rec = record(p.Job, p.Limits, p.RunID)
 	if c.LogCode {

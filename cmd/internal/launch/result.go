@@ -52,7 +52,7 @@ func result(p Plan, e Evidence, v Verdict) wire.Result {
 		}
 		return r
 	}
-	v.Failure = explained(p, e, v)
+	v.Failure = explainFailure(p, e, v)
 	r := outline(p, v)
 	if v.Failure != nil {
 		r.Traceback = e.Reply.Traceback
@@ -79,13 +79,13 @@ func result(p Plan, e Evidence, v Verdict) wire.Result {
 		r.Result, r.ResultType, r.ResultText, ofValue = value(p.Job.Request, e)
 		r.Inspected = e.hasValue()
 	}
-	r.Warnings = slices.Concat(p.Warnings, e.Warnings, unwritten(e), ofValue, e.Reply.Warnings, doubts(e, v.Status), ended(o, p.Limits), discarded(p, e))
+	r.Warnings = slices.Concat(p.Warnings, e.Warnings, lostOutput(e), ofValue, e.Reply.Warnings, replyWarnings(e, v.Status), processWarnings(o, p.Limits), discardedFiles(p, e))
 	return r
 }
 
-// closed adds to a result what became known after it was made: the receipt of the end record, and
+// withReceipt adds to a result what became known after it was made: the receipt of the end record, and
 // warnings from removing the directories.
-func closed(r wire.Result, receipt *audit.Receipt, warnings []wire.Warning) wire.Result {
+func withReceipt(r wire.Result, receipt *audit.Receipt, warnings []wire.Warning) wire.Result {
 	if receipt != nil {
 		r.Audit = &wire.AuditReceipt{Seq: int64(receipt.Seq), Hash: receipt.Hash}
 	}
@@ -93,9 +93,9 @@ func closed(r wire.Result, receipt *audit.Receipt, warnings []wire.Warning) wire
 	return r
 }
 
-// explained returns the failure of a verdict with more help for the caller: who has set the limit,
+// explainFailure returns the failure of a verdict with more help for the caller: who has set the limit,
 // which interpreter ran, and where the code was.
-func explained(p Plan, e Evidence, v Verdict) *wire.Failure {
+func explainFailure(p Plan, e Evidence, v Verdict) *wire.Failure {
 	if v.Failure == nil {
 		return nil
 	}
@@ -176,17 +176,17 @@ func value(request wire.Request, e Evidence) (value json.RawMessage, kind, text 
 	return value, kind, text, warnings
 }
 
-// unwritten warns about output that did not arrive.
-func unwritten(e Evidence) (warnings []wire.Warning) {
+// lostOutput warns about output that did not arrive.
+func lostOutput(e Evidence) (warnings []wire.Warning) {
 	for _, err := range e.Lost {
 		warnings = append(warnings, wire.Warning{Code: "output_lost", Message: "write output: " + err.Error()})
 	}
 	return warnings
 }
 
-// doubts warns if the interpreter's reply contradicts the kernel or cannot be read, and if events are
-// missing.
-func doubts(e Evidence, status wire.Status) (warnings []wire.Warning) {
+// replyWarnings warns if the interpreter's reply contradicts the kernel or cannot be read, and if events
+// are missing.
+func replyWarnings(e Evidence, status wire.Status) (warnings []wire.Warning) {
 	if e.ReplyErr == nil && e.Reply.Kind == "error" && status == wire.StatusOK {
 		warnings = append(warnings, wire.Warning{Code: "program_says", Message: "it was ended by an uncaught exception, but its exit code is 0: " + e.Reply.Error})
 	}
@@ -199,9 +199,9 @@ func doubts(e Evidence, status wire.Status) (warnings []wire.Warning) {
 	return warnings
 }
 
-// ended warns about processes: those that the limit refused, those that the launcher ended with the
-// run, and those that still have not ended.
-func ended(o sandbox.Outcome, limits wire.Limits) (warnings []wire.Warning) {
+// processWarnings warns about processes: those that the limit refused, those that the launcher ended with
+// the run, and those that still have not ended.
+func processWarnings(o sandbox.Outcome, limits wire.Limits) (warnings []wire.Warning) {
 	if o.Refused > 0 {
 		warnings = append(warnings, wire.Warning{Code: "process_limit",
 			Message: fmt.Sprintf("%s refused because of processes = %s, which counts threads too", times(o.Refused, "process or thread was", "processes and threads were"), number(limits.Processes))})
@@ -211,7 +211,7 @@ func ended(o sandbox.Outcome, limits wire.Limits) (warnings []wire.Warning) {
 		warnings = append(warnings, wire.Warning{Code: "processes_ended", Message: "processes of this run still lived when its program had ended, and were ended; /proc does not show which"})
 	case left.Count > 0:
 		warnings = append(warnings, wire.Warning{Code: "processes_ended",
-			Message: fmt.Sprintf("%s when the program had ended, and ended with it: %s", times(int64(left.Count), "process still lived", "processes still lived"), strings.Join(named(left), ", "))})
+			Message: fmt.Sprintf("%s when the program had ended, and ended with it: %s", times(int64(left.Count), "process still lived", "processes still lived"), strings.Join(leftNames(left), ", "))})
 	}
 	if o.Incomplete {
 		warnings = append(warnings, wire.Warning{Code: "kill_incomplete", Message: "processes of this run were killed and have not ended yet"})
@@ -219,8 +219,8 @@ func ended(o sandbox.Outcome, limits wire.Limits) (warnings []wire.Warning) {
 	return warnings
 }
 
-// discarded warns about files that are removed with the working directory.
-func discarded(p Plan, e Evidence) []wire.Warning {
+// discardedFiles warns about files that are removed with the working directory.
+func discardedFiles(p Plan, e Evidence) []wire.Warning {
 	c := e.Contents
 	if c.Files == 0 || !p.Job.Config.Security.Isolation.CleanupOnExit {
 		return nil
@@ -246,9 +246,9 @@ func times(n int64, one, more string) string {
 	return fmt.Sprint(n, " ", more)
 }
 
-// named returns the names of the processes that were left, each once. A process chooses its own name,
+// leftNames returns the names of the processes that were left, each once. A process chooses its own name,
 // so the warning shows only printable text, and only what follows the last slash.
-func named(left sandbox.Left) (names []string) {
+func leftNames(left sandbox.Left) (names []string) {
 	for _, n := range left.Names {
 		if n = filepath.Base(strings.Map(printable, strings.ToValidUTF8(n, "\uFFFD"))); !slices.Contains(names, n) {
 			names = append(names, n)

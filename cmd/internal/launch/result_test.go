@@ -132,7 +132,7 @@ func TestResultChangesNothing(t *testing.T) {
 	if string(a) != string(b) || verdict.Failure.Hint != before.Hint || verdict.Failure.Where != nil {
 		t.Errorf("%s\n%s\n%+v", a, b, verdict.Failure)
 	}
-	both := closed(first, &audit.Receipt{Seq: 3, Hash: "ab"}, []wire.Warning{{Code: "cleanup_failed"}})
+	both := withReceipt(first, &audit.Receipt{Seq: 3, Hash: "ab"}, []wire.Warning{{Code: "cleanup_failed"}})
 	if first.Audit != nil || codesOf(first.Warnings) != "clamped_limit absent_path" || codesOf(both.Warnings) != "clamped_limit absent_path cleanup_failed" || both.Audit.Seq != 3 {
 		t.Errorf("%s, %s", codesOf(first.Warnings), codesOf(both.Warnings))
 	}

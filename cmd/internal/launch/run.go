@@ -55,7 +55,7 @@ func (r *run) execute() Evidence {
 	// cannot begin before the record is durable, because the gate is still closed.
 	program, failed := r.start()
 	r.reach("started")
-	warnings := absent(r.plan.Job.Config)
+	warnings := absentPaths(r.plan.Job.Config)
 	record, more, err := recordStart(r.plan)
 	r.record = record
 	warnings = append(warnings, more...)
@@ -96,7 +96,7 @@ func (r *run) conclude(e Evidence) Answer {
 	for _, err := range <-released {
 		warnings = append(warnings, wire.Warning{Code: "cleanup_failed", Message: err.Error()})
 	}
-	answer := Answer{Result: closed(result, receipt, warnings), Sweep: func() error { return r.sweep(result.Isolation) }}
+	answer := Answer{Result: withReceipt(result, receipt, warnings), Sweep: func() error { return r.sweep(result.Isolation) }}
 	if receipt != nil {
 		answer.AuditLine = receipt.View(auditLineMost)
 	}

@@ -40,10 +40,10 @@ func Judge(e Evidence, limits wire.Limits) Verdict {
 }
 
 func judge(e Evidence, limits wire.Limits) Verdict {
-	if v, decided := unstarted(e); decided {
+	if v, decided := notRun(e); decided {
 		return v
 	}
-	if v, decided := enforced(e, limits); decided {
+	if v, decided := byLauncher(e, limits); decided {
 		return v
 	}
 	if !e.Started {
@@ -53,13 +53,13 @@ func judge(e Evidence, limits wire.Limits) Verdict {
 		return bySignal(e.Outcome, limits)
 	}
 	if e.Overflow > 0 { // a failure, because the reader would take the part for the whole
-		v := reached(limits, wire.StatusOutputLimit, "output_mb", mb(float64(e.Overflow)),
+		v := limitReached(limits, wire.StatusOutputLimit, "output_mb", mb(float64(e.Overflow)),
 			"the output was cut, of "+strconv.FormatInt(e.Overflow, 10)+" bytes; the program ended with "+ending(e.Outcome))
 		v.Failure.Hint = "print less, or have security.max-output-size-mb raised (0 is no limit)"
 		return v
 	}
 	if disk := mb(float64(e.Contents.Bytes)); limits.DiskMB > 0 && disk > limits.DiskMB {
-		return reached(limits, wire.StatusDiskLimit, "disk_mb", disk, "the working directory was too large at the end")
+		return limitReached(limits, wire.StatusDiskLimit, "disk_mb", disk, "the working directory was too large at the end")
 	}
 	if v, decided := byReply(e, limits); decided {
 		return v
@@ -68,13 +68,13 @@ func judge(e Evidence, limits wire.Limits) Verdict {
 		return fail(wire.StatusExit, &wire.Failure{Message: "exited with code " + strconv.Itoa(e.Outcome.ExitCode)})
 	}
 	if e.Cut != "" {
-		return reached(limits, wire.StatusDiskLimit, "file_mb", limits.FileMB, "a file ends exactly at the size limit, so what was written behind it is lost: "+e.Cut)
+		return limitReached(limits, wire.StatusDiskLimit, "file_mb", limits.FileMB, "a file ends exactly at the size limit, so what was written behind it is lost: "+e.Cut)
 	}
 	return Verdict{Status: wire.StatusOK}
 }
 
-// unstarted gives the verdict if no program was run to its end.
-func unstarted(e Evidence) (v Verdict, decided bool) {
+// notRun gives the verdict if no program was run to its end.
+func notRun(e Evidence) (v Verdict, decided bool) {
 	switch {
 	case e.Fault != nil:
 		return fail(wire.StatusInternal, &wire.Failure{Message: fmt.Sprintf("internal: %v", e.Fault)}), true
@@ -91,18 +91,18 @@ func unstarted(e Evidence) (v Verdict, decided bool) {
 	return v, false
 }
 
-// reached gives the verdict that a limit was reached.
-func reached(limits wire.Limits, s wire.Status, name string, used float64, text string) Verdict {
+// limitReached gives the verdict that a limit was reached; used has the limit's unit.
+func limitReached(limits wire.Limits, s wire.Status, name string, used float64, text string) Verdict {
 	configured, _ := limits.Get(name)
 	return fail(s, &wire.Failure{Message: fmt.Sprintf("%s (%s = %s)", text, name, number(configured)),
 		Limit: &wire.LimitHit{Name: name, Configured: configured, Used: round(used)}})
 }
 
-// enforced gives the verdict if the launcher ended the run, or the kernel did so at its request.
-func enforced(e Evidence, limits wire.Limits) (v Verdict, decided bool) {
+// byLauncher gives the verdict if the launcher ended the run, or the kernel did so at its request.
+func byLauncher(e Evidence, limits wire.Limits) (v Verdict, decided bool) {
 	o := e.Outcome
 	limit := func(s wire.Status, name string, used float64, text string) (Verdict, bool) {
-		return reached(limits, s, name, used, text), true
+		return limitReached(limits, s, name, used, text), true
 	}
 	if o.Fault != nil { // its first line; what follows is the stack
 		line, _, _ := strings.Cut(o.Fault.Error(), "\n")
@@ -159,7 +159,7 @@ func bySignal(o sandbox.Outcome, limits wire.Limits) Verdict {
 			used, short = peak, true // RLIMIT_DATA does not count shared memory; /dev/shm is as large as the limit
 		}
 		if short {
-			return reached(limits, wire.StatusMemoryLimit, "memory_mb", used, "ended by "+signalName(o.Signal)+" near the memory limit, probably because native code got no more memory")
+			return limitReached(limits, wire.StatusMemoryLimit, "memory_mb", used, "ended by "+signalName(o.Signal)+" near the memory limit, probably because native code got no more memory")
 		}
 		if o.Memory.PerProcess {
 			f.Hint = perProcess(used, limits)
@@ -176,7 +176,7 @@ func byReply(e Evidence, limits wire.Limits) (v Verdict, decided bool) {
 	case r.Kind == "error" && (code == 1 || code == flushFailed):
 		return uncaught(e, limits), true
 	case r.Kind == "too_large" && code == 0:
-		return reached(limits, wire.StatusOutputLimit, "output_mb", mb(float64(r.Bytes)), "the result is too large to hand back"), true
+		return limitReached(limits, wire.StatusOutputLimit, "output_mb", mb(float64(r.Bytes)), "the result is too large to hand back"), true
 	}
 	return v, false
 }
@@ -186,7 +186,7 @@ func byReply(e Evidence, limits wire.Limits) (v Verdict, decided bool) {
 func uncaught(e Evidence, limits wire.Limits) Verdict {
 	r, o := e.Reply, e.Outcome
 	limit := func(s wire.Status, name string, used float64) Verdict {
-		v := reached(limits, s, name, used, "ended by an uncaught "+r.Error)
+		v := limitReached(limits, s, name, used, "ended by an uncaught "+r.Error)
 		v.Failure.Type, v.Failure.Line = r.Type, r.Line
 		return v
 	}
