@@ -12,8 +12,8 @@ import (
 )
 
 // pages is the documentation, a subject a file. A new page is a new file: its first line is `# NAME: what it is about`.
-// The files lie in the binary as they are, and nothing of them is read before a page is asked for. Packing them would save less than the code that
-// unpacks them takes.
+// The files lie in the binary as they are: the code that unpacks them would take more room than packing saves. Only
+// what lists or prints pages reads them (see showsTopics).
 //
 //go:embed help/*.md
 var pages embed.FS

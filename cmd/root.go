@@ -153,13 +153,27 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 	default:
 		root.AddCommand(newExec(app), newRun(app), newCheck(app), newExplain(app), newDoctor(app), newConfig(app), newSchema(app), cli.NewVersion("py3run", map[string]any{"protocol": wire.Protocol}))
 		root.AddCommand(newMan(app))
-		root.AddCommand(newHelpTopics(app)...)
 		root.AddCommand(newWarm(app)...)
+		if showsTopics(args) {
+			root.AddCommand(newHelpTopics(app)...)
+		}
 		cli.AddHelp(root)
 		root.SetHelpCommand(newHelp())
 	}
 	root.CompletionOptions.DisableDefaultCmd = len(root.Commands()) < 2
 	return root
+}
+
+// showsTopics reports whether the arguments ask for something that lists or prints the pages of the documentation.
+func showsTopics(args []string) bool {
+	if len(args) == 0 {
+		return true
+	}
+	switch args[0] {
+	case "help", "man", "completion", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd:
+		return true
+	}
+	return strings.HasPrefix(args[0], "-")
 }
 
 // unknownCommand returns the error for an argument that is no command: it may be a script or mistyped.
