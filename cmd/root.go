@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -154,7 +155,7 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 		root.AddCommand(newExec(app), newRun(app), newCheck(app), newExplain(app), newDoctor(app), newConfig(app), newSchema(app), cli.NewVersion("py3run", map[string]any{"protocol": wire.Protocol}))
 		root.AddCommand(newMan(app))
 		root.AddCommand(newWarm(app)...)
-		if showsTopics(args) {
+		if showsTopics(root, args) {
 			root.AddCommand(newHelpTopics(app)...)
 		}
 		cli.AddHelp(root)
@@ -164,16 +165,13 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 	return root
 }
 
-// showsTopics reports whether the arguments ask for something that lists or prints the pages of the documentation.
-func showsTopics(args []string) bool {
-	if len(args) == 0 {
+// showsTopics reports whether the arguments may ask for pages of the documentation: they do not begin with a command of
+// root that knows nothing of pages.
+func showsTopics(root *cobra.Command, args []string) bool {
+	if len(args) == 0 || args[0] == "man" {
 		return true
 	}
-	switch args[0] {
-	case "help", "man", "completion", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd:
-		return true
-	}
-	return strings.HasPrefix(args[0], "-")
+	return !slices.ContainsFunc(root.Commands(), func(c *cobra.Command) bool { return c.Name() == args[0] })
 }
 
 // unknownCommand returns the error for an argument that is no command: it may be a script or mistyped.
