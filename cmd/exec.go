@@ -251,7 +251,7 @@ func (app *app) watchReader() {
 func (app *app) job(request wire.Request, warnings []wire.Warning, c config.Config) launch.Job {
 	dir, _ := os.Getwd()
 	return launch.Job{Request: request, Warnings: warnings, Config: c, Environ: app.environ, Dir: dir, Caller: caller(), Umask: app.umask,
-		Steering: app.sources().Named(dir), LoginUID: cli.LoginUID(), Began: app.began, Signals: app.signals}
+		NamedConfig: app.sources().Named(dir), LoginUID: cli.LoginUID(), Began: app.began, Signals: app.signals}
 }
 
 // caller returns the operating-system user. A user that is not in /etc/passwd has its number as its name.

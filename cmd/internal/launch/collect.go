@@ -43,7 +43,7 @@ type Evidence struct {
 
 	// From the launcher itself.
 	Warm     bool     // the interpreter was a preforked worker of a template
-	Open     []string // paths of py3run's own that are missing and that the code could create
+	Unpinned []string // paths of py3run's own that are missing and that the code could create
 	Workdir  string   // the working directory, if it was kept
 	Warnings []wire.Warning
 }
@@ -63,7 +63,7 @@ func (e Evidence) ran() bool {
 // nobody can read after that.
 func (r *run) collect(p *program, o sandbox.Outcome) Evidence {
 	job, limits := r.plan.Job, r.plan.Limits
-	e := Evidence{Outcome: o, Started: o.Began, Warm: p.lease != nil, Open: r.open}
+	e := Evidence{Outcome: o, Started: o.Began, Warm: p.lease != nil, Unpinned: r.unpinned}
 	began, noted := p.session.CodeStarted()
 	if noted {
 		e.SetupFor = max(0, time.Since(job.Began)-(monotonic()-began))

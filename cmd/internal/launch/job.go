@@ -12,18 +12,18 @@ import (
 
 // A Job is the input of one run.
 type Job struct {
-	Request  wire.Request
-	Warnings []wire.Warning // from reading the request and the configuration
-	Config   config.Config
-	Looked   []config.Looked          // the files in which the configuration was looked for
-	Origins  map[string]config.Origin // where each value of Config comes from; hints name it
-	Environ  []string
-	Dir      string // the caller's current directory
-	Umask    *int   // the caller's, for the code; nil: the umask of this process
-	Steering string // the configuration file that the caller named instead of the usual ones; empty: none
-	Caller   Caller
-	LoginUID *int      // the login user id that the kernel keeps (loginuid); nil: not set
-	Began    time.Time // when this process began with the request
+	Request     wire.Request
+	Warnings    []wire.Warning // from reading the request and the configuration
+	Config      config.Config
+	Looked      []config.Looked          // the files in which the configuration was looked for
+	Origins     map[string]config.Origin // where each value of Config comes from; hints name it
+	Environ     []string
+	Dir         string // the caller's current directory
+	Umask       *int   // the caller's, for the code; nil: the umask of this process
+	NamedConfig string // the configuration file that the caller named instead of the usual ones; empty: none
+	Caller      Caller
+	LoginUID    *int      // the login user id that the kernel keeps (loginuid); nil: not set
+	Began       time.Time // when this process began with the request
 
 	Source []byte // the bytes of a script file, in its own encoding; nil: the code is Request.Code
 

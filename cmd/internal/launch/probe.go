@@ -70,7 +70,7 @@ func (job Job) protectedPaths() (hide, fixed []string) {
 	}
 	hide = append(hide, warm.Dirs(job.Environ)...)
 	program, _ := os.Executable()
-	for _, path := range []string{config.UserDir(job.Environ), config.SystemDir, job.Steering, program} {
+	for _, path := range []string{config.UserDir(job.Environ), config.SystemDir, job.NamedConfig, program} {
 		if path != "" && strings.HasPrefix(path, "/") {
 			fixed = append(fixed, path)
 		}

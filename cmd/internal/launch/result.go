@@ -132,7 +132,7 @@ func isolationOf(p Plan, e Evidence) *wire.Isolation {
 	if p.Job.Config.Security.Isolation.Shm == "private" && !p.Spec.PrivateShm {
 		i.Missing = append(i.Missing, wire.Gap{Name: "private-shm", Why: "this run needs a path in the host's /dev/shm, so it gets no private one"})
 	}
-	for _, path := range e.Open {
+	for _, path := range e.Unpinned {
 		i.Missing = append(i.Missing, wire.Gap{Name: "pinned-paths", Why: path + " does not exist and could not be made: code can make it, and change later runs with what it puts there"})
 	}
 	return i

@@ -81,7 +81,7 @@ func TestResult(t *testing.T) {
 		{"kept files", made(func(j *Job) { j.Config.Security.Isolation.CleanupOnExit = false }), Evidence{Outcome: done, Started: true, Reply: value, Workdir: "/w/p", Contents: sandbox.Contents{Files: 2}},
 			`"working_dir":"/w/p"`, "", "clamped_limit"},
 		{"gaps", func() Plan { p := made(nil); p.Spec.PrivateShm = false; return p }(),
-			Evidence{Outcome: sandbox.Outcome{Reason: sandbox.Finished, Protection: sandbox.Protection{Method: sandbox.Namespace, Enforced: []string{"pid-namespace"}, Gaps: []sandbox.Gap{{Name: "memory-limit", Why: "no group"}}}}, Started: true, Reply: value, Open: []string{"/o"}, Warm: true},
+			Evidence{Outcome: sandbox.Outcome{Reason: sandbox.Finished, Protection: sandbox.Protection{Method: sandbox.Namespace, Enforced: []string{"pid-namespace"}, Gaps: []sandbox.Gap{{Name: "memory-limit", Why: "no group"}}}}, Started: true, Reply: value, Unpinned: []string{"/o"}, Warm: true},
 			`"method":"namespace","enforced":["pid-namespace"],"missing":[{"name":"memory-limit","why":"no group"},{"name":"private-shm"|{"name":"pinned-paths","why":"/o does not exist|"warm":true`, "", "clamped_limit"},
 		{"refused", Plan{Job: made(nil).Job, RunID: "run"}, Evidence{Refused: &refusal{wire.StatusPythonNotFound, &wire.Failure{Message: "no Python"}}},
 			`"status":"python_not_found"|"error":"no Python"`, `"usage"|"limits"|"python":|"isolation"|"stdout"`, ""},

@@ -26,11 +26,11 @@ type run struct {
 	plan Plan
 	held holdings
 
-	open    []string           // paths of py3run's own that the code could create
-	workdir *sandbox.Workdir   // the working directory
-	record  *recording         // nil: the start record is not in the log
-	left    *sandbox.Leftovers // files that sweep still has to remove; nil: none
-	cold    bool               // a template was wanted, and had no worker for this run
+	unpinned []string           // paths of py3run's own that the code could create
+	workdir  *sandbox.Workdir   // the working directory
+	record   *recording         // nil: the start record is not in the log
+	left     *sandbox.Leftovers // files that sweep still has to remove; nil: none
+	cold     bool               // a template was wanted, and had no worker for this run
 }
 
 // A program is a started interpreter, with what belongs to it alone.
@@ -116,7 +116,7 @@ func (r *run) start() (*program, error) {
 	asked := r.askForWorker()
 	if r.plan.Job.Request.Command.RunsCode() {
 		facts := r.plan.Facts
-		r.open = r.plan.makeOwn(env(r.plan.Job.Environ, "HOME"))
+		r.unpinned = r.plan.makeOwn(env(r.plan.Job.Environ, "HOME"))
 		if facts.Root == "" {
 			notePlace(facts.StateDir, r.plan.Dir.Root, knownPlaces(facts.StateDir))
 		}
