@@ -5,13 +5,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
 	"py3run/audit"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/python"
 	"py3run/sandbox"
-	"slices"
-	"strings"
-	"time"
 )
 
 // Doctor tries each protection on this host, and everything else that a run needs.

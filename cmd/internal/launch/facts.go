@@ -2,15 +2,9 @@ package launch
 
 import (
 	"cmp"
-	"crypto/rand"
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -142,53 +136,6 @@ func find(job Job) (python.Interpreter, []python.Candidate, *refusal) {
 	return ip, skipped, &refusal{status, &wire.Failure{Message: err.Error()}}
 }
 
-// cacheKey returns the file with the key that authenticates cached facts about interpreters. It
-// returns "" if the code of this run could read that file.
-func cacheKey(job Job) string {
-	dir := StateDir(job.Environ)
-	if dir == "" || job.Config.Security.Isolation.Method == string(sandbox.Process) {
-		return ""
-	}
-	return filepath.Join(dir, "keys", "cache")
-}
-
-// StateDir returns the directory of keys and of other state; empty: there is no place for it.
-func StateDir(environ []string) string {
-	if dir := env(environ, "XDG_STATE_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "py3run")
-	}
-	if os.Geteuid() == 0 {
-		return "/var/lib/py3run"
-	}
-	if home := env(environ, "HOME"); filepath.IsAbs(home) {
-		return filepath.Join(home, ".local", "state", "py3run")
-	}
-	return ""
-}
-
-// CacheDir returns the directory of cached facts about interpreters; empty: there is no place for it.
-func CacheDir(environ []string) string {
-	if dir := env(environ, "XDG_CACHE_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "py3run")
-	}
-	if os.Geteuid() == 0 {
-		return "/var/cache/py3run"
-	}
-	if home := env(environ, "HOME"); filepath.IsAbs(home) {
-		return filepath.Join(home, ".cache", "py3run")
-	}
-	return ""
-}
-
-func env(environ []string, name string) string {
-	for _, e := range environ {
-		if value, ok := strings.CutPrefix(e, name+"="); ok {
-			return value
-		}
-	}
-	return ""
-}
-
 // leastFiles is how many descriptors a launcher needs for a run, and a few more for those that it
 // inherits from its caller.
 const leastFiles = 64
@@ -215,17 +162,4 @@ func versionOf(ip python.Interpreter) any {
 		Executable string `json:"executable"`
 		Platform   string `json:"platform"`
 	}{ip.Banner, v, ip.Path, ip.Platform}
-}
-
-// newRunID makes a UUIDv7 (RFC 9562): 48 bits of milliseconds, then random.
-func newRunID(t time.Time) string {
-	var id [16]byte
-	rand.Read(id[:])
-	var ms [8]byte
-	binary.BigEndian.PutUint64(ms[:], uint64(t.UnixMilli()))
-	copy(id[:6], ms[2:])
-	id[6] = id[6]&0x0f | 0x70
-	id[8] = id[8]&0x3f | 0x80
-	s := hex.EncodeToString(id[:])
-	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
 }

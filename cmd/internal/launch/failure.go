@@ -3,10 +3,11 @@ package launch
 import (
 	"cmp"
 	"errors"
+	"syscall"
+
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/wire"
 	"py3run/sandbox"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )

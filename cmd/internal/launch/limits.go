@@ -2,9 +2,10 @@ package launch
 
 import (
 	"fmt"
+	"strings"
+
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/wire"
-	"strings"
 )
 
 // limitsOf returns the limits of a configuration.

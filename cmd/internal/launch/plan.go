@@ -2,14 +2,10 @@ package launch
 
 import (
 	"fmt"
-	"math"
 	"path/filepath"
-	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/python"
@@ -279,47 +275,6 @@ func descriptors(asked, hard int) (limit, first int) {
 	return asked, first
 }
 
-// The path of the code's file is that of the working directory with codeSuffix.
-const codeSuffix = ".py"
-
-// workdir fills in the template of security.isolation.working-dir. A user's name cannot lead to
-// another place: only its letters, digits, "-" and "_" are used, and at most 16 of them. The
-// execution id is the random end of the run id. The root is the part of the path that is the same
-// for all runs.
-func workdir(template string, facts Facts, uid int, user string) (d sandbox.Dir) {
-	id := strings.Map(func(r rune) rune {
-		if r < 0x80 && (r == '-' || r == '_' || r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z') {
-			return r
-		}
-		return -1
-	}, user)
-	if id == "" {
-		id = "user"
-	}
-	d.Root = rootOf(template, uid)
-	rest := strings.TrimPrefix(withUID(template, uid), d.Root)
-	if facts.Root != "" {
-		d.Root = facts.Root
-	}
-	d.Path = filepath.Join(d.Root, strings.NewReplacer("${userId}", id[:min(len(id), 16)], "${executionId}", shortID(facts.RunID)).Replace(rest))
-	return d
-}
-
-func withUID(template string, uid int) string {
-	return filepath.Clean(strings.ReplaceAll(template, "${uid}", strconv.Itoa(uid)))
-}
-
-// rootOf returns the directory that all runs of a user with this template share.
-func rootOf(template string, uid int) string {
-	fixed, _, _ := strings.Cut(withUID(template, uid), "${")
-	return filepath.Clean(fixed[:strings.LastIndexByte(fixed, '/')+1])
-}
-
-func shortID(runID string) string {
-	short := strings.ReplaceAll(runID, "-", "")
-	return short[len(short)-16:]
-}
-
 // group names the control group of a run.
 func group(parent, runID string) sandbox.Group {
 	switch parent {
@@ -329,96 +284,4 @@ func group(parent, runID string) sandbox.Group {
 		parent = ""
 	}
 	return sandbox.Group{Name: "py3run-" + runID, Parent: parent}
-}
-
-// environment returns the caller's variables that are on the allow list, and those that the run sets.
-func environment(job Job, limits wire.Limits, workdir string) []string {
-	var env []string
-	has := func(name string) bool {
-		return slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, name+"=") })
-	}
-	keep := append([]string{"PYTHON3_DATA_DIR"}, job.Config.Security.Isolation.EnvKeep...)
-	numeric := []string{"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MALLOC_ARENA_MAX"}
-	keep = append(keep, numeric...)
-	for _, e := range job.Environ {
-		name, _, _ := strings.Cut(e, "=")
-		if name == "TMPDIR" || name == maxMemory || name == maxCPU || has(name) {
-			continue
-		}
-		if slices.ContainsFunc(keep, func(pattern string) bool {
-			start, open := strings.CutSuffix(pattern, "*")
-			return name == pattern || open && strings.HasPrefix(name, start)
-		}) {
-			env = append(env, e)
-		}
-	}
-	env = append(env, "TMPDIR="+workdir)
-	for _, e := range []string{limitVariable(job, maxMemory, limits.MemoryMB), limitVariable(job, maxCPU, limits.CPUSeconds)} {
-		if e != "" {
-			env = append(env, e)
-		}
-	}
-	// Numeric libraries start one thread for each core, and malloc gives each thread an arena. On a
-	// large host that alone exceeds the limits on processes and memory. So give these libraries a
-	// quarter of the process limit.
-	threads := runtime.NumCPU()
-	if limits.Processes > 0 {
-		threads = max(1, min(threads, int(limits.Processes)/4))
-	}
-	for _, name := range numeric[:3] {
-		if !has(name) {
-			env = append(env, name+"="+strconv.Itoa(threads))
-		}
-	}
-	if limits.MemoryMB > 0 && !has("MALLOC_ARENA_MAX") {
-		env = append(env, "MALLOC_ARENA_MAX=2")
-	}
-	return env
-}
-
-// A convention of the existing gateway. The configuration reads them, and so do scripts that set such
-// limits themselves.
-const maxMemory, maxCPU = "PYTHON3_MAX_MEMORY_MB", "PYTHON3_MAX_CPU_SECONDS"
-
-// limitVariable returns the variable for the code as NAME=VALUE. VALUE is the caller's, or the limit in
-// force if that is smaller. A value above 1 is rounded down to a whole number, as scripts expect.
-// Without a limit in force it returns "".
-func limitVariable(job Job, name string, limit float64) string {
-	value, err := strconv.ParseFloat(env(job.Environ, name), 64)
-	if err != nil || limit == 0 || !(value >= 0) {
-		return ""
-	}
-	if value == 0 || value > limit { // the caller's 0 means no limit
-		value = limit
-	}
-	if value > 1 {
-		value = math.Floor(value)
-	}
-	return name + "=" + strconv.FormatFloat(value, 'f', -1, 64)
-}
-
-// within reports whether path is dir or below it.
-func within(dir, path string) bool {
-	rel, err := filepath.Rel(filepath.Clean(dir), path)
-	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
-}
-
-// seconds and megabytes convert a limit. A small positive limit never becomes 0, which would mean no
-// limit, and a large one never becomes negative.
-func seconds(s float64) time.Duration {
-	return time.Duration(bounded(s * float64(time.Second)))
-}
-
-func megabytes(mb float64) int64 {
-	return bounded(mb * (1 << 20))
-}
-
-func bounded(f float64) int64 {
-	switch {
-	case f <= 0:
-		return 0
-	case f >= math.MaxInt64/2:
-		return math.MaxInt64 / 2
-	}
-	return int64(math.Ceil(f))
 }

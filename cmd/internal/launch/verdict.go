@@ -2,10 +2,8 @@ package launch
 
 import (
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -304,18 +302,3 @@ func lastLine(text string) string {
 	}
 	return ": " + text[:min(len(text), 300)]
 }
-
-// signalName returns a name such as SIGKILL. A real-time signal has only its number: SIG63.
-func signalName(s syscall.Signal) string {
-	if name := unix.SignalName(s); name != "" {
-		return name
-	}
-	return "SIG" + strconv.Itoa(int(s))
-}
-
-func mb(bytes float64) float64 { return bytes / (1 << 20) }
-
-// round keeps three decimals: the measurement is not more precise.
-func round(f float64) float64 { return math.Round(f*1000) / 1000 }
-
-func number(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }

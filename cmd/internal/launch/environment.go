@@ -1,0 +1,77 @@
+package launch
+
+import (
+	"math"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+
+	"py3run/cmd/internal/wire"
+)
+
+// environment returns the caller's variables that are on the allow list, and those that the run sets.
+func environment(job Job, limits wire.Limits, workdir string) []string {
+	var env []string
+	has := func(name string) bool {
+		return slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, name+"=") })
+	}
+	keep := append([]string{"PYTHON3_DATA_DIR"}, job.Config.Security.Isolation.EnvKeep...)
+	numeric := []string{"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MALLOC_ARENA_MAX"}
+	keep = append(keep, numeric...)
+	for _, e := range job.Environ {
+		name, _, _ := strings.Cut(e, "=")
+		if name == "TMPDIR" || name == maxMemory || name == maxCPU || has(name) {
+			continue
+		}
+		if slices.ContainsFunc(keep, func(pattern string) bool {
+			start, open := strings.CutSuffix(pattern, "*")
+			return name == pattern || open && strings.HasPrefix(name, start)
+		}) {
+			env = append(env, e)
+		}
+	}
+	env = append(env, "TMPDIR="+workdir)
+	for _, e := range []string{limitVariable(job, maxMemory, limits.MemoryMB), limitVariable(job, maxCPU, limits.CPUSeconds)} {
+		if e != "" {
+			env = append(env, e)
+		}
+	}
+	// Numeric libraries start one thread for each core, and malloc gives each thread an arena. On a
+	// large host that alone exceeds the limits on processes and memory. So give these libraries a
+	// quarter of the process limit.
+	threads := runtime.NumCPU()
+	if limits.Processes > 0 {
+		threads = max(1, min(threads, int(limits.Processes)/4))
+	}
+	for _, name := range numeric[:3] {
+		if !has(name) {
+			env = append(env, name+"="+strconv.Itoa(threads))
+		}
+	}
+	if limits.MemoryMB > 0 && !has("MALLOC_ARENA_MAX") {
+		env = append(env, "MALLOC_ARENA_MAX=2")
+	}
+	return env
+}
+
+// A convention of the existing gateway. The configuration reads them, and so do scripts that set such
+// limits themselves.
+const maxMemory, maxCPU = "PYTHON3_MAX_MEMORY_MB", "PYTHON3_MAX_CPU_SECONDS"
+
+// limitVariable returns the variable for the code as NAME=VALUE. VALUE is the caller's, or the limit in
+// force if that is smaller. A value above 1 is rounded down to a whole number, as scripts expect.
+// Without a limit in force it returns "".
+func limitVariable(job Job, name string, limit float64) string {
+	value, err := strconv.ParseFloat(env(job.Environ, name), 64)
+	if err != nil || limit == 0 || !(value >= 0) {
+		return ""
+	}
+	if value == 0 || value > limit { // the caller's 0 means no limit
+		value = limit
+	}
+	if value > 1 {
+		value = math.Floor(value)
+	}
+	return name + "=" + strconv.FormatFloat(value, 'f', -1, 64)
+}
