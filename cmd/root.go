@@ -182,7 +182,7 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 	default:
 		root.AddCommand(newExec(app), newRun(app), newCheck(app), newExplain(app), newDoctor(app), newConfig(app), newSchema(app), newVersion(app))
 		root.AddCommand(newMan(app))
-		root.AddCommand(newHelpTopics(app)...)
+		root.AddCommand(newHelpTopics(app, args)...)
 		root.AddCommand(newWarm(app)...)
 		cli.AddHelp(root)
 		root.SetHelpCommand(newHelp())
