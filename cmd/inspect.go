@@ -47,7 +47,7 @@ func newVersion(app *app) *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().StringVar(&format, "format", "text", "form of the output: `text|json`")
+	c.Flags().StringVar(&format, "format", "text", "`text|json`")
 	return c
 }
 
