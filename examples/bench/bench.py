@@ -13,7 +13,7 @@ import argparse, collections, ctypes, datetime, glob, html, json, math, os, plat
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
 DATA_MB, OUTPUT_MB, ABREAST = 8, 10, 8
-REST = 0.2  # seconds for a template to make the next spare: else it works beside whatever comes next in the sitting. Its processor time counts
+REST = 0.2  # seconds for a template to make the next worker: else it works beside whatever comes next in the sitting. Its processor time counts
 
 Command = collections.namedtuple("Command", "name argv env stdin warm every", defaults=(None, os.devnull, False, 1))
 Job = collections.namedtuple("Job", "group name commands rounds count abreast least", defaults=(1, 1, 0))
