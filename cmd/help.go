@@ -32,8 +32,14 @@ func pageBlock(name string) string {
 	return block
 }
 
-// newHelpTopics are the pages as cobra has them: commands that do nothing, listed as additional topics.
-func newHelpTopics(app *app) (topics []*cobra.Command) {
+// newHelpTopics are the pages as cobra has them: commands that do nothing, listed as additional topics. There are none where the command line can
+// neither name nor list one: to read their titles would take a tenth of the time of a small command.
+func newHelpTopics(app *app, args []string) (topics []*cobra.Command) {
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") && !strings.HasPrefix(args[0], "__complete") && args[0] != "help" && args[0] != "man" {
+		if _, named := page(args[0]); !named {
+			return nil
+		}
+	}
 	files, _ := pages.ReadDir("help")
 	for _, f := range files {
 		name := strings.TrimSuffix(f.Name(), ".md")

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -154,24 +153,13 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 	default:
 		root.AddCommand(newExec(app), newRun(app), newCheck(app), newExplain(app), newDoctor(app), newConfig(app), newSchema(app), cli.NewVersion("py3run", map[string]any{"protocol": wire.Protocol}))
 		root.AddCommand(newMan(app))
+		root.AddCommand(newHelpTopics(app, args)...)
 		root.AddCommand(newWarm(app)...)
-		if showsTopics(root, args) {
-			root.AddCommand(newHelpTopics(app)...)
-		}
 		cli.AddHelp(root)
 		root.SetHelpCommand(newHelp())
 	}
 	root.CompletionOptions.DisableDefaultCmd = len(root.Commands()) < 2
 	return root
-}
-
-// showsTopics reports whether the arguments may ask for pages of the documentation: they do not begin with a command of
-// root that knows nothing of pages.
-func showsTopics(root *cobra.Command, args []string) bool {
-	if len(args) == 0 || args[0] == "man" {
-		return true
-	}
-	return !slices.ContainsFunc(root.Commands(), func(c *cobra.Command) bool { return c.Name() == args[0] })
 }
 
 // unknownCommand returns the error for an argument that is no command: it may be a script or mistyped.

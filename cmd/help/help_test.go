@@ -133,6 +133,11 @@ func TestShape(t *testing.T) {
 				}
 			}
 		}
+		for i, line := range lines {
+			if strings.Count(line, "`")%2 != 0 && !strings.HasPrefix(line, "```") {
+				t.Errorf("%s:%d: code that goes on in the next line is not looked up", d.name, i+1)
+			}
+		}
 		if strings.Count(d.text, "\n```")%2 != 0 {
 			t.Errorf("%s: a block has no end", d.name)
 		}

@@ -18,11 +18,9 @@ func (a *app) acknowledge() *cobra.Command {
 	var comment string
 	c := &cobra.Command{
 		Use: "acknowledge ID|SEQ... --comment TEXT", Short: "Say that somebody has looked into a finding or an alert", Args: cobra.MinimumNArgs(1),
-		Long: `Writes a record that says who has looked into a finding of verify or into an alert, and what came of it. Verify and
-alerts --list go on showing it, with that record; from then on verify counts it as no more than a warning.
-
-ID is that of a finding. SEQ is the number of the record that findings and alerts are about, or of an alert's own
-record. Another incident at the same record is another finding.`,
+		Long: `Writes a record that says who has looked into what verify finds, or into an alert, and what came of it. Verify and alerts --list still show it, with that; in verify it weighs no
+more than a warning from then on. ID is that of a finding, SEQ the number of the record that findings and alerts are about, or of an alert's own record. Another incident at the same
+record is another finding.`,
 		Example: "  py3runctl audit acknowledge 3f2a9c1d0e4b --comment \"restored from the backup of Tuesday, see ticket 4711\"",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if comment = strings.TrimSpace(comment); comment == "" {

@@ -58,7 +58,7 @@ func (a *app) tail() *cobra.Command {
 	count := 10
 	c := &cobra.Command{
 		Use: "tail", Short: "Show the newest records, and with -f those that follow", Args: cobra.NoArgs,
-		Long: "Prints a line for people on a terminal, else the exact lines of the log, which can be hashed.",
+		Long: "On a terminal a line for people, else the exact lines of the log, which can be hashed.",
 		RunE: a.at(func(d logContext) error {
 			if err := errors.Join(oneOf("format", format, "text", "json"), oneOf("status", s.status, statuses()...), atLeast("lines", count, 0)); err != nil {
 				return err
@@ -238,7 +238,7 @@ func (a *app) show() *cobra.Command {
 	var format string
 	c := &cobra.Command{
 		Use: "show RUN_ID|SEQ", Short: "Show the records of a run, or one record", Args: cobra.ExactArgs(1),
-		Long: "The beginning or the end of a run id is enough (8 characters at least), unless another run has it too.\nThe beginning is the time: runs of the same minute share it.",
+		Long: "The beginning or the end of a run id is enough where no other run has it (8 characters at least). The beginning is the time: runs of the same minute share it.",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err

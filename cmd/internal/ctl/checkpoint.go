@@ -57,11 +57,10 @@ func (a *app) keygen() *cobra.Command {
 	var out, name string
 	c := &cobra.Command{
 		Use: "keygen", Short: "Make a key to sign checkpoints with", Args: cobra.NoArgs,
-		Long: `Writes an Ed25519 key to FILE (mode 0600), and its public half, which verify takes, to FILE.pub. Neither may exist.
+		Long: `Writes an Ed25519 key to FILE (mode 0600), and the public half, which verify takes, to FILE.pub. Neither may be there.
 
-Keep the key where the account that writes the log cannot read it: as root's, or as another user's who may read the
-log. The public file says since when the key is valid (from=TIME). When you replace a key, add until=TIME to its line,
-and the line of the new key: what was signed with a key outside its time is rejected.`,
+A key proves something only if the log's user cannot read it: let it belong to root, or to a user of its own who may read the log. The public file names since when the key is
+valid (from=TIME); add until=TIME when it is replaced, and the new key's line: what is signed with a key outside its time is rejected.`,
 		Example: "  py3runctl audit keygen --out /root/py3run-checkpoint.key",
 		RunE: func(*cobra.Command, []string) error {
 			return a.makeKey(out, name, time.Now())
@@ -113,13 +112,11 @@ func (a *app) checkpoint() *cobra.Command {
 	var key, out string
 	c := &cobra.Command{
 		Use: "checkpoint", Short: "Sign what the log is now", Args: cobra.NoArgs,
-		Long: `Prints a signed checkpoint of all records, or puts it into a directory (--out). Take it to a place that the log's user
-cannot reach: verify --checkpoints then shows every record that was changed, removed or put in since. In the directory
-each checkpoint comes with a proof that it continues the one before; nothing is signed for a log that does not. The
-directory knows checkpoints of an earlier key by its line in the public file beside the key.
+		Long: `Prints a signed checkpoint of all records, or puts it into a directory (--out). Take it to where the log's user cannot reach: verify --checkpoints then shows every record that was
+changed, removed or put in since. In the directory each checkpoint comes with a proof that it goes on from the one before; nothing is signed for a log that does not. Checkpoints of
+an earlier key are known there by its line in the public file beside the key.
 
-The command needs to read the log, and writes nothing in its directory. Exit status: 0 signed, or nothing was written
-since the last checkpoint; 1 failed, or signed although the log has faults.`,
+It needs to read the log, and nothing of its directory to write. Exit status: 0 signed, or nothing was written since the last; 1 failed, or signed although the log has faults.`,
 		Example: "  py3runctl audit checkpoint --key /root/py3run-checkpoint.key --out /root/py3run-checkpoints",
 		RunE:    a.at(func(d logContext) error { return d.checkpoint(key, out, time.Now()) }),
 	}

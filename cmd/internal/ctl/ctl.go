@@ -154,9 +154,8 @@ func (a *app) index() *cobra.Command {
 	var rebuild bool
 	c := &cobra.Command{
 		Use: "index", Short: "Bring the index of past runs up to date, or make it", Args: cobra.NoArgs,
-		Long: `The index is an SQLite file beside the log that answers history and stats quickly. It holds nothing that the log does
-not hold: you can remove it at any time. Where there is one, history, stats and metrics bring it up to date by
-themselves; without one they read the log.`,
+		Long: `The index is an SQLite file beside the log that answers history and stats quickly. It holds nothing that the log does not: it can be removed
+at any time. Where there is one, history, stats and metrics bring it up to date by themselves; without one they read the log.`,
 		RunE: a.at(func(d logContext) error {
 			return d.update(d.indexPath(path), rebuild, true)
 		}),
@@ -196,7 +195,7 @@ func (a *app) history() *cobra.Command {
 	q := question{}
 	c := &cobra.Command{
 		Use: "history [RUN_ID]", Short: "Show past runs, newest first", Args: cobra.MaximumNArgs(1),
-		Long:    "With a run id, shows that run. Its beginning or end is enough (8 characters at least), unless another run has it too.",
+		Long:    "With the beginning or the end of a run id (8 characters at least), which no other may have: that run.",
 		Example: "  py3runctl history --user alice --since 7d\n  py3runctl history --status timeout --format csv --limit 0",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := errors.Join(oneOf("format", q.format, "text", "json", "csv"), atLeast("limit", q.limit, 0)); err != nil {
@@ -221,7 +220,7 @@ func (a *app) stats() *cobra.Command {
 	q, by := question{}, ""
 	c := &cobra.Command{
 		Use: "stats", Short: "Show what ended runs have used", Args: cobra.NoArgs,
-		Long:    "Counts, failures, percentiles of the duration (right to within 3 %), processor time and peak memory of the runs\nthat have ended, grouped by --by. Days, and the times of --since and --until, are those of --zone.",
+		Long:    "Counts, failures, percentiles of the duration (right to within 3 %), processor time and peak memory of the runs that have ended, by what they have in common. Days are those of --zone, as are the times of --since and --until.",
 		Example: "  py3runctl stats --by user --since 30d\n  py3runctl stats --by day --script tank-balance --format csv",
 		RunE: a.at(func(d logContext) error {
 			if err := errors.Join(oneOf("by", by, "user", "script", "status", "day", "all"), oneOf("format", q.format, "text", "json", "csv")); err != nil {
@@ -240,15 +239,13 @@ func (a *app) alerts() *cobra.Command {
 	var everything, list bool
 	c := &cobra.Command{
 		Use: "alerts", Short: "Tell what is unusual in the log since the last time", Args: cobra.NoArgs,
-		Long: `Looks at the records since the last call, by the rules of the section alerts of the configuration (py3run config init
-prints them): repeated refusals, runs in a row that end at a limit, a user's first import of a flagged module,
-connections to new hosts, runs in quiet hours, and whatever was done to the log. It prints each alert, writes it as a
-record of the log, and hands it to alerts.command and alerts.webhook; what it cannot deliver waits for the next call.
+		Long: `Looks at the records since the last call, by the rules of the section alerts of the configuration (py3run config init prints them): repeated refusals, runs that end
+at a limit one after the other, a user's first import of a flagged module, connections to new hosts, runs in quiet hours, and whatever was done to the log. Each alert is
+printed, becomes a record of the log, and is handed to alerts.command and alerts.webhook; what cannot be delivered waits for the next call.
 
-alerts.tampering also tells of records that were removed sooner than the operator wants, and of acknowledgements.
+Removals of records sooner than the operator has it, and what somebody has acknowledged, are told with alerts.tampering.
 
-The first call only learns what is usual. Call it from a timer. Exit status: 0 nothing new, 1 alerts, 3 it could not
-look, or not deliver.`,
+The first call only learns what is usual. Call it from a timer. Exit status: 0 nothing new, 1 alerts, 3 it could not look, or not deliver.`,
 		RunE: func(*cobra.Command, []string) error {
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err
@@ -284,9 +281,8 @@ func (a *app) metrics() *cobra.Command {
 	var index, file, format string
 	c := &cobra.Command{
 		Use: "metrics", Short: "Write metrics for Prometheus", Args: cobra.NoArgs,
-		Long: `Without --out it prints OpenMetrics text on standard output. With --out it replaces a file for the textfile collector
-of Prometheus' node exporter as a whole. Counters begin again after the index was made anew or the log was pruned, as
-those of a restarted program do.`,
+		Long: `Without --out: OpenMetrics text on standard output. With it: a file for the textfile collector of Prometheus' node exporter, replaced as a whole. Counters begin anew with
+a rebuilt index or a pruned log, as those of a restarted program do.`,
 		Example: "  py3runctl metrics --out /var/lib/node_exporter/textfile/py3run.prom",
 		RunE: a.at(func(d logContext) error {
 			if err := oneOf("format", format, "prometheus", "openmetrics"); err != nil {

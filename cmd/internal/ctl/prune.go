@@ -32,16 +32,14 @@ func (a *app) prune() *cobra.Command {
 	var p pruning
 	c := &cobra.Command{
 		Use: "prune", Short: "Remove records that are older than the retention", Args: cobra.NoArgs,
-		Long: `Removes whole closed segments whose newest record is older than security.audit.retention-days, and kept code that has
-not run for so long. First it writes a record of the removal, by which verify goes on from the oldest record that is
-left. The record names who removed them, and by which policy. A [floor.security.audit] in /etc/py3run/config.toml
-keeps everybody from setting a shorter retention-days. It removes nothing
+		Long: `Removes whole closed segments whose newest record is older than security.audit.retention-days, and kept code that was not run for so long. A record of the removal comes first; by
+it verify goes on from the oldest record that is left. The record names who removed them, and by which policy. A [floor.security.audit] in /etc/py3run/config.toml keeps anybody
+from setting a shorter retention-days. Nothing is removed
 
   of the current segment,
   when the newest record of all is older than the retention (the clock may have jumped),
-  that an export or the alerts have not read yet, unless with --ignore-cursor (cursors are cursor-*.json and
-  alerts.json beside the log, and those of --cursor),
-  of segments with faults, and no more than half of all segments at once, unless with --force.
+  that an export or the alerts have not read yet, but with --ignore-cursor: cursors are cursor-*.json and alerts.json beside the log, and those of --cursor,
+  of segments with faults, and no more than half of all segments at once, but with --force.
 
 Exit status: 0 done, 1 refused, or something waits for a cursor.`,
 		Example: "  py3runctl audit prune --dry-run\n  py3runctl audit prune --yes                 # from a timer, once a day",

@@ -167,19 +167,17 @@ func (a *app) verify() *cobra.Command {
 	var format string
 	c := &cobra.Command{
 		Use: "verify", Short: "Check that the log is whole", Args: cobra.NoArgs,
-		Long: `Checks the form of every line, the chain through all segments, that every run has a start and an end, what the log
-says of repairs and removals, and that kept code is what was run. It writes nothing, and runs can go on meanwhile.
+		Long: `Checks the form of every line, the chain through all segments, that every run has a start and an end, what the log says of repairs and removals, and that kept code is what
+was run. It writes nothing, and runs can go on meanwhile.
 
-The chain proves that the log is consistent. Only what others keep proves that nobody has cut its end or made it anew.
---receipts compares a CSV file with the columns run_id, seq and hash (audit.seq and audit.hash of each result), whose
-first line names them. --checkpoints compares what py3runctl audit checkpoint has signed, with the public keys of --key.
+The chain proves that the log is consistent. That nothing was cut from its end, and that nobody has made it anew, is proved by what others keep: --receipts compares a CSV
+file with the columns run_id, seq and hash (audit.seq and audit.hash of each result), whose first line names them; --checkpoints compares what py3runctl audit checkpoint has signed,
+with the public keys of --key.
 
-The last lines say how far the proof reaches: which records are one chain, up to where a receipt or checkpoint proves
-them, and how many are proved by nothing but themselves. What somebody has looked into (py3runctl audit acknowledge)
-stays, and counts as a warning.
+The last lines say how far that reaches: which records are one chain, up to where a receipt or checkpoint proves them, and how many speak only for themselves. What somebody has looked
+into (py3runctl audit acknowledge) stays, and counts as a warning.
 
-Exit status: 0 all is well; 1 warnings (nothing is lost), or no record at all; 2 broken (records were changed, removed
-or put in); 3 it cannot tell, because it could not read something.`,
+Exit status: 0 all is well, 1 warnings (nothing is lost), or no record at all, 2 broken (records were changed, removed or put in), 3 it cannot tell, because something could not be read.`,
 		Example: "  py3runctl audit verify\n  py3runctl audit verify --receipts gateway.csv --format json\n" +
 			"  py3runctl audit verify --checkpoints /mnt/witness/gw-a --key py3run-checkpoint.key.pub",
 		RunE: func(*cobra.Command, []string) error {

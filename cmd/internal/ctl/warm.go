@@ -22,11 +22,9 @@ func (a *app) warm() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "warm",
 		Short: "Start, stop and look at templates: interpreters that are kept ready",
-		Long: `With warm.enabled = true in the configuration a run takes an interpreter that is ready already, in a sandbox of its
-own. A template keeps some of them ready. The first run of its kind starts the template, unless "warm start" has done
-so; it ends when it was unused for security.idle-timeout-seconds. There is one template for each interpreter, policy
-and list of modules (warm.preload). Nothing depends on it: without one, a run starts an interpreter. See py3run help
-warm.`,
+		Long: `With warm.enabled = true in the configuration a run takes an interpreter that is ready already, in a sandbox of its own. A template keeps some of
+them. The first run of its kind starts it, unless "warm start" has done so, and it ends when it was unused for security.idle-timeout-seconds.
+There is one for each interpreter, policy and list of modules (warm.preload). Nothing depends on it: without one, a run starts an interpreter.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			c.Help()
