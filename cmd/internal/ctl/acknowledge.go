@@ -18,12 +18,12 @@ func (a *app) acknowledge() *cobra.Command {
 	var comment string
 	c := &cobra.Command{
 		Use: "acknowledge ID|SEQ... --comment TEXT", Short: "Record that somebody has looked into a finding or an alert", Args: cobra.MinimumNArgs(1),
-		Long: `Writes a record that says who has looked into a finding of verify, or into an alert, and with which result. verify and
-alerts --list still show the finding or alert, with the acknowledgement. In verify it counts as a warning at most from
-then on.
+		Long: `Writes a record that says who has looked into a finding of verify, or into an alert, and with which
+result. verify and alerts --list still show the finding or alert, with the acknowledgement. In
+verify it counts as a warning at most from then on.
 
-ID is the id of a finding. SEQ is the number of the record that findings and alerts are about, or of an alert's own
-record. A new fault at the same record is a new finding.`,
+ID is the id of a finding. SEQ is the number of the record that findings and alerts are about, or of
+an alert's own record. A new fault at the same record is a new finding.`,
 		Example: "  py3runctl audit acknowledge 3f2a9c1d0e4b --comment \"restored from the backup of Tuesday, see ticket 4711\"",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if comment = strings.TrimSpace(comment); comment == "" {

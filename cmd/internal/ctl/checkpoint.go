@@ -55,17 +55,18 @@ func (a *app) checkpoint() *cobra.Command {
 	var key, out string
 	c := &cobra.Command{
 		Use: "checkpoint", Short: "Sign what the log is now", Args: cobra.NoArgs,
-		Long: `Prints a signed checkpoint of all records, or writes it to a directory (--out). Keep it where the account that writes
-the log cannot change it: verify --checkpoints then shows every record that was changed, removed or inserted since.
+		Long: `Prints a signed checkpoint of all records, or writes it to a directory (--out). Keep it where the
+account that writes the log cannot change it: verify --checkpoints then shows every record that was
+changed, removed or inserted since.
 
-In the directory, each checkpoint comes with a proof that the log goes on from the checkpoint before. If the log does
-not, nothing is signed. Checkpoints that an earlier key signed are recognised by the line of that key in the public
-file beside the key.
+In the directory, each checkpoint comes with a proof that the log goes on from the checkpoint
+before. If the log does not, nothing is signed. Checkpoints that an earlier key signed are
+recognised by the line of that key in the public file beside the key.
 
 The command only needs to read the log, and writes nothing in its directory.
 
-Exit status: 0 signed, or there is no new record since the last checkpoint; 1 failed, or signed although the log has
-faults.`,
+Exit status: 0 signed, or there is no new record since the last checkpoint; 1 failed, or signed
+although the log has faults.`,
 		Example: "  py3runctl audit checkpoint --key /root/py3run-checkpoint.key --out /root/py3run-checkpoints",
 		RunE:    a.at(func(d logContext) error { return d.checkpoint(key, out, time.Now()) }),
 	}

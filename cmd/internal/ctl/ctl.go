@@ -106,7 +106,7 @@ func (a *app) root() *cobra.Command {
 	root.SetErr(a.err)
 	root.PersistentFlags().StringVar(&a.configFile, "config", "", "read this `file` instead of the user's and the system's configuration")
 	root.PersistentFlags().StringVar(&a.dir, "dir", "", "the log's `directory`, instead of the configured one")
-	root.PersistentFlags().StringVar(&a.zone, "zone", "", "the time `zone` for days, tables, and times without a zone: local, UTC or a name such as Europe/Berlin\n(default: local; JSON and CSV are in UTC)")
+	root.PersistentFlags().StringVar(&a.zone, "zone", "", "the time `zone` for days, tables, and times without a zone: local, UTC or a name\nsuch as Europe/Berlin (default: local; JSON and CSV are in UTC)")
 	root.AddCommand(a.audit(), a.index(), a.history(), a.stats(), a.alerts(), a.metrics(), a.warm(), cli.NewVersion(program, nil))
 	cli.AddHelp(root)
 	cli.Suggest(root)
@@ -155,9 +155,9 @@ func (a *app) index() *cobra.Command {
 	var rebuild bool
 	c := &cobra.Command{
 		Use: "index", Short: "Make the index of past runs, or bring it up to date", Args: cobra.NoArgs,
-		Long: `The index is an SQLite file beside the log. With it, history and stats answer quickly. It holds nothing that the
-log does not hold, so you can remove it at any time. If there is an index, history, stats and metrics bring it up
-to date themselves. If there is none, they read the log.`,
+		Long: `The index is an SQLite file beside the log. With it, history and stats answer quickly. It holds
+nothing that the log does not hold, so you can remove it at any time. If there is an index, history,
+stats and metrics bring it up to date themselves. If there is none, they read the log.`,
 		RunE: a.at(func(d logContext) error {
 			return d.update(d.indexPath(path), rebuild, true)
 		}),
@@ -222,8 +222,9 @@ func (a *app) stats() *cobra.Command {
 	q, by := question{}, ""
 	c := &cobra.Command{
 		Use: "stats", Short: "Show what past runs have used", Args: cobra.NoArgs,
-		Long: `Prints, for each group of runs that have ended: how many, failures, percentiles of the duration (exact to within
-3 %), processor time and peak memory. Days, and the times of --since and --until, are in the zone of --zone.`,
+		Long: `Prints, for each group of runs that have ended: how many, failures, percentiles of the duration
+(exact to within 3 %), processor time and peak memory. Days, and the times of --since and --until,
+are in the zone of --zone.`,
 		Example: "  py3runctl stats --by user --since 30d\n  py3runctl stats --by day --script tank-balance --format csv",
 		RunE: a.at(func(d logContext) error {
 			if err := errors.Join(oneOf("by", by, "user", "script", "status", "day", "all"), oneOf("format", q.format, "text", "json", "csv")); err != nil {
@@ -242,17 +243,19 @@ func (a *app) alerts() *cobra.Command {
 	var everything, list bool
 	c := &cobra.Command{
 		Use: "alerts", Short: "Report what is unusual in the log since the last call", Args: cobra.NoArgs,
-		Long: `Looks at the records since the last call, by the rules in the section alerts of the configuration (py3run config
-init prints them): repeated refusals, several runs in a row that end at a limit, a user's first import of a flagged
-module, connections to new hosts, runs in quiet hours, and changes to the log. With alerts.tampering it also reports
-records that were removed sooner than the operator's configuration allows, and acknowledgements.
+		Long: `Looks at the records since the last call, by the rules in the section alerts of the configuration
+(py3run config init prints them): repeated refusals, several runs in a row that end at a limit, a
+user's first import of a flagged module, connections to new hosts, runs in quiet hours, and changes
+to the log. With alerts.tampering it also reports records that were removed sooner than the
+operator's configuration allows, and acknowledgements.
 
-Each alert is printed, becomes a record of the log, and goes to alerts.command and alerts.webhook. An alert that
-cannot be delivered waits for the next call.
+Each alert is printed, becomes a record of the log, and goes to alerts.command and alerts.webhook.
+An alert that cannot be delivered waits for the next call.
 
 The first call only learns what is usual. Call it from a timer.
 
-Exit status: 0 nothing new; 1 alerts; 3 the log could not be read, or an alert could not be delivered.`,
+Exit status: 0 nothing new; 1 alerts; 3 the log could not be read, or an alert could not be
+delivered.`,
 		RunE: func(*cobra.Command, []string) error {
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err
@@ -288,9 +291,9 @@ func (a *app) metrics() *cobra.Command {
 	var index, file, format string
 	c := &cobra.Command{
 		Use: "metrics", Short: "Write metrics for Prometheus", Args: cobra.NoArgs,
-		Long: `Prints OpenMetrics text. With --out it writes a file for the textfile collector of the Prometheus node exporter, and
-replaces the file as a whole. When the index is rebuilt or the log is pruned, counters start again, as those of a
-restarted program do.`,
+		Long: `Prints OpenMetrics text. With --out it writes a file for the textfile collector of the Prometheus
+node exporter, and replaces the file as a whole. When the index is rebuilt or the log is pruned,
+counters start again, as those of a restarted program do.`,
 		Example: "  py3runctl metrics --out /var/lib/node_exporter/textfile/py3run.prom",
 		RunE: a.at(func(d logContext) error {
 			if err := oneOf("format", format, "prometheus", "openmetrics"); err != nil {

@@ -36,16 +36,17 @@ func (a *app) export() *cobra.Command {
 	var since, until string
 	c := &cobra.Command{
 		Use: "export", Short: "Write records for other programs, from where the last export ended", Args: cobra.NoArgs,
-		Long: `With --cursor, an export begins after the last record that its reader has. The cursor moves only when the reader has
-the records, so that after a failure some records come twice, and none is lost:
+		Long: `With --cursor, an export begins after the last record that its reader has. The cursor moves only
+when the reader has the records, so that after a failure some records come twice, and none is lost:
 
-  --to COMMAND    the shell runs COMMAND with the records on its standard input; with exit status 0 it has them all
+  --to COMMAND    the shell runs COMMAND with the records on its standard input; with exit status 0
+                  it has them all
   --output FILE   the records are added to FILE, and FILE is on the disk
-  --commit        a call of its own, when the reader of standard output has the records: it moves the cursor to
-                  where that export ended, or with --commit=SEQ to that record
+  --commit        a call of its own, when the reader of standard output has the records: it moves
+                  the cursor to where that export ended, or with --commit=SEQ to that record
 
-Without one of these, the next export begins at the same record. py3runctl audit prune waits for cursors beside the
-log (cursor-*.json).`,
+Without one of these, the next export begins at the same record. py3runctl audit prune waits for
+cursors beside the log (cursor-*.json).`,
 		Example: "  py3runctl audit export --format csv --since 30d > runs.csv\n" +
 			"  py3runctl audit export --cursor /var/log/py3run/cursor-siem.json --to to-siem\n" +
 			"  py3runctl audit export --cursor c.json | to-siem && py3runctl audit export --cursor c.json --commit",

@@ -19,12 +19,13 @@ func (a *app) keygen() *cobra.Command {
 	var out, name string
 	c := &cobra.Command{
 		Use: "keygen", Short: "Make a key that signs checkpoints", Args: cobra.NoArgs,
-		Long: `Writes an Ed25519 key to FILE (mode 0600), and its public half, which verify takes, to FILE.pub. Neither file may
-exist.
+		Long: `Writes an Ed25519 key to FILE (mode 0600), and its public half, which verify takes, to FILE.pub.
+Neither file may exist.
 
-Keep the key where the account that writes the log cannot read it: as root, or as a user of its own who may read the
-log. The public file says since when the key is valid (from=TIME). When you replace the key, add until=TIME to its
-line, and add the line of the new key. verify rejects what a key signed outside its time.`,
+Keep the key where the account that writes the log cannot read it: as root, or as a user of its own
+who may read the log. The public file says since when the key is valid (from=TIME). When you replace
+the key, add until=TIME to its line, and add the line of the new key. verify rejects what a key
+signed outside its time.`,
 		Example: "  py3runctl audit keygen --out /root/py3run-checkpoint.key",
 		RunE: func(*cobra.Command, []string) error {
 			return a.makeKey(out, name, time.Now())

@@ -32,17 +32,17 @@ func (a *app) prune() *cobra.Command {
 	var p pruning
 	c := &cobra.Command{
 		Use: "prune", Short: "Remove records that are older than the retention", Args: cobra.NoArgs,
-		Long: `Removes closed segments in which every record is older than security.audit.retention-days, and kept code that was not
-run for so long. Before that it writes a record, which says who removed them and by which policy. With that record,
-verify goes on from the oldest record that is left. [floor.security.audit] in /etc/py3run/config.toml forbids a
-shorter retention-days.
+		Long: `Removes closed segments in which every record is older than security.audit.retention-days, and kept
+code that was not run for so long. Before that it writes a record, which says who removed them and
+by which policy. With that record, verify goes on from the oldest record that is left.
+[floor.security.audit] in /etc/py3run/config.toml forbids a shorter retention-days.
 
 It does not remove
 
   the current segment,
   anything, if the newest record of all is older than the retention (the clock may be wrong),
-  records that an export or the alerts have not read, unless --ignore-cursor is given: cursors are cursor-*.json and
-      alerts.json beside the log, and the files of --cursor,
+  records that an export or the alerts have not read, unless --ignore-cursor is given (cursors are
+      cursor-*.json and alerts.json beside the log, and the files of --cursor),
   segments with faults, or more than half of all segments, unless --force is given.
 
 Exit status: 0 done; 1 refused, or segments wait for a cursor.`,
@@ -55,7 +55,7 @@ Exit status: 0 done; 1 refused, or segments wait for a cursor.`,
 		}),
 	}
 	c.Flags().BoolVar(&p.dryRun, "dry-run", false, "only say what would be removed")
-	c.Flags().BoolVar(&p.force, "force", false, "also remove more than half of the segments, and segments with faults; the record says how many faults")
+	c.Flags().BoolVar(&p.force, "force", false, "also remove more than half of the segments, and segments with faults;\nthe record says how many faults")
 	c.Flags().BoolVar(&p.ignoreCursors, "ignore-cursor", false, "also remove records that were not read yet")
 	c.Flags().BoolVar(&p.yes, "yes", false, "do not ask")
 	c.Flags().StringArrayVar(&p.cursors, "cursor", nil, "also wait for this cursor `file`; can be repeated")

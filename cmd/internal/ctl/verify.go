@@ -47,23 +47,24 @@ func (a *app) verify() *cobra.Command {
 	var format string
 	c := &cobra.Command{
 		Use: "verify", Short: "Check that the log is whole", Args: cobra.NoArgs,
-		Long: `Checks the form of every line, the chain through all segments, that every run has a start and an end, what the log
-says about repairs and removals, and that kept code is the code that was run. It writes nothing, and runs can go on
-meanwhile.
+		Long: `Checks the form of every line, the chain through all segments, that every run has a start and an
+end, what the log says about repairs and removals, and that kept code is the code that was run. It
+writes nothing, and runs can go on meanwhile.
 
-The chain only proves that the log is consistent. Somebody who may write the log could cut its end, or make all of
-it again. What other people keep shows that:
+The chain only proves that the log is consistent. Somebody who may write the log could cut its end,
+or make all of it again. What other people keep shows that:
 
-  --receipts FILE     a CSV file whose first line names the columns run_id, seq and hash (audit.seq and audit.hash
-                      of each result)
-  --checkpoints DIR   checkpoints that py3runctl audit checkpoint has signed, with the public keys of --key
+  --receipts FILE     a CSV file whose first line names the columns run_id, seq and hash (audit.seq
+                      and audit.hash of each result)
+  --checkpoints DIR   checkpoints that py3runctl audit checkpoint has signed; --key names the file
+                      with the public keys
 
-The last lines say which records form one chain, up to which record a receipt or checkpoint proves them, and how many
-records nothing else proves. A finding that somebody has acknowledged (py3runctl audit acknowledge) is still shown,
-and counts as a warning.
+The last lines say which records form one chain, up to which record a receipt or checkpoint proves
+them, and how many records nothing else proves. A finding that somebody has acknowledged (py3runctl
+audit acknowledge) is still shown, and counts as a warning.
 
-Exit status: 0 the log is whole; 1 warnings (nothing is lost), or no record at all; 2 broken (records were changed,
-removed or inserted); 3 something could not be read, so verify cannot tell.`,
+Exit status: 0 the log is whole; 1 warnings (nothing is lost), or no record at all; 2 broken
+(records were changed, removed or inserted); 3 something could not be read, so verify cannot tell.`,
 		Example: "  py3runctl audit verify\n  py3runctl audit verify --receipts gateway.csv --format json\n" +
 			"  py3runctl audit verify --checkpoints /mnt/witness/gw-a --key py3run-checkpoint.key.pub",
 		RunE: func(*cobra.Command, []string) error {

@@ -22,10 +22,11 @@ func (a *app) warm() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "warm",
 		Short: "Start, stop and show templates: processes that keep interpreters ready",
-		Long: `With warm.enabled = true in the configuration, a run takes an interpreter that is already started, in a sandbox of its
-own. A template keeps some of them ready. There is one template for each interpreter, policy and list of modules
-(warm.preload). The first run that needs it starts it, unless "warm start" has done so. It ends when it was unused for
-security.idle-timeout-seconds. Runs do not depend on templates: without one, a run starts an interpreter itself.`,
+		Long: `With warm.enabled = true in the configuration, a run takes an interpreter that is already started,
+in a sandbox of its own. A template keeps some of them ready. There is one template for each
+interpreter, policy and list of modules (warm.preload). The first run that needs it starts it,
+unless "warm start" has done so. It ends when it was unused for security.idle-timeout-seconds. Runs
+do not depend on templates: without one, a run starts an interpreter itself.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			c.Help()
