@@ -91,38 +91,31 @@ func parseFile(path, text, etc string) (file, []Error) {
 		return f, []Error{syntaxError(path, err)}
 	}
 	var wrong []Error
-	if ceilings, ok := tree["ceiling"]; ok {
-		delete(tree, "ceiling")
-		if filepath.Clean(path) != filepath.Clean(etc) {
-			wrong = append(wrong, Error{
-				Key:     "ceiling",
-				Problem: "ceilings belong in " + etc,
-				Hint:    "there they hold for every user; nothing else can set or lift them",
-			})
-		}
-		if table, ok := ceilings.(map[string]any); ok {
-			f.ceilings, wrong = take(table, "ceiling.", (*setting).ceilingFromTOML, wrong)
-		} else {
-			wrong = append(wrong, notSection("ceiling", ceilings))
-		}
-	}
-	if floors, ok := tree["floor"]; ok {
-		delete(tree, "floor")
-		if filepath.Clean(path) != filepath.Clean(etc) {
-			wrong = append(wrong, Error{
-				Key:     "floor",
-				Problem: "floors belong in " + etc,
-				Hint:    "there they hold for every user; nothing else can set or lift them",
-			})
-		}
-		if table, ok := floors.(map[string]any); ok {
-			f.floors, wrong = take(table, "floor.", (*setting).floorFromTOML, wrong)
-		} else {
-			wrong = append(wrong, notSection("floor", floors))
-		}
-	}
+	f.ceilings, wrong = takeBounds(tree, "ceiling", path, etc, (*setting).ceilingFromTOML, wrong)
+	f.floors, wrong = takeBounds(tree, "floor", path, etc, (*setting).floorFromTOML, wrong)
 	f.values, wrong = take(tree, "", (*setting).fromTOML, wrong)
 	return f, locate(wrong, path, text)
+}
+
+// takeBounds takes the section of that name, ceiling or floor, out of the tree. Only the operator's file may have it.
+func takeBounds(tree map[string]any, name, path, etc string, parse func(*setting, any) (any, *Error), wrong []Error) (map[string]any, []Error) {
+	section, ok := tree[name]
+	if !ok {
+		return nil, wrong
+	}
+	delete(tree, name)
+	if filepath.Clean(path) != filepath.Clean(etc) {
+		wrong = append(wrong, Error{
+			Key:     name,
+			Problem: name + "s belong in " + etc,
+			Hint:    "there they hold for every user; nothing else can set or lift them",
+		})
+	}
+	table, ok := section.(map[string]any)
+	if !ok {
+		return nil, append(wrong, notSection(name, section))
+	}
+	return take(table, name+".", parse, wrong)
 }
 
 // take moves the values of all settings out of the tree and appends what is

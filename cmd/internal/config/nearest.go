@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"strconv"
 	"strings"
+
+	"py3run/cmd/internal/spelling"
 )
 
 // unknownKey describes a key or section that no setting has. The prefix
@@ -30,7 +32,7 @@ func nearest(name string) string {
 	name = strings.ToLower(name)
 	best, bestCost := "", max(2, len(leaf(name))/3)+1
 	try := func(known string) {
-		cost := min(distance(name, known), distance(leaf(name), leaf(known))+1)
+		cost := min(spelling.Distance(name, known), spelling.Distance(leaf(name), leaf(known))+1)
 		if cost < bestCost {
 			best, bestCost = known, cost
 		}
@@ -79,25 +81,4 @@ func shortFor(name string) string {
 		}
 	}
 	return ""
-}
-
-// distance counts the letters to insert, remove or replace (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replace := diagonal
-			if a[i] != b[j] {
-				replace++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
