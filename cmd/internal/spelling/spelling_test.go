@@ -8,7 +8,8 @@ func TestDistance(t *testing.T) {
 		a, b string
 		want int
 	}{
-		{"", "", 0}, {"memory", "memory", 0}, {"", "abc", 3},
+		{"", "", 0}, {"abc", "", 3}, {"", "abc", 3}, {"abc", "abc", 0},
+		{"abc", "abd", 1}, {"abc", "ac", 1}, {"abc", "xabc", 1}, {"memory", "memory", 0},
 		{"memroy", "memory", 2}, {"timout", "timeout", 1}, {"labels", "label", 1}, {"user", "usr", 1}, {"kitten", "sitting", 3}, {"abc", "xyz", 3},
 	} {
 		if got, back := Distance(tt.a, tt.b), Distance(tt.b, tt.a); got != tt.want || back != tt.want {
