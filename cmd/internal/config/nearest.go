@@ -8,9 +8,8 @@ import (
 	"py3run/cmd/internal/spelling"
 )
 
-// unknownKey describes a key or section that no setting has. The prefix
-// belongs to it but not to the names it is compared with; within is what one
-// need not write at this place.
+// unknownKey describes a key or section that does not exist. prefix belongs to it, but not to the
+// names that it is compared with; within is the part that need not be written at this place.
 func unknownKey(prefix, key, within string) *Error {
 	e := &Error{Key: prefix + key, Problem: "unknown key"}
 	if isLater(key) {
@@ -26,8 +25,8 @@ func unknownKey(prefix, key, within string) *Error {
 	return e
 }
 
-// nearest returns the key or section whose name is so like this one that it was
-// probably meant, or "". The right name in the wrong section counts as near.
+// nearest returns the key or section that was probably meant by a similar name, or "". The right
+// name in the wrong section counts as similar.
 func nearest(name string) string {
 	name = strings.ToLower(name)
 	best, bestCost := "", max(2, len(leaf(name))/3)+1
@@ -46,8 +45,7 @@ func nearest(name string) string {
 	return best
 }
 
-// nearestVariable does the same for the name of a variable, also for one
-// without its section.
+// nearestVariable does the same for the name of a variable, and also finds one without its section.
 func nearestVariable(name string) string {
 	key := strings.ReplaceAll(strings.TrimPrefix(name, variablePrefix), "_", "-")
 	if known := shortFor(strings.ToLower(key)); known != "" {
