@@ -19,7 +19,7 @@ func TestImports(t *testing.T) {
 		"py3run/cmd/internal/warm":   {"py3run/cmd/internal/python", "py3run/sandbox", "py3run/sandbox/cgroup"},
 		"py3run/cmd/internal/redact": nil,
 		"py3run/cmd/internal/python": {"py3run/cmd/internal/redact", "py3run/cmd/internal/startup", "py3run/cmd/internal/wire"},
-		"py3run/cmd/internal/cli":    nil, "py3run/cmd/internal/config": nil, "py3run/cmd/internal/startup": nil, "py3run/cmd/internal/wire": {"py3run/cmd/internal/startup", "py3run/cmd/internal/wire/strictjson", "py3run/internal/activity", "py3run/internal/json"},
+		"py3run/cmd/internal/cli":    nil, "py3run/cmd/internal/config": {"py3run/cmd/internal/spelling"}, "py3run/cmd/internal/spelling": nil, "py3run/cmd/internal/startup": nil, "py3run/cmd/internal/wire": {"py3run/cmd/internal/spelling", "py3run/cmd/internal/startup", "py3run/cmd/internal/wire/strictjson", "py3run/internal/activity", "py3run/internal/json"},
 		"py3run/cmd/internal/wire/strictjson": nil,
 		"py3run/audit":                        {"py3run/internal/activity", "py3run/internal/json"}, "py3run/internal/activity": nil, "py3run/internal/passwd": nil, "py3run/internal/json": nil,
 		"py3run/cmd/py3runctl":      {"py3run/cmd/internal/ctl"},

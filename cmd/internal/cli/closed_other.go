@@ -2,5 +2,5 @@
 
 package cli
 
-// Closed cannot be told here: the stream is the null device.
+// Closed cannot know it here: a closed stream has become the null device.
 func Closed(fd int) bool { return false }

@@ -7,8 +7,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// completeAnywhere has the script for bash do without the package bash-completion, whose functions
-// it counts on otherwise: a bare container has bash alone, and each Tab would print an error.
+// completeAnywhere makes cobra's script for bash work without the package bash-completion, whose
+// functions it uses: in a container that has only bash, each Tab would print an error.
 func completeAnywhere(root *cobra.Command) {
 	bash, _, err := root.Find([]string{"completion", "bash"})
 	if err != nil || bash.Name() != "bash" {
@@ -28,7 +28,7 @@ func completeAnywhere(root *cobra.Command) {
 const wordsByPackage = `    _get_comp_words_by_ref "$@" cur prev words cword
 `
 
-// Bash takes --flag=value for three words and a:b likewise; they are put together again.
+// Bash splits --flag=value and a:b into three words each. This puts them together again.
 const wordsByOurselves = `    if declare -F _get_comp_words_by_ref >/dev/null 2>&1; then
         _get_comp_words_by_ref "$@" cur prev words cword
         return

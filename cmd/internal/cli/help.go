@@ -7,8 +7,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// AddHelp gives a command line the commands help and completion. Both are mistakes with a name that
-// does not exist.
+// AddHelp gives a command line the commands help and completion. An unknown name is a mistake in
+// both.
 func AddHelp(root *cobra.Command) {
 	root.SetHelpCommand(&cobra.Command{
 		Use: "help [COMMAND|TOPIC]", Short: "Help about a command or a topic",

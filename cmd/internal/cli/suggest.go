@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Suggest has a command line name the flag that was meant where it does not know one.
+// Suggest makes a command line name the flag that was perhaps meant by an unknown one.
 func Suggest(root *cobra.Command) {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		unknown, ok := errors.AsType[*pflag.NotExistError](err)
@@ -24,12 +24,12 @@ func Suggest(root *cobra.Command) {
 	})
 }
 
-// nearFlags are those that begin so or differ in a few letters, at most three.
+// nearFlags are at most three flags that begin with the name or differ from it in a few letters.
 func nearFlags(c *cobra.Command, name string) (near []string) {
 	if len(name) < 2 {
 		return nil
 	}
-	// Cobra can tell for commands what is like a name.
+	// Cobra finds similar names only for commands, so the flags become commands here.
 	names := &cobra.Command{SuggestionsMinimumDistance: max(2, len(name)/3)}
 	c.Flags().VisitAll(func(f *pflag.Flag) {
 		if !f.Hidden {
@@ -38,7 +38,7 @@ func nearFlags(c *cobra.Command, name string) (near []string) {
 	})
 	begin := func(flag string) bool { return strings.HasPrefix(flag, name+"-") }
 	for _, flag := range names.SuggestionsFor(name) {
-		if begin(flag) { // the unit was left out, as a rule
+		if begin(flag) { // usually the unit was left out
 			return []string{"--" + flag}
 		}
 		near = append(near, "--"+flag)
@@ -46,8 +46,8 @@ func nearFlags(c *cobra.Command, name string) (near []string) {
 	return near[:min(len(near), 3)]
 }
 
-// Hint is what helps with a mistake on the command line: what was meant, or the help of the command
-// that it is a mistake in.
+// Hint is what helps with a mistake on the command line: what was perhaps meant, or the help of the
+// command.
 func Hint(root *cobra.Command, args []string, err error) string {
 	if e, ok := errors.AsType[*UsageError](err); ok && e.Hint != "" {
 		return e.Hint

@@ -1,13 +1,11 @@
-// Package config answers what py3run is allowed and asked to do on this host:
-// it merges
+// Package config says what py3run may and shall do on this host. It merges
 //
 //	defaults < /etc/py3run/config.toml < ~/.config/py3run/config.toml < PY3RUN_* < flags
 //
-// into one value and remembers where each part came from. What is known about
-// a key (type, default, unit, bounds, words for people) stands in one table,
-// settings.go; everything else here walks that table.
+// into one value, and keeps where each part came from. One table, in settings.go, has everything
+// about a key: type, default, unit, bounds and texts. All other code here walks that table.
 //
-// Nothing here knows what a limit does. MB means 2^20 bytes.
+// This package does not know what a limit does. MB means 2^20 bytes.
 package config
 
 import (
@@ -16,8 +14,8 @@ import (
 	"path/filepath"
 )
 
-// A Config is what holds for one execution. It is a plain value: Load makes a
-// new one each time and shares no slice or map with another.
+// A Config is the configuration of one execution. It is a plain value: Load makes a new one each
+// time, which shares no slice or map with another.
 type Config struct {
 	Security Security
 	Input    Input
@@ -26,15 +24,15 @@ type Config struct {
 	Alerts   Alerts
 }
 
-// Security holds the limits. 0 means no limit, for every number.
+// Security holds the limits. For every number, 0 means no limit.
 type Security struct {
 	MaxMemoryMB             float64
 	MaxCPUSeconds           float64
 	MaxOutputSizeMB         float64 // each of stdout, stderr and the result
-	MaxProcesses            int     // whole tree, threads too
+	MaxProcesses            int     // of the run, threads included
 	MaxOpenFiles            int
 	MaxFileSizeMB           float64
-	MaxDiskMB               float64 // working directory, whole tree
+	MaxDiskMB               float64 // of the working directory and everything below it
 	MaxCPUs                 float64
 	MaxReadMBPerSecond      float64
 	MaxWriteMBPerSecond     float64
@@ -45,7 +43,7 @@ type Security struct {
 	Audit                   Audit
 }
 
-// Isolation says how an execution is kept apart from the host and the others.
+// Isolation says how an execution is isolated from the host and from other executions.
 type Isolation struct {
 	Method           string   // "auto", "namespace" or "process"
 	OnMissing        string   // "warn" or "refuse"
@@ -60,51 +58,52 @@ type Isolation struct {
 	NoNewPrivileges  bool
 	Shm              string   // "private" or "host"
 	RunAs            string   // name of a user, or empty
-	KeepCapabilities []string // as CAP_SYS_NICE
+	KeepCapabilities []string // such as CAP_SYS_NICE
 	CgroupParent     string   // "auto", "none" or an absolute path in every hierarchy
 	IDMap            string   // "own" or "subids"
-	EnvKeep          []string // variable names; a * at the end stands for any rest
+	EnvKeep          []string // names of variables; a * at the end stands for any rest
 }
 
-// Audit says what is written down about an execution.
+// Audit says what is recorded about an execution.
 type Audit struct {
 	Enabled       bool
-	Dir           string // absolute, or empty: the place follows from who runs py3run
+	Dir           string // absolute; empty: the place depends on who runs py3run
 	LogCode       bool
 	LogVariables  string // "names", "off" or "hmac"
 	LogOutput     string // "sizes", "hash" or "head"
 	Group         string // whose members may read the log, by name or number; empty: none
-	RetentionDays int    // for which py3runctl audit prune keeps records; 0: for ever
+	RetentionDays int    // how long py3runctl audit prune keeps records; 0: for ever
 	OnFailure     string // "refuse" or "warn"
 	Native        string // "auto", "on" or "off"
 }
 
-// Input bounds what is read from stdin before anything of it is understood.
+// Input bounds what is read from stdin before it is decoded.
 type Input struct {
 	MaxRequestMB   float64
-	TimeoutSeconds float64 // without a byte; 0: wait for ever
+	TimeoutSeconds float64 // how long to wait for the next byte; 0: for ever
 }
 
-// Python says which interpreter runs, and what is worth a remark.
+// Python says which interpreter runs, and which imports are flagged.
 type Python struct {
 	Interpreter string            // "auto", a path, a version as "3.12", or a venv directory
 	Path        []string          // absolute directories for sys.path
 	Site        string            // "eager" or "lazy"
-	FlagImports map[string]string // dotted module name to the reason it is remarked on
+	FlagImports map[string]string // from the module's dotted name to the reason why it is flagged
 }
 
 // Warm says whether interpreters are kept ready.
 type Warm struct {
 	Enabled bool
-	Preload []string // modules that they have imported
-	Spares  int      // how many wait
+	Preload []string // modules that they have imported before a run
+	Spares  int      // how many wait for a run
 }
 
-// Alerts says what py3runctl alerts remarks on in the log, and whom it tells. 0, false and empty switch a rule off.
+// Alerts says what py3runctl alerts looks for in the log, and where it sends alerts. 0, false and
+// empty switch a rule off.
 type Alerts struct {
 	Denials              int     // refusals of one user
 	DenialsWithinMinutes float64 // within this time
-	LimitsInARow         int     // runs of one user or script that ended at a limit, one after the other
+	LimitsInARow         int     // runs in a row, of one user and script, that ended at a limit
 	NewModules           bool    // a user's first import of a flagged module
 	NewHosts             bool    // a first connection to a host
 	QuietHours           string  // "22:00-06:00", local time: runs started then
@@ -113,17 +112,17 @@ type Alerts struct {
 	Webhook              string
 }
 
-// Sources is everything Load looks at. It reads no variable and no flag on its
-// own.
+// Sources is everything that Load looks at. Load itself reads no variable and no flag.
 type Sources struct {
 	Environ []string          // as os.Environ returns it: no name twice
 	File    string            // --config; read instead of the two usual files
-	Flags   map[string]string // textual values by key, of --set and the flags that are short for it
+	Flags   map[string]string // values by key, as text, from --set and the flags that stand for a key
 	Typed   map[string]string // the flag, as --timeout-seconds, by which a key of Flags was set; without an entry: --set
 	EtcFile string            // empty: /etc/py3run/config.toml
 }
 
-// Named is the configuration file that is named instead of the usual ones; empty: none. Relative names are below dir.
+// Named is the configuration file that is named instead of the usual ones; empty: none. Relative
+// names are relative to dir.
 func (s Sources) Named(dir string) string {
 	named := s.File
 	if named == "" {
@@ -138,13 +137,13 @@ func (s Sources) Named(dir string) string {
 // Loaded is a Config with its history.
 type Loaded struct {
 	Config   Config
-	Origins  map[string]Origin // by key; without an entry it is the zero Origin, the default
-	Warnings []string          // what was passed over, one line each
+	Origins  map[string]Origin // by key; without an entry: the default
+	Warnings []string          // what was ignored, one line each
 	Looked   []Looked          // files that were looked for, in this order
-	Files    []string          // files that were read; next to a --config file, the one in /etc for its ceilings only
+	Files    []string          // files that were read; with --config, also the one in /etc, but only for its ceilings and floors
 }
 
-// Looked is a file that was looked for. SHA256 is empty where there was none, or none that could be read.
+// Looked is a file that was looked for. SHA256 is empty if the file was missing or unreadable.
 type Looked struct {
 	Path   string // absolute
 	SHA256 string // in lower-case hexadecimal, of what was read
@@ -166,34 +165,33 @@ type Origin struct {
 	Floor   Floor
 }
 
-// A Ceiling is the most that the operator allows for a key. The zero Ceiling
-// is none at all.
+// A Ceiling is the most that the operator allows for a key. The zero Ceiling is no ceiling.
 type Ceiling struct {
 	Value string // as it would stand in a file
 	File  string
 	Asked string // what the origin had asked for; empty if that was allowed
 }
 
-// A Floor is the least that the operator allows for a key. The zero Floor is none at all.
+// A Floor is the least that the operator allows for a key. The zero Floor is no floor.
 type Floor struct {
 	Value string // as it would stand in a file
 	File  string
 	Asked string // what the origin had asked for; empty if that was allowed
 }
 
-// An Error is one thing wrong at one place of the configuration. Load returns
-// the first as an *Error, Check all of them.
+// An Error is one mistake at one place of the configuration. Load returns the first as an *Error,
+// Check all of them.
 type Error struct {
 	Where   string // file:line, file, variable or flag
-	Key     string // empty if the place as a whole is wrong
+	Key     string // empty if the mistake is not about a key
 	Problem string
 	Hint    string // a likely intention or a next step, or empty
 
 	cause error
 }
 
-// Error returns one line with all but the hint. Where a key was mistyped, the
-// line names the nearest one itself.
+// Error returns one line with everything except the hint. If a key was mistyped, the line itself
+// names the nearest key.
 func (e *Error) Error() string {
 	if e.Key == "" {
 		return e.Where + ": " + e.Problem
@@ -204,11 +202,10 @@ func (e *Error) Error() string {
 // Unwrap returns the error of the operating system, if one was the cause.
 func (e *Error) Unwrap() error { return e.cause }
 
-// A Finding is an Error that Check reports. Load goes on with those that are
-// merely contradictions.
+// A Finding is an Error that Check reports. Load accepts those that are only contradictions.
 type Finding = Error
 
-// DefaultWorkingDir lies in a directory of py3run's own for each operating-system user.
+// DefaultWorkingDir is in a directory of py3run's own, one for each user of the operating system.
 const DefaultWorkingDir = "/tmp/py3run-${uid}/python3-${userId}-${executionId}"
 
 // SystemDir is where the operator's configuration is.
@@ -217,7 +214,7 @@ const SystemDir = "/etc/py3run"
 // UserDir is where a user's configuration is; empty: nowhere.
 func UserDir(environ []string) string {
 	dir := lookup(environ, "XDG_CONFIG_HOME")
-	if !filepath.IsAbs(dir) { // then to be ignored, says the XDG base directory specification
+	if !filepath.IsAbs(dir) { // the XDG base directory specification says to ignore it then
 		dir = lookup(environ, "HOME")
 		if !filepath.IsAbs(dir) {
 			return ""

@@ -15,7 +15,7 @@ import (
 
 const etcFile = SystemDir + "/config.toml"
 
-// A file is what one file says: values of the settings' types, by key.
+// A file is what a configuration file says: values of the settings' types, by key.
 type file struct {
 	path     string
 	values   map[string]any
@@ -34,8 +34,8 @@ func readText(path string) (string, *Error) {
 	return text, nil
 }
 
-// readRegular reads a regular file. A pipe would be waited for, and a device may have no end: neither is opened for longer than a look.
-// The null device stands for an empty file, as everywhere.
+// readRegular reads a regular file, and refuses others: a pipe would have to be waited for, and a
+// device may have no end. The null device counts as an empty file.
 func readRegular(path string) (string, error) {
 	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY|syscall.O_CLOEXEC, 0)
 	for err == syscall.EINTR {
@@ -82,8 +82,7 @@ func isAbsent(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
 
-// parseFile returns what a text says, and everything wrong with it ordered by
-// line.
+// parseFile returns what a text says, and all mistakes in it in the order of lines.
 func parseFile(path, text, etc string) (file, []Error) {
 	f := file{path: path}
 	var tree map[string]any
@@ -91,42 +90,36 @@ func parseFile(path, text, etc string) (file, []Error) {
 		return f, []Error{syntaxError(path, err)}
 	}
 	var wrong []Error
-	if ceilings, ok := tree["ceiling"]; ok {
-		delete(tree, "ceiling")
-		if filepath.Clean(path) != filepath.Clean(etc) {
-			wrong = append(wrong, Error{
-				Key:     "ceiling",
-				Problem: "ceilings belong in " + etc,
-				Hint:    "there they hold for every user; nothing else can set or lift them",
-			})
-		}
-		if table, ok := ceilings.(map[string]any); ok {
-			f.ceilings, wrong = take(table, "ceiling.", (*setting).ceilingFromTOML, wrong)
-		} else {
-			wrong = append(wrong, notSection("ceiling", ceilings))
-		}
-	}
-	if floors, ok := tree["floor"]; ok {
-		delete(tree, "floor")
-		if filepath.Clean(path) != filepath.Clean(etc) {
-			wrong = append(wrong, Error{
-				Key:     "floor",
-				Problem: "floors belong in " + etc,
-				Hint:    "there they hold for every user; nothing else can set or lift them",
-			})
-		}
-		if table, ok := floors.(map[string]any); ok {
-			f.floors, wrong = take(table, "floor.", (*setting).floorFromTOML, wrong)
-		} else {
-			wrong = append(wrong, notSection("floor", floors))
-		}
-	}
+	f.ceilings, wrong = takeBounds(tree, "ceiling", path, etc, (*setting).ceilingFromTOML, wrong)
+	f.floors, wrong = takeBounds(tree, "floor", path, etc, (*setting).floorFromTOML, wrong)
 	f.values, wrong = take(tree, "", (*setting).fromTOML, wrong)
 	return f, locate(wrong, path, text)
 }
 
-// take moves the values of all settings out of the tree and appends what is
-// wrong with them, and what is left over, to wrong.
+// takeBounds takes the section of that name, ceiling or floor, out of the tree. Only the operator's
+// file may have it.
+func takeBounds(tree map[string]any, name, path, etc string, parse func(*setting, any) (any, *Error), wrong []Error) (map[string]any, []Error) {
+	section, ok := tree[name]
+	if !ok {
+		return nil, wrong
+	}
+	delete(tree, name)
+	if filepath.Clean(path) != filepath.Clean(etc) {
+		wrong = append(wrong, Error{
+			Key:     name,
+			Problem: name + "s belong in " + etc,
+			Hint:    "there they hold for every user; nothing else can set or lift them",
+		})
+	}
+	table, ok := section.(map[string]any)
+	if !ok {
+		return nil, append(wrong, notSection(name, section))
+	}
+	return take(table, name+".", parse, wrong)
+}
+
+// take takes the values of all settings out of the tree. It appends mistakes in them, and what is
+// left in the tree, to wrong.
 func take(tree map[string]any, prefix string, parse func(*setting, any) (any, *Error), wrong []Error) (map[string]any, []Error) {
 	values := map[string]any{}
 	for i := range settings {
@@ -160,7 +153,7 @@ func cut(tree map[string]any, key string) (any, bool) {
 	return nil, false
 }
 
-// leftOver reports what no setting has taken. above is empty or ends in a dot.
+// leftOver reports what belongs to no setting. above is empty or ends in a dot.
 func leftOver(tree map[string]any, prefix, above string, wrong []Error) []Error {
 	for name, v := range tree {
 		key := above + toml.Key{name}.String()
@@ -214,7 +207,7 @@ func floorKeys() string {
 	return strings.Join(keys, ", ")
 }
 
-// strictKeys lists the keys that are no numbers and can have a ceiling.
+// strictKeys lists the keys that can have a ceiling although they are not numbers.
 func strictKeys() string {
 	var keys []string
 	for i := range settings {
@@ -232,8 +225,8 @@ func syntaxError(path string, err error) Error {
 	return Error{Where: path, Problem: err.Error(), cause: err}
 }
 
-// locate fills in Where and orders by it. The decoder does not tell where a key
-// stood, and nobody asks unless something is wrong.
+// locate fills in Where and sorts by it. The decoder does not say where a key stands, and that is
+// only needed for mistakes.
 func locate(wrong []Error, path, text string) []Error {
 	if len(wrong) == 0 {
 		return nil
@@ -259,8 +252,8 @@ func locate(wrong []Error, path, text string) []Error {
 	return wrong
 }
 
-// linesOf returns the line of each key of a valid text. It gives the decoder
-// one statement at a time: lines are collected until they can be decoded alone.
+// linesOf returns the line of each key in a valid text. It gives the decoder one statement at a
+// time, and collects lines until they can be decoded alone.
 func linesOf(text string) map[string]int {
 	lines := map[string]int{}
 	var header toml.Key
@@ -279,7 +272,7 @@ func linesOf(text string) map[string]int {
 		}
 		for _, key := range keys {
 			key = slices.Concat(within, key)
-			for n := range key { // its sections too: they need no header of their own
+			for n := range key { // its sections, too: they need no header of their own
 				name := key[:n+1].String()
 				if _, seen := lines[name]; !seen {
 					lines[name] = first

@@ -15,8 +15,8 @@ import (
 	"syscall"
 )
 
-// Load merges all sources. The error is an *Error that says what the operator
-// or caller has to repair; then nothing is loaded.
+// Load merges all sources. The error is an *Error, which says what the operator or the caller has
+// to repair.
 func Load(src Sources) (*Loaded, error) {
 	l := &Loaded{Config: Default(), Origins: map[string]Origin{}}
 	etc, err := l.readFiles(src)
@@ -45,8 +45,7 @@ func (l *Loaded) readFiles(src Sources) (file, error) {
 		named, by = lookup(src.Environ, "PY3RUN_CONFIG"), "PY3RUN_CONFIG"
 	}
 
-	// Naming another file must not lift the ceilings, so this one is read, and
-	// has to be right, in any case.
+	// Another file must not lift the ceilings. So this one is always read, and has to be right.
 	etc, err := l.read(etcPath, etcPath)
 	if err != nil && !isAbsent(err) {
 		return file{}, err
@@ -69,9 +68,8 @@ func (l *Loaded) readFiles(src Sources) (file, error) {
 	return etc, nil
 }
 
-// readUserFile reads the file below the home directory. A home that may not
-// even be looked into is somebody else's, left over from before a change of
-// user.
+// readUserFile reads the file below the home directory. A home that this user may not search
+// belongs to somebody else; HOME stayed the same when the user changed.
 func (l *Loaded) readUserFile(environ []string, etcPath string) error {
 	dir := UserDir(environ)
 	if dir == "" {
@@ -81,7 +79,7 @@ func (l *Loaded) readUserFile(environ []string, etcPath string) error {
 	own, err := l.read(path, etcPath)
 	if errors.Is(err, fs.ErrPermission) {
 		if _, hidden := os.Lstat(path); hidden != nil {
-			if closed := closedByOwner(path); closed != "" { // a run can do that: what it closes is no longer in force, were it passed over
+			if closed := closedByOwner(path); closed != "" { // a run can do that: if the file were ignored, the run could switch its configuration off
 				if e, ok := errors.AsType[*Error](err); ok {
 					e.Hint = closed + " is this user's own and closed to it: chmod u+rx " + closed
 				}
@@ -98,7 +96,8 @@ func (l *Loaded) readUserFile(environ []string, etcPath string) error {
 	return nil
 }
 
-// closedByOwner is the directory on the way to a path that cannot be searched, if it is this user's own; empty if it is somebody else's.
+// closedByOwner is the directory on the way to a path that cannot be searched, if it belongs to
+// this user; empty: it belongs to somebody else.
 func closedByOwner(path string) string {
 	for dir := filepath.Dir(path); dir != "/"; dir = filepath.Dir(dir) {
 		info, err := os.Lstat(dir)
@@ -200,7 +199,7 @@ func unknownVariable(name string) string {
 	return warning
 }
 
-// flagName stands for every flag that sets a key: the others are short for it.
+// flagName stands for every flag that sets a key: all others are short for it.
 const flagName = "--set"
 
 func (l *Loaded) readFlags(flags, typed map[string]string) error {
@@ -221,9 +220,8 @@ func (l *Loaded) readFlags(flags, typed map[string]string) error {
 	return nil
 }
 
-// tighten honours the variables of the gateway's own convention. They come from
-// the caller like the code does, so they lower limits and never raise one, and
-// nonsense in them stops nobody.
+// tighten applies the variables that gateways set by their own convention. They come from the
+// caller, as the code does. So they only lower limits, and a value that makes no sense is ignored.
 func (l *Loaded) tighten(environ []string) {
 	for i := range settings {
 		s := &settings[i]
@@ -246,7 +244,8 @@ func (l *Loaded) tighten(environ []string) {
 	}
 }
 
-// enforce comes last: nothing is above a ceiling, and nothing below a floor, which counts more: what is lost is lost.
+// enforce comes last: nothing is above a ceiling or below a floor. A floor counts more than a
+// ceiling, because a removed record cannot come back.
 func (l *Loaded) enforce(etc file) {
 	if len(etc.ceilings) == 0 && len(etc.floors) == 0 {
 		return
@@ -258,7 +257,7 @@ func (l *Loaded) enforce(etc file) {
 			from.Ceiling = Ceiling{Value: format(ceiling), File: etc.path}
 			if asked := s.get(&l.Config); s.exceeds(asked, ceiling) {
 				from.Ceiling.Asked = format(asked)
-				if from.Kind == FromFlag || from.Kind == FromEnvironment { // of this call; what a file says stands in config check
+				if from.Kind == FromFlag || from.Kind == FromEnvironment { // only about this call; config check reports what files say
 					l.Warnings = append(l.Warnings, fmt.Sprintf("%s: %s = %s is above the ceiling in %s: %s holds", from.Name, s.key, format(asked), etc.path, format(ceiling)))
 				}
 				s.set(&l.Config, ceiling)

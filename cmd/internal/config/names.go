@@ -6,7 +6,8 @@ const SystemFile = etcFile
 // Variable is the environment variable that sets a key.
 func Variable(key string) string { return variable(key) }
 
-// A Short name is what a key is called elsewhere: by a flag, for whose help Usage is, and with underscores in a request.
+// A Short name is what a key is called elsewhere: by a flag, for whose help Usage is, and with
+// underscores in a request.
 type Short struct{ Name, Key, Usage string }
 
 // Shorts are all of them.

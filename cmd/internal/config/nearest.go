@@ -4,11 +4,12 @@ import (
 	"cmp"
 	"strconv"
 	"strings"
+
+	"py3run/cmd/internal/spelling"
 )
 
-// unknownKey describes a key or section that no setting has. The prefix
-// belongs to it but not to the names it is compared with; within is what one
-// need not write at this place.
+// unknownKey describes a key or section that does not exist. prefix belongs to it, but not to the
+// names that it is compared with; within is the part that need not be written at this place.
 func unknownKey(prefix, key, within string) *Error {
 	e := &Error{Key: prefix + key, Problem: "unknown key"}
 	if isLater(key) {
@@ -24,13 +25,13 @@ func unknownKey(prefix, key, within string) *Error {
 	return e
 }
 
-// nearest returns the key or section whose name is so like this one that it was
-// probably meant, or "". The right name in the wrong section counts as near.
+// nearest returns the key or section that was probably meant by a similar name, or "". The right
+// name in the wrong section counts as similar.
 func nearest(name string) string {
 	name = strings.ToLower(name)
 	best, bestCost := "", max(2, len(leaf(name))/3)+1
 	try := func(known string) {
-		cost := min(distance(name, known), distance(leaf(name), leaf(known))+1)
+		cost := min(spelling.Distance(name, known), spelling.Distance(leaf(name), leaf(known))+1)
 		if cost < bestCost {
 			best, bestCost = known, cost
 		}
@@ -44,8 +45,7 @@ func nearest(name string) string {
 	return best
 }
 
-// nearestVariable does the same for the name of a variable, also for one
-// without its section.
+// nearestVariable does the same for the name of a variable, and also finds one without its section.
 func nearestVariable(name string) string {
 	key := strings.ReplaceAll(strings.TrimPrefix(name, variablePrefix), "_", "-")
 	if known := shortFor(strings.ToLower(key)); known != "" {
@@ -79,25 +79,4 @@ func shortFor(name string) string {
 		}
 	}
 	return ""
-}
-
-// distance counts the letters to insert, remove or replace (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replace := diagonal
-			if a[i] != b[j] {
-				replace++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

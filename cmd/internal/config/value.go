@@ -14,11 +14,11 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// The functions here turn a value as it was written into one of the setting's
-// type, or into an *Error that says all but Where and Key.
+// The functions here turn a written value into a value of the setting's type, or into an *Error
+// without Where and Key.
 
-// fromText reads the value of a variable or flag: texts as they are, lists and
-// tables as in a file.
+// fromText reads the value of a variable or flag. Texts are taken literally; lists and tables are
+// written as in a file.
 func (s *setting) fromText(text string) (any, *Error) {
 	switch s.fallback.(type) {
 	case float64, int:
@@ -170,8 +170,8 @@ func (s *setting) obeysRule(t string) *Error {
 	return nil
 }
 
-// isLine refuses what could not be a path or a name and would forge lines
-// where it is printed.
+// isLine refuses a text with line breaks and the like: it cannot be a path or a name, and would
+// forge lines where it is printed.
 func isLine(t string) *Error {
 	if !utf8.ValidString(t) || strings.ContainsFunc(t, unicode.IsControl) {
 		return mustBe("UTF-8 text without control characters", t)
@@ -198,7 +198,7 @@ func (s *setting) mustBeOfKind(v any) *Error {
 	}
 }
 
-// hasUnit tells of a text that begins as a number and ends as a word, such as 1m.
+// hasUnit reports whether a text begins as a number and ends as a word, such as 1m.
 func hasUnit(text string) bool {
 	return text != "" && '0' <= text[0] && text[0] <= '9' && strings.Trim(text[len(text)-1:], "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
 }
@@ -225,7 +225,7 @@ func describe(v any) string {
 	}
 }
 
-// set puts a value of the setting's type into its place, sharing no memory.
+// set sets a value of the setting's type, and shares no memory with it.
 func (s *setting) set(c *Config, v any) {
 	switch place := s.field(c).(type) {
 	case *float64:
@@ -269,8 +269,8 @@ func (s *setting) get(c *Config) any {
 	panic("config: no such kind of setting: " + s.key)
 }
 
-// exceeds reports whether a value is less strict than a ceiling. 0 is no
-// limit: above every number as a value, and no bound as a ceiling.
+// exceeds reports whether a value is less strict than a ceiling. 0 means no limit: as a value it is
+// above every number, and as a ceiling it bounds nothing.
 func (s *setting) exceeds(value, ceiling any) bool {
 	switch c := ceiling.(type) {
 	case float64:
@@ -283,11 +283,11 @@ func (s *setting) exceeds(value, ceiling any) bool {
 	return ceiling == s.strict && value != ceiling
 }
 
-// below tells whether a number is less than its floor.
+// below reports whether a number is less than its floor.
 func (s *setting) below(value, floor any) bool { return value != floor && s.exceeds(floor, value) }
 
-// format writes a value as it stands in a file. strconv.Quote is TOML here
-// because isLine kept out what the two spell differently.
+// format writes a value as in a file. Here strconv.Quote writes valid TOML, because isLine refuses
+// what the two write differently.
 func format(v any) string {
 	switch v := v.(type) {
 	case float64:

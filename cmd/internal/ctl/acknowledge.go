@@ -17,14 +17,17 @@ func (a *app) acknowledge() *cobra.Command {
 	var with verification
 	var comment string
 	c := &cobra.Command{
-		Use: "acknowledge ID|SEQ... --comment TEXT", Short: "Say that somebody has looked into a finding or an alert", Args: cobra.MinimumNArgs(1),
-		Long: `Writes a record that says who has looked into what verify finds, or into an alert, and what came of it. Verify and alerts --list still show it, with that; in verify it weighs no
-more than a warning from then on. ID is that of a finding, SEQ the number of the record that findings and alerts are about, or of an alert's own record. Another incident at the same
-record is another finding.`,
+		Use: "acknowledge ID|SEQ... --comment TEXT", Short: "Record that somebody has looked into a finding or an alert", Args: cobra.MinimumNArgs(1),
+		Long: `Writes a record that says who has looked into a finding of verify, or into an alert, and with which
+result. verify and alerts --list still show the finding or alert, with the acknowledgement. In
+verify it counts as a warning at most from then on.
+
+ID is the id of a finding. SEQ is the number of the record that findings and alerts are about, or of
+an alert's own record. A new fault at the same record is a new finding.`,
 		Example: "  py3runctl audit acknowledge 3f2a9c1d0e4b --comment \"restored from the backup of Tuesday, see ticket 4711\"",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if comment = strings.TrimSpace(comment); comment == "" {
-				return cli.Usagef("requires --comment: what came of it")
+				return cli.Usagef("requires --comment: the result of looking into it")
 			}
 			if err := with.check(); err != nil {
 				return err
@@ -37,7 +40,7 @@ record is another finding.`,
 		},
 	}
 	with.flags(c)
-	c.Flags().StringVar(&comment, "comment", "", "what came of it")
+	c.Flags().StringVar(&comment, "comment", "", "the result of looking into it")
 	return c
 }
 
@@ -93,12 +96,12 @@ func (d logContext) acknowledge(what []string, comment string, with verification
 	return nil
 }
 
-// recordedAlerts are the alerts in the log, with who has looked into them, oldest first.
+// recordedAlerts are the alerts in the log with their acknowledgements, oldest first.
 func (d logContext) recordedAlerts(r *audit.Reader) (list []alert, err error) {
-	said, found := map[uint64]*audit.Acknowledgement{}, map[uint64]*audit.Acknowledgement{} // by the alert's record, and by that of a finding
+	said, found := map[uint64]*audit.Acknowledgement{}, map[uint64]*audit.Acknowledgement{} // by the record of the alert, and by the record of a finding
 	for line, err := range r.Records(audit.Position{}) {
 		if bad := new(audit.LineError); errors.As(err, &bad) {
-			continue // verify tells
+			continue // verify reports it
 		}
 		if err != nil {
 			return nil, err

@@ -24,11 +24,11 @@ import (
 
 const (
 	alertsName  = "alerts.json"
-	deliverWait = 10 * time.Second // for the command, and for the web server's answer
-	pendingMost = 1000             // alerts that wait for a delivery; older ones are dropped, and that is said
+	deliverWait = 10 * time.Second // for the command, and for the answer of the webhook
+	pendingMost = 1000             // how many alerts wait for delivery; older ones are dropped with a warning
 )
 
-// alertState is what one evaluation leaves to the next.
+// alertState is what one evaluation leaves for the next.
 type alertState struct {
 	Position audit.Position `json:"position"`
 	Watched  *watched       `json:"watched"`
@@ -37,8 +37,9 @@ type alertState struct {
 	Unrecorded []alert `json:"unrecorded,omitempty"` // not written into the log yet
 }
 
-// alerts looks at the records since the last time, tells what the rules say of them, writes a record of each alert and delivers it. It returns how many there
-// were. The first time it only learns what is usual, unless everything is wanted.
+// alerts applies the rules to the records since the last call. It prints each alert, writes a
+// record of it and delivers it, and returns how many there were. The first call only learns what is
+// usual, unless everything is set.
 func (d logContext) alerts(statePath, format string, everything bool) (fired int, err error) {
 	r, err := audit.OpenReader(d.dir)
 	if err != nil {
@@ -176,7 +177,8 @@ func (d logContext) record(found *[]alert) error {
 	return nil
 }
 
-// deliver hands on what waits, oldest first. What cannot be delivered, and all behind it, waits for the next time.
+// deliver delivers the alerts that wait, oldest first. One that cannot be delivered, and all later
+// ones, wait for the next call.
 func (d logContext) deliver(state *alertState) error {
 	rules := d.config.Alerts
 	for len(state.Pending) > 0 {
@@ -230,7 +232,7 @@ func post(rules config.Alerts, text []byte) error {
 	return nil
 }
 
-// lockState keeps a second evaluation away.
+// lockState makes sure that only one evaluation runs at a time.
 func lockState(path string) (unlock func(), err error) {
 	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -241,7 +243,7 @@ func lockState(path string) (unlock func(), err error) {
 		return nil, fmt.Errorf("lock %s.lock: another evaluation is under way: %w", path, err)
 	}
 	return func() {
-		unix.Flock(int(f.Fd()), unix.LOCK_UN) // a process that is just being started has a copy of the descriptor until its exec
+		unix.Flock(int(f.Fd()), unix.LOCK_UN) // a process that is being started has a copy of the descriptor until its exec
 		f.Close()
 	}, nil
 }
@@ -269,7 +271,8 @@ func writeState(path string, state *alertState) error {
 	return replaceFile(path, text, 0o600)
 }
 
-// replaceFile writes a file whole or not at all. A device or a pipe is written to, and stays what it is.
+// replaceFile writes a file completely or not at all. A device or a pipe is written to and not
+// replaced.
 func replaceFile(path string, text []byte, mode os.FileMode) error {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
 		return os.WriteFile(path, text, mode)
@@ -290,7 +293,7 @@ func replaceFile(path string, text []byte, mode os.FileMode) error {
 	return nil
 }
 
-// cause is an error without the file that it names: it is a temporary one.
+// cause is an error without the name of its file, which is a temporary one.
 func cause(err error) error {
 	if path := new(fs.PathError); errors.As(err, &path) {
 		return path.Err

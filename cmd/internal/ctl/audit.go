@@ -34,7 +34,7 @@ func (a *app) audit() *cobra.Command {
 	return c
 }
 
-// A selection is which records are wanted.
+// A selection says which records are wanted.
 type selection struct {
 	user, script, status string
 	since, until         time.Time
@@ -58,12 +58,12 @@ func (a *app) tail() *cobra.Command {
 	count := 10
 	c := &cobra.Command{
 		Use: "tail", Short: "Show the newest records, and with -f those that follow", Args: cobra.NoArgs,
-		Long: "On a terminal a line for people, else the exact lines of the log, which can be hashed.",
+		Long: "Prints a line for people on a terminal; else the exact lines of the log, which can be hashed.",
 		RunE: a.at(func(d logContext) error {
 			if err := errors.Join(oneOf("format", format, "text", "json"), oneOf("status", s.status, statuses()...), atLeast("lines", count, 0)); err != nil {
 				return err
 			}
-			ctx, stop := context.WithCancel(context.Background()) // a signal ends it as it ends any reader
+			ctx, stop := context.WithCancel(context.Background()) // a signal ends the process, as it ends any reader
 			defer stop()
 			if out := fileOf(a.out); out != nil && follow {
 				var watch sync.WaitGroup
@@ -75,8 +75,8 @@ func (a *app) tail() *cobra.Command {
 		}),
 	}
 	s.flags(c)
-	c.Flags().IntVarP(&count, "lines", "n", count, "how many of those that are there")
-	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with every record that is written")
+	c.Flags().IntVarP(&count, "lines", "n", count, "show so many of the records that there are")
+	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with each record that is written")
 	c.Flags().StringVar(&format, "format", "", "text or json (default: text on a terminal, else json)")
 	return c
 }
@@ -92,10 +92,11 @@ func fileOf(out io.Writer) *os.File {
 	return nil
 }
 
-// waitForReader calls gone when nobody reads a pipe any more: without a new record no write would tell.
+// waitForReader calls gone when nobody reads a pipe any more. As long as there is no new record, no
+// write would show it.
 func waitForReader(ctx context.Context, pipe *os.File, gone func()) {
 	for ctx.Err() == nil {
-		fds := []unix.PollFd{{Fd: int32(pipe.Fd())}}            // errors come unasked
+		fds := []unix.PollFd{{Fd: int32(pipe.Fd())}}            // errors are always reported
 		if n, err := unix.Poll(fds, 200); err == nil && n > 0 { // of a terminal, POLLHUP; of a pipe or socket, POLLERR or POLLHUP
 			gone()
 			return
@@ -238,7 +239,8 @@ func (a *app) show() *cobra.Command {
 	var format string
 	c := &cobra.Command{
 		Use: "show RUN_ID|SEQ", Short: "Show the records of a run, or one record", Args: cobra.ExactArgs(1),
-		Long: "The beginning or the end of a run id is enough where no other run has it (8 characters at least). The beginning is the time: runs of the same minute share it.",
+		Long: `The first or last 8 characters of a run id, or more, are enough if no other run has them. An id
+begins with the time, so runs of the same minute have the same beginning.`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err
@@ -319,7 +321,7 @@ func (d logContext) show(what, format string) error {
 	return nil
 }
 
-// csvColumns are those of an export; they stay, and new ones come at the end.
+// csvColumns are the columns of an export. They stay; new ones come at the end.
 var csvColumns = []string{"seq", "time", "action", "outcome", "reason", "run_id", "request_id", "host", "user", "auth", "os_uid", "client_ip", "script", "command", "code_sha256", "code_bytes",
 	"status", "duration_ms", "cpu_ms", "peak_memory_bytes", "exit_code", "signal", "stdout_bytes", "stderr_bytes", "isolation", "missing", "flagged_imports", "connections", "hash"}
 

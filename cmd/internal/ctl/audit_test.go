@@ -78,7 +78,8 @@ func TestTail(t *testing.T) {
 	}
 }
 
-// With -f no record is missed and none comes twice, over closed segments, and a reader that goes ends it.
+// With -f no record is missed and none comes twice, over closed segments, and a reader that goes
+// ends it.
 func TestTailFollows(t *testing.T) {
 	t.Parallel()
 	b := newFixture(t)

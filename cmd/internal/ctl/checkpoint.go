@@ -3,9 +3,6 @@ package ctl
 import (
 	"bytes"
 	"cmp"
-	"crypto/ed25519"
-	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
@@ -23,8 +20,8 @@ import (
 	"py3run/cmd/internal/cli"
 )
 
-// A checkpoint says what the log was at one moment: how many records, and the root of the Merkle tree over them (RFC 6962). It is a signed note as
-// c2sp.org/tlog-checkpoint has it:
+// A checkpoint says what the log was at one moment: how many records it had, and the root of the
+// Merkle tree over them (RFC 6962). It is a signed note in the form of c2sp.org/tlog-checkpoint:
 //
 //	py3run/gw-a/9f2c1c7d0e6b54a3                                      the log: the host and hash of its first record
 //	48212
@@ -33,8 +30,9 @@ import (
 //
 //	— py3run/gw-a kZ2T…
 //
-// In a directory each is <seq>.note, and <seq>.proof has the proof that the tree contains the one of the checkpoint before, in the form in which
-// witnesses (c2sp.org/tlog-witness) take it. By the proofs old checkpoints stay comparable when retention has removed their records.
+// A directory has each checkpoint as <seq>.note. Its <seq>.proof proves that the tree contains the
+// tree of the checkpoint before, in the form that witnesses (c2sp.org/tlog-witness) take. With the
+// proofs, old checkpoints can still be compared after retention has removed their records.
 type checkpoint struct {
 	path   string // empty: not written yet
 	origin string
@@ -44,83 +42,35 @@ type checkpoint struct {
 	time   time.Time
 	text   []byte // signed
 
-	previous int64 // size of the tree that the proof begins with, 0: none
+	previous int64 // size of the tree that the proof begins with; 0: there is no proof
 	proof    tlog.TreeProof
 }
 
 const (
 	noteSuffix, proofSuffix = ".note", ".proof"
-	clockStep               = time.Hour // that clocks are set back without a word
+	clockStep               = time.Hour // how far a clock may be set back without a finding
 )
-
-func (a *app) keygen() *cobra.Command {
-	var out, name string
-	c := &cobra.Command{
-		Use: "keygen", Short: "Make a key to sign checkpoints with", Args: cobra.NoArgs,
-		Long: `Writes an Ed25519 key to FILE (mode 0600), and the public half, which verify takes, to FILE.pub. Neither may be there.
-
-A key proves something only if the log's user cannot read it: let it belong to root, or to a user of its own who may read the log. The public file names since when the key is
-valid (from=TIME); add until=TIME when it is replaced, and the new key's line: what is signed with a key outside its time is rejected.`,
-		Example: "  py3runctl audit keygen --out /root/py3run-checkpoint.key",
-		RunE: func(*cobra.Command, []string) error {
-			return a.makeKey(out, name, time.Now())
-		},
-	}
-	c.Flags().StringVar(&out, "out", "", "the `file` to write")
-	c.Flags().StringVar(&name, "name", "", "name of the key in signatures (default: py3run/ and the host's name)")
-	c.MarkFlagRequired("out")
-	return c
-}
-
-func (a *app) makeKey(out, name string, now time.Time) error {
-	if name == "" {
-		host, _ := os.Hostname()
-		name = "py3run/" + strings.Map(func(c rune) rune {
-			if c <= ' ' || c == '+' || c > '~' {
-				return '-'
-			}
-			return c
-		}, cmp.Or(host, "host"))
-	}
-	private, public, err := note.GenerateKey(rand.Reader, name)
-	if err == nil {
-		_, err = note.NewSigner(private) // who generates takes names that nobody else does
-	}
-	if err != nil {
-		return fmt.Errorf("make key %q: %w", name, err)
-	}
-	write := func(path, text string, mode os.FileMode) error {
-		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-		if err != nil {
-			return err
-		}
-		_, err = f.WriteString(text + "\n")
-		return errors.Join(err, f.Sync(), f.Close())
-	}
-	if err := write(out, private, 0o600); err != nil {
-		return err
-	}
-	if err := write(out+".pub", public+" from="+now.UTC().Format(time.RFC3339), 0o644); err != nil {
-		os.Remove(out)
-		return err
-	}
-	_, err = fmt.Fprintf(a.out, "%s\n%s.pub\n", out, out)
-	return err
-}
 
 func (a *app) checkpoint() *cobra.Command {
 	var key, out string
 	c := &cobra.Command{
 		Use: "checkpoint", Short: "Sign what the log is now", Args: cobra.NoArgs,
-		Long: `Prints a signed checkpoint of all records, or puts it into a directory (--out). Take it to where the log's user cannot reach: verify --checkpoints then shows every record that was
-changed, removed or put in since. In the directory each checkpoint comes with a proof that it goes on from the one before; nothing is signed for a log that does not. Checkpoints of
-an earlier key are known there by its line in the public file beside the key.
+		Long: `Prints a signed checkpoint of all records, or writes it to a directory (--out). Keep it where the
+account that writes the log cannot change it: verify --checkpoints then shows every record that was
+changed, removed or inserted since.
 
-It needs to read the log, and nothing of its directory to write. Exit status: 0 signed, or nothing was written since the last; 1 failed, or signed although the log has faults.`,
+In the directory, each checkpoint comes with a proof that the log goes on from the checkpoint
+before. If the log does not, nothing is signed. Checkpoints that an earlier key signed are
+recognised by the line of that key in the public file beside the key.
+
+The command only needs to read the log, and writes nothing in its directory.
+
+Exit status: 0 signed, or there is no new record since the last checkpoint; 1 failed, or signed
+although the log has faults.`,
 		Example: "  py3runctl audit checkpoint --key /root/py3run-checkpoint.key --out /root/py3run-checkpoints",
 		RunE:    a.at(func(d logContext) error { return d.checkpoint(key, out, time.Now()) }),
 	}
-	c.Flags().StringVar(&key, "key", "", "`file` of the key, as keygen makes it")
+	c.Flags().StringVar(&key, "key", "", "`file` of the key, as keygen writes it")
 	c.Flags().StringVar(&out, "out", "", "`directory` of checkpoints")
 	c.MarkFlagRequired("key")
 	return c
@@ -194,7 +144,7 @@ func (d logContext) checkpoint(keyFile, dir string, now time.Time) error {
 	return err
 }
 
-// follow refuses a log that does not begin with what was signed before, and proves it for one that does.
+// follow proves that the log begins with what was signed before, and refuses a log that does not.
 func (c *checkpoint) follow(last checkpoint, rep *audit.Report) error {
 	size := uint64(last.tree.N)
 	refuse := func(why string) error {
@@ -205,7 +155,7 @@ func (c *checkpoint) follow(last checkpoint, rep *audit.Report) error {
 		return refuse(fmt.Sprintf("that is of the log %s, and this is %s", last.origin, c.origin))
 	case size > rep.Tree.End:
 		return refuse(fmt.Sprintf("of its %d records only %d are there", size, rep.Tree.End))
-	case at == nil: // retention was there first
+	case at == nil: // retention has removed its records
 		return nil
 	case tlog.Hash(at.Root()) != last.tree.Hash:
 		return refuse("its records were changed")
@@ -245,7 +195,8 @@ func (c *checkpoint) sign(signer note.Signer) (err error) {
 	return err
 }
 
-// write puts a checkpoint into a directory, behind its proof.
+// write puts a checkpoint into a directory. Its proof comes first, so that no checkpoint is there
+// without one.
 func (c *checkpoint) write(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -266,89 +217,8 @@ func (c *checkpoint) write(dir string) error {
 	return replaceFile(c.path, c.text, 0o644)
 }
 
-// readKey reads a private key, which nobody else may have read.
-func readKey(path string) (note.Signer, note.Verifier, error) {
-	info, err := os.Stat(path)
-	if err == nil && info.Mode().Perm()&0o077 != 0 {
-		err = fmt.Errorf("read key %s: is open to others (mode %04o)", path, info.Mode().Perm())
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	secret := strings.TrimSpace(string(text))
-	signer, err := note.NewSigner(secret)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read key %s: %w", path, err)
-	}
-	// The package does not give away the public half: the last field is the algorithm and the seed, and may have a + in it.
-	fields := strings.SplitN(secret, "+", 5)
-	seed, err := base64.StdEncoding.DecodeString(fields[len(fields)-1])
-	if err != nil || len(seed) != 1+ed25519.SeedSize {
-		return nil, nil, fmt.Errorf("read key %s: not an Ed25519 key", path)
-	}
-	public, err := note.NewEd25519VerifierKey(signer.Name(), ed25519.NewKeyFromSeed(seed[1:]).Public().(ed25519.PublicKey))
-	if err != nil {
-		return nil, nil, fmt.Errorf("read key %s: %w", path, err)
-	}
-	verifier, err := note.NewVerifier(public)
-	return signer, verifier, err
-}
-
-// A signingKey is a public key and the time for which it is trusted.
-type signingKey struct {
-	note.Verifier
-	from, until time.Time // zero: no bound
-}
-
-func (k signingKey) covers(t time.Time) bool {
-	return (k.from.IsZero() || !t.Before(k.from)) && (k.until.IsZero() || t.Before(k.until))
-}
-
-// readKeys reads a file of public keys: one a line, with from=TIME and until=TIME behind it; lines with # are for people.
-func readKeys(path string) (keys []signingKey, err error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	number := 0
-	for line := range strings.Lines(string(text)) {
-		number++
-		fields := strings.Fields(line)
-		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") {
-			continue
-		}
-		wrong := func(err error) ([]signingKey, error) {
-			return nil, fmt.Errorf("read keys %s:%d: %w", path, number, err)
-		}
-		var k signingKey
-		if k.Verifier, err = note.NewVerifier(fields[0]); err != nil {
-			return wrong(err)
-		}
-		for _, f := range fields[1:] {
-			name, value, _ := strings.Cut(f, "=")
-			t, err := time.Parse(time.RFC3339, value)
-			switch {
-			case err == nil && name == "from":
-				k.from = t
-			case err == nil && name == "until":
-				k.until = t
-			default:
-				return wrong(fmt.Errorf("%q: want from=TIME or until=TIME", f))
-			}
-		}
-		keys = append(keys, k)
-	}
-	if len(keys) == 0 {
-		return nil, fmt.Errorf("read keys %s: no key", path)
-	}
-	return keys, nil
-}
-
-// readCheckpoints reads the checkpoints of a directory, those of the fewest records first. What is wrong with one is a finding.
+// readCheckpoints reads the checkpoints in a directory, and sorts them by the number of their
+// records. What is wrong with one is a finding.
 func readCheckpoints(dir string, keys []signingKey) (list []checkpoint, findings []audit.Finding, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -445,8 +315,9 @@ func parseProof(text []byte) (previous int64, proof tlog.TreeProof) {
 	return previous, proof
 }
 
-// compareCheckpoints holds checkpoints against a log that was verified with the trees of their sizes. Those of records that retention removed are compared with
-// the next one, from the newest to the oldest. signedTo is the newest record that the log has and a checkpoint speaks for.
+// compareCheckpoints holds checkpoints against a log that was verified with the trees of their
+// sizes. Those of records that retention removed are compared with the next one, from the newest to
+// the oldest. signedTo is the newest record that the log has and a checkpoint speaks for.
 func compareCheckpoints(list []checkpoint, rep *audit.Report) (compared int, signedTo uint64) {
 	found := func(s audit.Severity, kind audit.Kind, c checkpoint, format string, args ...any) {
 		rep.Add(audit.Finding{Severity: s, Kind: kind, Seq: c.seq, Message: c.path + ": " + fmt.Sprintf(format, args...)})

@@ -159,7 +159,8 @@ func TestCheckpoint(t *testing.T) {
 		{"no checkpoint", func(b *fixture, w *witness) {
 			b.must(os.WriteFile(filepath.Join(w.dir, "x.note"), []byte("hello\n"), 0o600))
 		}, "6 checkpoint-form", ""},
-		// The key of today signs what was signed yesterday: it was not valid then. (systemd CVE-2023-31439)
+		// The key of today signs what was signed yesterday: it was not valid then. (systemd
+		// CVE-2023-31439)
 		{"signed again with a newer key", func(b *fixture, w *witness) {
 			newer := b.witness()
 			text, err := os.ReadFile(newer.keys)

@@ -37,7 +37,8 @@ type app struct {
 
 // Main runs the command line and returns the exit code.
 func Main(args []string) int {
-	// A reader that went away is an error of write(2). The signal is not ignored: a program that this one starts would ignore it, too.
+	// A reader that went away is an error of write(2). The signal is not ignored: a program that
+	// this one starts would ignore it, too.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	a := &app{out: cli.Stdout(), err: os.Stderr, environ: os.Environ(), outIsTerminal: cli.IsTerminal(os.Stdout), errIsTerminal: cli.IsTerminal(os.Stderr)}
 	return a.main(args)
@@ -105,7 +106,7 @@ func (a *app) root() *cobra.Command {
 	root.SetErr(a.err)
 	root.PersistentFlags().StringVar(&a.configFile, "config", "", "read this `file` instead of the user's and the system's configuration")
 	root.PersistentFlags().StringVar(&a.dir, "dir", "", "the log's `directory`, instead of the configured one")
-	root.PersistentFlags().StringVar(&a.zone, "zone", "", "the time `zone` of days, of tables, and of times that are given without one: local, UTC, or a name such as Europe/Berlin (default: local; JSON and CSV have UTC)")
+	root.PersistentFlags().StringVar(&a.zone, "zone", "", "the time `zone` for days, tables, and times without a zone: local, UTC or a name\nsuch as Europe/Berlin (default: local; JSON and CSV are in UTC)")
 	root.AddCommand(a.audit(), a.index(), a.history(), a.stats(), a.alerts(), a.metrics(), a.warm(), cli.NewVersion(program, nil))
 	cli.AddHelp(root)
 	cli.Suggest(root)
@@ -134,7 +135,7 @@ func (a *app) logContext() (logContext, error) {
 	return logContext{dir: dir, config: loaded.Config, origins: loaded.Origins, zone: zone, out: a.out, err: a.err, outIsTerminal: a.outIsTerminal, errIsTerminal: a.errIsTerminal}, nil
 }
 
-// at makes the work of a cobra RunE out of a function.
+// at adapts a function to a cobra RunE.
 func (a *app) at(do func(logContext) error) func(*cobra.Command, []string) error {
 	return func(*cobra.Command, []string) error {
 		d, err := a.logContext()
@@ -153,15 +154,16 @@ func (a *app) index() *cobra.Command {
 	var path string
 	var rebuild bool
 	c := &cobra.Command{
-		Use: "index", Short: "Bring the index of past runs up to date, or make it", Args: cobra.NoArgs,
-		Long: `The index is an SQLite file beside the log that answers history and stats quickly. It holds nothing that the log does not: it can be removed
-at any time. Where there is one, history, stats and metrics bring it up to date by themselves; without one they read the log.`,
+		Use: "index", Short: "Make the index of past runs, or bring it up to date", Args: cobra.NoArgs,
+		Long: `The index is an SQLite file beside the log. With it, history and stats answer quickly. It holds
+nothing that the log does not hold, so you can remove it at any time. If there is an index, history,
+stats and metrics bring it up to date themselves. If there is none, they read the log.`,
 		RunE: a.at(func(d logContext) error {
 			return d.update(d.indexPath(path), rebuild, true)
 		}),
 	}
 	indexFlag(c, &path)
-	c.Flags().BoolVar(&rebuild, "rebuild", false, "make it anew")
+	c.Flags().BoolVar(&rebuild, "rebuild", false, "make the index from the beginning")
 	return c
 }
 
@@ -170,7 +172,7 @@ func (q *question) flags(c *cobra.Command) {
 	f.StringVar(&q.user, "user", "", "only runs of this user")
 	f.StringVar(&q.script, "script", "", "only runs of this script")
 	f.StringVar(&q.status, "status", "", "only runs with this status: ok, error, timeout, … orphaned, denied, running")
-	f.StringVar(&q.since, "since", "", "only runs since this `time`: 2026-11-24, 2026-11-24T10:00:00Z, or how long ago, as 24h or 7d")
+	f.StringVar(&q.since, "since", "", "only runs since this `time`: 2026-11-24, 2026-11-24T10:00:00Z, or how long ago, such as 24h or 7d")
 	f.StringVar(&q.until, "until", "", "only runs before this `time`")
 	f.StringVar(&q.format, "format", "", "text, json (one object a line) or csv (default: text on a terminal, else json)")
 	indexFlag(c, &q.index)
@@ -195,7 +197,7 @@ func (a *app) history() *cobra.Command {
 	q := question{}
 	c := &cobra.Command{
 		Use: "history [RUN_ID]", Short: "Show past runs, newest first", Args: cobra.MaximumNArgs(1),
-		Long:    "With the beginning or the end of a run id (8 characters at least), which no other may have: that run.",
+		Long:    "With RUN_ID, show that run. The first or last 8 characters of the id, or more, are enough if no other run has them.",
 		Example: "  py3runctl history --user alice --since 7d\n  py3runctl history --status timeout --format csv --limit 0",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := errors.Join(oneOf("format", q.format, "text", "json", "csv"), atLeast("limit", q.limit, 0)); err != nil {
@@ -212,15 +214,17 @@ func (a *app) history() *cobra.Command {
 		},
 	}
 	q.flags(c)
-	c.Flags().IntVar(&q.limit, "limit", 50, "at most so many; 0: all")
+	c.Flags().IntVar(&q.limit, "limit", 50, "show at most so many; 0: all")
 	return c
 }
 
 func (a *app) stats() *cobra.Command {
 	q, by := question{}, ""
 	c := &cobra.Command{
-		Use: "stats", Short: "Show what ended runs have used", Args: cobra.NoArgs,
-		Long:    "Counts, failures, percentiles of the duration (right to within 3 %), processor time and peak memory of the runs that have ended, by what they have in common. Days are those of --zone, as are the times of --since and --until.",
+		Use: "stats", Short: "Show what past runs have used", Args: cobra.NoArgs,
+		Long: `Prints, for each group of runs that have ended: how many, failures, percentiles of the duration
+(exact to within 3 %), processor time and peak memory. Days, and the times of --since and --until,
+are in the zone of --zone.`,
 		Example: "  py3runctl stats --by user --since 30d\n  py3runctl stats --by day --script tank-balance --format csv",
 		RunE: a.at(func(d logContext) error {
 			if err := errors.Join(oneOf("by", by, "user", "script", "status", "day", "all"), oneOf("format", q.format, "text", "json", "csv")); err != nil {
@@ -230,7 +234,7 @@ func (a *app) stats() *cobra.Command {
 		}),
 	}
 	q.flags(c)
-	c.Flags().StringVar(&by, "by", "user", "what runs are grouped by: user, script, status, day or all")
+	c.Flags().StringVar(&by, "by", "user", "group runs by: user, script, status, day or all")
 	return c
 }
 
@@ -238,14 +242,20 @@ func (a *app) alerts() *cobra.Command {
 	var state, format, since string
 	var everything, list bool
 	c := &cobra.Command{
-		Use: "alerts", Short: "Tell what is unusual in the log since the last time", Args: cobra.NoArgs,
-		Long: `Looks at the records since the last call, by the rules of the section alerts of the configuration (py3run config init prints them): repeated refusals, runs that end
-at a limit one after the other, a user's first import of a flagged module, connections to new hosts, runs in quiet hours, and whatever was done to the log. Each alert is
-printed, becomes a record of the log, and is handed to alerts.command and alerts.webhook; what cannot be delivered waits for the next call.
+		Use: "alerts", Short: "Report what is unusual in the log since the last call", Args: cobra.NoArgs,
+		Long: `Looks at the records since the last call, by the rules in the section alerts of the configuration
+(py3run config init prints them): repeated refusals, several runs in a row that end at a limit, a
+user's first import of a flagged module, connections to new hosts, runs in quiet hours, and changes
+to the log. With alerts.tampering it also reports records that were removed sooner than the
+operator's configuration allows, and acknowledgements.
 
-Removals of records sooner than the operator has it, and what somebody has acknowledged, are told with alerts.tampering.
+Each alert is printed, becomes a record of the log, and goes to alerts.command and alerts.webhook.
+An alert that cannot be delivered waits for the next call.
 
-The first call only learns what is usual. Call it from a timer. Exit status: 0 nothing new, 1 alerts, 3 it could not look, or not deliver.`,
+The first call only learns what is usual. Call it from a timer.
+
+Exit status: 0 nothing new; 1 alerts; 3 the log could not be read, or an alert could not be
+delivered.`,
 		RunE: func(*cobra.Command, []string) error {
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err
@@ -269,11 +279,11 @@ The first call only learns what is usual. Call it from a timer. Exit status: 0 n
 			return nil
 		},
 	}
-	c.Flags().StringVar(&state, "state", "", "`file` that remembers what was seen (default: "+alertsName+" beside the log)")
+	c.Flags().StringVar(&state, "state", "", "`file` that keeps what was seen so far (default: "+alertsName+" beside the log)")
 	c.Flags().StringVar(&format, "format", "", "text or json (default: text on a terminal, else json)")
-	c.Flags().BoolVar(&list, "list", false, "only print the alerts that are in the log, with who has looked into them (py3runctl audit acknowledge)")
+	c.Flags().BoolVar(&list, "list", false, "only print the alerts in the log, with their acknowledgements (py3runctl audit acknowledge)")
 	c.Flags().StringVar(&since, "since", "", "with --list: only alerts since this `time`")
-	c.Flags().BoolVar(&everything, "everything", false, "the first time: tell of all that is in the log already, instead of learning from it")
+	c.Flags().BoolVar(&everything, "everything", false, "on the first call: report what is in the log already, instead of learning from it")
 	return c
 }
 
@@ -281,8 +291,9 @@ func (a *app) metrics() *cobra.Command {
 	var index, file, format string
 	c := &cobra.Command{
 		Use: "metrics", Short: "Write metrics for Prometheus", Args: cobra.NoArgs,
-		Long: `Without --out: OpenMetrics text on standard output. With it: a file for the textfile collector of Prometheus' node exporter, replaced as a whole. Counters begin anew with
-a rebuilt index or a pruned log, as those of a restarted program do.`,
+		Long: `Prints OpenMetrics text. With --out it writes a file for the textfile collector of the Prometheus
+node exporter, and replaces the file as a whole. When the index is rebuilt or the log is pruned,
+counters start again, as those of a restarted program do.`,
 		Example: "  py3runctl metrics --out /var/lib/node_exporter/textfile/py3run.prom",
 		RunE: a.at(func(d logContext) error {
 			if err := oneOf("format", format, "prometheus", "openmetrics"); err != nil {
@@ -293,6 +304,6 @@ a rebuilt index or a pruned log, as those of a restarted program do.`,
 	}
 	indexFlag(c, &index)
 	c.Flags().StringVar(&file, "out", "", "`file` to write")
-	c.Flags().StringVar(&format, "format", "", "prometheus or openmetrics (default: as --out wants it)")
+	c.Flags().StringVar(&format, "format", "", "prometheus or openmetrics (default: prometheus with --out, else openmetrics)")
 	return c
 }

@@ -19,7 +19,7 @@ import (
 	"py3run/cmd/internal/cli"
 )
 
-// An exporting is how py3runctl audit export was called. To and Output are empty for standard output.
+// An exporting is one call of py3runctl audit export. to and output are empty for standard output.
 type exporting struct {
 	selection
 	format string
@@ -36,15 +36,17 @@ func (a *app) export() *cobra.Command {
 	var since, until string
 	c := &cobra.Command{
 		Use: "export", Short: "Write records for other programs, from where the last export ended", Args: cobra.NoArgs,
-		Long: `With --cursor an export goes on behind the last record that its reader has. The cursor moves when the reader has said so, so that after a failure records come twice,
-and never not at all:
+		Long: `With --cursor, an export begins after the last record that its reader has. The cursor moves only
+when the reader has the records, so that after a failure some records come twice, and none is lost:
 
-  --to COMMAND    the shell runs it with the records as its standard input; exit status 0 says that it has them all
-  --output FILE   the records are added to the file, and the file is on the disk
-  --commit        a call of its own, when whoever read standard output has the records: it moves the cursor to where that export ended, or with
-                  --commit=SEQ to that record
+  --to COMMAND    the shell runs COMMAND with the records on its standard input; with exit status 0
+                  it has them all
+  --output FILE   the records are added to FILE, and FILE is on the disk
+  --commit        a call of its own, when the reader of standard output has the records: it moves
+                  the cursor to where that export ended, or with --commit=SEQ to that record
 
-Without one of these the next export begins at the same record. py3runctl audit prune waits for cursors beside the log (cursor-*.json).`,
+Without one of these, the next export begins at the same record. py3runctl audit prune waits for
+cursors beside the log (cursor-*.json).`,
 		Example: "  py3runctl audit export --format csv --since 30d > runs.csv\n" +
 			"  py3runctl audit export --cursor /var/log/py3run/cursor-siem.json --to to-siem\n" +
 			"  py3runctl audit export --cursor c.json | to-siem && py3runctl audit export --cursor c.json --commit",
@@ -53,7 +55,7 @@ Without one of these the next export begins at the same record. py3runctl audit 
 				return err
 			}
 			switch {
-			case e.cursor != "" && until != "": // the cursor would pass what the next export has to have
+			case e.cursor != "" && until != "": // the cursor would pass records that the next export must have
 				return cli.Usagef("invalid argument --until: not with --cursor")
 			case e.to != "" && e.output != "":
 				return cli.Usagef("invalid argument --to: not with --output")
@@ -76,10 +78,10 @@ Without one of these the next export begins at the same record. py3runctl audit 
 			return d.exportAll(e)
 		}),
 	}
-	c.Flags().StringVar(&e.cursor, "cursor", "", "`file` that remembers which records the reader has")
-	c.Flags().StringVar(&e.to, "to", "", "shell `command` that reads the records; with exit status 0 it has them")
-	c.Flags().StringVarP(&e.output, "output", "o", "", "`file` to write: with --cursor records are added to it, else it is replaced as a whole")
-	c.Flags().StringVar(&e.commit, "commit", "", "export nothing: say that the reader of the last export to standard output has it all, or all up to the record `seq`")
+	c.Flags().StringVar(&e.cursor, "cursor", "", "`file` that keeps which records the reader has")
+	c.Flags().StringVar(&e.to, "to", "", "shell `command` that reads the records; with exit status 0 it has them all")
+	c.Flags().StringVarP(&e.output, "output", "o", "", "`file` to write; with --cursor records are added to it, else it is replaced as a whole")
+	c.Flags().StringVar(&e.commit, "commit", "", "export nothing; say that the reader of the last export to standard output has all of it,\nor all up to the record `seq`")
 	c.Flags().Lookup("commit").NoOptDefVal = commitLast
 	c.Flags().StringVar(&e.format, "format", "json", "json (the exact lines) or csv")
 	c.Flags().StringVar(&since, "since", "", "only records since this `time`")
@@ -87,10 +89,10 @@ Without one of these the next export begins at the same record. py3runctl audit 
 	return c
 }
 
-// A cursor is which records a reader has: those up to its position.
+// A cursor says which records a reader has: those up to its position.
 type cursor struct {
 	audit.Position
-	Pending *audit.Position `json:"pending,omitempty"` // where an export to standard output ended; nobody has said yet that it arrived
+	Pending *audit.Position `json:"pending,omitempty"` // where an export to standard output ended, before a commit says that it arrived
 	Output  *written        `json:"output,omitempty"`
 }
 
@@ -147,7 +149,7 @@ func (d logContext) exportAll(e exporting) error {
 	if e.commit != "" {
 		return d.commit(r, e, at)
 	}
-	if at.Pending != nil { // what comes now ends elsewhere
+	if at.Pending != nil { // this export will end elsewhere
 		if e.to+e.output == "" && at.Pending.Seq > at.Seq {
 			d.warnf("nobody has said that the last export arrived (--commit): the records %d to %d come again", at.Seq+1, at.Pending.Seq)
 		}
@@ -162,7 +164,7 @@ func (d logContext) exportAll(e exporting) error {
 	}
 	newest, err := d.copyRecords(r, e, s, at.Position)
 	err = s.end(err)
-	if e.cursor != "" && errors.Is(err, syscall.EPIPE) { // not wrapped: who stops reading has not got all
+	if e.cursor != "" && errors.Is(err, syscall.EPIPE) { // not wrapped: who stops reading does not have all records
 		return fmt.Errorf("export: nobody reads standard output any more: the cursor stays at record %d", at.Seq)
 	}
 	if err != nil {
@@ -179,7 +181,7 @@ func (d logContext) exportAll(e exporting) error {
 	return at.write(e.cursor)
 }
 
-// copyRecords writes the records behind a position, and returns where they end.
+// copyRecords writes the records after a position, and returns where they end.
 func (d logContext) copyRecords(r *audit.Reader, e exporting, to sink, at audit.Position) (audit.Position, error) {
 	buffered := bufio.NewWriterSize(to, 1<<16)
 	put := func(line audit.Line, _ audit.Record) error {
@@ -198,7 +200,7 @@ func (d logContext) copyRecords(r *audit.Reader, e exporting, to sink, at audit.
 			return at, err
 		}
 		rec, err := line.Record()
-		if err != nil { // of a later version, perhaps; its line is exported all the same
+		if err != nil { // perhaps it is of a later version; its line is exported all the same
 			d.warnf("record %d: %v", line.Seq, err)
 			rec = audit.Record{Seq: line.Seq}
 		}
@@ -245,11 +247,11 @@ func (d logContext) commit(r *audit.Reader, e exporting, at cursor) error {
 	return at.write(e.cursor)
 }
 
-// A sink takes what is exported. End gets the error of the export, which it returns, or its own: without one the reader has all of it, or, of
-// standard output, could have.
+// A sink takes what is exported. end gets the error of the export and returns it, or its own.
+// Without an error the reader has everything; a reader of standard output could have it.
 type sink interface {
 	io.Writer
-	empty() bool // nothing was there before: CSV begins with its header
+	empty() bool // nothing was there before: CSV begins with a header
 	end(error) error
 }
 
@@ -268,7 +270,7 @@ type stdout struct{ io.Writer }
 func (stdout) empty() bool         { return true }
 func (stdout) end(err error) error { return err }
 
-// command is a program that reads records. It starts with the first of them.
+// A command is a program that reads records. It is started for the first of them.
 type command struct {
 	log    logContext
 	shell  string
@@ -299,13 +301,14 @@ func (c *command) start() error {
 	if out := fileOf(c.log.out); out != nil {
 		run.Stdout = out
 	}
-	run.WaitDelay = time.Second // for what the command has left behind, where its output is not a file
+	run.WaitDelay = time.Second // processes that the command leaves may hold its output open, unless that is a file
 	if err := run.Start(); err != nil {
 		read.Close()
 		write.Close()
 		return fmt.Errorf("start %s: %w", c.shell, err)
 	}
-	// The pipe stays open for reading as long as the command lives, so that whether a short export arrives does not depend on who is quicker.
+	// The pipe stays open for reading as long as the command lives: a short export must not fail
+	// because the command ends first.
 	c.write, c.waited = write, make(chan error, 1)
 	go func() {
 		err := run.Wait()
@@ -327,17 +330,17 @@ func (c *command) end(err error) error {
 	switch {
 	case ended != nil:
 		return fmt.Errorf("export to %s: %v", plain(c.shell), ended)
-	case errors.Is(err, syscall.EPIPE): // and not wrapped: it is news here
+	case errors.Is(err, syscall.EPIPE): // not wrapped: here it is an error
 		return fmt.Errorf("export to %s: it ended before it had read all records", plain(c.shell))
 	}
 	return err
 }
 
-// file is a file that is written: a new one that takes the place of what was there, or one that is added to.
+// A file is written as a whole and replaces what was there, or records are added to it.
 type file struct {
 	*os.File
 	path string
-	size int64 // before; of one that is added to
+	size int64 // before the export, where records are added
 	add  bool
 	at   *cursor
 }
@@ -377,7 +380,8 @@ func openFile(e exporting, at *cursor) (sink, error) {
 	return added, nil
 }
 
-// behind goes to the end of the file, without half a line that an interrupted export has left behind what it had when the cursor moved.
+// behind goes to the end of the file. It cuts half a line that an interrupted export has left after
+// the cursor last moved.
 func (f *file) behind(cursor string) (err error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -431,7 +435,7 @@ func (f *file) end(err error) error {
 		}
 	}
 	if err == nil && (f.at != nil || !f.add) {
-		err = syncDir(filepath.Dir(f.path)) // a new name has to last as long as what it names
+		err = syncDir(filepath.Dir(f.path)) // a new name has to last as long as its file
 	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", f.path, cause(err))

@@ -121,7 +121,8 @@ func TestExportToCommand(t *testing.T) {
 	}
 }
 
-// A file that is added to has every record once, also behind an export that was killed in the middle of a line.
+// A file that is added to has every record once, also behind an export that was killed in the
+// middle of a line.
 func TestExportToFile(t *testing.T) {
 	t.Parallel()
 	for _, format := range []string{"json", "csv"} {

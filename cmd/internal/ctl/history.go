@@ -2,10 +2,8 @@ package ctl
 
 import (
 	"bufio"
-	"bytes"
 	"cmp"
 	"encoding/csv"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,8 +13,6 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode/utf16"
-	"unicode/utf8"
 
 	"py3run/audit"
 	"py3run/cmd/internal/cli"
@@ -24,7 +20,7 @@ import (
 	"py3run/cmd/internal/wire"
 )
 
-// A question is what history and stats ask, as it stands on the command line.
+// A question is what history and stats are asked, as on the command line.
 type question struct {
 	user, script, status string
 	run                  string // the beginning or the end of a run's id
@@ -52,7 +48,7 @@ func (q question) query(now time.Time) (store.Query, error) {
 	return store.Query{Run: strings.ToLower(q.run), User: q.user, Script: q.script, Status: q.status, Since: since, Until: until, Limit: q.limit, Zone: now.Location()}, nil
 }
 
-// statuses are those that a run can have: of results, and those that no result has.
+// statuses are all that a run can have: those of results, and two that no result has.
 func statuses() (list []string) {
 	for _, s := range wire.Statuses() {
 		list = append(list, string(s))
@@ -60,7 +56,8 @@ func statuses() (list []string) {
 	return append(list, store.Orphaned, store.Running)
 }
 
-// parseTime reads the time given for a flag: in RFC 3339, a day, or how long ago it was: 30m, 24h, 7d. A time without a zone is in now's.
+// parseTime reads the time that was given for a flag: in RFC 3339, as a day, or as how long ago it
+// was: 30m, 24h, 7d. A time without a zone is in the zone of now.
 func parseTime(what, s string, now time.Time) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
@@ -115,7 +112,7 @@ type shownRun struct {
 	Signal      string  `json:"signal,omitempty"`
 	StartSeq    uint64  `json:"start_seq,omitempty"`
 	Seq         uint64  `json:"seq,omitempty"`
-	Hash        string  `json:"hash,omitempty"` // of the end record: the run's receipt
+	Hash        string  `json:"hash,omitempty"` // of the end record: it is the run's receipt
 }
 
 func shown(r store.Run) shownRun {
@@ -151,7 +148,7 @@ func (d logContext) history(q question, now time.Time) error {
 	if err == nil {
 		defer log.Close()
 	}
-	dead := func(r *store.Run) bool { // and the next run will record it
+	dead := func(r *store.Run) bool { // the next run will record it
 		if r.Status != "" || log == nil || !log.Dead(r.ID) {
 			return false
 		}
@@ -179,7 +176,7 @@ func (d logContext) history(q question, now time.Time) error {
 		}
 	}
 	if query.Status == store.Running {
-		query.Limit = 0 // dead ones are not told
+		query.Limit = 0 // dead runs are left out
 	}
 	for r, err := range s.History(query) {
 		if err != nil {
@@ -208,7 +205,7 @@ func (d logContext) history(q question, now time.Time) error {
 	return buffered.Flush()
 }
 
-// oneRun refuses what is the beginning or the end of several run ids, or of none.
+// oneRun refuses a text that is the beginning or the end of several run ids, or of none.
 func (d logContext) oneRun(s store.Source, q store.Query) error {
 	var found []candidate
 	for r, err := range s.History(store.Query{Run: q.Run}) {
@@ -223,7 +220,7 @@ func (d logContext) oneRun(s store.Source, q store.Query) error {
 	return d.ambiguous(q.Run, found)
 }
 
-// A candidate is a run whose id somebody may have meant.
+// A candidate is a run that was perhaps meant.
 type candidate struct {
 	id     string
 	at     time.Time
@@ -231,7 +228,8 @@ type candidate struct {
 	status string
 }
 
-// ambiguous is an error that names those who were meant, if there are several. The beginning of a run's id is the time: their ends differ.
+// ambiguous is an error that lists the candidates, if there are several. A run id begins with the
+// time, so the ends differ.
 func (d logContext) ambiguous(what string, found []candidate) error {
 	if len(found) < 2 {
 		return nil
@@ -303,7 +301,7 @@ func shownGroupOf(g store.Group) shownGroup {
 	return shownGroup{g.Key, g.Runs, g.Failed, g.Statuses, at(0.5), at(0.95), at(0.99), at(1), secondsOf(g.CPU), g.PeakMemory, g.OutputBytes, g.Last.UTC().Format(time.RFC3339)}
 }
 
-// stats prints what ended runs have used, by what they have in common.
+// stats prints what groups of ended runs have used.
 func (d logContext) stats(q question, by store.By, now time.Time) error {
 	query, err := q.query(now.In(d.local()))
 	if err != nil {
@@ -352,95 +350,7 @@ func (d logContext) stats(q question, by store.By, now time.Time) error {
 	return w.Flush()
 }
 
-// jsonLine is a value in one line of JSON, in printable ASCII as the log itself: a terminal has nothing to obey in it.
-func jsonLine(v any) ([]byte, error) {
-	var text bytes.Buffer
-	e := json.NewEncoder(&text)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return nil, err
-	}
-	line := make([]byte, 0, text.Len())
-	for _, r := range text.String() {
-		switch {
-		case r < 0x7f:
-			line = append(line, byte(r))
-		case r <= 0xffff:
-			line = fmt.Appendf(line, `\u%04x`, r)
-		default:
-			high, low := utf16.EncodeRune(r)
-			line = fmt.Appendf(line, `\u%04x\u%04x`, high, low)
-		}
-	}
-	return line, nil
-}
-
-func writeJSON(to io.Writer, v any) error {
-	line, err := jsonLine(v)
-	if err == nil {
-		_, err = to.Write(line)
-	}
-	return err
-}
-
-// plain is text without anything that a terminal obeys.
-func plain(s string) string {
-	quoted := strconv.QuoteToGraphic(s)
-	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
-}
-
-// harmless is a message without what a terminal obeys but for its line ends: parts of it can come from a damaged file.
-func harmless(s string) string {
-	var b strings.Builder
-	for len(s) > 0 {
-		r, n := utf8.DecodeRuneInString(s)
-		if r == '\n' || strconv.IsGraphic(r) && (r != utf8.RuneError || n > 1) {
-			b.WriteString(s[:n])
-		} else {
-			b.WriteString(plain(s[:n]))
-		}
-		s = s[n:]
-	}
-	return b.String()
-}
-
-// cell is text that no spreadsheet takes for a formula.
-func cell(s string) string {
-	s = plain(s)
-	if s != "" && strings.ContainsRune("=+-@\t\r", rune(s[0])) {
-		return "'" + s
-	}
-	return s
-}
-
-// secondsOf is a duration in seconds, with no more digits than it has.
-func secondsOf(d time.Duration) float64 { return float64(d.Microseconds()) / 1e6 }
-
-func decimal(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
-
-func shortTime(d time.Duration) string {
-	switch {
-	case d < time.Second:
-		return strconv.FormatInt(d.Milliseconds(), 10) + " ms"
-	case d < 100*time.Second:
-		return strconv.FormatFloat(d.Seconds(), 'f', 1, 64) + " s"
-	case d < 100*time.Minute:
-		return strconv.FormatFloat(d.Minutes(), 'f', 1, 64) + " min"
-	}
-	return strconv.FormatFloat(d.Hours(), 'f', 1, 64) + " h"
-}
-
-func shortSize(n int64) string {
-	for _, unit := range []string{"kB", "MB"} {
-		if n < 1000*1024 {
-			return strconv.FormatFloat(float64(n)/1024, 'f', 0, 64) + " " + unit
-		}
-		n /= 1024
-	}
-	return strconv.FormatFloat(float64(n)/1024, 'f', 1, 64) + " GB"
-}
-
-// loadZone finds the zone in which days are counted and times without a zone are meant.
+// loadZone finds the zone for days, and for times without a zone.
 func loadZone(name string) (*time.Location, error) {
 	if name == "" || name == "local" {
 		return time.Local, nil
@@ -455,7 +365,7 @@ func loadZone(name string) (*time.Location, error) {
 	return zone, nil
 }
 
-// local is the zone of the log context.
+// local is the zone for days and tables.
 func (d logContext) local() *time.Location {
 	if d.zone == nil {
 		return time.Local

@@ -15,14 +15,15 @@ import (
 	"py3run/cmd/internal/store"
 )
 
-// usersMost bounds the users that metrics name; those with less CPU time are "other" together.
+// usersMost is how many users the metrics name. All users with less processor time are "other"
+// together.
 const usersMost = 50
 
 // durationBounds are the upper bounds of the buckets of py3run_run_duration_seconds.
 var durationBounds = []time.Duration{10 * time.Millisecond, 25 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond,
 	time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute, 5 * time.Minute, 10 * time.Minute, time.Hour}
 
-// A measurement is what metrics are made of.
+// A measurement is what the metrics are computed from.
 type measurement struct {
 	statuses []store.Group // by status
 	users    []store.Group // by user
@@ -33,7 +34,7 @@ type measurement struct {
 	now      time.Time
 }
 
-// measure asks a source.
+// measure reads a measurement from the index or the log.
 func measure(s store.Source) (m measurement, err error) {
 	if log, ok := s.(logSource); ok {
 		m.statuses, m.users, m.actions, err = log.Totals(store.ByStatus, store.ByUser)
@@ -49,7 +50,8 @@ func measure(s store.Source) (m measurement, err error) {
 	return m, err
 }
 
-// metrics writes metrics: to a file, as a whole and readable for all, for Prometheus' textfile collector, or to standard output.
+// metrics writes metrics to standard output, or to a file for the textfile collector of Prometheus.
+// The file is replaced as a whole, and everybody can read it.
 func (d logContext) metrics(index, file string, f format, now time.Time) error {
 	s, err := d.source(index)
 	if err != nil {
@@ -87,7 +89,8 @@ func (d logContext) metrics(index, file string, f format, now time.Time) error {
 	return replaceFile(file, text.Bytes(), 0o644)
 }
 
-// A format is the text format of metrics: Prometheus' (0.0.4), which the textfile collector reads, or OpenMetrics 1.0.
+// A format is the text format of metrics: Prometheus' (0.0.4), which the textfile collector reads,
+// or OpenMetrics 1.0.
 type format bool
 
 const (
@@ -97,46 +100,48 @@ const (
 
 // write renders a measurement. Names and labels do not change between versions.
 func (m measurement) write(to io.Writer, f format) error {
-	var b strings.Builder
-	family := func(name, kind, help string) {
-		if f == prometheus && kind == "counter" {
-			name += "_total"
-		}
-		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
-	}
-	sample := func(name string, value any, labels ...string) {
-		b.WriteString(name)
-		for i := 0; i < len(labels); i += 2 {
-			sep := ","
-			if i == 0 {
-				sep = "{"
-			}
-			fmt.Fprintf(&b, `%s%s="%s"`, sep, labels[i], escapeLabel(labels[i+1]))
-		}
-		if len(labels) > 0 {
-			b.WriteByte('}')
-		}
-		fmt.Fprintf(&b, " %v\n", value)
-	}
-	seconds := exactSeconds
-
-	family("py3run_runs", "counter", "Runs that have ended, by their status.")
-	var durations store.Histogram
-	var output int64
-	slices.SortFunc(m.statuses, func(a, b store.Group) int { return strings.Compare(a.Key, b.Key) })
+	e := exposition{format: f}
+	m.writeRuns(&e)
+	m.writeUsers(&e)
+	e.family("py3run_output_bytes", "counter", "What runs have written to stdout and stderr.")
+	output := int64(0)
 	for _, g := range m.statuses {
-		sample("py3run_runs_total", g.Runs, "status", g.Key)
-		durations.Merge(g.Durations())
 		output += g.OutputBytes
 	}
-	family("py3run_run_duration_seconds", "histogram", "Time from the request to the end record; the sum is right to within 3 percent.")
-	for _, bound := range durationBounds {
-		sample("py3run_run_duration_seconds_bucket", durations.AtMost(bound), "le", seconds(bound))
+	e.sample("py3run_output_bytes_total", output)
+	e.family("py3run_running", "gauge", "Runs under way.")
+	e.sample("py3run_running", m.running)
+	m.writeLog(&e)
+	e.family("py3run_last_update_timestamp_seconds", "gauge", "When these numbers were taken.")
+	e.sample("py3run_last_update_timestamp_seconds", m.now.Unix())
+	if f == openMetrics {
+		e.text.WriteString("# EOF\n")
 	}
-	sample("py3run_run_duration_seconds_bucket", durations.Count(), "le", "+Inf")
-	sample("py3run_run_duration_seconds_sum", seconds(durations.Sum()))
-	sample("py3run_run_duration_seconds_count", durations.Count())
+	_, err := io.WriteString(to, e.text.String())
+	return err
+}
 
+// writeRuns writes how many runs have ended, by status, and how long they took.
+func (m measurement) writeRuns(e *exposition) {
+	e.family("py3run_runs", "counter", "Runs that have ended, by their status.")
+	var durations store.Histogram
+	slices.SortFunc(m.statuses, func(a, b store.Group) int { return strings.Compare(a.Key, b.Key) })
+	for _, g := range m.statuses {
+		e.sample("py3run_runs_total", g.Runs, "status", g.Key)
+		durations.Merge(g.Durations())
+	}
+	e.family("py3run_run_duration_seconds", "histogram", "Time from the request to the end record; the sum is right to within 3 percent.")
+	for _, bound := range durationBounds {
+		e.sample("py3run_run_duration_seconds_bucket", durations.AtMost(bound), "le", exactSeconds(bound))
+	}
+	e.sample("py3run_run_duration_seconds_bucket", durations.Count(), "le", "+Inf")
+	e.sample("py3run_run_duration_seconds_sum", exactSeconds(durations.Sum()))
+	e.sample("py3run_run_duration_seconds_count", durations.Count())
+}
+
+// writeUsers writes what the users with the most processor time have used, and what all others have
+// used together.
+func (m measurement) writeUsers(e *exposition) {
 	slices.SortFunc(m.users, func(a, b store.Group) int {
 		if a.CPU != b.CPU {
 			return int(min(max(b.CPU-a.CPU, -1), 1))
@@ -147,34 +152,27 @@ func (m measurement) write(to io.Writer, f format) error {
 	if len(named) > usersMost {
 		named, rest = named[:usersMost], named[usersMost:]
 	}
-	perUser := func(name, help string, value func(store.Group) any, sum func() any) {
-		family(name, "counter", help)
+	other := store.Group{}
+	for _, g := range rest {
+		other.Runs += g.Runs
+		other.CPU += g.CPU
+	}
+	perUser := func(name, help string, value func(store.Group) any) {
+		e.family(name, "counter", help)
 		for _, g := range named {
-			sample(name+"_total", value(g), "user", g.Key)
+			e.sample(name+"_total", value(g), "user", g.Key)
 		}
 		if len(rest) > 0 {
-			sample(name+"_total", sum(), "user", "other")
+			e.sample(name+"_total", value(other), "user", "other")
 		}
 	}
-	perUser("py3run_user_runs", "Runs of a user that have ended.", func(g store.Group) any { return g.Runs }, func() any {
-		n := int64(0)
-		for _, g := range rest {
-			n += g.Runs
-		}
-		return n
-	})
-	perUser("py3run_user_cpu_seconds", "Processor time of a user's runs.", func(g store.Group) any { return seconds(g.CPU) }, func() any {
-		d := time.Duration(0)
-		for _, g := range rest {
-			d += g.CPU
-		}
-		return seconds(d)
-	})
-	family("py3run_output_bytes", "counter", "What runs have written to stdout and stderr.")
-	sample("py3run_output_bytes_total", output)
-	family("py3run_running", "gauge", "Runs under way.")
-	sample("py3run_running", m.running)
-	family("py3run_audit_records", "counter", "Records in the log, by what they are about.")
+	perUser("py3run_user_runs", "Runs of a user that have ended.", func(g store.Group) any { return g.Runs })
+	perUser("py3run_user_cpu_seconds", "Processor time of a user's runs.", func(g store.Group) any { return exactSeconds(g.CPU) })
+}
+
+// writeLog writes what the log holds, and how often it was repaired.
+func (m measurement) writeLog(e *exposition) {
+	e.family("py3run_audit_records", "counter", "Records in the log, by what they are about.")
 	counts := map[string]int64{}
 	var names []string
 	for _, a := range m.actions {
@@ -184,28 +182,52 @@ func (m measurement) write(to io.Writer, f format) error {
 		counts[a.Name] += a.Count
 	}
 	for _, name := range names {
-		sample("py3run_audit_records_total", counts[name], "action", name)
+		e.sample("py3run_audit_records_total", counts[name], "action", name)
 	}
-	family("py3run_audit_repairs", "counter", "Repairs of the log, by what was wrong.")
+	e.family("py3run_audit_repairs", "counter", "Repairs of the log, by what was wrong.")
 	for _, a := range m.actions {
 		if a.Name == "audit-repair" {
-			sample("py3run_audit_repairs_total", a.Count, "reason", a.Reason)
+			e.sample("py3run_audit_repairs_total", a.Count, "reason", a.Reason)
 		}
 	}
-	family("py3run_audit_seq", "gauge", "Number of the newest record.")
-	sample("py3run_audit_seq", m.seq)
-	family("py3run_audit_bytes", "gauge", "Size of the log.")
-	sample("py3run_audit_bytes", m.bytes)
-	family("py3run_last_update_timestamp_seconds", "gauge", "When these numbers were taken.")
-	sample("py3run_last_update_timestamp_seconds", m.now.Unix())
-	if f == openMetrics {
-		b.WriteString("# EOF\n")
-	}
-	_, err := io.WriteString(to, b.String())
-	return err
+	e.family("py3run_audit_seq", "gauge", "Number of the newest record.")
+	e.sample("py3run_audit_seq", m.seq)
+	e.family("py3run_audit_bytes", "gauge", "Size of the log.")
+	e.sample("py3run_audit_bytes", m.bytes)
 }
 
-// escapeLabel escapes a label's value as both formats want it, which are UTF-8, and what a terminal would obey as everywhere else.
+// An exposition is the text of metrics while it is written.
+type exposition struct {
+	format format
+	text   strings.Builder
+}
+
+// family begins the samples of one metric.
+func (e *exposition) family(name, kind, help string) {
+	if e.format == prometheus && kind == "counter" {
+		name += "_total"
+	}
+	fmt.Fprintf(&e.text, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
+}
+
+// sample writes one value. labels are names and values by turns.
+func (e *exposition) sample(name string, value any, labels ...string) {
+	e.text.WriteString(name)
+	for i := 0; i < len(labels); i += 2 {
+		sep := ","
+		if i == 0 {
+			sep = "{"
+		}
+		fmt.Fprintf(&e.text, `%s%s="%s"`, sep, labels[i], escapeLabel(labels[i+1]))
+	}
+	if len(labels) > 0 {
+		e.text.WriteByte('}')
+	}
+	fmt.Fprintf(&e.text, " %v\n", value)
+}
+
+// escapeLabel escapes a label's value as both formats want it, which are UTF-8, and what a terminal
+// would obey as everywhere else.
 func escapeLabel(s string) string {
 	s = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(strings.ToValidUTF8(s, "\uFFFD"))
 	if strings.IndexFunc(s, func(r rune) bool { return !strconv.IsGraphic(r) }) < 0 {
@@ -222,7 +244,8 @@ func escapeLabel(s string) string {
 	return b.String()
 }
 
-// exactSeconds is a duration in seconds, in decimals: a quotient of floating-point numbers has digits that nobody measured.
+// exactSeconds is a duration in seconds, in decimals: a quotient of floating-point numbers has
+// digits that nobody measured.
 func exactSeconds(d time.Duration) string {
 	text := fmt.Sprintf("%d.%09d", d/time.Second, (d % time.Second).Abs())
 	if d < 0 && d > -time.Second {

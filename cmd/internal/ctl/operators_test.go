@@ -20,7 +20,8 @@ import (
 	"py3run/internal/activity"
 )
 
-// What retention has removed is in no answer of the index, nor in its bytes; what is left is told as the log tells it.
+// What retention has removed is in no answer of the index, nor in its bytes; what is left is told
+// as the log tells it.
 func TestIndexForgets(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -244,7 +245,8 @@ func TestPruningIsTold(t *testing.T) {
 	}
 }
 
-// An alert that somebody has looked into is still in the list, with that; the word itself is told by the next look.
+// An alert that somebody has looked into is still in the list, with that; the word itself is told
+// by the next look.
 func TestAcknowledgedAlert(t *testing.T) {
 	t.Parallel()
 	b := newFixture(t)

@@ -21,27 +21,31 @@ import (
 	"py3run/internal/passwd"
 )
 
-// A pruning is how py3runctl audit prune was called.
+// A pruning is one call of py3runctl audit prune.
 type pruning struct {
 	dryRun, force, ignoreCursors, yes bool
 	cursors                           []string
-	answers                           io.Reader // of a person, nil: nobody is there
+	answers                           io.Reader // of the person at the terminal; nil: there is none
 }
 
 func (a *app) prune() *cobra.Command {
 	var p pruning
 	c := &cobra.Command{
 		Use: "prune", Short: "Remove records that are older than the retention", Args: cobra.NoArgs,
-		Long: `Removes whole closed segments whose newest record is older than security.audit.retention-days, and kept code that was not run for so long. A record of the removal comes first; by
-it verify goes on from the oldest record that is left. The record names who removed them, and by which policy. A [floor.security.audit] in /etc/py3run/config.toml keeps anybody
-from setting a shorter retention-days. Nothing is removed
+		Long: `Removes closed segments in which every record is older than security.audit.retention-days, and kept
+code that was not run for so long. Before that it writes a record, which says who removed them and
+by which policy. With that record, verify goes on from the oldest record that is left.
+[floor.security.audit] in /etc/py3run/config.toml forbids a shorter retention-days.
 
-  of the current segment,
-  when the newest record of all is older than the retention (the clock may have jumped),
-  that an export or the alerts have not read yet, but with --ignore-cursor: cursors are cursor-*.json and alerts.json beside the log, and those of --cursor,
-  of segments with faults, and no more than half of all segments at once, but with --force.
+It does not remove
 
-Exit status: 0 done, 1 refused, or something waits for a cursor.`,
+  the current segment,
+  anything, if the newest record of all is older than the retention (the clock may be wrong),
+  records that an export or the alerts have not read, unless --ignore-cursor is given (cursors are
+      cursor-*.json and alerts.json beside the log, and the files of --cursor),
+  segments with faults, or more than half of all segments, unless --force is given.
+
+Exit status: 0 done; 1 refused, or segments wait for a cursor.`,
 		Example: "  py3runctl audit prune --dry-run\n  py3runctl audit prune --yes                 # from a timer, once a day",
 		RunE: a.at(func(d logContext) error {
 			if cli.IsTerminal(os.Stdin) {
@@ -51,10 +55,10 @@ Exit status: 0 done, 1 refused, or something waits for a cursor.`,
 		}),
 	}
 	c.Flags().BoolVar(&p.dryRun, "dry-run", false, "only say what would be removed")
-	c.Flags().BoolVar(&p.force, "force", false, "also more than half of the segments, and some with faults; the record says how many faults they had")
-	c.Flags().BoolVar(&p.ignoreCursors, "ignore-cursor", false, "also what was not read yet")
+	c.Flags().BoolVar(&p.force, "force", false, "also remove more than half of the segments, and segments with faults;\nthe record says how many faults")
+	c.Flags().BoolVar(&p.ignoreCursors, "ignore-cursor", false, "also remove records that were not read yet")
 	c.Flags().BoolVar(&p.yes, "yes", false, "do not ask")
-	c.Flags().StringArrayVar(&p.cursors, "cursor", nil, "wait for this cursor `file` as well; may stand several times")
+	c.Flags().StringArrayVar(&p.cursors, "cursor", nil, "also wait for this cursor `file`; can be repeated")
 	return c
 }
 
@@ -113,7 +117,7 @@ func (d logContext) prune(p pruning, now time.Time) error {
 	return nil
 }
 
-// carryOut removes what was planned, and the code that was last run before a time.
+// carryOut removes what was planned, and code that was last run before the given time.
 func (d logContext) carryOut(p pruning, plan audit.Plan, before time.Time) error {
 	if len(plan.Segments) > 0 && !p.yes {
 		if p.answers == nil {
@@ -150,7 +154,7 @@ func (d logContext) carryOut(p pruning, plan audit.Plan, before time.Time) error
 	return err
 }
 
-// operator is the record of something that the caller does to the log.
+// operator is a record that says who does something to the log.
 func operator() audit.Record {
 	uid := os.Getuid()
 	name := strconv.Itoa(uid)
@@ -160,14 +164,17 @@ func operator() audit.Record {
 	auth := audit.Auth{Method: audit.AuthOSUser, OSUID: uid, OSUser: name, LoginUID: cli.LoginUID()}
 	if auth.SudoUser = os.Getenv("SUDO_USER"); auth.SudoUser != "" {
 		auth.SudoSource = audit.SudoAsserted
-		if auth.LoginUID != nil && os.Getenv("SUDO_UID") == strconv.Itoa(*auth.LoginUID) {
+		// Both variables are only text: they count where they name the user that logged in.
+		u, known := passwd.ByName(auth.SudoUser)
+		if known && auth.LoginUID != nil && u.UID == *auth.LoginUID && os.Getenv("SUDO_UID") == strconv.Itoa(u.UID) {
 			auth.SudoSource = audit.SudoLogin
 		}
 	}
 	return audit.Record{Host: audit.ThisHost(), User: audit.User{Name: name}, Auth: auth}
 }
 
-// right is by which right records are removed: whose policy it is, and what the operator says. The operator's is what stands in /etc, alone.
+// right says what allows the removal: where the policy comes from, and what the operator's own
+// configuration in /etc says.
 func (d logContext) right() (r audit.Retention) {
 	const key = "security.audit.retention-days"
 	number := func(text string) *int {
@@ -183,7 +190,7 @@ func (d logContext) right() (r audit.Retention) {
 	}
 	r.FloorDays = number(from.Floor.Value)
 	operator, err := config.Load(config.Sources{EtcFile: d.etc})
-	if err != nil { // it is no rule of this user's, then
+	if err != nil { // then there is no operator's rule
 		return r
 	}
 	if of := operator.Origins[key]; of.Kind == config.FromFile || of.Floor.Value != "" {
@@ -193,7 +200,7 @@ func (d logContext) right() (r audit.Retention) {
 	return r
 }
 
-// cursors are how far those have come who read the log: the files beside it, and others that are named.
+// cursors are how far readers have read the log: the files beside it, and others that are named.
 func (d logContext) cursors(named []string) (list []audit.Cursor, err error) {
 	paths, err := filepath.Glob(filepath.Join(d.dir, "cursor-*.json"))
 	if err != nil {

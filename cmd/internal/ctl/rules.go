@@ -24,13 +24,13 @@ type alert struct {
 	RunID  string `json:"run_id,omitempty"`
 	User   string `json:"user,omitempty"`
 	Script string `json:"script,omitempty"`
-	Host   string `json:"host,omitempty"` // that the log is of
+	Host   string `json:"host,omitempty"` // of the log
 
-	Record       uint64                 `json:"record,omitempty"` // seq of its own record, in a list
+	Record       uint64                 `json:"record,omitempty"` // seq of the alert's own record; only in a list
 	Acknowledged *audit.Acknowledgement `json:"acknowledged,omitempty"`
 }
 
-// The rules, as alerts name them.
+// The rules, by their names in alerts.
 const (
 	ruleDenials      = "denials"
 	ruleLimits       = "limits-in-a-row"
@@ -44,27 +44,27 @@ const (
 	ruleAcknowledged = "acknowledged"
 )
 
-// watched is what the rules remember of the log so far.
+// watched is what the rules keep about the log so far.
 type watched struct {
-	Seq     uint64                     `json:"seq"` // of the record seen last
+	Seq     uint64                     `json:"seq"` // of the newest record that was seen
 	Hash    string                     `json:"hash"`
-	Denials map[string][]time.Time     `json:"denials"` // of a user, within the time that counts
-	Limits  map[string]int             `json:"limits"`  // of a user and script, in a row
-	Modules map[string]map[string]bool `json:"modules"` // flagged ones that a user has imported
-	Hosts   map[string]bool            `json:"hosts"`   // that were connected to
+	Denials map[string][]time.Time     `json:"denials"` // by user: recent refusals
+	Limits  map[string]int             `json:"limits"`  // by user and script: how many runs in a row ended at a limit
+	Modules map[string]map[string]bool `json:"modules"` // by user: the flagged modules that were imported
+	Hosts   map[string]bool            `json:"hosts"`   // that runs have connected to
 
-	// When users and hosts were seen last: what retention has removed from the log is not kept here either.
+	// When users and hosts were last seen: what retention removes from the log is removed here, too.
 	LastUsers map[string]time.Time `json:"last_users,omitempty"`
 	LastHosts map[string]time.Time `json:"last_hosts,omitempty"`
 
-	days *int // for which records are kept, as this reader has it; 0: for ever; nil: not known
+	days *int // how long records are kept, by the configuration of this reader; 0: for ever; nil: not known
 }
 
 func newWatched() *watched {
 	return &watched{LastUsers: map[string]time.Time{}, LastHosts: map[string]time.Time{}, Denials: map[string][]time.Time{}, Limits: map[string]int{}, Modules: map[string]map[string]bool{}, Hosts: map[string]bool{}}
 }
 
-// look takes one record, in the order of the log, and tells what the rules say of it.
+// look applies the rules to the next record of the log.
 func (w *watched) look(e store.Entry, rules config.Alerts) (found []alert) {
 	r := e.Record
 	at, _ := time.Parse(time.RFC3339Nano, r.Timestamp)
@@ -115,7 +115,7 @@ func (w *watched) look(e store.Entry, rules config.Alerts) (found []alert) {
 	return found
 }
 
-// denied counts a refusal. After an alert it counts anew.
+// denied counts a refusal, and reports whether there were too many. After that the count starts again.
 func (w *watched) denied(user string, at time.Time, rules config.Alerts) bool {
 	span := time.Duration(rules.DenialsWithinMinutes * float64(time.Minute))
 	recent := slices.DeleteFunc(append(w.Denials[user], at), func(t time.Time) bool { return at.Sub(t) > span })
@@ -154,7 +154,7 @@ func (w *watched) ended(r audit.Record, rules config.Alerts, tell func(rule, for
 		}
 	}
 	at, _ := time.Parse(time.RFC3339Nano, r.Timestamp)
-	var hosts []string // one alert for all of a run: a scan of a network is one thing to look at
+	var hosts []string // one alert for all hosts of a run: a scan of a network is one incident
 	for _, c := range r.Hooks.Connections {
 		if c.Host == "" || strings.HasPrefix(c.Host, "unix:") {
 			continue
@@ -175,10 +175,11 @@ func (w *watched) ended(r audit.Record, rules config.Alerts, tell func(rule, for
 	}
 }
 
-// runs tells whether a record is about somebody's run.
+// runs reports whether a record is about a run.
 func runs(a audit.Action) bool { return strings.HasPrefix(string(a), "execution-") }
 
-// forget drops what was last seen before a time. What an older version has noted without a time counts from now on.
+// forget drops what was last seen before the given time. What an older version noted without a time
+// counts as seen now.
 func (w *watched) forget(before, now time.Time) {
 	gone := func(last map[string]time.Time, key string) bool {
 		at, known := last[key]
@@ -196,7 +197,7 @@ func (w *watched) forget(before, now time.Time) {
 	}
 }
 
-const hostsMost = 5 // that an alert names
+const hostsMost = 5 // how many hosts an alert names
 
 func isLimit(status string) bool {
 	return strings.HasSuffix(status, "_limit") || strings.HasSuffix(status, "timeout")
@@ -210,7 +211,7 @@ func subject(r audit.Record) string {
 	return r.User.Name
 }
 
-// who did something to the log: the operating system's user, and who had logged in.
+// who names the user of the operating system who did something to the log, and who had logged in.
 func who(r audit.Record) string {
 	text := r.User.Name
 	if id := r.Auth.LoginUID; id != nil && *id != r.Auth.OSUID {
@@ -219,7 +220,8 @@ func who(r audit.Record) string {
 	return text
 }
 
-// early tells whether records were removed that the operator, or this reader, wants to have still. Their times count, too: a clock can be set.
+// early reports whether records were removed that should still be there, by the operator's
+// configuration or this reader's. The times of the records count, too, because a clock can be set.
 func early(r audit.Record, days *int) bool {
 	if r.Retention.Early(days) {
 		return true
@@ -229,7 +231,7 @@ func early(r audit.Record, days *int) bool {
 	return err == nil && err2 == nil && r.Retention.Days > 0 && newest.After(at.AddDate(0, 0, -r.Retention.Days))
 }
 
-// pruned says who has removed records, and by which right.
+// pruned says who has removed records, and what allowed it.
 func pruned(r audit.Record) string {
 	p := r.Retention
 	text := fmt.Sprintf("%s removed the records %d to %d, the newest of %s, after %d days by the policy of %s", who(r), p.FirstSeq, p.LastSeq, p.Newest, p.Days, cmp.Or(p.Policy, "an older version"))
@@ -275,7 +277,7 @@ func repaired(r audit.Record) string {
 	return fmt.Sprintf("%s, %d bytes are kept in %s", r.Event.Reason, p.Bytes, p.Kept)
 }
 
-// within tells whether a time is in hours such as "22:00-06:00". Empty hours hold no time.
+// within reports whether a time is in hours such as "22:00-06:00". No time is in empty hours.
 func within(hours string, t time.Time) bool {
 	from, to, both := strings.Cut(hours, "-")
 	now := t.Format("15:04")

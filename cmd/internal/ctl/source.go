@@ -18,13 +18,13 @@ import (
 	"py3run/cmd/internal/store"
 )
 
-// A logContext is where a command works: which log, and who reads what it says.
+// A logContext is what a command works on: the log, its configuration, and where messages go.
 type logContext struct {
 	dir           string // of the log
 	config        config.Config
-	origins       map[string]config.Origin // of the configuration's keys
+	origins       map[string]config.Origin // where each key of the configuration comes from
 	etc           string                   // file of the operator's configuration; empty: the usual one
-	zone          *time.Location           // of days and of times without a zone; nil: local
+	zone          *time.Location           // for days, and for times without a zone; nil: local
 	out, err      io.Writer
 	outIsTerminal bool
 	errIsTerminal bool
@@ -43,7 +43,7 @@ func (d logContext) say(format string, args ...any) {
 
 const indexName = "index.sqlite"
 
-// indexPath is where the index is when nobody names another place: beside the log, whose permissions hold for it too.
+// indexPath is the index that was named, or the one beside the log.
 func (d logContext) indexPath(named string) string {
 	if named != "" {
 		return named
@@ -51,7 +51,8 @@ func (d logContext) indexPath(named string) string {
 	return filepath.Join(d.dir, indexName)
 }
 
-// entries are the records behind a position. A line that is no record is given to bad and passed over: verify says what is wrong with it.
+// entries are the records after a position. A line that is not a record is skipped and given to
+// bad; verify says what is wrong with it.
 func (d logContext) entries(r *audit.Reader, from audit.Position, at *audit.Position, bad func(error)) iter.Seq2[store.Entry, error] {
 	return func(yield func(store.Entry, error) bool) {
 		for line, err := range r.Records(from) {
@@ -79,17 +80,18 @@ func (d logContext) entries(r *audit.Reader, from audit.Position, at *audit.Posi
 	}
 }
 
-// source is the index where there is one, brought up to date if this user may write it, else the log. The index is only derived: where it cannot
-// be used, or fails in the middle of an answer, the log answers, unless the index was named.
+// source is the index if there is one, else the log. If this user may write the index, it is
+// brought up to date. The index holds nothing that the log does not: if it cannot be used, or fails
+// in the middle of an answer, the log answers, unless the index was named.
 func (d logContext) source(index string) (store.Source, error) {
 	path := d.indexPath(index)
-	if _, err := os.Stat(path); err != nil && index == "" { // a directory that this user cannot enter is the log's to tell
+	if _, err := os.Stat(path); err != nil && index == "" { // reading the log shows whether this user cannot enter its directory
 		if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission) {
 			d.warnUnusable(err)
 		}
 		return d.logSource()
 	}
-	if unix.Access(path, unix.R_OK) == unix.EACCES && index == "" { // the log may be open to this user, by its group; nothing is wrong with the index
+	if unix.Access(path, unix.R_OK) == unix.EACCES && index == "" { // a group may let this user read the log but not the index, which is no fault
 		return d.logSource()
 	}
 	failed := d.update(path, false, false)
@@ -130,14 +132,14 @@ func (d logContext) warnUnusable(err error) {
 	d.warnf("%v: the log is read instead; py3runctl index --rebuild makes the index anew", err)
 }
 
-// careful answers from an index, and goes on with the log where the index turns out to be damaged.
+// careful answers from an index, and goes on with the log if the index turns out to be damaged.
 type careful struct {
 	store.Source
 	log    logContext
 	failed bool
 }
 
-// instead opens the log in the place of an index that has failed.
+// instead opens the log in place of an index that has failed.
 func (c *careful) instead(err error) error {
 	if c.failed {
 		return err
@@ -152,7 +154,7 @@ func (c *careful) instead(err error) error {
 	return err
 }
 
-// History goes on behind the last run that the index has told: both tell the newest first.
+// History goes on after the last run that the index has returned: both return the newest first.
 func (c *careful) History(q store.Query) iter.Seq2[store.Run, error] {
 	return func(yield func(store.Run, error) bool) {
 		told, last := 0, uint64(math.MaxUint64)
@@ -210,7 +212,7 @@ func (c *careful) Actions() ([]store.Action, error) {
 	return actions, err
 }
 
-// behind is with which record the log begins, and how many of its records an index does not have.
+// behind returns with which record the log begins, and how many of its records an index does not have.
 func (d logContext) behind(index *store.Index) (oldest, n uint64, err error) {
 	at, err := index.Position()
 	if err != nil {
@@ -251,7 +253,7 @@ const (
 	indexPatience = 3 * time.Second
 )
 
-// update brings an index up to date, or makes it, anew if that is asked for.
+// update brings an index up to date, or makes it. With anew it makes it from the beginning.
 func (d logContext) update(path string, anew, tellProgress bool) error {
 	r, err := audit.OpenReader(d.dir)
 	if err != nil {
@@ -259,7 +261,7 @@ func (d logContext) update(path string, anew, tellProgress bool) error {
 	}
 	defer r.Close()
 	patience := indexPatience
-	if tellProgress { // it is all that is wanted
+	if tellProgress { // the caller wants nothing else
 		patience = time.Hour
 	}
 	w, err := store.OpenWriter(path, anew, patience)
@@ -268,7 +270,7 @@ func (d logContext) update(path string, anew, tellProgress bool) error {
 	}
 	defer w.Close()
 	began, shown := time.Now(), time.Now()
-	for total := 0; ; anew = false { // that is for the first transaction
+	for total := 0; ; anew = false { // only the first transaction begins anew
 		n, err := d.updatePiece(w, r, anew)
 		if err != nil {
 			return fmt.Errorf("index %s: %w", path, err)
@@ -288,7 +290,8 @@ func (d logContext) update(path string, anew, tellProgress bool) error {
 	}
 }
 
-// share lets those read an index beside the log who may read the log. Where that cannot be done they read the log itself.
+// share lets those who may read the log read the index beside it. If that fails, they read the log
+// itself.
 func (d logContext) share(path string) {
 	var log, index unix.Stat_t
 	if filepath.Dir(path) != filepath.Clean(d.dir) || unix.Stat(filepath.Join(d.dir, "audit.jsonl"), &log) != nil || unix.Lstat(path, &index) != nil {
@@ -300,7 +303,8 @@ func (d logContext) share(path string) {
 	}
 }
 
-// forget has the index beside the log forget what retention has just removed. Where that fails its next use does it, or does without the index.
+// forget removes from the index beside the log what retention has just removed. If that fails, the
+// next use of the index does it.
 func (d logContext) forget() {
 	path := d.indexPath("")
 	if _, err := os.Stat(path); err != nil {
@@ -311,7 +315,7 @@ func (d logContext) forget() {
 	}
 }
 
-// updatePiece takes the next records in one transaction.
+// updatePiece adds the next records in one transaction.
 func (d logContext) updatePiece(w *store.Writer, r *audit.Reader, anew bool) (n int, err error) {
 	from, err := w.Begin()
 	if err != nil {

@@ -21,10 +21,12 @@ import (
 func (a *app) warm() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "warm",
-		Short: "Start, stop and look at templates: interpreters that are kept ready",
-		Long: `With warm.enabled = true in the configuration a run takes an interpreter that is ready already, in a sandbox of its own. A template keeps some of
-them. The first run of its kind starts it, unless "warm start" has done so, and it ends when it was unused for security.idle-timeout-seconds.
-There is one for each interpreter, policy and list of modules (warm.preload). Nothing depends on it: without one, a run starts an interpreter.`,
+		Short: "Start, stop and show templates: processes that keep interpreters ready",
+		Long: `With warm.enabled = true in the configuration, a run takes an interpreter that is already started,
+in a sandbox of its own. A template keeps some of them ready. There is one template for each
+interpreter, policy and list of modules (warm.preload). The first run that needs it starts it,
+unless "warm start" has done so. It ends when it was unused for security.idle-timeout-seconds. Runs
+do not depend on templates: without one, a run starts an interpreter itself.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			c.Help()
@@ -32,7 +34,7 @@ There is one for each interpreter, policy and list of modules (warm.preload). No
 		},
 	}
 	var format string
-	status := &cobra.Command{Use: "status", Short: "The templates of this user", Args: cobra.NoArgs,
+	status := &cobra.Command{Use: "status", Short: "Show the templates of this user", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err
@@ -41,11 +43,11 @@ There is one for each interpreter, policy and list of modules (warm.preload). No
 		}}
 	status.Flags().StringVar(&format, "format", "", "text or json (default: text on a terminal, else json)")
 	var set []string
-	start := &cobra.Command{Use: "start", Short: "Start the template of the runs of this configuration, and wait until it is ready", Args: cobra.NoArgs,
+	start := &cobra.Command{Use: "start", Short: "Start the template for runs with this configuration, and wait until it is ready", Args: cobra.NoArgs,
 		Example: `  py3runctl warm start --set 'warm.preload=["pandas"]'`,
 		RunE:    func(*cobra.Command, []string) error { return a.warmStart(set) }}
-	start.Flags().StringArrayVar(&set, "set", nil, "set a configuration key for this call, as `key=value`; runs find the template only with the same settings")
-	stop := &cobra.Command{Use: "stop [KEY...]", Short: "End templates, all or those named; runs under way go on",
+	start.Flags().StringArrayVar(&set, "set", nil, "set a configuration key for this call, as `key=value`; only runs with the same settings use the template")
+	stop := &cobra.Command{Use: "stop [KEY...]", Short: "End all templates, or the named ones; runs under way go on",
 		RunE: func(_ *cobra.Command, keys []string) error { return a.warmStop(keys) }}
 	root.AddCommand(start, stop, status)
 	return root
@@ -58,7 +60,7 @@ func (a *app) warmDir() (string, error) {
 	return "", errors.New("find the directory of templates: XDG_RUNTIME_DIR is not set")
 }
 
-// warmStart has py3run start it: a template belongs to the program that runs come from.
+// warmStart lets py3run start the template: a template serves only runs of the program that started it.
 func (a *app) warmStart(set []string) error {
 	program := "py3run"
 	if own, err := os.Executable(); err == nil {

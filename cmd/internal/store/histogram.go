@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// A Histogram counts durations in buckets whose width is a sixteenth of their power of two, of microseconds: their middle is less than 3 % off.
-// The zero value is empty.
+// A Histogram counts durations, in microseconds, in buckets whose width is a sixteenth of their
+// power of two. So the middle of a bucket is less than 3 % off. The zero value is empty.
 type Histogram struct {
 	counts map[uint16]int64
 	most   time.Duration
@@ -24,7 +24,7 @@ func bucketOf(d time.Duration) uint16 {
 	if us < subBuckets {
 		return uint16(us)
 	}
-	shift := bits.Len64(us) - 5 // four bits below the first one are left
+	shift := bits.Len64(us) - 5 // keep the first bit and the four after it
 	return uint16(shift*subBuckets) + uint16(us>>shift)
 }
 
@@ -47,7 +47,7 @@ func (h *Histogram) Add(d time.Duration) {
 	h.most = max(h.most, d)
 }
 
-// Merge adds what another one has counted.
+// Merge adds what another histogram has counted.
 func (h *Histogram) Merge(o Histogram) {
 	if h.counts == nil {
 		h.counts = map[uint16]int64{}
@@ -58,7 +58,7 @@ func (h *Histogram) Merge(o Histogram) {
 	h.most = max(h.most, o.most)
 }
 
-// Percentile is the duration that a part p (0 to 1) of all did not exceed; that of 1 is exact.
+// Percentile is the duration that a share p (0 to 1) of all did not exceed. For p = 1 it is exact.
 func (h Histogram) Percentile(p float64) time.Duration {
 	total := int64(0)
 	for _, n := range h.counts {
@@ -79,7 +79,7 @@ func (h Histogram) Percentile(p float64) time.Duration {
 	return h.most
 }
 
-// AtMost is how many durations were not longer.
+// AtMost is how many durations were not longer than this.
 func (h Histogram) AtMost(d time.Duration) (n int64) {
 	for b, count := range h.counts {
 		if middle(b) <= d {
@@ -97,7 +97,7 @@ func (h Histogram) Count() (n int64) {
 	return n
 }
 
-// Sum is their sum, right to within 3 %.
+// Sum is their sum, exact to within 3 %.
 func (h Histogram) Sum() (sum time.Duration) {
 	for b, count := range h.counts {
 		sum += middle(b) * time.Duration(count)
@@ -105,7 +105,8 @@ func (h Histogram) Sum() (sum time.Duration) {
 	return sum
 }
 
-// encode writes a histogram as varints: the largest duration in nanoseconds, then the distance to each next bucket and its count.
+// encode writes a histogram as varints: the largest duration in nanoseconds, then the distance to
+// each next bucket and its count.
 func (h Histogram) encode() []byte {
 	b := binary.AppendUvarint(nil, uint64(h.most))
 	last := uint16(0)

@@ -14,8 +14,8 @@ const readPatience = 3 * time.Second
 // An Index answers from the derived file.
 type Index struct{ db *sql.DB }
 
-// OpenIndex opens one to read. That there is none is os.ErrNotExist's business: look before.
-// A writer that does not let it look is waited for a little.
+// OpenIndex opens an index for reading. The caller has to know that there is one. It waits a little
+// for a writer that holds the index.
 func OpenIndex(path string) (*Index, error) {
 	db, err := open(path, false, readPatience)
 	if err != nil {
@@ -24,7 +24,8 @@ func OpenIndex(path string) (*Index, error) {
 	return &Index{db}, nil
 }
 
-// Holds tells whether the index has runs that began before the record seq, which retention has removed.
+// Holds reports whether the index has runs or counts from before the record seq, which retention
+// has removed.
 func (x *Index) Holds(seq uint64) (holds bool, err error) {
 	err = x.db.QueryRow("SELECT EXISTS (SELECT 1 FROM runs WHERE seq < ?) OR EXISTS (SELECT 1 FROM actions WHERE segment < ?)", int64(seq), int64(seq)).Scan(&holds)
 	return holds, damage(err)
@@ -33,7 +34,7 @@ func (x *Index) Holds(seq uint64) (holds bool, err error) {
 // Position is how far the index has read the log.
 func (x *Index) Position() (audit.Position, error) { return position(x.db.QueryRow(selectPosition)) }
 
-// Close ends it.
+// Close closes the index.
 func (x *Index) Close() error { return x.db.Close() }
 
 // A condition collects terms of WHERE.
@@ -67,7 +68,7 @@ func (q Query) names(c *condition) {
 	case "ok":
 		c.and("status = 'ok'")
 	default:
-		c.and("status = ? AND status <> 'ok'", q.Status) // the second term lets the partial index be used
+		c.and("status = ? AND status <> 'ok'", q.Status) // the second term lets SQLite use the partial index
 	}
 	if q.Run != "" {
 		c.and("(substr(run_id, 1, ?) = ? OR substr(run_id, -?) = ?)", len(q.Run), q.Run, len(q.Run), q.Run)
@@ -83,7 +84,7 @@ func (q Query) times(c *condition, since, until time.Time) {
 	}
 }
 
-// History reads as far as it is asked to.
+// History reads only as far as the caller iterates.
 func (x *Index) History(q Query) iter.Seq2[Run, error] {
 	return func(yield func(Run, error) bool) {
 		var where condition
@@ -111,7 +112,8 @@ func (x *Index) History(q Query) iter.Seq2[Run, error] {
 	}
 }
 
-// Stats takes whole days from their sums, and goes through the runs of a day only where a query cuts it.
+// Stats takes whole days from their sums. It goes through the runs of a day only where the query
+// begins or ends within the day.
 func (x *Index) Stats(q Query, by By) ([]Group, error) {
 	groups, err := x.stats(q, by)
 	return groups, damage(err)
@@ -119,7 +121,7 @@ func (x *Index) Stats(q Query, by By) ([]Group, error) {
 
 func (x *Index) stats(q Query, by By) ([]Group, error) {
 	all := grouping{}
-	first, last := q.Since, q.Until // of the whole days
+	first, last := q.Since, q.Until // the whole days between them
 	if !first.IsZero() {
 		if day := midnight(first); day.Before(first) {
 			first = day.AddDate(0, 0, 1)
@@ -129,7 +131,7 @@ func (x *Index) stats(q Query, by By) ([]Group, error) {
 		last = midnight(last)
 	}
 	noWholeDay := !first.IsZero() && !last.IsZero() && !first.Before(last)
-	if noWholeDay || q.Run != "" || by == ByDay && !q.countsUTC() { // the sums are of whole days, UTC, and of all runs
+	if noWholeDay || q.Run != "" || by == ByDay && !q.countsUTC() { // there are only sums of whole days in UTC, of all runs
 		err := x.cut(all, q, by, q.Since, q.Until)
 		return all.sorted(by), err
 	}
@@ -166,7 +168,7 @@ func (x *Index) stats(q Query, by By) ([]Group, error) {
 	return all.sorted(by), err
 }
 
-// cut adds the ended runs between two times.
+// cut adds the ended runs that began between two times.
 func (x *Index) cut(all grouping, q Query, by By, since, until time.Time) error {
 	return endedRuns(x.db, q, since, until, func(r *Run) { all.add(keyOf(by, r.User, r.Script, r.Status, q.day(r.Started)), single(r)) })
 }
@@ -175,7 +177,7 @@ type querier interface {
 	Query(string, ...any) (*sql.Rows, error)
 }
 
-// endedRuns gives take what sums are made of, of the ended runs between two times.
+// endedRuns passes each ended run that began between two times to take.
 func endedRuns(db querier, q Query, since, until time.Time, take func(*Run)) error {
 	var where condition
 	q.names(&where)
@@ -196,7 +198,7 @@ func endedRuns(db querier, q Query, since, until time.Time, take func(*Run)) err
 	return rows.Err()
 }
 
-// Actions are kept as sums.
+// Actions reads the sums.
 func (x *Index) Actions() (list []Action, err error) {
 	rows, err := x.db.Query("SELECT name, reason, sum(count) FROM actions GROUP BY name, reason ORDER BY name, reason")
 	if err != nil {

@@ -15,11 +15,13 @@ import (
 	"modernc.org/sqlite" // and the driver "sqlite"
 )
 
-// schemaVersion is that of the tables. A file of another version is made anew: it is only derived.
+// schemaVersion is the version of the tables. A file of another version is made again from the log.
 const schemaVersion = 3
 
-// The tables. Times are microseconds since 1970, durations microseconds. ended is null until a run has its end. days holds sums of the ended runs by the
-// day of their start (UTC), so that statistics do not go through all runs. actions are counted by the segment of the log, so that those of a removed one go with it.
+// The tables. Times are microseconds since 1970, durations are microseconds. ended is null until a
+// run has its end. days holds sums of the ended runs by the day of their start (UTC), so that
+// statistics need not go through all runs. actions holds counts by segment of the log, so that
+// those of a removed segment can be removed.
 const schema = `
 CREATE TABLE runs (
   seq INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, user TEXT NOT NULL, auth TEXT NOT NULL, client TEXT NOT NULL, host TEXT NOT NULL,
@@ -42,11 +44,12 @@ CREATE TABLE cursor (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NU
   oldest INTEGER NOT NULL) STRICT;
 `
 
-// columns of runs, in the order in which they are written and read.
+// columns are those of runs, in the order in which they are written and read.
 const columns = "seq, run_id, user, auth, client, host, script, version, command, code, code_bytes, started, ended, status, reason, duration, cpu, " +
 	"peak_memory, stdout_bytes, stderr_bytes, exit_code, signal, start_seq, end_seq, end_hash, sum"
 
-// rowSum is the sum of a row: SQLite notices what is wrong with its pages, and not what is wrong in a cell.
+// rowSum is a checksum of a row: SQLite notices damage to the structure of its pages, but not to
+// the contents of a cell.
 func rowSum(values ...any) int64 {
 	h := fnv.New64a()
 	var number [9]byte
@@ -78,13 +81,13 @@ func rowSum(values ...any) int64 {
 
 var errSum = fmt.Errorf("%w: a row is not what was written", ErrDamaged)
 
-// Why an index cannot be used. It can be made anew then.
+// Why an index cannot be used. It can be made again from the log.
 var (
 	ErrVersion = errors.New("made by another version")
 	ErrDamaged = errors.New("damaged")
 )
 
-// damage is an error that tells ErrDamaged apart.
+// damage wraps an error of SQLite about a damaged file in ErrDamaged.
 func damage(err error) error {
 	const corrupt, notADatabase = 11, 26 // sqlite.org/rescode.html
 	if e := new(sqlite.Error); errors.As(err, &e) && (e.Code()&0xff == corrupt || e.Code()&0xff == notADatabase) {
@@ -96,16 +99,16 @@ func damage(err error) error {
 func open(path string, write bool, patience time.Duration) (*sql.DB, error) {
 	mode := "ro"
 	if write {
-		mode = "rw&_pragma=secure_delete(1)" // what retention removes is not to stay in free pages
+		mode = "rw&_pragma=secure_delete(1)" // what retention removes must not stay in free pages
 	}
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() { // nobody waits for a pipe
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() { // do not wait for a pipe
 		cause := errors.New("not a regular file")
 		if info.IsDir() {
 			cause = syscall.EISDIR
 		}
 		return nil, fmt.Errorf("open index %s: %w", path, cause)
 	}
-	// A space between the reader's and the writer's locks is normal; both wait for each other.
+	// Readers and the writer lock each other out for a moment; each waits for the other.
 	source := (&url.URL{Scheme: "file", Opaque: url.PathEscape(path), RawQuery: "mode=" + mode + fmt.Sprintf("&_pragma=busy_timeout(%d)&_txlock=immediate", patience.Milliseconds())}).String()
 	db, err := sql.Open("sqlite", source)
 	if err != nil {
@@ -128,7 +131,8 @@ func open(path string, write bool, patience time.Duration) (*sql.DB, error) {
 	return db, nil
 }
 
-// isWhole compares the file's size with what is to be in it: SQLite reads zeros where it was cut.
+// isWhole compares the size of the file with what its header says: SQLite reads zeros where the
+// file was cut.
 func isWhole(db *sql.DB, path string) error {
 	var pages, size int64
 	if err := db.QueryRow("PRAGMA page_count").Scan(&pages); err != nil {
@@ -137,13 +141,14 @@ func isWhole(db *sql.DB, path string) error {
 	if err := db.QueryRow("PRAGMA page_size").Scan(&size); err != nil {
 		return err
 	}
-	if info, err := os.Stat(path); err == nil && info.Size() < pages*size { // it only grows
+	if info, err := os.Stat(path); err == nil && info.Size() < pages*size { // a whole file is never smaller
 		return fmt.Errorf("%w: %d bytes of %d are there", ErrDamaged, info.Size(), pages*size)
 	}
 	return nil
 }
 
-// create makes an empty index, readable for its owner only, as the log is. It is there as a whole or not at all, in the place of what was there.
+// create makes an empty index that only its owner can read, like the log. It replaces what was
+// there completely or not at all.
 func create(path string) error {
 	made := path + ".new"
 	os.Remove(made)
@@ -160,7 +165,7 @@ func create(path string) error {
 	if err = errors.Join(err, db.Close()); err != nil {
 		return err
 	}
-	if err := os.Remove(path + "-journal"); err != nil && !errors.Is(err, os.ErrNotExist) { // of what was there; it would be taken for this one's
+	if err := os.Remove(path + "-journal"); err != nil && !errors.Is(err, os.ErrNotExist) { // the journal of the old file would be applied to this one
 		return err
 	}
 	return os.Rename(made, path)

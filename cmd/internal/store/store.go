@@ -1,5 +1,6 @@
-// Package store answers questions about past runs: from an SQLite file that is derived from the audit log and can always be made again, or from
-// the log itself. The one that writes the file ([Writer]) and those that answer ([Index], [Log]) know each other only by the file.
+// Package store answers questions about past runs, from the audit log itself ([Log]) or from an
+// index ([Index]): an SQLite file that is derived from the log and can always be made again
+// ([Writer]). Writer and Index share nothing but the file.
 package store
 
 import (
@@ -19,12 +20,13 @@ type Entry struct {
 	Hash   string
 }
 
-// A Run is one execution as the log knows it, its times to the microsecond. Without an end, Status is empty.
+// A Run is one execution, as the log shows it, with times to the microsecond. Without an end,
+// Status is empty.
 type Run struct {
 	ID          string
 	User        string
 	Auth        string
-	Client      string // address, as somebody said
+	Client      string // address, as the caller said
 	Host        string
 	Script      string
 	Version     string // of the script
@@ -33,7 +35,7 @@ type Run struct {
 	CodeBytes   int64
 	Started     time.Time
 	Ended       time.Time
-	Status      string // of the result, or Orphaned or Denied
+	Status      string // of the result, Orphaned or Denied
 	Reason      string // code of the failure
 	Duration    time.Duration
 	CPU         time.Duration
@@ -42,19 +44,19 @@ type Run struct {
 	StderrBytes int64
 	ExitCode    *int
 	Signal      string
-	StartSeq    uint64 // 0: the start is not in the log any more
+	StartSeq    uint64 // 0: the start is no longer in the log
 	EndSeq      uint64
 	EndHash     string // as in the run's receipt
 }
 
-// Statuses that no result has.
+// Statuses that do not occur in results.
 const (
 	Orphaned = "orphaned" // died with its launcher
 	Denied   = "denied"
-	Running  = "running" // in questions and answers only: no end yet
+	Running  = "running" // only in queries and answers: there is no end yet
 )
 
-// runsCode tells whether a record is about a run at all.
+// runsCode reports whether a record is about a run.
 func runsCode(a audit.Action) bool {
 	switch a {
 	case audit.ExecutionStart, audit.ExecutionEnd, audit.ExecutionOrphaned, "execution-denied":
@@ -63,7 +65,7 @@ func runsCode(a audit.Action) bool {
 	return false
 }
 
-// add brings a run what a record says of it.
+// add adds to a run what a record says about it.
 func (r *Run) add(e Entry) {
 	rec := e.Record
 	at, _ := time.Parse(time.RFC3339Nano, rec.Timestamp)
@@ -73,7 +75,7 @@ func (r *Run) add(e Entry) {
 		r.Started, r.StartSeq = at, rec.Seq
 		return
 	}
-	if ended, err := time.Parse(time.RFC3339Nano, rec.Event.End); err == nil { // written later
+	if ended, err := time.Parse(time.RFC3339Nano, rec.Event.End); err == nil { // the record was written later
 		at = ended
 	}
 	r.Ended, r.EndSeq, r.EndHash = at, rec.Seq, e.Hash
@@ -93,7 +95,7 @@ func (r *Run) add(e Entry) {
 	}
 }
 
-// Place is a run's place in the order of runs: the seq of its first record that is in the log.
+// Place is a run's place in the order of runs: the seq of its first record in the log.
 func (r *Run) Place() uint64 {
 	if r.StartSeq > 0 {
 		return r.StartSeq
@@ -101,7 +103,7 @@ func (r *Run) Place() uint64 {
 	return r.EndSeq
 }
 
-// A Query asks for runs. Empty fields ask for any.
+// A Query selects runs. An empty field selects all.
 type Query struct {
 	User, Script, Status string
 	Run                  string         // the beginning or the end of a run's id
@@ -129,8 +131,8 @@ const (
 	ByDay    By = "day" // of the start
 )
 
-// A Group is the statistics of the ended runs that have something in common. Percentiles are right to within 3 %, and of
-// those whose duration is known.
+// A Group has the statistics of ended runs that have something in common. Percentiles are exact to
+// within 3 %, and cover the runs whose duration is known.
 type Group struct {
 	Key         string
 	Runs        int64
@@ -143,7 +145,7 @@ type Group struct {
 	durations   Histogram
 }
 
-// Durations are those of all runs of the group.
+// Durations are the durations of the runs in the group.
 func (g *Group) Durations() Histogram { return g.durations }
 
 // Percentile is the duration that p (0 to 1) of the runs did not exceed.
@@ -167,13 +169,13 @@ func (g *Group) merge(o *Group) {
 	g.durations.Merge(o.durations)
 }
 
-// single is the statistics of one ended run.
+// single is a group of one ended run.
 func single(r *Run) *Group {
 	g := &Group{Runs: 1, Statuses: map[string]int64{r.Status: 1}, CPU: r.CPU, PeakMemory: r.PeakMemory, OutputBytes: r.StdoutBytes + r.StderrBytes, Last: r.Started}
 	if r.Status != "ok" {
 		g.Failed = 1
 	}
-	if r.Status != Orphaned { // nobody knows how long it took
+	if r.Status != Orphaned { // how long it took is not known
 		g.durations.Add(r.Duration)
 	}
 	return g
@@ -189,7 +191,7 @@ func (all grouping) add(key string, g *Group) {
 	all[key].merge(g)
 }
 
-// sorted is most runs first, days in order.
+// sorted puts the group with the most runs first, and days in their order.
 func (all grouping) sorted(by By) []Group {
 	var list []Group
 	for _, g := range all {
@@ -222,10 +224,10 @@ func keyOf(by By, user, script, status, day string) string {
 
 const dayLayout = "2006-01-02"
 
-// dayOf is the day of a time as the index keeps its sums.
+// dayOf is the day of a time in UTC, as the index keeps sums.
 func dayOf(t time.Time) string { return t.UTC().Format(dayLayout) }
 
-// day is that of a time as the query counts days.
+// day is the day of a time in the zone of the query.
 func (q Query) day(t time.Time) string {
 	if q.Zone != nil {
 		return t.In(q.Zone).Format(dayLayout)
@@ -233,7 +235,8 @@ func (q Query) day(t time.Time) string {
 	return dayOf(t)
 }
 
-// countsUTC tells whether the days of the query are those of UTC, which the zone of a host can be by any name.
+// countsUTC reports whether the days of the query are days in UTC. The zone of a host can be UTC
+// under any name.
 func (q Query) countsUTC() bool {
 	if q.Zone == nil || q.Zone == time.UTC {
 		return true
@@ -246,14 +249,15 @@ func (q Query) countsUTC() bool {
 	return true
 }
 
-// An Action is how many records say what they say for the same reason.
+// An Action counts the records with the same action and reason.
 type Action struct {
 	Name   string
-	Reason string // of what is about no run
+	Reason string // empty for records about runs
 	Count  int64
 }
 
-// actionOf is what a record counts as. The reasons of runs are in their status.
+// actionOf is what a record counts as. Records about runs have no reason here: their status says
+// more.
 func actionOf(r audit.Record) Action {
 	a := Action{Name: string(r.Event.Action), Count: 1}
 	if !runsCode(r.Event.Action) {
@@ -277,21 +281,21 @@ func (c counting) sorted() (list []Action) {
 
 // A Source answers questions.
 type Source interface {
-	// History is the runs that a query asks for, newest first.
+	// History returns the runs that a query selects, newest first.
 	History(Query) iter.Seq2[Run, error]
-	// Stats is about the ended runs that a query asks for.
+	// Stats groups the ended runs that a query selects.
 	Stats(Query, By) ([]Group, error)
-	// Actions counts all records, those that are about no run too.
+	// Actions counts all records, also those that are not about a run.
 	Actions() ([]Action, error)
 	Close() error
 }
 
-// Log answers from the records themselves, which it goes through for every question.
+// Log answers from the records themselves. It goes through all of them for every question.
 type Log struct {
 	Entries iter.Seq2[Entry, error] // oldest first
 }
 
-// History goes through the whole log first.
+// History goes through the whole log before it returns the first run.
 func (l Log) History(q Query) iter.Seq2[Run, error] {
 	return func(yield func(Run, error) bool) {
 		runs, err := l.runs(q)
@@ -307,7 +311,7 @@ func (l Log) History(q Query) iter.Seq2[Run, error] {
 	}
 }
 
-// runs are the matching ones, newest first, and no more than are wanted.
+// runs returns the matching runs, newest first, and not more than the limit.
 func (l Log) runs(q Query) ([]*Run, error) {
 	var all []*Run
 	newest := func() {
@@ -326,7 +330,7 @@ func (l Log) runs(q Query) ([]*Run, error) {
 	return all, err
 }
 
-// Totals are Stats of all runs by two groupings, and Actions, in one reading.
+// Totals returns Stats of all runs in two groupings, and Actions, from one reading of the log.
 func (l Log) Totals(first, second By) (one, two []Group, actions []Action, err error) {
 	var a, b grouping
 	var all counting
@@ -340,13 +344,14 @@ func (l Log) Totals(first, second By) (one, two []Group, actions []Action, err e
 	return a.sorted(first), b.sorted(second), all.sorted(), err
 }
 
-// each gives take all matching runs, as they end and then those that have not. Where retention removes records while they are read, all is to be
-// read again, and begin is called anew.
+// each passes all matching runs to take: first those that have ended, in the order of their ends,
+// then the others. If retention removes records meanwhile, it calls begin again and reads again
+// from the start.
 func (l Log) each(q Query, begin func(), take func(*Run)) error {
 	return l.read(begin, q, take, func(Entry) {})
 }
 
-// read does so, and gives look every record as well.
+// read does the same, and also passes every record to look.
 func (l Log) read(begin func(), q Query, take func(*Run), look func(Entry)) error {
 	for tries := 1; ; tries++ {
 		begin()
@@ -358,7 +363,7 @@ func (l Log) read(begin func(), q Query, take func(*Run), look func(Entry)) erro
 }
 
 func (l Log) once(q Query, take func(*Run), look func(Entry)) error {
-	open := map[string]*Run{} // without an end so far
+	open := map[string]*Run{} // runs without an end so far
 	for e, err := range l.Entries {
 		if err != nil {
 			return err

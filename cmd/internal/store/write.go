@@ -14,18 +14,18 @@ import (
 	"py3run/audit"
 )
 
-// A Writer brings an index up to date. There is one at a time; others wait.
+// A Writer brings an index up to date. There is one at a time; other writers wait.
 type Writer struct {
 	lock    *os.File // beside the index
 	db      *sql.DB
 	tx      *sql.Tx
-	pending map[string]*Run // of this transaction
+	pending map[string]*Run // changed in this transaction
 	days    map[day]*Group
 	actions map[action]int64
-	oldest  uint64 // record of the log
+	oldest  uint64 // first record of the log
 	begun   audit.Position
-	changed bool   // something since Begin
-	segment uint64 // that records are added from
+	changed bool   // since Begin
+	segment uint64 // the one that records are added from
 	insert  *sql.Stmt
 	find    *sql.Stmt
 }
@@ -41,8 +41,8 @@ type action struct {
 	name, reason string
 }
 
-// OpenWriter opens an index, and makes it where there is none. With anew it is made again, whatever is there. It waits for so long until no other
-// writer is at work.
+// OpenWriter opens an index, and makes one if there is none. With anew it makes one in place of
+// whatever is there. It waits for other writers for at most the given time.
 func OpenWriter(path string, anew bool, patience time.Duration) (w *Writer, err error) {
 	w = &Writer{}
 	defer func() {
@@ -74,7 +74,7 @@ func OpenWriter(path string, anew bool, patience time.Duration) (w *Writer, err 
 	return w, err
 }
 
-// Begin starts a transaction and tells how far the index has read the log.
+// Begin starts a transaction and returns how far the index has read the log.
 func (w *Writer) Begin() (audit.Position, error) {
 	tx, err := w.db.Begin()
 	if err != nil {
@@ -94,7 +94,7 @@ func (w *Writer) Begin() (audit.Position, error) {
 		w.oldest = uint64(oldest)
 	}
 	w.begun, w.changed = at, false
-	if err == nil && at == (audit.Position{}) { // what is there belongs to nothing
+	if err == nil && at == (audit.Position{}) { // nothing was read: what is there belongs to no log
 		err = w.Clear()
 	}
 	if err != nil {
@@ -105,7 +105,7 @@ func (w *Writer) Begin() (audit.Position, error) {
 
 const selectPosition = "SELECT seq, hash, segment, offset FROM cursor"
 
-// position is the beginning of the log where nothing was read yet.
+// position is how far the index has read the log: the beginning if nothing was read yet.
 func position(from row) (at audit.Position, err error) {
 	var seq, segment int64
 	err = from.Scan(&seq, &at.Hash, &segment, &at.Offset)
@@ -116,7 +116,7 @@ func position(from row) (at audit.Position, err error) {
 	return at, err
 }
 
-// In says which segment of the log the next records are from, by its first one.
+// In says from which segment of the log the next records come, by the segment's first record.
 func (w *Writer) In(segment uint64) { w.segment = segment }
 
 // Add takes one record, in the order of the log.
@@ -153,9 +153,9 @@ func (w *Writer) Add(e Entry) error {
 	return nil
 }
 
-// Commit makes what was added visible, with the place in the log that it was read to.
+// Commit makes visible what was added, and notes up to where the log was read.
 func (w *Writer) Commit(at audit.Position) error {
-	if !w.changed && at == w.begun { // nothing to wait for the disk for
+	if !w.changed && at == w.begun { // there is nothing to write to the disk
 		return w.Rollback()
 	}
 	err := w.flush(at)
@@ -170,7 +170,7 @@ func (w *Writer) Commit(at audit.Position) error {
 }
 
 func (w *Writer) flush(at audit.Position) error {
-	// In the order of the key: SQLite appends then.
+	// In the order of the key, so that SQLite appends.
 	for _, r := range slices.SortedFunc(maps.Values(w.pending), func(a, b *Run) int { return cmp.Compare(a.Place(), b.Place()) }) {
 		if err := w.put(r); err != nil {
 			return err
@@ -204,9 +204,11 @@ func (w *Writer) addDays(days map[day]*Group) error {
 	return nil
 }
 
-// Forget removes what the index has of records before the one with which the log begins now: retention has removed them. A run whose end is still
-// there stays, without its start, as the log itself tells it. It comes before the first Add of a transaction. Where the log begins earlier than it
-// did, all is to be read again: nothing is removed, and again is true.
+// Forget removes what the index holds about records before the first one, with which the log begins
+// now that retention has removed the others. A run whose end is still in the log stays, without its
+// start, as the log itself shows it. Call Forget before the first Add of a transaction. If the log
+// begins earlier than it did, Forget removes nothing and returns again: the whole log has to be
+// read again.
 func (w *Writer) Forget(first uint64) (again bool, err error) {
 	again, w.changed, w.oldest = first < w.oldest, w.changed || first != w.oldest, first
 	if again {
@@ -215,7 +217,7 @@ func (w *Writer) Forget(first uint64) (again bool, err error) {
 	return false, damage(w.forget(int64(first)))
 }
 
-// loseStarts has the runs that began before a record go on without their start.
+// loseStarts removes the starts of runs that began before a record.
 func (w *Writer) loseStarts(first int64) error {
 	rows, err := w.tx.Query("SELECT "+columns+" FROM runs WHERE seq < ?", first)
 	if err != nil {
@@ -242,7 +244,7 @@ func (w *Writer) loseStarts(first int64) error {
 	return nil
 }
 
-// put writes a run in the place of what there is of it.
+// put writes a run, and replaces its row if there is one.
 func (w *Writer) put(r *Run) error {
 	row := r.row()
 	_, err := w.insert.Exec(append(row, rowSum(row...))...)
@@ -298,7 +300,7 @@ func (w *Writer) forget(first int64) error {
 	return w.addDays(sums)
 }
 
-// Rollback forgets what was added since Begin, if that was not committed.
+// Rollback drops what was added since Begin, unless it was committed.
 func (w *Writer) Rollback() error {
 	if w.tx == nil {
 		return nil
@@ -308,7 +310,8 @@ func (w *Writer) Rollback() error {
 	return err
 }
 
-// Clear empties the index within a transaction: the log is another one than it was made from.
+// Clear empties the index within a transaction: the log is not the one that the index was made
+// from.
 func (w *Writer) Clear() error {
 	clear(w.pending)
 	clear(w.days)
@@ -318,7 +321,7 @@ func (w *Writer) Clear() error {
 	return err
 }
 
-// Close ends it.
+// Close closes the index and releases its lock.
 func (w *Writer) Close() (err error) {
 	if w.db != nil {
 		err = w.db.Close()
@@ -331,7 +334,7 @@ func (w *Writer) Close() (err error) {
 
 type row interface{ Scan(...any) error }
 
-// row is a run as its row has it, but for the sum.
+// row is the row of a run, without the checksum.
 func (r *Run) row() []any {
 	var ended, exit any
 	if r.Status != "" {
@@ -367,7 +370,7 @@ func scanRun(from row) (r Run, err error) {
 	return r, err
 }
 
-// row is a group as its row in days has it, but for the sum.
+// row is the row of a group in days, without the checksum.
 func (g *Group) row(key day) []any {
 	return []any{key.day, key.user, key.script, key.status, g.Runs, g.CPU.Microseconds(), g.PeakMemory, g.OutputBytes, g.Last.UnixMicro(), g.durations.encode()}
 }
