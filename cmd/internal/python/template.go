@@ -124,7 +124,7 @@ func (t *Template) End(patience time.Duration) {
 
 // Close kills the template. Its workers go on.
 func (t *Template) Close() {
+	t.Process.Process.Kill() // first: the end of the socket would let it end by itself
 	t.Control.Close()
-	t.Process.Process.Kill()
 	t.Process.Wait()
 }
