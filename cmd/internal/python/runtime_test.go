@@ -1,9 +1,11 @@
 package python
 
 import (
+	"fmt"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -101,5 +103,26 @@ func TestModules(t *testing.T) {
 	slices.Sort(listed)
 	if !slices.Equal(files, listed) {
 		t.Errorf("the table has %q, the directory %q", listed, files)
+	}
+}
+
+// Many sessions at once in one process do not know of each other: each has its own values, events and environment.
+func TestSessionsAtOnce(t *testing.T) {
+	t.Parallel()
+	ip := needPython(t)[0]
+	for n := range 40 {
+		t.Run(strconv.Itoa(n), func(t *testing.T) {
+			t.Parallel()
+			job := code(fmt.Sprintf("print(n)\nopen('f%d', 'w').close()\nresult = [n, {n}]", n))
+			job.Variables = &wire.Object{Names: []string{"n"}, Values: []any{wire.Number(strconv.Itoa(n))}}
+			job.LazySite = n%2 == 0
+			tr := try(t, ip, job)
+			if got, want := tr.value(t), fmt.Sprintf("[%d,[%d]]", n, n); got != want || tr.stdout != fmt.Sprintln(n) {
+				t.Errorf("%s, printed %q, want %s", got, tr.stdout, want)
+			}
+			if got, want := tr.events.FilesWritten, []string{filepath.Join(tr.dir, fmt.Sprint("f", n))}; !slices.Equal(got, want) {
+				t.Errorf("files written: %q, want %q", got, want)
+			}
+		})
 	}
 }

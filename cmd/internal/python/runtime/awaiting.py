@@ -1,4 +1,4 @@
-# What an awaitable gives, for a function that is called from outside.
+# Awaits what a function has returned, for a request that calls a function.
 
 from . import own
 

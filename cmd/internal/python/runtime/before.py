@@ -1,5 +1,5 @@
-# What the interpreter has before the user's code: what imports depend on, while the path is the
-# interpreter's alone, the loaded modules and the built-in names.
+# The interpreter as it was before the user's code: what imports depend on, while the path has only
+# the interpreter's own directories; the loaded modules; the built-in names.
 
 import sys
 
@@ -11,7 +11,7 @@ system, builtins = {}, {}
 
 
 def remember():
-    """In a template this comes behind what is preloaded."""
+    """Call this once; in a template, after it has imported what it preloads."""
     system.update(modules=modules, path=sys.path.copy(), meta_path=sys.meta_path.copy(), path_hooks=sys.path_hooks.copy())
     loaded.update(modules)
     loaded.pop("__main__", None)
@@ -19,5 +19,6 @@ def remember():
 
 
 def forget():
-    """The hook outlives all modules of the interpreter, and with it whatever can be reached from here."""
+    """Call this at the end: the audit hook outlives all modules of the interpreter, and would keep
+    alive whatever can be reached from here."""
     system.clear(), loaded.clear(), builtins.clear()

@@ -1,6 +1,6 @@
-# The request's variables: their names, and their way into workers of multiprocessing's. A worker
-# that is not forked imports the code again, and would miss them; workers.py carries them, from the
-# moment when something that starts such workers is imported.
+# The variables of a request: their names, and how they get into workers of multiprocessing. A
+# worker that is not forked imports the code again, without the variables. As soon as the code
+# imports a module that starts such workers, workers.py sends the variables along.
 
 from . import own
 from .before import modules
@@ -11,7 +11,7 @@ starters = frozenset(("multiprocessing.forkserver", "multiprocessing.popen_forks
 
 
 def normalized(variables):
-    """Code looks names up after NFKC."""
+    """Variables under the names that Python looks up: it normalizes names in code to NFKC."""
     if "".join(variables).isascii():
         return variables
     normalize = own("unicodedata").normalize
@@ -19,7 +19,7 @@ def normalized(variables):
 
 
 def delay():
-    """Waits for the import of a starter, unless a template has brought one."""
+    """Waits until the code imports a starter; in a template, one may be there already."""
     if modules.keys().isdisjoint(starters):
         asked.update(dict.fromkeys(starters, carry))
     else:
@@ -29,7 +29,7 @@ def delay():
 def carry(wanted):
     for name in starters:
         asked.pop(name, None)
-    own("multiprocessing.spawn")  # which those import first of all
+    own("multiprocessing.spawn")  # the starters import it first
     spawn = modules["multiprocessing.spawn"]
     plain = spawn.get_preparation_data
 
@@ -38,7 +38,7 @@ def carry(wanted):
             spawn.get_preparation_data = plain
             from .workers import carry_variables
 
-            carry_variables(normalized(request()["variables"]))  # as the request has them, and not as the code has changed them since
+            carry_variables(normalized(request()["variables"]))  # as they were in the request: the code may have changed its own
         return spawn.get_preparation_data(name)
 
     spawn.get_preparation_data = get_preparation_data

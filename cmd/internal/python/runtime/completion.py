@@ -1,5 +1,5 @@
-# The commands that only look at code. They run in an interpreter of their own, so what they import
-# spoils nothing.
+# The commands that only look at code. No code of the user's runs in their interpreter, so they may
+# import anything.
 
 import sys
 
@@ -17,7 +17,7 @@ def check_syntax(request):
             compile(request["code"][request["code"][:1] == "\ufeff":], request["shown"], "exec", 0, True)
         except SyntaxError as e:
             found.append({"line": max(e.lineno or 1, 1), "column": max(e.offset or 1, 1), "message": e.msg, "severity": "error"})
-        except (ValueError, OverflowError, RecursionError, MemoryError) as e:  # a NUL, nesting beyond the parser
+        except (ValueError, OverflowError, RecursionError, MemoryError) as e:  # a NUL, or nested too deeply for the parser
             found.append({"line": 1, "column": 1, "message": str(e) or type(e).__name__, "severity": "error"})
     for w in noted:
         found.append({"line": w.lineno or 1, "column": 1, "message": str(w.message), "severity": "warning"})
@@ -30,7 +30,7 @@ def get_completions(request):
     line = min(line, len(lines)) if line else len(lines)
     column = min(column, len(lines[line - 1])) if column >= 0 else len(lines[line - 1])
     try:
-        jedi = interpreter_import("jedi")  # this is told
+        jedi = interpreter_import("jedi")  # this is an event
     except ImportError:
         out = plain_completions(lines, line, column)
         return {"completions": out, "count": len(out), "message": "jedi is not installed for %s: only keywords, built-ins, names of the code and the standard library" % sys.executable}
@@ -44,7 +44,7 @@ def get_completions(request):
 
 
 def plain_completions(lines, line, column):
-    """What can be told without jedi, and without running anything but imports of the standard library."""
+    """Completions without jedi. Nothing is run but imports of the standard library."""
     re, keyword = own("re"), own("keyword")
     before, behind = lines[line - 1][:column], lines[line - 1][column:]
     at = column
@@ -52,7 +52,7 @@ def plain_completions(lines, line, column):
         at -= 1
     owner, dot, start = before[at:].rpartition(".")
     owner += dot
-    # The code without the name that is being written.
+    # The code without the name that the user is typing.
     code = "\n".join(lines[:line - 1] + [before[:at] + " " + re.sub(r"^\w+", "", behind)] + lines[line:])
     found = {}
 
@@ -61,7 +61,7 @@ def plain_completions(lines, line, column):
             if name.startswith(start) and (start[:1] == "_" or name[:1] != "_"):
                 found.setdefault(name, kind if holder is ABSENT else kind_of(getattr(holder, name, None)))
 
-    short = before if len(before) < 1000 else ""  # what imports are written on
+    short = before if len(before) < 1000 else ""  # long lines are no imports
     package = re.match(r"\s*from\s+([\w.]+)\s+import\s+[\w, (]*$", short)
     if package and not owner:
         module = standard(package.group(1))
@@ -87,7 +87,7 @@ def plain_completions(lines, line, column):
             thing = getattr(thing, name, None)
         if thing is not None:
             offer(dir(thing), thing)
-    elif before[:at].rstrip()[-1:] != ".":  # else of something that is not known
+    elif before[:at].rstrip()[-1:] != ".":  # else it is an attribute of something unknown
         offer(re.findall(r"[^\W\d]\w*", re.sub(r"#.*|'[^'\n]*'|\"[^\"\n]*\"", "", code)))
         offer(dir(loaded["builtins"]), loaded["builtins"])
         for name in keyword.kwlist:

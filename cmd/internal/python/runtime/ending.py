@@ -1,8 +1,8 @@
-# The end of the process. To take an interpreter apart costs a tenth of its start, and after most
-# programs nobody can tell whether it was done. leave does the rest of what the interpreter does at
-# its end, in its order, and then ends the process, unless something is left that could tell: an
-# object that does something when it dies, a library with buffers or exit functions of its own. Then
-# the interpreter ends by itself.
+# The end of the process. Finalizing an interpreter costs a tenth of its start, and after most
+# programs nobody can notice whether it was done. leave does the rest of what an interpreter does at
+# its end, in the same order, and then ends the process. It does not where somebody could notice:
+# where an object is left that does something when it dies, or a library with buffers or exit
+# functions of its own. Then the interpreter ends by itself.
 
 import gc, posix, sys, _weakref
 
@@ -10,12 +10,12 @@ from . import memory
 from .before import forget, loaded, modules
 from .events import events
 
-unknown = frozenset((  # what the C libraries below them do at an exit is not known
+unknown = frozenset((  # nobody knows what the C libraries below these do at an exit
     "_ctypes", "_curses", "_curses_panel", "_dbm", "_gdbm", "_interpreters", "_sqlite3", "_testcapi", "_tkinter", "_xxsubinterpreters", "readline"))
 mro_of, vars_of = type.__dict__["__mro__"].__get__, type.__dict__["__dict__"].__get__
 get_objects, referents, tracked, weak = gc.get_objects, gc.get_referents, gc.is_tracked, _weakref.ref
 containers, function = frozenset((list, dict, tuple, set)), type(lambda: None)
-audited = False  # another hook than ours hears of the end, too
+audited = False  # the code has a hook of its own, which would notice
 
 
 def audits(a):
@@ -24,8 +24,9 @@ def audits(a):
 
 
 def prepare(ends):
-    """What leave wants to have at the end. ends is a function that ends the process at once, or None: it has to end by itself. A name of
-    this module would keep the streams until after the interpreter's own last flush."""
+    """Returns what leave needs at the end. ends is a function that ends the process at once; with
+    None, the interpreter has to end by itself. (A global name would keep the streams alive until
+    after the interpreter's own last flush.)"""
     events["sys.addaudithook"] = audits
     return ends, sys.stdout, sys.stderr
 
@@ -50,9 +51,9 @@ def silent_end():
             return False
         for kind in set(map(type, left)):
             for base in mro_of(kind):
-                if "__del__" in vars_of(base):  # files, sockets, generators and coroutines have one as well
+                if "__del__" in vars_of(base):  # files, sockets, generators and coroutines have one, too
                     return False
-        left = [x for x in referents(*left) if not tracked(x)]  # what holds no containers is tracked by nobody
+        left = [x for x in referents(*left) if not tracked(x)]  # the collector does not track objects without containers
     return True
 
 
@@ -63,7 +64,7 @@ def leave(code, prepared):
     except Exception:
         pass
     forget()
-    gc.unfreeze()  # else what can be reached from here is never taken apart
+    gc.unfreeze()  # else nothing that can be reached from here is ever finalized
 
 
 def depart(code, end, stdout, stderr):
@@ -77,7 +78,7 @@ def depart(code, end, stdout, stderr):
     if atexit is not None and atexit._ncallbacks():
         try:
             atexit._run_exitfuncs()
-        except BaseException:  # it was printed
+        except BaseException:  # atexit has printed it
             pass
     if silent_end():
         stdout.flush()

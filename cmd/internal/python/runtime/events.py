@@ -1,26 +1,26 @@
-# The audit hook: what the program does to files, connections and programs goes as events into the
-# shared memory, or, in a forked child, into a pipe.
+# The audit hook: it notes what the code does with files, connections and programs, as events in the
+# shared memory. A forked child writes them into a pipe.
 #
-# All of this runs in the middle of the user's operations, so it imports nothing, opens nothing, and
-# never asks an argument for its repr(). The frames that the handlers look at are counted: a handler
-# is called by hook, and hook by the interpreter.
+# The hook runs in the middle of the user's operations. So it imports nothing, opens nothing, and
+# never calls repr() on an argument. Handlers look at the frame of the operation by its depth: the
+# interpreter calls hook, and hook calls the handler. A call in between would break that.
 
 import posix, sys
 from itertools import count
-from _codecs import unicode_escape_encode as escape  # by name, codecs would be imported in the middle of an event
+from _codecs import unicode_escape_encode as escape  # by its name, Python would import a codec in the middle of an event
 
 from . import memory
 from .constants import (
     COUNTERS, DISTINCT, EVENT_APPEND, EVENT_BIND, EVENT_CONNECT, EVENT_DELETE, EVENT_MAKE_DIR, EVENT_START, EVENT_START_CUT, EVENT_WRITE, WORD_DROPPED)
 
-LINE = 4000  # bytes of an event: below PIPE_BUF, so that lines of several children do not mix
+LINE = 4000  # bytes of an event at most: below PIPE_BUF, so that lines of several children do not mix
 WRITES = 0o1103  # O_WRONLY | O_RDWR | O_CREAT | O_TRUNC
 APPENDS = 0o2000  # O_APPEND
 ENAMETOOLONG = 36
 
 seen, ids, drops = {}, count(), count(1)
 external = vars(sys.modules["_frozen_importlib_external"])
-child = False  # this is a forked copy: its events go through the pipe
+child = False  # this process is a forked child: its events go through the pipe
 pipe = -1
 
 
@@ -31,7 +31,7 @@ def note(kind, *fields):
     if known is not None:
         memory.words[known[0]] = next(known[1])
         return
-    # tabs of their own are escaped
+    # tabs inside fields are escaped
     text = b"\t".join([escape(f)[0] for f in fields])
     if len(text) > LINE:
         fields[0] = shortened(fields[0], len(escape(fields[0])[0]) + LINE - 10 - len(text))
@@ -48,7 +48,7 @@ def note(kind, *fields):
         if number >= DISTINCT:
             raise ValueError
         memory.write(text)
-    except ValueError:  # full
+    except ValueError:  # the memory is full
         drop()
         return
     memory.words[COUNTERS + number] = 1
@@ -60,7 +60,7 @@ def drop():
 
 
 def shortened(field, room):
-    """The beginning of a text, with an ellipsis, that has so much room when it is escaped."""
+    """The beginning of a text, with an ellipsis, that takes at most room bytes when it is escaped."""
     kept = field
     while len(escape(kept)[0]) > max(room, 0):
         kept = kept[:len(kept) * room // len(escape(kept)[0])] if room > 0 else ""
@@ -81,7 +81,7 @@ def text(value):
 
 
 def name(path, directory=-1):
-    """An absolute name; directory is the descriptor that a relative one begins at."""
+    """The absolute path. A relative one begins at the descriptor directory, or at the working directory."""
     if type(path) is not str:
         path = text(path)
     if path[:1] != "/":
@@ -93,27 +93,27 @@ def place(link):
     try:
         return posix.readlink("/proc/self/" + link)
     except OSError as e:
-        # Deeper than a path can be long, the C library's getcwd would look for each name on the
-        # way: a second, where a thousand are.
+        # The path is too long for one call. The C library's getcwd would look for the name of each
+        # directory on the way up: with a thousand directories that takes a second.
         return posix.getcwd() if link == "cwd" and e.errno != ENAMETOOLONG else "?"
 
 
 def cached(path):
-    """Whether it is byte code that the import system keeps in a cache of its own, which is not the user's doing."""
+    """Whether the import system itself writes byte code there, which is not the user's doing."""
     if ".pyc" not in path and path[-12:] != "/__pycache__" or sys._getframe(3).f_globals is not external:
         return False
     prefix = getattr(sys, "pycache_prefix", None)
     return "/__pycache__" in (path[-12:], path.rpartition("/")[0][-12:]) or bool(prefix) and path.startswith(prefix)
 
 
-# --- handlers, by event: each gets the event's arguments ------------------------------------------------------
+# --- handlers: each gets the arguments of its events ---------------------------------------------------------
 
 
 def opened(a):
     if a[2] & WRITES and type(a[0]) is not int:
         path = text(a[0])
-        # The event of os.open, which has no mode, does not have dir_fd: who names that may mean any
-        # directory.
+        # The event of os.open has no mode, and does not have dir_fd either. Where the calling code
+        # uses dir_fd, the directory is unknown.
         if path[:1] != "/" and a[1] is None and any(type(c) is tuple and "dir_fd" in c for c in sys._getframe(2).f_code.co_consts):
             note(EVENT_WRITE, "?/" + path)
             return
@@ -187,11 +187,11 @@ def executed(a):
 
 
 def spawned(a):
-    if sys._getframe(2).f_globals.get("__name__") != "subprocess":  # which has told already
+    if sys._getframe(2).f_globals.get("__name__") != "subprocess":  # that has its own event
         program(a[0], a[1])
 
 
-def unseen(a):  # an interpreter within this one has no hook
+def unseen(a):  # a new interpreter inside this one has no hook
     drop()
 
 
@@ -209,5 +209,5 @@ def hook(event, args, events=events):
     if event in events:
         try:
             events[event](args)
-        except Exception:  # an exception here would end the user's operation; what signal handlers raise is not ours
+        except Exception:  # it would abort the user's operation. Signal handlers may raise others: these pass
             drop()

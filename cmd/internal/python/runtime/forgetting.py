@@ -1,18 +1,18 @@
-# What the template's modules have registered for an end is for the template's own: in each worker
-# it would remove what the next one needs. What the standard library does at an end with whatever is
-# there then stays, for what the run brings.
+# What preloaded modules have registered for the end is for the template's end: in a worker it would
+# remove what the next worker needs. So a worker forgets it. It keeps what the standard library
+# itself does at the end, since that is needed for what the run adds.
 
 import gc, sys
 
 
 def forget(closers):
-    """Forgets it in a worker, and returns what was forgotten: nothing may die here, since that could do something. closers remove
-    temporary files."""
+    """Forgets it, and returns what was forgotten, for the caller to keep: an object that died here
+    could do something. closers are what removes temporary files."""
     forgotten = []
     for part in exits, finalizers, helpers:
         try:
             part(forgotten)
-        except Exception:  # a module has put something else in the place of what is known here
+        except Exception:  # a module has replaced what is expected here
             pass
     for closer in closers:
         closer.delete = False
@@ -57,7 +57,7 @@ def finalizers(forgotten):
 
 
 def helpers(forgotten):
-    """The run makes its own."""
+    """Processes that help multiprocessing: the run starts its own."""
     if module("multiprocessing.process") is not None:
         module("multiprocessing.process").current_process()._config.pop("tempdir", None)
     tracker = getattr(module("multiprocessing.resource_tracker"), "_resource_tracker", None)

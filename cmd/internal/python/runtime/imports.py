@@ -1,8 +1,8 @@
-# Imports: how many modules are loaded, and who imports a flagged one.
+# Imports: how many modules the code loads, and who imports a flagged one.
 #
-# An import of a loaded module raises no audit event, but it does read _initializing of the module's
-# spec. So the spec of a flagged module gets a class whose _initializing is a property. The frames
-# are counted here, too.
+# The import of a loaded module raises no audit event, but it reads _initializing of the module's
+# spec. So the spec of a flagged module gets a class in which _initializing is a property. Here,
+# too, the importing frame is found by its depth.
 
 import sys
 from itertools import count
@@ -12,11 +12,11 @@ from .constants import EVENT_DIRECT, EVENT_INDIRECT, WORD_IMPORTS
 
 modules = sys.modules
 imports = count(1)
-unheard = "_interpreters" if sys.version_info >= (3, 13) else None  # from there on no event tells of a new interpreter
-asked = {}  # what is called when a module is looked for, by its name: it gives a spec, or None
+unheard = "_interpreters" if sys.version_info >= (3, 13) else None  # since then, a new interpreter raises no event
+asked = {}  # by the name of a module: a function that is called when it is looked for; gives a spec or None
 flagged = ()
-path = None  # of the program
-first_import = None  # is told of each flagged or preloaded module, where there are such
+path = None  # of the user's code
+first_import = None  # in a worker: called with the name of a flagged module that is imported
 
 
 def counted():
@@ -31,12 +31,12 @@ def watch(spec):
             return
         if first_import is not None:
             first_import(spec.name)
-        f = sys._getframe(2)  # past the import system, and past code from a string to who executed it
+        f = sys._getframe(2)  # go past the import system, and from code in a string to the code that executes it
         while f and (f.f_code.co_filename[:1] == "<" or f.f_globals.get("__name__") == "importlib"):
             f = f.f_back
         if f and f.f_code.co_filename == path:
             events.note(EVENT_DIRECT, spec.name)
-            spec.__class__ = Plain  # nothing more to learn
+            spec.__class__ = Plain  # there is nothing more to learn
         else:
             events.note(EVENT_INDIRECT, spec.name)
 
@@ -57,7 +57,7 @@ def watch(spec):
 
 
 def find_spec(fullname, where=None, target=None):
-    """Comes first in sys.meta_path, and finds nothing itself."""
+    """The first finder in sys.meta_path. It finds nothing itself."""
     if not events.child and not is_silent():
         counted()
         if fullname == unheard:
@@ -76,14 +76,14 @@ def find_spec(fullname, where=None, target=None):
             if spec is not None:
                 try:
                     watch(spec)
-                except TypeError:  # a spec of another make
+                except TypeError:  # a spec whose class cannot change
                     events.note(EVENT_INDIRECT, fullname)
                 return spec
     return None
 
 
 def watch_imports(names):
-    """Watches the modules of these names, loaded or not."""
+    """Watches the modules with these names, whether they are loaded or not."""
     global flagged
     flagged = names
     for module in flagged:

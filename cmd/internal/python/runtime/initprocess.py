@@ -1,5 +1,5 @@
-# Init of a worker: process 1 of its pid namespace. It does what the launcher's own init does
-# (sandbox/childinit_linux.go).
+# Init of a worker: process 1 of its pid namespace. It does the same as the init of a run without a
+# template (sandbox/childinit_linux.go).
 
 import posix, _signal, _socket
 
@@ -14,11 +14,11 @@ PIDFD_OPEN = 434
 CHILDREN = -1  # RUSAGE_CHILDREN
 EINTR, SIGKILL, WNOHANG = 4, 9, 1
 POLLIN = 1
-LAST_WAITS = 10  # of 10 ms each, for what does not let go of a program that has ended
+LAST_WAITS = 10  # of 10 ms each, until a tracer that does not let go of an ended program is killed
 
 
 def stage(t):
-    """In a user namespace of its own: starts init."""
+    """Enters a user namespace, and starts init in it."""
     me = posix.geteuid(), posix.getegid()
     run(t.calls[SETUP_START], t.memory, WORKER_INIT)
     for name, text in ("setgroups", "deny"), ("gid_map", "%d %d 1" % (me[1], me[1])), ("uid_map", "%d %d 1" % (me[0], me[0])):
@@ -31,22 +31,23 @@ def stage(t):
 
 
 def init(t):
-    """Starts the program, in which it returns, waits for a launcher, and serves it to the end of the run."""
-    me = int(posix.readlink("/proc/self"))  # still the /proc of the maker: its number there
+    """Starts the program, waits for a launcher, and serves it until the end of the run. It returns
+    only in the program."""
+    me = int(posix.readlink("/proc/self"))  # this is still the maker's /proc: the number of init there
     posix.setsid()
     _signal.pthread_sigmask(_signal.SIG_SETMASK, _signal.valid_signals())
     run(t.calls[SETUP_INIT], t.memory, WORKER_INIT)
-    done, ready = posix.pipe()  # to the program, that init is done
+    done, ready = posix.pipe()  # tells the program that init is done
     pid = posix.fork()
     if not pid:
         posix.close(ready)
         return program(t, done)
-    control = _socket.socket(fileno=WORKER_INIT)  # not before the fork: the program's copy would close whatever has this number at its end
+    control = _socket.socket(fileno=WORKER_INIT)  # after the fork: else the program's copy would close whatever has this number then
     posix.close(done)
     posix.close(WORKER_PROGRAM)
     for fd in t.groups:
         posix.close(fd)
-    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # a preloaded module may ignore it, and nobody would hear of the program's end
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # if a preloaded module ignores it, nobody hears of the program's end
     signals = run(t.calls[SETUP_AFTER], t.memory, WORKER_INIT)
     handle = call(PIDFD_OPEN, pid, 0, 0, 0, 0, 0)
     prepare(t.ranges[0])
@@ -67,23 +68,24 @@ def init(t):
 
 
 def finish(how, signals, lifeline, status):
-    """Tells how the program has ended, and ends when nothing is left of the run."""
+    """Reports how the program has ended, and ends when nothing of the run is left."""
     left = collect()
     tell(status, MSG_ENDED, left, how)
     if left:
         await_left(signals, lifeline)
-        while True:  # when no child is left, nothing is. Both calls fail in the end, and exceptions take their time
+        while True:  # no child left means nothing left. Not by posix: both fail at last, and exceptions are slow
             kill(-1, SIGKILL)
             if waitpid(-1, None, 0) < 0 and errno() != EINTR:
                 break
     usage = Usage()
     getrusage(CHILDREN, usage)
-    posix.write(status, usage.raw)  # the launcher takes this for the end of the namespace
+    posix.write(status, usage.raw)  # the launcher takes this as the end of the namespace
     posix._exit(0)
 
 
 def collect():
-    """Collects what has ended, and tells whether anything is left of the tree: whoever loses its parent is a child of init."""
+    """Reaps what has ended, and tells whether anything is left of the process tree: an orphan is a
+    child of init."""
     while True:
         ended = waitpid(-1, None, WNOHANG)
         if not ended:
@@ -93,7 +95,7 @@ def collect():
 
 
 def await_left(signals, lifeline):
-    """Waits until all have ended, or the launcher has had enough of it."""
+    """Waits until all processes have ended, or until the launcher does not want to wait."""
     polls = Polls()
     words = memoryview(polls).cast("B").cast("i")
     while True:
@@ -108,8 +110,9 @@ def await_left(signals, lifeline):
 
 
 def supervise(pid, signals, lifeline, handle):
-    """Passes signals on and reaps, until the program has ended, whose status it gives, or the launcher. The end of a traced program is its
-    tracer's first: handle, a pidfd, tells of it at once, and what then does not let go of it is ended."""
+    """Passes signals on and reaps, until the program has ended. Returns its wait status, or None if
+    the launcher has ended first. When a traced program ends, its tracer is told first. handle, a
+    pidfd, is readable at once, and a tracer that then does not let go is killed."""
     polls = Polls()
     words = memoryview(polls).cast("B").cast("i")
     waits = 0

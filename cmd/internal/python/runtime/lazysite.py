@@ -1,5 +1,5 @@
-# Started with -S, the interpreter does what site does when it is missed: when an import finds
-# nothing, or shows what site has done.
+# An interpreter that was started with -S, without site, imports site as soon as the code would miss
+# it: when an import finds nothing, or when a module is imported that shows what site has done.
 
 import sys, _imp
 from _thread import RLock
@@ -10,11 +10,11 @@ from .imports import asked
 
 shows_site = frozenset((
     "site", "sysconfig", "pkgutil", "runpy", "importlib.machinery", "importlib.metadata", "importlib.util", "pkg_resources", "multiprocessing", "venv"))
-# What the standard library itself looks for, for other systems: no package has such a name.
+# The standard library itself tries these, for other systems. No package has such a name.
 never = frozenset(getattr(sys, "stdlib_module_names", ("nt", "msvcrt", "winreg", "_winapi", "_winreg", "_overlapped"))) | {"org", "java", "vms_lib"}
 
-path_before = system["path"]  # the interpreter's alone
-lock = RLock()  # who misses something meanwhile waits
+path_before = system["path"]  # without what the request adds
+lock = RLock()  # threads that miss site meanwhile wait
 missing = True
 
 
@@ -27,9 +27,9 @@ def delay():
 
 
 def load(wanted):
-    """Lets site do its work, and gives a spec where that has brought the module."""
+    """Imports site, if that was not done. Returns a spec if this has loaded the module."""
     held = 0
-    try:  # a finder is asked under the import lock, and other threads may import
+    try:  # finders are called with the import lock held: release it for other threads
         while True:
             _imp.release_lock()
             held += 1
@@ -45,7 +45,7 @@ def load(wanted):
     module = modules.get(wanted)
     if module is None:
         return None
-    kept = module.__spec__  # site has brought it: it is not made again
+    kept = module.__spec__  # it is loaded, and must not be loaded again
 
     class Loader:
         def create_module(spec):
@@ -54,7 +54,7 @@ def load(wanted):
         def exec_module(module):
             module.__spec__ = kept
 
-    module.__spec__ = type(sys.__spec__)(wanted, Loader)  # importlib looks there, and would make the module again
+    module.__spec__ = type(sys.__spec__)(wanted, Loader)  # importlib looks at it, and would load the module again
     return module.__spec__
 
 
@@ -64,8 +64,8 @@ def do_site():
     for name in shows_site:
         asked.pop(name, None)
     sys.meta_path[:] = [f for f in sys.meta_path if f is not last]
-    # site sorts the whole path: it gets the interpreter's, and what it adds to that comes behind
-    # the code's
+    # site sorts the whole path. So it gets the interpreter's directories only; what it adds comes
+    # after those of the request
     path, sys.path = sys.path, path_before.copy()
     try:
         quietly(own("site").main)
@@ -75,8 +75,8 @@ def do_site():
 
 
 def find_spec(fullname, where=None, target=None):
-    """Comes last in sys.meta_path: nothing else has found the module."""
-    if type(where) is list or fullname in never:  # of a package that was found: site adds nothing to it
+    """The last finder in sys.meta_path: no other has found the module."""
+    if type(where) is list or fullname in never:  # a list: inside a package, to which site adds nothing
         return None
     spec = load(fullname)
     if spec is not None:

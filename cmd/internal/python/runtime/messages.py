@@ -1,9 +1,9 @@
-# Messages of a template and its workers, and the descriptors that come with them.
+# The messages of a template and its workers, and the descriptors that come with them.
 
 import posix, sys, _socket
 
 CMSG_CLOEXEC = 0x40000000  # MSG_CMSG_CLOEXEC
-MOST = 32  # descriptors of one message
+MOST = 32  # descriptors in one message
 
 
 def receive(socket):
@@ -19,7 +19,7 @@ def tell(to, kind, step, value):
 
 
 def put(fds, numbers):
-    """Puts descriptors at numbers, and leaves none at the old ones. Both may overlap."""
+    """Moves descriptors to other numbers. Old and new numbers may overlap."""
     high = max(fds + numbers) + 1
     for i, fd in enumerate(fds):
         posix.dup2(fd, high + i, False)

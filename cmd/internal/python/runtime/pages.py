@@ -1,6 +1,7 @@
-# Memory ahead of time. A fork shares its memory with the template until it writes: then each page
-# costs a fault, and a run of one line writes a hundred. Which these are is learned once, from a run
-# of nothing (practice.py). A worker makes them its own while nobody waits for it.
+# Memory ahead of time. A forked worker shares its memory with the template until it writes to it.
+# Then each page costs a page fault, and a run of one line writes to a hundred pages. The template
+# learns once which these are, from a practice run (practice.py). A worker copies them while nobody
+# waits.
 
 import ctypes, marshal, posix
 
@@ -14,7 +15,8 @@ PRESENT, OF_A_FILE, EXCLUSIVE = 63, 61, 56  # bits of an entry of pagemap
 
 
 def touched(maps, pagemap):
-    """What a process has written of the memory it got from its parent, and the files it has mapped: address, size and advice."""
+    """The memory that this process has written since it was forked, and the pages of files that it has
+    mapped: address, size and advice of each range."""
     text = b""
     while piece := posix.read(maps, 1 << 16):
         text += piece
@@ -29,7 +31,7 @@ def touched(maps, pagemap):
         last = None
         for i, entry in enumerate(entries):
             if entry >> PRESENT and (mapped or entry >> EXCLUSIVE & 1 and not entry >> OF_A_FILE & 1):
-                if last is not None and i - last <= (64 if mapped else 1):  # a page more to map is cheap, one to copy is not
+                if last is not None and i - last <= (64 if mapped else 1):  # mapping one page more is cheap, copying one is not
                     ranges[-1][1] = start + (i + 1) * page - ranges[-1][0]
                 else:
                     ranges.append([start + i * page, page, POPULATE_READ if mapped else POPULATE_WRITE])
@@ -38,7 +40,7 @@ def touched(maps, pagemap):
 
 
 def memory_of_self():
-    """To be opened before this process stops being dumpable: then these files are root's."""
+    """Opens its files in /proc. Later this process is not dumpable, and they belong to root."""
     return posix.open("/proc/self/maps", posix.O_RDONLY), posix.open("/proc/self/pagemap", posix.O_RDONLY)
 
 
@@ -47,7 +49,8 @@ def end_with_parent():
 
 
 def compared(files):
-    """From here on it counts what is written: another process has all of the memory until the function that comes back has told."""
+    """Begins to count what is written: a forked process holds all of the memory until the function
+    that is returned has written the result."""
     read, write = posix.pipe()
     pid = posix.fork()
     if not pid:
@@ -65,7 +68,7 @@ def compared(files):
 
 
 def listed(ranges):
-    """Ranges as process_madvise(2) takes them: a vector, its length, the bytes of all, and the advice."""
+    """The ranges as process_madvise(2) takes them: a vector, its length, the sum of the sizes, the advice."""
     lists = []
     for advice in POPULATE_READ, POPULATE_WRITE:
         some = [r[:2] for r in ranges if r[2] == advice][:IOV_MAX]
@@ -75,7 +78,8 @@ def listed(ranges):
 
 
 def prepare(lists):
-    """What it cannot do, it leaves: kernels before 5.14 do not know the advice, those before 6.14 take one range at a time."""
+    """Copies and maps pages ahead of time, as far as the kernel can: before 5.14 it does not know this
+    advice, before 6.14 it takes one range at a time."""
     for vector, count, total, advice in lists:
         if call(PROCESS_MADVISE, SELF, ctypes.addressof(vector), count, advice, 0, 0) != total:
             for i in range(0, 2 * count, 2):

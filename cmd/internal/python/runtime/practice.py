@@ -1,4 +1,4 @@
-# A template's run of nothing, from which it learns what a run touches.
+# The practice run of a template, from which it learns which memory a run touches.
 
 import marshal, posix, sys, time, _signal, _socket
 
@@ -14,8 +14,8 @@ PATIENCE, LIFE = 5, 10  # seconds
 
 
 def scout(t):
-    """What a run touches in init and in the program; nothing, if the preloaded modules are in the way of it. In the program it returns
-    what ends that."""
+    """Returns the memory that a run touches, in init and in the program; nothing, if the preloaded
+    modules prevent the practice run. In that run's program it returns what ends the program."""
     ends = posix.pipe(), posix.pipe()
     pid = posix.fork()
     if not pid:
@@ -37,7 +37,7 @@ def scout(t):
         except (EOFError, ValueError):
             ranges.append([])
     try:
-        posix.kill(pid, _signal.SIGKILL)  # and with it what it has started
+        posix.kill(pid, _signal.SIGKILL)  # what it has started ends with it
         posix.waitpid(pid, 0)
     except OSError:
         pass
@@ -59,7 +59,7 @@ def read_all(pipe, deadline):
 
 
 def practise(t, of_init, of_program):
-    """A run of a few lines of ours, without a launcher and without a sandbox, but otherwise the same."""
+    """Runs a few lines like a run, but without a launcher and a sandbox."""
     end_with_parent()
     posix.setsid()
     for number in _signal.SIGALRM, _signal.SIGCHLD:

@@ -1,21 +1,22 @@
-# What a template imports ahead of its runs.
+# The imports of a template, ahead of its runs.
 #
-# A run that imports what the template has loaded does what loading it does: the imports that came
-# with it are its own. So it is noted who has imported what, and a module's spec gets a class that
-# tells of the first import (imports.py explains why by _initializing).
+# A run that imports a preloaded module should show the same events as a run that loads it: also the
+# imports that loading the module causes. So a template notes which module has imported which. The
+# spec of each preloaded module gets a class that reports the first import of it in a run, by the
+# same means as in imports.py.
 
 import gc, posix, sys
 
 from . import interpreter_import
 
-early = set()  # modules that every interpreter has
-brought = {}  # the modules that each module has imported, by its name
+early = set()  # modules that were loaded before the preloading
+brought = {}  # by the name of a module: the modules that it has imported
 kinds = {}
 loading = False
-first_import = None  # in a worker: is told of it
+first_import = None  # in a worker: called with the module's name
 
-# Nobody knows what other libraries than these do when a process ends without its interpreter being
-# taken apart. Objects of these hold memory only.
+# The objects of these libraries hold memory only. Nobody knows what others do when a process ends
+# and its interpreter is not finalized.
 harmless = "/lib-dynload/", "/numpy/", "/scipy/", "/pandas/", "/bottleneck/", "/numexpr/"
 harmful = "_curses", "_dbm", "_gdbm", "_sqlite3", "_tkinter", "readline"
 
@@ -29,7 +30,7 @@ class Recorder:
 
 
 class Recording:
-    """While it lasts, imports of modules that were there before are noted, too."""
+    """While this lasts, imports of modules that are loaded already are noted, too."""
 
     def __enter__(self):
         global loading
@@ -64,7 +65,7 @@ def watch(spec):
         kind = kinds[Plain] = type(Plain.__name__, (Plain,), body)
     try:
         spec.__class__ = kind
-    except TypeError:  # a spec of another make
+    except TypeError:  # a spec whose class cannot change
         pass
 
 
@@ -75,8 +76,9 @@ def watch_flagged(flagged):
 
 
 def preload(modules, control, end):
-    """Imports modules, or tells that one failed, and ends. Returns the descriptors that they believe to be theirs, what removes their
-    temporary files, and end, or None where a run has to end as interpreters do."""
+    """Imports modules. If one fails, it reports that and ends the template. Returns the descriptors
+    that the modules have opened, the objects that remove their temporary files, and end; None instead
+    of end if the interpreter of a run has to end by itself."""
     held = descriptors()
     gc.freeze()
     with Recording():
@@ -89,25 +91,26 @@ def preload(modules, control, end):
         held = descriptors() - held
         temporary = sys.modules.get("tempfile")
         if temporary is not None and getattr(temporary, "tempdir", None) in ("/tmp", "/var/tmp", "/usr/tmp", "/"):
-            temporary.tempdir = None  # looked up before there was a TMPDIR
+            temporary.tempdir = None  # found before the run's TMPDIR was known
         sys.meta_path.remove(Recorder)
     if not watch_loaded():
         end = None
     closer = getattr(temporary, "_TemporaryFileCloser", None)
     closers = [x for x in gc.get_objects() if type(x) is closer]
-    for handler in list(getattr(sys.modules.get("logging"), "_handlerList", ())):  # what they hold is in no run's output
+    for handler in list(getattr(sys.modules.get("logging"), "_handlerList", ())):  # else it would be in a run's output
         try:
             handler().flush()
         except Exception:
             pass
-    for kind in set(map(type, gc.get_objects())):  # what dies with something to do, and is not looked at when a run ends
+    for kind in set(map(type, gc.get_objects())):  # an object that does something when it dies; ending.py looks at those of the run only
         if any("__del__" in vars(base) for base in type.__dict__["__mro__"].__get__(kind)):
             end = None
     return held, closers, end
 
 
 def watch_loaded():
-    """Watches what was loaded, and nothing that was there before. Tells whether all of it is harmless when a process just ends."""
+    """Watches what was preloaded, and nothing else any more. Tells whether a process with these modules
+    may end without finalizing the interpreter."""
     all_harmless = True
     for name, module in list(sys.modules.items()):
         spec = getattr(module, "__spec__", None)
@@ -127,6 +130,6 @@ def descriptors():
         try:
             posix.fstat(int(n))
             found.add(int(n))
-        except OSError:  # the directory's own
+        except OSError:  # the descriptor of the directory itself
             pass
     return found

@@ -1,5 +1,5 @@
-# Calls what imports, as if the user's code had not run: with the built-in names, the loaded modules
-# and the ways to import of before.
+# Imports as if the user's code had not run: with the built-in names, the loaded modules and the
+# import system of before.
 
 import sys
 
@@ -7,8 +7,8 @@ from .before import builtins, loaded, modules, prefixes, system
 
 ABSENT = object()
 
-# Standard modules that traceback and linecache import, for the Pythons that cannot tell which are
-# standard (before 3.10).
+# Modules of the standard library that traceback and linecache import. Python before 3.10 has no
+# list of standard modules.
 STANDARD = frozenset("""_ast _bootlocale _codecs _collections _collections_abc _functools _heapq _locale _operator _sre _weakref _weakrefset
     abc ast binascii builtins codecs collections contextlib copyreg enum functools heapq io itertools keyword linecache operator re reprlib
     sre_compile sre_constants sre_parse sys textwrap token tokenize traceback types unicodedata warnings weakref""".split())
@@ -19,7 +19,7 @@ clean = (modules, loaded), (vars(loaded["builtins"]), builtins), (vars(sys), sys
 
 
 def change(names, to):
-    """Changes a namespace; returns what changes it back."""
+    """Changes a namespace, and returns what undoes it."""
     back = {}
     for name, v in to.items():
         was = names.get(name, ABSENT)
@@ -41,7 +41,8 @@ def is_standard(module):
 
 
 def undisturbed(call, *args):
-    """Calls with the built-in names, the loaded modules and the ways to import as they were before the user's code."""
+    """Calls a function with the built-in names, the loaded modules and the import system as they were
+    before the user's code."""
     standard = getattr(sys, "stdlib_module_names", STANDARD)
     before = modules.copy()
     foreign = {name: ABSENT for name, m in before.items() if name.partition(".")[0] in standard and not is_standard(m)}

@@ -1,18 +1,20 @@
-# Asked of every candidate interpreter, once: what it is, and the runtime in its own byte code. It
-# is not a module of the runtime. The sources come on standard input, one after the other, and as
-# arguments MOMENT NAME LENGTH of each: it is loaded at the start of every run, later or in a
-# template.
+# Every candidate interpreter runs this once, and says what it is, with the runtime in its own byte
+# code. This is not a module of the runtime. Standard input has the sources, one after the other.
+# The arguments are MOMENT NAME LENGTH of each; the moment is start, later or template (runtime.go).
 #
-# The byte code is: two lengths of 8 digits; the modules of the start, marshalled as a dictionary by
-# name, in which a later module has the place of its own code; the later modules; those of a
-# template, as a dictionary again.
+# The byte code consists of
+#
+#   two lengths, 8 digits each   of the next two parts
+#   the modules of the start     a dictionary by name, marshalled; of a later module it has the place
+#   the later modules            each marshalled by itself
+#   the modules of a template    a dictionary by name, marshalled
 import sys, marshal, binascii
 try:
     implementation = sys.implementation.name
     text, start, later, template = sys.stdin.buffer.read(), {}, b"", {}
     for moment, name, size in zip(*[iter(sys.argv[1:])] * 3):
         code, text = compile(text[:int(size)], "<py3run %s>" % name, "exec", 0, True, 2), text[int(size):]
-        if moment == "later":  # each is read by itself: what most runs do not need is not even made into objects
+        if moment == "later":  # by itself: a run only makes objects of what it needs
             code = marshal.dumps(code)
             start[name] = len(later), len(later) + len(code)
             later += code

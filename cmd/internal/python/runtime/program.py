@@ -1,6 +1,8 @@
-# A run, from the shared memory to the end of the user's code. What belongs to the user is in local
-# names only: the audit hook keeps these modules until the interpreter's very end, and what one of
-# their names held would not die before that, as it does without us.
+# A run, from the shared memory to the end of the user's code.
+#
+# Objects of the user's are in local names only. The audit hook keeps these modules alive until the
+# very end of the interpreter, and an object in a global name would die later than it does without
+# us.
 
 import faulthandler, gc, posix, sys, time, _imp, _warnings
 
@@ -13,12 +15,12 @@ from .ending import leave, prepare
 from .replies import finish, put, reply
 
 ONLY_AST, ITERABLE_COROUTINE = 0x400, 0x100  # PyCF_ONLY_AST, CO_ITERABLE_COROUTINE
-FUTURES = 0x1ff0000  # the flags of code that `from __future__ import` sets
+FUTURES = 0x1ff0000  # the flags that `from __future__ import` sets in code
 
 
 def run(first, template=None):
-    """Runs the job whose files begin at the descriptor first. With a template, a worker of its comes back from serve, in which the
-    template itself stays."""
+    """Runs the job whose files begin at the descriptor first. A template stays in serve; the program of
+    each worker returns from it."""
     remember()
     end = posix._exit
     if template is None:
@@ -48,15 +50,15 @@ def run(first, template=None):
             delay()
     else:
         printed = template.settle(request)
-        import_path = import_path[:len(import_path) - template.ahead]  # the rest is the template's, where modules have left it
+        import_path = import_path[:len(import_path) - template.ahead]  # the rest was there before the modules of the template, which may have changed it
     sys.argv = request["argv"]
     sys.path[:0] = import_path
     if not printed.closed:
-        printed.reconfigure(line_buffering=True)  # what was printed before a kill is kept
+        printed.reconfigure(line_buffering=True)  # so that a kill loses no printed line
     names = main_program(request)
     prepared = prepare(end)
     sys.addaudithook(events.hook)
-    gc.freeze()  # what is there from now on is the code's
+    gc.freeze()  # objects from here on are the code's
     await_start(first + FILE_GATE)
     if template is not None:
         template.code_begins()
@@ -66,14 +68,14 @@ def run(first, template=None):
 
 
 def await_start(gate):
-    """Waits until the start record is durable; until then nothing of the user's is even compiled."""
+    """Waits until the start record is durable. Before that, the user's code is not even compiled."""
     if posix.read(gate, 1) != bytes((GATE_OPEN,)):
         posix._exit(EXIT_NO_START)
     posix.close(gate)
 
 
 def main_program(request):
-    """Makes the module __main__, and gives its names."""
+    """Makes the module __main__, and returns its namespace."""
     path = request["path"]
     main = type(sys)("__main__")
     names = main.__dict__
@@ -92,7 +94,7 @@ def main_program(request):
 
 
 def perform(request, names, prepared):
-    """Does what the request asks for, replies, and ends the process as the code wants it."""
+    """Does what the request asks for, replies, and ends the process as the code ended."""
     failed = False
     try:
         execute(request, names)
@@ -101,7 +103,7 @@ def perform(request, names, prepared):
         if request["command"] == "execute" and posix.getpid() == memory.process:
             try:
                 finish(request, names, REPLY_EXIT)
-            except Exception:  # a value that cannot be told does not change how the program ended
+            except Exception:  # a value that cannot be encoded does not change how the program ended
                 put('{"kind":"%s","absent":false}' % REPLY_EXIT, "null")
         leave(asked.code, prepared)
         raise
@@ -118,12 +120,12 @@ def execute(request, names):
     command, path = request["command"], request["path"]
     if command == "execute":
         code = request["code"]
-        if type(code) is str and code[:1] == "\ufeff":  # as in a file
+        if type(code) is str and code[:1] == "\ufeff":  # Python skips it in files, too
             code = code[1:]
         if request["result_from"] == "last_expression":
             return reply(request, last_value(code, path, names))
         exec(compiled(code, path, "exec"), names)
-        memory.reserve.close()  # here: without memory even the next call would fail
+        memory.reserve.close()  # here: without memory, even the next call would fail
         return finish(request, names, REPLY_VALUE)
     if command == "evaluate":
         return reply(request, eval(compiled(request["code"].lstrip(" \t"), path, "eval"), names))
@@ -135,7 +137,7 @@ def execute(request, names):
 
 
 def last_value(code, path, names):
-    """Executes the code, and gives the value of its last statement, if that is an expression."""
+    """Executes the code, and returns the value of its last statement, if that is an expression."""
     tree = compile(code, path, "exec", ONLY_AST, True)
     last = tree.body.pop() if tree.body and type(tree.body[-1]).__name__ == "Expr" else None
     body = compile(tree, path, "exec", 0, True)
@@ -146,8 +148,8 @@ def last_value(code, path, names):
 
 
 def called(request):
-    """What a function of a module gives."""
-    interpreter_import(request["module"])  # which is the user's doing
+    """Calls a function of a module, and returns what it gives."""
+    interpreter_import(request["module"])  # an import of the user's
     call = sys.modules[request["module"]]
     for part in request["function"].split("."):
         call = getattr(call, part)
@@ -161,8 +163,9 @@ def called(request):
 
 
 def compiled(source, path, mode):
-    """As compile(), whose first call makes the types of all syntax trees: a sixth of an interpreter's start. exec and eval compile
-    without them, but name every text "<string>": so they are stopped in front of its first instruction, and the name is put right."""
+    """Like compile(). The first call of that makes the types of all syntax trees, which takes a sixth of
+    an interpreter's start. exec and eval compile without them, but as a file named "<string>". So
+    they are stopped before the first instruction of the code, and the name is corrected."""
     code, scope = None, {}
 
     def stop(frame, event, arg):
@@ -171,18 +174,19 @@ def compiled(source, path, mode):
             code = frame.f_code
             raise StopIteration
 
-    # A file may name its coding in the first two lines: codecs are code that would run in here.
+    # A file may name its coding in the first two lines. Codecs are Python code, which would be
+    # traced.
     known = type(source) is str or b"coding" not in b"".join(source.split(b"\n", 2)[:2])
     if known and sys.gettrace() is None and hasattr(_warnings, "_filters_mutated"):
         filters = modules.get("warnings", _warnings).filters
-        filters.insert(0, ("error", None, Warning, None, 0))  # else a warning would come with that name
+        filters.insert(0, ("error", None, Warning, None, 0))  # else a warning would show that name
         _warnings._filters_mutated()
         try:
             sys.settrace(stop)
             (exec if mode == "exec" else eval)(source, scope)
         except KeyboardInterrupt:
             raise
-        except BaseException:  # if not ours, it comes again
+        except BaseException:  # StopIteration, or an error that compile() raises again
             pass
         finally:
             sys.settrace(None)
@@ -195,11 +199,11 @@ def compiled(source, path, mode):
 
 
 def tell(error, request):
-    """Replies with an exception, and shows it on stderr where Python would."""
+    """Replies with an exception, and shows it on stderr if Python would."""
     about = {"kind": REPLY_ERROR, "type": name_of(type(error)), "memory": isinstance(error, MemoryError)}
     try:
         show = quietly(described, error, request, about)
-    except BaseException:  # no memory, or an audit hook that refuses all: the least that can be told
+    except BaseException:  # no memory, or an audit hook that refuses everything: reply with the least
         least = name_of(type(error))
         try:
             least = "%s: %s" % (least, str(error)[:4000])

@@ -23,7 +23,8 @@ def encode(value):
 
 
 def simple(value, most):
-    """Whether the C encoder gives this value exactly: only JSON's own types, names that are strings, not deep, not endless."""
+    """Whether the C encoder represents the value exactly: only types that JSON has, strings as keys, not
+    nested too deeply and not circular."""
     level = [value]
     for depth in range(60):
         most -= sum(map(len, level))
@@ -34,7 +35,7 @@ def simple(value, most):
             return False
         lists = [v for v in level if type(v) is list] if dicts else level
         below = lambda: chain(chain.from_iterable(lists), chain.from_iterable(map(dict.values, dicts)))
-        types = set(map(type, below()))  # not as a list: that may be as large as the value
+        types = set(map(type, below()))  # a list might be as large as the value
         if not types <= plain:
             return False
         if not types & containers:
@@ -44,8 +45,8 @@ def simple(value, most):
 
 
 def put(about, value="", most=0):
-    """Leaves the reply, two texts in ASCII, in the shared memory. about may be what a text is made of; of a value that has no room only
-    most bytes are left, and one more."""
+    """Writes the reply, two texts in ASCII, into the shared memory. about can be what a text is encoded
+    from. If the value has no room, only most bytes of it are written, and one more."""
     if posix.getpid() != memory.process:
         return
     if type(about) is not str:
@@ -53,14 +54,14 @@ def put(about, value="", most=0):
     words, space = memory.words, memory.space
     at = words[WORD_REQUEST]
     if at + len(about) + len(value) > len(space):
-        about, value = '{"kind":"%s"}' % REPLY_VALUE, value[:most + 1]  # the launcher measures what is there, and believes nothing else
+        about, value = '{"kind":"%s"}' % REPLY_VALUE, value[:most + 1]  # the launcher believes only what it can measure
     if len(value) > 1 << 18:
         try:
-            space.madvise(23, at & -4096, len(value))  # MADV_POPULATE_WRITE: all pages at once, not a fault for each
+            space.madvise(23, at & -4096, len(value))  # MADV_POPULATE_WRITE: all pages at once, instead of a fault for each
         except Exception:  # before Linux 5.14
             pass
     for part in about, value:
-        for i in range(0, len(part), 1 << 16):  # in pieces: a copy of all would be memory that may not be there
+        for i in range(0, len(part), 1 << 16):  # in pieces: there may be no memory for a whole copy
             piece = part[i:i + (1 << 16)].encode("ascii")
             space[at:at + len(piece)] = piece
             at += len(piece)
@@ -72,11 +73,11 @@ def reply(request, value, kind=REPLY_VALUE):
     memory.reserve.close()
     most = request["most"]
     about = {"kind": kind, "type": name_of(type(value))}
-    if request["result_format"] == "plain" and 0 < digits() <= 4300:  # longer numbers are no JSON to the launcher
+    if request["result_format"] == "plain" and 0 < digits() <= 4300:  # the launcher does not accept longer numbers
         try:
             if type(value) in scalars or type(value) in containers and simple(value, most):
                 raw = encode(value)
-                if "\\ud" not in raw:  # a surrogate: perhaps a lone one
+                if "\\ud" not in raw:  # else there is a surrogate, which may be a lone one
                     put(about, raw, most)
                     return
         except (ValueError, TypeError, RecursionError):

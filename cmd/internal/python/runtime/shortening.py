@@ -1,12 +1,12 @@
-# What of an exception is shown: how many frames, and how many of the exceptions that it is told
-# with.
+# How much of an exception is shown: how many frames, and how many of the exceptions that come with
+# it.
 
 from .before import loaded
 
-# To tell a frame costs 0.1 ms, and a recursion may be as deep as it likes.
+# Formatting a frame takes 0.1 ms, and a recursion can be very deep.
 REPEATED = 3  # entries of a traceback for the same line in a row, as Python shows them
-FRAMES = 1000  # entries of one traceback, half of them from its begin
-CHAINED = 100  # exceptions that led to another
+FRAMES = 1000  # entries of one traceback, half of them from its beginning
+CHAINED = 100  # exceptions in a chain
 SHOWN = 15  # of a group, as Python shows them
 GROUP = vars(loaded["builtins"]).get("BaseExceptionGroup", ())
 
@@ -16,7 +16,8 @@ def members_of(error):
 
 
 def shown_of(tb):
-    """The entries of a traceback that are shown: of each the traceback, what stands before it for others, and how often it repeats."""
+    """The entries of a traceback that are shown: for each its traceback object, a text about entries that
+    are left out before it, and how often it repeats."""
     half = FRAMES // 2
     head, tail, out, last, same = [], [], 0, None, 0
     entries = head
@@ -44,8 +45,8 @@ def shown_of(tb):
 
 
 def shorten(error, gaps, back):
-    """Gives long tracebacks of an exception, and of those that it is told with, shorter ones; and ends long chains of them. Fills in
-    where gaps are, by the exception's id, and what is to be put back."""
+    """Shortens long tracebacks of an exception and of those that come with it, and ends long chains.
+    Adds the gaps, by the exception's id, to gaps, and what has to be restored to back."""
     level, met, told = [error], {id(error)}, 0
     while level:
         e = level.pop()
@@ -53,7 +54,7 @@ def shorten(error, gaps, back):
         was = e, e.__traceback__, e.__cause__, e.__context__, e.__suppress_context__
         entries = shown_of(was[1])
         members = members_of(e)
-        for x in members[SHOWN:]:  # only counted, but looked at
+        for x in members[SHOWN:]:  # traceback only counts these, but it looks at them
             if id(x) not in met:
                 met.add(id(x))
                 back.append((x, x.__traceback__, x.__cause__, x.__context__, x.__suppress_context__))

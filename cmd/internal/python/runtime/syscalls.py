@@ -1,5 +1,5 @@
-# System calls that the launcher has prepared as lists, and those of the C library that Python does
-# not have.
+# The system calls that the launcher has prepared as lists, and functions of the C library that
+# Python does not have.
 
 import ctypes, posix, sys
 
@@ -15,11 +15,11 @@ errno, poll, getrusage, exit = ctypes.get_errno, libc.poll, libc.getrusage, libc
 prctl, kill, waitpid = libc.prctl, libc.kill, libc.waitpid
 madvise, page = libc.madvise, posix.sysconf("SC_PAGESIZE")
 madvise.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
-Polls, Usage = ctypes.c_short * 12, ctypes.c_char * 144  # three of struct pollfd; struct rusage
+Polls, Usage = ctypes.c_short * 12, ctypes.c_char * 144  # three struct pollfd; one struct rusage
 
 O_PATH = 0o12000000  # with O_CLOEXEC
-RIGHTS_DESCRIPTOR = 16  # where the control message has it: behind its header
-RULE_PARENT = 8  # where struct landlock_path_beneath_attr has it: behind the access rights
+RIGHTS_DESCRIPTOR = 16  # its place in the control message: after the header
+RULE_PARENT = 8  # its place in struct landlock_path_beneath_attr: after the access rights
 
 
 class Failed(Exception):
@@ -27,7 +27,7 @@ class Failed(Exception):
 
 
 def raise_limit(resource):
-    """Raises a limit to its hard one."""
+    """Raises a soft limit to the hard limit."""
     limit = (ctypes.c_ulong * 2)()
     libc.getrlimit(resource, limit)
     limit[0] = limit[1]
@@ -35,7 +35,7 @@ def raise_limit(resource):
 
 
 def load(syscall_list):
-    """The lists of a syscall list, their calls ready to be made, and what has to live as long as they do."""
+    """The lists of a syscall list, with calls that are ready to be made, and the memory that they need."""
     memory = bytearray(syscall_list)
     base = ctypes.addressof((ctypes.c_char * len(memory)).from_buffer(memory))
     words = memoryview(memory).cast("B").cast("Q")
@@ -59,7 +59,8 @@ def at_address(address, size):
 
 
 def run(ops, memory, to):
-    """Makes calls as sandbox/childinit_linux.go does, and returns the last result. What fails is told on the descriptor to."""
+    """Makes calls as sandbox/childinit_linux.go does, and returns the last result. Failures are reported on
+    the descriptor to."""
     prev, failed = 0, False
     for nr, args, mode, step in ops:
         if failed and mode & MODE_IF_PREV:
@@ -96,7 +97,7 @@ def add_rule(nr, args, step, to):
     at_address(attr + RULE_PARENT, 4)[:] = fd.to_bytes(4, sys.byteorder)
     if call(nr, ruleset, kind, attr, flags, 0, 0) < 0:
         access = int.from_bytes(at_address(attr, 8).raw, sys.byteorder) & of_files
-        at_address(attr, 8)[:] = access.to_bytes(8, sys.byteorder)  # a file, which has no rights of a directory's
+        at_address(attr, 8)[:] = access.to_bytes(8, sys.byteorder)  # a file does not have the rights of a directory
         if call(nr, ruleset, kind, attr, flags, 0, 0) < 0:
             tell(to, MSG_FAILED, step, errno())
             raise Failed

@@ -1,5 +1,5 @@
-# Values of NumPy and pandas. Neither is imported here: a module that is not loaded cannot be a
-# value's. c is the converter (values.py).
+# Values of NumPy and pandas. Neither is imported here: a value of theirs means that they are
+# loaded. c is the converter (values.py).
 
 import sys
 
@@ -10,7 +10,7 @@ NAMES = 1000  # characters of a list of names
 
 
 def scalar(c, v, path):
-    """What is one value; NotImplemented: nothing of these."""
+    """Converts a single value; NotImplemented: it is not one of theirs."""
     pandas = sys.modules.get("pandas")
     if pandas is not None and (v is getattr(pandas, "NaT", ABSENT) or v is getattr(pandas, "NA", ABSENT)):
         return c.none(v, path)
@@ -21,7 +21,7 @@ def scalar(c, v, path):
     if v.dtype.kind in "mM":
         if item is None:
             return c.none(v, path)
-        if isinstance(item, int):  # nanoseconds: no type of the standard library has them
+        if isinstance(item, int):  # it has nanoseconds, which the standard library does not
             return moment(c, v, path)
     return NotImplemented if type(item) is type(v) else c.convert(item, path)
 
@@ -40,7 +40,7 @@ def moment(c, v, path):
 
 
 def table(c, v, path, depth):
-    """What holds values; NotImplemented: nothing of these."""
+    """Converts what holds values; NotImplemented: it is not one of theirs."""
     numpy, pandas = sys.modules.get("numpy"), sys.modules.get("pandas")
     if numpy is not None and isinstance(v, getattr(numpy, "ndarray", ())):
         return array(c, v, path, depth, numpy)
@@ -60,7 +60,7 @@ def table(c, v, path, depth):
 def array(c, v, path, depth, numpy):
     if isinstance(v, getattr(numpy, "matrix", ())):  # whose rows are matrices again
         v = v.A
-    # Times one by one: what the array itself makes of those in nanoseconds is numbers.
+    # Times one by one: the array itself makes numbers of times with nanoseconds.
     plain = c.convert(scalars(v) if v.dtype.kind in "mM" or v.dtype.names else v.tolist(), path, depth)
     masked = isinstance(v, getattr(sys.modules.get("numpy.ma"), "MaskedArray", ()))
     if c.tagged:
@@ -74,8 +74,8 @@ def array(c, v, path, depth, numpy):
 
 
 def frame(c, v, path, depth):
-    """The records begin with what names the rows, unless that only counts them: so a group keeps its label. A name is what tells rows
-    that somebody has numbered 0, 1, 2 from rows that nobody has named."""
+    """The records begin with the labels of the rows, so that a group keeps its label. They do not if the
+    index only counts the rows. An index that has a name is never taken for one that only counts."""
     columns = v.columns.tolist()
     data = [v.iloc[:, i].tolist() for i in range(len(columns))]  # by position: names may repeat
     if c.tagged:
@@ -109,7 +109,7 @@ def series(c, v, path, depth):
 
 
 def distinct(c, labels, path, what):
-    """The labels as names, no two of them the same."""
+    """The labels as different names."""
     labels = [c.key(x, path) for x in labels]
     if len(set(labels)) == len(labels):
         return labels
@@ -128,20 +128,20 @@ def distinct(c, labels, path, what):
 
 
 def counts(index):
-    """Whether an index names nothing: it is 0, 1, 2 ..."""
+    """Whether an index only counts: it has no name, and is 0, 1, 2 ..."""
     if is_multi(index) or index.name is not None:
         return False
     return not len(index) or index.dtype.kind in "iu" and not index.hasnans and [int(x) for x in index.tolist()] == list(range(len(index)))
 
 
 def is_multi(index):
-    return hasattr(index, "levels")  # which may be a single one
+    return hasattr(index, "levels")  # also if it has a single level
 
 
 def levels(index):
     if not is_multi(index):
         return [index.tolist()]
-    return list(zip(*index.tolist())) or [()] * index.nlevels  # get_level_values would take a number for a name
+    return list(zip(*index.tolist())) or [()] * index.nlevels  # get_level_values would take a number as a name
 
 
 def level_names(index, columns):

@@ -1,18 +1,18 @@
-# A template: an interpreter that waits, with modules imported, and forks workers: children that sit
-# in namespaces and groups of their own before anybody needs them (sandbox/preforked_linux.go has
-# the other side). A worker is used once.
+# A template: an interpreter that has imported modules, waits, and forks workers. These are children
+# that are in namespaces and control groups of their own before anybody needs them; the other side
+# is sandbox/preforked_linux.go. A worker serves one run.
 #
 #   template ──fork──► (a user's: stage ──fork──►) init (pid 1) ──fork──► program
 #
-# All of a run that is the same for every run happens once, in the template: run (program.py) calls
-# serve, which returns in programs only.
+# What is the same for every run happens once, in the template: run (program.py) calls serve, which
+# returns only in the programs of workers.
 #
-# Init and the program make system calls that the launcher's own code has prepared
-# (sandbox/syscalllist_linux.go): some now, the rest when a launcher takes them. Then init does what
-# the launcher's own init does, and the program goes on in run.
+# Init and the program make system calls that package sandbox has prepared
+# (sandbox/syscalllist_linux.go): some at once, the rest when a launcher takes the worker. Then init
+# supervises the run, and the program goes on in run.
 #
-# What preloaded modules have registered and hold is kept until nobody can tell any more that it
-# dies: the audit hook keeps these modules.
+# The audit hook keeps these modules alive until the end of the process, and so the object kept.
+# That is intended: what preloaded modules have registered or opened must not die during a run.
 
 import gc, marshal, posix, sys, _signal
 
@@ -24,20 +24,21 @@ RLIMIT_NOFILE = 7
 
 
 class Template:
-    """What a template knows, and its workers with it."""
+    """What a template and its workers know."""
 
     def __init__(self, first, control, hello):
         self.first, self.control, self.process = first, control, posix.getpid()
         self.flagged, self.ahead, self.user_namespace = hello["flagged"], len(hello["import_path"]), hello["user_namespace"]
-        self.practice = hello["practice"]  # a request, and calls that change nothing
+        self.practice = hello["practice"]  # a request, and a syscall list that changes nothing
         self.streams, self.environ = (sys.stdin, sys.stdout), environment()
         self.ranges, self.groups, self.forgotten = [], [], []
         self.claiming = self.began = False
         self.held, self.closers, self.end = set(), [], None  # see preloading.preload
-        self.calls, self.memory = [], None  # of the set-up
+        self.calls, self.memory = [], None  # of the syscall list of the set-up
 
     def serve(self):
-        """The life of the template. In the program of a worker it returns, when a launcher has taken that: what ends it."""
+        """The life of the template. It returns only in the program of a worker that a launcher has taken:
+        the function that ends it, or None."""
         from .messages import receive
         from .practice import scout
         from .syscalls import page
@@ -51,14 +52,15 @@ class Template:
         while True:
             data, fds = receive(self.control)
             if not data:
-                gc.unfreeze()  # else what can be reached from here is never taken apart
+                gc.unfreeze()  # else nothing that can be reached from here is ever finalized
                 self.closers.clear()
-                raise SystemExit  # now comes what its modules have registered for an end
+                raise SystemExit  # now comes what its modules have registered for the end
             if self.fork_worker(fds):
                 return self.end
 
     def fork_worker(self, fds):
-        """Makes a worker with the descriptors of its sockets and control groups. True in its program, which somebody has taken."""
+        """Forks a worker. fds are its two sockets and the files of its control groups. Returns True in the
+        program of the worker, when a launcher has taken it, else False."""
         from .initprocess import init, stage
         from .messages import put
         from .syscalls import Failed, run
@@ -85,7 +87,7 @@ class Template:
         if self.user_namespace:
             posix.waitpid(pid, 0)
         else:
-            try:  # those that have ended since; the last stays a little
+            try:  # reap init processes that have ended; the last one may wait for the next time
                 while posix.waitpid(-1, posix.WNOHANG)[0]:
                     pass
             except ChildProcessError:
@@ -93,20 +95,21 @@ class Template:
         return False
 
     def settle(self, request):
-        """In the program: makes its own what runs share otherwise, and returns the stream that it prints to."""
+        """In the program: gives the run what runs must not share, and returns its standard output."""
         from .worker import settle
 
         return settle(self, request)
 
     def code_begins(self):
-        """From here on what fails is the run's."""
+        """From here on, a failure is one of the run."""
         self.began = True
 
 
 def live(first, control):
-    """Runs a template, and what it forks. Requests come on the socket control; a run's files will begin at the descriptor first."""
+    """Runs a template, and in its forks the workers. Requests come on the socket control. The files of a
+    run begin after the descriptor first."""
     global kept
-    for module in "mmap", "faulthandler", "time", "_json", "_weakref", "fcntl":  # of every run: once, not in each worker
+    for module in "mmap", "faulthandler", "time", "_json", "_weakref", "fcntl":  # every run needs these: once, not in each worker
         try:
             interpreter_import(module)
         except ImportError:
@@ -137,24 +140,24 @@ def live(first, control):
     try:
         run(first, t)
     except BaseException:
-        if t.claiming and not t.began:  # the code has not begun, and the launcher starts another interpreter: nothing of this is the run's
+        if t.claiming and not t.began:  # the launcher starts another interpreter: nothing of this belongs to the run
             posix._exit(EXIT_NO_START)
         raise
 
 
 def usual_state():
-    """Undoes what the starter has ignored or blocked; Python's own handlers stay."""
+    """Resets signals that the starter ignores or blocks. Python's own handlers stay."""
     from .syscalls import raise_limit
 
     for number in _signal.valid_signals():
         if number not in (_signal.SIGPIPE, _signal.SIGXFSZ) and _signal.getsignal(number) == _signal.SIG_IGN:
             _signal.signal(number, _signal.default_int_handler if number == _signal.SIGINT else _signal.SIG_DFL)
-    raise_limit(RLIMIT_NOFILE)  # the descriptors of a run may be above the usual number; it gets its own limit
+    raise_limit(RLIMIT_NOFILE)  # descriptors of a run can be above the usual limit; each run gets its own limit
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 
 def environment():
-    """The environment that the template was started with, whatever has become of it."""
+    """The environment that the template was started with; modules may have changed it."""
     given = posix.open("/proc/self/environ", posix.O_RDONLY)
     text = b""
     while piece := posix.read(given, 1 << 16):

@@ -1,8 +1,8 @@
 # An uncaught exception: its message, its line, its traceback with the user's frames only, and what
 # Python itself would print.
 #
-# What this needs of the standard library is imported in the middle of whatever the code has left,
-# see pristine.py. When even that fails, own_text makes do with nothing.
+# This imports traceback after the user's code, which may have changed anything: see pristine.py. If
+# that fails, own_text does without.
 
 import posix, sys, time
 
@@ -21,21 +21,21 @@ def is_ours(filename):
 
 
 def failure(error, request, about):
-    """Describes an exception; returns a function that shows it as Python would have."""
+    """Describes an exception in about, and returns a function that shows it as Python would."""
     path, shown = request["path"], request["shown"]
     source = request["code"]
     if isinstance(source, bytes):
         source = source.decode("utf-8", "replace")
-    lines = list(StringIO(source, None))  # as Python counts lines: a form feed ends none
+    lines = list(StringIO(source, None))  # lines as Python counts them: a form feed does not end one
     if lines and lines[-1][-1:] != "\n":
-        lines[-1] += "\n"  # as linecache gives them; else the carets are one column off
+        lines[-1] += "\n"  # as in linecache; else the carets are one column off
     try:
         tb = error.__traceback__
         while tb is not None and is_ours(tb.tb_frame.f_code.co_filename):
             tb = tb.tb_next
         error.__traceback__ = tb
         message, here, text, full = undisturbed(standard_text, error, path, shown, lines)
-    except BaseException:  # the code spoiled more than we can mend, or there is nothing left to import with
+    except BaseException:  # the code has damaged too much, or no descriptor is left for imports
         message, here, text = own_text(error, path, shown, lines)
         full = text
 
@@ -68,11 +68,11 @@ def failure(error, request, about):
 
 
 def standard_text(error, path, shown, lines):
-    """The message, the line, the traceback with the user's frames only, and the whole."""
+    """The message, the line, the traceback with the user's frames only, and the whole traceback."""
     linecache, traceback = own("linecache"), own("traceback")
 
     class Gap(traceback.FrameSummary):
-        """Stands in a stack for frames that are left out."""
+        """Stands for frames that are left out."""
 
     class Stack(traceback.StackSummary):
         def format(self, **how):
@@ -91,7 +91,7 @@ def standard_text(error, path, shown, lines):
         return gap
 
     def mark(told, error):
-        """Puts gaps into the stacks of what is told."""
+        """Puts gaps into the stacks of an exception and of those that come with it."""
         level, met = [(told, error)], set()
         while level:
             told, error = level.pop()
@@ -111,10 +111,10 @@ def standard_text(error, path, shown, lines):
             level += zip(getattr(told, "exceptions", None) or (), members_of(error)[:SHOWN])
 
     gaps, back = {}, []
-    linecache.cache[path] = sum(map(len, lines)), None, lines, path  # the file may be gone, or say another encoding
+    linecache.cache[path] = sum(map(len, lines)), None, lines, path  # the file may be gone, or name another encoding
     lazycache = getattr(linecache, "lazycache", None)
-    # The main program's loader gives its source for every name: what the code has compiled itself
-    # would be shown with the main program's lines.
+    # The loader of the main program returns its source for every file name. So code that the
+    # program has compiled itself would be shown with lines of the main program.
     linecache.lazycache = lambda name, names: bool(lazycache) and (names or {}).get("__name__") != "__main__" and lazycache(name, names)
     try:
         shorten(error, gaps, back)
@@ -129,13 +129,14 @@ def standard_text(error, path, shown, lines):
     if prune(told, True, set()):
         prune(told, False, set())
         text = "".join(told.format())
-    message = told._str  # asked for once: it may be the user's code
+    message = told._str  # str() is called only once: it may be the user's code
     return FAILED if message in ("<exception str() failed>", "<unprintable %s object>" % name_of(type(error))) else message, here, text, full
 
 
 def stay(error):
-    """Without a group that limits memory only what the kernel shows of a living process tells whether memory was short: then the launcher, which looks ten
-    times a second, is to see it while the exception still holds what was in use."""
+    """Waits, if memory may have run out. Without a memory control group, the launcher can only see this
+    in the process, which it looks at ten times a second: it must look while the exception still holds
+    the memory."""
     try:
         short = isinstance(error, MemoryError) or isinstance(error, OSError) and error.errno in (EAGAIN, ENOMEM)
         if not short and not (isinstance(error, RuntimeError) and "start new thread" in str(error)):
@@ -152,7 +153,7 @@ def stay(error):
 
 
 def own_text(error, path, shown, lines):
-    """The same without an import, as far as it goes."""
+    """The same, roughly, without imports."""
     try:
         message = str.__str__(str(error))
     except BaseException:
@@ -172,7 +173,7 @@ def own_text(error, path, shown, lines):
                     text += "    " + lines[number - 1].strip() + "\n"
             if repeated and (mine or not is_library(code.co_filename)):
                 text += "  [Previous line repeated %d more time%s]\n" % (repeated, "s" if repeated > 1 else "")
-    except BaseException:  # an audit hook of the user's may refuse even these
+    except BaseException:  # an audit hook of the user's can refuse even this
         pass
     return message, here, text + name_of(type(error)) + (": " + message if message else "") + "\n"
 
@@ -182,12 +183,13 @@ def is_library(filename):
 
 
 def linked(told):
-    """The exceptions that an exception is told with."""
+    """The exceptions that come with an exception."""
     return [e for e in (told.__cause__, told.__context__, *(getattr(told, "exceptions", None) or ())) if e is not None]
 
 
 def prune(told, look, seen):
-    """Drops the library's frames; or, to look, tells whether there are such and others too: if none is the user's, all are kept."""
+    """Removes the frames of libraries. With look, it only tells whether there are such frames and others,
+    too: if there are only frames of libraries, all are kept."""
     found = set()
     level = [told]
     while level:
@@ -203,14 +205,15 @@ def prune(told, look, seen):
 
 
 def rename(told, path, shown, seen):
-    """Shows the user's file by the name that the caller gave, drops our frames; returns the user's innermost line."""
+    """Shows the user's file under the name that the caller gave, removes our frames, and returns the
+    user's innermost line."""
     if id(told) in seen:
         return None
     seen.add(id(told))
     here = None
     kept = [f for f in told.stack if not is_ours(f.filename)]
     for frame in kept:
-        frame.line  # read now, under the real name
+        frame.line  # read it now, under the real name
         if frame.filename == path:
             here = frame.lineno
             frame.filename = shown

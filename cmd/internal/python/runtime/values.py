@@ -1,5 +1,5 @@
-# A value that is not plain JSON, as JSON. No value and no method of a value can make the reply
-# fail: what cannot be read is told as text, with a warning that says where.
+# JSON for a value that is not plain JSON. No value and no method of a value can make the reply
+# fail: what cannot be read becomes a text, with a warning that says where.
 
 import sys
 
@@ -9,7 +9,7 @@ from .constants import WARN_CIRCULAR, WARN_INEXACT, WARN_TRUNCATED
 
 LARGEST = 2**53 - 1
 DEPTH = 64
-DIGITS = 4300  # of a number in JSON, as Python itself has it
+DIGITS = 4300  # of a number in JSON, the default limit of Python
 TEXT = 65536  # bytes of one str() of an object, in UTF-8
 NAMED = 10  # warnings of one kind that name their path
 
@@ -22,20 +22,20 @@ class TooLarge(Exception):
     pass
 
 
-PASSED = TooLarge, MemoryError, KeyboardInterrupt  # what spoils the value is its own; these are limits and signals
+PASSED = TooLarge, MemoryError, KeyboardInterrupt  # limits and signals; every other exception concerns the value only
 
 
 class Converter:
-    """Turns any value into lists, dicts with string names and scalars that JSON knows."""
+    """Converts any value to lists, dicts with string keys and scalars of JSON."""
 
     def __init__(self, form, most):
         self.tagged = form == "tagged"
-        self.naming = False  # a key is made, which is text anyhow
+        self.naming = False  # a key is being made: it is text in any case
         self.left = most
-        self.above = []  # the containers that we are in; by their id() an audit hook would be called
+        self.above = []  # the containers around the value; not their id(), which calls audit hooks
         self.warnings = []
         self.counts = {}
-        self.text = None  # str() of the whole value, when the JSON does not hold it exactly
+        self.text = None  # str() of the whole value, if the JSON does not represent it exactly
 
     def warn(self, code, path, message):
         entry = [code, (path if len(path) <= 400 else path[:200] + "..." + path[-200:]) + ": " + message]
@@ -68,7 +68,7 @@ class Converter:
         return cut
 
     def whole(self, text, path):
-        """Text without lone surrogates, which JSON readers refuse or spoil."""
+        """The text without lone surrogates, which readers of JSON refuse or damage."""
         try:
             text.encode("utf-8")
             return str.__str__(text)
@@ -84,7 +84,7 @@ class Converter:
             return self.exact(v, path, depth)
         except PASSED:
             raise
-        except BaseException as e:  # of a method of the value's: sys.exit() in it ends nothing
+        except BaseException as e:  # raised by a method of the value: even sys.exit() ends nothing here
             self.warn(WARN_INEXACT, path, "reading it failed with " + name_of(type(e)))
             return "<%s object>" % name_of(type(v))
 
@@ -126,8 +126,8 @@ class Converter:
         try:
             int.__repr__(v)
             if len(text) <= DIGITS:
-                return v  # the launcher names it in its warnings
-        except ValueError:  # the encoder would say the same
+                return v  # the launcher warns of it
+        except ValueError:  # the encoder would fail, too
             pass
         if path == "result":
             self.text = text[:TEXT]
@@ -155,7 +155,8 @@ class Converter:
         return text
 
     def scalar(self, v, path):
-        """Types of the standard library and of NumPy and pandas that are one value. Modules that are not loaded cannot be their type's."""
+        """Converts single values of the standard library, NumPy and pandas, if their module is loaded: else
+        the value cannot be one of them."""
         loaded = sys.modules.get
         if loaded("numpy") is not None or loaded("pandas") is not None:
             from .tables import scalar
@@ -171,7 +172,7 @@ class Converter:
                         return {tag: v.isoformat()}
                     self.inexact(v, path, "a " + kind + ", as ISO 8601 text")
                     return v.isoformat()
-            if isinstance(v, getattr(datetime, "timedelta", ())) and self.tagged and not getattr(v, "nanoseconds", 0):  # pandas has those
+            if isinstance(v, getattr(datetime, "timedelta", ())) and self.tagged and not getattr(v, "nanoseconds", 0):  # those of pandas have them
                 return {"$timedelta": [v.days, v.seconds, v.microseconds]}
         for module, kind, tag in (("decimal", "Decimal", "$decimal"), ("pathlib", "PurePath", "$path"), ("uuid", "UUID", "$uuid"), ("fractions", "Fraction", "$fraction")):
             there = loaded(module)
@@ -186,7 +187,7 @@ class Converter:
         return NotImplemented
 
     def none(self, v, path):
-        """Not a time, not available."""
+        """Converts NaT and NA: not a time, not available."""
         if self.naming:
             return self.string(v, path)
         if self.tagged:
@@ -224,10 +225,10 @@ class Converter:
         return self.thing(v, path)
 
     def thing(self, v, path):
-        """What has no form of its own."""
+        """Converts a value of any other type."""
         kind = name_of(type(v))
         for method, undone in ("__await__", "awaited"), ("__next__", "consumed"), ("__anext__", "consumed"):
-            if hasattr(type(v), method):  # its str() says nothing of what it would give
+            if hasattr(type(v), method):  # its str() does not show what it would give
                 self.warn(WARN_INEXACT, path, "an object of type %s, as its str(): it was not %s" % (kind, undone))
                 break
         else:
@@ -258,7 +259,7 @@ class Converter:
         return out
 
     def key(self, k, path):
-        """What the key is as a value, as text."""
+        """The key as text, written as the same value is."""
         if isinstance(k, str):
             return self.whole(str.__str__(k), path)
         was = self.tagged, self.naming
@@ -290,7 +291,7 @@ def json_name(name):
 
 
 def digits(v):
-    """Decimal digits of any integer: newer Pythons refuse more than 4300."""
+    """The decimal digits of any integer. Newer versions of Python refuse more than 4300."""
     try:
         return int.__repr__(v)
     except ValueError:
@@ -310,7 +311,7 @@ def base64(octets):
 
             b2a_base64 = undisturbed(own, "binascii").b2a_base64
             to_base64 = lambda octets: b2a_base64(octets, newline=False).decode()
-        except Exception:  # no descriptor is left to import it with, say
+        except Exception:  # for example, no descriptor is left for the import
             to_base64 = slow_base64
     return to_base64(octets)
 
@@ -328,12 +329,12 @@ def slow_base64(octets):
 
 
 def value(v, form, most, about, encode):
-    """The JSON of a value; fills in the description that goes with it."""
+    """The JSON of a value. Completes its description in about."""
     converter = Converter(form, most)
     try:
         raw = encode(converter.convert(v, "result"))
     except TooLarge:
-        return " " * (most + 1)  # each part would take a byte at least: the launcher measures what is there, and believes nothing else
+        return " " * (most + 1)  # each value takes at least a byte; the launcher believes only what it can measure
     if converter.text is not None:
         about["text"] = converter.text
     for code, n in converter.counts.items():

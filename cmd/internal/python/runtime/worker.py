@@ -1,4 +1,4 @@
-# The program of a worker: from its fork to where it goes on as if it was an interpreter of its own.
+# The program of a worker, from its fork to the point where it is like a new interpreter.
 
 import posix, sys, _signal, _socket
 
@@ -12,7 +12,8 @@ from .syscalls import O_PATH, Failed, load, run
 
 
 def program(t, done):
-    """Gets ready, and waits for a launcher. done is a pipe: init is done, too. True: the run begins."""
+    """Gets ready, and waits for a launcher. On the pipe done, init tells that it is done. Returns True
+    when the run begins."""
     posix.close(WORKER_INIT)
     for fd in t.groups:
         try:
@@ -24,7 +25,7 @@ def program(t, done):
     t.forgotten.append(forget(t.closers))
     run(t.calls[SETUP_PROGRAM], t.memory, WORKER_PROGRAM)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-    prepare(t.ranges[1])  # in the group, which these pages count in
+    prepare(t.ranges[1])  # after entering the control group: the pages count there
     control = _socket.socket(fileno=WORKER_PROGRAM)
     tell(WORKER_PROGRAM, MSG_READY, 0, 0)
     claim(t, control, done)
@@ -32,7 +33,7 @@ def program(t, done):
 
 
 def flush(t):
-    """What preloaded modules have left in buffers is in no run's output."""
+    """Flushes what preloaded modules have left in buffers: else it would be in the output of a run."""
     for stream in sys.stdout, t.streams[1], sys.stderr:
         try:
             stream.flush()
@@ -41,7 +42,7 @@ def flush(t):
 
 
 def claim(t, control, done):
-    """Waits for a launcher; then all is as after the start of an interpreter of its own."""
+    """Waits for a launcher, and sets the process up for its run."""
     t.claiming = True
     flush(t)
     calls, fds = receive(control)
@@ -64,9 +65,10 @@ def claim(t, control, done):
 
 
 def occupy(numbers, first):
-    """A run's file under a number that a module believes to be its own would get what the module writes."""
+    """Occupies the descriptors that preloaded modules have opened. Else a file of the run could get one of
+    these numbers, and what the module writes."""
     try:
-        null = posix.open("/dev/null", O_PATH)  # whatever is done with it fails, as if it was closed
+        null = posix.open("/dev/null", O_PATH)  # every operation on it fails, as on a closed one
         for n in numbers - {null}:
             if 2 < n < first:
                 posix.dup2(null, n)
@@ -77,34 +79,35 @@ def occupy(numbers, first):
 
 
 def settle(t, request):
-    """Gives the run its environment and its standard input, and what each of several runs has of its own. Returns the stream that the
-    program prints to: modules may have put something else in its place."""
-    environ = own("os").environ  # what the interpreter and modules have made of the environment stays
+    """Gives the run its environment, its standard input, and what two runs must not share. Returns the
+    real standard output: a module may have put something else in the place of sys.stdout."""
+    environ = own("os").environ  # changes by the interpreter and by modules stay
     for n in t.environ.keys() - request["environ"].keys():
         environ.pop(n, None)
     for n, v in request["environ"].items():
         if t.environ.get(n) != v:
             environ[n] = v
     quiet, printed = t.streams
-    if sys.stdin is quiet and not quiet.closed:  # else a module has put its own there
+    if sys.stdin is quiet and not quiet.closed:  # else a module has put something else there
         sys.stdin = sys.__stdin__ = sys.modules["_io"].open(0, encoding=quiet.encoding, errors=quiet.errors, newline="\n", closefd=False)
         sys.stdin.buffer.raw.name = "<stdin>"
         sys.stdin.mode = "r"
     try:
-        if "threading" in sys.modules:  # its number outside of the namespace
+        if "threading" in sys.modules:  # the one that it has is of another pid namespace
             sys.modules["threading"].main_thread()._set_native_id()
-        if "multiprocessing.process" in sys.modules:  # a secret
+        if "multiprocessing.process" in sys.modules:  # a secret, which runs must not share
             sys.modules["multiprocessing.process"].current_process().authkey = posix.urandom(32)
-    except AttributeError:  # somebody has put something else in their place
+    except AttributeError:  # a module has replaced them
         pass
     if "numpy.random" in sys.modules:
-        sys.modules["numpy.random"].seed()  # random does so by itself
+        sys.modules["numpy.random"].seed()  # random does this itself after a fork
     imports.first_import = preloading.first_import = first_import()
     return printed
 
 
 def first_import():
-    """Makes what is told of the first import of a module: it brings what loading it has brought."""
+    """Makes the function that is called at the first import of a preloaded module: it counts and notes
+    what loading the module has imported."""
     met = set()
 
     def imported(module):

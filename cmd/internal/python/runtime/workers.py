@@ -1,7 +1,7 @@
-# multiprocessing's workers that are not forked import the code again, as __mp_main__. The request's
-# variables travel to them with what multiprocessing tells each worker to prepare itself with: the
-# worker executes WORKER when it reads that, before it imports anything. There nothing of these
-# modules is loaded.
+# Workers of multiprocessing that are not forked import the code again, as __mp_main__.
+# multiprocessing sends each of them data to prepare itself with, and the request's variables go
+# along: unpickling them executes WORKER, before the worker imports the code. Nothing of these
+# modules is loaded there.
 
 import marshal
 
@@ -20,7 +20,7 @@ def carry(given, text, worker):
         if caller.f_code.co_filename[:7] == "<py3run":
             caller = caller.f_back
         if caller.f_globals.get("__name__") == "multiprocessing.forkserver":
-            data.pop("init_main_from_path", None)  # else the server itself would import the code, without variables
+            data.pop("init_main_from_path", None)  # else the server itself would import the code, without the variables
         else:
             data["variables"] = Carried()
         return data
