@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -24,7 +23,7 @@ type Handoff struct {
 	lines                          []string
 }
 
-// ReadHandoff takes what [Worker.Handoff] has sent. The descriptors are the Offer's.
+// ReadHandoff reads what [Worker.Handoff] has sent. The Handoff owns the descriptors.
 func ReadHandoff(text []byte, descriptors []int) (*Handoff, error) {
 	o := &Handoff{lines: strings.Split(string(text), "\n")}
 	for i, to := range []**os.File{&o.init, &o.program, &o.pidfd, &o.listener} {
@@ -41,7 +40,7 @@ func ReadHandoff(text []byte, descriptors []int) (*Handoff, error) {
 	return o, nil
 }
 
-// Close gives a worker up that was not started: it ends.
+// Close gives up a worker that was not started. The worker ends then.
 func (o *Handoff) Close() {
 	for _, f := range []*os.File{o.init, o.program, o.pidfd, o.listener} {
 		if f != nil {
@@ -94,7 +93,10 @@ func (o *Handoff) start(spec Spec, stdio IO) (_ *Running, err error) {
 		given = append(given, ruleset)
 		at.landlock = workerRuleset
 	}
-	b, init, program := workerCalls(spec, at, r.found.landlock.rules, len(stdio.Files), thisHost())
+	if spec.Umask == nil { // the launcher's own, which the template may have another of
+		spec.Umask = umaskOf("/proc/self/status")
+	}
+	b, init, program := workerCalls(spec, at, r.found.landlock.rules, len(stdio.Files), thisHost(), ownCapabilities())
 	if err := sendFiles(o.init, b.syscallList(&childInit{}, init), []*os.File{ends.lifeline, ends.status}); err != nil {
 		return nil, &StepError{Step: "sendmsg", Object: "worker", Err: err}
 	}
@@ -135,7 +137,7 @@ func (o *Handoff) listen(r *Running) error {
 }
 
 // workerCalls are the calls by which a worker's init and program get what is their run's own.
-func workerCalls(spec Spec, at layout, rules []landlockRule, files int, h host) (b *builder, init, program []op) {
+func workerCalls(spec Spec, at layout, rules []landlockRule, files int, h host, own capabilities) (b *builder, init, program []op) {
 	b = &builder{steps: []step{stepProgramClone: {name: "fork", object: "program"}, stepGroup: {name: "write", object: "tasks of the control group"}}}
 	b.list = &init
 	b.cover(at)
@@ -156,13 +158,10 @@ func workerCalls(spec Spec, at layout, rules []landlockRule, files int, h host) 
 		b.add(must, step{name: "prctl", object: "dumpable"}, unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1)
 	}
 	b.add(must, step{name: "chdir", object: spec.Dir}, unix.SYS_CHDIR, b.text(spec.Dir))
-	if spec.Umask == nil { // the launcher's own, which the template may have another of
-		spec.Umask = umaskOf("/proc/self/status")
-	}
 	b.umask(spec)
 	b.limits(spec, at, h)
 	if spec.RunAs == nil { // becoming another user has done it
-		b.giveUp(spec, h)
+		b.giveUp(spec, h, own)
 	}
 	return b, init, program
 }
@@ -249,23 +248,33 @@ func (b *builder) rule(r landlockRule) {
 		b.hold(bytesOf(attr), false), 0, b.text(r.path), landlockFile)
 }
 
+// capabilities are those of a process, as capget(2) and capset(2) have them.
+type capabilities [2]unix.CapUserData
+
+// ownCapabilities are root's own; an ordinary user has none.
+func ownCapabilities() (c capabilities) {
+	if os.Geteuid() == 0 {
+		unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &c[0])
+	}
+	return c
+}
+
 // giveUp leaves the capabilities that execve would leave: root those that it keeps, anybody else none.
-func (b *builder) giveUp(spec Spec, h host) {
+func (b *builder) giveUp(spec Spec, h host, own capabilities) {
 	header := make([]byte, 8)
 	binary.NativeEndian.PutUint32(header, unix.LINUX_CAPABILITY_VERSION_3)
-	var data [2]unix.CapUserData
+	var left capabilities
 	if h.root {
-		unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data[0])
 		for _, c := range dropped {
 			if !slices.Contains(spec.KeepCapabilities, c.name) {
-				data[c.number/32].Permitted &^= 1 << (c.number % 32)
+				own[c.number/32].Permitted &^= 1 << (c.number % 32)
 			}
 		}
-		for i := range data {
-			data[i].Effective, data[i].Inheritable = data[i].Permitted, 0
+		for i := range left {
+			left[i] = unix.CapUserData{Effective: own[i].Permitted, Permitted: own[i].Permitted}
 		}
 	}
-	b.add(must, step{name: "capset"}, unix.SYS_CAPSET, b.bytes(header), b.bytes(unsafe.Slice((*byte)(unsafe.Pointer(&data)), unsafe.Sizeof(data))))
+	b.add(must, step{name: "capset"}, unix.SYS_CAPSET, b.bytes(header), b.bytes(bytesOf(&left)))
 }
 
 // sendFiles sends one message with descriptors.
