@@ -30,7 +30,7 @@
 //
 // # Three nets under a dying launcher
 //
-//   - the parent-death signal of init (namespace) or of the program (process);
+//   - the parent-death signal, of an own child's init (namespace) or program (process);
 //   - the lifeline, a pipe that init reads: its end means that the launcher is gone;
 //   - the pid namespace, whose processes the kernel kills when init ends.
 //

@@ -49,8 +49,8 @@ func (o *Handoff) Close() {
 	}
 }
 
-// start takes the worker for a run. Path, Args and Env of the Spec are the template's business. It does not wait: that the set-up of the worker has failed is an
-// error of [Running.Release]. The first of the files has to be nil: an interpreter's own code, which the template has.
+// start takes the worker for a run. The template has settled Path, Args and Env of the Spec. start does not wait: if the set-up in the worker fails,
+// [Running.Release] returns the error. The first of the files must be nil: it is the interpreter's own code, which the template has.
 func (o *Handoff) start(spec Spec, stdio IO) (_ *Running, err error) {
 	r := newRunning(spec, cgroup.Adopt(o.lines), findings{method: Namespace, userNS: os.Geteuid() != 0, root: os.Geteuid() == 0})
 	worker := &preforkedInit{r: r, pidfd: o.pidfd}
@@ -108,7 +108,7 @@ func (o *Handoff) start(spec Spec, stdio IO) (_ *Running, err error) {
 	return r, o.listen(r)
 }
 
-// find notes what is known of the worker before it is the run's: what its group can do, and what its maker has missed.
+// find notes what is known of the worker from its maker: what its group can do, and which steps have failed.
 func (o *Handoff) find(r *Running) {
 	r.found.groups = noGaps()
 	if r.spec.Group.Name != "" {
@@ -166,8 +166,8 @@ func workerCalls(spec Spec, at layout, rules []landlockRule, files int, h host, 
 	return b, init, program
 }
 
-// umaskOf reads the umask of a process (proc_pid_status(5), since Linux 4.7); nil: it is not known. To ask by umask(2) would change it for a moment, for the
-// whole process.
+// umaskOf reads the umask of a process (proc_pid_status(5), since Linux 4.7); nil: it is not known. umask(2) can only ask by changing the umask of the whole
+// process.
 func umaskOf(status string) *int {
 	text, _ := os.ReadFile(status)
 	_, rest, _ := strings.Cut(string(text), "\nUmask:\t")
@@ -187,8 +187,7 @@ type preforkedInit struct {
 	b     *builder
 }
 
-// workerMost is how long a worker may take to get ready for its run. A thread of a preloaded module can be in the way of it, and then the run takes another
-// interpreter.
+// workerMost is how long a worker may take for its set-up. A thread of a preloaded module can hold it up; then the run starts in an own child.
 const workerMost = 5 * time.Second
 
 func (w *preforkedInit) settle() error {
@@ -199,7 +198,7 @@ func (w *preforkedInit) settle() error {
 	return w.r.refuse()
 }
 
-// awaitWorker waits for a message of a worker. As a rule that takes no time to speak of.
+// awaitWorker waits for a message of a worker. As a rule it comes at once.
 func awaitWorker(from *os.File) error {
 	p, began := polled(from), time.Now()
 	if awaitBriefly(&p, briefMost) {
@@ -216,8 +215,8 @@ func awaitWorker(from *os.File) error {
 
 func (w *preforkedInit) kill(s syscall.Signal) { unix.PidfdSendSignal(int(w.pidfd.Fd()), s, nil, 0) }
 
-// reap waits until init says what the tree has used. It does when nothing of the tree is left, and has nothing more to do but to end, which its maker waits
-// for. If it was killed, its end is waited for: with it the namespace ends.
+// reap waits until init says what the tree has used. Init says it when nothing of the tree is left; its maker waits for the end of init itself. If init was
+// killed, reap waits for that end: with init ends the pid namespace.
 func (w *preforkedInit) reap() (usage syscall.Rusage) {
 	if _, err := io.ReadFull(w.r.status, bytesOf(&usage)); err == nil {
 		return usage
@@ -241,7 +240,7 @@ func (w *preforkedInit) reapBriefly(most time.Duration) (usage syscall.Rusage, o
 
 func (w *preforkedInit) close() { w.pidfd.Close() }
 
-// rule is a call that adds a rule to the ruleset: the place is opened first, and what a file has no rights for is left out.
+// rule is a call that adds a rule to the ruleset. The worker opens the place first; if it is a file, it leaves out what only directories have.
 func (b *builder) rule(r landlockRule) {
 	attr := &unix.LandlockPathBeneathAttr{Allowed_access: r.access}
 	b.add(addRule, step{name: "landlock_add_rule", object: r.path}, unix.SYS_LANDLOCK_ADD_RULE, workerRuleset, unix.LANDLOCK_RULE_PATH_BENEATH,
@@ -259,7 +258,7 @@ func ownCapabilities() (c capabilities) {
 	return c
 }
 
-// giveUp leaves the capabilities that execve would leave: root those that it keeps, anybody else none.
+// giveUp leaves the capabilities that execve would leave: to root those that it keeps, to others none.
 func (b *builder) giveUp(spec Spec, h host, own capabilities) {
 	header := make([]byte, 8)
 	binary.NativeEndian.PutUint32(header, unix.LINUX_CAPABILITY_VERSION_3)
