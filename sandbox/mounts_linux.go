@@ -40,7 +40,7 @@ const (
 	shmMeasure = "private-shm"
 )
 
-// shmOptions make a /dev/shm that everybody may use, as large as the memory that a run has: its pages count there.
+// shmOptions make a /dev/shm that everybody may use, as large as the run's memory limit: its pages count as the run's memory.
 func shmOptions(spec Spec) string {
 	if spec.Limits.Memory <= 0 {
 		return "mode=1777"
@@ -56,8 +56,8 @@ func (b *builder) resizeShm(spec Spec) {
 	}
 }
 
-// cover shows the run its own directory, holds in place what steers later runs, and hides what it must not see. A directory is pinned by being a
-// mount point, of itself: the kernel neither renames nor removes one (rename(2): EBUSY).
+// cover shows the run its own directory, pins what steers later runs, and hides what the run must not see. A pinned directory is a
+// mount point of itself: the kernel neither renames nor removes one (rename(2): EBUSY).
 func (b *builder) cover(at layout) {
 	for _, path := range at.pinned {
 		p := b.text(path)
@@ -88,9 +88,9 @@ func (b *builder) cover(at layout) {
 	}
 }
 
-// readOnlyKernel closes the other way to what package seccomp refuses, and to the limits themselves: files through which root sets the
-// kernel's parameters, its SysRq functions and the control groups. The rest of /sys stays: jobs set pins and fans there. Against accidents: code
-// of root's that makes namespaces of its own can mount the control groups (v1) anew in them and write its own limits.
+// readOnlyKernel makes files read-only by which root could do what package seccomp refuses, or change the run's own limits: the
+// kernel's parameters, its SysRq functions and the control groups. The rest of /sys stays writable: jobs set pins and fans there. It helps against accidents
+// only: root's code can make namespaces of its own, mount the control groups (v1) anew in them and write its own limits.
 func (b *builder) readOnlyKernel(paths []string) {
 	for _, path := range paths {
 		what := step{name: "mount", object: path + " (read-only)", measure: "read-only-kernel"}

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dropped are the capabilities that would undo the sandbox or reach round its limits. Root keeps its access to
+// dropped are the capabilities that would undo the sandbox or get round its limits. Root keeps its access to
 // files (CAP_DAC_OVERRIDE, CAP_CHOWN …), to the network and to its own processes.
 var dropped = []struct {
 	number uintptr
@@ -71,9 +71,8 @@ func (b *builder) landlock(ruleset int) {
 	b.add(must, step{name: "landlock_restrict_self"}, unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(ruleset), 0)
 }
 
-// watch installs the filter whose listener the activity is, and sends the listener to the launcher: by a call that this very filter would hold
-// up, were it not for the nonce. It changes nothing else: where a filter needs the promise to gain no privileges, and nothing else
-// made the process give it, there is none.
+// watch installs the second filter and sends its listener to the launcher. The filter would hold up that very call, but for the
+// nonce. watch changes nothing else: if the filter needs no_new_privs, and nothing else has set that, there is no filter.
 func (b *builder) watch(spec Spec, s *childInit, at layout, userNS bool, h host) {
 	privileged := h.root || userNS
 	if spec.Activity == NotRequested || !privileged && !spec.NoNewPrivileges && at.landlock == 0 && !spec.DenyCalls {

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockFile makes and locks a template's file. The error is that another one has it, for longer than patience: somebody may only look whether it lives.
+// lockFile makes and locks a template's file. It tries again for some time, because another process may hold the lock only to look whether the template lives.
 func lockFile(path string, patience time.Duration) (*os.File, error) {
 	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		lock, err := os.OpenFile(path, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_APPEND, 0o600)
@@ -34,8 +34,8 @@ func lockFile(path string, patience time.Duration) (*os.File, error) {
 	}
 }
 
-// sweep removes what killed templates have left: groups of workers, which end by themselves, and files. Groups in which something lives belong to a run, whose
-// launcher removes them; they are noted again.
+// sweep removes what killed templates have left: files, and groups of workers, which end by themselves. A group in which a process lives belongs to a run, and
+// its launcher removes it; sweep notes it again.
 func (t *server) sweep() {
 	dir := t.setup.Dir
 	left := sweepFile(t.lock)
@@ -67,7 +67,7 @@ func sweepFile(lock *os.File) (left []string) {
 	return left
 }
 
-// groupsOf are those that a lock file names.
+// groupsOf are the groups that a lock file names.
 func groupsOf(lock *os.File) (paths []string) {
 	text, _ := io.ReadAll(io.NewSectionReader(lock, 0, 1<<20))
 	for line := range strings.Lines(string(text)) {
@@ -78,13 +78,13 @@ func groupsOf(lock *os.File) (paths []string) {
 	return paths
 }
 
-// open begins the lock file anew: with who holds it.
+// open begins the lock file anew, with the process that holds it.
 func (t *server) open() {
 	t.lock.Truncate(0)
 	fmt.Fprintf(t.lock, "process %d\n", os.Getpid())
 }
 
-// note writes down what is to be removed if this process is killed.
+// note writes down which groups to remove if this process is killed.
 func (t *server) note(paths []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

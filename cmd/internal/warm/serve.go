@@ -96,7 +96,7 @@ func (t *server) accept(listener int) {
 
 // end ends the template: its workers, its interpreter, then what it has noted.
 func (t *server) end(path string, listener int) {
-	// From here on nobody finds it.
+	// From here on no launcher finds the template.
 	os.Remove(path + socketSuffix)
 	unix.Shutdown(listener, unix.SHUT_RDWR) // and with it the accepting
 	for {
@@ -178,7 +178,7 @@ type server struct {
 	changes int // of table
 }
 
-// waiting is a worker that waits, how often the mounts had changed before it was made, and the workers of its template.
+// waiting is a worker that waits, how often the mounts had changed before it was made, and the wait group of its interpreter's workers.
 type waiting struct {
 	*sandbox.Worker
 	mounts int
@@ -187,7 +187,7 @@ type waiting struct {
 
 func (t *server) stop() { t.once.Do(func() { close(t.quit) }) }
 
-// makeRoom ends the template that was unused for longest, where there are many.
+// makeRoom ends the template that was unused for longest, if there are many.
 func makeRoom(dir string) {
 	list, _ := All(dir)
 	var oldest Status
@@ -206,7 +206,7 @@ func makeRoom(dir string) {
 	}
 }
 
-// begin starts the interpreter, and gives its identity.
+// begin starts the interpreter, and returns its identity.
 func (t *server) begin() (identity string, err error) {
 	ip, _, err := python.Find(python.Want{Interpreter: t.setup.Interpreter, Environ: t.setup.Environ, Dir: "/", CacheDir: t.setup.CacheDir, KeyFile: t.setup.KeyFile})
 	if err != nil {
@@ -275,7 +275,7 @@ func (t *server) worker() (*sandbox.Worker, error) {
 	})
 }
 
-// retire ends an interpreter when its workers have ended: its modules may remove at its end what those use.
+// retire ends an interpreter when its workers have ended. Not earlier: at its end its modules may remove what the workers use.
 func (t *server) retire(template *python.Template, using *sync.WaitGroup) {
 	using.Wait()
 	template.End(endPatience)
@@ -292,7 +292,7 @@ func (t *server) remove(s waiting) {
 	}
 }
 
-// reap waits for what a replaced interpreter has not waited for.
+// reap collects the processes that a replaced interpreter has left.
 func (t *server) reap() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -328,9 +328,9 @@ func (t *server) serve(c int) {
 	}
 }
 
-// samePids tells whether who is at the other end is in the pid namespace of this process: a run with namespaces never is. It reads NSpid (proc_pid_status(5)),
-// a number for each namespace from that of this process down, because anybody may: the files in /proc/PID/ns of a launcher that has runs are closed to its own
-// user (see package sandbox: conceal).
+// samePids tells whether the process at the other end is in the pid namespace of this process: a run with namespaces never is. It counts the numbers of NSpid
+// (proc_pid_status(5)), one for each namespace from the reader's down. Everybody may read them. The files in /proc/PID/ns would say it, too, but a launcher that
+// has runs is undumpable, and then even its own user may not read them.
 func samePids(c int) bool {
 	peer, err := unix.GetsockoptUcred(c, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
@@ -347,7 +347,7 @@ func pidNamespaces(status string) int {
 	return len(strings.Fields(numbers))
 }
 
-// handoff gives a worker to a launcher and looks after what is left when its run is over.
+// handoff gives a worker to a launcher, and removes what is left when the run is over.
 func (t *server) handoff(c int) {
 	t.mu.Lock()
 	t.used = time.Now()
@@ -410,7 +410,7 @@ func awaitEnd(c int, patience time.Duration) {
 	unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(patience.Milliseconds()))
 }
 
-// refill has another worker made.
+// refill asks for another worker.
 func (t *server) refill() {
 	select {
 	case t.want <- struct{}{}:
@@ -454,7 +454,7 @@ func (t *server) watch() {
 	}
 }
 
-// mounts counts the changes of what is mounted. Where mounts are not propagated (mount_namespaces(7)), a worker made before one does not see it.
+// mounts counts the changes of what is mounted. If mounts are not propagated (mount_namespaces(7)), a worker does not see those that come after it.
 func (t *server) mounts() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
