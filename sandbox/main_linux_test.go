@@ -54,7 +54,7 @@ func TestMain(m *testing.M) {
 func waitTogether() {
 	flag.Parse()
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
-		f.Value.Set(strconv.Itoa(3 * runtime.GOMAXPROCS(0)))
+		f.Value.Set(strconv.Itoa(2 * runtime.GOMAXPROCS(0)))
 	}
 }
 

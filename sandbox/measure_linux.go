@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"encoding/binary"
 	"path/filepath"
 	"slices"
@@ -53,10 +54,11 @@ func (w *Workdir) free() (bytes int64, known bool) {
 }
 
 func (w *Workdir) measure(m *measuring) Contents {
-	m.until = time.Now().Add(lookTime)
+	within := lookTime
 	if m.ended {
-		m.until = time.Now().Add(measureTime)
+		within = measureTime
 	}
+	m.until = time.Now().Add(cmp.Or(m.within, within))
 	m.linked = map[inode]bool{}
 	from := w.handle
 	if w.own && w.real != w.path { // the code may write beside its file, too
@@ -75,7 +77,8 @@ type measuring struct {
 	Contents
 	ended   bool
 	atLimit int64
-	most    int64 // bytes after which it stops; 0: it does not
+	most    int64         // bytes after which it stops; 0: it does not
+	within  time.Duration // 0: lookTime or measureTime
 	until   time.Time
 	halted  *atomic.Bool // the run has ended; nil: it had before
 	seen    int

@@ -77,32 +77,32 @@ func (b PoolKey) Setup() (calls []byte, steps *Steps) {
 	at.weigh = b.Memory && !(b.Groups && cgroup.Find(b.Parent).Has("memory"))
 	spec := b.spec()
 
-	var start, back, init, program, after []op
+	var lists [listsOfSetup][]op
 	first, rest := namespaces(spec, userNS), uintptr(0)
 	if !userNS {
 		first, rest = unix.CLONE_NEWPID, first&^unix.CLONE_NEWPID
 	}
 	unshare := step{name: "unshare", object: "namespaces"}
-	build.list = &start
+	build.list = &lists[listStart]
 	build.add(must, unshare, unix.SYS_UNSHARE, first)
-	build.list = &back
+	build.list = &lists[listBack]
 	build.add(must, step{name: "setns", object: "pid namespace"}, unix.SYS_SETNS, workerOwnPid, unix.CLONE_NEWPID)
-	build.list = &init
+	build.list = &lists[listInit]
 	if rest != 0 {
 		build.add(must, unshare, unix.SYS_UNSHARE, rest)
 	}
 	// The run sees what the host mounts later; what the run mounts stays in it.
 	build.mounts(spec, at, unix.MS_SLAVE)
-	build.list = &program
+	build.list = &lists[listProgram]
 	if h.root {
 		build.capabilities(spec.KeepCapabilities)
 	}
 	build.restrict(spec, at, Namespace, userNS, h)
 	build.watch(spec, s, at, userNS, h)
-	build.list = &after
+	build.list = &lists[listAfter]
 	build.add(must, step{name: "prctl", object: "not dumpable"}, unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0)
 	build.childEvents()
-	return build.syscallList(s, start, back, init, program, after), &Steps{build}
+	return build.syscallList(s, lists[:]...), &Steps{build}
 }
 
 // Practice is a syscall list whose calls change nothing. A template makes them to learn which memory it takes to make calls.
