@@ -9,17 +9,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A recorder is the listener of the second filter (package seccomp). A process that makes a watched call waits while the recorder reads from its
-// memory what the call is about, and then goes on: the answer is always that the kernel shall do what was asked.
+// A recorder serves the listener of the second filter (package seccomp). A process that makes a watched call waits while the recorder reads from the process's
+// memory what the call is about. Then the process goes on: the recorder always tells the kernel to make the call.
 //
 //	process                      recorder
 //	connect(2) ── notification ─► RECV
 //	   waits                      reads the address
 //	   goes on ◄───── continue ── SEND
-//	                              takes it down, if the process was still there
+//	                              adds it to the tally, if the process was still there
 //
-// It serves one call after the other, in a goroutine that sleeps in the runtime's poller: no thread is kept for it. Were the listener closed
-// while a process is left, that process's calls would fail with ENOSYS: it is closed only when all have ended, or with the launcher.
+// It serves one call after the other, in a goroutine that sleeps in the runtime's poller and so takes no thread. If the listener was closed
+// while a process lives, that process's calls would fail with ENOSYS. So it is closed only when all processes have ended, or with the launcher.
+//
+// sighting_linux.go reads what a call is about, address_linux.go decodes addresses, tally_linux.go adds up.
 type recorder struct {
 	listener *os.File
 	program  func() int // the process id of the program
@@ -60,7 +62,7 @@ func newRecorder(listener int, program func() int) (*recorder, error) {
 		unix.Close(listener)
 		return nil, err
 	}
-	// Whoever is woken runs where the other begins to wait (from Linux 6.6 on): to wake an idle processor takes several times as long.
+	// The one that is woken runs on the processor of the one that begins to wait (since Linux 6.6): to wake an idle processor takes several times as long.
 	unix.Syscall(unix.SYS_IOCTL, uintptr(listener), unix.SECCOMP_IOCTL_NOTIF_SET_FLAGS, unix.SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
 	t := &recorder{listener: os.NewFile(uintptr(listener), "seccomp listener"), program: program, done: make(chan struct{}), found: newTally()}
 	if err := t.listener.SetReadDeadline(time.Time{}); err != nil { // not polled: it would serve nobody
@@ -70,13 +72,13 @@ func newRecorder(listener int, program func() int) (*recorder, error) {
 	return t, nil
 }
 
-// start begins to answer. Until then processes wait with what they want to do.
+// start begins to answer. Until then watched calls wait.
 func (t *recorder) start(spawn func(do, done func())) {
 	t.started = true
 	spawn(t.serve, func() { close(t.done) })
 }
 
-// finish ends the activity of a tree that has ended and gives what it has found.
+// finish ends the recording of a tree that has ended, and returns what the recorder has found.
 func (t *recorder) finish() Activity {
 	if !t.started { // nobody has asked anything
 		close(t.done)
@@ -98,7 +100,7 @@ func (t *recorder) serve() {
 		return
 	}
 	raw.Read(func(fd uintptr) bool {
-		for { // to the last: the poller tells of what is new only
+		for { // to the last one: the poller only reports new ones
 			p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 			if n, err := unix.Poll(p, 0); err == unix.EINTR {
 				continue
@@ -128,11 +130,11 @@ func (t *recorder) next(fd uintptr) {
 	t.refusals.most = max(t.refusals.most, wanted)
 }
 
-// activityMeasure is its name among the measures.
+// activityMeasure is the recording's name among the measures.
 const activityMeasure = "native-trail"
 
-// waitKillable is the flag with which a process that waits for the answer is interrupted only by what kills it, if the kernel has it (from 5.19
-// on): it looks at flags before it looks at the program, and there is none.
+// waitKillable is the flag with which only a fatal signal interrupts a process that waits for the answer (since Linux 5.19); 0 where the kernel does not have
+// it. The kernel checks flags before the filter: here there is no filter, so EFAULT means that it knows the flag.
 var waitKillable = sync.OnceValue(func() uintptr {
 	const flags = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 	if _, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, 0); errno == unix.EFAULT {

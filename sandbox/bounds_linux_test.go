@@ -47,7 +47,7 @@ func TestUnreadOutput(t *testing.T) {
 		want         Reason
 	}{
 		{"a program that waits to be read", "yes", 300 * time.Millisecond, 0, WallLimit},
-		{"a program that has ended", "sleep 0.2; echo text", 300 * time.Millisecond, 0, Finished},
+		{"a program that has ended", "sleep 0.2; echo text", time.Second, 0, Finished},
 		{"one signal after the end", "sleep 0.2; echo text", 0, 1, Finished},
 		{"two signals before", "trap '' TERM; yes", 0, 2, Cancelled},
 	} {

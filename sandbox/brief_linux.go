@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// briefMost is how long a run in a worker is waited for without anybody else looking after it. No limit is watched so early.
+// briefMost is how long Wait waits for a quick backend's run without starting goroutines. No limit is watched so early.
 const briefMost = almostAfter
 
-// brief waits for a run that is over soon and wants nothing: it prints nothing, and no call of it is watched. To have goroutines wait, and the runtime's threads
-// wake each other for them, takes longer than such a run in a worker.
+// brief waits for a run that ends soon, prints nothing and makes no watched call. To start goroutines, and to have the runtime's threads wake each other for
+// them, takes longer than such a run in a worker. ok is false if the run needs more.
 func (r *Running) brief() (end ending, ok bool) {
 	p := []pollFD{polled(r.status)}
 	for _, o := range r.outputs {
@@ -42,7 +42,7 @@ func (r *Running) brief() (end ending, ok bool) {
 	return endingOf(m), true
 }
 
-// polled is a file that is to be read, by its number. (File.Fd would take it from the runtime's poller.)
+// polled is a file to be read, by its number. (File.Fd would take the file from the runtime's poller.)
 func polled(f *os.File) pollFD {
 	p := pollFD{fd: -1, events: unix.POLLIN}
 	if raw, err := f.SyscallConn(); err == nil {
@@ -51,7 +51,7 @@ func polled(f *os.File) pollFD {
 	return p
 }
 
-// pollBriefly waits for descriptors without telling the runtime: no other thread takes over for that time. False: it is over.
+// pollBriefly waits for descriptors without telling the runtime, so no other thread takes over meanwhile. False: the time is over.
 func pollBriefly(p []pollFD, most time.Duration) bool {
 	if most <= 0 {
 		return false

@@ -24,11 +24,10 @@ func (w *Workdir) Remove() error {
 	return err
 }
 
-// Discard is Remove with a bound on the time (0: none): how long a removal takes is for the run to choose. What is not removed by then is out of the
-// run's paths, and its removal goes on with the Leftovers; nil: nothing is left.
+// Discard is Remove with a bound on the time (0: none), because the run decides how long a removal takes. What is not removed by then is moved out of the
+// run's paths, and Leftovers go on with it; nil: nothing is left.
 //
-// Leftovers lie in the place, under a name and an entry of their own. So they are removed by a later run, if this launcher is killed or does not get to
-// the end of them:
+// Leftovers lie in the place, under a name and an entry of their own. So a later run removes them if this launcher is killed or does not finish:
 //
 //	PLACE/left-RANDOM/       what is left, under numbers
 //	PLACE/left-RANDOM.run    held locked while somebody removes it
@@ -81,7 +80,7 @@ func (w *Workdir) Discard(within time.Duration) (*Leftovers, error) {
 	return left, errors.Join(errs...)
 }
 
-// now is where the directory is: the kernel knows its name even after a rename. Empty: it is nowhere, or was moved by nobody we know.
+// now is where the directory is: the kernel knows its path even after a rename. Empty: it has no path that leads to it.
 func (w *Workdir) now() string {
 	path, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(w.handle.Fd())))
 	if err != nil {
@@ -159,7 +158,7 @@ func (l *Leftovers) enter() error {
 	return &StepError{Step: "lock", Object: l.name, Err: unix.EBUSY}
 }
 
-// Clear goes on with the removal, for so long. What is then left in the place is for a later run, and no error.
+// Clear goes on with the removal for so long. A later run removes what is left in the place then; that is no error.
 func (l *Leftovers) Clear(within time.Duration) error {
 	defer l.Close()
 	c := clearing{until: time.Now().Add(within)}
@@ -192,9 +191,8 @@ func (l *Leftovers) Close() {
 	}
 }
 
-// A clearing removes trees. Its memory follows neither their depth nor the length of their directories: the names of a directory are taken as they
-// are read, and of directories inside each other those that lie too deep are moved up to the top. So no path is ever longer than a name, and what is
-// there can be as deep as it likes.
+// A clearing removes trees. It needs no more memory for a deep tree or a long directory: it removes the names of a directory as it reads
+// them, and moves directories that lie too deep up to the top. So no path is longer than a name, whatever the depth of the tree.
 type clearing struct {
 	until    time.Time // zero: no end
 	steps    int

@@ -242,7 +242,7 @@ func TestMeasureOnTheWayBack(t *testing.T) {
 			check(t, os.WriteFile(filepath.Join(d, name), nil, 0o600))
 		}
 	}
-	if c := w.Measure(true, 0); c.Short || c.Files != 3*levels || c.Bytes != 6*levels*entryBytes {
+	if c := w.measure(&measuring{ended: true, within: time.Minute}); c.Short || c.Files != 3*levels || c.Bytes != 6*levels*entryBytes {
 		t.Errorf("%d files of %d bytes, short %t; want %d of %d", c.Files, c.Bytes, c.Short, 3*levels, 6*levels*entryBytes)
 	}
 	check(t, w.Remove())
@@ -300,7 +300,7 @@ func TestUsed(t *testing.T) {
 	if used := w.Used(0); used >= 1000*entryBytes {
 		t.Errorf("after the end: %d", used/entryBytes)
 	}
-	if c := w.Measure(true, 0); c.Files != 1000 || c.Short {
+	if c := w.measure(&measuring{ended: true, within: time.Minute}); c.Files != 1000 || c.Short {
 		t.Errorf("the measuring at the end: %+v", c)
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// conclude makes the outcome of a run whose program has ended, by itself or not. known is false when init could not say how.
+// conclude makes the outcome of a run whose program has ended, by itself or not. known is false if init could not report the end.
 func (r *Running) conclude(out Outcome, status int32, known bool, w *watch, signals <-chan os.Signal) Outcome {
 	if !known { // init itself was killed
 		status = int32(syscall.SIGKILL)
@@ -19,7 +19,7 @@ func (r *Running) conclude(out Outcome, status int32, known bool, w *watch, sign
 	usage, gone := r.collect()
 	out.Incomplete = !gone
 	if r.found.method == Process {
-		r.group.Kill() // what survived an init that was killed
+		r.group.Kill() // processes that survived because init was killed
 	}
 	if r.recorder != nil {
 		out.Activity, r.recorder = r.recorder.finish(), nil
@@ -45,8 +45,7 @@ func (r *Running) conclude(out Outcome, status int32, known bool, w *watch, sign
 	return out
 }
 
-// collect waits for the end of init, which takes nothing else with it now. gone is false if it does not end: it is in uninterruptible sleep, and the
-// kernel ends it when it can.
+// collect waits for the end of init. gone is false if init does not end: then it is in uninterruptible sleep, and the kernel ends it when it can.
 func (r *Running) collect() (usage syscall.Rusage, gone bool) {
 	if !r.attended {
 		if used, ok := r.init.reapBriefly(briefMost); ok {
@@ -97,8 +96,8 @@ func (r *Running) account(out *Outcome, usage syscall.Rusage, w *watch) (kills i
 	return kills
 }
 
-// deliver waits until what the program has printed is where it goes. A reader may be slow, and Python itself would wait for it; but not for longer than
-// the run may last, and not against the caller's will. Without a limit on the wall clock a reader is waited for until the caller says otherwise.
+// deliver waits until all output is delivered. A reader may be slow, and Python itself would wait for it; but deliver does not wait for longer than the run may
+// last, nor after the caller has been asked to stop. Without a wall limit it waits until then.
 func (r *Running) deliver(out *Outcome, signals <-chan os.Signal) {
 	var late <-chan time.Time
 	if wall := r.spec.Limits.Wall; out.Reason != Finished || !r.begins || wall > 0 {
@@ -124,7 +123,7 @@ func (r *Running) deliver(out *Outcome, signals <-chan os.Signal) {
 	}
 }
 
-// decide tells a limit that the kernel enforced from an end that nobody here caused.
+// decide finds out whether a limit that the kernel enforces has ended the run.
 func (r *Running) decide(out *Outcome, kills int64) {
 	l := r.spec.Limits
 	if out.Reason != Finished {
@@ -140,8 +139,8 @@ func (r *Running) decide(out *Outcome, kills int64) {
 	}
 	switch out.Signal {
 	case unix.SIGXCPU, unix.SIGKILL:
-		// RLIMIT_CPU counts one process, and the sum of the tree is never less; but it counts whole clock ticks, the usage
-		// nanoseconds, and on a busy machine they differ by a fifth and more. SIGXCPU after half of the time is believed.
+		// RLIMIT_CPU counts one process, and the tree has used at least that. But RLIMIT_CPU counts clock ticks, and the usage
+		// nanoseconds: on a busy machine they differ by a fifth and more. So SIGXCPU counts as the limit after half of the time.
 		least := time.Duration(math.Ceil(l.CPU.Seconds())) * time.Second
 		if out.Signal == unix.SIGXCPU {
 			least /= 2
@@ -150,7 +149,7 @@ func (r *Running) decide(out *Outcome, kills int64) {
 			out.Reason, out.Used = CPULimit, out.Usage.CPU.Seconds()
 		}
 	case unix.SIGXFSZ:
-		if l.FileSize <= 0 { // it set itself one
+		if l.FileSize <= 0 { // the program has set a limit itself
 			return
 		}
 		out.Reason, out.Used = FileSizeLimit, float64(l.FileSize)

@@ -10,13 +10,13 @@ import (
 
 const (
 	helpersMost = 200 * time.Millisecond // for multiprocessing's helpers to end by themselves
-	goingMost   = 10 * time.Millisecond  // for what is just ending: it is not told
+	goingMost   = 10 * time.Millisecond  // for what is just ending: it does not count
 	leftNames   = 5
 )
 
-// dismiss ends what is left of the tree after the program's end, and says what that was. First it gives those a moment that end by themselves:
-// Python's multiprocessing has helper processes that see their program's end, remove what it has left in /dev/shm and the like, and go. Which
-// these are is read from their command lines. A process that only claims to be one gains that moment, and is not told.
+// dismiss ends what is left of the tree after the program's end, and says what that was. First it waits a moment for those that end by themselves:
+// Python's multiprocessing has helper processes that see the end of their program, remove what it has left in /dev/shm, and end. Their
+// command lines show which they are. A process that only claims to be one gains that moment, and Left does not count it.
 func (r *Running) dismiss(moment time.Duration) Left {
 	defer r.lifeline.Close() // init ends what it still has
 	began := time.Now()

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -24,7 +23,7 @@ type Handoff struct {
 	lines                          []string
 }
 
-// ReadHandoff takes what [Worker.Handoff] has sent. The descriptors are the Offer's.
+// ReadHandoff reads what [Worker.Handoff] has sent. The Handoff owns the descriptors.
 func ReadHandoff(text []byte, descriptors []int) (*Handoff, error) {
 	o := &Handoff{lines: strings.Split(string(text), "\n")}
 	for i, to := range []**os.File{&o.init, &o.program, &o.pidfd, &o.listener} {
@@ -41,7 +40,7 @@ func ReadHandoff(text []byte, descriptors []int) (*Handoff, error) {
 	return o, nil
 }
 
-// Close gives a worker up that was not started: it ends.
+// Close gives up a worker that was not started. The worker ends then.
 func (o *Handoff) Close() {
 	for _, f := range []*os.File{o.init, o.program, o.pidfd, o.listener} {
 		if f != nil {
@@ -50,8 +49,8 @@ func (o *Handoff) Close() {
 	}
 }
 
-// start takes the worker for a run. Path, Args and Env of the Spec are the template's business. It does not wait: that the set-up of the worker has failed is an
-// error of [Running.Release]. The first of the files has to be nil: an interpreter's own code, which the template has.
+// start takes the worker for a run. The template has settled Path, Args and Env of the Spec. start does not wait: if the set-up in the worker fails,
+// [Running.Release] returns the error. The first of the files must be nil: it is the interpreter's own code, which the template has.
 func (o *Handoff) start(spec Spec, stdio IO) (_ *Running, err error) {
 	r := newRunning(spec, cgroup.Adopt(o.lines), findings{method: Namespace, userNS: os.Geteuid() != 0, root: os.Geteuid() == 0})
 	worker := &preforkedInit{r: r, pidfd: o.pidfd}
@@ -94,7 +93,10 @@ func (o *Handoff) start(spec Spec, stdio IO) (_ *Running, err error) {
 		given = append(given, ruleset)
 		at.landlock = workerRuleset
 	}
-	b, init, program := workerCalls(spec, at, r.found.landlock.rules, len(stdio.Files), thisHost())
+	if spec.Umask == nil { // the launcher's own, which the template may have another of
+		spec.Umask = umaskOf("/proc/self/status")
+	}
+	b, init, program := workerCalls(spec, at, r.found.landlock.rules, len(stdio.Files), thisHost(), ownCapabilities())
 	if err := sendFiles(o.init, b.syscallList(&childInit{}, init), []*os.File{ends.lifeline, ends.status}); err != nil {
 		return nil, &StepError{Step: "sendmsg", Object: "worker", Err: err}
 	}
@@ -106,7 +108,7 @@ func (o *Handoff) start(spec Spec, stdio IO) (_ *Running, err error) {
 	return r, o.listen(r)
 }
 
-// find notes what is known of the worker before it is the run's: what its group can do, and what its maker has missed.
+// find notes what is known of the worker from its maker: what its group can do, and which steps have failed.
 func (o *Handoff) find(r *Running) {
 	r.found.groups = noGaps()
 	if r.spec.Group.Name != "" {
@@ -135,7 +137,7 @@ func (o *Handoff) listen(r *Running) error {
 }
 
 // workerCalls are the calls by which a worker's init and program get what is their run's own.
-func workerCalls(spec Spec, at layout, rules []landlockRule, files int, h host) (b *builder, init, program []op) {
+func workerCalls(spec Spec, at layout, rules []landlockRule, files int, h host, own capabilities) (b *builder, init, program []op) {
 	b = &builder{steps: []step{stepProgramClone: {name: "fork", object: "program"}, stepGroup: {name: "write", object: "tasks of the control group"}}}
 	b.list = &init
 	b.cover(at)
@@ -156,19 +158,16 @@ func workerCalls(spec Spec, at layout, rules []landlockRule, files int, h host) 
 		b.add(must, step{name: "prctl", object: "dumpable"}, unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1)
 	}
 	b.add(must, step{name: "chdir", object: spec.Dir}, unix.SYS_CHDIR, b.text(spec.Dir))
-	if spec.Umask == nil { // the launcher's own, which the template may have another of
-		spec.Umask = umaskOf("/proc/self/status")
-	}
 	b.umask(spec)
 	b.limits(spec, at, h)
 	if spec.RunAs == nil { // becoming another user has done it
-		b.giveUp(spec, h)
+		b.giveUp(spec, h, own)
 	}
 	return b, init, program
 }
 
-// umaskOf reads the umask of a process (proc_pid_status(5), since Linux 4.7); nil: it is not known. To ask by umask(2) would change it for a moment, for the
-// whole process.
+// umaskOf reads the umask of a process (proc_pid_status(5), since Linux 4.7); nil: it is not known. umask(2) can only ask by changing the umask of the whole
+// process.
 func umaskOf(status string) *int {
 	text, _ := os.ReadFile(status)
 	_, rest, _ := strings.Cut(string(text), "\nUmask:\t")
@@ -188,8 +187,7 @@ type preforkedInit struct {
 	b     *builder
 }
 
-// workerMost is how long a worker may take to get ready for its run. A thread of a preloaded module can be in the way of it, and then the run takes another
-// interpreter.
+// workerMost is how long a worker may take for its set-up. A thread of a preloaded module can hold it up; then the run starts in an own child.
 const workerMost = 5 * time.Second
 
 func (w *preforkedInit) settle() error {
@@ -200,7 +198,7 @@ func (w *preforkedInit) settle() error {
 	return w.r.refuse()
 }
 
-// awaitWorker waits for a message of a worker. As a rule that takes no time to speak of.
+// awaitWorker waits for a message of a worker. As a rule it comes at once.
 func awaitWorker(from *os.File) error {
 	p, began := polled(from), time.Now()
 	if awaitBriefly(&p, briefMost) {
@@ -217,8 +215,8 @@ func awaitWorker(from *os.File) error {
 
 func (w *preforkedInit) kill(s syscall.Signal) { unix.PidfdSendSignal(int(w.pidfd.Fd()), s, nil, 0) }
 
-// reap waits until init says what the tree has used. It does when nothing of the tree is left, and has nothing more to do but to end, which its maker waits
-// for. If it was killed, its end is waited for: with it the namespace ends.
+// reap waits until init says what the tree has used. Init says it when nothing of the tree is left; its maker waits for the end of init itself. If init was
+// killed, reap waits for that end: with init ends the pid namespace.
 func (w *preforkedInit) reap() (usage syscall.Rusage) {
 	if _, err := io.ReadFull(w.r.status, bytesOf(&usage)); err == nil {
 		return usage
@@ -242,30 +240,40 @@ func (w *preforkedInit) reapBriefly(most time.Duration) (usage syscall.Rusage, o
 
 func (w *preforkedInit) close() { w.pidfd.Close() }
 
-// rule is a call that adds a rule to the ruleset: the place is opened first, and what a file has no rights for is left out.
+// rule is a call that adds a rule to the ruleset. The worker opens the place first; if it is a file, it leaves out what only directories have.
 func (b *builder) rule(r landlockRule) {
 	attr := &unix.LandlockPathBeneathAttr{Allowed_access: r.access}
 	b.add(addRule, step{name: "landlock_add_rule", object: r.path}, unix.SYS_LANDLOCK_ADD_RULE, workerRuleset, unix.LANDLOCK_RULE_PATH_BENEATH,
 		b.hold(bytesOf(attr), false), 0, b.text(r.path), landlockFile)
 }
 
-// giveUp leaves the capabilities that execve would leave: root those that it keeps, anybody else none.
-func (b *builder) giveUp(spec Spec, h host) {
+// capabilities are those of a process, as capget(2) and capset(2) have them.
+type capabilities [2]unix.CapUserData
+
+// ownCapabilities are root's own; an ordinary user has none.
+func ownCapabilities() (c capabilities) {
+	if os.Geteuid() == 0 {
+		unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &c[0])
+	}
+	return c
+}
+
+// giveUp leaves the capabilities that execve would leave: to root those that it keeps, to others none.
+func (b *builder) giveUp(spec Spec, h host, own capabilities) {
 	header := make([]byte, 8)
 	binary.NativeEndian.PutUint32(header, unix.LINUX_CAPABILITY_VERSION_3)
-	var data [2]unix.CapUserData
+	var left capabilities
 	if h.root {
-		unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data[0])
 		for _, c := range dropped {
 			if !slices.Contains(spec.KeepCapabilities, c.name) {
-				data[c.number/32].Permitted &^= 1 << (c.number % 32)
+				own[c.number/32].Permitted &^= 1 << (c.number % 32)
 			}
 		}
-		for i := range data {
-			data[i].Effective, data[i].Inheritable = data[i].Permitted, 0
+		for i := range left {
+			left[i] = unix.CapUserData{Effective: own[i].Permitted, Permitted: own[i].Permitted}
 		}
 	}
-	b.add(must, step{name: "capset"}, unix.SYS_CAPSET, b.bytes(header), b.bytes(unsafe.Slice((*byte)(unsafe.Pointer(&data)), unsafe.Sizeof(data))))
+	b.add(must, step{name: "capset"}, unix.SYS_CAPSET, b.bytes(header), b.bytes(bytesOf(&left)))
 }
 
 // sendFiles sends one message with descriptors.

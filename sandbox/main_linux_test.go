@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"maps"
@@ -34,6 +35,7 @@ const helperName = "py3run-sandbox-test-helper"
 
 func TestMain(m *testing.M) {
 	if os.Args[0] != helperName {
+		waitTogether()
 		os.Exit(m.Run())
 	}
 	command, ok := helpers[os.Args[1]]
@@ -46,6 +48,14 @@ func TestMain(m *testing.M) {
 		os.Exit(99)
 	}
 	os.Exit(0)
+}
+
+// waitTogether has more tests run at once than there are processors, unless the command line says how many: most of them wait for limits to strike.
+func waitTogether() {
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		f.Value.Set(strconv.Itoa(2 * runtime.GOMAXPROCS(0)))
+	}
 }
 
 // A report is what a program finds out about itself.

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"encoding/binary"
 	"path/filepath"
 	"slices"
@@ -30,8 +31,8 @@ const (
 	entryBytes    = 4 << 10         // what an entry takes of a disk beside its contents: a flood of empty files is one too
 )
 
-// Measure walks the directory, and what the run has put beside it, as it is now, following no link; a file of exactly atLimit bytes (0: none) is remarked on. A file with several
-// names counts once. While the run lives, what it has closed to its own user is passed over; after it (ended) modes are no obstacle.
+// Measure walks the directory, and what the run has put beside it, as it is now. It follows no link. It notes a file of exactly atLimit bytes (0: none). A file
+// with several names counts once. While the run lives, Measure skips what the run has closed to its own user; after the run (ended) modes are no obstacle.
 func (w *Workdir) Measure(ended bool, atLimit int64) Contents {
 	return w.measure(&measuring{ended: ended, atLimit: atLimit})
 }
@@ -41,7 +42,7 @@ func (w *Workdir) Used(most int64) int64 {
 	return w.measure(&measuring{most: most, halted: &w.halted}).Bytes
 }
 
-// free is what is free on the file system of the directory, if that can be told without waiting for another machine or process.
+// free is the free space of the directory's file system, if the answer does not depend on another machine or process.
 func (w *Workdir) free() (bytes int64, known bool) {
 	var st unix.Statfs_t
 	err := unix.Fstatfs(int(w.handle.Fd()), &st)
@@ -53,10 +54,11 @@ func (w *Workdir) free() (bytes int64, known bool) {
 }
 
 func (w *Workdir) measure(m *measuring) Contents {
-	m.until = time.Now().Add(lookTime)
+	within := lookTime
 	if m.ended {
-		m.until = time.Now().Add(measureTime)
+		within = measureTime
 	}
+	m.until = time.Now().Add(cmp.Or(m.within, within))
 	m.linked = map[inode]bool{}
 	from := w.handle
 	if w.own && w.real != w.path { // the code may write beside its file, too
@@ -68,14 +70,15 @@ func (w *Workdir) measure(m *measuring) Contents {
 	return m.Contents
 }
 
-// A measuring is a walk through a tree. Its memory follows neither the depth of the tree nor the length of its directories: the names of a directory
-// are taken as they are read, and one that has no more of them is left before what is below it is entered. What is left to do above is a
-// mark of a few words for each level; only the lowest of these keep a descriptor.
+// A measuring is a walk through a tree. It needs little memory for a deep tree and none for a long directory: it counts the names of a directory
+// as it reads them, and closes a directory that has no more names before it enters the last one. For what is left to do above it keeps a few words a level; only
+// the lowest levels keep a descriptor.
 type measuring struct {
 	Contents
 	ended   bool
 	atLimit int64
-	most    int64 // bytes after which it stops; 0: it does not
+	most    int64         // bytes after which it stops; 0: it does not
+	within  time.Duration // 0: lookTime or measureTime
 	until   time.Time
 	halted  *atomic.Bool // the run has ended; nil: it had before
 	seen    int

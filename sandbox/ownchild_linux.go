@@ -18,7 +18,7 @@ import (
 
 // OwnChild starts the program as a child of the launcher.
 //
-// With method [Auto] the namespaces are tried first; where the host refuses them the run falls back to [Process], and [Protection] says why.
+// With method [Auto] it tries namespaces first. If the host refuses them, the run falls back to [Process], and [Protection] says why.
 var OwnChild Backend = ownChild{}
 
 type ownChild struct{}
@@ -66,7 +66,7 @@ func (ownChild) start(spec Spec, stdio IO) (*Running, error) {
 	return nil, refused
 }
 
-// makeGroup makes the control group of a run, as far as the host has one to give. The error is that its name is taken.
+// makeGroup makes the control group of a run, as far as the host gives one. An error means that its name is taken.
 func makeGroup(spec Spec, w *Workdir) (*cgroup.Group, []cgroup.Gap, error) {
 	if spec.Group.Name == "" {
 		return &cgroup.Group{}, noGaps(), nil
@@ -95,7 +95,7 @@ func noGaps() (gaps []cgroup.Gap) {
 	return gaps
 }
 
-// hostCannot tells whether a step failed because this machine does not give namespaces to this user: another method may do.
+// hostCannot tells whether a step failed because this machine does not give namespaces to this user: another attempt may succeed.
 func hostCannot(e *StepError) bool {
 	switch e.Step {
 	case "clone", "mount", "id-map":
@@ -129,7 +129,7 @@ func (a attempt) start(spec Spec, stdio IO, group *cgroup.Group, gaps []cgroup.G
 	}
 	r.lookForSight()
 	theirs.close()
-	// An error here means that init is gone already; the set-up socket knows more.
+	// An error here means that init has ended already; the set-up socket says why.
 	r.lifeline.Write([]byte{0})
 	r.setup[0].SetReadDeadline(time.Now().Add(setupMost))
 	err = r.readSetup(b, func(*os.File) error { return nil })
@@ -175,7 +175,7 @@ func (a attempt) lay(r *Running, stdio IO, theirs *files) (at layout, err error)
 	}
 	at.memoryGroup, at.pidsGroup = group.Limits("memory"), group.Limits("pids")
 	at.weigh = spec.Limits.Memory > 0 && !at.memoryGroup
-	// The set-up socket tells of a failure until execve: not from a number that the program finds something else at.
+	// The set-up socket must stay open until execve, so not at a number at which the program finds something else.
 	if n := len(at.files); at.setup < 3 || at.setup >= spec.FirstFile && at.setup < spec.FirstFile+n {
 		if at.setup, err = unix.FcntlInt(setupWrite.Fd(), unix.F_DUPFD_CLOEXEC, spec.FirstFile+n); err != nil {
 			return at, &StepError{Step: "descriptors", Object: "set-up socket", Err: err}
@@ -252,8 +252,8 @@ func thisHost() host {
 	return h
 }
 
-// clone makes init. The parent-death signal follows the thread that does it, not the process; threads of Go's live as long as the process, except
-// one whose goroutine ends locked to it, and no goroutine of this program does.
+// clone makes init. The kernel sends the parent-death signal when the thread that called clone ends, not the process. A thread of a Go program lives as long as
+// the process, unless a goroutine ends while it is locked to it: no goroutine that starts runs may do that.
 func (s *childInit) clone() (pid int, err error) {
 	runtime.LockOSThread() // for the mask, which is the thread's
 	defer runtime.UnlockOSThread()
@@ -306,7 +306,7 @@ func (p *ownInit) reapBriefly(most time.Duration) (usage syscall.Rusage, ok bool
 	return p.collect(), true
 }
 
-// collect takes what is left of an init that has ended.
+// collect reaps an init that has ended.
 func (p *ownInit) collect() (usage syscall.Rusage) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -14,37 +14,37 @@ import (
 	"py3run/sandbox/cgroup"
 )
 
-// A worker is a sandbox without a run: an init and a program, forked by an interpreter that serves as template, in namespaces and a group of
-// their own, under the filters that every run of this kind has. Its maker keeps it ready; a launcher takes it, sets what is its run's own (limits,
+// A worker is a sandbox without a run: an init and a program, forked by an interpreter that serves as template. They have namespaces and a control group of
+// their own, and the filters that every run with this pool key has. Its maker keeps it ready. A launcher takes it, sets what is its run's own (limits,
 // directories, hidden paths, streams) and opens the gate.
 //
-//	maker ──fds, group──► template ──fork──► init, program         NewSpare
-//	maker ◄──ready, listener── init, program
-//	launcher ──claim──► maker ──two sockets, pidfd, listener──►    Spare.Send, ReadOffer
-//	launcher ──calls, descriptors──► init, program                 StartSpare
-//	launcher ◄──failed │ end of file── init, program
+//	maker ──descriptors, group──► template ──fork──► init, program     NewWorker
+//	maker ◄──msgReady, listener── init, program
+//	launcher ──asks──► maker ──two sockets, pidfd, listener──►         Worker.Handoff, ReadHandoff
+//	launcher ──syscall lists, descriptors──► init, program             Handoff.start
+//	launcher ◄──msgFailed │ end of file── init, program                Running.Release
 //
-// Init and the program make the system calls of a syscall list (syscalllist_linux.go), in the same order as those of a child init. What is made at the
-// end of a child init by execve is made by calls: descriptors are closed, capabilities given up.
+// Init and the program make the system calls of a syscall list (protocol_linux.go), in the same order as those of an own child. Where the own child's execve
+// closes descriptors and gives up capabilities, a worker makes calls for it.
 
-// A PoolKey is what of a [Spec] is settled before there is a run. Spares of one base serve all runs of that base.
+// A PoolKey is the part of a [Spec] that is settled before there is a run. Workers of one pool key serve all runs with that key.
 type PoolKey struct {
 	DenyNetwork, MinimalDev, PrivateShm, DenyCalls, NoNewPrivileges bool
 
 	Activity         Requirement
 	KeepCapabilities []string
-	Parent           string // of the groups; see [Group]
-	Groups           bool   // groups are made
-	Memory           bool   // a limit on it is wanted; likewise the others
+	Parent           string // of the control groups; see [Group]
+	Groups           bool   // control groups are made
+	Memory           bool   // memory is limited; likewise the others
 	Processes        bool
 	CPUs             bool
 	Rates            bool
 	FirstFile        int
 }
 
-// PoolKey is that of a Spec. ok is false where there can be no worker for it: a worker writes the maps of its ids itself, which
-// only programs of root's could do for more than its own.
-func (s Spec) PoolKey() (base PoolKey, ok bool) {
+// PoolKey is the pool key of a Spec. ok is false if a worker cannot run it: without namespaces; with subordinate ids, because a worker maps its ids itself, and
+// an ordinary user may map only its own.
+func (s Spec) PoolKey() (key PoolKey, ok bool) {
 	l := s.Limits
 	return PoolKey{DenyNetwork: s.DenyNetwork, MinimalDev: s.MinimalDev, PrivateShm: s.PrivateShm, DenyCalls: s.DenyCalls, NoNewPrivileges: s.NoNewPrivileges,
 		Activity: s.Activity, KeepCapabilities: s.KeepCapabilities, Parent: s.Group.Parent, Groups: s.Group.Name != "",
@@ -52,7 +52,7 @@ func (s Spec) PoolKey() (base PoolKey, ok bool) {
 		FirstFile: s.FirstFile}, s.Method != Process && s.FirstFile >= workerTop && (!s.SubIDs || os.Geteuid() == 0)
 }
 
-// spec is as much of a Spec as the base knows.
+// spec is the part of a Spec that the key holds.
 func (b PoolKey) spec() Spec {
 	return Spec{DenyNetwork: b.DenyNetwork, MinimalDev: b.MinimalDev, PrivateShm: b.PrivateShm, DenyCalls: b.DenyCalls, NoNewPrivileges: b.NoNewPrivileges,
 		Activity: b.Activity, KeepCapabilities: b.KeepCapabilities, FirstFile: b.FirstFile}
@@ -77,35 +77,35 @@ func (b PoolKey) Setup() (calls []byte, steps *Steps) {
 	at.weigh = b.Memory && !(b.Groups && cgroup.Find(b.Parent).Has("memory"))
 	spec := b.spec()
 
-	var start, back, init, program, after []op
+	var lists [listsOfSetup][]op
 	first, rest := namespaces(spec, userNS), uintptr(0)
 	if !userNS {
 		first, rest = unix.CLONE_NEWPID, first&^unix.CLONE_NEWPID
 	}
 	unshare := step{name: "unshare", object: "namespaces"}
-	build.list = &start
+	build.list = &lists[listStart]
 	build.add(must, unshare, unix.SYS_UNSHARE, first)
-	build.list = &back
+	build.list = &lists[listBack]
 	build.add(must, step{name: "setns", object: "pid namespace"}, unix.SYS_SETNS, workerOwnPid, unix.CLONE_NEWPID)
-	build.list = &init
+	build.list = &lists[listInit]
 	if rest != 0 {
 		build.add(must, unshare, unix.SYS_UNSHARE, rest)
 	}
-	// What the host mounts later is to be seen by the run; what the run mounts stays in it.
+	// The run sees what the host mounts later; what the run mounts stays in it.
 	build.mounts(spec, at, unix.MS_SLAVE)
-	build.list = &program
+	build.list = &lists[listProgram]
 	if h.root {
 		build.capabilities(spec.KeepCapabilities)
 	}
 	build.restrict(spec, at, Namespace, userNS, h)
 	build.watch(spec, s, at, userNS, h)
-	build.list = &after
+	build.list = &lists[listAfter]
 	build.add(must, step{name: "prctl", object: "not dumpable"}, unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0)
 	build.childEvents()
-	return build.syscallList(s, start, back, init, program, after), &Steps{build}
+	return build.syscallList(s, lists[:]...), &Steps{build}
 }
 
-// Practice is a syscall list of calls that change nothing, in one list: for a template to learn by what it takes to make calls.
+// Practice is a syscall list whose calls change nothing. A template makes them to learn which memory it takes to make calls.
 func Practice() []byte {
 	b := &builder{steps: []step{{}}}
 	var list []op
@@ -129,19 +129,19 @@ type Worker struct {
 	gaps          []Gap
 }
 
-// NewWorker has a template make a worker: fork sends the descriptors to it. name is that of its control group, whose directories note is told of before they
-// are made. ctx bounds the waiting.
-func NewWorker(ctx context.Context, base PoolKey, steps *Steps, name string, note func(groups []string), fork func([]*os.File) error) (_ *Worker, err error) {
+// NewWorker has a template make a worker: fork sends the descriptors to the template. name is the name of the worker's control group; note hears of the group's
+// directories before they are made. ctx bounds the waiting.
+func NewWorker(ctx context.Context, key PoolKey, steps *Steps, name string, note func(groups []string), fork func([]*os.File) error) (_ *Worker, err error) {
 	s := &Worker{group: &cgroup.Group{}}
 	defer func() {
 		if err != nil {
 			s.Close()
 		}
 	}()
-	if base.Groups {
-		place := cgroup.Find(base.Parent)
+	if key.Groups {
+		place := cgroup.Find(key.Parent)
 		note(place.Paths(name))
-		if s.group, err = place.Prepare(name, base.limits()); err != nil {
+		if s.group, err = place.Prepare(name, key.limits()); err != nil {
 			s.group = &cgroup.Group{}
 			return nil, &StepError{Step: "control group", Object: name, Err: err}
 		}
@@ -221,7 +221,7 @@ func (s *Worker) Pid() int { return s.pid }
 // Paths are the directories of the worker's control group.
 func (s *Worker) Paths() []string { return s.group.Paths() }
 
-// Handoff is what a launcher needs to take the worker: text and descriptors for [ReadHandoff]. The maker closes its own with Give.
+// Handoff returns what a launcher needs to take the worker: text and descriptors for [ReadHandoff]. The maker closes its own descriptors with Give.
 func (s *Worker) Handoff() (text []byte, descriptors []int) {
 	lines := append([]string{"pid " + strconv.Itoa(s.pid)}, s.group.Lines()...)
 	for _, gap := range s.gaps {
@@ -235,7 +235,7 @@ func (s *Worker) Handoff() (text []byte, descriptors []int) {
 	return []byte(strings.Join(lines, "\n")), descriptors
 }
 
-// Give closes the maker's descriptors but for the pidfd: the worker is a launcher's now, which ends it.
+// Give closes the maker's descriptors but the pidfd: the worker belongs to a launcher now, which ends it.
 func (s *Worker) Give() {
 	for _, f := range []**os.File{&s.init, &s.program, &s.listener} {
 		if *f != nil {
@@ -245,7 +245,7 @@ func (s *Worker) Give() {
 	}
 }
 
-// Close ends a worker, or looks after one that was given away and has ended. It removes its group.
+// Close ends a worker, unless it has ended, and removes its control group.
 func (s *Worker) Close() error {
 	s.Give()
 	if s.pidfd != nil {
@@ -261,8 +261,8 @@ func (s *Worker) Close() error {
 	return s.group.Remove()
 }
 
-// SendTo sends one message with descriptors on a socket that keeps messages apart. It is the first on it, or the answer to the one before has come: there
-// is room for it.
+// SendTo sends one message with descriptors on a socket that keeps messages apart. The socket has room for it: it is the first message, or the one before was
+// answered.
 func SendTo(to *os.File, message []byte, descriptors []int) error {
 	raw, err := to.SyscallConn()
 	if err != nil {

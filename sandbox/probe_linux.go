@@ -12,7 +12,7 @@ import (
 	"py3run/sandbox/cgroup"
 )
 
-// A Check is one protection that was really tried on this host.
+// A Check is the result of really trying one protection on this host.
 type Check struct {
 	Name    string
 	OK      bool
@@ -87,7 +87,7 @@ func (t *prober) namespaces() Check {
 	return c
 }
 
-// apparmorRepair is a profile for this one binary, which is better than lifting the restriction for all.
+// apparmorRepair is a profile for this one binary: better than to lift the restriction for all programs.
 func apparmorRepair() string {
 	self, err := os.Executable()
 	if err != nil {

@@ -4,25 +4,21 @@ import (
 	"encoding/binary"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"py3run/sandbox/seccomp"
 )
 
-// A step names what a failed system call was about. Its number crosses the status pipe, so that the errno
-// and the step arrive intact.
+// A step names what a system call is about. If the call fails, its step's number and the errno come to the launcher on the set-up socket.
 type step struct {
 	name, object string
-	measure      string // the measure that is missing when an optional step fails
+	measure      string // that is not in force if an optional step fails
 }
 
-// A builder turns a Spec into the lists of system calls of a [childInit]. Building makes no system call, so the
-// result can be printed and tested. Memory that the calls point to is kept alive by regions.
+// A builder turns a Spec into the lists of system calls of a [childInit], or of a worker. It makes no system call itself: what it has to know of the host is in
+// a layout and a host. So its result can be printed and tested. regions keep alive the memory that the calls point to.
 type builder struct {
 	steps    []step
 	regions  []region
@@ -198,132 +194,6 @@ func (b *builder) move(lifeline, status, newLifeline, newStatus int) {
 	moveOne(high+1, newStatus)
 }
 
-// mounts makes the mount namespace, as far as it is the same for all runs: nothing propagates to the host (see mount_namespaces(7) for
-// propagation, MS_PRIVATE or MS_SLAVE), /proc shows this pid namespace, loopback works in a network of its own.
-func (b *builder) mounts(spec Spec, at layout, propagation uintptr) {
-	none := b.text("none")
-	b.add(must, step{name: "mount", object: "/ as private"}, unix.SYS_MOUNT, none, b.text("/"), 0, unix.MS_REC|propagation, 0)
-	if spec.MinimalDev {
-		b.dev()
-	}
-	b.add(optional, step{name: "mount", object: "/proc", measure: "proc"},
-		unix.SYS_MOUNT, b.text("proc"), b.text("/proc"), b.text("proc"), unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, 0)
-	if spec.PrivateShm && !spec.MinimalDev { // which has one
-		b.add(optional, step{name: "mount", object: shmDir, measure: shmMeasure}, unix.SYS_MOUNT,
-			b.text("tmpfs"), b.text(shmDir), b.text("tmpfs"), unix.MS_NOSUID|unix.MS_NODEV, b.text(shmOptions(spec)))
-	}
-	if spec.DenyCalls {
-		b.readOnlyKernel(at.kernel)
-	}
-	if spec.DenyNetwork {
-		up := step{name: "ioctl", object: "loopback up", measure: "loopback"}
-		request := make([]byte, 40) // struct ifreq
-		copy(request, "lo")
-		binary.NativeEndian.PutUint16(request[unix.IFNAMSIZ:], unix.IFF_UP|unix.IFF_RUNNING)
-		b.add(optional, up, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		b.add(optional|withPrev, up, unix.SYS_IOCTL, 0, unix.SIOCSIFFLAGS, b.bytes(request))
-	}
-}
-
-const (
-	shmDir     = "/dev/shm"
-	shmMeasure = "private-shm"
-)
-
-// shmOptions make a /dev/shm that everybody may use, as large as the memory that a run has: its pages count there.
-func shmOptions(spec Spec) string {
-	if spec.Limits.Memory <= 0 {
-		return "mode=1777"
-	}
-	return "mode=1777,size=" + strconv.FormatInt(spec.Limits.Memory, 10)
-}
-
-// resizeShm gives the /dev/shm of a worker the size of its run's.
-func (b *builder) resizeShm(spec Spec) {
-	if spec.PrivateShm && spec.Limits.Memory > 0 {
-		b.add(optional, step{name: "mount", object: shmDir + " (size)", measure: shmMeasure}, unix.SYS_MOUNT,
-			b.text("tmpfs"), b.text(shmDir), b.text("tmpfs"), unix.MS_REMOUNT|unix.MS_NOSUID|unix.MS_NODEV, b.text(shmOptions(spec)))
-	}
-}
-
-// cover shows the run its own directory, holds in place what steers later runs, and hides what it must not see. A directory is pinned by being a
-// mount point, of itself: the kernel neither renames nor removes one (rename(2): EBUSY).
-func (b *builder) cover(at layout) {
-	for _, path := range at.pinned {
-		p := b.text(path)
-		b.add(optional, step{name: "mount", object: path + " (pinned)", measure: pinMeasure}, unix.SYS_MOUNT, p, p, 0, unix.MS_BIND|unix.MS_REC, 0)
-	}
-	for _, path := range at.fixed {
-		p := b.text(path)
-		what := step{name: "mount", object: path + " (read-only)", measure: pinMeasure}
-		b.add(optional, what, unix.SYS_MOUNT, p, p, 0, unix.MS_BIND|unix.MS_REC, 0)
-		b.add(optional|ifPrev, what, unix.SYS_MOUNT_SETATTR, atFDCWD, p, unix.AT_RECURSIVE, b.readOnly(), readOnlySize)
-	}
-	for _, bind := range at.binds {
-		b.add(must, step{name: "mount", object: bind[1]}, unix.SYS_MOUNT, b.text(bind[0]), b.text(bind[1]), 0, unix.MS_BIND, 0)
-	}
-	var empty uintptr
-	for _, h := range at.hidden {
-		what := step{name: "mount", object: h.path + " (hidden)", measure: "hidden-paths"}
-		switch {
-		case h.dir && empty == 0: // one empty directory does for all: a file system of its own is the costly part
-			empty = b.text(h.path)
-			b.add(optional, what, unix.SYS_MOUNT, b.text("tmpfs"), empty, b.text("tmpfs"),
-				unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, b.text("mode=000,nr_blocks=1,nr_inodes=1"))
-		case h.dir:
-			b.add(optional, what, unix.SYS_MOUNT, empty, b.text(h.path), 0, unix.MS_BIND, 0)
-		default:
-			b.add(optional, what, unix.SYS_MOUNT, b.text("/dev/null"), b.text(h.path), 0, unix.MS_BIND, 0)
-		}
-	}
-}
-
-// readOnlyKernel closes the other way to what package seccomp refuses, and to the limits themselves: files through which root sets the
-// kernel's parameters, its SysRq functions and the control groups. The rest of /sys stays: jobs set pins and fans there. Against accidents: code
-// of root's that makes namespaces of its own can mount the control groups (v1) anew in them and write its own limits.
-func (b *builder) readOnlyKernel(paths []string) {
-	for _, path := range paths {
-		what := step{name: "mount", object: path + " (read-only)", measure: "read-only-kernel"}
-		if strings.HasPrefix(path, "/proc/") { // is no mount of its own yet
-			b.add(optional, what, unix.SYS_MOUNT, b.text(path), b.text(path), 0, unix.MS_BIND|unix.MS_REC, 0)
-		}
-		b.add(optional, what, unix.SYS_MOUNT_SETATTR, atFDCWD, b.text(path), unix.AT_RECURSIVE, b.readOnly(), readOnlySize)
-	}
-}
-
-const readOnlySize = 32 // of struct mount_attr: attr_set, attr_clr, propagation, userns_fd
-
-// readOnly is what mount_setattr(2) is to set.
-func (b *builder) readOnly() uintptr {
-	attr := make([]byte, readOnlySize)
-	binary.NativeEndian.PutUint64(attr, unix.MOUNT_ATTR_RDONLY)
-	return b.bytes(attr)
-}
-
-// dev mounts a /dev with the devices that programs expect anywhere, and a /dev/shm of its own. The host's devices are bound, not
-// made, which a user namespace does not allow; for that moment they are reached through /proc, which is mounted anew after this.
-func (b *builder) dev() {
-	what := step{name: "mount", object: "/dev", measure: "minimal-dev"}
-	mount := func(source, target, fstype string, flags uintptr, options string) {
-		b.add(must, what, unix.SYS_MOUNT, b.text(source), b.text(target), b.text(fstype), flags, b.text(options))
-	}
-	mount("/dev", "/proc", "", unix.MS_BIND|unix.MS_REC, "")
-	mount("tmpfs", "/dev", "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC, "mode=755,size=64k,nr_inodes=32")
-	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
-		b.add(must, what, unix.SYS_MKNODAT, atFDCWD, b.text("/dev/"+name), unix.S_IFREG|0o666, 0)
-		mount("/proc/"+name, "/dev/"+name, "", unix.MS_BIND, "")
-	}
-	for _, name := range []string{"pts", "shm"} {
-		b.add(must, what, unix.SYS_MKDIRAT, atFDCWD, b.text("/dev/"+name), 0o755)
-	}
-	mount("devpts", "/dev/pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620")
-	mount("tmpfs", "/dev/shm", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=1777")
-	for _, link := range [][2]string{{"pts/ptmx", "ptmx"}, {"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"}} {
-		b.add(must, what, unix.SYS_SYMLINKAT, b.text(link[0]), atFDCWD, b.text("/dev/"+link[1]))
-	}
-	b.add(must, what, unix.SYS_UMOUNT2, b.text("/proc"), unix.MNT_DETACH)
-}
-
 // descriptors gives the program its streams and files and nothing else. Sources may stand on any number,
 // also on a target's: all go above every number in use first. It returns where the Landlock ruleset is then.
 func (b *builder) descriptors(spec Spec, at layout) (ruleset int) {
@@ -366,115 +236,6 @@ func (b *builder) closeRange(from, to int, flags uintptr) {
 	if from <= to {
 		b.add(must, step{name: "close_range"}, unix.SYS_CLOSE_RANGE, uintptr(from), uintptr(uint32(to)), flags)
 	}
-}
-
-// dropped are the capabilities that would undo the sandbox or reach round its limits. Root keeps its access to
-// files (CAP_DAC_OVERRIDE, CAP_CHOWN …), to the network and to its own processes.
-var dropped = []struct {
-	number uintptr
-	name   string
-	late   bool // not known to every kernel that this runs on
-}{
-	{unix.CAP_DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH", false}, {unix.CAP_LINUX_IMMUTABLE, "CAP_LINUX_IMMUTABLE", false},
-	{unix.CAP_SYS_MODULE, "CAP_SYS_MODULE", false}, {unix.CAP_SYS_RAWIO, "CAP_SYS_RAWIO", false}, {unix.CAP_SYS_PTRACE, "CAP_SYS_PTRACE", false},
-	{unix.CAP_SYS_ADMIN, "CAP_SYS_ADMIN", false}, {unix.CAP_SYS_BOOT, "CAP_SYS_BOOT", false}, {unix.CAP_SYS_NICE, "CAP_SYS_NICE", false},
-	{unix.CAP_SYS_RESOURCE, "CAP_SYS_RESOURCE", false}, {unix.CAP_SYS_TIME, "CAP_SYS_TIME", false}, {unix.CAP_MKNOD, "CAP_MKNOD", false},
-	{unix.CAP_AUDIT_CONTROL, "CAP_AUDIT_CONTROL", false}, {unix.CAP_MAC_OVERRIDE, "CAP_MAC_OVERRIDE", false}, {unix.CAP_MAC_ADMIN, "CAP_MAC_ADMIN", false},
-	{unix.CAP_SYSLOG, "CAP_SYSLOG", false}, {unix.CAP_WAKE_ALARM, "CAP_WAKE_ALARM", false}, {unix.CAP_BLOCK_SUSPEND, "CAP_BLOCK_SUSPEND", false},
-	{unix.CAP_AUDIT_READ, "CAP_AUDIT_READ", false},
-	{unix.CAP_PERFMON, "CAP_PERFMON", true}, {unix.CAP_BPF, "CAP_BPF", true}, {unix.CAP_CHECKPOINT_RESTORE, "CAP_CHECKPOINT_RESTORE", true},
-}
-
-// Capability is the number of a capability that root loses under a sandbox, by its name (capabilities(7)); false for any other.
-func Capability(name string) (number int, isDropped bool) {
-	for _, c := range dropped {
-		if c.name == name {
-			return int(c.number), true
-		}
-	}
-	return 0, false
-}
-
-// capabilities takes them out of the bounding set: at execve root's permitted set becomes the inheritable (empty) and the bounding set.
-func (b *builder) capabilities(keep []string) {
-	for _, c := range dropped {
-		if slices.ContainsFunc(keep, func(name string) bool { number, _ := Capability(name); return uintptr(number) == c.number }) {
-			continue
-		}
-		mode := uint8(optional)
-		if c.late {
-			mode = quiet
-		}
-		b.add(mode, step{name: "prctl", object: c.name, measure: "capabilities"},
-			unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c.number)
-	}
-}
-
-// restrict applies what the kernel enforces on this process and its children for good. Landlock and seccomp want CAP_SYS_ADMIN
-// or the promise to gain no privileges; root, and whoever has a user namespace, has the first.
-func (b *builder) restrict(spec Spec, at layout, method Method, userNS bool, h host) {
-	privileged := h.root || userNS
-	if spec.NoNewPrivileges || !privileged && (at.landlock > 0 || spec.DenyCalls) {
-		b.add(must, step{name: "prctl", object: "no new privileges"}, unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1)
-	}
-	if at.landlock > 0 {
-		b.landlock(at.landlock)
-	}
-	if spec.DenyCalls {
-		b.install(optional, step{name: "seccomp", object: seccomp.Default, measure: "seccomp-" + seccomp.Default}, seccomp.Filter(), 0)
-	}
-}
-
-func (b *builder) landlock(ruleset int) {
-	b.add(must, step{name: "landlock_restrict_self"}, unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(ruleset), 0)
-}
-
-// watch installs the filter whose listener the activity is, and sends the listener to the launcher: by a call that this very filter would hold
-// up, were it not for the nonce. It changes nothing else: where a filter needs the promise to gain no privileges, and nothing else
-// made the process give it, there is none.
-func (b *builder) watch(spec Spec, s *childInit, at layout, userNS bool, h host) {
-	privileged := h.root || userNS
-	if spec.Activity == NotRequested || !privileged && !spec.NoNewPrivileges && at.landlock == 0 && !spec.DenyCalls {
-		return
-	}
-	b.activity = true
-	// Kernels before 5.16 switch speculation off for a process with a filter, unless told not to; this filter is no reason for it.
-	flags := unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW | h.wait
-	filter := seccomp.Watch
-	if at.weigh {
-		filter = seccomp.WatchMemory
-	}
-	b.install(optional|toSend, step{name: "seccomp", object: "listener", measure: activityMeasure}, filter(at.nonce), flags)
-	control := (*unix.Cmsghdr)(unsafe.Pointer(&s.rights))
-	control.Level, control.Type = unix.SOL_SOCKET, unix.SCM_RIGHTS
-	control.SetLen(unix.CmsgLen(4))
-	body := []byte{msgListener, 7: 0}
-	iov := &unix.Iovec{Base: &body[0], Len: 8}
-	message := &unix.Msghdr{Iov: iov, Iovlen: 1, Control: &s.rights[0], Controllen: uint64(len(s.rights))}
-	b.hold(body, false)
-	b.hold(bytesOf(iov), true)
-	b.hold(bytesOf(message), true)
-	b.add(ifPrev, step{name: "sendmsg", object: "seccomp listener"}, unix.SYS_SENDMSG, uintptr(at.setup), uintptr(unsafe.Pointer(message)), unix.MSG_NOSIGNAL, 0, 0, uintptr(at.nonce))
-}
-
-// install adds a filter of system calls.
-func (b *builder) install(mode uint8, what step, filter []unix.SockFilter, flags uintptr) {
-	program := &unix.SockFprog{Len: uint16(len(filter)), Filter: unsafe.SliceData(filter)}
-	b.hold(unsafe.Slice((*byte)(unsafe.Pointer(&filter[0])), uintptr(len(filter))*unsafe.Sizeof(filter[0])), false)
-	b.hold(bytesOf(program), true)
-	b.add(mode, what, unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(program)))
-}
-
-// become changes to another user, with no way back.
-func (b *builder) become(u User) {
-	groups := make([]byte, 4*len(u.Groups))
-	for i, g := range u.Groups {
-		binary.NativeEndian.PutUint32(groups[4*i:], uint32(g))
-	}
-	uid, gid := uintptr(u.UID), uintptr(u.GID)
-	b.add(must, step{name: "setgroups"}, unix.SYS_SETGROUPS, uintptr(len(u.Groups)), b.bytes(groups))
-	b.add(must, step{name: "setresgid", object: strconv.Itoa(u.GID)}, unix.SYS_SETRESGID, gid, gid, gid)
-	b.add(must, step{name: "setresuid", object: strconv.Itoa(u.UID)}, unix.SYS_SETRESUID, uid, uid, uid)
 }
 
 func (b *builder) umask(spec Spec) {

@@ -1,7 +1,7 @@
 package sandbox
 
-// This file holds every number that the launcher (Go) and a template (Python: package python, template.py) share. [Shared] gives them to a test that
-// compares the two.
+// This file holds every number that the launcher and a template, which is written in Python, share. Package python has the same numbers for its Python
+// sources, and a test there compares them with these.
 //
 // # Messages
 //
@@ -40,7 +40,7 @@ const (
 
 // # Syscall list
 //
-// A syscall list is lists of system calls with the memory that they point to, for another process to make them: builder.syscallList writes it, template.py
+// A syscall list is lists of system calls with the memory that they point to, for another process to make them: builder.syscallList writes it, the template
 // reads it. All numbers have 64 bits, in the byte order of this machine:
 //
 //	number of lists │ number of relocations │ offset of the rights │ offset of the first region      listHead words
@@ -76,6 +76,7 @@ const (
 	listInit           // in init
 	listProgram        // in the program's process
 	listAfter          // in init, after the program's start; the result of the last call is the signalfd
+	listsOfSetup
 )
 
 // # Descriptors
@@ -91,23 +92,9 @@ const (
 // With the syscall list a launcher sends descriptors: to init the lifeline and the status pipe; to the program stdin, stdout, stderr, the run's files but the
 // first, gate, dump pipe, and the ruleset if there is one. The program puts them at 0, 1, 2, PoolKey.FirstFile+1 and up, and workerRuleset.
 const (
-	workerControl = 8
 	workerOwnPid  = 9
 	workerInit    = 10
 	workerProgram = 11
-	workerGroups  = 12
 	workerRuleset = 20
 	workerTop     = 64 // first number that a program's own may have: below are the template's
 )
-
-// Shared are the numbers above, under the names that template.py gives them.
-func Shared() map[string]int {
-	return map[string]int{
-		"FAILED": msgFailed, "MISSING": msgMissing, "ENDED": msgEnded, "READY": msgReady, "LIFELINE_ENDED": lifelineEnded,
-		"GROUP_STEP": stepGroup,
-		"LIST_HEAD":  listHead, "CALL_WORDS": callWords,
-		"OPTIONAL": optional, "QUIET": quiet, "WITH_PREV": withPrev, "WANT_ONE": wantOne, "IF_PREV": ifPrev, "TO_SEND": toSend, "RULE": addRule,
-		"LIST_START": listStart, "LIST_BACK": listBack, "LIST_INIT": listInit, "LIST_PROGRAM": listProgram, "LIST_AFTER": listAfter,
-		"CONTROL": workerControl, "OWN_PID": workerOwnPid, "INIT": workerInit, "PROGRAM": workerProgram, "GROUPS": workerGroups, "RULESET": workerRuleset,
-	}
-}

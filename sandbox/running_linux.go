@@ -22,9 +22,9 @@ type Running struct {
 	started  time.Time
 	init     initProcess
 	pid      int           // of init, in the launcher's pid namespace
-	process  int           // of the program, once it was looked for
-	begins   bool          // the gate was to be opened
-	released bool          // and was
+	process  int           // the program's id; 0: nobody has asked for it yet
+	begins   bool          // Release was called
+	released bool          // the gate was opened
 	group    *cgroup.Group // without directories: none could be made, or none was wanted
 	workdir  *Workdir      // nil: it has none
 
@@ -53,9 +53,9 @@ func newRunning(spec Spec, group *cgroup.Group, found findings) *Running {
 	return &Running{spec: spec, group: group, found: found, started: time.Now(), ended: make(chan ending, 1), gone: make(chan syscall.Rusage, 1), copied: make(chan int, 2), faults: make(chan error, 1)}
 }
 
-// spawn starts a goroutine of the run. done, if it is not nil, is called when it ends, however it ends.
+// spawn starts a goroutine of the run. When it ends, however it ends, spawn calls done, if that is not nil.
 //
-// A panic in it, of a writer of the caller's say, is the run's: it ends the run and is in the Outcome. It must not end the process, which may have other runs.
+// A panic in it, in a writer of the caller for example, ends this run and is in its Outcome. It must not end the process, which may have other runs.
 func (r *Running) spawn(do, done func()) {
 	go func() {
 		if done != nil {
@@ -73,7 +73,7 @@ func (r *Running) spawn(do, done func()) {
 	}()
 }
 
-// attend has somebody look after everything that a run can want while it lasts.
+// attend starts the goroutines that serve a run while it lasts: they copy its output and answer its listener.
 func (r *Running) attend() {
 	r.attended = true
 	if !r.group.Limits("pids") {
@@ -87,7 +87,7 @@ func (r *Running) attend() {
 	}
 }
 
-// follow hears from init how the program has ended, and then waits for the end of init itself.
+// follow reads from init how the program has ended, and then waits for the end of init itself.
 func (r *Running) follow() {
 	defer r.reap()
 	defer close(r.ended)
@@ -105,8 +105,8 @@ func (r *Running) over(usage syscall.Rusage) {
 	close(r.gone)
 }
 
-// giveUp ends a run that has not begun. What hangs in the kernel, in a step on a network file system that does not answer say, is left behind: reap keeps
-// the memory that it runs on as long as it lives.
+// giveUp ends a run that has not begun. If init hangs in the kernel, in a step on a network file system for example, giveUp leaves it behind: reap keeps
+// the memory that init runs on as long as it lives.
 func (r *Running) giveUp() {
 	r.spawn(r.reap, nil)
 	r.Kill()
@@ -122,8 +122,8 @@ func (r *Running) giveUp() {
 
 // Release opens the gate: a byte that the program reads at descriptor Spec.GateFile. The wall clock starts now.
 //
-// The error is that the set-up has failed, or that the program has ended already. Nothing has to be done about it: the run is ended then, and Wait returns an
-// Outcome whose Began is false.
+// An error means that the set-up has failed, or that the program has ended already. The run is over then: call Wait, which returns an Outcome whose Began is
+// false.
 func (r *Running) Release() error {
 	if err := r.init.settle(); err != nil {
 		r.Kill()
@@ -138,7 +138,7 @@ func (r *Running) Release() error {
 // Kill ends the whole tree at once, without a verdict. Wait still has to be called.
 func (r *Running) Kill() {
 	if r.found.method == Process {
-		// Killed at once, init could not end the tree; it does at the end of the lifeline, unless the program has stopped it.
+		// If init was killed at once, nobody would end the tree. Init ends it at the end of the lifeline, unless the program has stopped init.
 		r.lifeline.Close()
 		r.init.kill(syscall.SIGCONT)
 		r.group.Kill()
@@ -147,7 +147,7 @@ func (r *Running) Kill() {
 	r.init.kill(syscall.SIGKILL)
 }
 
-// RemoveGroup removes the control group. Call it once, after Wait; it may take a while, so beside something else if there is that.
+// RemoveGroup removes the control group. Call it once, after Wait. It may take some time: call it beside other work.
 func (r *Running) RemoveGroup() error { return r.group.Remove() }
 
 // program is the process id of the program, in the launcher's pid namespace; 0 when it is gone.
@@ -159,7 +159,7 @@ func (r *Running) program() int {
 	return n
 }
 
-// answers tells whether the program has a handler for a signal: without one it would be ended by it.
+// answers tells whether the program has a handler for a signal: without one the signal would end it.
 func (r *Running) answers(s syscall.Signal) bool {
 	text, _ := os.ReadFile("/proc/" + strconv.Itoa(r.program()) + "/status")
 	_, rest, found := strings.Cut(string(text), "\nSigCgt:")

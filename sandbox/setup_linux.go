@@ -11,7 +11,7 @@ import (
 // setupMost is how long the set-up of a run may take. It is a matter of milliseconds, unless a file system hangs.
 const setupMost = time.Minute
 
-// readSetup reads the messages on the set-up sockets until their end, which is that of the set-up: the program's execve, in the launcher's own child. The
+// readSetup reads the messages on the set-up sockets until their end, which is the end of the set-up: in an own child the program's execve. The
 // error is the step that failed. await waits for the next message, for as long as the set-up may take.
 func (r *Running) readSetup(b *builder, await func(from *os.File) error) error {
 	for _, from := range r.setup {
@@ -38,7 +38,7 @@ func (r *Running) readMessage(from *os.File, b *builder) (more bool, err error) 
 		return false, &StepError{Step: "set-up", Object: "sandbox", Err: unix.ETIMEDOUT}
 	case n < len(m):
 		return false, nil
-	case m[0] == msgListener && listener < 0: // the kernel drops what there is no number for
+	case m[0] == msgListener && listener < 0: // the launcher has no free descriptor, and the kernel has dropped it
 		return false, &StepError{Step: "recvmsg", Object: "seccomp listener", Err: unix.EMFILE}
 	case m[0] == msgListener:
 		return true, r.listen(listener)
@@ -67,7 +67,7 @@ func (r *Running) miss(b *builder, number uint16, errno int32) {
 	r.found.miss(b.missing(number, errno))
 }
 
-// refuse is the error of a run that lacks what it may not lack.
+// refuse returns an error if the run lacks a measure and may not.
 func (r *Running) refuse() error {
 	if r.spec.OnMissing != Refuse {
 		return nil

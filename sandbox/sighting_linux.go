@@ -19,7 +19,7 @@ const (
 	argsMost = 16  // of a program's arguments
 	argMost  = 300 // characters of each
 
-	argsCounted = 1 << 15 // arguments that are counted at most
+	argsCounted = 1 << 15 // at most so many arguments are counted
 )
 
 // A sighting is one call, as far as it could be read.
@@ -34,7 +34,7 @@ type sighting struct {
 	file     string
 }
 
-// A socket is one that a thread has, by its descriptor and what /proc says that this is.
+// A socket is a thread's descriptor, by its path in /proc and the link there.
 type socket struct {
 	path, is string
 }
@@ -48,7 +48,7 @@ func (s socket) open() bool {
 	return is == s.is
 }
 
-// look reads what a call is about. Nothing of it is believed but by the record: it can change before the kernel reads it again.
+// look reads what a call is about. Only the record relies on it: the memory can change before the kernel reads it.
 func (t *recorder) look() sighting {
 	n := &t.notice
 	s := sighting{kind: seccomp.Watched(n.arch, uint32(n.number)), tid: int(n.tid), from: n.instruction}
@@ -117,7 +117,7 @@ func (t *recorder) look() sighting {
 	return s
 }
 
-// unreadable stands for an address or a program in memory that this user may not read.
+// unreadable stands for an address or a program in memory that the launcher may not read.
 const unreadable = "?"
 
 func (s *sighting) peer(t *recorder, fd, at, size uint64) {
@@ -127,7 +127,7 @@ func (s *sighting) peer(t *recorder, fd, at, size uint64) {
 	case err != nil:
 		s.peers = append(s.peers, Peer{Host: unreadable})
 	default:
-		// An IPv4 socket takes an address of no family for its own: only connect takes one back by it.
+		// An IPv4 socket takes an address without a family as an IPv4 address, except in connect, which removes the peer.
 		if len(address) >= 8 && binary.NativeEndian.Uint16(address) == unix.AF_UNSPEC && s.kind != seccomp.Connect && inet4(t.protocol(fd)) {
 			binary.NativeEndian.PutUint16(address, unix.AF_INET)
 		}
@@ -187,7 +187,7 @@ func (s *sighting) started(t *recorder, dir string, name, argv uint64, word int)
 	s.start.ArgsDropped = count - len(addresses)
 }
 
-// pointers reads the first of a list of pointers that ends with a null pointer, and counts them.
+// pointers reads the first pointers of a list that ends with a null pointer, and counts all.
 func (t *recorder) pointers(at uint64, word int) (first []uint64, count int) {
 	for size := (argsMost + 1) * word; count < argsCounted; size = len(t.page) { // of most lists one look is enough
 		page, _ := t.read(at, size)
@@ -244,13 +244,13 @@ func unsigned(b []byte, size int) uint64 {
 	return binary.NativeEndian.Uint64(b)
 }
 
-// read copies from the process's memory, as much as there is of it. What is returned stands until the next read.
+// read copies from the process's memory, as far as it is mapped. The result is valid until the next read.
 func (t *recorder) read(at uint64, size int) ([]byte, error) {
 	size = min(size, len(t.page))
 	if size <= 0 {
 		return nil, nil
 	}
-	// A part that cannot be read is left out as a whole: so no part goes over the border of a page.
+	// The kernel leaves out a part that it cannot read whole: so no part crosses the border of a page.
 	first := min(size, int(4096-at%4096))
 	local := unix.Iovec{Base: &t.page[0], Len: uint64(size)}
 	remote := []unix.RemoteIovec{{Base: uintptr(at), Len: first}, {Base: uintptr(at) + uintptr(first), Len: size - first}}
@@ -282,7 +282,7 @@ func (t *recorder) link(name string) string {
 	return target
 }
 
-// protocol is the kernel's name for that of a socket; empty if it is not to be had.
+// protocol is the kernel's name of a socket's protocol; empty if it is not known.
 func (t *recorder) protocol(fd uint64) string {
 	var name [32]byte
 	n, _ := unix.Getxattr(t.path(descriptorOf(fd)), "system.sockprotoname", name[:])
@@ -294,7 +294,7 @@ func inet4(protocol string) bool {
 	return slices.Contains([]string{"", "UDP", "UDP-Lite", "RAW", "TCP", "MPTCP", "SCTP", "DCCP"}, protocol)
 }
 
-// unbound gives the addresses at which a socket will be reached when it listens without having been bound: all of its family. It is
+// unbound is the address of a socket that listens without having been bound: the kernel binds it to all addresses of its family. It is
 // empty for other sockets.
 func (t *recorder) unbound(fd uint64) string {
 	status, err := os.ReadFile(t.path("/status"))

@@ -21,11 +21,11 @@ const (
 type Limits struct {
 	Wall      time.Duration // from Release to the end
 	CPU       time.Duration // user and system time of the whole tree
-	Idle      time.Duration // neither CPU use nor output for this long
+	Idle      time.Duration // without CPU use and without output
 	Memory    int64         // bytes of the whole tree; without a control group: private writable memory of each process (RLIMIT_DATA)
 	Processes int           // processes and threads of the whole tree; without a control group: counted by sampling
-	OpenFiles int           // descriptors a process (RLIMIT_NOFILE)
-	FileSize  int64         // bytes a file (RLIMIT_FSIZE)
+	OpenFiles int           // descriptors of a process (RLIMIT_NOFILE)
+	FileSize  int64         // bytes of a file (RLIMIT_FSIZE)
 	Disk      int64         // bytes allocated below Dir, measured now and then and at the end
 
 	CPUs      float64 // processors' worth of CPU time per second; only with a control group
@@ -44,35 +44,35 @@ type Spec struct {
 	OnMissing   OnMissing
 	Group       Group
 	DenyNetwork bool     // a network namespace of its own, with a working loopback and nothing else
-	Hide        []string // files and directories that the program must not see, links followed; those that do not exist are passed over
+	Hide        []string // files and directories that the program must not see. Links are followed; paths that do not exist are skipped
 	Fixed       []string // likewise, that it must not change
-	Pin         []string // likewise, that it must not move or replace, nor any directory above; those of Fixed need not be named again
+	Pin         []string // likewise, that it must not move or replace, nor any directory above. Those of Fixed need not be named again
 	Limits      Limits
 
-	// ReadDirs and WriteDirs, when not nil, are all that the program and its children can read and execute, or write. They
-	// may be files too. What can be written can be read.
+	// ReadDirs and WriteDirs, when not nil, are the only places that the program and its children can read and execute, or write. A place may be a
+	// file. What can be written can be read.
 	ReadDirs, WriteDirs []string
 
 	MinimalDev       bool        // a /dev of its own with the usual few devices
 	PrivateShm       bool        // a /dev/shm of its own, as large as Limits.Memory
-	DenyCalls        bool        // no system calls that only matter to the host: package seccomp
+	DenyCalls        bool        // system calls that only matter to the host are refused: package seccomp
 	NoNewPrivileges  bool        // no program gains rights by its set-user-ID bit or file capabilities
-	Activity         Requirement // how the program and its children reach out is recorded: Outcome.Trail. It never refuses or changes a call
-	KeepCapabilities []string    // of those that root loses otherwise, by name
+	Activity         Requirement // Outcome.Activity records how the program and its children reach out. It never refuses or changes a call
+	KeepCapabilities []string    // names of capabilities that root keeps, of those that it loses otherwise
 	RunAs            *User       // the user to become, as root; nil: none
-	SubIDs           bool        // an ordinary user's user namespace has the ids of /etc/subuid and /etc/subgid, too
+	SubIDs           bool        // an ordinary user's user namespace also has the ids of /etc/subuid and /etc/subgid
 
 	Umask *int // of the program; nil: the launcher's own
 
-	// FirstFile is the descriptor number that the program finds Files[0] at; the others follow, then
-	// the gate (see Release) and the dump pipe. At or above Limits.OpenFiles the program can close
-	// these descriptors, but no file it opens can ever get one of their numbers.
+	// FirstFile is the descriptor number at which the program finds IO.Files[0]. The other files follow, then
+	// the gate (see GateFile and Release) and the dump pipe (DumpFile). If FirstFile is not below Limits.OpenFiles, no file
+	// that the program opens can get one of these numbers.
 	FirstFile int
 
-	// DumpSignal is sent to the program when a limit strikes, before it is ended, so that it can write to
-	// the dump pipe where it is. Zero: nothing is sent. RLIMIT_CPU sends SIGXCPU by itself.
+	// DumpSignal is sent to the program at a limit, before the run is ended: the program can then write to
+	// the dump pipe where it is. Zero: nothing is sent. The kernel sends SIGXCPU at RLIMIT_CPU.
 	DumpSignal syscall.Signal
-	// Grace is the time between the polite signal and SIGKILL.
+	// Grace is the time between SIGTERM and SIGKILL.
 	Grace time.Duration
 }
 
@@ -84,37 +84,37 @@ type User struct {
 
 // Group says where the control group of a run is made.
 type Group struct {
-	Name   string // of the group, unique; empty: none is made
-	Parent string // below which it is made, in every hierarchy; empty: chosen (see package cgroup)
+	Name   string // unique; empty: no group is made
+	Parent string // the group above it, in every hierarchy; empty: package cgroup chooses one
 }
 
-// GateFile and DumpFile are the descriptor numbers at which the program finds the gate and the dump pipe when n files are given.
+// GateFile and DumpFile are the descriptor numbers at which the program finds the gate and the dump pipe. n is the length of IO.Files, nils included.
 func (s Spec) GateFile(n int) int { return s.FirstFile + n }
 func (s Spec) DumpFile(n int) int { return s.FirstFile + n + 1 }
 
-// OnMissing is what to do about a measure that this host cannot give.
+// OnMissing says what happens if this host cannot give a measure.
 type OnMissing string
 
 const (
-	Refuse OnMissing = "refuse" // do not start: [Start] returns a [*MissingError]
-	Warn   OnMissing = "warn"   // run, and list it in Outcome.Missing
+	Refuse OnMissing = "refuse" // the run does not start: [Start], or [Running.Release], returns a [*GapError]
+	Warn   OnMissing = "warn"   // the run starts, and Outcome.Protection lists the gap
 )
 
-// Requirement is how much a measure is asked for.
+// Requirement says how much the caller wants a measure.
 type Requirement string
 
 const (
-	NotRequested Requirement = ""     // it is not taken
-	BestEffort   Requirement = "auto" // where it cannot be had that is told, and refuses nothing
-	Required     Requirement = "on"   // as any other measure
+	NotRequested Requirement = ""     // not at all
+	BestEffort   Requirement = "auto" // if the host has it; else it is a gap with Extra set
+	Required     Requirement = "on"   // as every other measure: if the host does not have it, OnMissing decides
 )
 
 // IO is where the program's streams and extra descriptors go.
 type IO struct {
 	Stdin   *os.File // nil: empty
 	Stdout  io.Writer
-	Stderr  io.Writer  // the same as Stdout, compared with ==: both streams go through one pipe, in the program's order
-	Workdir *Workdir   // of the run; nil: none. Start shows it at its path, or settles it there
+	Stderr  io.Writer  // if it equals Stdout (==), both streams go through one pipe and keep the program's order
+	Workdir *Workdir   // of the run; nil: none. Start shows it at its path or, without namespaces, moves it there
 	Files   []*os.File // at Spec.FirstFile and up; nil leaves a number unused. The caller still owns and closes them
 }
 
@@ -122,7 +122,7 @@ type IO struct {
 type Gap struct {
 	Name string
 	Why  string
-	// Extra is set for what nobody asked for by name: it is told, and refuses nothing.
+	// Extra marks a gap for information: OnMissing does not apply to it.
 	Extra bool
 }
 
@@ -142,15 +142,15 @@ const (
 	DirLost       Reason = "directory" // somebody outside has removed or replaced the working directory
 )
 
-// Outcome is how a run ended. All of it comes from the kernel through the launcher, none from the program, but for Dump.
+// Outcome is how a run ended. All of it but Dump comes from the kernel, through the launcher; Dump comes from the program.
 type Outcome struct {
 	Reason   Reason
 	ExitCode int            // of the program, when Signal is 0
 	Signal   syscall.Signal // that ended the program, or 0
 	Used     float64        // of the limit that struck: seconds, bytes or processes
-	Cancel   syscall.Signal // what the caller was sent, when Reason is Cancelled
+	Cancel   syscall.Signal // that the caller received, when Reason is Cancelled
 	Began    bool           // the program has read the byte at its gate
-	Refused  int64          // processes and threads that could not be made because of the limit; known with a control group only
+	Refused  int64          // processes and threads that the limit has prevented; known with a control group only
 	Left     Left
 	Dump     []byte // what the program wrote to the dump pipe: untrusted
 	Usage    Usage
@@ -158,58 +158,58 @@ type Outcome struct {
 	Memory   MemoryTrace
 	// Protection is what was in force.
 	Protection Protection
-	// Incomplete is set when processes of the run were still alive at the end of the time given to kill them.
+	// Incomplete is set if processes of the run were killed and did not end in time.
 	Incomplete bool
 	// Fault is a panic in a goroutine of the run: a defect of this package, or of a writer or a function that the caller has given. It has ended the run.
 	Fault error
-	// Undelivered are the streams, stdout and stderr, whose writer still waited to be read when the time for that was over. The writer is
-	// left behind in its Write.
+	// Undelivered marks the streams, stdout and stderr, whose writer had not taken all output when the time for that was over. That writer may still be in its
+	// Write.
 	Undelivered [2]bool
 }
 
-// Left is what of the run still lived when its program had ended, and was ended then. It is without the helpers of Python's multiprocessing, which
-// end by themselves when they see that the program is gone: they get a moment for it.
+// Left are the processes of the run that still lived when its program had ended. They are killed then. Helpers of Python's multiprocessing do not count: they
+// see that the program is gone, and have a moment to end by themselves.
 type Left struct {
-	Count int      // -1: there were some, and /proc does not show them
+	Count int      // -1: there may be some, because /proc does not show them
 	Names []string // of the first few, as the kernel has them; a process chooses its own
 }
 
-// MemoryTrace is what a run's memory limit has left traces of.
+// MemoryTrace says how close a run came to its memory limit.
 type MemoryTrace struct {
-	// PerProcess is set when no control group limits memory: each process is held by itself, by RLIMIT_DATA.
+	// PerProcess is set if no control group limits memory: RLIMIT_DATA limits each process by itself.
 	PerProcess bool
-	Data       int64 // then: the most private writable memory of one process that was seen, in bytes; it counts what is only reserved
-	Failed     bool  // the group had none to give when it was asked, and nothing to take back
+	Data       int64 // then: the most private writable memory of one process that was seen, in bytes, with what is only reserved
+	Failed     bool  // the group could not give memory when it was asked for some, and could take nothing back
 }
 
-// A Activity is how the processes of a run reached out of themselves, as far as the kernel asked about it: attempts, whether they succeeded or
-// not. What was asked can have been changed since, so it proves nothing against code that fights it.
+// Activity is how the processes of a run reached out, as far as the kernel asked the launcher about it: attempts, successful or
+// not. A process can change its memory after the launcher has read it, so the record proves nothing against hostile code.
 type Activity struct {
 	Connections []Peer // connects, and sends with an address
 	Binds       []Peer
 	Executions  []Execution
 	Files       []string // pipes, sockets and devices that were made (mknod)
-	Rings       int      // set-ups of io_uring; what is done through it is not seen
-	Dropped     int      // that found no room
-	Refused     int64    // bytes of private memory that a process would have had: more than RLIMIT_DATA gives it; 0: no large mapping was refused
+	Rings       int      // set-ups of io_uring; nobody sees what is done through it
+	Dropped     int      // entries for which there was no room
+	Refused     int64    // private memory that a process asked for beyond RLIMIT_DATA, with what it had, in bytes; 0: no large mapping was refused
 }
 
 // A Peer is an address.
 type Peer struct {
 	Host    string // an IP address; "unix:" and a path, or "@" and an abstract name; "family:" and a number; "?" if it could not be read
 	Port    int
-	Program string // path of the program whose call it was, if that is not the run's own
+	Program string // path of the program that made the call, if it is not the run's own
 	Count   int
 }
 
-// An Execution is of a program in a process, in the place of what ran there.
+// An Execution is the start of a program by execve or execveat.
 type Execution struct {
-	Program string   // as it was named; "?" if it could not be read
-	Args    []string // after argv[0], each cut after 300 characters, and at most 16
+	Program string   // as the caller named it; "?" if it could not be read
+	Args    []string // after argv[0]: at most 16, each cut after 300 characters
 	Count   int
 
-	ArgsDropped int // that are not in Args, as far as they were counted
-	ArgsCut     int // of Args
+	ArgsDropped int // arguments that are not in Args, as far as they were counted
+	ArgsCut     int // arguments in Args that were cut
 }
 
 // Usage is what the whole tree used.
@@ -217,13 +217,13 @@ type Usage struct {
 	Wall          time.Duration
 	CPU           time.Duration
 	PeakMemory    int64 // bytes: anonymous and shared memory of the whole tree, by sampling, and at least the largest resident set of one process
-	MappedFiles   int64 // how much of PeakMemory may be pages of files, which the kernel can take back: what no sampling has seen
-	PeakProcesses int   // processes and threads at once; by sampling where the kernel does not count
+	MappedFiles   int64 // how much of PeakMemory may be pages of files, which the kernel can take back
+	PeakProcesses int   // processes and threads at once; by sampling if the kernel does not count
 	ReadBytes     int64 // from block devices
 	WriteBytes    int64 // to block devices
 }
 
-// Protection is what is in force for a run.
+// Protection is the isolation that was in force for a run.
 type Protection struct {
 	Method   Method
 	Enforced []string
@@ -246,7 +246,7 @@ func (e *StepError) Error() string {
 
 func (e *StepError) Unwrap() error { return e.Err }
 
-// GapError is returned when Spec.OnMissing is Refuse and measures cannot be had.
+// GapError is the error of a run whose Spec.OnMissing is Refuse, on a host that lacks measures.
 type GapError struct{ Gaps []Gap }
 
 func (e *GapError) Error() string {

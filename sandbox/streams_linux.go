@@ -65,8 +65,8 @@ func same(a, b io.Writer) bool {
 	return a == b
 }
 
-// handOver makes a pipe without a name the program's user's own: /dev/stdout leads to it, and the kernel looks at owner and mode when it is
-// opened there. What has a place of its own, a terminal or a file, stays its owner's. Where it fails, only that way of opening fails.
+// handOver gives a pipe without a name to the program's user: a program can open it as /dev/stdout, and the kernel then checks its owner and mode. A
+// terminal or a file stays its owner's. If handOver fails, only that way of opening fails.
 func handOver(f *os.File, u User) {
 	number := fd(f)
 	var fs unix.Statfs_t
@@ -75,18 +75,18 @@ func handOver(f *os.File, u User) {
 	}
 }
 
-// startCopy has one of the streams copied.
+// startCopy starts to copy one of the streams.
 func (r *Running) startCopy(i int) {
 	r.copying[i] = true
 	r.spawn(func() { r.copy(r.to[i], r.outputs[i]) }, func() { r.copied <- i })
 }
 
-// copy passes one stream on until its end. A reader that has gone away ends the copying: the program then gets EPIPE or
-// SIGPIPE, as it would without us.
+// copy passes one stream on until its end. If its reader has gone away, copy ends: the program then gets EPIPE or
+// SIGPIPE, as it would without a launcher.
 func (r *Running) copy(to io.Writer, from *os.File) {
 	defer from.Close()
 	buffer := make([]byte, 32<<10)
-	rest := -1 // bytes that are left, when the time after the end is over
+	rest := -1 // bytes still to copy, once the time after the program's end is over
 	for rest != 0 {
 		n, err := from.Read(buffer)
 		if n > 0 {
@@ -116,20 +116,20 @@ func pending(f *os.File) (n int) {
 	return n
 }
 
-// fd is for descriptors of others that the child gets: in blocking mode.
+// fd is the number of a file for the child, in blocking mode.
 func fd(f *os.File) int {
 	n := int(f.Fd())
 	unix.SetNonblock(n, false)
 	return n
 }
 
-// Who waits for a pipe in the runtime's poller: nobody, where what is written always fits.
+// Who waits for a pipe in the runtime's poller. Nobody waits to write what always fits.
 const (
 	nobody = iota
 	reader
 )
 
-// pipe makes a pipe, of which only the end that is waited for does not block: what the poller has no part in needs no system calls for it.
+// pipe makes a pipe. Only the end that the poller waits for is non-blocking: the other one then needs no system calls for the poller.
 func pipe(failed *error, waits int) (read, write *os.File) {
 	if *failed != nil {
 		return nil, nil
@@ -144,7 +144,7 @@ func pipe(failed *error, waits int) (read, write *os.File) {
 	return os.NewFile(uintptr(ends[0]), "pipe"), os.NewFile(uintptr(ends[1]), "pipe")
 }
 
-// pair makes a socket pair that keeps messages apart; the first end does not block.
+// pair makes a socket pair that keeps messages apart. The first end is non-blocking.
 func pair(failed *error) (ours, theirs *os.File) {
 	if *failed != nil {
 		return nil, nil
@@ -159,7 +159,7 @@ func pair(failed *error) (ours, theirs *os.File) {
 	return os.NewFile(uintptr(ends[0]), "set-up"), os.NewFile(uintptr(ends[1]), "set-up")
 }
 
-// receive reads one message and the descriptor that comes with it, or -1. It returns 0 bytes at the end. The error is that the file's deadline is over.
+// receive reads one message and the descriptor that comes with it, or -1. At the end it returns 0 bytes. An error means that the file's deadline has passed.
 func receive(from *os.File, message []byte) (n, descriptor int, err error) {
 	var rights [unix.SizeofCmsghdr + 8]byte
 	raw, err := from.SyscallConn()

@@ -35,8 +35,8 @@ const (
 // rootMode is the mode of a root that py3run has made. The sticky bit is its mark: a directory that only its owner enters has no other use for it.
 const rootMode = unix.S_ISVTX | 0o700
 
-// MakeRoot makes a root of py3run's own at the path, unless it is there. own is false if something else is; then the error says what, or why it
-// could not be made.
+// MakeRoot makes a root of py3run's own at the path, unless it exists. own is false if something else is there or the root could not be made; the error says
+// why.
 func MakeRoot(path string) (own bool, err error) {
 	for range 3 {
 		err = unix.Mkdir(path, rootMode)
@@ -183,7 +183,7 @@ func closed(place string) error {
 	return nil
 }
 
-// note adds lines to the entry, before what they name is made.
+// note adds lines to the entry. Call it before making what they name.
 func (w *Workdir) note(lines ...string) {
 	if w.lock != nil && len(lines) > 0 {
 		w.lock.WriteString(strings.Join(lines, "\n") + "\n")
@@ -216,8 +216,8 @@ func (w *Workdir) leave() {
 	}
 }
 
-// Sweep removes what launchers of this user that were killed have left of their runs in a root: directories, files and control
-// groups, with the processes in them. Runs whose launcher lives are left alone.
+// Sweep removes what killed launchers of this user have left of their runs in a root: directories, files and control
+// groups, with the processes in them. It does not touch runs whose launcher lives.
 func Sweep(root string) error {
 	var errs []error
 	c := clearing{until: time.Now().Add(sweepTime)}

@@ -8,13 +8,13 @@ import (
 	"strings"
 )
 
-// What one run's trail has room for; the rest is counted.
+// How much the activity of one run may hold; the rest is only counted.
 const (
 	activityMost = 4000    // distinct addresses, and distinct programs with their arguments
 	activityRoom = 1 << 20 // bytes of text
 )
 
-// A tally is what a run's calls add up to.
+// A tally adds up the calls of a run.
 type tally struct {
 	peers   [2]peers // connects and sends; binds
 	starts  []Execution
@@ -29,7 +29,7 @@ type tally struct {
 
 func newTally() tally { return tally{startAt: map[string]int{}, room: activityRoom} }
 
-// activity is the result, at the end.
+// activity is the sum, at the end.
 func (t *tally) activity(refused int64) Activity {
 	for _, l := range t.lookups {
 		t.flush(l)
@@ -43,7 +43,7 @@ func (t *tally) activity(refused int64) Activity {
 	return found
 }
 
-// take adds a call to what was found.
+// take adds a call.
 func (t *tally) take(s sighting) {
 	switch {
 	case s.kind == seccomp.Ring:
@@ -110,9 +110,9 @@ type recent struct {
 
 const recentMost = 64
 
-// addStart counts a start. Whoever looks a program up in PATH tries to start it in one directory after the other: of such
-// attempts, by one process at one place in its memory and with the same arguments, only the last counts. A program that was started
-// has its code at another place than the one that started it, because the kernel chooses it anew each time.
+// addStart counts a start. A process that looks a program up in PATH tries to start it in one directory after the other. Of such
+// attempts, by one process, from one address in its memory and with the same arguments, only the last counts. After a successful start the address differs,
+// because the kernel chooses addresses anew.
 func (t *tally) addStart(tid int, from uint64, s Execution) {
 	before := slices.IndexFunc(t.recent, func(r recent) bool { return r.tid == tid })
 	if before >= 0 {
@@ -139,9 +139,9 @@ func (t *tally) addStart(tid int, from uint64, s Execution) {
 }
 
 // A lookup is a series of connects of UDP sockets to one port by one thread. Such a connect sends nothing. The C library makes them to the
-// addresses of a name, to find out in which order to give them to a program (RFC 6724, getaddrinfo), and the program then connects to the
-// first: then nobody has tried to reach the others. But programs also connect UDP sockets to send: a socket that is still open when the next call
-// comes is not one of the C library's, which closes them or uses one for all addresses.
+// addresses of a name, to find out in which order to give them to a program (getaddrinfo, RFC 6724). The program then connects to the
+// first address, and nobody has tried to reach the others. But programs also connect UDP sockets to send. If a socket is still open when the next call
+// comes, it is not the C library's: that closes its sockets, or uses one for all addresses.
 type lookup struct {
 	tid    int
 	socket socket // the last one
@@ -151,7 +151,7 @@ type lookup struct {
 
 const lookupsMost = 16
 
-// maybe takes down a connect of a UDP socket, which counts unless reached finds out better.
+// maybe notes a connect of a UDP socket. It counts unless reached finds that it belongs to a lookup.
 func (t *tally) maybe(tid int, by socket, p Peer) {
 	if p.Port == 0 { // nothing can be sent there: a lookup of a name without a service
 		return
@@ -176,12 +176,12 @@ func (t *tally) maybe(tid int, by socket, p Peer) {
 	t.lookups = append(t.lookups, lookup{tid: tid, socket: by, peers: []Peer{p}})
 }
 
-// reached drops the lookup that a connect comes from.
+// reached drops the lookup to which a connect belongs.
 func (t *tally) reached(p Peer) {
 	t.lookups = slices.DeleteFunc(t.lookups, func(l lookup) bool { return !l.kept && len(l.peers) > 1 && slices.Contains(l.peers, p) })
 }
 
-// hold looks which sockets are open of the lookups that a connect may end, while its process waits.
+// hold looks, while the process of a connect waits, which sockets are open of the lookups that the connect may end.
 func (t *tally) hold(tid int, p Peer) {
 	for i := range t.lookups {
 		if l := &t.lookups[i]; l.tid == tid || slices.Contains(l.peers, p) {

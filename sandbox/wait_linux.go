@@ -13,17 +13,17 @@ import (
 
 const (
 	sampleEvery = 100 * time.Millisecond // how often a tree is looked at
-	dumpWait    = 300 * time.Millisecond // for the program to say where it is
-	dumpQuiet   = 20 * time.Millisecond  // no more of it after this long
-	dumpMost    = 200 * time.Millisecond // for the rest of it
-	almostAfter = 40 * time.Millisecond  // before memory is watched: a v1 kernel takes ten milliseconds to begin, and most runs are over by then
+	dumpWait    = 300 * time.Millisecond // for the program to begin its dump
+	dumpQuiet   = 20 * time.Millisecond  // after this long without more the dump is complete
+	dumpMost    = 200 * time.Millisecond // for the rest of the dump
+	almostAfter = 40 * time.Millisecond  // before memory is watched: a v1 kernel takes ten milliseconds to begin, and most runs end earlier
 	killWait    = 5 * time.Second        // for the kernel to end a killed tree
 	drainWait   = time.Second            // for what is left in the output pipes
 )
 
-// Wait waits for the end of the run, ends it at a limit, and leaves no process behind. signals are what the
-// caller was asked to stop by: the first is passed on to the program, which then has Spec.Grace to
-// end, the second kills. disk measures what the run has written below its directory; nil: not watched.
+// Wait waits for the end of the run, ends it at a limit, and leaves no process behind. signals carries the signals that ask the caller to stop: the first
+// goes on to the program, which then has Spec.Grace to end; the second kills. disk measures what the run has written below its directory; nil: nobody
+// watches the disk.
 func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 	defer r.close()
 	out := Outcome{Reason: Finished}
@@ -65,12 +65,12 @@ type waiter struct {
 	wall    *time.Timer // nil: there is no limit
 	strikes <-chan time.Time
 	grace   <-chan time.Time // until the kill
-	killed  <-chan time.Time // until it is believed that init cannot end
+	killed  <-chan time.Time // until Wait gives init up
 
 	alarm  *cgroup.Alarm // nil: memory is not watched yet
 	almost chan struct{} // it is nearly used up
 	early  []byte        // what the program said of itself then
-	hidden bool          // the program had ended unseen at the look before
+	hidden bool          // at the last look the program had ended unseen
 }
 
 func (r *Running) newWaiter(signals <-chan os.Signal, disk func() int64) *waiter {
@@ -100,7 +100,7 @@ func (w *waiter) release() {
 	}
 }
 
-// loop waits for the end of the program: without a limit on the wall clock for as long as it runs, because that is what was asked for.
+// loop waits for the end of the program. Without a wall limit it waits for as long as the program runs: the caller wants that.
 func (w *waiter) loop() (end ending, known bool) {
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
@@ -132,7 +132,7 @@ func (w *waiter) loop() (end ending, known bool) {
 	}
 }
 
-// stop begins the end of the run: the program says where it is, gets a polite signal and, after the grace, the kill.
+// stop begins the end of the run: the program writes its dump, gets a polite signal and, after the grace, SIGKILL.
 func (w *waiter) stop(reason Reason, used float64, polite syscall.Signal) {
 	w.out.Reason, w.out.Used = reason, used
 	if s := w.spec.DumpSignal; s != 0 && w.answers(s) {
@@ -153,7 +153,7 @@ func (w *waiter) endAll() {
 	}
 }
 
-// cancel is what a signal to the caller does.
+// cancel ends the run because the caller received a signal.
 func (w *waiter) cancel(s os.Signal) {
 	if w.out.Reason != Finished { // the second one, or one while a limit already ends the run
 		w.endAll()
@@ -167,7 +167,8 @@ func (w *waiter) cancel(s os.Signal) {
 	w.stop(Cancelled, 0, sig)
 }
 
-// watchMemory has the waiter hear when the group's memory is nearly used up. It is not waited for: a v1 kernel takes some milliseconds to begin and to end this.
+// watchMemory starts to watch for the moment in which the group's memory is nearly used up. Nobody waits for that goroutine: a v1 kernel takes some
+// milliseconds to begin and to end this.
 func (w *waiter) watchMemory() {
 	alarm, err := w.group.NewAlarm()
 	if err != nil || alarm == nil {
@@ -189,7 +190,7 @@ func (w *waiter) memoryAlmostFull() {
 	}
 }
 
-// look is what is done now and then.
+// look is the periodic look at the run.
 func (w *waiter) look() {
 	w.score.restore()
 	before := w.hidden
@@ -197,7 +198,7 @@ func (w *waiter) look() {
 		w.signal(lifelineEnded)
 	}
 	reason, used := w.watch.look()
-	if w.lost() { // what another one put there would be taken for the run's own
+	if w.lost() { // else what others put there would count as the run's own
 		reason = DirLost
 	}
 	if reason == Finished || w.out.Reason != Finished {
@@ -210,7 +211,7 @@ func (w *waiter) look() {
 	w.stop(reason, used, polite)
 }
 
-// An ending is what init says of the program's end.
+// An ending is init's report of the program's end.
 type ending struct {
 	status int32
 	left   bool // other processes of the run still live
@@ -223,10 +224,10 @@ func endingOf(m [8]byte) ending {
 // lost tells whether the run has lost its working directory.
 func (r *Running) lost() bool { return r.workdir != nil && r.workdir.Lost() != "" }
 
-// signal asks init to send a signal to the program. There are never so many that the pipe would be full.
+// signal asks init to send a signal to the program. There are never enough of them to fill the pipe.
 func (r *Running) signal(s syscall.Signal) { r.lifeline.Write([]byte{byte(s)}) }
 
-// endedUnseen tells whether the program has ended without anybody being told: its threads have, but one of them has a tracer, which takes no note of it.
+// endedUnseen tells whether the program has ended without notice: all its threads have ended, but one of them has a tracer that does not collect it.
 func (r *Running) endedUnseen() bool {
 	if r.process == 0 {
 		r.process = r.program()
@@ -244,8 +245,8 @@ func (r *Running) endedUnseen() bool {
 	return err == nil
 }
 
-// readDump reads what the program says of itself, in pieces, until it is quiet or the time is over: first for the beginning, dumpMost for all of it, however
-// it comes. Anybody in the run can write to the pipe.
+// readDump reads the dump, in pieces, until no more comes or the time is over: first for the beginning, dumpMost for the rest. Every process of the run can
+// write to the pipe.
 func (r *Running) readDump(first time.Duration) (text []byte) {
 	const most = 64 << 10
 	buffer := make([]byte, 4096)
@@ -264,8 +265,8 @@ func (r *Running) readDump(first time.Duration) (text []byte) {
 	return text
 }
 
-// reserveThreads has the runtime make the threads that a launcher needs while it still can: without a group of its own a run may use up the number of processes
-// that the launcher is held to as well, and a Go program that gets no thread dies.
+// reserveThreads has the runtime make the threads that a launcher needs, once for the process, while it still can. Without a control group a run may use up
+// the number of processes of their common user, and a Go program that gets no thread dies. What is made stays for all runs.
 var reserveThreads = sync.OnceFunc(func() {
 	const threads = 8
 	var made sync.WaitGroup

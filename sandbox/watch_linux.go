@@ -12,8 +12,8 @@ import (
 	"py3run/sandbox/cgroup"
 )
 
-// A watch looks at a running tree now and then and says when a limit is passed. The control group counts whatever happens; without
-// one it looks through /proc: it sees every process of the tree, but not what happens between two looks.
+// A watch looks at a running tree now and then and finds out whether a limit is passed. A control group counts everything. Without
+// one the watch looks through /proc: it sees every process of the tree, but not what happens between two looks.
 type watch struct {
 	limits  Limits
 	root    int // init
@@ -86,7 +86,7 @@ func (w *watch) look() (Reason, float64) {
 	return Finished, 0
 }
 
-// weigh looks at what the group's memory is at this moment. It is false where no group counts memory.
+// weigh looks at what the group's memory is now. It is false if no group counts memory.
 func (w *watch) weigh() bool {
 	m, known := w.group.Memory()
 	w.held = max(w.held, m.Held)
@@ -99,15 +99,15 @@ type diskLook struct {
 	took time.Duration
 }
 
-// How long the disk is not looked at after a look, in terms of what that took: for a large tree a look is expensive. The file system's own account, which
-// costs nothing, tells when another one is due all the same.
+// How long the watch does not look at the disk after a look, in terms of what that took: of a large tree a look is expensive. If the free space of the file
+// system, which costs nothing to ask, suggests that the limit may be passed, another look is due earlier.
 const (
 	restMost  = 20              // a twentieth of a processor
 	restLimit = 2 * time.Second // but no longer than this, or than restLeast looks
 	restLeast = 3
 )
 
-// lookDisk measures beside the loop, because a large tree takes long. It tells what the look before has found.
+// lookDisk measures in a goroutine, because a large tree takes long. It returns what the look before has found.
 func (w *watch) lookDisk(now time.Time) (used int64, known bool) {
 	if w.limits.Disk <= 0 || w.disk == nil {
 		return 0, false
@@ -179,7 +179,7 @@ func unlinked(root int, below string) (bytes int64) {
 	return bytes
 }
 
-// finish waits for a measuring under way: whoever removes the directory next must be alone with it.
+// finish waits for a measuring under way: nothing else may use the directory when it is removed.
 func (w *watch) finish() {
 	if w.measuring != nil {
 		if w.end != nil {
@@ -305,7 +305,7 @@ func (t *tree) settle(now map[process]times) {
 }
 
 // readable tells whether look can see a process and its children. /proc can be missing, or mounted with hidepid= (proc(5)), which hides
-// init from its own user: its memory is the launcher's, and that nobody may read.
+// init from its own user, because init's memory is undumpable.
 func readable(pid int) bool {
 	id := strconv.Itoa(pid)
 	_, ok := readStat("/proc/" + id + "/stat")

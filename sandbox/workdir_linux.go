@@ -12,18 +12,19 @@ import (
 // A Dir says which directory a run gets.
 type Dir struct {
 	Path string // where the run finds it; it must not exist
-	// Root is the directory above Path that all runs with the same template share; empty: the parent of Path. Where py3run has made it itself, a run
-	// sees nothing there but its own.
+	// Root is the directory above Path that all runs with the same configuration share; empty: the parent of Path. If py3run has made it, a run
+	// sees only its own things in it.
 	Root    string
 	Private bool // other runs cannot see it
 	Keep    bool // it stays after the run
 }
 
-// A Workdir is the directory of one run and the files beside it. It is made exclusively, held open, and removed with whatever the run made of it.
+// A Workdir is the directory of one run and the files beside it. It must not exist before; the launcher holds it open, and removes it with everything that the
+// run has made of it.
 //
-// All runs of a gateway are one operating-system user's, and modes do not keep them apart. Mount points would not either: another run
-// that can see one can remove it, and the kernel then detaches what is mounted there (rmdir(2) since Linux 3.19). So directory and files lie in
-// a directory of the run's own, the top, in the root, and the run's mount namespace shows the top in the root's place:
+// All runs of a gateway belong to one user of the operating system, and modes do not keep them apart. Nor do mount points: another run
+// that sees one can remove it, and the kernel then detaches what is mounted there (rmdir(2), since Linux 3.19). So directory and files lie in
+// a directory of the run's own, the top, in the root, and the run's mount namespace shows the top in the place of the root:
 //
 //	ROOT/                 py3run's own: made by it, 01700
 //	ROOT/NAME.run         held locked while the launcher lives: what to sweep when it died (see Sweep)
@@ -31,8 +32,8 @@ type Dir struct {
 //	ROOT/NAME.d/NAME      the directory
 //	ROOT/NAME.d/NAME.py   a file beside it
 //
-// A root that holds other things cannot be covered. There the same lies in a closed place in it, ROOT/.py3run-UID, which is covered, and
-// directory and files are mounted on empty ones at their paths; other runs see these, and can remove them.
+// A root that holds other things cannot be covered. There a closed place in it, ROOT/.py3run-UID, holds the same, and that is covered. Directory and
+// files are mounted on empty ones at their paths. Other runs see those, and can remove them.
 //
 // Without a mount namespace Settle moves directory and files to their paths.
 type Workdir struct {
@@ -58,7 +59,7 @@ type Workdir struct {
 // An inode is a file by its numbers.
 type inode struct{ dev, ino uint64 }
 
-// A standing is a file by its numbers, which another one gets when it is gone, and by its birth, where the file system knows that.
+// A standing identifies a file by its numbers and, if the file system knows it, by its time of birth: another file can get the same numbers later.
 type standing struct {
 	major, minor uint32
 	ino          uint64
@@ -71,7 +72,7 @@ func standingAt(path string) (standing, error) {
 	return standing{st.Dev_major, st.Dev_minor, st.Ino, st.Btime}, err
 }
 
-// errShared: nobody asked for a directory that other runs do not see.
+// errShared: the caller has not asked for a directory that other runs do not see.
 var errShared = errors.New("not asked for")
 
 // MakeWorkdir makes the directory, with mode 0700. Directories above it are made if they are missing.
@@ -220,8 +221,8 @@ func (w *Workdir) stood(n int, path string) bool {
 	return err == nil && s == w.stands[n]
 }
 
-// Lost is a path at which the run does not find any more what was made for it, because somebody outside has removed or replaced that: then what
-// others put there would be taken for the run's own. Empty: none.
+// Lost is a path at which the run no longer finds what was made for it, because somebody outside has removed or replaced it. What
+// others put there would count as the run's own. Empty: nothing is lost.
 func (w *Workdir) Lost() string {
 	if w.above != nil && w.own {
 		var st unix.Stat_t
@@ -261,7 +262,7 @@ func (w *Workdir) Chown(u User) error {
 	return nil
 }
 
-// Settle moves a private directory and its files to their paths, for whoever has no mount namespace to see them there.
+// Settle moves a private directory and its files to their paths, for a run without a mount namespace to show them there.
 func (w *Workdir) Settle() error {
 	if w.real == w.path {
 		return nil
@@ -282,7 +283,7 @@ func (w *Workdir) Settle() error {
 	return nil
 }
 
-// Close lets go of the directory and leaves it at its path; what is beside it is removed.
+// Close leaves the directory at its path and removes what is beside it.
 func (w *Workdir) Close() error {
 	err := w.Settle()
 	w.handle.Close()

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -288,7 +289,7 @@ func TestMeasureDeep(t *testing.T) {
 	t.Parallel()
 	w, path := workdir(t)
 	dig(t, path, 3000)
-	if c := w.Measure(true, 0); c.Files != 30 || c.Bytes < 3030*entryBytes {
+	if c := w.measure(&measuring{ended: true, within: time.Minute}); c.Files != 30 || c.Bytes < 3030*entryBytes {
 		t.Errorf("%d files, %d bytes, want 30 and at least %d", c.Files, c.Bytes, 3030*entryBytes)
 	}
 	check(t, w.Remove())

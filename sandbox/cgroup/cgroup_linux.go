@@ -1,7 +1,7 @@
 // Package cgroup makes the control group of one run, over as many hierarchies as the host has: cgroup v2, v1, or both at once.
 //
-// A group is made by the launcher and entered by the program itself, just before its execve; the launcher never
-// moves. What a host does not give is told as a [Gap], with the cause. Sources: cgroups(7), the kernel's
+// The launcher makes the group, and the program itself enters it, just before its execve. The launcher never
+// moves. What a host does not give is a [Gap], with the cause. version_linux.go says what differs between v1 and v2. Sources: cgroups(7), the kernel's
 // admin-guide/cgroup-v2.rst and cgroup-v1/, systemd's CGROUP_DELEGATION.
 package cgroup
 
@@ -48,8 +48,8 @@ func (p Place) Paths(name string) (paths []string) {
 	return paths
 }
 
-// Make makes a group with a name of its own and sets its limits. A limit that cannot be had is a gap; the group is
-// there for the others. The error is that not even a directory could be made, or that the name is taken.
+// Make makes a group with a name of its own and sets its limits. A limit that the host does not give is a gap; the group is
+// there for the others. An error means that no directory could be made, or that the name is taken.
 func (p Place) Make(name string, l Limits) (*Group, []Gap, error) {
 	g, err := p.Prepare(name, l)
 	if err != nil {
@@ -98,7 +98,7 @@ func (p Place) Prepare(name string, l Limits) (*Group, error) {
 	return g, nil
 }
 
-// Limit sets the limits of a group, and says what of them cannot be had.
+// Limit sets the limits of a group, and returns those that the host does not give.
 func (g *Group) Limit(l Limits) (gaps []Gap) {
 	lack := func(controller, why string) { gaps = append(gaps, Gap{controller, why}) }
 	g.limits = l
@@ -153,7 +153,7 @@ func (g *Group) Lines() (lines []string) {
 	return lines
 }
 
-// Adopt is the group that [Group.Lines] describe. It has no files: whoever has prepared it lets processes in.
+// Adopt is the group that [Group.Lines] describe. It has no files: the process that has prepared it lets processes in.
 func Adopt(lines []string) *Group {
 	g := &Group{why: map[string]string{}, adopted: true}
 	for _, line := range lines {

@@ -58,5 +58,5 @@ func disks() (numbers []string) {
 	return numbers
 }
 
-// slack is the distance from the memory limit at which AlmostFull is told.
+// slack is the distance from the memory limit at which an Alarm goes off.
 func slack(limit int64) int64 { return min(limit/8, 8<<20) }

@@ -22,8 +22,8 @@ var abilities = []string{"memory", "pids", "cpu", "io", "kill"}
 var wanted = abilities[:4]
 
 // Find finds where groups can be made. parent is a group below which they go in every hierarchy, such as
-// "/py3run.slice": it is made if it is missing. Empty: below the group of this process, or the nearest above it where the
-// controllers are to be had. Find changes nothing but, in a delegated v2 group, which controllers its children have.
+// "/py3run.slice"; Find makes it if it is missing. Empty: below the group of this process, or the nearest above it that has the
+// controllers. Find changes nothing else but, in a delegated v2 group, which controllers its children have.
 func Find(parent string) Place { return find("/", parent) }
 
 // find is Find under a root directory, for tests.

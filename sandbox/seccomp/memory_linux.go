@@ -2,7 +2,7 @@ package seccomp
 
 import "golang.org/x/sys/unix"
 
-// The kinds of calls that [Grows] tells. They are apart from those of [Watched]: a filter asks about them only where nothing else shows that memory was refused.
+// The kinds of calls that [Grows] knows. They are apart from those of [Watched]: a filter asks about them only if nothing else shows that memory was refused.
 const (
 	Map   Kind = 100 + iota // address, size, protection, flags, descriptor, offset
 	Remap                   // address, old size, new size, flags, new address
@@ -20,7 +20,7 @@ var growing = [...]struct {
 	{call{"mremap", 25, 0, 216, 0}, Remap},
 }
 
-// Grows tells what a call is that a filter of [WatchMemory] has told of beside those that are Watched.
+// Grows is the kind of a call about which a filter of [WatchMemory] has asked, beside those that are Watched.
 func Grows(arch, number uint32) Kind {
 	for _, g := range growing {
 		if n := g.number(arch); n != 0 && n == number {

@@ -47,7 +47,7 @@ var watched = [...]struct {
 	{call{"mknodat", 259, 297, 33, 324}, MakeNodeAt},
 }
 
-// Watched tells what a call is that a filter of [Watch] has told of.
+// Watched is the kind of a call about which a filter of [Watch] has asked.
 func Watched(arch, number uint32) Kind {
 	for _, w := range watched {
 		if n := w.number(arch); n != 0 && n == number {
@@ -57,7 +57,7 @@ func Watched(arch, number uint32) Kind {
 	return Nothing
 }
 
-// Within tells what a call through socketcall is, by its first argument.
+// Within is the kind of a call through socketcall, by its first argument.
 func Within(number uint64) Kind {
 	switch number { // linux/net.h
 	case 2:

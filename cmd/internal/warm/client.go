@@ -21,7 +21,7 @@ const (
 	leasePatience  = 250 * time.Millisecond // of a launcher, for a handoff
 	queuePatience  = 100 * time.Millisecond // of a template, for a worker that is being made
 	failedPatience = time.Second            // before a template that could not be started is tried again
-	importPause    = time.Minute            // likewise, for want of a module
+	importPause    = time.Minute            // likewise, if a module is missing
 	stopPatience   = 10 * time.Second
 	writePatience  = 5 * time.Second // for a new template, to read what it is to be
 	lockSuffix     = ".lock"
@@ -49,7 +49,7 @@ func Take(dir, key string) (*Lease, error) {
 	return c, nil
 }
 
-// Receive waits for the Offer, not for long. Any error means that there is none.
+// Receive waits for the handoff, not for long. Any error means that there is none.
 func (c *Lease) Receive() error {
 	text, descriptors, err := receive(c.fd, leasePatience)
 	if err == nil {
@@ -145,8 +145,8 @@ func pollBriefly(p []unix.PollFd, most time.Duration) (int, error) {
 	return int(n), nil
 }
 
-// Start starts the template of a Setup in the background, unless it is there. One that could not be started is only tried again after a while, or if
-// that is insisted on.
+// Start starts the template of a Setup in the background, unless it is there. After a failure it tries again only after some time, or if the caller
+// insists.
 func Start(s Setup, insist bool) error {
 	key := s.Key()
 	d, err := openDir(s.Dir, true)
@@ -199,8 +199,8 @@ func Start(s Setup, insist bool) error {
 // ServeCommand is the argument by which a program is a template.
 const ServeCommand = "warm-template"
 
-// failure is why the last template of this lock could not be started, and when it may be tried again: a module that cannot be imported will not be there
-// the next moment.
+// failure is why the last template of this lock could not start, and when to try again: a module that cannot be imported will not be there
+// a moment later.
 func failure(lock *os.File) (why string, again time.Time) {
 	text := make([]byte, 4096)
 	n, _ := lock.ReadAt(text, 0)
@@ -256,7 +256,7 @@ func Ask(dir, key string) (s Status, err error) {
 	return s, err
 }
 
-// All asks all templates of a directory. Those that could not be started are among them, with the reason.
+// All asks all templates of a directory. It also lists those that could not start, with the reason.
 func All(dir string) (list []Status, err error) {
 	d, err := openDir(dir, false)
 	if errors.Is(err, os.ErrNotExist) {
@@ -293,7 +293,7 @@ func All(dir string) (list []Status, err error) {
 	return list, nil
 }
 
-// Stop ends a template and waits until it is gone. Runs under way go on.
+// Stop ends a template and waits for its end. Runs under way go on.
 func Stop(dir, key string) error {
 	fd, err := connect(dir, key)
 	if err == nil {

@@ -71,23 +71,32 @@ func Serve(in io.Reader) error {
 		t.template.Close()
 		return failed(fmt.Errorf("listen at %s: %w", path+socketSuffix, err))
 	}
-	go func() {
-		for {
-			c, _, err := unix.Accept4(listener, unix.SOCK_CLOEXEC)
-			if err == nil {
-				go t.serve(c)
-			} else if err != unix.EINTR && err != unix.ECONNABORTED {
-				t.stop()
-				return
-			}
-		}
-	}()
+	go t.accept(listener)
 	go t.watch()
 	asked := make(chan os.Signal, 1)
 	signal.Notify(asked, syscall.SIGTERM, syscall.SIGINT)
 	go func() { <-asked; t.stop() }()
 	t.fill()
-	// From here on nobody finds it.
+	t.end(path, listener)
+	return nil
+}
+
+// accept takes connections until there is nothing to listen at.
+func (t *server) accept(listener int) {
+	for {
+		c, _, err := unix.Accept4(listener, unix.SOCK_CLOEXEC)
+		if err == nil {
+			go t.serve(c)
+		} else if err != unix.EINTR && err != unix.ECONNABORTED {
+			t.stop()
+			return
+		}
+	}
+}
+
+// end ends the template: its workers, its interpreter, then what it has noted.
+func (t *server) end(path string, listener int) {
+	// From here on no launcher finds the template.
 	os.Remove(path + socketSuffix)
 	unix.Shutdown(listener, unix.SHUT_RDWR) // and with it the accepting
 	for {
@@ -123,7 +132,6 @@ func Serve(in io.Reader) error {
 	for _, group := range noted {
 		cgroup.SweepEmpty(group) // of a killed template, whose workers had not ended yet when this one began
 	}
-	return nil
 }
 
 // listen makes the socket, by the directory's descriptor: see connect.
@@ -170,7 +178,7 @@ type server struct {
 	changes int // of table
 }
 
-// waiting is a worker that waits, how often the mounts had changed before it was made, and the workers of its template.
+// waiting is a worker that waits, how often the mounts had changed before it was made, and the wait group of its interpreter's workers.
 type waiting struct {
 	*sandbox.Worker
 	mounts int
@@ -179,73 +187,7 @@ type waiting struct {
 
 func (t *server) stop() { t.once.Do(func() { close(t.quit) }) }
 
-// lockFile makes and locks a template's file. The error is that another one has it, for longer than patience: somebody may only look whether it lives.
-func lockFile(path string, patience time.Duration) (*os.File, error) {
-	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
-		lock, err := os.OpenFile(path, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_APPEND, 0o600)
-		if err != nil {
-			return nil, err
-		}
-		var st unix.Stat_t
-		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			if err = unix.Fstat(int(lock.Fd()), &st); err == nil && st.Nlink > 0 {
-				return lock, nil
-			}
-			err = unix.EWOULDBLOCK // the template before has just removed it
-		}
-		lock.Close()
-		if err != unix.EWOULDBLOCK || time.Now().After(end) {
-			return nil, fmt.Errorf("lock %s: %w", path, err)
-		}
-	}
-}
-
-// sweep removes what killed templates have left: groups of workers, which end by themselves, and files. Groups in which something lives belong to a run, whose
-// launcher removes them; they are noted again.
-func (t *server) sweep() {
-	dir := t.setup.Dir
-	left := sweepFile(t.lock)
-	t.open()
-	defer func() { t.note(left) }()
-	paths, _ := filepath.Glob(filepath.Join(dir, "*"+lockSuffix))
-	for _, path := range paths {
-		lock, err := os.OpenFile(path, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		if err != nil {
-			continue
-		}
-		if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-			if why, again := failure(lock); why == "" || time.Now().After(again) {
-				left = append(left, sweepFile(lock)...)
-				os.Remove(strings.TrimSuffix(path, lockSuffix) + socketSuffix)
-				os.Remove(path)
-			}
-		}
-		lock.Close()
-	}
-}
-
-func sweepFile(lock *os.File) (left []string) {
-	for _, path := range groupsOf(lock) {
-		if !cgroup.SweepEmpty(path) {
-			left = append(left, path)
-		}
-	}
-	return left
-}
-
-// groupsOf are those that a lock file names.
-func groupsOf(lock *os.File) (paths []string) {
-	text, _ := io.ReadAll(io.NewSectionReader(lock, 0, 1<<20))
-	for line := range strings.Lines(string(text)) {
-		if path, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "group "); ok {
-			paths = append(paths, path)
-		}
-	}
-	return paths
-}
-
-// makeRoom ends the template that was unused for longest, where there are many.
+// makeRoom ends the template that was unused for longest, if there are many.
 func makeRoom(dir string) {
 	list, _ := All(dir)
 	var oldest Status
@@ -264,7 +206,7 @@ func makeRoom(dir string) {
 	}
 }
 
-// begin starts the interpreter, and gives its identity.
+// begin starts the interpreter, and returns its identity.
 func (t *server) begin() (identity string, err error) {
 	ip, _, err := python.Find(python.Want{Interpreter: t.setup.Interpreter, Environ: t.setup.Environ, Dir: "/", CacheDir: t.setup.CacheDir, KeyFile: t.setup.KeyFile})
 	if err != nil {
@@ -333,31 +275,7 @@ func (t *server) worker() (*sandbox.Worker, error) {
 	})
 }
 
-// open begins the lock file anew: with who holds it.
-func (t *server) open() {
-	t.lock.Truncate(0)
-	fmt.Fprintf(t.lock, "process %d\n", os.Getpid())
-}
-
-// note writes down what is to be removed if this process is killed.
-func (t *server) note(paths []string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if info, err := t.lock.Stat(); err == nil && info.Size() > notesMost { // most of runs long past
-		noted := groupsOf(t.lock)
-		t.open()
-		for _, path := range noted {
-			if _, err := os.Stat(path); err == nil {
-				paths = append(paths, path)
-			}
-		}
-	}
-	for _, path := range paths {
-		t.lock.WriteString("group " + path + "\n")
-	}
-}
-
-// retire ends an interpreter when its workers have ended: its modules may remove at its end what those use.
+// retire ends an interpreter when its workers have ended. Not earlier: at its end its modules may remove what the workers use.
 func (t *server) retire(template *python.Template, using *sync.WaitGroup) {
 	using.Wait()
 	template.End(endPatience)
@@ -374,7 +292,7 @@ func (t *server) remove(s waiting) {
 	}
 }
 
-// reap waits for what a replaced interpreter has not waited for.
+// reap collects the processes that a replaced interpreter has left.
 func (t *server) reap() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -410,9 +328,9 @@ func (t *server) serve(c int) {
 	}
 }
 
-// samePids tells whether who is at the other end is in the pid namespace of this process: a run with namespaces never is. It reads NSpid (proc_pid_status(5)),
-// a number for each namespace from that of this process down, because anybody may: the files in /proc/PID/ns of a launcher that has runs are closed to its own
-// user (see package sandbox: conceal).
+// samePids tells whether the process at the other end is in the pid namespace of this process: a run with namespaces never is. It counts the numbers of NSpid
+// (proc_pid_status(5)), one for each namespace from the reader's down. Everybody may read them. The files in /proc/PID/ns would say it, too, but a launcher that
+// has runs is undumpable, and then even its own user may not read them.
 func samePids(c int) bool {
 	peer, err := unix.GetsockoptUcred(c, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
@@ -429,7 +347,7 @@ func pidNamespaces(status string) int {
 	return len(strings.Fields(numbers))
 }
 
-// handoff gives a worker to a launcher and looks after what is left when its run is over.
+// handoff gives a worker to a launcher, and removes what is left when the run is over.
 func (t *server) handoff(c int) {
 	t.mu.Lock()
 	t.used = time.Now()
@@ -492,7 +410,7 @@ func awaitEnd(c int, patience time.Duration) {
 	unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(patience.Milliseconds()))
 }
 
-// refill has another worker made.
+// refill asks for another worker.
 func (t *server) refill() {
 	select {
 	case t.want <- struct{}{}:
@@ -536,7 +454,7 @@ func (t *server) watch() {
 	}
 }
 
-// mounts counts the changes of what is mounted. Where mounts are not propagated (mount_namespaces(7)), a worker made before one does not see it.
+// mounts counts the changes of what is mounted. If mounts are not propagated (mount_namespaces(7)), a worker does not see those that come after it.
 func (t *server) mounts() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -1,19 +1,19 @@
-// Package warm keeps interpreters ready: templates that fork workers ahead of time (package python: template.py, package sandbox: Spare).
+// Package warm keeps interpreters ready: templates that fork workers ahead of time (template.py in package python, Worker in package sandbox).
 //
-// A template is a process of this program, in the background, for one interpreter under one policy. It ends when it was
-// unused for a while, when its interpreter changes, or when it is told to. Nobody depends on it: a run that finds none, or one that
+// A template is a process of this program in the background, for one interpreter under one policy. It ends when nobody has used it
+// for some time, when its interpreter changes, or on request. Nobody depends on it: a run that finds no template, or one that
 // does not answer, starts an interpreter of its own.
 //
 //	DIR/KEY.sock   where the template listens
-//	DIR/KEY.lock   held by it as long as it lives; what it has made and has to remove is written in it
+//	DIR/KEY.lock   the template holds it locked while it lives, and writes into it what it has made and must remove
 //
-// DIR is closed to everybody but its owner, and whoever connects is asked who it is. The key is a hash of all that a worker follows from, so
-// that a policy, an interpreter or a py3run of another kind finds no template. The protocol, a message each (SOCK_SEQPACKET):
+// DIR is closed to everybody but its owner. Both ends of a connection ask the kernel who the other one is. KEY is a hash of everything that decides what a worker
+// is, so that another policy, interpreter or version of py3run finds no template. The protocol, one message each (SOCK_SEQPACKET):
 //
-//	launcher ──"claim"──► template     launcher ◄── a handoff (sandbox.Offer), or "none"
-//	                                   the launcher closes the connection when the run is over: what is left of it is removed
-//	──"status"──►  ◄── JSON (Status)
-//	──"stop"──►    ◄── end of file, when it is gone
+//	launcher ──"claim"──► template     launcher ◄── a handoff (sandbox.Handoff), or "none"
+//	                                   the launcher closes the connection when the run is over; the template then removes what is left of the run
+//	         ──"status"──►                      ◄── JSON (Status)
+//	         ──"stop"──►                        ◄── end of file, when the template has ended
 package warm
 
 import (
@@ -33,27 +33,27 @@ import (
 	"py3run/sandbox"
 )
 
-// A Setup is all that a template follows from.
+// A Setup is everything that decides what a template is.
 type Setup struct {
 	PoolKey     sandbox.PoolKey
 	Interpreter string // path
-	Identity    string // of the interpreter: changes with it
+	Identity    string // of the interpreter; it changes when the interpreter does
 	Environ     []string
 	Preload     []string
 	ImportPath  []string
-	Flagged     []string // modules whose import is told
+	Flagged     []string // modules whose import is reported
 	Inherited   string   // see Inherited
 
-	// What may change without another template.
+	// The rest may change and the template stays the same.
 	Dir      string // where its socket is
 	CacheDir string // of facts about interpreters
 	KeyFile  string // of their MACs
 	Spares   int
-	Idle     time.Duration // it ends when it was unused for so long; 0: it does not
+	Idle     time.Duration // the template ends after so long without use; 0: never
 }
 
-// Dir is where the templates of this user are: private to the user, and on a file system that forgets with the machine, where there is one. Empty: there is
-// no place for them.
+// Dir is where the templates of this user are: a directory that is private to the user and, if possible, empty after a restart of the machine. Empty: there
+// is no place for them.
 func Dir(environ []string) string {
 	for _, e := range environ {
 		if dir, ok := strings.CutPrefix(e, "XDG_RUNTIME_DIR="); ok && filepath.IsAbs(dir) {
@@ -66,7 +66,7 @@ func Dir(environ []string) string {
 	return ""
 }
 
-// Dirs are all places where templates of this user can be, whatever the caller's environment was: no run may see one.
+// Dirs are all places where templates of this user can be, whatever the caller's environment was. No run may see them.
 func Dirs(environ []string) []string {
 	dirs := []string{"/run/user/" + strconv.Itoa(os.Geteuid()) + "/py3run"}
 	if own := Dir(environ); own != "" {
@@ -100,11 +100,11 @@ func openDir(dir string, create bool) (*os.File, error) {
 	return f, nil
 }
 
-// startNames are the environment variables that programs look at when they start, and not again.
+// startNames are the environment variables that programs read when they start, and not again.
 var startNames = []string{"LANG", "LANGUAGE", "LC_*", "LD_*", "TZ", "TZDIR", "LOCPATH", "NLSPATH", "MALLOC_*", "GLIBC_TUNABLES", "GCONV_PATH", "OPENSSL_*"}
 
-// Environ is the part of a run's environment that its template has to be started with: what the interpreter and the C library look at when they start. Imported
-// modules may look at anything but the run's own directory.
+// Environ is the part of a run's environment with which its template must start: what the interpreter and the C library read at their start. Imported
+// modules may read anything, but the run's own directory is not known then.
 func Environ(environ, preload []string) (kept []string) {
 	for _, e := range environ {
 		name, _, _ := strings.Cut(e, "=")
@@ -117,8 +117,8 @@ func Environ(environ, preload []string) (kept []string) {
 	return kept
 }
 
-// Inherited is what a process inherits from the one that starts it, and a run would from its launcher: where it is and what it may. Only a template that has
-// inherited the same can serve this process. groups is whether the place of control groups follows from the own one.
+// Inherited is what a process inherits from the one that starts it: where it is and what it may do. A run inherits it from its launcher, so only a template that
+// has inherited the same can serve this launcher. groups tells whether the place of control groups depends on the launcher's own.
 func Inherited(groups bool) string {
 	var b strings.Builder
 	for _, name := range []string{"/proc/self/ns/mnt", "/proc/self/ns/pid", "/proc/self/ns/user", "/proc/self/ns/net", "/proc/self/ns/ipc", "/proc/self/ns/uts", "/proc/self/ns/cgroup", "/proc/self/ns/time", "/"} {
