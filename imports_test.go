@@ -19,7 +19,7 @@ func TestImports(t *testing.T) {
 		"py3run/cmd/internal/redact": nil,
 		"py3run/cmd/internal/python": {"py3run/cmd/internal/redact", "py3run/cmd/internal/startup", "py3run/cmd/internal/wire"},
 		"py3run/cmd/internal/cli":    nil, "py3run/cmd/internal/config": nil, "py3run/cmd/internal/startup": nil, "py3run/cmd/internal/wire": {"py3run/cmd/internal/startup", "py3run/internal/json"},
-		"py3run/audit": {"py3run/internal/json"}, "py3run/internal/json": nil,
+		"py3run/audit": {"py3run/internal/json"}, "py3run/internal/json": nil, "py3run/internal/need": nil,
 		"py3run/cmd/py3runctl":      {"py3run/cmd/internal/ctl"},
 		"py3run/cmd/internal/ctl":   {"py3run/audit", "py3run/cmd/internal/cli", "py3run/cmd/internal/config", "py3run/cmd/internal/store", "py3run/cmd/internal/warm", "py3run/cmd/internal/wire"},
 		"py3run/cmd/internal/store": {"py3run/audit"},

@@ -2,6 +2,7 @@ package cmd_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"testing"
 
 	"py3run/cmd/internal/wire"
+	"py3run/internal/need"
 )
 
 // reach is for programs that go past Python's own calls. P is a port that something listens at.
@@ -116,11 +118,9 @@ func isActivity(m wire.Gap) bool { return m.Name == "native-trail" }
 // needActivity skips where the activity is not to be had.
 func needActivity(t *testing.T, r answer) {
 	t.Helper()
+	t.Helper()
 	if i := slices.IndexFunc(r.Isolation.Missing, isActivity); i >= 0 {
-		if slices.Contains(strings.Split(os.Getenv("PY3RUN_TEST_REQUIRE"), ","), "listener") {
-			t.Fatal("needs a listener: ", r.Isolation.Missing[i].Why)
-		}
-		t.Skip("needs a listener: ", r.Isolation.Missing[i].Why)
+		need.That(t, "listener", errors.New(r.Isolation.Missing[i].Why))
 	}
 }
 

@@ -10,14 +10,13 @@ import (
 	"testing"
 
 	"py3run/cmd/internal/wire"
+	"py3run/internal/need"
 )
 
 // A run sees nothing of runs with another template, nor of a log, a configuration or keys that another environment leads to.
 func TestPlacesOfOthers(t *testing.T) {
 	t.Parallel()
-	if !haveNamespaces() {
-		t.Skip("needs namespaces")
-	}
+	need.That(t, "namespaces", tryNamespaces())
 	dir, interpreter := t.TempDir(), findPython(t)
 	run := func(code string, options ...string) (r answer) {
 		t.Helper()

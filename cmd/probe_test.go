@@ -9,14 +9,13 @@ import (
 	"testing"
 
 	"py3run/cmd/internal/wire"
+	"py3run/internal/need"
 )
 
 // What is asked whether it is a Python is under the cover that runs have: a run could have put it there.
 func TestProbeIsCovered(t *testing.T) {
 	t.Parallel()
-	if !haveNamespaces() {
-		t.Skip("needs namespaces")
-	}
+	need.That(t, "namespaces", tryNamespaces())
 	dir, interpreter := t.TempDir(), findPython(t)
 	recorded(t, dir, "result = 1")
 	bin := filepath.Join(dir, "work", ".venv", "bin")

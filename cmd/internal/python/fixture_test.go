@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"py3run/cmd/internal/wire"
+	"py3run/internal/need"
 )
 
 // In these tests the real bootstrap runs in every CPython that this machine has, without the sandbox around it. The bootstrap
@@ -59,16 +60,12 @@ var interpreters = sync.OnceValue(func() (found []Interpreter) {
 	return found
 })
 
-// needPython returns the interpreters. Without one it skips the test, or fails it where PY3RUN_TEST_REQUIRE lists python.
+// needPython returns the interpreters, of which there must be one.
 func needPython(t *testing.T) []Interpreter {
 	t.Helper()
 	list := interpreters()
 	if len(list) == 0 {
-		const why = "needs CPython 3.8 or newer"
-		if slices.Contains(strings.Split(os.Getenv("PY3RUN_TEST_REQUIRE"), ","), "python") {
-			t.Fatal(why + ", and PY3RUN_TEST_REQUIRE lists python")
-		}
-		t.Skip(why)
+		need.That(t, "python", errors.New("there is no CPython 3.8 or newer"))
 	}
 	return list
 }
