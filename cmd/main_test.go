@@ -6,9 +6,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -27,7 +29,7 @@ import (
 	"py3run/sandbox"
 )
 
-// The scripts run the real main: a copy of this test binary under the name py3run.
+// TestMain makes the test binary the real py3run when it is started under that name.
 func TestMain(m *testing.M) {
 	if os.Getenv("XDG_STATE_HOME") == "" { // not this machine's own
 		os.Setenv("XDG_STATE_HOME", filepath.Join(os.TempDir(), fmt.Sprint("py3run-test-cache-", os.Geteuid()), "state"))
@@ -39,6 +41,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"py3run": func() { os.Exit(cmd.Main()) }})
 }
 
+// TestScripts runs testdata/script. README.md there says what a script can use.
 func TestScripts(t *testing.T) {
 	interpreter := findPython(t)
 	testscript.Run(t, testscript.Params{
@@ -49,27 +52,69 @@ func TestScripts(t *testing.T) {
 					return err
 				}
 			}
-			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
-			env.Setenv("PY3RUN_PYTHON_INTERPRETER", interpreter)
-			env.Setenv("PY3RUN_SECURITY_AUDIT_DIR", filepath.Join(env.WorkDir, "audit"))
-			env.Setenv("PY3RUN_SECURITY_ISOLATION_WORKING_DIR", filepath.Join(env.WorkDir, "w", "p-${userId}-${executionId}"))
-			env.Setenv("XDG_CACHE_HOME", filepath.Join(os.TempDir(), fmt.Sprint("py3run-test-cache-", os.Geteuid())))
-			env.Setenv("XDG_STATE_HOME", filepath.Join(os.TempDir(), fmt.Sprint("py3run-test-cache-", os.Geteuid()), "state"))
-			env.Setenv("PY3RUN_CONFIG", "") // never this machine's own
-			env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, "config"))
+			for name, value := range scriptVariables(env.WorkDir, interpreter) {
+				env.Setenv(name, value)
+			}
 			return nil
 		},
 		Condition: func(name string) (bool, error) {
-			switch name {
-			case "namespaces":
-				return tryNamespaces() == nil, nil
-			case "static": // made without cgo
-				info, _ := debug.ReadBuildInfo()
-				return info != nil && slices.Contains(info.Settings, debug.BuildSetting{Key: "CGO_ENABLED", Value: "0"}), nil
+			if holds, known := scriptConditions[name]; known {
+				return holds(), nil
 			}
 			return false, fmt.Errorf("no condition %q", name)
 		},
 	})
+}
+
+// scriptVariables are the environment of a script, beside what testscript sets.
+func scriptVariables(dir, interpreter string) map[string]string {
+	shared := filepath.Join(os.TempDir(), fmt.Sprint("py3run-test-cache-", os.Geteuid()))
+	return map[string]string{
+		"HOME":                                  filepath.Join(dir, "home"),
+		"PY3RUN_PYTHON_INTERPRETER":             interpreter,
+		"PY3RUN_SECURITY_AUDIT_DIR":             filepath.Join(dir, "audit"),
+		"PY3RUN_SECURITY_ISOLATION_WORKING_DIR": filepath.Join(dir, "w", "p-${userId}-${executionId}"),
+		"XDG_CACHE_HOME":                        shared,
+		"XDG_STATE_HOME":                        filepath.Join(shared, "state"),
+		"PY3RUN_CONFIG":                         "",
+		"XDG_CONFIG_HOME":                       filepath.Join(dir, "config"),
+	}
+}
+
+// scriptConditions are those beside testscript's own.
+var scriptConditions = map[string]func() bool{
+	"namespaces": func() bool { return tryNamespaces() == nil },
+	"static": func() bool {
+		info, _ := debug.ReadBuildInfo()
+		return info != nil && slices.Contains(info.Settings, debug.BuildSetting{Key: "CGO_ENABLED", Value: "0"})
+	},
+}
+
+// TestScriptReadme holds the page about scripts to what they can use.
+func TestScriptReadme(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../testdata/script/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	for line := range strings.Lines(string(page)) {
+		if cells := strings.Split(line, "|"); len(cells) > 2 {
+			for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(cells[1], -1) {
+				told = append(told, m[1])
+			}
+		}
+	}
+	want := []string{"py3run", "py3runctl"}
+	for name := range scriptConditions {
+		want = append(want, "["+name+"]")
+	}
+	want = slices.AppendSeq(want, maps.Keys(scriptVariables("", "")))
+	slices.Sort(told)
+	slices.Sort(want)
+	if !slices.Equal(told, want) {
+		t.Errorf("the page's tables name\n%q\na script has\n%q", told, want)
+	}
 }
 
 // tryNamespaces starts a program in namespaces, once.
