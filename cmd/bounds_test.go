@@ -69,8 +69,10 @@ func TestMemoryOfTheLauncher(t *testing.T) {
 	if raceDetector {
 		t.Skip("the race detector takes memory of its own")
 	}
+	t.Parallel()
 	for _, unit := range []string{`b"\x01"`, `b"\xff"`, `b"\n"`} {
 		t.Run(unit, func(t *testing.T) {
+			t.Parallel()
 			const most = 8 // MB
 			request, _ := json.Marshal(map[string]any{"limits": map[string]any{"output_mb": most},
 				"code": "import os\nfor f in 1, 2:\n    for _ in range(300): os.write(f, " + unit + " * 32768)"})

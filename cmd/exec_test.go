@@ -8,6 +8,7 @@ import (
 )
 
 func TestReadReady(t *testing.T) {
+	t.Parallel()
 	const most = 1 << 20
 	file := func(size int) func(t *testing.T) *os.File {
 		return func(t *testing.T) *os.File {

@@ -2,13 +2,19 @@ package cmd_test
 
 import (
 	"bytes"
+	"errors"
+	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"runtime"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -19,17 +25,23 @@ import (
 	"py3run/cmd"
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/wire"
+	"py3run/internal/need"
 	"py3run/sandbox"
 )
 
-// The scripts run the real main: a copy of this test binary under the name py3run.
+// TestMain makes the test binary the real py3run when it is started under that name.
 func TestMain(m *testing.M) {
 	if os.Getenv("XDG_STATE_HOME") == "" { // not this machine's own
 		os.Setenv("XDG_STATE_HOME", filepath.Join(os.TempDir(), fmt.Sprint("py3run-test-cache-", os.Geteuid()), "state"))
 	}
+	// Most of a test's time is waiting: for a limit, or for a program's end. More of them at once than there are cores wait together.
+	if p := flag.Lookup("test.parallel"); p != nil {
+		p.Value.Set(strconv.Itoa(4 * runtime.GOMAXPROCS(0)))
+	}
 	testscript.Main(m, map[string]func(){"py3run": func() { os.Exit(cmd.Main()) }})
 }
 
+// TestScripts runs testdata/script. README.md there says what a script can use.
 func TestScripts(t *testing.T) {
 	interpreter := findPython(t)
 	testscript.Run(t, testscript.Params{
@@ -40,38 +52,88 @@ func TestScripts(t *testing.T) {
 					return err
 				}
 			}
-			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
-			env.Setenv("PY3RUN_PYTHON_INTERPRETER", interpreter)
-			env.Setenv("PY3RUN_SECURITY_AUDIT_DIR", filepath.Join(env.WorkDir, "audit"))
-			env.Setenv("PY3RUN_SECURITY_ISOLATION_WORKING_DIR", filepath.Join(env.WorkDir, "w", "p-${userId}-${executionId}"))
-			env.Setenv("XDG_CACHE_HOME", filepath.Join(os.TempDir(), fmt.Sprint("py3run-test-cache-", os.Geteuid())))
-			env.Setenv("XDG_STATE_HOME", filepath.Join(os.TempDir(), fmt.Sprint("py3run-test-cache-", os.Geteuid()), "state"))
-			env.Setenv("PY3RUN_CONFIG", "") // never this machine's own
-			env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, "config"))
+			for name, value := range scriptVariables(env.WorkDir, interpreter) {
+				env.Setenv(name, value)
+			}
 			return nil
 		},
 		Condition: func(name string) (bool, error) {
-			switch name {
-			case "namespaces":
-				return haveNamespaces(), nil
-			case "static": // the binary was built without cgo
-				info, _ := debug.ReadBuildInfo()
-				return info != nil && slices.Contains(info.Settings, debug.BuildSetting{Key: "CGO_ENABLED", Value: "0"}), nil
+			if holds, known := scriptConditions[name]; known {
+				return holds(), nil
 			}
 			return false, fmt.Errorf("no condition %q", name)
 		},
 	})
 }
 
-// haveNamespaces reports whether this host allows namespaces: it tries.
-var haveNamespaces = sync.OnceValue(func() bool {
+// scriptVariables are the environment of a script, beside what testscript sets.
+func scriptVariables(dir, interpreter string) map[string]string {
+	shared := filepath.Join(os.TempDir(), fmt.Sprint("py3run-test-cache-", os.Geteuid()))
+	return map[string]string{
+		"HOME":                                  filepath.Join(dir, "home"),
+		"PY3RUN_PYTHON_INTERPRETER":             interpreter,
+		"PY3RUN_SECURITY_AUDIT_DIR":             filepath.Join(dir, "audit"),
+		"PY3RUN_SECURITY_ISOLATION_WORKING_DIR": filepath.Join(dir, "w", "p-${userId}-${executionId}"),
+		"XDG_CACHE_HOME":                        shared,
+		"XDG_STATE_HOME":                        filepath.Join(shared, "state"),
+		"PY3RUN_CONFIG":                         "",
+		"XDG_CONFIG_HOME":                       filepath.Join(dir, "config"),
+	}
+}
+
+// scriptConditions are those beside testscript's own.
+var scriptConditions = map[string]func() bool{
+	"namespaces": func() bool { return tryNamespaces() == nil },
+	"static": func() bool {
+		info, _ := debug.ReadBuildInfo()
+		return info != nil && slices.Contains(info.Settings, debug.BuildSetting{Key: "CGO_ENABLED", Value: "0"})
+	},
+}
+
+// TestScriptReadme holds the page about scripts to what they can use.
+func TestScriptReadme(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../testdata/script/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	for line := range strings.Lines(string(page)) {
+		if cells := strings.Split(line, "|"); len(cells) > 2 {
+			for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(cells[1], -1) {
+				told = append(told, m[1])
+			}
+		}
+	}
+	want := []string{"py3run", "py3runctl"}
+	for name := range scriptConditions {
+		want = append(want, "["+name+"]")
+	}
+	want = slices.AppendSeq(want, maps.Keys(scriptVariables("", "")))
+	slices.Sort(told)
+	slices.Sort(want)
+	if !slices.Equal(told, want) {
+		t.Errorf("the page's tables name\n%q\na script has\n%q", told, want)
+	}
+}
+
+// tryNamespaces starts a program in namespaces, once.
+var tryNamespaces = sync.OnceValue(func() error {
 	r, err := sandbox.Start(sandbox.Spec{Path: "/bin/true", Args: []string{"true"}, Dir: "/", Method: sandbox.Namespace, FirstFile: 64}, sandbox.IO{Stdout: io.Discard, Stderr: io.Discard}, sandbox.OwnChild)
 	if err != nil {
-		return false
+		return err
 	}
 	r.Wait(nil, nil)
-	return r.RemoveGroup() == nil
+	return r.RemoveGroup()
 })
+
+// asRoot is the probe for need.That that asks for root.
+func asRoot() error {
+	if os.Geteuid() != 0 {
+		return errors.New("this is an ordinary user")
+	}
+	return nil
+}
 
 // findPython returns the interpreter for all tests here. It resolves the path once, because asking a
 // shim takes long.
@@ -79,17 +141,15 @@ func findPython(t *testing.T) string {
 	t.Helper()
 	ip, skipped, err := python.Find(python.Want{Interpreter: "auto", Environ: os.Environ(), Dir: "/"})
 	if err != nil {
-		message := fmt.Sprintf("%v (passed over: %v)", err, skipped)
-		if strings.Contains(os.Getenv("PY3RUN_TEST_REQUIRE"), "python") {
-			t.Fatal(message)
-		}
-		t.Skip(message)
+		err = fmt.Errorf("%w (passed over: %v)", err, skipped)
 	}
+	need.That(t, "python", err)
 	return ip.Path
 }
 
 // TestSchemas checks real requests, results and records against the published schemas.
 func TestSchemas(t *testing.T) {
+	t.Parallel()
 	interpreter, dir := findPython(t), t.TempDir()
 	requests := []string{
 		`{"code": "result = {'a': [1, 2.5, None, 2**70]}", "variables": {"x": {"y": 1}}, "labels": {"line": "3"}, "client_ip": "10.0.0.7", "user": "alice", "id": "r1"}`,

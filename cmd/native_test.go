@@ -2,6 +2,7 @@ package cmd_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"testing"
 
 	"py3run/cmd/internal/wire"
+	"py3run/internal/need"
 )
 
 // reach is a prelude for programs that do not use Python's own calls. P in a program stands for a port
@@ -117,11 +119,9 @@ func isActivity(m wire.Gap) bool { return m.Name == "native-trail" }
 // needActivity skips the test if the kernel cannot report activity here.
 func needActivity(t *testing.T, r answer) {
 	t.Helper()
+	t.Helper()
 	if i := slices.IndexFunc(r.Isolation.Missing, isActivity); i >= 0 {
-		if slices.Contains(strings.Split(os.Getenv("PY3RUN_TEST_REQUIRE"), ","), "listener") {
-			t.Fatal("needs a listener: ", r.Isolation.Missing[i].Why)
-		}
-		t.Skip("needs a listener: ", r.Isolation.Missing[i].Why)
+		need.That(t, "listener", errors.New(r.Isolation.Missing[i].Why))
 	}
 }
 

@@ -10,15 +10,14 @@ import (
 	"testing"
 
 	"py3run/cmd/internal/wire"
+	"py3run/internal/need"
 )
 
 // A run cannot see the directories of runs with another template, nor a log, a configuration or keys in
 // places that another environment names.
 func TestPlacesOfOthers(t *testing.T) {
 	t.Parallel()
-	if !haveNamespaces() {
-		t.Skip("needs namespaces")
-	}
+	need.That(t, "namespaces", tryNamespaces())
 	dir, interpreter := t.TempDir(), findPython(t)
 	run := func(code string, options ...string) (r answer) {
 		t.Helper()

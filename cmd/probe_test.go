@@ -9,14 +9,13 @@ import (
 	"testing"
 
 	"py3run/cmd/internal/wire"
+	"py3run/internal/need"
 )
 
 // A candidate for the interpreter is asked inside a sandbox: an earlier run could have put it there.
 func TestProbeIsCovered(t *testing.T) {
 	t.Parallel()
-	if !haveNamespaces() {
-		t.Skip("needs namespaces")
-	}
+	need.That(t, "namespaces", tryNamespaces())
 	dir, interpreter := t.TempDir(), findPython(t)
 	recorded(t, dir, "result = 1")
 	bin := filepath.Join(dir, "work", ".venv", "bin")

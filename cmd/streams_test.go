@@ -3,6 +3,7 @@ package cmd_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"py3run/cmd/internal/warm"
+	"py3run/internal/need"
 )
 
 // A place is an environment with its own settings and log, and perhaps a template.
@@ -35,9 +37,7 @@ func newPlace(t *testing.T) place {
 // warm starts a template, which ends with the test.
 func (p *place) warm(t *testing.T) {
 	t.Helper()
-	if !haveNamespaces() {
-		t.Skip("no namespaces here")
-	}
+	need.That(t, "namespaces", tryNamespaces())
 	runtime := filepath.Join(p.dir, "run")
 	if err := os.Mkdir(runtime, 0o700); err != nil && !os.IsExist(err) {
 		t.Fatal(err)
@@ -151,9 +151,7 @@ func TestOrderOfStreams(t *testing.T) {
 func atTerminal(t *testing.T, c *exec.Cmd, named bool) string {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Skip(err)
-	}
+	need.That(t, "terminal", err)
 	defer master.Close()
 	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
 	if err == nil {
@@ -211,9 +209,7 @@ func TestTwoStreams(t *testing.T) {
 // The user of run-as can open the streams by name, cold and warm.
 func TestRunAsOpensStreams(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("only root can become somebody else")
-	}
+	need.That(t, "root", asRoot())
 	code := `
 import os, subprocess
 for name in "/dev/stdout", "/dev/stderr", "/dev/fd/1", "/proc/self/fd/2":
@@ -234,7 +230,7 @@ result = [os.getuid(), len(open("/proc/self/environ").read()) > 0]
 		}
 	}
 	if interpreter == "" {
-		t.Skip("no interpreter that another user can start")
+		need.That(t, "python", errors.New("no interpreter that another user can start"))
 	}
 	for _, isWarm := range []bool{false, true} {
 		t.Run(fmt.Sprintf("warm %t", isWarm), func(t *testing.T) {

@@ -2,6 +2,7 @@ package cmd_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A launcher whose output nobody reads still ends: when its run is over, and at a signal.
@@ -49,27 +52,47 @@ func TestNobodyReads(t *testing.T) {
 			if err := run.Start(); err != nil {
 				t.Fatal(err)
 			}
-			ended := make(chan error, 1)
-			go func() { ended <- run.Wait() }()
-			late := time.After(time.Minute)
-			for sent := 0; ; {
-				select {
-				case <-ended:
-				case <-time.After(time.Second):
-					if sent++; sent > 1 && sent <= c.signals+1 {
-						run.Process.Signal(syscall.SIGTERM)
-					}
-					continue
-				case <-late:
-					run.Process.Kill()
-					<-ended
-					t.Error("it does not end")
-				}
-				break
+			late := time.AfterFunc(time.Minute, func() {
+				t.Error("it does not end")
+				run.Process.Kill()
+			})
+			defer late.Stop()
+			if c.signals > 0 {
+				waitUntil(t, "the pipe is full", func() bool {
+					n, err := unix.Poll([]unix.PollFd{{Fd: int32(write.Fd()), Events: unix.POLLOUT}}, 0)
+					return err == nil && n == 0
+				})
 			}
+			for range c.signals {
+				run.Process.Signal(syscall.SIGTERM)
+				waitUntil(t, "the signal has arrived", func() bool { return !pending(run.Process.Pid, syscall.SIGTERM) })
+			}
+			run.Wait()
 			if code := run.ProcessState.ExitCode(); code != c.code || !strings.Contains(errs.String(), c.want) {
 				t.Errorf("exit code %d, want %d; stderr %q", code, c.code, errs.String())
 			}
 		})
 	}
+}
+
+// waitUntil waits for a condition, for a minute.
+func waitUntil(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for start := time.Now(); !holds(); time.Sleep(time.Millisecond) {
+		if time.Since(start) > time.Minute {
+			t.Fatalf("waited for a minute until %s", what)
+		}
+	}
+}
+
+// pending says whether a process has not yet taken a signal that was sent to it.
+func pending(pid int, signal syscall.Signal) bool {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return false
+	}
+	_, rest, _ := strings.Cut(string(status), "ShdPnd:")
+	var set uint64
+	fmt.Sscanf(rest, "%x", &set)
+	return set&(1<<(signal-1)) != 0
 }

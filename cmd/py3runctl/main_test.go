@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -12,6 +11,7 @@ import (
 	"py3run/cmd"
 	"py3run/cmd/internal/ctl"
 	"py3run/cmd/internal/python"
+	"py3run/internal/need"
 )
 
 // The scripts run both programs: copies of this test binary under their names.
@@ -25,11 +25,9 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	ip, skipped, err := python.Find(python.Want{Interpreter: "auto", Environ: os.Environ(), Dir: "/"})
 	if err != nil {
-		if strings.Contains(os.Getenv("PY3RUN_TEST_REQUIRE"), "python") {
-			t.Fatalf("%v (passed over: %v)", err, skipped)
-		}
-		t.Skip(err)
+		err = fmt.Errorf("%w (passed over: %v)", err, skipped)
 	}
+	need.That(t, "python", err)
 	testscript.Run(t, testscript.Params{
 		Dir: "../../testdata/ctl",
 		Setup: func(env *testscript.Env) error {

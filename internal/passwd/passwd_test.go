@@ -64,10 +64,16 @@ func TestThisHost(t *testing.T) {
 
 func TestGroupID(t *testing.T) {
 	t.Parallel()
-	if gid, err := GroupID("4711"); gid != 4711 || err != nil {
-		t.Errorf("%d, %v", gid, err)
-	}
-	if _, err := GroupID("no such group"); err == nil || err.Error() != "no group no such group in /etc/group" && !os.IsNotExist(err) {
-		t.Error(err)
+	for _, tt := range []struct {
+		name string
+		want int // -1: an error
+	}{{"0", 0}, {"54321", 54321}, {"root", 0}, {"no-such-group", -1}, {"no such group", -1}, {"-5", -1}, {"99999999999", -1}} {
+		got, err := GroupID(tt.name)
+		if err == nil && got != tt.want || (err != nil) != (tt.want < 0) {
+			t.Errorf("%s: %d, %v", tt.name, got, err)
+		}
+		if err != nil && err.Error() != "no group "+tt.name+" in /etc/group" && !os.IsNotExist(err) {
+			t.Errorf("%s: %v", tt.name, err)
+		}
 	}
 }

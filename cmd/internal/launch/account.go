@@ -2,11 +2,9 @@ package launch
 
 import (
 	"os"
-	"slices"
-	"strconv"
-	"strings"
 
 	"py3run/cmd/internal/config"
+	"py3run/internal/passwd"
 	"py3run/sandbox"
 )
 
@@ -28,38 +26,9 @@ func runAs(name string) (*account, error) {
 	if os.Geteuid() != 0 {
 		return nil, wrong("only root can become another user", "leave it empty to run the code as this user")
 	}
-	passwd, _ := os.ReadFile("/etc/passwd")
-	group, _ := os.ReadFile("/etc/group")
-	as, ok := lookUp(name, string(passwd), string(group))
+	u, ok := passwd.ByName(name)
 	if !ok {
 		return nil, wrong("no user "+name+" in /etc/passwd", "name a user of /etc/passwd, or leave it empty")
 	}
-	return &as, nil
-}
-
-// lookUp finds a user and its groups in the text of passwd(5) and group(5). It does not use os/user:
-// with cgo on, that would make the binary depend on the C library.
-func lookUp(name, passwd, group string) (u account, ok bool) {
-	for line := range strings.Lines(passwd) {
-		if f := strings.Split(line, ":"); len(f) >= 6 && f[0] == name {
-			uid, errU := strconv.Atoi(f[2])
-			gid, errG := strconv.Atoi(f[3])
-			u, ok = account{sandbox.User{UID: uid, GID: gid}, name, f[5]}, errU == nil && errG == nil
-			break
-		}
-	}
-	if !ok {
-		return u, false
-	}
-	u.Groups = []int{u.GID}
-	for line := range strings.Lines(group) {
-		f := strings.Split(strings.TrimSpace(line), ":")
-		if len(f) < 4 || !slices.Contains(strings.Split(f[3], ","), name) {
-			continue
-		}
-		if gid, err := strconv.Atoi(f[2]); err == nil && gid != u.GID {
-			u.Groups = append(u.Groups, gid)
-		}
-	}
-	return u, true
+	return &account{sandbox.User{UID: u.UID, GID: u.GID, Groups: u.Groups()}, u.Name, u.Home}, nil
 }

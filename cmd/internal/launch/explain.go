@@ -7,6 +7,7 @@ import (
 
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/wire"
+	"py3run/internal/passwd"
 	"py3run/sandbox"
 )
 
@@ -94,7 +95,7 @@ func Refused(job Job) *wire.Failure {
 		return fail(wire.StatusConfigError, configFailure(err)).Failure
 	}
 	if name := job.Config.Security.Audit.Group; name != "" {
-		if _, err := groupID(name); err != nil {
+		if _, err := passwd.GroupID(name); err != nil {
 			return fail(wire.StatusAuditUnavailable, configFailure(groupError(err))).Failure
 		}
 	}

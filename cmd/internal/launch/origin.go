@@ -3,8 +3,6 @@ package launch
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -13,6 +11,7 @@ import (
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/redact"
 	"py3run/cmd/internal/wire"
+	"py3run/internal/passwd"
 )
 
 // auth describes the caller, from what the kernel, sudo's variables and the request say.
@@ -30,8 +29,7 @@ func auth(job Job, method audit.AuthMethod, isUser func(name string, uid int) bo
 // isUser reports whether /etc/passwd gives this name this uid. The variables SUDO_USER and SUDO_UID
 // are only text.
 func isUser(name string, uid int) bool {
-	passwd, _ := os.ReadFile("/etc/passwd")
-	u, ok := lookUp(name, string(passwd), "")
+	u, ok := passwd.ByName(name)
 	return ok && u.UID == uid
 }
 
@@ -136,7 +134,7 @@ func shareLog(log *audit.Log, c config.Config) error {
 	if name == "" {
 		return nil
 	}
-	gid, err := groupID(name)
+	gid, err := passwd.GroupID(name)
 	if err == nil {
 		err = log.ShareWith(gid)
 	}
@@ -148,21 +146,4 @@ func shareLog(log *audit.Log, c config.Config) error {
 
 func groupError(err error) error {
 	return &config.Error{Where: "security", Key: "audit.group", Problem: err.Error(), Hint: "name a group that this user may give files to: one of its own, or any group as root; or leave it empty"}
-}
-
-// groupID returns the number of a group in /etc/group. A name that is a number stands for itself.
-func groupID(name string) (int, error) {
-	if n, err := strconv.ParseUint(name, 10, 31); err == nil {
-		return int(n), nil
-	}
-	text, err := os.ReadFile("/etc/group")
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(text)) {
-		if f := strings.Split(line, ":"); len(f) >= 3 && f[0] == name {
-			return strconv.Atoi(f[2])
-		}
-	}
-	return 0, fmt.Errorf("no group %s in /etc/group", name)
 }

@@ -156,18 +156,6 @@ func TestHandedOn(t *testing.T) {
 	}
 }
 
-func TestGroupID(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		name string
-		want int // -1: an error
-	}{{"0", 0}, {"54321", 54321}, {"root", 0}, {"no-such-group", -1}, {"-5", -1}, {"99999999999", -1}} {
-		if got, err := groupID(tt.name); err == nil && got != tt.want || (err != nil) != (tt.want < 0) {
-			t.Errorf("%s: %d, %v", tt.name, got, err)
-		}
-	}
-}
-
 func TestGrace(t *testing.T) {
 	t.Parallel()
 	job := Job{Config: config.Default(), Dir: "/home/alice"}

@@ -462,23 +462,6 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
-func TestLookUp(t *testing.T) {
-	t.Parallel()
-	const (
-		passwd = "root:x:0:0:root:/root:/bin/sh\nplant:x:1000:100:The plant,,,:/home/plant:/bin/sh\nbroken:x:one:1:::\nshort:x:1:1\n"
-		group  = "root:x:0:\nusers:x:100:plant\ndialout:x:20:ops,plant\nops:x:30:ops\nlp:x:seven:plant\n"
-	)
-	got, ok := lookUp("plant", passwd, group)
-	if want := (account{sandbox.User{UID: 1000, GID: 100, Groups: []int{100, 20}}, "plant", "/home/plant"}); !ok || !reflect.DeepEqual(got, want) {
-		t.Errorf("%+v, %t, want %+v", got, ok, want)
-	}
-	for _, name := range []string{"nobody", "broken", "short", ""} {
-		if got, ok := lookUp(name, passwd, group); ok {
-			t.Errorf("%q is %+v", name, got)
-		}
-	}
-}
-
 // With read-dirs or write-dirs, a run can use the directories that these name and those that Python
 // needs. Without them nothing is restricted.
 func TestPermitted(t *testing.T) {
