@@ -16,7 +16,8 @@ import (
 	"time"
 )
 
-// inActivity writes an activity record so that it can be compared and read: with PORT for the port of a listener.
+// inActivity writes an activity record so that it can be compared and read: with PORT for the port
+// of a listener.
 func inActivity(t Activity, port string) string {
 	var b strings.Builder
 	peers := func(what string, list []Peer) {
@@ -46,7 +47,8 @@ func inActivity(t Activity, port string) string {
 	return b.String()
 }
 
-// listening gives the port of a TCP listener that accepts whatever comes, and of a UDP socket that takes what it has room for.
+// listening gives the port of a TCP listener that accepts whatever comes, and of a UDP socket that
+// takes what it has room for.
 func listening(t *testing.T) (port string) {
 	t.Helper()
 	for {
@@ -193,7 +195,8 @@ func TestActivityOfChildren(t *testing.T) {
 		if o.ExitCode != 0 || o.Signal != 0 {
 			t.Fatalf("%d, %v, %s", o.ExitCode, o.Signal, r.err.String())
 		}
-		// A call that a signal interrupts, as Go's own, is made once more by the kernel, and asked about once more.
+		// A call that a signal interrupts, as Go's own, is made once more by the kernel, and asked
+		// about once more.
 		if c := o.Activity.Connections; len(c) != 1 || c[0].Host != "127.0.0.1" || c[0].Program != resolved(other) || c[0].Count < 400 || c[0].Count > 420 {
 			t.Errorf("\n%swant ×400 by other, or a few more", inActivity(Activity{Connections: c}, port))
 		}
@@ -274,7 +277,8 @@ func TestActivityRunAs(t *testing.T) {
 	})
 }
 
-// There is one listener at most above a process: an inner run has none, goes on, and says so; the outer one sees what it does.
+// There is one listener at most above a process: an inner run has none, goes on, and says so; the
+// outer one sees what it does.
 func TestActivityNested(t *testing.T) {
 	t.Parallel()
 	need(t, "listener")

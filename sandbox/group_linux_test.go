@@ -218,7 +218,8 @@ func TestDenyCalls(t *testing.T) {
 	})
 }
 
-// Root's other ways to what the filter refuses, and to its own limits, are closed; the rest of /sys is not.
+// Root's other ways to what the filter refuses, and to its own limits, are closed; the rest of /sys
+// is not.
 func TestReadOnlyKernel(t *testing.T) {
 	t.Parallel()
 	need(t, "namespaces")

@@ -122,7 +122,8 @@ func burn(args []string) error {
 	return nil
 }
 
-// unwaited burns CPU time in one child after the other, and the kernel is told that nobody waits for them.
+// unwaited burns CPU time in one child after the other, and the kernel is told that nobody waits
+// for them.
 func unwaited(args []string) error {
 	signal.Ignore(syscall.SIGCHLD)
 	for range number(args[0]) {
@@ -134,7 +135,8 @@ func unwaited(args []string) error {
 	return nil
 }
 
-// blind runs a quiet program as an ordinary user who sees nothing of it in /proc, and reports its protection and outcome.
+// blind runs a quiet program as an ordinary user who sees nothing of it in /proc, and reports its
+// protection and outcome.
 func blind([]string) error {
 	runtime.LockOSThread()
 	for _, err := range []error{unix.Unshare(unix.CLONE_NEWNS), unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
@@ -153,7 +155,8 @@ func blind([]string) error {
 	return json.NewEncoder(os.Stdout).Encode(r.Wait(nil, nil))
 }
 
-// weak is a launcher that is root but may not administer the system, as in a container: it shows what a program in a user namespace makes of ids.
+// weak is a launcher that is root but may not administer the system, as in a container: it shows
+// what a program in a user namespace makes of ids.
 func weak(args []string) error {
 	runtime.LockOSThread()
 	if err := unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_SYS_ADMIN, 0, 0, 0); err != nil {
@@ -243,7 +246,8 @@ func readGate(args []string) error {
 	return err
 }
 
-// writeDump writes a text to a descriptor: at once, or when a signal comes. Then it ignores every polite request.
+// writeDump writes a text to a descriptor: at once, or when a signal comes. Then it ignores every
+// polite request.
 func writeDump(args []string) error {
 	fd, text := number(args[0]), []byte(args[1])
 	if len(args) > 2 {
@@ -301,7 +305,8 @@ func helper(args ...string) *exec.Cmd {
 	return c
 }
 
-// daemons leaves three processes behind that nobody waits for, each in a session of its own, and ends, or lingers.
+// daemons leaves three processes behind that nobody waits for, each in a session of its own, and
+// ends, or lingers.
 func daemons(args []string) error {
 	for range 3 {
 		if err := helper("orphan", args[0]).Run(); err != nil {
@@ -353,7 +358,8 @@ func connect([]string) error {
 	return err
 }
 
-// maskAndExec becomes another helper, with SIGUSR2 blocked from its first instruction and SIGHUP and SIGPIPE ignored, as a Java parent leaves them.
+// maskAndExec becomes another helper, with SIGUSR2 blocked from its first instruction and SIGHUP
+// and SIGPIPE ignored, as a Java parent leaves them.
 func maskAndExec(args []string) error {
 	runtime.LockOSThread()
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)

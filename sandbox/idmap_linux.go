@@ -39,9 +39,11 @@ func (m idMap) close() {
 	}
 }
 
-// mapIDs maps ids of this user namespace to themselves in the new one of process pid (user_namespaces(7)): all of them, where this
-// user may (root with CAP_SETUID and CAP_SETGID), else this user and its group. With subIDs those of /etc/subuid and /etc/subgid, too, which
-// takes two set-user-ID programs, of package uidmap: gap is why they could not be had. The launcher's memory is concealed after it.
+// mapIDs maps ids of this user namespace to themselves in the new one of process pid
+// (user_namespaces(7)): all of them, where this user may (root with CAP_SETUID and CAP_SETGID),
+// else this user and its group. With subIDs those of /etc/subuid and /etc/subgid, too, which takes
+// two set-user-ID programs, of package uidmap: gap is why they could not be had. The launcher's
+// memory is concealed after it.
 func mapIDs(pid int, subIDs bool) (gap, err error) {
 	root := os.Geteuid() == 0
 	var setgroups, gids, uids idMap = -1, -1, -1
@@ -139,7 +141,8 @@ func mapSubIDs(pid int, file, program string, own int) error {
 // mostRanges is less than the kernel takes (340), with room for the own id.
 const mostRanges = 300
 
-// subIDs are the ranges that a file like /etc/subuid (subuid(5)) gives to a user, by name or number, without own, and none of them twice.
+// subIDs are the ranges that a file like /etc/subuid (subuid(5)) gives to a user, by name or
+// number, without own, and none of them twice.
 func subIDs(text string, uid int, name string, own int) (ranges []idRange) {
 	var given []idRange
 	for line := range strings.Lines(text) {

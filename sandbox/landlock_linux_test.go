@@ -57,7 +57,8 @@ func TestReadWriteDirs(t *testing.T) {
 	})
 }
 
-// Rules hold for what the program finds, not for what is mounted over: its own /proc, /dev and working directory.
+// Rules hold for what the program finds, not for what is mounted over: its own /proc, /dev and
+// working directory.
 func TestReadWriteDirsWithMounts(t *testing.T) {
 	t.Parallel()
 	need(t, "landlock")

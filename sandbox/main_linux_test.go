@@ -22,8 +22,8 @@ import (
 	"py3run/sandbox/cgroup"
 )
 
-// The test binary plays the program: started with this as argv[0] it runs one of the commands below. The environment stays free
-// for the tests, and the other arguments say what to do.
+// The test binary plays the program: started with this as argv[0] it runs one of the commands
+// below. The environment stays free for the tests, and the other arguments say what to do.
 const helperName = "py3run-sandbox-test-helper"
 
 func TestMain(m *testing.M) {
@@ -43,7 +43,8 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-// waitTogether has more tests run at once than there are processors, unless the command line says how many: most of them wait for limits to strike.
+// waitTogether has more tests run at once than there are processors, unless the command line says
+// how many: most of them wait for limits to strike.
 func waitTogether() {
 	flag.Parse()
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
@@ -68,8 +69,8 @@ func processes() (pids []int) {
 	return pids
 }
 
-// need skips a test that this machine cannot run, having really tried. What PY3RUN_TEST_REQUIRE lists (root, userns, namespaces)
-// must be there: then it fails instead.
+// need skips a test that this machine cannot run, having really tried. What PY3RUN_TEST_REQUIRE
+// lists (root, userns, namespaces) must be there: then it fails instead.
 func need(t *testing.T, what string) {
 	t.Helper()
 	err := needs[what]()
@@ -275,7 +276,8 @@ func (r *trial) ready(t *testing.T) {
 	}
 }
 
-// mark makes a word that marks the processes of one test in their arguments, and ends them all with the test.
+// mark makes a word that marks the processes of one test in their arguments, and ends them all with
+// the test.
 func mark(t *testing.T) string {
 	m := fmt.Sprintf("py3run-test-mark-%016x", rand.Uint64())
 	t.Cleanup(func() {

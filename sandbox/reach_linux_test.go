@@ -28,9 +28,11 @@ func init() {
 	helpers["watching"] = watching
 }
 
-// reach makes one call after the other and prints what became of each. An argument is the name of a row of reaching or, with what the row takes, NAME=ARGUMENT.
+// reach makes one call after the other and prints what became of each. An argument is the name of a
+// row of reaching or, with what the row takes, NAME=ARGUMENT.
 //
-// To add a call: a row in reaching, and a row in TestActivity that says what a run's activity shows of it.
+// To add a call: a row in reaching, and a row in TestActivity that says what a run's activity shows
+// of it.
 func reach(args []string) error {
 	runtime.LockOSThread()
 	for _, arg := range args {
@@ -250,7 +252,8 @@ func connectTCP(port string) error {
 // onUDP calls f with a new UDP socket.
 func onUDP(f func(fd int) error) error { return opened(unix.AF_INET, unix.SOCK_DGRAM, f) }
 
-// connectIA32 connects by the 32-bit entry, directly and through socketcall. The call is in machine code, its arguments in the lower four gigabytes.
+// connectIA32 connects by the 32-bit entry, directly and through socketcall. The call is in machine
+// code, its arguments in the lower four gigabytes.
 func connectIA32(port string) error {
 	if runtime.GOARCH != "amd64" {
 		return errors.New("not on this machine")

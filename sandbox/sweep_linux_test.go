@@ -50,7 +50,8 @@ func TestSweep(t *testing.T) {
 	})
 }
 
-// Whatever lies in the place, sweeping removes only what is below it or bears its name, waits for nothing, and says nothing twice.
+// Whatever lies in the place, sweeping removes only what is below it or bears its name, waits for
+// nothing, and says nothing twice.
 func TestSweepOnlyRuns(t *testing.T) {
 	t.Parallel()
 	parent := t.TempDir()
