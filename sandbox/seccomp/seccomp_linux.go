@@ -8,16 +8,13 @@
 //
 // # Left to the capability check
 //
-// - adjtimex, clock_adjtime: one call reads and sets, and what it does stands in memory that a
-// filter cannot read. Refused, they
-//
-//	would break plain readers of the clock's state (ntp_gettime, monitoring); without CAP_SYS_TIME the kernel refuses setting.
-//
-// - mount, move_mount, fsopen, fsmount, unshare, setns: without CAP_SYS_ADMIN they reach only
-// namespaces of the job's own. In those
-//
-//	  root can mount control groups (v1) and write its own group's limits: no accident does that.
-//	- ptrace, process_vm_readv, io_uring_setup, socket: debuggers and libraries use them.
+//   - adjtimex, clock_adjtime: one call reads and sets, and what it does stands in memory that a
+//     filter cannot read. To refuse them would break plain readers of the clock's state
+//     (ntp_gettime, monitoring). Without CAP_SYS_TIME the kernel refuses setting.
+//   - mount, move_mount, fsopen, fsmount, unshare, setns: without CAP_SYS_ADMIN they reach only
+//     namespaces of the job's own. In those root can mount control groups (v1) and write its own
+//     group's limits: no accident does that.
+//   - ptrace, process_vm_readv, io_uring_setup, socket: debuggers and libraries use them.
 package seccomp
 
 import (
