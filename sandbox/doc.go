@@ -18,10 +18,10 @@
 //
 // # Processes of an own child
 //
-//	launcher ──clone──► init ──clone──► program
-//	   │                 │ ▲                │
-//	   │   lifeline ─────┘ └── status       │
-//	   └───── set-up socket ────────────────┘ (until its execve)
+//	launcher ────clone────► init ──clone──► program
+//	         ───lifeline──►
+//	         ◄───status────
+//	         ◄─────────── set-up socket ────         from both, until the program's execve
 //
 // The child init is the first process of the sandbox: pid 1 of a new pid namespace (method
 // [Namespace]), or a child subreaper without namespaces (method [Process]). It shares the
