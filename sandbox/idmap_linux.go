@@ -49,11 +49,14 @@ func mapIDs(pid int, subIDs bool) (gap, err error) {
 	var setgroups, gids, uids idMap = -1, -1, -1
 	defer func() { setgroups.close(); gids.close(); uids.close() }()
 	var givenGroups, givenUsers bool // the programs have written the maps
-	deny := func() error {           // before gid_map is written: later it cannot be (user_namespaces(7))
-		if setgroups < 0 { // before Linux 3.19
+	deny := func() error { // before gid_map is written: later it cannot be (user_namespaces(7))
+		if setgroups < 0 { // before Linux 3.19, or it is done
 			return nil
 		}
-		return setgroups.write("deny")
+		err := setgroups.write("deny")
+		setgroups.close()
+		setgroups = -1
+		return err
 	}
 	err = whileRevealed(func() (err error) {
 		if setgroups, err = openIDMap(pid, "setgroups"); err != nil && err != unix.ENOENT {
