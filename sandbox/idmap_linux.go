@@ -29,6 +29,9 @@ func openIDMap(pid int, name string) (idMap, error) {
 }
 
 func (m idMap) write(text string) error {
+	if text == "" { // would be no error
+		return unix.EINVAL
+	}
 	_, err := unix.Write(int(m), []byte(text))
 	return err
 }
@@ -49,7 +52,7 @@ func mapIDs(pid int, subIDs bool) (gap, err error) {
 	var setgroups, gids, uids idMap = -1, -1, -1
 	defer func() { setgroups.close(); gids.close(); uids.close() }()
 	var givenGroups, givenUsers bool // the programs have written the maps
-	deny := func() error { // before gid_map is written: later it cannot be (user_namespaces(7))
+	deny := func() error {           // before gid_map is written: later it cannot be (user_namespaces(7))
 		if setgroups < 0 { // before Linux 3.19, or it is done
 			return nil
 		}
