@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A recorder serves the listener of the second filter (package seccomp). A process that makes a watched call waits while the recorder reads from the process's
-// memory what the call is about. Then the process goes on: the recorder always tells the kernel to make the call.
+// A recorder serves the listener of the second filter (package seccomp). A process that makes a
+// watched call waits while the recorder reads from the process's memory what the call is about.
+// Then the process goes on: the recorder always tells the kernel to make the call.
 //
 //	process                      recorder
 //	connect(2) ── notification ─► RECV
@@ -18,10 +19,12 @@ import (
 //	   goes on ◄───── continue ── SEND
 //	                              adds it to the tally, if the process was still there
 //
-// It serves one call after the other, in a goroutine that sleeps in the runtime's poller and so takes no thread. If the listener was closed
-// while a process lives, that process's calls would fail with ENOSYS. So it is closed only when all processes have ended, or with the launcher.
+// It serves one call after the other, in a goroutine that sleeps in the runtime's poller and so
+// takes no thread. If the listener was closed while a process lives, that process's calls would
+// fail with ENOSYS. So it is closed only when all processes have ended, or with the launcher.
 //
-// sighting_linux.go reads what a call is about, address_linux.go decodes addresses, tally_linux.go adds up.
+// sighting_linux.go reads what a call is about, address_linux.go decodes addresses, tally_linux.go
+// adds up.
 type recorder struct {
 	listener *os.File
 	program  func() int // the process id of the program
@@ -62,7 +65,8 @@ func newRecorder(listener int, program func() int) (*recorder, error) {
 		unix.Close(listener)
 		return nil, err
 	}
-	// The one that is woken runs on the processor of the one that begins to wait (since Linux 6.6): to wake an idle processor takes several times as long.
+	// The one that is woken runs on the processor of the one that begins to wait (since Linux 6.6):
+	// to wake an idle processor takes several times as long.
 	unix.Syscall(unix.SYS_IOCTL, uintptr(listener), unix.SECCOMP_IOCTL_NOTIF_SET_FLAGS, unix.SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
 	t := &recorder{listener: os.NewFile(uintptr(listener), "seccomp listener"), program: program, done: make(chan struct{}), found: newTally()}
 	if err := t.listener.SetReadDeadline(time.Time{}); err != nil { // not polled: it would serve nobody
@@ -133,8 +137,9 @@ func (t *recorder) next(fd uintptr) {
 // activityMeasure is the recording's name among the measures.
 const activityMeasure = "native-trail"
 
-// waitKillable is the flag with which only a fatal signal interrupts a process that waits for the answer (since Linux 5.19); 0 where the kernel does not have
-// it. The kernel checks flags before the filter: here there is no filter, so EFAULT means that it knows the flag.
+// waitKillable is the flag with which only a fatal signal interrupts a process that waits for the
+// answer (since Linux 5.19); 0 where the kernel does not have it. The kernel checks flags before
+// the filter: here there is no filter, so EFAULT means that it knows the flag.
 var waitKillable = sync.OnceValue(func() uintptr {
 	const flags = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 	if _, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, 0); errno == unix.EFAULT {

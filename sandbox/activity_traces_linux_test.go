@@ -17,100 +17,108 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func init() { // after that of activity_linux_test.go
-	noFamily := func(port string) []byte {
-		a := rawAddress(port)
-		binary.NativeEndian.PutUint16(a, unix.AF_UNSPEC)
-		return a
-	}
-	text := []byte("x")
-	sendTo := func(fd int, a []byte) error {
-		return sysno(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&text[0])), 1, 0, uintptr(unsafe.Pointer(&a[0])), uintptr(len(a)))
-	}
-	listen := func(family int, before func(fd int) error) error {
-		return opened(family, unix.SOCK_STREAM, func(fd int) error { return errors.Join(before(fd), unix.Listen(fd, 1)) })
-	}
-	unbound := func(int) error { return nil }
-	udpTo := func(host byte, port string) (int, error) {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err == nil {
-			err = unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, host}, Port: number(port)})
-		}
-		return fd, err
-	}
-	series := func(port string, after func(fd int)) error {
-		for _, host := range []byte{1, 2} {
-			fd, err := udpTo(host, port)
-			if err != nil {
+func init() { maps.Copy(reaching, tracing) }
+
+// tracing are rows of reaching for what is easily overlooked.
+var tracing = map[string]reachingCall{
+	"listen":  {"", "listens with a TCP socket that is not bound", func(string) error { return listenAfter(unix.AF_INET, unbound) }},
+	"listen6": {"", "the same with IPv6", func(string) error { return listenAfter(unix.AF_INET6, unbound) }},
+	"listen in a thread": {"", "the same in a thread that is not the first", func(string) error {
+		done := make(chan error)
+		go func() { runtime.LockOSThread(); done <- listenAfter(unix.AF_INET, unbound) }()
+		return <-done
+	}},
+	"listen unix": {"", "listens with a Unix socket that is not bound", func(string) error { return listenAfter(unix.AF_UNIX, unbound) }},
+	"listen bound": {"", "listens with a TCP socket that is bound", func(string) error {
+		return listenAfter(unix.AF_INET, func(fd int) error { return unix.Bind(fd, loopback("0")) })
+	}},
+	"listen to nothing": {"", "listens with what is no socket", func(string) error { return errors.Join(unix.Listen(4000, 1), unix.Listen(0, 1)) }},
+
+	"sendto no family": {"PORT", "sends to an address without a family", func(port string) error {
+		return opened(unix.AF_INET, unix.SOCK_DGRAM, func(fd int) error { return sendTo(fd, noFamily(port)) })
+	}},
+	"sendto no family by IPv6": {"PORT", "the same with a socket of IPv6", func(port string) error {
+		return opened(unix.AF_INET6, unix.SOCK_DGRAM, func(fd int) error { return sendTo(fd, noFamily(port)) })
+	}},
+	"sendmsg no family": {"PORT", "the same by sendmsg", func(port string) error {
+		return opened(unix.AF_INET, unix.SOCK_DGRAM, func(fd int) error {
+			a := noFamily(port)
+			h := unix.Msghdr{Name: &a[0], Namelen: 16, Iov: &unix.Iovec{Base: &oneByte[0], Len: 1}, Iovlen: 1}
+			return sysno(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&h)))
+		})
+	}},
+	"bind no family": {"", "binds to an address without a family", func(string) error {
+		return opened(unix.AF_INET, unix.SOCK_DGRAM, func(fd int) error {
+			a := make([]byte, 16)
+			return sysno(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&a[0])), 16)
+		})
+	}},
+
+	"udp kept":   {"PORT", "connects UDP sockets to two hosts and keeps them, then TCP to the second", func(port string) error { return udpSeries(port, func(int) {}) }},
+	"udp closed": {"PORT", "the same, and closes them first", func(port string) error { return udpSeries(port, func(fd int) { unix.Close(fd) }) }},
+	"udp again": {"PORT", "connects UDP sockets to two hosts, and to the second again", func(port string) error { // the sibling is used a second time
+		for _, host := range []byte{1, 2, 2} {
+			if _, err := udpTo(host, port); err != nil {
 				return err
 			}
-			after(fd)
 		}
-		opened(unix.AF_INET, unix.SOCK_STREAM, func(fd int) error {
-			return unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 2}, Port: number(port)})
-		})
 		return nil
+	}},
+
+	"fifo": {"PATH", "makes a pipe", func(path string) error { return unix.Mkfifo(path, 0o600) }},
+	"fifo below": {"PATH", "makes a pipe below a directory that is open", func(path string) error {
+		dir, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_CLOEXEC, 0)
+		return errors.Join(err, unix.Mkfifoat(dir, filepath.Base(path), 0o600))
+	}},
+	"program below": {"PATH", "becomes a program below a directory that is open", func(path string) error {
+		dir, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_CLOEXEC, 0)
+		name, argv := append([]byte(filepath.Base(path)), 0), []*byte{unsafe.StringData("x\x00"), nil}
+		return errors.Join(err, sysno(unix.SYS_EXECVEAT, uintptr(dir), uintptr(unsafe.Pointer(&name[0])), uintptr(unsafe.Pointer(&argv[0])), uintptr(unsafe.Pointer(&argv[1])), 0))
+	}},
+	"many arguments": {"COUNT", "becomes a program with so many arguments", func(count string) error {
+		argv := slices.Repeat([]string{"x"}, number(count)+1)
+		return unix.Exec("/bin/true", argv, nil)
+	}},
+}
+
+func noFamily(port string) []byte {
+	a := rawAddress(port)
+	binary.NativeEndian.PutUint16(a, unix.AF_UNSPEC)
+	return a
+}
+
+var oneByte = []byte("x")
+
+func sendTo(fd int, a []byte) error {
+	return sysno(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&oneByte[0])), 1, 0, uintptr(unsafe.Pointer(&a[0])), uintptr(len(a)))
+}
+
+func listenAfter(family int, before func(fd int) error) error {
+	return opened(family, unix.SOCK_STREAM, func(fd int) error { return errors.Join(before(fd), unix.Listen(fd, 1)) })
+}
+
+func unbound(int) error { return nil }
+
+func udpTo(host byte, port string) (int, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, host}, Port: number(port)})
 	}
-	maps.Copy(reaching, map[string]reachingCall{
-		"listen":  {"", "listens with a TCP socket that is not bound", func(string) error { return listen(unix.AF_INET, unbound) }},
-		"listen6": {"", "the same with IPv6", func(string) error { return listen(unix.AF_INET6, unbound) }},
-		"listen in a thread": {"", "the same in a thread that is not the first", func(string) error {
-			done := make(chan error)
-			go func() { runtime.LockOSThread(); done <- listen(unix.AF_INET, unbound) }()
-			return <-done
-		}},
-		"listen unix": {"", "listens with a Unix socket that is not bound", func(string) error { return listen(unix.AF_UNIX, unbound) }},
-		"listen bound": {"", "listens with a TCP socket that is bound", func(string) error {
-			return listen(unix.AF_INET, func(fd int) error { return unix.Bind(fd, loopback("0")) })
-		}},
-		"listen to nothing": {"", "listens with what is no socket", func(string) error { return errors.Join(unix.Listen(4000, 1), unix.Listen(0, 1)) }},
+	return fd, err
+}
 
-		"sendto no family": {"PORT", "sends to an address without a family", func(port string) error {
-			return opened(unix.AF_INET, unix.SOCK_DGRAM, func(fd int) error { return sendTo(fd, noFamily(port)) })
-		}},
-		"sendto no family by IPv6": {"PORT", "the same with a socket of IPv6", func(port string) error {
-			return opened(unix.AF_INET6, unix.SOCK_DGRAM, func(fd int) error { return sendTo(fd, noFamily(port)) })
-		}},
-		"sendmsg no family": {"PORT", "the same by sendmsg", func(port string) error {
-			return opened(unix.AF_INET, unix.SOCK_DGRAM, func(fd int) error {
-				a := noFamily(port)
-				h := unix.Msghdr{Name: &a[0], Namelen: 16, Iov: &unix.Iovec{Base: &text[0], Len: 1}, Iovlen: 1}
-				return sysno(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&h)))
-			})
-		}},
-		"bind no family": {"", "binds to an address without a family", func(string) error {
-			return opened(unix.AF_INET, unix.SOCK_DGRAM, func(fd int) error {
-				a := make([]byte, 16)
-				return sysno(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&a[0])), 16)
-			})
-		}},
-
-		"udp kept":   {"PORT", "connects UDP sockets to two hosts and keeps them, then TCP to the second", func(port string) error { return series(port, func(int) {}) }},
-		"udp closed": {"PORT", "the same, and closes them first", func(port string) error { return series(port, func(fd int) { unix.Close(fd) }) }},
-		"udp again": {"PORT", "connects UDP sockets to two hosts, and to the second again", func(port string) error { // the sibling is used a second time
-			for _, host := range []byte{1, 2, 2} {
-				if _, err := udpTo(host, port); err != nil {
-					return err
-				}
-			}
-			return nil
-		}},
-
-		"fifo": {"PATH", "makes a pipe", func(path string) error { return unix.Mkfifo(path, 0o600) }},
-		"fifo below": {"PATH", "makes a pipe below a directory that is open", func(path string) error {
-			dir, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_CLOEXEC, 0)
-			return errors.Join(err, unix.Mkfifoat(dir, filepath.Base(path), 0o600))
-		}},
-		"program below": {"PATH", "becomes a program below a directory that is open", func(path string) error {
-			dir, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_CLOEXEC, 0)
-			name, argv := append([]byte(filepath.Base(path)), 0), []*byte{unsafe.StringData("x\x00"), nil}
-			return errors.Join(err, sysno(unix.SYS_EXECVEAT, uintptr(dir), uintptr(unsafe.Pointer(&name[0])), uintptr(unsafe.Pointer(&argv[0])), uintptr(unsafe.Pointer(&argv[1])), 0))
-		}},
-		"many arguments": {"COUNT", "becomes a program with so many arguments", func(count string) error {
-			argv := slices.Repeat([]string{"x"}, number(count)+1)
-			return unix.Exec("/bin/true", argv, nil)
-		}},
+func udpSeries(port string, after func(fd int)) error {
+	for _, host := range []byte{1, 2} {
+		fd, err := udpTo(host, port)
+		if err != nil {
+			return err
+		}
+		after(fd)
+	}
+	opened(unix.AF_INET, unix.SOCK_STREAM, func(fd int) error {
+		return unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 2}, Port: number(port)})
 	})
+	return nil
 }
 
 // What is easily overlooked is seen, or counted.

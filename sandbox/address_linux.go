@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peerOf reads a socket address. The host is empty if the address leads nowhere: the removal of a peer, the kernel's own families.
+// peerOf reads a socket address. The host is empty if the address leads nowhere: the removal of a
+// peer, the kernel's own families.
 func peerOf(a []byte) Peer {
 	if len(a) < 2 {
 		return Peer{}

@@ -9,11 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// briefMost is how long Wait waits for a quick backend's run without starting goroutines. No limit is watched so early.
+// briefMost is how long Wait waits for a quick backend's run without starting goroutines. No limit
+// is watched so early.
 const briefMost = almostAfter
 
-// brief waits for a run that ends soon, prints nothing and makes no watched call. To start goroutines, and to have the runtime's threads wake each other for
-// them, takes longer than such a run in a worker. ok is false if the run needs more.
+// brief waits for a run that ends soon, prints nothing and makes no watched call. To start
+// goroutines, and to have the runtime's threads wake each other for them, takes longer than such a
+// run in a worker. ok is false if the run needs more.
 func (r *Running) brief() (end ending, ok bool) {
 	p := []pollFD{polled(r.status)}
 	for _, o := range r.outputs {
@@ -51,7 +53,8 @@ func polled(f *os.File) pollFD {
 	return p
 }
 
-// pollBriefly waits for descriptors without telling the runtime, so no other thread takes over meanwhile. False: the time is over.
+// pollBriefly waits for descriptors without telling the runtime, so no other thread takes over
+// meanwhile. False: the time is over.
 func pollBriefly(p []pollFD, most time.Duration) bool {
 	if most <= 0 {
 		return false

@@ -9,16 +9,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// This file is the child init. It runs in a child made by a bare clone(2) of the multi-threaded launcher, and until
-// the program's execve in a second one. Both share the launcher's memory and have stacks of their own; nothing is copied, so
-// nothing of the launcher's has to be faulted in again (a fork of a Go program costs three to six milliseconds of that, a second
-// start of the binary three). The price: here nothing of Go's runtime may be used. No allocation, no stack growth, no
-// write barrier (no pointer is ever stored), no lock, no panic. Every function is nosplit and only makes raw system calls with
-// arguments that the launcher prepared before the clone, and the launcher touches none of it until init is reaped.
+// This file is the child init. It runs in a child made by a bare clone(2) of the multi-threaded
+// launcher, and until the program's execve in a second one. Both share the launcher's memory and
+// have stacks of their own; nothing is copied, so nothing of the launcher's has to be faulted in
+// again (a fork of a Go program costs three to six milliseconds of that, a second start of the
+// binary three). The price: here nothing of Go's runtime may be used. No allocation, no stack
+// growth, no write barrier (no pointer is ever stored), no lock, no panic. Every function is
+// nosplit and only makes raw system calls with arguments that the launcher prepared before the
+// clone, and the launcher touches none of it until init is reaped.
 //
 // All signals are blocked from before the clone, so no Go signal handler runs in a child.
 //
-// The launcher makes its memory undumpable (see conceal), so no process of the run can read it through /proc or ptrace.
+// The launcher makes its memory undumpable (see conceal), so no process of the run can read it
+// through /proc or ptrace.
 //
 // What init and the program write to the launcher, and read from it, is drawn in protocol_linux.go.
 
@@ -82,20 +85,22 @@ const (
 	cloneGroup      = 10
 )
 
-// cloneInit calls clone(2); the child calls the function at entry with s on the given stack (its upper end) and never
-// returns. The result is the child's process id, or a negative errno.
+// cloneInit calls clone(2); the child calls the function at entry with s on the given stack (its
+// upper end) and never returns. The result is the child's process id, or a negative errno.
 //
 //go:noescape
 func cloneInit(flags, stack uintptr, s *childInit, entry uintptr) int
 
-// clone3Init is cloneInit by clone3(2), which can put the child into a control group (v2) at once. Entered by a write to cgroup.procs the
-// kernel waits for all its processors to pass a quiet state: ten milliseconds and more.
+// clone3Init is cloneInit by clone3(2), which can put the child into a control group (v2) at once.
+// Entered by a write to cgroup.procs the kernel waits for all its processors to pass a quiet state:
+// ten milliseconds and more.
 //
 //go:noescape
 func clone3Init(args *[11]uint64, size uintptr, s *childInit, entry uintptr) int
 
-// entryOf is the address of a function's code. Called by its name from assembly, a function gets a wrapper from the compiler, and with -race
-// the wrapper calls the race detector, on a stack of the launcher's.
+// entryOf is the address of a function's code. Called by its name from assembly, a function gets a
+// wrapper from the compiler, and with -race the wrapper calls the race detector, on a stack of the
+// launcher's.
 func entryOf(f func(*childInit)) uintptr { return **(**uintptr)(unsafe.Pointer(&f)) }
 
 //go:norace
@@ -200,11 +205,14 @@ func (s *childInit) addRule(attr *unix.LandlockPathBeneathAttr) syscall.Errno {
 	return e
 }
 
-// supervise is the life of init: it passes signals on, reaps, and ends with the program or with the launcher.
+// supervise is the life of init: it passes signals on, reaps, and ends with the program or with the
+// launcher.
 //
-// The end of a traced program is its tracer's first to be told of, and its parent's only when the tracer has taken note or is gone (ptrace(2)). A pidfd
-// tells it at once; a tracer outside the run, a debugger, has a moment then to take note, one inside is ended with the rest of the tree. Where only a thread
-// beside the first is traced, the pidfd tells nothing, and the launcher finds out (see endedUnseen).
+// The end of a traced program is its tracer's first to be told of, and its parent's only when the
+// tracer has taken note or is gone (ptrace(2)). A pidfd tells it at once; a tracer outside the run,
+// a debugger, has a moment then to take note, one inside is ended with the rest of the tree. Where
+// only a thread beside the first is traced, the pidfd tells nothing, and the launcher finds out
+// (see endedUnseen).
 //
 //go:norace
 //go:nosplit
@@ -270,9 +278,10 @@ func (s *childInit) supervise(program, signals uintptr) {
 	s.finish(program, false)
 }
 
-// finish ends whatever is left and exits. In a pid namespace the exit is enough: the kernel kills the rest. Else
-// init is the subreaper of the tree, so whoever loses its parent becomes a child of it and is killed here in turn. hidden: the end of the program is
-// still to be told, when its tracer has ended.
+// finish ends whatever is left and exits. In a pid namespace the exit is enough: the kernel kills
+// the rest. Else init is the subreaper of the tree, so whoever loses its parent becomes a child of
+// it and is killed here in turn. hidden: the end of the program is still to be told, when its
+// tracer has ended.
 //
 //go:norace
 //go:nosplit

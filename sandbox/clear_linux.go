@@ -14,8 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Remove removes the directory and everything in it, whatever its modes and depth, wherever the run has moved it, and
-// what the run has put in its place or beside it. It follows no link and does not enter other file systems mounted below.
+// Remove removes the directory and everything in it, whatever its modes and depth, wherever the run
+// has moved it, and what the run has put in its place or beside it. It follows no link and does not
+// enter other file systems mounted below.
 func (w *Workdir) Remove() error {
 	left, err := w.Discard(0)
 	if left != nil {
@@ -24,10 +25,12 @@ func (w *Workdir) Remove() error {
 	return err
 }
 
-// Discard is Remove with a bound on the time (0: none), because the run decides how long a removal takes. What is not removed by then is moved out of the
-// run's paths, and Leftovers go on with it; nil: nothing is left.
+// Discard is Remove with a bound on the time (0: none), because the run decides how long a removal
+// takes. What is not removed by then is moved out of the run's paths, and Leftovers go on with it;
+// nil: nothing is left.
 //
-// Leftovers lie in the place, under a name and an entry of their own. So a later run removes them if this launcher is killed or does not finish:
+// Leftovers lie in the place, under a name and an entry of their own. So a later run removes them
+// if this launcher is killed or does not finish:
 //
 //	PLACE/left-RANDOM/       what is left, under numbers
 //	PLACE/left-RANDOM.run    held locked while somebody removes it
@@ -80,7 +83,8 @@ func (w *Workdir) Discard(within time.Duration) (*Leftovers, error) {
 	return left, errors.Join(errs...)
 }
 
-// now is where the directory is: the kernel knows its path even after a rename. Empty: it has no path that leads to it.
+// now is where the directory is: the kernel knows its path even after a rename. Empty: it has no
+// path that leads to it.
 func (w *Workdir) now() string {
 	path, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(w.handle.Fd())))
 	if err != nil {
@@ -158,7 +162,8 @@ func (l *Leftovers) enter() error {
 	return &StepError{Step: "lock", Object: l.name, Err: unix.EBUSY}
 }
 
-// Clear goes on with the removal for so long. A later run removes what is left in the place then; that is no error.
+// Clear goes on with the removal for so long. A later run removes what is left in the place then;
+// that is no error.
 func (l *Leftovers) Clear(within time.Duration) error {
 	defer l.Close()
 	c := clearing{until: time.Now().Add(within)}
@@ -191,8 +196,9 @@ func (l *Leftovers) Close() {
 	}
 }
 
-// A clearing removes trees. It needs no more memory for a deep tree or a long directory: it removes the names of a directory as it reads
-// them, and moves directories that lie too deep up to the top. So no path is longer than a name, whatever the depth of the tree.
+// A clearing removes trees. It needs no more memory for a deep tree or a long directory: it removes
+// the names of a directory as it reads them, and moves directories that lie too deep up to the top.
+// So no path is longer than a name, whatever the depth of the tree.
 type clearing struct {
 	until    time.Time // zero: no end
 	steps    int
@@ -360,7 +366,8 @@ func (c *clearing) descend(l *clearingLevel, e entry, dev uint64) {
 	c.done(l)
 }
 
-// leave removes the lowest level, which was read to its end, unless there is something in it by now that its reading has not shown.
+// leave removes the lowest level, which was read to its end, unless there is something in it by now
+// that its reading has not shown.
 func (c *clearing) leave(l *clearingLevel) {
 	above := &c.levels[len(c.levels)-2]
 	err := unix.Unlinkat(above.fd, l.name, unix.AT_REMOVEDIR)

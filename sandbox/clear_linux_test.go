@@ -16,7 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// memoryDir is a new directory on a file system in memory, where there is one: large trees are made and removed many times as fast there.
+// memoryDir is a new directory on a file system in memory, where there is one: large trees are made
+// and removed many times as fast there.
 func memoryDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "py3run-test-")
@@ -27,7 +28,8 @@ func memoryDir(t *testing.T) string {
 	return dir
 }
 
-// What is not removed in time is out of the run's paths at once, and is removed by whoever has the time: this launcher, or, if that is killed, a later one.
+// What is not removed in time is out of the run's paths at once, and is removed by whoever has the
+// time: this launcher, or, if that is killed, a later one.
 func TestDiscard(t *testing.T) {
 	t.Parallel()
 	type paths struct{ parent, path, place string }
@@ -184,7 +186,8 @@ func TestTreesCostNoMemory(t *testing.T) {
 	}
 }
 
-// clearTree makes a tree, measures and removes it, and tells by how many kilobytes its own memory has grown.
+// clearTree makes a tree, measures and removes it, and tells by how many kilobytes its own memory
+// has grown.
 func clearTree(args []string) error {
 	w, err := MakeWorkdir(Dir{Path: filepath.Join(args[0], "run")})
 	if err != nil {
@@ -230,7 +233,8 @@ func clearTree(args []string) error {
 	return nil
 }
 
-// On the way back from below, more levels than keep a descriptor are gone through, each with more to look at.
+// On the way back from below, more levels than keep a descriptor are gone through, each with more
+// to look at.
 func TestMeasureOnTheWayBack(t *testing.T) {
 	t.Parallel()
 	w, path := workdir(t)
@@ -305,7 +309,8 @@ func TestUsed(t *testing.T) {
 	}
 }
 
-// A large tree is looked at again as soon as the file system has lost what is left of the limit. Where that was others' doing, later each time.
+// A large tree is looked at again as soon as the file system has lost what is left of the limit.
+// Where that was others' doing, later each time.
 func TestEarlyDiskLooks(t *testing.T) {
 	t.Parallel()
 	const took = time.Second

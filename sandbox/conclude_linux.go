@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// conclude makes the outcome of a run whose program has ended, by itself or not. known is false if init could not report the end.
+// conclude makes the outcome of a run whose program has ended, by itself or not. known is false if
+// init could not report the end.
 func (r *Running) conclude(out Outcome, status int32, known bool, w *watch, signals <-chan os.Signal) Outcome {
 	if !known { // init itself was killed
 		status = int32(syscall.SIGKILL)
@@ -45,7 +46,8 @@ func (r *Running) conclude(out Outcome, status int32, known bool, w *watch, sign
 	return out
 }
 
-// collect waits for the end of init. gone is false if init does not end: then it is in uninterruptible sleep, and the kernel ends it when it can.
+// collect waits for the end of init. gone is false if init does not end: then it is in
+// uninterruptible sleep, and the kernel ends it when it can.
 func (r *Running) collect() (usage syscall.Rusage, gone bool) {
 	if !r.attended {
 		if used, ok := r.init.reapBriefly(briefMost); ok {
@@ -66,7 +68,8 @@ func (r *Running) collect() (usage syscall.Rusage, gone bool) {
 	return usage, false
 }
 
-// account fills in what the tree has used, and returns how many of its processes the kernel has killed for want of memory.
+// account fills in what the tree has used, and returns how many of its processes the kernel has
+// killed for want of memory.
 func (r *Running) account(out *Outcome, usage syscall.Rusage, w *watch) (kills int64) {
 	out.Usage = Usage{
 		Wall:          time.Since(r.started),
@@ -96,8 +99,9 @@ func (r *Running) account(out *Outcome, usage syscall.Rusage, w *watch) (kills i
 	return kills
 }
 
-// deliver waits until all output is delivered. A reader may be slow, and Python itself would wait for it; but deliver does not wait for longer than the run may
-// last, nor after the caller has been asked to stop. Without a wall limit it waits until then.
+// deliver waits until all output is delivered. A reader may be slow, and Python itself would wait
+// for it; but deliver does not wait for longer than the run may last, nor after the caller has been
+// asked to stop. Without a wall limit it waits until then.
 func (r *Running) deliver(out *Outcome, signals <-chan os.Signal) {
 	var late <-chan time.Time
 	if wall := r.spec.Limits.Wall; out.Reason != Finished || !r.begins || wall > 0 {
@@ -139,8 +143,9 @@ func (r *Running) decide(out *Outcome, kills int64) {
 	}
 	switch out.Signal {
 	case unix.SIGXCPU, unix.SIGKILL:
-		// RLIMIT_CPU counts one process, and the tree has used at least that. But RLIMIT_CPU counts clock ticks, and the usage
-		// nanoseconds: on a busy machine they differ by a fifth and more. So SIGXCPU counts as the limit after half of the time.
+		// RLIMIT_CPU counts one process, and the tree has used at least that. But RLIMIT_CPU counts
+		// clock ticks, and the usage nanoseconds: on a busy machine they differ by a fifth and
+		// more. So SIGXCPU counts as the limit after half of the time.
 		least := time.Duration(math.Ceil(l.CPU.Seconds())) * time.Second
 		if out.Signal == unix.SIGXCPU {
 			least /= 2

@@ -9,7 +9,8 @@ import (
 	"py3run/sandbox/cgroup"
 )
 
-// container names what kind of container this process is in, below a root directory and with an environment; empty: in none that shows.
+// container names what kind of container this process is in, below a root directory and with an
+// environment; empty: in none that shows.
 func container(root string, env func(string) string) string {
 	there := func(path string) bool { _, err := os.Lstat(filepath.Join(root, path)); return err == nil }
 	text := func(path string) string {
@@ -44,8 +45,9 @@ func container(root string, env func(string) string) string {
 	return ""
 }
 
-// insideRepair is what mends missing control groups in a container, where no service and no login can give any: what its engine has to be told, and
-// what has to be done in it before py3run is started.
+// insideRepair is what mends missing control groups in a container, where no service and no login
+// can give any: what its engine has to be told, and what has to be done in it before py3run is
+// started.
 func insideRepair(kind string, uid int, s cgroup.Surroundings) string {
 	give, limit := "a cgroup namespace of its own with /sys/fs/cgroup mounted writable", "the engine's limits for it"
 	switch kind {

@@ -46,7 +46,8 @@ func TestContainer(t *testing.T) {
 	}
 }
 
-// In a container nothing is recommended that only a service manager of the host could do, and what is can work there.
+// In a container nothing is recommended that only a service manager of the host could do, and what
+// is can work there.
 func TestInsideRepair(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

@@ -14,9 +14,11 @@ const (
 	leftNames   = 5
 )
 
-// dismiss ends what is left of the tree after the program's end, and says what that was. First it waits a moment for those that end by themselves:
-// Python's multiprocessing has helper processes that see the end of their program, remove what it has left in /dev/shm, and end. Their
-// command lines show which they are. A process that only claims to be one gains that moment, and Left does not count it.
+// dismiss ends what is left of the tree after the program's end, and says what that was. First it
+// waits a moment for those that end by themselves: Python's multiprocessing has helper processes
+// that see the end of their program, remove what it has left in /dev/shm, and end. Their command
+// lines show which they are. A process that only claims to be one gains that moment, and Left does
+// not count it.
 func (r *Running) dismiss(moment time.Duration) Left {
 	defer r.lifeline.Close() // init ends what it still has
 	began := time.Now()
@@ -36,7 +38,8 @@ func (r *Running) dismiss(moment time.Duration) Left {
 	}
 }
 
-// remains lists the living processes of a tree without its root and its program, 0 if that has ended. Helpers are counted apart.
+// remains lists the living processes of a tree without its root and its program, 0 if that has
+// ended. Helpers are counted apart.
 func remains(root, program int) (left Left, helpers int) {
 	serves := map[int]bool{} // a fork server: its children have its command line, and are the program's
 	parents := []int{root}
@@ -65,8 +68,8 @@ func remains(root, program int) (left Left, helpers int) {
 	return left, helpers
 }
 
-// helperOf tells whether a command line is that of a helper: the code that multiprocessing, or a library that has taken its helpers over, starts it with. A
-// fork server is one, too.
+// helperOf tells whether a command line is that of a helper: the code that multiprocessing, or a
+// library that has taken its helpers over, starts it with. A fork server is one, too.
 func helperOf(command []byte) (helper, server bool) {
 	for argument := range bytes.SplitSeq(command, []byte{0}) {
 		if !bytes.HasPrefix(argument, []byte("from ")) {

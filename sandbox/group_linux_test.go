@@ -3,7 +3,6 @@ package sandbox
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"math/rand/v2"
 	"net"
@@ -144,97 +143,6 @@ func TestGroupNameTaken(t *testing.T) {
 	}
 }
 
-func TestReadWriteDirs(t *testing.T) {
-	t.Parallel()
-	need(t, "landlock")
-	eachMethod(t, func(t *testing.T, m Method) {
-		dir := t.TempDir()
-		for _, d := range []string{"in", "out"} {
-			check(t, os.Mkdir(filepath.Join(dir, d), 0o755), os.WriteFile(filepath.Join(dir, d, "f"), []byte("text\n"), 0o644))
-		}
-		try := func(name string, change func(*Spec), script, want string) {
-			t.Helper()
-			spec := shell("cd " + dir + "; t() { if sh -c \"$1\" >/dev/null 2>&1; then printf y; else printf n; fi; }; " + script)
-			spec.Method = m
-			change(&spec)
-			_, r := execute(t, spec)
-			if got := r.out.String(); got != want {
-				t.Errorf("%s: %q, want %q; %s", name, got, want, r.err.String())
-			}
-			for _, g := range r.Protection().Gaps { // it is told, and refuses nothing
-				if g.Name == "write-dirs-metadata" && !g.Extra {
-					t.Errorf("%s: %+v", name, g)
-				}
-			}
-			if told := lacks(r.Protection(), "write-dirs-metadata"); told != (spec.WriteDirs != nil) {
-				t.Errorf("%s: changes of metadata are not held: told %t", name, told)
-			}
-		}
-		system := []string{"/usr", "/bin", "/lib", "/lib64", "/etc", "/dev/null"}
-		try("write", func(s *Spec) { s.WriteDirs = []string{dir + "/in", "/dev/null", dir + "/absent"} },
-			`t 'echo x > in/g'; t 'echo x > out/g'; t 'rm out/f'; t ': > out/f'; t 'mv in/g in/h'; t 'mv in/h out/h'; t 'mkdir in/d && mv in/h in/d'; t 'cat out/f'; t 'chmod 600 in/f'; t 'chmod 600 out/f'`, "ynnnynyyyy")
-		try("read", func(s *Spec) { s.ReadDirs = append([]string{dir + "/in"}, system...) },
-			`t 'cat in/f'; t 'cat out/f'; t 'ls out'; t 'echo x > out/new'; t 'mv out/new in/new'; : > in/g2; t 'mv in/g2 in/g3'; t 'mv in/g3 out/g4'`, "ynnynyy") // what moves must not become readable
-		try("both", func(s *Spec) { s.ReadDirs = system; s.WriteDirs = []string{dir + "/in", "/dev/null"} },
-			`t 'cat in/f'; t 'echo x > in/f'; t 'cat out/f'; t 'echo x > out/f'`, "yynn")
-		try("neither", func(s *Spec) {}, `t 'cat out/f'; t 'echo x > out/f'`, "yy")
-
-		loop := filepath.Join(dir, "loop")
-		check(t, os.Symlink(loop, loop))
-		spec := shell("true")
-		spec.Method, spec.WriteDirs = m, []string{loop}
-		var step *StepError
-		if _, err := Start(spec, IO{Stdout: &output{}, Stderr: &output{}}, OwnChild); !errors.As(err, &step) || step.Object != loop || !errors.Is(err, unix.ELOOP) {
-			t.Errorf("a place that cannot be opened: error %v", err)
-		}
-	})
-}
-
-// Rules hold for what the program finds, not for what is mounted over: its own /proc, /dev and working directory.
-func TestReadWriteDirsWithMounts(t *testing.T) {
-	t.Parallel()
-	need(t, "landlock")
-	const try = `t() { if sh -c "$1" >/dev/null 2>&1; then printf y; else printf n; fi; }; `
-	system := []string{"/usr", "/bin", "/lib", "/lib64", "/etc", "/dev", "/proc"}
-	eachMethod(t, func(t *testing.T, m Method) {
-		for _, minimal := range []bool{false, true} {
-			t.Run(fmt.Sprintf("minimal dev %t", minimal), func(t *testing.T) {
-				t.Parallel()
-				parent := t.TempDir()
-				elsewhere := filepath.Join(parent, "f")
-				check(t, os.WriteFile(elsewhere, []byte("text\n"), 0o644))
-				w, err := MakeWorkdir(Dir{Path: filepath.Join(parent, "run"), Private: true})
-				check(t, err, w.AddFile(".py", []byte("code")))
-				defer func() { check(t, w.Remove()) }()
-				shm := fmt.Sprintf("/dev/shm/py3run-test-%016x", rand.Uint64())
-				for _, test := range []struct {
-					name, script, want string
-					change             func(*Spec)
-				}{
-					{"read", `t 'cat /proc/self/status'; t 'cat /proc/1/comm'; t 'ls /proc/1/task'; t 'cat f'; t 'ls .'; t 'cat ../run.py'; t 'head -c 1 /dev/zero'; t 'ls /dev/shm'; t 'cat ../f'; t 'ls ..'`,
-						"yyyyyyyynn", func(s *Spec) { s.ReadDirs = append([]string{w.Path(), w.Path() + ".py"}, system...) }},
-					{"write", `t 'echo x > g && mkdir d && mv g d && rm -r d'; t 'echo x > /dev/null'; t 'echo x > ` + shm + ` && rm ` + shm + `'; t ': <> /dev/ptmx'; t 'echo x > ../f'; t 'echo x > ../new'; t 'echo x > /proc/self/comm'; t 'cat ../f'`,
-						"yyyynnny", func(s *Spec) {
-							s.WriteDirs = []string{w.Path(), "/dev/null", "/dev/shm", "/dev/ptmx", "/dev/pts"}
-						}},
-				} {
-					spec := shell("echo text > f; " + try + test.script)
-					spec.Method, spec.Dir, spec.MinimalDev = m, w.Path(), minimal
-					test.change(&spec)
-					var out, errs output
-					r, err := Start(spec, IO{Stdout: &out, Stderr: &errs, Workdir: w}, OwnChild)
-					check(t, err)
-					r.Release()
-					ended := r.Wait(nil, nil)
-					if got := out.String(); got != test.want {
-						t.Errorf("%s: %q, want %q; %s %+v", test.name, got, test.want, errs.String(), ended.Protection)
-					}
-				}
-			})
-		}
-	})
-}
-
 // Two live runs of one user: neither finds the other's processes, directory, code or abstract socket.
 func TestNeighbours(t *testing.T) {
 	t.Parallel()
@@ -310,7 +218,8 @@ func TestDenyCalls(t *testing.T) {
 	})
 }
 
-// Root's other ways to what the filter refuses, and to its own limits, are closed; the rest of /sys is not.
+// Root's other ways to what the filter refuses, and to its own limits, are closed; the rest of /sys
+// is not.
 func TestReadOnlyKernel(t *testing.T) {
 	t.Parallel()
 	need(t, "namespaces")
@@ -359,153 +268,4 @@ func TestNoNewPrivileges(t *testing.T) {
 			}
 		}
 	})
-}
-
-// What a launcher leaves that is killed at any moment is swept by the next, and what lives is left alone.
-func TestSweep(t *testing.T) {
-	t.Parallel()
-	eachMethod(t, func(t *testing.T, m Method) {
-		parent := t.TempDir()
-		living, err := MakeWorkdir(Dir{Path: filepath.Join(parent, "living"), Private: true})
-		check(t, err, living.AddFile(".py", nil))
-		kept, err := MakeWorkdir(Dir{Path: filepath.Join(parent, "kept"), Private: true, Keep: true})
-		check(t, err, os.WriteFile(filepath.Join(kept.real, "f"), nil, 0o600))
-		kept.lock.Close() // as when its launcher died
-		word := mark(t)
-		for range 12 {
-			c := helper("killed", string(m), parent, word)
-			c.Stderr = os.Stderr
-			check(t, c.Start())
-			time.Sleep(rand.N(40 * time.Millisecond)) // the random moment
-			c.Process.Kill()
-			c.Wait()
-		}
-		eventually(t, "the programs to end", func() bool { return len(marked(word)) == 0 })
-		check(t, Sweep(parent))
-		var left []string
-		filepath.WalkDir(parent, func(path string, _ fs.DirEntry, _ error) error {
-			rel, _ := filepath.Rel(parent, path)
-			left = append(left, strings.ReplaceAll(rel, fmt.Sprintf(".py3run-%d", os.Geteuid()), "PLACE"))
-			return nil
-		})
-		slices.Sort(left)
-		if want := []string{".", "PLACE", "PLACE/living.d", "PLACE/living.d/living", "PLACE/living.d/living.py", "PLACE/living.run", "kept", "kept/f", "living", "living.py"}; !slices.Equal(left, want) {
-			t.Errorf("left %q\nwant %q", left, want)
-		}
-		check(t, living.Remove())
-	})
-}
-
-// Whatever lies in the place, sweeping removes only what is below it or bears its name, waits for nothing, and says nothing twice.
-func TestSweepOnlyRuns(t *testing.T) {
-	t.Parallel()
-	parent := t.TempDir()
-	place := placeIn(parent)
-	write := func(name, text string) { check(t, os.WriteFile(name, []byte(text), 0o600)) }
-	check(t, os.Mkdir(place, 0o700), os.Mkdir(filepath.Join(place, "directory.run"), 0o700), unix.Mkfifo(filepath.Join(place, "pipe.run"), 0o600),
-		os.Symlink("/etc/passwd", filepath.Join(place, "link.run")))
-	write(filepath.Join(parent, "other"), "of others")
-	for _, name := range []string{".run", "..run", "...run"} {
-		write(filepath.Join(place, name), "settled\n")
-	}
-	f, err := os.Create(filepath.Join(place, "sparse.run"))
-	check(t, err, f.Truncate(5<<30), f.Close())
-	write(filepath.Join(place, "groups.run"), "group "+parent+"\ngroup\ngroup /absent\nfile ../other\nfile /../other\nfi")
-	write(filepath.Join(place, "empty.run"), "")
-	// a run that was to stay, with something else at its path by now
-	write(filepath.Join(place, "kept.run"), "keep\n")
-	check(t, os.MkdirAll(filepath.Join(place, "kept.d", "kept"), 0o700), os.Mkdir(filepath.Join(parent, "kept"), 0o700))
-	write(filepath.Join(place, "kept.d", "kept", "f"), "of the run")
-	write(filepath.Join(parent, "kept", "f"), "of others")
-	// a private run, with something else where it was mounted
-	write(filepath.Join(place, "taken.run"), "file .py\n")
-	check(t, os.Mkdir(filepath.Join(parent, "taken"), 0o700), os.MkdirAll(filepath.Join(place, "taken.d", "taken"), 0o700))
-	write(filepath.Join(parent, "taken", "f"), "of others")
-	write(filepath.Join(parent, "taken.py"), "of others")
-	write(filepath.Join(place, "taken.d", "taken.py"), "of the run")
-	// a link that leads elsewhere, and a group that is not the run's
-	elsewhere := t.TempDir()
-	check(t, os.Mkdir(filepath.Join(elsewhere, "precious"), 0o700), os.Symlink(elsewhere, filepath.Join(parent, "link")))
-	write(filepath.Join(place, "link+precious.run"), "at link/precious\nsettled\ngroup /sys/fs/cgroup/pids/others\n")
-	// names that lead elsewhere
-	write(filepath.Join(place, "out.run"), "settled\nat ../other\nat /etc\nat other\nat out/../other\n")
-	check(t, Sweep(parent), Sweep(parent))
-	if _, err := os.Stat(filepath.Join(elsewhere, "precious")); err != nil {
-		t.Errorf("what a link leads to was removed: %v", err)
-	}
-	gone(t, filepath.Join(place, "sparse.run"), filepath.Join(place, "groups.run"), filepath.Join(place, "empty.run"), filepath.Join(place, "kept.run"),
-		filepath.Join(place, "taken.run"), filepath.Join(place, "taken.d"), filepath.Join(place, "out.run"))
-	for path, want := range map[string]string{"other": "of others", "kept/f": "of others", "kept-1/f": "of the run", "taken/f": "of others", "taken.py": "of others"} {
-		if text, err := os.ReadFile(filepath.Join(parent, path)); string(text) != want {
-			t.Errorf("%s: %q, %v, want %q", path, text, err, want)
-		}
-	}
-}
-
-// What somebody outside puts where a private directory is mounted is told, and is not removed.
-func TestPlaceTaken(t *testing.T) {
-	t.Parallel()
-	need(t, "namespaces")
-	path := filepath.Join(t.TempDir(), "run")
-	w, err := MakeWorkdir(Dir{Path: path, Private: true})
-	check(t, err, w.AddFile(".py", nil))
-	spec := command("linger")
-	spec.Method, spec.Dir = Namespace, path
-	r, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard, Workdir: w}, OwnChild)
-	check(t, err, r.Release())
-	if lost := w.Lost(); lost != "" {
-		t.Errorf("%s is lost, and nobody has touched it", lost)
-	}
-	time.Sleep(30 * time.Millisecond) // a file system's clock ticks every 1 to 10 ms, and the numbers can be the same
-	check(t, os.Remove(path), os.Mkdir(path, 0o700), os.WriteFile(filepath.Join(path, "f"), nil, 0o600))
-	r.Kill()
-	r.Wait(nil, nil)
-	if lost := w.Lost(); lost != path {
-		t.Errorf("lost %q, want %s", lost, path)
-	}
-	check(t, w.Remove())
-	gone(t, path+".py", w.place)
-	if _, err := os.Stat(filepath.Join(path, "f")); err != nil {
-		t.Errorf("what took the place of the directory was removed: %v", err)
-	}
-}
-
-// A place that is not this user's own is not used, and said.
-func TestPlaceOfSomebodyElse(t *testing.T) {
-	t.Parallel()
-	parent := t.TempDir()
-	check(t, os.Mkdir(placeIn(parent), 0o777), os.Chmod(placeIn(parent), 0o777))
-	w, err := MakeWorkdir(Dir{Path: filepath.Join(parent, "run"), Private: true})
-	check(t, err)
-	if w.private == nil || w.real != w.path {
-		t.Errorf("%+v", w)
-	}
-	spec := command("exit", "0")
-	r, err := Start(spec, IO{Stdout: &output{}, Stderr: &output{}, Workdir: w}, OwnChild)
-	check(t, err)
-	out := r.Wait(nil, nil)
-	if !lacks(out.Protection, "private-working-dir") {
-		t.Errorf("protection %+v", out.Protection)
-	}
-	check(t, w.Remove())
-	gone(t, w.path)
-}
-
-func TestSettle(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "run")
-	w, err := MakeWorkdir(Dir{Path: path, Private: true})
-	check(t, err, w.AddFile(".py", []byte("code")), os.WriteFile(filepath.Join(w.real, "f"), nil, 0o600))
-	if info, err := os.Stat(w.place); err != nil || info.Mode().Perm() != 0o700 {
-		t.Errorf("place %v, %v", info, err)
-	}
-	check(t, w.Settle(), w.Settle())
-	if text, err := os.ReadFile(path + ".py"); string(text) != "code" {
-		t.Errorf("%q, %v", text, err)
-	}
-	if _, err := os.Stat(filepath.Join(path, "f")); err != nil {
-		t.Error(err)
-	}
-	check(t, w.Remove())
-	gone(t, path, path+".py", w.place)
 }

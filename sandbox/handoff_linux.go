@@ -49,8 +49,9 @@ func (o *Handoff) Close() {
 	}
 }
 
-// start takes the worker for a run. The template has settled Path, Args and Env of the Spec. start does not wait: if the set-up in the worker fails,
-// [Running.Release] returns the error. The first of the files must be nil: it is the interpreter's own code, which the template has.
+// start takes the worker for a run. The template has settled Path, Args and Env of the Spec. start
+// does not wait: if the set-up in the worker fails, [Running.Release] returns the error. The first
+// of the files must be nil: it is the interpreter's own code, which the template has.
 func (o *Handoff) start(spec Spec, stdio IO) (_ *Running, err error) {
 	r := newRunning(spec, cgroup.Adopt(o.lines), findings{method: Namespace, userNS: os.Geteuid() != 0, root: os.Geteuid() == 0})
 	worker := &preforkedInit{r: r, pidfd: o.pidfd}
@@ -108,7 +109,8 @@ func (o *Handoff) start(spec Spec, stdio IO) (_ *Running, err error) {
 	return r, o.listen(r)
 }
 
-// find notes what is known of the worker from its maker: what its group can do, and which steps have failed.
+// find notes what is known of the worker from its maker: what its group can do, and which steps
+// have failed.
 func (o *Handoff) find(r *Running) {
 	r.found.groups = noGaps()
 	if r.spec.Group.Name != "" {
@@ -154,7 +156,8 @@ func workerCalls(spec Spec, at layout, rules []landlockRule, files int, h host, 
 	b.closeRange(spec.DumpFile(files)+1, 1<<31-1, 0)
 	if u := spec.RunAs; u != nil {
 		b.become(*u)
-		// As after an execve. Else the program's own files in /proc, and those of its children, would be root's.
+		// As after an execve. Else the program's own files in /proc, and those of its children,
+		// would be root's.
 		b.add(must, step{name: "prctl", object: "dumpable"}, unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1)
 	}
 	b.add(must, step{name: "chdir", object: spec.Dir}, unix.SYS_CHDIR, b.text(spec.Dir))
@@ -166,8 +169,8 @@ func workerCalls(spec Spec, at layout, rules []landlockRule, files int, h host, 
 	return b, init, program
 }
 
-// umaskOf reads the umask of a process (proc_pid_status(5), since Linux 4.7); nil: it is not known. umask(2) can only ask by changing the umask of the whole
-// process.
+// umaskOf reads the umask of a process (proc_pid_status(5), since Linux 4.7); nil: it is not known.
+// umask(2) can only ask by changing the umask of the whole process.
 func umaskOf(status string) *int {
 	text, _ := os.ReadFile(status)
 	_, rest, _ := strings.Cut(string(text), "\nUmask:\t")
@@ -187,7 +190,8 @@ type preforkedInit struct {
 	b     *builder
 }
 
-// workerMost is how long a worker may take for its set-up. A thread of a preloaded module can hold it up; then the run starts in an own child.
+// workerMost is how long a worker may take for its set-up. A thread of a preloaded module can hold
+// it up; then the run starts in an own child.
 const workerMost = 5 * time.Second
 
 func (w *preforkedInit) settle() error {
@@ -215,8 +219,9 @@ func awaitWorker(from *os.File) error {
 
 func (w *preforkedInit) kill(s syscall.Signal) { unix.PidfdSendSignal(int(w.pidfd.Fd()), s, nil, 0) }
 
-// reap waits until init says what the tree has used. Init says it when nothing of the tree is left; its maker waits for the end of init itself. If init was
-// killed, reap waits for that end: with init ends the pid namespace.
+// reap waits until init says what the tree has used. Init says it when nothing of the tree is left;
+// its maker waits for the end of init itself. If init was killed, reap waits for that end: with
+// init ends the pid namespace.
 func (w *preforkedInit) reap() (usage syscall.Rusage) {
 	if _, err := io.ReadFull(w.r.status, bytesOf(&usage)); err == nil {
 		return usage
@@ -240,7 +245,8 @@ func (w *preforkedInit) reapBriefly(most time.Duration) (usage syscall.Rusage, o
 
 func (w *preforkedInit) close() { w.pidfd.Close() }
 
-// rule is a call that adds a rule to the ruleset. The worker opens the place first; if it is a file, it leaves out what only directories have.
+// rule is a call that adds a rule to the ruleset. The worker opens the place first; if it is a
+// file, it leaves out what only directories have.
 func (b *builder) rule(r landlockRule) {
 	attr := &unix.LandlockPathBeneathAttr{Allowed_access: r.access}
 	b.add(addRule, step{name: "landlock_add_rule", object: r.path}, unix.SYS_LANDLOCK_ADD_RULE, workerRuleset, unix.LANDLOCK_RULE_PATH_BENEATH,

@@ -2,8 +2,9 @@ package sandbox
 
 import "golang.org/x/sys/unix"
 
-// EndsInHole tells whether the last byte of a file was never written: somebody made the file as long as it is, without filling it (lseek(2), SEEK_DATA). It
-// follows no link, and is false where the file cannot be read or its file system does not tell.
+// EndsInHole tells whether the last byte of a file was never written: somebody made the file as
+// long as it is, without filling it (lseek(2), SEEK_DATA). It follows no link, and is false where
+// the file cannot be read or its file system does not tell.
 func EndsInHole(path string, size int64) bool { return endsInHole(unix.AT_FDCWD, path, size) }
 
 func endsInHole(dir int, name string, size int64) bool {

@@ -31,6 +31,9 @@ func openIDMap(pid int, name string) (idMap, error) {
 }
 
 func (m idMap) write(text string) error {
+	if text == "" { // would be no error
+		return unix.EINVAL
+	}
 	_, err := unix.Write(int(m), []byte(text))
 	return err
 }
@@ -41,19 +44,24 @@ func (m idMap) close() {
 	}
 }
 
-// mapIDs maps ids of this user namespace to themselves in the new one of process pid (user_namespaces(7)): all of them, where this
-// user may (root with CAP_SETUID and CAP_SETGID), else this user and its group. With subIDs those of /etc/subuid and /etc/subgid, too, which
-// takes two set-user-ID programs, of package uidmap: gap is why they could not be had. The launcher's memory is concealed after it.
+// mapIDs maps ids of this user namespace to themselves in the new one of process pid
+// (user_namespaces(7)): all of them, where this user may (root with CAP_SETUID and CAP_SETGID),
+// else this user and its group. With subIDs those of /etc/subuid and /etc/subgid, too, which takes
+// two set-user-ID programs, of package uidmap: gap is why they could not be had. The launcher's
+// memory is concealed after it.
 func mapIDs(pid int, subIDs bool) (gap, err error) {
 	root := os.Geteuid() == 0
 	var setgroups, gids, uids idMap = -1, -1, -1
 	defer func() { setgroups.close(); gids.close(); uids.close() }()
 	var givenGroups, givenUsers bool // the programs have written the maps
 	deny := func() error {           // before gid_map is written: later it cannot be (user_namespaces(7))
-		if setgroups < 0 { // before Linux 3.19
+		if setgroups < 0 { // before Linux 3.19, or it is done
 			return nil
 		}
-		return setgroups.write("deny")
+		err := setgroups.write("deny")
+		setgroups.close()
+		setgroups = -1
+		return err
 	}
 	err = whileRevealed(func() (err error) {
 		if setgroups, err = openIDMap(pid, "setgroups"); err != nil && err != unix.ENOENT {
@@ -141,7 +149,8 @@ func mapSubIDs(pid int, file, program string, own int) error {
 // mostRanges is less than the kernel takes (340), with room for the own id.
 const mostRanges = 300
 
-// subIDs are the ranges that a file like /etc/subuid (subuid(5)) gives to a user, by name or number, without own, and none of them twice.
+// subIDs are the ranges that a file like /etc/subuid (subuid(5)) gives to a user, by name or
+// number, without own, and none of them twice.
 func subIDs(text string, uid int, name string, own int) (ranges []idRange) {
 	var given []idRange
 	for line := range strings.Lines(text) {

@@ -51,7 +51,8 @@ func manyRanges(n int) string {
 	return b.String()
 }
 
-// What the administrator has given to an ordinary user exists in its user namespace: groups to change a file to, for one.
+// What the administrator has given to an ordinary user exists in its user namespace: groups to
+// change a file to, for one.
 func TestSubIDsAreMapped(t *testing.T) {
 	t.Parallel()
 	need(t, "root")

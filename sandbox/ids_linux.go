@@ -17,10 +17,12 @@ import (
 	"py3run/sandbox/seccomp"
 )
 
-// overflowID is what the kernel shows instead of an id that a user namespace does not have (user_namespaces(7)).
+// overflowID is what the kernel shows instead of an id that a user namespace does not have
+// (user_namespaces(7)).
 const overflowID = 65534
 
-// Effects tells what the protection changes for programs that do nothing wrong, and where nobody would look for the cause in it.
+// Effects tells what the protection changes for programs that do nothing wrong, and where nobody
+// would look for the cause in it.
 func (p Protection) Effects() (effects []string) {
 	if os.Geteuid() == 0 {
 		return nil // of root all ids are there, and set-user-ID programs are not needed
@@ -63,7 +65,8 @@ func unmappedGroups(withSubIDs bool) (groups []string) {
 	return groups
 }
 
-// A probe is a program that works without a sandbox, as a rule, and tells by its exit code whether it does with one.
+// A probe is a program that works without a sandbox, as a rule, and tells by its exit code whether
+// it does with one.
 type probe struct {
 	name string
 	argv []string

@@ -189,7 +189,8 @@ func TestAutoTakesTheStrongest(t *testing.T) {
 	}
 }
 
-// The namespaces of an ordinary user, also when root has to do with them, and more than once in one process.
+// The namespaces of an ordinary user, also when root has to do with them, and more than once in one
+// process.
 func TestUserNamespace(t *testing.T) {
 	t.Parallel()
 	need(t, "userns")
@@ -215,8 +216,9 @@ func TestUserNamespace(t *testing.T) {
 	}
 }
 
-// The launcher's memory, which init shares, is closed to the program. With namespaces it is so even in the moment in which the launcher opens another run's id
-// maps. Nothing else runs in this process meanwhile.
+// The launcher's memory, which init shares, is closed to the program. With namespaces it is so even
+// in the moment in which the launcher opens another run's id maps. Nothing else runs in this
+// process meanwhile.
 func TestLauncherIsUnreadable(t *testing.T) {
 	if os.Geteuid() == 0 {
 		t.Skip("root may read it; without CAP_SYS_PTRACE it may not trace it")

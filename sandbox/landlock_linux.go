@@ -7,8 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What Landlock (landlock(7)) is used for: reading and writing only below given places, for the program and all its children, and
-// keeping runs from each other's abstract sockets, which have no file and no namespace but the network's.
+// What Landlock (landlock(7)) is used for: reading and writing only below given places, for the
+// program and all its children, and keeping runs from each other's abstract sockets, which have no
+// file and no namespace but the network's.
 const (
 	landlockRead  = unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_READ_FILE | unix.LANDLOCK_ACCESS_FS_READ_DIR
 	landlockWrite = unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_REMOVE_DIR | unix.LANDLOCK_ACCESS_FS_REMOVE_FILE |
@@ -37,7 +38,8 @@ type landlockRule struct {
 	access uint64
 }
 
-// A fitting is what of a Spec a version of Landlock can hold: the ruleset and its rules, what is in force by them, and what is not.
+// A fitting is what of a Spec a version of Landlock can hold: the ruleset and its rules, what is in
+// force by them, and what is not.
 type fitting struct {
 	files  uint64 // kinds of access that are denied where no rule allows them
 	scopes uint64
@@ -48,7 +50,8 @@ type fitting struct {
 
 // fit fits a Spec to a version of Landlock; 0: the kernel has none. It makes no system call.
 //
-// The rules are for init to add: they hold for inodes, and those that the program finds are there only when all is mounted.
+// The rules are for init to add: they hold for inodes, and those that the program finds are there
+// only when all is mounted.
 func fit(spec Spec, method Method, version int) (f fitting) {
 	read, write := spec.ReadDirs != nil, spec.WriteDirs != nil
 	scope := method == Namespace && !spec.DenyNetwork // else the network namespace has abstract sockets of its own

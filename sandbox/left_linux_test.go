@@ -16,7 +16,8 @@ const tracker = `'from multiprocessing.resource_tracker import main;main(5)'`
 // begun waits for the helper.
 const begun = `until [ -e begun ]; do sleep 0.01; done; `
 
-// What still lives when the program has ended is named; what ends at that moment, or has ended, is not, nor are the helpers of multiprocessing, which may finish first.
+// What still lives when the program has ended is named; what ends at that moment, or has ended, is
+// not, nor are the helpers of multiprocessing, which may finish first.
 func TestLeft(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

@@ -52,8 +52,8 @@ func TestLauncherDies(t *testing.T) {
 	})
 }
 
-// A launcher that is killed while it sets runs up, starts and kills them leaves nothing either. Until execve, init and the program have the
-// launcher's command line, and so the mark.
+// A launcher that is killed while it sets runs up, starts and kills them leaves nothing either.
+// Until execve, init and the program have the launcher's command line, and so the mark.
 func TestLauncherDiesAtAnyMoment(t *testing.T) {
 	t.Parallel()
 	eachMethod(t, func(t *testing.T, m Method) {
@@ -95,8 +95,9 @@ func TestLauncherDiesAtAnyMoment(t *testing.T) {
 	})
 }
 
-// remaining waits for the marked processes to end and returns those that do not. One empty look is not enough: a process that was
-// cloned after the look began is not in it, and its dying parent has lost its command line already.
+// remaining waits for the marked processes to end and returns those that do not. One empty look is
+// not enough: a process that was cloned after the look began is not in it, and its dying parent has
+// lost its command line already.
 func remaining(word string) (pids []int) {
 	deadline := time.Now().Add(30 * time.Second)
 	for empty := 0; empty < 3 && time.Now().Before(deadline); {

@@ -221,7 +221,8 @@ func TestGrandchildHoldsTheOutput(t *testing.T) {
 	})
 }
 
-// kill(-1) reaches nobody outside. Only in namespaces: elsewhere it would reach every process of this user.
+// kill(-1) reaches nobody outside. Only in namespaces: elsewhere it would reach every process of
+// this user.
 func TestKillAll(t *testing.T) {
 	t.Parallel()
 	need(t, "namespaces")

@@ -31,18 +31,22 @@ const (
 	entryBytes    = 4 << 10         // what an entry takes of a disk beside its contents: a flood of empty files is one too
 )
 
-// Measure walks the directory, and what the run has put beside it, as it is now. It follows no link. It notes a file of exactly atLimit bytes (0: none). A file
-// with several names counts once. While the run lives, Measure skips what the run has closed to its own user; after the run (ended) modes are no obstacle.
+// Measure walks the directory, and what the run has put beside it, as it is now. It follows no
+// link. It notes a file of exactly atLimit bytes (0: none). A file with several names counts once.
+// While the run lives, Measure skips what the run has closed to its own user; after the run (ended)
+// modes are no obstacle.
 func (w *Workdir) Measure(ended bool, atLimit int64) Contents {
 	return w.measure(&measuring{ended: ended, atLimit: atLimit})
 }
 
-// Used is what the directory takes of the disk while the run lives. It stops looking when that is more than most (0: it does not).
+// Used is what the directory takes of the disk while the run lives. It stops looking when that is
+// more than most (0: it does not).
 func (w *Workdir) Used(most int64) int64 {
 	return w.measure(&measuring{most: most, halted: &w.halted}).Bytes
 }
 
-// free is the free space of the directory's file system, if the answer does not depend on another machine or process.
+// free is the free space of the directory's file system, if the answer does not depend on another
+// machine or process.
 func (w *Workdir) free() (bytes int64, known bool) {
 	var st unix.Statfs_t
 	err := unix.Fstatfs(int(w.handle.Fd()), &st)
@@ -70,9 +74,10 @@ func (w *Workdir) measure(m *measuring) Contents {
 	return m.Contents
 }
 
-// A measuring is a walk through a tree. It needs little memory for a deep tree and none for a long directory: it counts the names of a directory
-// as it reads them, and closes a directory that has no more names before it enters the last one. For what is left to do above it keeps a few words a level; only
-// the lowest levels keep a descriptor.
+// A measuring is a walk through a tree. It needs little memory for a deep tree and none for a long
+// directory: it counts the names of a directory as it reads them, and closes a directory that has
+// no more names before it enters the last one. For what is left to do above it keeps a few words a
+// level; only the lowest levels keep a descriptor.
 type measuring struct {
 	Contents
 	ended   bool
@@ -190,8 +195,8 @@ func (m *measuring) enter(fd, up, length int) {
 	m.levels = append(m.levels, level{inode: inode{uint64(st.Dev), st.Ino}, up: up, length: length, entries: entries{fd: fd, pool: &m.buffers}})
 }
 
-// leave goes back to the level above. If that was closed meanwhile, it is found from below; not any more, when the run has moved something: then what is left
-// to do there is left out.
+// leave goes back to the level above. If that was closed meanwhile, it is found from below; not any
+// more, when the run has moved something: then what is left to do there is left out.
 func (m *measuring) leave() {
 	n := len(m.levels) - 1
 	left := m.levels[n]

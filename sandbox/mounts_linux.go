@@ -8,8 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mounts makes the mount namespace, as far as it is the same for all runs: nothing propagates to the host (see mount_namespaces(7) for
-// propagation, MS_PRIVATE or MS_SLAVE), /proc shows this pid namespace, loopback works in a network of its own.
+// mounts makes the mount namespace, as far as it is the same for all runs: nothing propagates to
+// the host (see mount_namespaces(7) for propagation, MS_PRIVATE or MS_SLAVE), /proc shows this pid
+// namespace, loopback works in a network of its own.
 func (b *builder) mounts(spec Spec, at layout, propagation uintptr) {
 	none := b.text("none")
 	b.add(must, step{name: "mount", object: "/ as private"}, unix.SYS_MOUNT, none, b.text("/"), 0, unix.MS_REC|propagation, 0)
@@ -40,7 +41,8 @@ const (
 	shmMeasure = "private-shm"
 )
 
-// shmOptions make a /dev/shm that everybody may use, as large as the run's memory limit: its pages count as the run's memory.
+// shmOptions make a /dev/shm that everybody may use, as large as the run's memory limit: its pages
+// count as the run's memory.
 func shmOptions(spec Spec) string {
 	if spec.Limits.Memory <= 0 {
 		return "mode=1777"
@@ -56,8 +58,9 @@ func (b *builder) resizeShm(spec Spec) {
 	}
 }
 
-// cover shows the run its own directory, pins what steers later runs, and hides what the run must not see. A pinned directory is a
-// mount point of itself: the kernel neither renames nor removes one (rename(2): EBUSY).
+// cover shows the run its own directory, pins what steers later runs, and hides what the run must
+// not see. A pinned directory is a mount point of itself: the kernel neither renames nor removes
+// one (rename(2): EBUSY).
 func (b *builder) cover(at layout) {
 	for _, path := range at.pinned {
 		p := b.text(path)
@@ -88,9 +91,11 @@ func (b *builder) cover(at layout) {
 	}
 }
 
-// readOnlyKernel makes files read-only by which root could do what package seccomp refuses, or change the run's own limits: the
-// kernel's parameters, its SysRq functions and the control groups. The rest of /sys stays writable: jobs set pins and fans there. It helps against accidents
-// only: root's code can make namespaces of its own, mount the control groups (v1) anew in them and write its own limits.
+// readOnlyKernel makes files read-only by which root could do what package seccomp refuses, or
+// change the run's own limits: the kernel's parameters, its SysRq functions and the control groups.
+// The rest of /sys stays writable: jobs set pins and fans there. It helps against accidents only:
+// root's code can make namespaces of its own, mount the control groups (v1) anew in them and write
+// its own limits.
 func (b *builder) readOnlyKernel(paths []string) {
 	for _, path := range paths {
 		what := step{name: "mount", object: path + " (read-only)", measure: "read-only-kernel"}
@@ -110,8 +115,9 @@ func (b *builder) readOnly() uintptr {
 	return b.bytes(attr)
 }
 
-// dev mounts a /dev with the devices that programs expect anywhere, and a /dev/shm of its own. The host's devices are bound, not
-// made, which a user namespace does not allow; for that moment they are reached through /proc, which is mounted anew after this.
+// dev mounts a /dev with the devices that programs expect anywhere, and a /dev/shm of its own. The
+// host's devices are bound, not made, which a user namespace does not allow; for that moment they
+// are reached through /proc, which is mounted anew after this.
 func (b *builder) dev() {
 	what := step{name: "mount", object: "/dev", measure: "minimal-dev"}
 	mount := func(source, target, fstype string, flags uintptr, options string) {

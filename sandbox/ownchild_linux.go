@@ -18,7 +18,8 @@ import (
 
 // OwnChild starts the program as a child of the launcher.
 //
-// With method [Auto] it tries namespaces first. If the host refuses them, the run falls back to [Process], and [Protection] says why.
+// With method [Auto] it tries namespaces first. If the host refuses them, the run falls back to
+// [Process], and [Protection] says why.
 var OwnChild Backend = ownChild{}
 
 type ownChild struct{}
@@ -66,7 +67,8 @@ func (ownChild) start(spec Spec, stdio IO) (*Running, error) {
 	return nil, refused
 }
 
-// makeGroup makes the control group of a run, as far as the host gives one. An error means that its name is taken.
+// makeGroup makes the control group of a run, as far as the host gives one. An error means that its
+// name is taken.
 func makeGroup(spec Spec, w *Workdir) (*cgroup.Group, []cgroup.Gap, error) {
 	if spec.Group.Name == "" {
 		return &cgroup.Group{}, noGaps(), nil
@@ -95,7 +97,8 @@ func noGaps() (gaps []cgroup.Gap) {
 	return gaps
 }
 
-// hostCannot tells whether a step failed because this machine does not give namespaces to this user: another attempt may succeed.
+// hostCannot tells whether a step failed because this machine does not give namespaces to this
+// user: another attempt may succeed.
 func hostCannot(e *StepError) bool {
 	switch e.Step {
 	case "clone", "mount", "id-map":
@@ -104,7 +107,8 @@ func hostCannot(e *StepError) bool {
 	return false
 }
 
-// start makes one attempt. gaps are what the group cannot do, refused is why the attempt before has failed.
+// start makes one attempt. gaps are what the group cannot do, refused is why the attempt before has
+// failed.
 func (a attempt) start(spec Spec, stdio IO, group *cgroup.Group, gaps []cgroup.Gap, refused error) (_ *Running, err error) {
 	r := newRunning(spec, group, findings{method: a.method, userNS: a.userNS, root: os.Geteuid() == 0, refused: refused, groups: gaps})
 	var theirs files
@@ -175,7 +179,8 @@ func (a attempt) lay(r *Running, stdio IO, theirs *files) (at layout, err error)
 	}
 	at.memoryGroup, at.pidsGroup = group.Limits("memory"), group.Limits("pids")
 	at.weigh = spec.Limits.Memory > 0 && !at.memoryGroup
-	// The set-up socket must stay open until execve, so not at a number at which the program finds something else.
+	// The set-up socket must stay open until execve, so not at a number at which the program finds
+	// something else.
 	if n := len(at.files); at.setup < 3 || at.setup >= spec.FirstFile && at.setup < spec.FirstFile+n {
 		if at.setup, err = unix.FcntlInt(setupWrite.Fd(), unix.F_DUPFD_CLOEXEC, spec.FirstFile+n); err != nil {
 			return at, &StepError{Step: "descriptors", Object: "set-up socket", Err: err}
@@ -206,7 +211,8 @@ func (a attempt) lay(r *Running, stdio IO, theirs *files) (at layout, err error)
 	return at, nil
 }
 
-// clone makes init and, if it has a user namespace, maps its ids. Init waits for the lifeline: until then nothing of the run could read the launcher's memory.
+// clone makes init and, if it has a user namespace, maps its ids. Init waits for the lifeline:
+// until then nothing of the run could read the launcher's memory.
 func (a attempt) clone(r *Running, s *childInit, b *builder) error {
 	pid, err := s.clone()
 	if err != nil {
@@ -252,8 +258,9 @@ func thisHost() host {
 	return h
 }
 
-// clone makes init. The kernel sends the parent-death signal when the thread that called clone ends, not the process. A thread of a Go program lives as long as
-// the process, unless a goroutine ends while it is locked to it: no goroutine that starts runs may do that.
+// clone makes init. The kernel sends the parent-death signal when the thread that called clone
+// ends, not the process. A thread of a Go program lives as long as the process, unless a goroutine
+// ends while it is locked to it: no goroutine that starts runs may do that.
 func (s *childInit) clone() (pid int, err error) {
 	runtime.LockOSThread() // for the mask, which is the thread's
 	defer runtime.UnlockOSThread()
@@ -320,8 +327,9 @@ func (p *ownInit) collect() (usage syscall.Rusage) {
 	return usage
 }
 
-// awaitEnd waits until a child can be reaped, for as long as that takes. Where the kernel gives a descriptor for the child, it does so in the runtime's poller,
-// for which no thread has to be made, kept and woken.
+// awaitEnd waits until a child can be reaped, for as long as that takes. Where the kernel gives a
+// descriptor for the child, it does so in the runtime's poller, for which no thread has to be made,
+// kept and woken.
 func awaitEnd(pid int) {
 	if fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK); err == nil {
 		child := os.NewFile(uintptr(fd), "init")

@@ -9,13 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A run must not move or replace what steers later runs, a configuration for example. It is not enough to hide the file or to make it read-only: the run could
-// rename a directory above it and put another one in its place. So each directory on the way that this user could rename is pinned (see cover).
+// A run must not move or replace what steers later runs, a configuration for example. It is not
+// enough to hide the file or to make it read-only: the run could rename a directory above it and
+// put another one in its place. So each directory on the way that this user could rename is pinned
+// (see cover).
 
 // pinMeasure is its name among the measures.
 const pinMeasure = "pinned-paths"
 
-// hide finds out which of a Spec's paths exist, and notes in the layout what to hide, to keep as it is, and to pin.
+// hide finds out which of a Spec's paths exist, and notes in the layout what to hide, to keep as it
+// is, and to pin.
 func (r *Running) hide(spec Spec, w *Workdir, at *layout) {
 	l := lstats{}
 	at.hidden = l.existing(spec.Hide)
@@ -46,7 +49,8 @@ func (r *Running) hide(spec Spec, w *Workdir, at *layout) {
 	r.found.link = p.link
 }
 
-// An lstats remembers results of lstat(2), because many paths have the same directories above them. What does not exist has mode 0.
+// An lstats remembers results of lstat(2), because many paths have the same directories above them.
+// What does not exist has mode 0.
 type lstats map[string]unix.Stat_t
 
 func (l lstats) at(path string) unix.Stat_t {
@@ -78,8 +82,8 @@ func (l lstats) real(path string) (string, bool) {
 	return path, true
 }
 
-// existing are the paths that exist, each once and with links followed, without those inside another hidden directory: nobody can
-// find them under it.
+// existing are the paths that exist, each once and with links followed, without those inside
+// another hidden directory: nobody can find them under it.
 func (l lstats) existing(paths []string) (found []hiddenPath) {
 	var real []string
 	for _, p := range paths {
@@ -119,7 +123,8 @@ func (p *pinning) follow(path string) (real string, ok bool) {
 	return real, ok
 }
 
-// add looks at all directories above a path. It tells whether this user could change the way to the path or, with contents, what is at the path.
+// add looks at all directories above a path. It tells whether this user could change the way to the
+// path or, with contents, what is at the path.
 func (p *pinning) add(path string, contents bool) (changeable bool) {
 	changeable = p.root
 	for dir := filepath.Dir(path); dir != "/"; dir = filepath.Dir(dir) {
@@ -143,8 +148,9 @@ func (p *pinning) canMove(path string) bool {
 	return can
 }
 
-// mayMove tells whether this user could rename what is at a path: a user that may write to its directory and, if that has the sticky bit, owns
-// one of the two (unlink(2), EPERM). Nobody can rename a mount point.
+// mayMove tells whether this user could rename what is at a path: a user that may write to its
+// directory and, if that has the sticky bit, owns one of the two (unlink(2), EPERM). Nobody can
+// rename a mount point.
 func (p *pinning) mayMove(path string) bool {
 	parent := filepath.Dir(path)
 	above, here := p.at(parent), p.at(path)

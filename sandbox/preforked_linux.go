@@ -14,9 +14,10 @@ import (
 	"py3run/sandbox/cgroup"
 )
 
-// A worker is a sandbox without a run: an init and a program, forked by an interpreter that serves as template. They have namespaces and a control group of
-// their own, and the filters that every run with this pool key has. Its maker keeps it ready. A launcher takes it, sets what is its run's own (limits,
-// directories, hidden paths, streams) and opens the gate.
+// A worker is a sandbox without a run: an init and a program, forked by an interpreter that serves
+// as template. They have namespaces and a control group of their own, and the filters that every
+// run with this pool key has. Its maker keeps it ready. A launcher takes it, sets what is its run's
+// own (limits, directories, hidden paths, streams) and opens the gate.
 //
 //	maker ──descriptors, group──► template ──fork──► init, program     NewWorker
 //	maker ◄──msgReady, listener── init, program
@@ -24,10 +25,12 @@ import (
 //	launcher ──syscall lists, descriptors──► init, program             Handoff.start
 //	launcher ◄──msgFailed │ end of file── init, program                Running.Release
 //
-// Init and the program make the system calls of a syscall list (protocol_linux.go), in the same order as those of an own child. Where the own child's execve
-// closes descriptors and gives up capabilities, a worker makes calls for it.
+// Init and the program make the system calls of a syscall list (protocol_linux.go), in the same
+// order as those of an own child. Where the own child's execve closes descriptors and gives up
+// capabilities, a worker makes calls for it.
 
-// A PoolKey is the part of a [Spec] that is settled before there is a run. Workers of one pool key serve all runs with that key.
+// A PoolKey is the part of a [Spec] that is settled before there is a run. Workers of one pool key
+// serve all runs with that key.
 type PoolKey struct {
 	DenyNetwork, MinimalDev, PrivateShm, DenyCalls, NoNewPrivileges bool
 
@@ -42,8 +45,9 @@ type PoolKey struct {
 	FirstFile        int
 }
 
-// PoolKey is the pool key of a Spec. ok is false if a worker cannot run it: without namespaces; with subordinate ids, because a worker maps its ids itself, and
-// an ordinary user may map only its own.
+// PoolKey is the pool key of a Spec. ok is false if a worker cannot run it: without namespaces;
+// with subordinate ids, because a worker maps its ids itself, and an ordinary user may map only its
+// own.
 func (s Spec) PoolKey() (key PoolKey, ok bool) {
 	l := s.Limits
 	return PoolKey{DenyNetwork: s.DenyNetwork, MinimalDev: s.MinimalDev, PrivateShm: s.PrivateShm, DenyCalls: s.DenyCalls, NoNewPrivileges: s.NoNewPrivileges,
@@ -68,7 +72,8 @@ func (b PoolKey) limits() (l cgroup.Limits) {
 	return cgroup.Limits{Memory: some(b.Memory), Processes: int(some(b.Processes)), CPUs: float64(some(b.CPUs)), ReadRate: some(b.Rates)}
 }
 
-// Setup is the syscall list by which the template makes workers of this key: see listStart and those after it. Steps are what messages number.
+// Setup is the syscall list by which the template makes workers of this key: see listStart and
+// those after it. Steps are what messages number.
 func (b PoolKey) Setup() (calls []byte, steps *Steps) {
 	s, at, h := &childInit{}, layout{setup: workerProgram, nonce: nonce()}, thisHost()
 	userNS := !h.root
@@ -105,7 +110,8 @@ func (b PoolKey) Setup() (calls []byte, steps *Steps) {
 	return build.syscallList(s, lists[:]...), &Steps{build}
 }
 
-// Practice is a syscall list whose calls change nothing. A template makes them to learn which memory it takes to make calls.
+// Practice is a syscall list whose calls change nothing. A template makes them to learn which
+// memory it takes to make calls.
 func Practice() []byte {
 	b := &builder{steps: []step{{}}}
 	var list []op
@@ -129,8 +135,9 @@ type Worker struct {
 	gaps          []Gap
 }
 
-// NewWorker has a template make a worker: fork sends the descriptors to the template. name is the name of the worker's control group; note hears of the group's
-// directories before they are made. ctx bounds the waiting.
+// NewWorker has a template make a worker: fork sends the descriptors to the template. name is the
+// name of the worker's control group; note hears of the group's directories before they are made.
+// ctx bounds the waiting.
 func NewWorker(ctx context.Context, key PoolKey, steps *Steps, name string, note func(groups []string), fork func([]*os.File) error) (_ *Worker, err error) {
 	s := &Worker{group: &cgroup.Group{}}
 	defer func() {
@@ -221,7 +228,8 @@ func (s *Worker) Pid() int { return s.pid }
 // Paths are the directories of the worker's control group.
 func (s *Worker) Paths() []string { return s.group.Paths() }
 
-// Handoff returns what a launcher needs to take the worker: text and descriptors for [ReadHandoff]. The maker closes its own descriptors with Give.
+// Handoff returns what a launcher needs to take the worker: text and descriptors for [ReadHandoff].
+// The maker closes its own descriptors with Give.
 func (s *Worker) Handoff() (text []byte, descriptors []int) {
 	lines := append([]string{"pid " + strconv.Itoa(s.pid)}, s.group.Lines()...)
 	for _, gap := range s.gaps {
@@ -261,8 +269,8 @@ func (s *Worker) Close() error {
 	return s.group.Remove()
 }
 
-// SendTo sends one message with descriptors on a socket that keeps messages apart. The socket has room for it: it is the first message, or the one before was
-// answered.
+// SendTo sends one message with descriptors on a socket that keeps messages apart. The socket has
+// room for it: it is the first message, or the one before was answered.
 func SendTo(to *os.File, message []byte, descriptors []int) error {
 	raw, err := to.SyscallConn()
 	if err != nil {

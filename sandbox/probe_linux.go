@@ -21,8 +21,9 @@ type Check struct {
 	Repair  string // a command, or a line of configuration, that mends it
 }
 
-// Probe tries every protection here, for this user, with program as something harmless to start: an absolute path and its arguments. It
-// leaves nothing behind. parent is as in [Group], subIDs as in [Spec].
+// Probe tries every protection here, for this user, with program as something harmless to start: an
+// absolute path and its arguments. It leaves nothing behind. parent is as in [Group], subIDs as in
+// [Spec].
 func Probe(program []string, parent string, subIDs bool) []Check {
 	t := prober{program: program, parent: parent}
 	checks := []Check{t.namespaces(), t.ids(subIDs), t.procFS(), t.network()}
@@ -226,7 +227,8 @@ func (t *prober) landlock() Check {
 	return c
 }
 
-// activity tries whether system calls can be recorded by a listener, under the same conditions as a run with the list of refused calls.
+// activity tries whether system calls can be recorded by a listener, under the same conditions as a
+// run with the list of refused calls.
 func (t *prober) activity() Check {
 	c := Check{Name: "seccomp-notify"}
 	p, err := t.start(func(s *Spec) { s.Method, s.DenyCalls, s.Activity = Auto, true, Required })

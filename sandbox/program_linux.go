@@ -11,14 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A step names what a system call is about. If the call fails, its step's number and the errno come to the launcher on the set-up socket.
+// A step names what a system call is about. If the call fails, its step's number and the errno come
+// to the launcher on the set-up socket.
 type step struct {
 	name, object string
 	measure      string // that is not in force if an optional step fails
 }
 
-// A builder turns a Spec into the lists of system calls of a [childInit], or of a worker. It makes no system call itself: what it has to know of the host is in
-// a layout and a host. So its result can be printed and tested. regions keep alive the memory that the calls point to.
+// A builder turns a Spec into the lists of system calls of a [childInit], or of a worker. It makes
+// no system call itself: what it has to know of the host is in a layout and a host. So its result
+// can be printed and tested. regions keep alive the memory that the calls point to.
 type builder struct {
 	steps    []step
 	regions  []region
@@ -110,7 +112,8 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*childInit
 	}
 
 	b.list = &s.program
-	// Not init as well: it shares the launcher's memory, and the kernel's out-of-memory kill ends all that share the victim's.
+	// Not init as well: it shares the launcher's memory, and the kernel's out-of-memory kill ends
+	// all that share the victim's.
 	for _, fd := range at.groups {
 		b.add(optional, step{name: "write", object: "tasks of the control group", measure: "control-group"}, unix.SYS_WRITE, uintptr(fd), b.text("0"), 1)
 	}
@@ -134,7 +137,8 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*childInit
 	b.add(must, step{name: "execve", object: spec.Path}, unix.SYS_EXECVE, b.text(spec.Path), b.vector(spec.Args), b.vector(spec.Env), 0, 0, uintptr(at.nonce))
 
 	b.list = &s.after
-	// Init keeps only the lifeline and the status pipe, at low numbers; nothing it holds can keep a pipe of the caller open.
+	// Init keeps only the lifeline and the status pipe, at low numbers; nothing it holds can keep a
+	// pipe of the caller open.
 	b.move(at.lifeline, at.status, initLifeline, initStatus)
 	b.add(must, step{name: "close_range"}, unix.SYS_CLOSE_RANGE, 0, 2)
 	b.add(must, step{name: "close_range"}, unix.SYS_CLOSE_RANGE, initStatus+1, uintptr(^uint32(0)))
@@ -161,8 +165,8 @@ func (b *builder) childEvents() {
 	b.add(must, step{name: "signalfd"}, unix.SYS_SIGNALFD4, ^uintptr(0), b.bytes(chld), 8, unix.SFD_CLOEXEC)
 }
 
-// onlyOurs closes every descriptor that the run does not need, before the gate: a copy of the lifeline's own
-// write end, or of another run's, would hide the launcher's death.
+// onlyOurs closes every descriptor that the run does not need, before the gate: a copy of the
+// lifeline's own write end, or of another run's, would hide the launcher's death.
 func (b *builder) onlyOurs(at layout) {
 	kept := slices.Concat([]int{at.stdin, at.stdout, at.stderr, at.lifeline, at.setup, at.status}, at.files, at.groups)
 	for _, fd := range []int{at.landlock, at.unified} {
@@ -180,8 +184,8 @@ func (b *builder) onlyOurs(at layout) {
 	}
 }
 
-// move puts two descriptors at two numbers, whatever the order in which they overlap, and makes the child init use
-// them: first both out of the way, then both in.
+// move puts two descriptors at two numbers, whatever the order in which they overlap, and makes the
+// child init use them: first both out of the way, then both in.
 func (b *builder) move(lifeline, status, newLifeline, newStatus int) {
 	const away = 16 // above 0..4 and below nothing that matters: the rest is closed next
 	moveOne := func(from, to int) {
@@ -194,8 +198,9 @@ func (b *builder) move(lifeline, status, newLifeline, newStatus int) {
 	moveOne(high+1, newStatus)
 }
 
-// descriptors gives the program its streams and files and nothing else. Sources may stand on any number,
-// also on a target's: all go above every number in use first. It returns where the Landlock ruleset is then.
+// descriptors gives the program its streams and files and nothing else. Sources may stand on any
+// number, also on a target's: all go above every number in use first. It returns where the Landlock
+// ruleset is then.
 func (b *builder) descriptors(spec Spec, at layout) (ruleset int) {
 	sources := append([]int{at.stdin, at.stdout, at.stderr}, at.files...)
 	targets := []int{0, 1, 2}
@@ -226,7 +231,8 @@ func (b *builder) descriptors(spec Spec, at layout) (ruleset int) {
 		}
 		move(high+i, to, 0)
 	}
-	// Everything else closes at execve; not before, because the set-up socket has to tell of a failure until then.
+	// Everything else closes at execve; not before, because the set-up socket has to tell of a
+	// failure until then.
 	b.closeRange(3, spec.FirstFile-1, unix.CLOSE_RANGE_CLOEXEC)
 	b.closeRange(spec.FirstFile+len(at.files), 1<<31-1, unix.CLOSE_RANGE_CLOEXEC)
 	return ruleset
@@ -244,8 +250,8 @@ func (b *builder) umask(spec Spec) {
 	}
 }
 
-// limits comes last before execve: no earlier step may run into one of them. CPU has the hard limit a second
-// after the soft one, which only makes faulthandler write where the program is.
+// limits comes last before execve: no earlier step may run into one of them. CPU has the hard limit
+// a second after the soft one, which only makes faulthandler write where the program is.
 func (b *builder) limits(spec Spec, at layout, h host) {
 	l := spec.Limits
 	set := func(resource uintptr, name string, soft, hard uint64) {
@@ -272,7 +278,8 @@ func (b *builder) limits(spec Spec, at layout, h host) {
 		both(unix.RLIMIT_DATA, "RLIMIT_DATA", l.Memory)
 	}
 	if l.Processes > 0 && !at.pidsGroup {
-		// A back-stop only: root is not held by it, and it counts all processes of the user. Tight counting is by sampling.
+		// A back-stop only: root is not held by it, and it counts all processes of the user. Tight
+		// counting is by sampling.
 		n := max(uint64(l.Processes), processBackstop)
 		set(unix.RLIMIT_NPROC, "RLIMIT_NPROC", n, n)
 	}

@@ -78,8 +78,8 @@ func (f table) kept() map[uintptr]string {
 	return left
 }
 
-// randomLayout puts the descriptors of a run anywhere, most of them onto the numbers that they are to be moved to, among others that
-// the launcher happens to have.
+// randomLayout puts the descriptors of a run anywhere, most of them onto the numbers that they are
+// to be moved to, among others that the launcher happens to have.
 func randomLayout(r *rand.Rand, spec Spec) (layout, table) {
 	open := table{}
 	pool := r.Perm(spec.FirstFile + 16)
@@ -286,7 +286,8 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// Every hidden path is covered by nothing: a directory by an empty file system, or by one that covers another already, a file by /dev/null.
+// Every hidden path is covered by nothing: a directory by an empty file system, or by one that
+// covers another already, a file by /dev/null.
 func TestHiddenMounts(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -382,7 +383,8 @@ func TestFailureNamesTheStep(t *testing.T) {
 	}
 }
 
-// The listener is sent at once, by a call that the filter knows, as is the execve; no other call of ours is one that it holds up.
+// The listener is sent at once, by a call that the filter knows, as is the execve; no other call of
+// ours is one that it holds up.
 func TestActivityInTheProgram(t *testing.T) {
 	t.Parallel()
 	at := layout{stdin: 5, stdout: 6, stderr: 7, lifeline: 8, setup: 20, status: 21, landlock: 24, nonce: 0x1234567890}

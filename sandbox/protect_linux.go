@@ -8,7 +8,8 @@ import (
 	"py3run/sandbox/seccomp"
 )
 
-// findings are what a backend and the set-up have met on this host for one run. A Protection is made of them and of the Spec, and of nothing else.
+// findings are what a backend and the set-up have met on this host for one run. A Protection is
+// made of them and of the Spec, and of nothing else.
 type findings struct {
 	method  Method
 	userNS  bool
@@ -212,7 +213,8 @@ func (p *Protection) activity(spec Spec, f findings) {
 	}
 }
 
-// watched tells what is watched instead of limited by the kernel, and what cannot even be watched, because /proc does not show this tree.
+// watched tells what is watched instead of limited by the kernel, and what cannot even be watched,
+// because /proc does not show this tree.
 func (p *Protection) watched(l Limits, s sight) {
 	if s.seen {
 		if !s.counted && l.CPU > 0 {

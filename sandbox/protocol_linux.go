@@ -1,11 +1,13 @@
 package sandbox
 
-// This file holds every number that the launcher and a template, which is written in Python, share. Package python has the same numbers for its Python
-// sources, and a test there compares them with these.
+// This file holds every number that the launcher and a template, which is written in Python, share.
+// Package python has the same numbers for its Python sources, and a test there compares them with
+// these.
 //
 // # Messages
 //
-// Init and the program write messages to the launcher, eight bytes each, with one write(2), in the byte order of this machine:
+// Init and the program write messages to the launcher, eight bytes each, with one write(2), in the
+// byte order of this machine:
 //
 //	kind 1 byte │ 0 1 byte │ step 2 bytes │ value 4 bytes
 //
@@ -16,12 +18,14 @@ package sandbox
 //	msgReady      of a worker to its maker: one of its processes waits. From init the value is its process id
 //
 //	on the status pipe:
-//	msgEnded      the program ended with wait status value; step is 1 if other processes of the run are left. Then init waits until they
-//	              have ended, or for the end of the lifeline
-//	struct rusage of a worker's init, after msgEnded: what the tree has used. (The launcher reaps an own child and asks the kernel.)
+//	msgEnded      the program ended with wait status value; step is 1 if other processes of the
+//	              run are left. Then init waits until they have ended, or for the end of the lifeline
+//	struct rusage of a worker's init, after msgEnded: what the tree has used. (Of an own child the
+//	              kernel tells it, when the launcher reaps init.)
 //
-// Bytes on the lifeline go from the launcher to init: first 0 to an own child (the id maps are written, go on), later the numbers of signals for the program, or
-// lifelineEnded: the program has ended, and its end is hidden. End of file: the launcher is gone.
+// Bytes on the lifeline go from the launcher to init: first 0 to an own child (the id maps are
+// written, go on), later the numbers of signals for the program, or lifelineEnded: the program has
+// ended, and its end is hidden. End of file: the launcher is gone.
 const (
 	msgFailed   = 1
 	msgMissing  = 2
@@ -40,16 +44,20 @@ const (
 
 // # Syscall list
 //
-// A syscall list is lists of system calls with the memory that they point to, for another process to make them: builder.syscallList writes it, the template
-// reads it. All numbers have 64 bits, in the byte order of this machine:
+// A syscall list is lists of system calls with the memory that they point to, for another process
+// to make them: builder.syscallList writes it, the template reads it. All numbers have 64 bits, in
+// the byte order of this machine:
 //
-//	number of lists │ number of relocations │ offset of the rights │ offset of the first region      listHead words
-//	for each list: number of calls
-//	for each call: number │ six arguments │ step << 8 and mode │ bits of the arguments that are offsets of this text      callWords words
+//	listHead words: number of lists │ number of relocations │ offset of the rights │ offset of the
+//	                first region
+//	for each list:  number of calls
+//	for each call, callWords words: number │ six arguments │ step << 8 and mode │ bits of the
+//	                arguments that are offsets of this text
 //	relocations: offsets of words that are offsets of this text
 //	regions
 //
-// The rights are the control message that a descriptor is sent with: see toSend. The descriptor stands in it behind struct cmsghdr.
+// The rights are the control message that a descriptor is sent with: see toSend. The descriptor
+// stands in it behind struct cmsghdr.
 const (
 	listHead  = 4
 	callWords = 9
@@ -67,9 +75,11 @@ const (
 	addRule  = 1 << 6 // in a worker only: opens a place and adds a rule for it (builder.rule)
 )
 
-// The syscall list of PoolKey.Setup has these lists, in this order. As root the template itself starts init: its next children are in a new pid namespace
-// (listStart), until it goes back to its own (listBack), and init leaves the other namespaces by itself (listInit). A user namespace cannot be left again, so
-// for an ordinary user a child of the template makes listStart and starts init.
+// The syscall list of PoolKey.Setup has these lists, in this order. As root the template itself
+// starts init: its next children are in a new pid namespace (listStart), until it goes back to its
+// own (listBack), and init leaves the other namespaces by itself (listInit). A user namespace
+// cannot be left again, so for an ordinary user a child of the template makes listStart and starts
+// init.
 const (
 	listStart   = iota // before the start of init
 	listBack           // after it, in the template
@@ -89,8 +99,10 @@ const (
 //	12… files through which a process enters the control groups
 //	20  program: the ruleset of Landlock, from its launcher until it is in force
 //
-// With the syscall list a launcher sends descriptors: to init the lifeline and the status pipe; to the program stdin, stdout, stderr, the run's files but the
-// first, gate, dump pipe, and the ruleset if there is one. The program puts them at 0, 1, 2, PoolKey.FirstFile+1 and up, and workerRuleset.
+// With the syscall list a launcher sends descriptors: to init the lifeline and the status pipe; to
+// the program stdin, stdout, stderr, the run's files but the first, gate, dump pipe, and the
+// ruleset if there is one. The program puts them at 0, 1, 2, PoolKey.FirstFile+1 and up, and
+// workerRuleset.
 const (
 	workerOwnPid  = 9
 	workerInit    = 10

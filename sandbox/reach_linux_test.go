@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -29,9 +28,11 @@ func init() {
 	helpers["watching"] = watching
 }
 
-// reach makes one call after the other and prints what became of each. An argument is the name of a row of reaching or, with what the row takes, NAME=ARGUMENT.
+// reach makes one call after the other and prints what became of each. An argument is the name of a
+// row of reaching or, with what the row takes, NAME=ARGUMENT.
 //
-// To add a call: a row in reaching, and a row in TestActivity that says what a run's activity shows of it.
+// To add a call: a row in reaching, and a row in TestActivity that says what a run's activity shows
+// of it.
 func reach(args []string) error {
 	runtime.LockOSThread()
 	for _, arg := range args {
@@ -96,162 +97,163 @@ type reachingCall struct {
 }
 
 // reaching are all of them, by name. Other files add theirs.
-var reaching = map[string]reachingCall{}
-
-func init() {
-	udp := func(f func(fd int) error) error { return opened(unix.AF_INET, unix.SOCK_DGRAM, f) }
-	maps.Copy(reaching, map[string]reachingCall{
-		"tcp": {"PORT", "connects a TCP socket", func(port string) error {
-			return opened(unix.AF_INET, unix.SOCK_STREAM, func(fd int) error { return unix.Connect(fd, loopback(port)) })
-		}},
-		"tcp6": {"PORT", "connects a TCP socket to the loopback of IPv6", func(port string) error {
-			return opened(unix.AF_INET6, unix.SOCK_STREAM, func(fd int) error {
-				return unix.Connect(fd, &unix.SockaddrInet6{Addr: [16]byte{15: 1}, Port: number(port)})
-			})
-		}},
-		"for ever": {"PORT", "connects TCP sockets until one fails", func(port string) error {
-			for {
-				if err := reaching["tcp"].make(port); err != nil {
-					return err
-				}
-			}
-		}},
-		"nonblocking": {"PORT", "connects a TCP socket that does not wait", func(port string) error {
-			return opened(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, func(fd int) error { return unix.Connect(fd, loopback(port)) })
-		}},
-		"unix": {"PATH", "connects a Unix socket; @ begins an abstract name", func(path string) error {
-			return opened(unix.AF_UNIX, unix.SOCK_STREAM, func(fd int) error { return unix.Connect(fd, &unix.SockaddrUnix{Name: path}) })
-		}},
-		"udp": {"PORT", "connects a UDP socket and sends to its peer", func(port string) error { // connected, then sent to without an address
-			return udp(func(fd int) error {
-				if err := unix.Connect(fd, loopback(port)); err != nil {
-					return err
-				}
-				_, err := unix.Write(fd, []byte("x"))
-				return errors.Join(err, sysno(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&[]byte("x")[0])), 1))
-			})
-		}},
-		"unconnect": {"PORT", "connects a UDP socket and takes that back", func(port string) error {
-			return udp(func(fd int) error {
-				if err := unix.Connect(fd, loopback(port)); err != nil {
-					return err
-				}
-				none := make([]byte, 16) // AF_UNSPEC
-				return sysno(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&none[0])), 16)
-			})
-		}},
-		"sendto": {"PORT", "sends to an address by sendto", func(port string) error {
-			return udp(func(fd int) error { return unix.Sendto(fd, []byte("x"), 0, loopback(port)) })
-		}},
-		"sendmsg": {"PORT", "sends to an address by sendmsg", func(port string) error {
-			return udp(func(fd int) error { return unix.Sendmsg(fd, []byte("x"), nil, loopback(port), 0) })
-		}},
-		"sendmsg to nobody": {"", "sends on a socket pair, without an address", func(string) error {
-			pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-			if err != nil {
+var reaching = map[string]reachingCall{
+	"tcp": {"PORT", "connects a TCP socket", connectTCP},
+	"tcp6": {"PORT", "connects a TCP socket to the loopback of IPv6", func(port string) error {
+		return opened(unix.AF_INET6, unix.SOCK_STREAM, func(fd int) error {
+			return unix.Connect(fd, &unix.SockaddrInet6{Addr: [16]byte{15: 1}, Port: number(port)})
+		})
+	}},
+	"for ever": {"PORT", "connects TCP sockets until one fails", func(port string) error {
+		for {
+			if err := connectTCP(port); err != nil {
 				return err
 			}
-			defer unix.Close(pair[0])
-			defer unix.Close(pair[1])
-			return unix.Sendmsg(pair[0], []byte("x"), nil, nil, 0)
-		}},
-		"sendmmsg": {"PORT,PORT", "sends two messages to the first, one to the second", func(ports string) error { // two to the first, one to the second
-			return udp(func(fd int) error {
-				first, second, _ := strings.Cut(ports, ",")
-				var headers [3]struct {
-					unix.Msghdr
-					n uint32
-					_ uint32
-				}
-				text := []byte("x")
-				a, b := rawAddress(first), rawAddress(second)
-				for i, to := range [][]byte{a, a, b} {
-					headers[i].Name, headers[i].Namelen = &to[0], 16
-					headers[i].Iov, headers[i].Iovlen = &unix.Iovec{Base: &text[0], Len: 1}, 1
-				}
-				return sysno(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&headers)), 3)
-			})
-		}},
-		"bind": {"PORT", "binds a TCP socket", func(port string) error {
-			return opened(unix.AF_INET, unix.SOCK_STREAM, func(fd int) error { return unix.Bind(fd, loopback(port)) })
-		}},
-		"bind unix": {"PATH", "binds a Unix socket", func(path string) error {
-			return opened(unix.AF_UNIX, unix.SOCK_STREAM, func(fd int) error { return unix.Bind(fd, &unix.SockaddrUnix{Name: path}) })
-		}},
-		"netlink": {"", "binds a socket of the kernel's own family", func(string) error {
-			return opened(unix.AF_NETLINK, unix.SOCK_RAW, func(fd int) error { return unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}) })
-		}},
-		"nowhere": {"", "names addresses and programs by pointers to nothing", func(string) error { // an address that is not there
-			return udp(func(fd int) error {
-				return errors.Join(sysno(unix.SYS_CONNECT, uintptr(fd), 8, 16), sysno(unix.SYS_EXECVE, 8, 8, 0))
-			})
-		}},
-		"short": {"", "connects to half an address", func(string) error {
-			return udp(func(fd int) error {
-				return sysno(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&[]byte{unix.AF_INET, 0}[0])), 2)
-			})
-		}},
-		"no descriptor": {"PORT", "connects a descriptor that is not open", func(port string) error { return unix.Connect(4000, loopback(port)) }},
-		"run": {"PROGRAM ARGUMENT...", "starts a program and waits for it", func(line string) error {
-			words := strings.Fields(line)
-			return exec.Command(words[0], words[1:]...).Run()
-		}},
-		"search": {"NAME", "starts a program as a C library looks through PATH", func(name string) error { // as a C library looks through PATH
-			c := helper("reach", "replace=/nowhere/"+name+" a b", "replace=/nowhere/either/"+name+" a b", "replace=/bin/"+name+" a b")
-			return c.Run()
-		}},
-		"replace": {"PROGRAM ARGUMENT...", "becomes a program", func(line string) error {
-			words := strings.Fields(line)
-			return unix.Exec(words[0], append([]string{filepath.Base(words[0])}, words[1:]...), nil)
-		}},
-		"by descriptor": {"PATH", "becomes a program by execveat", func(path string) error {
-			fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
-			if err != nil {
+		}
+	}},
+	"nonblocking": {"PORT", "connects a TCP socket that does not wait", func(port string) error {
+		return opened(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, func(fd int) error { return unix.Connect(fd, loopback(port)) })
+	}},
+	"unix": {"PATH", "connects a Unix socket; @ begins an abstract name", func(path string) error {
+		return opened(unix.AF_UNIX, unix.SOCK_STREAM, func(fd int) error { return unix.Connect(fd, &unix.SockaddrUnix{Name: path}) })
+	}},
+	"udp": {"PORT", "connects a UDP socket and sends to its peer", func(port string) error { // connected, then sent to without an address
+		return onUDP(func(fd int) error {
+			if err := unix.Connect(fd, loopback(port)); err != nil {
 				return err
 			}
-			argv, empty := []*byte{unsafe.StringData("x\x00"), unsafe.StringData("1\x00"), nil}, []byte{0}
-			return sysno(unix.SYS_EXECVEAT, uintptr(fd), uintptr(unsafe.Pointer(&empty[0])), uintptr(unsafe.Pointer(&argv[0])), uintptr(unsafe.Pointer(&argv[2])), unix.AT_EMPTY_PATH)
-		}},
-		"ring": {"", "sets io_uring up", func(string) error {
-			var parameters [120]byte
-			err := sysno(unix.SYS_IO_URING_SETUP, 1, uintptr(unsafe.Pointer(&parameters)))
-			if err == unix.EPERM || err == unix.ENOSYS { // switched off here
-				err = nil
+			_, err := unix.Write(fd, []byte("x"))
+			return errors.Join(err, sysno(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&[]byte("x")[0])), 1))
+		})
+	}},
+	"unconnect": {"PORT", "connects a UDP socket and takes that back", func(port string) error {
+		return onUDP(func(fd int) error {
+			if err := unix.Connect(fd, loopback(port)); err != nil {
+				return err
 			}
+			none := make([]byte, 16) // AF_UNSPEC
+			return sysno(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&none[0])), 16)
+		})
+	}},
+	"sendto": {"PORT", "sends to an address by sendto", func(port string) error {
+		return onUDP(func(fd int) error { return unix.Sendto(fd, []byte("x"), 0, loopback(port)) })
+	}},
+	"sendmsg": {"PORT", "sends to an address by sendmsg", func(port string) error {
+		return onUDP(func(fd int) error { return unix.Sendmsg(fd, []byte("x"), nil, loopback(port), 0) })
+	}},
+	"sendmsg to nobody": {"", "sends on a socket pair, without an address", func(string) error {
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
 			return err
-		}},
-		"undumpable": {"", "closes its memory to others of its user", func(string) error { return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) }},
-		"sendto many": {"COUNT", "sends to as many ports", func(count string) error { // to as many ports
-			return udp(func(fd int) error {
-				for port := range number(count) {
-					if err := unix.Sendto(fd, []byte("x"), unix.MSG_DONTWAIT, loopback(strconv.Itoa(1024+port))); err != nil && err != unix.ECONNREFUSED && err != unix.EAGAIN {
-						return err
-					}
-				}
-				return nil
-			})
-		}},
-		"ia32": {"PORT", "connects by the 32-bit entry of the kernel", connectIA32},
-		"alarms": {"PORT", "connects 3000 times while signals arrive", func(port string) error { // which Go's handler restarts, as most handlers do
-			c := make(chan os.Signal, 1)
-			signal.Notify(c, syscall.SIGALRM)
-			timer := [4]int64{0, 3000, 0, 3000} // rarer than a call takes on the slowest machine: each signal may begin it anew
-			if err := sysno(unix.SYS_SETITIMER, unix.ITIMER_REAL, uintptr(unsafe.Pointer(&timer))); err != nil {
-				return err
+		}
+		defer unix.Close(pair[0])
+		defer unix.Close(pair[1])
+		return unix.Sendmsg(pair[0], []byte("x"), nil, nil, 0)
+	}},
+	"sendmmsg": {"PORT,PORT", "sends two messages to the first, one to the second", func(ports string) error { // two to the first, one to the second
+		return onUDP(func(fd int) error {
+			first, second, _ := strings.Cut(ports, ",")
+			var headers [3]struct {
+				unix.Msghdr
+				n uint32
+				_ uint32
 			}
-			return udp(func(fd int) error {
-				for range 3000 {
-					if err := unix.Connect(fd, loopback(port)); err != nil {
-						return err
-					}
+			text := []byte("x")
+			a, b := rawAddress(first), rawAddress(second)
+			for i, to := range [][]byte{a, a, b} {
+				headers[i].Name, headers[i].Namelen = &to[0], 16
+				headers[i].Iov, headers[i].Iovlen = &unix.Iovec{Base: &text[0], Len: 1}, 1
+			}
+			return sysno(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&headers)), 3)
+		})
+	}},
+	"bind": {"PORT", "binds a TCP socket", func(port string) error {
+		return opened(unix.AF_INET, unix.SOCK_STREAM, func(fd int) error { return unix.Bind(fd, loopback(port)) })
+	}},
+	"bind unix": {"PATH", "binds a Unix socket", func(path string) error {
+		return opened(unix.AF_UNIX, unix.SOCK_STREAM, func(fd int) error { return unix.Bind(fd, &unix.SockaddrUnix{Name: path}) })
+	}},
+	"netlink": {"", "binds a socket of the kernel's own family", func(string) error {
+		return opened(unix.AF_NETLINK, unix.SOCK_RAW, func(fd int) error { return unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}) })
+	}},
+	"nowhere": {"", "names addresses and programs by pointers to nothing", func(string) error { // an address that is not there
+		return onUDP(func(fd int) error {
+			return errors.Join(sysno(unix.SYS_CONNECT, uintptr(fd), 8, 16), sysno(unix.SYS_EXECVE, 8, 8, 0))
+		})
+	}},
+	"short": {"", "connects to half an address", func(string) error {
+		return onUDP(func(fd int) error {
+			return sysno(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&[]byte{unix.AF_INET, 0}[0])), 2)
+		})
+	}},
+	"no descriptor": {"PORT", "connects a descriptor that is not open", func(port string) error { return unix.Connect(4000, loopback(port)) }},
+	"run": {"PROGRAM ARGUMENT...", "starts a program and waits for it", func(line string) error {
+		words := strings.Fields(line)
+		return exec.Command(words[0], words[1:]...).Run()
+	}},
+	"search": {"NAME", "starts a program as a C library looks through PATH", func(name string) error { // as a C library looks through PATH
+		c := helper("reach", "replace=/nowhere/"+name+" a b", "replace=/nowhere/either/"+name+" a b", "replace=/bin/"+name+" a b")
+		return c.Run()
+	}},
+	"replace": {"PROGRAM ARGUMENT...", "becomes a program", func(line string) error {
+		words := strings.Fields(line)
+		return unix.Exec(words[0], append([]string{filepath.Base(words[0])}, words[1:]...), nil)
+	}},
+	"by descriptor": {"PATH", "becomes a program by execveat", func(path string) error {
+		fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		argv, empty := []*byte{unsafe.StringData("x\x00"), unsafe.StringData("1\x00"), nil}, []byte{0}
+		return sysno(unix.SYS_EXECVEAT, uintptr(fd), uintptr(unsafe.Pointer(&empty[0])), uintptr(unsafe.Pointer(&argv[0])), uintptr(unsafe.Pointer(&argv[2])), unix.AT_EMPTY_PATH)
+	}},
+	"ring": {"", "sets io_uring up", func(string) error {
+		var parameters [120]byte
+		err := sysno(unix.SYS_IO_URING_SETUP, 1, uintptr(unsafe.Pointer(&parameters)))
+		if err == unix.EPERM || err == unix.ENOSYS { // switched off here
+			err = nil
+		}
+		return err
+	}},
+	"undumpable": {"", "closes its memory to others of its user", func(string) error { return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) }},
+	"sendto many": {"COUNT", "sends to as many ports", func(count string) error { // to as many ports
+		return onUDP(func(fd int) error {
+			for port := range number(count) {
+				if err := unix.Sendto(fd, []byte("x"), unix.MSG_DONTWAIT, loopback(strconv.Itoa(1024+port))); err != nil && err != unix.ECONNREFUSED && err != unix.EAGAIN {
+					return err
 				}
-				return nil
-			})
-		}},
-	})
+			}
+			return nil
+		})
+	}},
+	"ia32": {"PORT", "connects by the 32-bit entry of the kernel", connectIA32},
+	"alarms": {"PORT", "connects 3000 times while signals arrive", func(port string) error { // which Go's handler restarts, as most handlers do
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, syscall.SIGALRM)
+		timer := [4]int64{0, 3000, 0, 3000} // rarer than a call takes on the slowest machine: each signal may begin it anew
+		if err := sysno(unix.SYS_SETITIMER, unix.ITIMER_REAL, uintptr(unsafe.Pointer(&timer))); err != nil {
+			return err
+		}
+		return onUDP(func(fd int) error {
+			for range 3000 {
+				if err := unix.Connect(fd, loopback(port)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}},
 }
 
-// connectIA32 connects by the 32-bit entry, directly and through socketcall. The call is in machine code, its arguments in the lower four gigabytes.
+func connectTCP(port string) error {
+	return opened(unix.AF_INET, unix.SOCK_STREAM, func(fd int) error { return unix.Connect(fd, loopback(port)) })
+}
+
+// onUDP calls f with a new UDP socket.
+func onUDP(f func(fd int) error) error { return opened(unix.AF_INET, unix.SOCK_DGRAM, f) }
+
+// connectIA32 connects by the 32-bit entry, directly and through socketcall. The call is in machine
+// code, its arguments in the lower four gigabytes.
 func connectIA32(port string) error {
 	if runtime.GOARCH != "amd64" {
 		return errors.New("not on this machine")

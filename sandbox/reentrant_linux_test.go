@@ -16,7 +16,8 @@ import (
 	"time"
 )
 
-// A hundred runs at once in one launcher: each has its own outcome, and nothing is left of them in the launcher.
+// A hundred runs at once in one launcher: each has its own outcome, and nothing is left of them in
+// the launcher.
 func TestManyRuns(t *testing.T) {
 	t.Parallel()
 	text, err := helper("many", "100").CombinedOutput()

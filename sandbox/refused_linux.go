@@ -7,9 +7,11 @@ import (
 	"py3run/sandbox/seccomp"
 )
 
-// Without a control group RLIMIT_DATA limits the memory of each process, and a refusal leaves no trace: the kernel does not make the mapping, and only the
-// program knows. So if the activity is recorded anyway, the second filter also asks about large mappings, and refusals repeats the kernel's
-// sum: the private writable memory that the process has, and what it asks for, against the limit (setrlimit(2), RLIMIT_DATA).
+// Without a control group RLIMIT_DATA limits the memory of each process, and a refusal leaves no
+// trace: the kernel does not make the mapping, and only the program knows. So if the activity is
+// recorded anyway, the second filter also asks about large mappings, and refusals repeats the
+// kernel's sum: the private writable memory that the process has, and what it asks for, against the
+// limit (setrlimit(2), RLIMIT_DATA).
 type refusals struct {
 	limit int64 // bytes; 0: nobody wants to know
 	most  int64 // that a process would have had, had it not been refused
@@ -21,8 +23,8 @@ const (
 	patience     = time.Millisecond // libraries try again without a pause, and for ever: OpenBLAS does
 )
 
-// weigh looks at a call that would give a process memory, while that process waits for the answer. It returns how much the process would have, if that is more
-// than the limit.
+// weigh looks at a call that would give a process memory, while that process waits for the answer.
+// It returns how much the process would have, if that is more than the limit.
 func (r *refusals) weigh(n *notice) (wanted int64) {
 	kind := seccomp.Grows(n.arch, uint32(n.number))
 	if kind == seccomp.Nothing || r.limit <= 0 {

@@ -2,7 +2,8 @@ package sandbox
 
 import "testing"
 
-// What RLIMIT_DATA refuses in one large piece is known, though it leaves no trace; what it does not refuse, or is not asked for, is not told.
+// What RLIMIT_DATA refuses in one large piece is known, though it leaves no trace; what it does not
+// refuse, or is not asked for, is not told.
 func TestRefusedMemory(t *testing.T) {
 	t.Parallel()
 	need(t, "listener")

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dropped are the capabilities that would undo the sandbox or get round its limits. Root keeps its access to
-// files (CAP_DAC_OVERRIDE, CAP_CHOWN …), to the network and to its own processes.
+// dropped are the capabilities that would undo the sandbox or get round its limits. Root keeps its
+// access to files (CAP_DAC_OVERRIDE, CAP_CHOWN …), to the network and to its own processes.
 var dropped = []struct {
 	number uintptr
 	name   string
@@ -27,7 +27,8 @@ var dropped = []struct {
 	{unix.CAP_PERFMON, "CAP_PERFMON", true}, {unix.CAP_BPF, "CAP_BPF", true}, {unix.CAP_CHECKPOINT_RESTORE, "CAP_CHECKPOINT_RESTORE", true},
 }
 
-// Capability is the number of a capability that root loses under a sandbox, by its name (capabilities(7)); false for any other.
+// Capability is the number of a capability that root loses under a sandbox, by its name
+// (capabilities(7)); false for any other.
 func Capability(name string) (number int, isDropped bool) {
 	for _, c := range dropped {
 		if c.name == name {
@@ -37,7 +38,8 @@ func Capability(name string) (number int, isDropped bool) {
 	return 0, false
 }
 
-// capabilities takes them out of the bounding set: at execve root's permitted set becomes the inheritable (empty) and the bounding set.
+// capabilities takes them out of the bounding set: at execve root's permitted set becomes the
+// inheritable (empty) and the bounding set.
 func (b *builder) capabilities(keep []string) {
 	for _, c := range dropped {
 		if slices.ContainsFunc(keep, func(name string) bool { number, _ := Capability(name); return uintptr(number) == c.number }) {
@@ -52,8 +54,9 @@ func (b *builder) capabilities(keep []string) {
 	}
 }
 
-// restrict applies what the kernel enforces on this process and its children for good. Landlock and seccomp want CAP_SYS_ADMIN
-// or the promise to gain no privileges; root, and whoever has a user namespace, has the first.
+// restrict applies what the kernel enforces on this process and its children for good. Landlock and
+// seccomp want CAP_SYS_ADMIN or the promise to gain no privileges; root, and whoever has a user
+// namespace, has the first.
 func (b *builder) restrict(spec Spec, at layout, method Method, userNS bool, h host) {
 	privileged := h.root || userNS
 	if spec.NoNewPrivileges || !privileged && (at.landlock > 0 || spec.DenyCalls) {
@@ -71,15 +74,17 @@ func (b *builder) landlock(ruleset int) {
 	b.add(must, step{name: "landlock_restrict_self"}, unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(ruleset), 0)
 }
 
-// watch installs the second filter and sends its listener to the launcher. The filter would hold up that very call, but for the
-// nonce. watch changes nothing else: if the filter needs no_new_privs, and nothing else has set that, there is no filter.
+// watch installs the second filter and sends its listener to the launcher. The filter would hold up
+// that very call, but for the nonce. watch changes nothing else: if the filter needs no_new_privs,
+// and nothing else has set that, there is no filter.
 func (b *builder) watch(spec Spec, s *childInit, at layout, userNS bool, h host) {
 	privileged := h.root || userNS
 	if spec.Activity == NotRequested || !privileged && !spec.NoNewPrivileges && at.landlock == 0 && !spec.DenyCalls {
 		return
 	}
 	b.activity = true
-	// Kernels before 5.16 switch speculation off for a process with a filter, unless told not to; this filter is no reason for it.
+	// Kernels before 5.16 switch speculation off for a process with a filter, unless told not to;
+	// this filter is no reason for it.
 	flags := unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW | h.wait
 	filter := seccomp.Watch
 	if at.weigh {

@@ -53,7 +53,8 @@ func TestMakeRoot(t *testing.T) {
 	}
 }
 
-// A name that somebody else has taken is passed over; who comes later finds the same, and hears of what is left from then.
+// A name that somebody else has taken is passed over; who comes later finds the same, and hears of
+// what is left from then.
 func TestChooseRoot(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "runs")
@@ -71,7 +72,8 @@ func TestChooseRoot(t *testing.T) {
 	choose(path+"-2", path+"-3")
 }
 
-// Two live runs with a root of py3run's own: neither finds, moves or removes anything of the other's, and the other's launcher removes only its own.
+// Two live runs with a root of py3run's own: neither finds, moves or removes anything of the
+// other's, and the other's launcher removes only its own.
 func TestRoot(t *testing.T) {
 	t.Parallel()
 	need(t, "namespaces")
@@ -189,7 +191,8 @@ func TestDirMovedByTheRun(t *testing.T) {
 	empties(t, root)
 }
 
-// A root stays when the last run leaves it: a run that has it hidden would see what the next one makes there.
+// A root stays when the last run leaves it: a run that has it hidden would see what the next one
+// makes there.
 func TestRootStaysHidden(t *testing.T) {
 	t.Parallel()
 	need(t, "namespaces")

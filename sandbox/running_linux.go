@@ -53,9 +53,11 @@ func newRunning(spec Spec, group *cgroup.Group, found findings) *Running {
 	return &Running{spec: spec, group: group, found: found, started: time.Now(), ended: make(chan ending, 1), gone: make(chan syscall.Rusage, 1), copied: make(chan int, 2), faults: make(chan error, 1)}
 }
 
-// spawn starts a goroutine of the run. When it ends, however it ends, spawn calls done, if that is not nil.
+// spawn starts a goroutine of the run. When it ends, however it ends, spawn calls done, if that is
+// not nil.
 //
-// A panic in it, in a writer of the caller for example, ends this run and is in its Outcome. It must not end the process, which may have other runs.
+// A panic in it, in a writer of the caller for example, ends this run and is in its Outcome. It
+// must not end the process, which may have other runs.
 func (r *Running) spawn(do, done func()) {
 	go func() {
 		if done != nil {
@@ -73,7 +75,8 @@ func (r *Running) spawn(do, done func()) {
 	}()
 }
 
-// attend starts the goroutines that serve a run while it lasts: they copy its output and answer its listener.
+// attend starts the goroutines that serve a run while it lasts: they copy its output and answer its
+// listener.
 func (r *Running) attend() {
 	r.attended = true
 	if !r.group.Limits("pids") {
@@ -105,8 +108,9 @@ func (r *Running) over(usage syscall.Rusage) {
 	close(r.gone)
 }
 
-// giveUp ends a run that has not begun. If init hangs in the kernel, in a step on a network file system for example, giveUp leaves it behind: reap keeps
-// the memory that init runs on as long as it lives.
+// giveUp ends a run that has not begun. If init hangs in the kernel, in a step on a network file
+// system for example, giveUp leaves it behind: reap keeps the memory that init runs on as long as
+// it lives.
 func (r *Running) giveUp() {
 	r.spawn(r.reap, nil)
 	r.Kill()
@@ -120,10 +124,11 @@ func (r *Running) giveUp() {
 	}
 }
 
-// Release opens the gate: a byte that the program reads at descriptor Spec.GateFile. The wall clock starts now.
+// Release opens the gate: a byte that the program reads at descriptor Spec.GateFile. The wall clock
+// starts now.
 //
-// An error means that the set-up has failed, or that the program has ended already. The run is over then: call Wait, which returns an Outcome whose Began is
-// false.
+// An error means that the set-up has failed, or that the program has ended already. The run is over
+// then: call Wait, which returns an Outcome whose Began is false.
 func (r *Running) Release() error {
 	if err := r.init.settle(); err != nil {
 		r.Kill()
@@ -138,7 +143,8 @@ func (r *Running) Release() error {
 // Kill ends the whole tree at once, without a verdict. Wait still has to be called.
 func (r *Running) Kill() {
 	if r.found.method == Process {
-		// If init was killed at once, nobody would end the tree. Init ends it at the end of the lifeline, unless the program has stopped init.
+		// If init was killed at once, nobody would end the tree. Init ends it at the end of the
+		// lifeline, unless the program has stopped init.
 		r.lifeline.Close()
 		r.init.kill(syscall.SIGCONT)
 		r.group.Kill()
@@ -147,7 +153,8 @@ func (r *Running) Kill() {
 	r.init.kill(syscall.SIGKILL)
 }
 
-// RemoveGroup removes the control group. Call it once, after Wait. It may take some time: call it beside other work.
+// RemoveGroup removes the control group. Call it once, after Wait. It may take some time: call it
+// beside other work.
 func (r *Running) RemoveGroup() error { return r.group.Remove() }
 
 // program is the process id of the program, in the launcher's pid namespace; 0 when it is gone.

@@ -8,11 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setupMost is how long the set-up of a run may take. It is a matter of milliseconds, unless a file system hangs.
+// setupMost is how long the set-up of a run may take. It is a matter of milliseconds, unless a file
+// system hangs.
 const setupMost = time.Minute
 
-// readSetup reads the messages on the set-up sockets until their end, which is the end of the set-up: in an own child the program's execve. The
-// error is the step that failed. await waits for the next message, for as long as the set-up may take.
+// readSetup reads the messages on the set-up sockets until their end, which is the end of the
+// set-up: in an own child the program's execve. The error is the step that failed. await waits for
+// the next message, for as long as the set-up may take.
 func (r *Running) readSetup(b *builder, await func(from *os.File) error) error {
 	for _, from := range r.setup {
 		for more := true; more; {

@@ -48,7 +48,8 @@ func (s socket) open() bool {
 	return is == s.is
 }
 
-// look reads what a call is about. Only the record relies on it: the memory can change before the kernel reads it.
+// look reads what a call is about. Only the record relies on it: the memory can change before the
+// kernel reads it.
 func (t *recorder) look() sighting {
 	n := &t.notice
 	s := sighting{kind: seccomp.Watched(n.arch, uint32(n.number)), tid: int(n.tid), from: n.instruction}
@@ -127,7 +128,8 @@ func (s *sighting) peer(t *recorder, fd, at, size uint64) {
 	case err != nil:
 		s.peers = append(s.peers, Peer{Host: unreadable})
 	default:
-		// An IPv4 socket takes an address without a family as an IPv4 address, except in connect, which removes the peer.
+		// An IPv4 socket takes an address without a family as an IPv4 address, except in connect,
+		// which removes the peer.
 		if len(address) >= 8 && binary.NativeEndian.Uint16(address) == unix.AF_UNSPEC && s.kind != seccomp.Connect && inet4(t.protocol(fd)) {
 			binary.NativeEndian.PutUint16(address, unix.AF_INET)
 		}
@@ -294,8 +296,8 @@ func inet4(protocol string) bool {
 	return slices.Contains([]string{"", "UDP", "UDP-Lite", "RAW", "TCP", "MPTCP", "SCTP", "DCCP"}, protocol)
 }
 
-// unbound is the address of a socket that listens without having been bound: the kernel binds it to all addresses of its family. It is
-// empty for other sockets.
+// unbound is the address of a socket that listens without having been bound: the kernel binds it to
+// all addresses of its family. It is empty for other sockets.
 func (t *recorder) unbound(fd uint64) string {
 	status, err := os.ReadFile(t.path("/status"))
 	if err != nil {

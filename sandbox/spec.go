@@ -49,8 +49,8 @@ type Spec struct {
 	Pin         []string // likewise, that it must not move or replace, nor any directory above. Those of Fixed need not be named again
 	Limits      Limits
 
-	// ReadDirs and WriteDirs, when not nil, are the only places that the program and its children can read and execute, or write. A place may be a
-	// file. What can be written can be read.
+	// ReadDirs and WriteDirs, when not nil, are the only places that the program and its children
+	// can read and execute, or write. A place may be a file. What can be written can be read.
 	ReadDirs, WriteDirs []string
 
 	MinimalDev       bool        // a /dev of its own with the usual few devices
@@ -64,13 +64,14 @@ type Spec struct {
 
 	Umask *int // of the program; nil: the launcher's own
 
-	// FirstFile is the descriptor number at which the program finds IO.Files[0]. The other files follow, then
-	// the gate (see GateFile and Release) and the dump pipe (DumpFile). If FirstFile is not below Limits.OpenFiles, no file
-	// that the program opens can get one of these numbers.
+	// FirstFile is the descriptor number at which the program finds IO.Files[0]. The other files
+	// follow, then the gate (see GateFile and Release) and the dump pipe (DumpFile). If FirstFile
+	// is not below Limits.OpenFiles, no file that the program opens can get one of these numbers.
 	FirstFile int
 
-	// DumpSignal is sent to the program at a limit, before the run is ended: the program can then write to
-	// the dump pipe where it is. Zero: nothing is sent. The kernel sends SIGXCPU at RLIMIT_CPU.
+	// DumpSignal is sent to the program at a limit, before the run is ended: the program can then
+	// write to the dump pipe where it is. Zero: nothing is sent. The kernel sends SIGXCPU at
+	// RLIMIT_CPU.
 	DumpSignal syscall.Signal
 	// Grace is the time between SIGTERM and SIGKILL.
 	Grace time.Duration
@@ -88,7 +89,8 @@ type Group struct {
 	Parent string // the group above it, in every hierarchy; empty: package cgroup chooses one
 }
 
-// GateFile and DumpFile are the descriptor numbers at which the program finds the gate and the dump pipe. n is the length of IO.Files, nils included.
+// GateFile and DumpFile are the descriptor numbers at which the program finds the gate and the dump
+// pipe. n is the length of IO.Files, nils included.
 func (s Spec) GateFile(n int) int { return s.FirstFile + n }
 func (s Spec) DumpFile(n int) int { return s.FirstFile + n + 1 }
 
@@ -142,7 +144,8 @@ const (
 	DirLost       Reason = "directory" // somebody outside has removed or replaced the working directory
 )
 
-// Outcome is how a run ended. All of it but Dump comes from the kernel, through the launcher; Dump comes from the program.
+// Outcome is how a run ended. All of it but Dump comes from the kernel, through the launcher; Dump
+// comes from the program.
 type Outcome struct {
 	Reason   Reason
 	ExitCode int            // of the program, when Signal is 0
@@ -160,15 +163,17 @@ type Outcome struct {
 	Protection Protection
 	// Incomplete is set if processes of the run were killed and did not end in time.
 	Incomplete bool
-	// Fault is a panic in a goroutine of the run: a defect of this package, or of a writer or a function that the caller has given. It has ended the run.
+	// Fault is a panic in a goroutine of the run: a defect of this package, or of a writer or a
+	// function that the caller has given. It has ended the run.
 	Fault error
-	// Undelivered marks the streams, stdout and stderr, whose writer had not taken all output when the time for that was over. That writer may still be in its
-	// Write.
+	// Undelivered marks the streams, stdout and stderr, whose writer had not taken all output when
+	// the time for that was over. That writer may still be in its Write.
 	Undelivered [2]bool
 }
 
-// Left are the processes of the run that still lived when its program had ended. They are killed then. Helpers of Python's multiprocessing do not count: they
-// see that the program is gone, and have a moment to end by themselves.
+// Left are the processes of the run that still lived when its program had ended. They are killed
+// then. Helpers of Python's multiprocessing do not count: they see that the program is gone, and
+// have a moment to end by themselves.
 type Left struct {
 	Count int      // -1: there may be some, because /proc does not show them
 	Names []string // of the first few, as the kernel has them; a process chooses its own
@@ -182,8 +187,9 @@ type MemoryTrace struct {
 	Failed     bool  // the group could not give memory when it was asked for some, and could take nothing back
 }
 
-// Activity is how the processes of a run reached out, as far as the kernel asked the launcher about it: attempts, successful or
-// not. A process can change its memory after the launcher has read it, so the record proves nothing against hostile code.
+// Activity is how the processes of a run reached out, as far as the kernel asked the launcher about
+// it: attempts, successful or not. A process can change its memory after the launcher has read it,
+// so the record proves nothing against hostile code.
 type Activity struct {
 	Connections []Peer // connects, and sends with an address
 	Binds       []Peer

@@ -65,8 +65,9 @@ func same(a, b io.Writer) bool {
 	return a == b
 }
 
-// handOver gives a pipe without a name to the program's user: a program can open it as /dev/stdout, and the kernel then checks its owner and mode. A
-// terminal or a file stays its owner's. If handOver fails, only that way of opening fails.
+// handOver gives a pipe without a name to the program's user: a program can open it as /dev/stdout,
+// and the kernel then checks its owner and mode. A terminal or a file stays its owner's. If
+// handOver fails, only that way of opening fails.
 func handOver(f *os.File, u User) {
 	number := fd(f)
 	var fs unix.Statfs_t
@@ -81,8 +82,8 @@ func (r *Running) startCopy(i int) {
 	r.spawn(func() { r.copy(r.to[i], r.outputs[i]) }, func() { r.copied <- i })
 }
 
-// copy passes one stream on until its end. If its reader has gone away, copy ends: the program then gets EPIPE or
-// SIGPIPE, as it would without a launcher.
+// copy passes one stream on until its end. If its reader has gone away, copy ends: the program then
+// gets EPIPE or SIGPIPE, as it would without a launcher.
 func (r *Running) copy(to io.Writer, from *os.File) {
 	defer from.Close()
 	buffer := make([]byte, 32<<10)
@@ -129,7 +130,8 @@ const (
 	reader
 )
 
-// pipe makes a pipe. Only the end that the poller waits for is non-blocking: the other one then needs no system calls for the poller.
+// pipe makes a pipe. Only the end that the poller waits for is non-blocking: the other one then
+// needs no system calls for the poller.
 func pipe(failed *error, waits int) (read, write *os.File) {
 	if *failed != nil {
 		return nil, nil
@@ -159,7 +161,8 @@ func pair(failed *error) (ours, theirs *os.File) {
 	return os.NewFile(uintptr(ends[0]), "set-up"), os.NewFile(uintptr(ends[1]), "set-up")
 }
 
-// receive reads one message and the descriptor that comes with it, or -1. At the end it returns 0 bytes. An error means that the file's deadline has passed.
+// receive reads one message and the descriptor that comes with it, or -1. At the end it returns 0
+// bytes. An error means that the file's deadline has passed.
 func receive(from *os.File, message []byte) (n, descriptor int, err error) {
 	var rights [unix.SizeofCmsghdr + 8]byte
 	raw, err := from.SyscallConn()

@@ -16,7 +16,8 @@ import (
 	"py3run/sandbox/cgroup"
 )
 
-// What a killed launcher leaves is in its entry in the place: a file that it held locked while it lived. Its lines are
+// What a killed launcher leaves is in its entry in the place: a file that it held locked while it
+// lived. Its lines are
 //
 //	at PATH       where the run finds its directory, below the root; without it: the entry's own name
 //	group PATH    a control group that it may have made
@@ -32,11 +33,12 @@ const (
 	sweepTime = 2 * time.Second // for what others have left; a later run goes on with what takes longer
 )
 
-// rootMode is the mode of a root that py3run has made. The sticky bit is its mark: a directory that only its owner enters has no other use for it.
+// rootMode is the mode of a root that py3run has made. The sticky bit is its mark: a directory that
+// only its owner enters has no other use for it.
 const rootMode = unix.S_ISVTX | 0o700
 
-// MakeRoot makes a root of py3run's own at the path, unless it exists. own is false if something else is there or the root could not be made; the error says
-// why.
+// MakeRoot makes a root of py3run's own at the path, unless it exists. own is false if something
+// else is there or the root could not be made; the error says why.
 func MakeRoot(path string) (own bool, err error) {
 	for range 3 {
 		err = unix.Mkdir(path, rootMode)
@@ -73,8 +75,10 @@ func MakeRoot(path string) (own bool, err error) {
 // rootsMost is how many names are tried for a root.
 const rootsMost = 32
 
-// ChooseRoot is a root of py3run's own at path, or at path with a number, where somebody else has taken the name: in a directory like /tmp anybody can. What is
-// still there of another number is among others, for it to be hidden. Every run of a user chooses the same, as long as nobody interferes.
+// ChooseRoot is a root of py3run's own at path, or at path with a number, where somebody else has
+// taken the name: in a directory like /tmp anybody can. What is still there of another number is
+// among others, for it to be hidden. Every run of a user chooses the same, as long as nobody
+// interferes.
 func ChooseRoot(path string) (root string, others []string) {
 	root = path
 	for n := range rootsMost {
@@ -108,7 +112,8 @@ func placeIn(root string) string {
 	return filepath.Join(root, ".py3run-"+strconv.Itoa(os.Geteuid()))
 }
 
-// Places are where runs with a root may have their directories: the root itself where it is our own, and the closed place in any other.
+// Places are where runs with a root may have their directories: the root itself where it is our
+// own, and the closed place in any other.
 func Places(root string) (paths []string) {
 	if isRoot(root) {
 		paths = append(paths, root)
@@ -165,8 +170,8 @@ func (w *Workdir) enter(rel string, private bool) error {
 	return &StepError{Step: "lock", Object: name, Err: unix.EBUSY}
 }
 
-// closed tells whether a place is what it should be: this user's own directory, closed to everybody else. One that a umask has closed to its owner
-// is mended.
+// closed tells whether a place is what it should be: this user's own directory, closed to everybody
+// else. One that a umask has closed to its owner is mended.
 func closed(place string) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(place, &st); err != nil {
@@ -216,8 +221,9 @@ func (w *Workdir) leave() {
 	}
 }
 
-// Sweep removes what killed launchers of this user have left of their runs in a root: directories, files and control
-// groups, with the processes in them. It does not touch runs whose launcher lives.
+// Sweep removes what killed launchers of this user have left of their runs in a root: directories,
+// files and control groups, with the processes in them. It does not touch runs whose launcher
+// lives.
 func Sweep(root string) error {
 	var errs []error
 	c := clearing{until: time.Now().Add(sweepTime)}
@@ -322,8 +328,8 @@ func sweepEntry(c *clearing, place *os.File, root, name string) error {
 	return nil
 }
 
-// isRunsGroup tells whether a path is that of the group of the run with this entry: both names end in the run's id. The group of a worker has another
-// name, from before there was a run.
+// isRunsGroup tells whether a path is that of the group of the run with this entry: both names end
+// in the run's id. The group of a worker has another name, from before there was a run.
 func isRunsGroup(path, entry string) bool {
 	const id = 16 // digits of it in the name of a directory
 	if strings.HasPrefix(filepath.Base(path), "py3run-warm-") {
@@ -347,7 +353,8 @@ func straight(root, rel string) bool {
 	return err == nil || err == unix.ENOENT
 }
 
-// moveKept moves a directory that is to stay to its path, or beside it when there is something else by now.
+// moveKept moves a directory that is to stay to its path, or beside it when there is something else
+// by now.
 func moveKept(real, path string) error {
 	if _, err := os.Lstat(real); err != nil {
 		return nil // it is there already
@@ -365,7 +372,8 @@ func moveKept(real, path string) error {
 	return nil
 }
 
-// removeEmpty removes the empty directory and the empty files that a private run was mounted on. What is not empty somebody else has put there.
+// removeEmpty removes the empty directory and the empty files that a private run was mounted on.
+// What is not empty somebody else has put there.
 func removeEmpty(path string, suffixes []string) {
 	unix.Rmdir(path)
 	for _, suffix := range suffixes {

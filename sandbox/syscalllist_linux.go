@@ -19,7 +19,8 @@ func (b *builder) syscallList(s *childInit, lists ...[]op) []byte {
 			relocations += len(r.data) / 8
 		}
 	}
-	// Where a region goes. Only as many relocations are used as there are pointers; the rest of their room stays zero.
+	// Where a region goes. Only as many relocations are used as there are pointers; the rest of
+	// their room stays zero.
 	at := 8 * (listHead + len(lists) + callWords*calls + relocations)
 	first := at
 	offsets := map[uint64]uint64{} // by address
@@ -43,7 +44,8 @@ func (b *builder) syscallList(s *childInit, lists ...[]op) []byte {
 			word(uint64(o.nr))
 			pointers := uint64(0)
 			for i, arg := range o.arg {
-				// No number in an argument looks like an address: they are smaller, or negative, but for the nonce, which is random.
+				// No number in an argument looks like an address: they are smaller, or negative,
+				// but for the nonce, which is random.
 				offset, is := offsets[uint64(arg)]
 				if is {
 					pointers |= 1 << i

@@ -110,8 +110,9 @@ type recent struct {
 
 const recentMost = 64
 
-// addStart counts a start. A process that looks a program up in PATH tries to start it in one directory after the other. Of such
-// attempts, by one process, from one address in its memory and with the same arguments, only the last counts. After a successful start the address differs,
+// addStart counts a start. A process that looks a program up in PATH tries to start it in one
+// directory after the other. Of such attempts, by one process, from one address in its memory and
+// with the same arguments, only the last counts. After a successful start the address differs,
 // because the kernel chooses addresses anew.
 func (t *tally) addStart(tid int, from uint64, s Execution) {
 	before := slices.IndexFunc(t.recent, func(r recent) bool { return r.tid == tid })
@@ -138,10 +139,12 @@ func (t *tally) addStart(tid int, from uint64, s Execution) {
 	t.recent = append(t.recent, recent{tid, from, i})
 }
 
-// A lookup is a series of connects of UDP sockets to one port by one thread. Such a connect sends nothing. The C library makes them to the
-// addresses of a name, to find out in which order to give them to a program (getaddrinfo, RFC 6724). The program then connects to the
-// first address, and nobody has tried to reach the others. But programs also connect UDP sockets to send. If a socket is still open when the next call
-// comes, it is not the C library's: that closes its sockets, or uses one for all addresses.
+// A lookup is a series of connects of UDP sockets to one port by one thread. Such a connect sends
+// nothing. The C library makes them to the addresses of a name, to find out in which order to give
+// them to a program (getaddrinfo, RFC 6724). The program then connects to the first address, and
+// nobody has tried to reach the others. But programs also connect UDP sockets to send. If a socket
+// is still open when the next call comes, it is not the C library's: that closes its sockets, or
+// uses one for all addresses.
 type lookup struct {
 	tid    int
 	socket socket // the last one
@@ -181,7 +184,8 @@ func (t *tally) reached(p Peer) {
 	t.lookups = slices.DeleteFunc(t.lookups, func(l lookup) bool { return !l.kept && len(l.peers) > 1 && slices.Contains(l.peers, p) })
 }
 
-// hold looks, while the process of a connect waits, which sockets are open of the lookups that the connect may end.
+// hold looks, while the process of a connect waits, which sockets are open of the lookups that the
+// connect may end.
 func (t *tally) hold(tid int, p Peer) {
 	for i := range t.lookups {
 		if l := &t.lookups[i]; l.tid == tid || slices.Contains(l.peers, p) {

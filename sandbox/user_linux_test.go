@@ -12,7 +12,8 @@ import (
 	"testing"
 )
 
-// The whole suite runs once more as a user without rights, with a copy of the binary that this user can read.
+// The whole suite runs once more as a user without rights, with a copy of the binary that this user
+// can read.
 func TestAsOrdinaryUser(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {

@@ -21,9 +21,10 @@ const (
 	drainWait   = time.Second            // for what is left in the output pipes
 )
 
-// Wait waits for the end of the run, ends it at a limit, and leaves no process behind. signals carries the signals that ask the caller to stop: the first
-// goes on to the program, which then has Spec.Grace to end; the second kills. disk measures what the run has written below its directory; nil: nobody
-// watches the disk.
+// Wait waits for the end of the run, ends it at a limit, and leaves no process behind. signals
+// carries the signals that ask the caller to stop: the first goes on to the program, which then has
+// Spec.Grace to end; the second kills. disk measures what the run has written below its directory;
+// nil: nobody watches the disk.
 func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 	defer r.close()
 	out := Outcome{Reason: Finished}
@@ -100,7 +101,8 @@ func (w *waiter) release() {
 	}
 }
 
-// loop waits for the end of the program. Without a wall limit it waits for as long as the program runs: the caller wants that.
+// loop waits for the end of the program. Without a wall limit it waits for as long as the program
+// runs: the caller wants that.
 func (w *waiter) loop() (end ending, known bool) {
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
@@ -132,7 +134,8 @@ func (w *waiter) loop() (end ending, known bool) {
 	}
 }
 
-// stop begins the end of the run: the program writes its dump, gets a polite signal and, after the grace, SIGKILL.
+// stop begins the end of the run: the program writes its dump, gets a polite signal and, after the
+// grace, SIGKILL.
 func (w *waiter) stop(reason Reason, used float64, polite syscall.Signal) {
 	w.out.Reason, w.out.Used = reason, used
 	if s := w.spec.DumpSignal; s != 0 && w.answers(s) {
@@ -167,8 +170,8 @@ func (w *waiter) cancel(s os.Signal) {
 	w.stop(Cancelled, 0, sig)
 }
 
-// watchMemory starts to watch for the moment in which the group's memory is nearly used up. Nobody waits for that goroutine: a v1 kernel takes some
-// milliseconds to begin and to end this.
+// watchMemory starts to watch for the moment in which the group's memory is nearly used up. Nobody
+// waits for that goroutine: a v1 kernel takes some milliseconds to begin and to end this.
 func (w *waiter) watchMemory() {
 	alarm, err := w.group.NewAlarm()
 	if err != nil || alarm == nil {
@@ -227,7 +230,8 @@ func (r *Running) lost() bool { return r.workdir != nil && r.workdir.Lost() != "
 // signal asks init to send a signal to the program. There are never enough of them to fill the pipe.
 func (r *Running) signal(s syscall.Signal) { r.lifeline.Write([]byte{byte(s)}) }
 
-// endedUnseen tells whether the program has ended without notice: all its threads have ended, but one of them has a tracer that does not collect it.
+// endedUnseen tells whether the program has ended without notice: all its threads have ended, but
+// one of them has a tracer that does not collect it.
 func (r *Running) endedUnseen() bool {
 	if r.process == 0 {
 		r.process = r.program()
@@ -245,8 +249,8 @@ func (r *Running) endedUnseen() bool {
 	return err == nil
 }
 
-// readDump reads the dump, in pieces, until no more comes or the time is over: first for the beginning, dumpMost for the rest. Every process of the run can
-// write to the pipe.
+// readDump reads the dump, in pieces, until no more comes or the time is over: first for the
+// beginning, dumpMost for the rest. Every process of the run can write to the pipe.
 func (r *Running) readDump(first time.Duration) (text []byte) {
 	const most = 64 << 10
 	buffer := make([]byte, 4096)
@@ -265,8 +269,9 @@ func (r *Running) readDump(first time.Duration) (text []byte) {
 	return text
 }
 
-// reserveThreads has the runtime make the threads that a launcher needs, once for the process, while it still can. Without a control group a run may use up
-// the number of processes of their common user, and a Go program that gets no thread dies. What is made stays for all runs.
+// reserveThreads has the runtime make the threads that a launcher needs, once for the process,
+// while it still can. Without a control group a run may use up the number of processes of their
+// common user, and a Go program that gets no thread dies. What is made stays for all runs.
 var reserveThreads = sync.OnceFunc(func() {
 	const threads = 8
 	var made sync.WaitGroup

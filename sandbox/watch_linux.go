@@ -12,8 +12,9 @@ import (
 	"py3run/sandbox/cgroup"
 )
 
-// A watch looks at a running tree now and then and finds out whether a limit is passed. A control group counts everything. Without
-// one the watch looks through /proc: it sees every process of the tree, but not what happens between two looks.
+// A watch looks at a running tree now and then and finds out whether a limit is passed. A control
+// group counts everything. Without one the watch looks through /proc: it sees every process of the
+// tree, but not what happens between two looks.
 type watch struct {
 	limits  Limits
 	root    int // init
@@ -44,7 +45,8 @@ type watch struct {
 	data int64         // most private writable memory of one process that was seen
 }
 
-// idleCPU is how much CPU time a look may find without calling it progress: a sleeping interpreter with a timer thread uses some.
+// idleCPU is how much CPU time a look may find without calling it progress: a sleeping interpreter
+// with a timer thread uses some.
 const idleCPU = 2 * time.Millisecond
 
 func (w *watch) look() (Reason, float64) {
@@ -99,15 +101,17 @@ type diskLook struct {
 	took time.Duration
 }
 
-// How long the watch does not look at the disk after a look, in terms of what that took: of a large tree a look is expensive. If the free space of the file
-// system, which costs nothing to ask, suggests that the limit may be passed, another look is due earlier.
+// How long the watch does not look at the disk after a look, in terms of what that took: of a large
+// tree a look is expensive. If the free space of the file system, which costs nothing to ask,
+// suggests that the limit may be passed, another look is due earlier.
 const (
 	restMost  = 20              // a twentieth of a processor
 	restLimit = 2 * time.Second // but no longer than this, or than restLeast looks
 	restLeast = 3
 )
 
-// lookDisk measures in a goroutine, because a large tree takes long. It returns what the look before has found.
+// lookDisk measures in a goroutine, because a large tree takes long. It returns what the look
+// before has found.
 func (w *watch) lookDisk(now time.Time) (used int64, known bool) {
 	if w.limits.Disk <= 0 || w.disk == nil {
 		return 0, false
@@ -142,8 +146,8 @@ func (w *watch) lookDisk(now time.Time) (used int64, known bool) {
 	return used, known
 }
 
-// restAfter sets when the next look is due: soon, where the account of the file system says that the limit may be passed; later each time that was
-// somebody else's doing.
+// restAfter sets when the next look is due: soon, where the account of the file system says that
+// the limit may be passed; later each time that was somebody else's doing.
 func (w *watch) restAfter(l diskLook, now time.Time) {
 	switch {
 	case w.early && l.used-w.used < (w.limits.Disk-w.used)/2:
@@ -156,7 +160,8 @@ func (w *watch) restAfter(l diskLook, now time.Time) {
 	w.nextDisk = now.Add(min(restMost*l.took, max(restLimit, restLeast*l.took)))
 }
 
-// unlinked is what files take of the disk that the run has opened below a path, and that have no name any more, or never had one (O_TMPFILE).
+// unlinked is what files take of the disk that the run has opened below a path, and that have no
+// name any more, or never had one (O_TMPFILE).
 func unlinked(root int, below string) (bytes int64) {
 	seen, looked := map[inode]bool{}, 0
 	queue := childrenOf(root, false)
@@ -193,7 +198,8 @@ func (w *watch) finish() {
 	}
 }
 
-// treeMost bounds one look: beyond it the numbers are too low, and every limit on processes is long passed.
+// treeMost bounds one look: beyond it the numbers are too low, and every limit on processes is long
+// passed.
 const treeMost = 4096
 
 // descriptorsMost bounds one look at the open files of a tree in the same way.
@@ -220,11 +226,13 @@ type times struct{ own, children time.Duration }
 // leftMost bounds what rounding to clock ticks may leave: more comes from processes that no look saw.
 const leftMost = 50 * time.Millisecond
 
-// look sums the CPU time of the tree, of ended processes too, and counts the threads of all but the root, which is init. It is
-// false when the root cannot be read: it has just ended, or /proc does not show it (see readable).
+// look sums the CPU time of the tree, of ended processes too, and counts the threads of all but the
+// root, which is init. It is false when the root cannot be read: it has just ended, or /proc does
+// not show it (see readable).
 //
-// What an ended process has used counts for the parent that waited for it, so the sum of the living is all of it, except that a
-// parent that ignores SIGCHLD gets nothing: then what was last seen of the process is kept here.
+// What an ended process has used counts for the parent that waited for it, so the sum of the living
+// is all of it, except that a parent that ignores SIGCHLD gets nothing: then what was last seen of
+// the process is kept here.
 func (t *tree) look(root int) (cpu time.Duration, tasks int, ok bool) {
 	queue := []int{root}
 	now := make(map[process]times, len(t.seen))
@@ -304,8 +312,8 @@ func (t *tree) settle(now map[process]times) {
 	t.left = min(t.left, leftMost)
 }
 
-// readable tells whether look can see a process and its children. /proc can be missing, or mounted with hidepid= (proc(5)), which hides
-// init from its own user, because init's memory is undumpable.
+// readable tells whether look can see a process and its children. /proc can be missing, or mounted
+// with hidepid= (proc(5)), which hides init from its own user, because init's memory is undumpable.
 func readable(pid int) bool {
 	id := strconv.Itoa(pid)
 	_, ok := readStat("/proc/" + id + "/stat")
@@ -325,14 +333,15 @@ type stat struct {
 	gone    bool // it has ended, or is past the giving back of its memory
 }
 
-// readStat reads comm, state (fields 2 and 3), utime, stime, cutime, cstime (14 to 17, in clock ticks of 10 ms), num_threads (20), starttime (22) and vsize (23) of
-// proc_pid_stat(5).
+// readStat reads comm, state (fields 2 and 3), utime, stime, cutime, cstime (14 to 17, in clock
+// ticks of 10 ms), num_threads (20), starttime (22) and vsize (23) of proc_pid_stat(5).
 func readStat(path string) (s stat, ok bool) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return s, false
 	}
-	// The name in parentheses may hold anything; fields are counted from behind it, the first is number 3.
+	// The name in parentheses may hold anything; fields are counted from behind it, the first is
+	// number 3.
 	end := bytes.LastIndexByte(text, ')')
 	fields := bytes.Fields(text[end+1:])
 	if len(fields) < 21 {
@@ -351,8 +360,8 @@ func readStat(path string) (s stat, ok bool) {
 	return s, true
 }
 
-// readMemory reads the resident anonymous memory of a process, and how much private writable memory it has mapped, stacks included:
-// resident, shared and data of proc_pid_statm(5), in pages.
+// readMemory reads the resident anonymous memory of a process, and how much private writable memory
+// it has mapped, stacks included: resident, shared and data of proc_pid_statm(5), in pages.
 func readMemory(path string) (held, data int64) {
 	text, err := os.ReadFile(path)
 	fields := bytes.Fields(text)

@@ -57,7 +57,8 @@ func TestCPUOfTheUnwaited(t *testing.T) {
 	})
 }
 
-// Where /proc hides the run, nothing is guessed: what cannot be watched is missing, and no run is idle for that.
+// Where /proc hides the run, nothing is guessed: what cannot be watched is missing, and no run is
+// idle for that.
 func TestHiddenProcesses(t *testing.T) {
 	t.Parallel()
 	need(t, "root")

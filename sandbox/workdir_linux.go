@@ -12,19 +12,21 @@ import (
 // A Dir says which directory a run gets.
 type Dir struct {
 	Path string // where the run finds it; it must not exist
-	// Root is the directory above Path that all runs with the same configuration share; empty: the parent of Path. If py3run has made it, a run
-	// sees only its own things in it.
+	// Root is the directory above Path that all runs with the same configuration share; empty: the
+	// parent of Path. If py3run has made it, a run sees only its own things in it.
 	Root    string
 	Private bool // other runs cannot see it
 	Keep    bool // it stays after the run
 }
 
-// A Workdir is the directory of one run and the files beside it. It must not exist before; the launcher holds it open, and removes it with everything that the
-// run has made of it.
+// A Workdir is the directory of one run and the files beside it. It must not exist before; the
+// launcher holds it open, and removes it with everything that the run has made of it.
 //
-// All runs of a gateway belong to one user of the operating system, and modes do not keep them apart. Nor do mount points: another run
-// that sees one can remove it, and the kernel then detaches what is mounted there (rmdir(2), since Linux 3.19). So directory and files lie in
-// a directory of the run's own, the top, in the root, and the run's mount namespace shows the top in the place of the root:
+// All runs of a gateway belong to one user of the operating system, and modes do not keep them
+// apart. Nor do mount points: another run that sees one can remove it, and the kernel then detaches
+// what is mounted there (rmdir(2), since Linux 3.19). So directory and files lie in a directory of
+// the run's own, the top, in the root, and the run's mount namespace shows the top in the place of
+// the root:
 //
 //	ROOT/                 py3run's own: made by it, 01700
 //	ROOT/NAME.run         held locked while the launcher lives: what to sweep when it died (see Sweep)
@@ -32,8 +34,9 @@ type Dir struct {
 //	ROOT/NAME.d/NAME      the directory
 //	ROOT/NAME.d/NAME.py   a file beside it
 //
-// A root that holds other things cannot be covered. There a closed place in it, ROOT/.py3run-UID, holds the same, and that is covered. Directory and
-// files are mounted on empty ones at their paths. Other runs see those, and can remove them.
+// A root that holds other things cannot be covered. There a closed place in it, ROOT/.py3run-UID,
+// holds the same, and that is covered. Directory and files are mounted on empty ones at their
+// paths. Other runs see those, and can remove them.
 //
 // Without a mount namespace Settle moves directory and files to their paths.
 type Workdir struct {
@@ -59,7 +62,8 @@ type Workdir struct {
 // An inode is a file by its numbers.
 type inode struct{ dev, ino uint64 }
 
-// A standing identifies a file by its numbers and, if the file system knows it, by its time of birth: another file can get the same numbers later.
+// A standing identifies a file by its numbers and, if the file system knows it, by its time of
+// birth: another file can get the same numbers later.
 type standing struct {
 	major, minor uint32
 	ino          uint64
@@ -172,7 +176,8 @@ func makeAt(path string) error {
 // Path is where the run finds the directory.
 func (w *Workdir) Path() string { return w.path }
 
-// AddFile makes a file beside the directory, at its path with a suffix such as ".py". It must not exist: nobody can have put a link there.
+// AddFile makes a file beside the directory, at its path with a suffix such as ".py". It must not
+// exist: nobody can have put a link there.
 func (w *Workdir) AddFile(suffix string, data []byte) error {
 	paths := []string{w.real + suffix}
 	mountPoint := w.private == nil && !w.own
@@ -221,8 +226,9 @@ func (w *Workdir) stood(n int, path string) bool {
 	return err == nil && s == w.stands[n]
 }
 
-// Lost is a path at which the run no longer finds what was made for it, because somebody outside has removed or replaced it. What
-// others put there would count as the run's own. Empty: nothing is lost.
+// Lost is a path at which the run no longer finds what was made for it, because somebody outside
+// has removed or replaced it. What others put there would count as the run's own. Empty: nothing is
+// lost.
 func (w *Workdir) Lost() string {
 	if w.above != nil && w.own {
 		var st unix.Stat_t
@@ -262,7 +268,8 @@ func (w *Workdir) Chown(u User) error {
 	return nil
 }
 
-// Settle moves a private directory and its files to their paths, for a run without a mount namespace to show them there.
+// Settle moves a private directory and its files to their paths, for a run without a mount
+// namespace to show them there.
 func (w *Workdir) Settle() error {
 	if w.real == w.path {
 		return nil

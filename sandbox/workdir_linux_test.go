@@ -173,7 +173,8 @@ func TestRemove(t *testing.T) {
 	}
 }
 
-// dig makes directories inside each other, deeper than a path can be long, and a file on every hundredth level.
+// dig makes directories inside each other, deeper than a path can be long, and a file on every
+// hundredth level.
 func dig(t *testing.T, path string, levels int) {
 	t.Helper()
 	at, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)

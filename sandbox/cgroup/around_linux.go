@@ -49,7 +49,8 @@ func around(root string) (s Surroundings) {
 	return s
 }
 
-// limitAt is the number in a file; 0 where there is none, or as good as none: v1 has a number of pages near 2^63 then.
+// limitAt is the number in a file; 0 where there is none, or as good as none: v1 has a number of
+// pages near 2^63 then.
 func limitAt(path string) int64 {
 	text, _ := read(path)
 	n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)

@@ -1,8 +1,10 @@
-// Package cgroup makes the control group of one run, over as many hierarchies as the host has: cgroup v2, v1, or both at once.
+// Package cgroup makes the control group of one run, over as many hierarchies as the host has:
+// cgroup v2, v1, or both at once.
 //
-// The launcher makes the group, and the program itself enters it, just before its execve. The launcher never
-// moves. What a host does not give is a [Gap], with the cause. version_linux.go says what differs between v1 and v2. Sources: cgroups(7), the kernel's
-// admin-guide/cgroup-v2.rst and cgroup-v1/, systemd's CGROUP_DELEGATION.
+// The launcher makes the group, and the program itself enters it, just before its execve. The
+// launcher never moves. What a host does not give is a [Gap], with the cause. version_linux.go says
+// what differs between v1 and v2. Sources: cgroups(7), the kernel's admin-guide/cgroup-v2.rst and
+// cgroup-v1/, systemd's CGROUP_DELEGATION.
 package cgroup
 
 import (
@@ -48,8 +50,9 @@ func (p Place) Paths(name string) (paths []string) {
 	return paths
 }
 
-// Make makes a group with a name of its own and sets its limits. A limit that the host does not give is a gap; the group is
-// there for the others. An error means that no directory could be made, or that the name is taken.
+// Make makes a group with a name of its own and sets its limits. A limit that the host does not
+// give is a gap; the group is there for the others. An error means that no directory could be made,
+// or that the name is taken.
 func (p Place) Make(name string, l Limits) (*Group, []Gap, error) {
 	g, err := p.Prepare(name, l)
 	if err != nil {
@@ -153,7 +156,8 @@ func (g *Group) Lines() (lines []string) {
 	return lines
 }
 
-// Adopt is the group that [Group.Lines] describe. It has no files: the process that has prepared it lets processes in.
+// Adopt is the group that [Group.Lines] describe. It has no files: the process that has prepared it
+// lets processes in.
 func Adopt(lines []string) *Group {
 	g := &Group{why: map[string]string{}, adopted: true}
 	for _, line := range lines {
@@ -175,12 +179,14 @@ func (g *Group) Paths() (paths []string) {
 	return paths
 }
 
-// Tasks are files of the v1 hierarchies: a process with one thread that writes "0" to each has entered. (For a thread that moves itself
-// the kernel takes no lock over all processors; a write to cgroup.procs takes one, which costs ten milliseconds and more.) The group owns them.
+// Tasks are files of the v1 hierarchies: a process with one thread that writes "0" to each has
+// entered. (For a thread that moves itself the kernel takes no lock over all processors; a write to
+// cgroup.procs takes one, which costs ten milliseconds and more.) The group owns them.
 func (g *Group) Tasks() []*os.File { return g.tasks }
 
-// Entries are files of all hierarchies that let the process in which writes "0" to them, if it has one thread. The group owns them. For v2 that takes
-// as long as [Group.Tasks] tells of cgroup.procs.
+// Entries are files of all hierarchies that let the process in which writes "0" to them, if it has
+// one thread. The group owns them. For v2 that takes as long as [Group.Tasks] tells of
+// cgroup.procs.
 func (g *Group) Entries() ([]*os.File, error) {
 	entries := g.tasks
 	if g.unified != nil {
@@ -194,7 +200,8 @@ func (g *Group) Entries() ([]*os.File, error) {
 	return entries, nil
 }
 
-// Unified is the group's directory in v2, or nil: for clone3(2) with CLONE_INTO_CGROUP. The group owns it.
+// Unified is the group's directory in v2, or nil: for clone3(2) with CLONE_INTO_CGROUP. The group
+// owns it.
 func (g *Group) Unified() *os.File { return g.unified }
 
 // Close closes these files, which are needed until the program has entered.
@@ -217,7 +224,8 @@ func (g *Group) OOMKills() int64 {
 	return kills
 }
 
-// PeakMemory is the most memory that the group has used, in bytes, the page cache included; 0 if that is not known.
+// PeakMemory is the most memory that the group has used, in bytes, the page cache included; 0 if
+// that is not known.
 func (g *Group) PeakMemory() int64 {
 	if g.memory == nil {
 		return 0
@@ -249,7 +257,8 @@ func (g *Group) PeakProcesses() int {
 	return int(number(filepath.Join(g.pids.path, "pids.peak"))) // since Linux 6.1
 }
 
-// CPU is the time that all processes of the group have used, dead ones included, since it was made or adopted. known is false where it is not counted.
+// CPU is the time that all processes of the group have used, dead ones included, since it was made
+// or adopted. known is false where it is not counted.
 func (g *Group) CPU() (used time.Duration, known bool) {
 	if g.cpu == nil {
 		return 0, false

@@ -26,7 +26,8 @@ func host(t *testing.T, cgroup, mountinfo string, groups map[string]string) stri
 	write("proc/self/mountinfo", mountinfo, 0o644)
 	for path, subtree := range groups {
 		write(path+"/cgroup.procs", "", 0o644)
-		// Read-only: an ordinary user takes the controllers of what is his for his to choose, and a plain file does not answer as the kernel does.
+		// Read-only: an ordinary user takes the controllers of what is his for his to choose, and a
+		// plain file does not answer as the kernel does.
 		write(path+"/cgroup.subtree_control", subtree, 0o444)
 	}
 	return root

@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// read, write and open are what package os has, without what it does for files that can be waited for: there are many of these small ones in each run.
+// read, write and open are what package os has, without what it does for files that can be waited
+// for: there are many of these small ones in each run.
 func read(path string) ([]byte, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

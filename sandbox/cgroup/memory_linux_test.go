@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// What a file system has cached is never part of what a group holds, in either version and on old kernels.
+// What a file system has cached is never part of what a group holds, in either version and on old
+// kernels.
 func TestMemoryOf(t *testing.T) {
 	t.Parallel()
 	const stat1 = "cache 300000000\nrss 9\nshmem 9\nmapped_file 8\nswap 1\ninactive_file 5\nhierarchical_memory_limit 134217728\n" +

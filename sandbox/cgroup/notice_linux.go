@@ -6,9 +6,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An Alarm waits until a group's memory is nearly used up by what cannot be given back, while its programs still run: the
-// moment to ask one where it is, because the kernel's kill leaves no time for that.
-// v1 has notifications at a threshold of use (cgroup-v1/memory.rst, section 9), v2 has memory.high.
+// An Alarm waits until a group's memory is nearly used up by what cannot be given back, while its
+// programs still run: the moment to ask one where it is, because the kernel's kill leaves no time
+// for that. v1 has notifications at a threshold of use (cgroup-v1/memory.rst, section 9), v2 has
+// memory.high.
 type Alarm struct {
 	group *Group
 	mu    sync.Mutex
@@ -64,7 +65,8 @@ func (a *Alarm) Wait() bool {
 			continue
 		}
 		unix.Read(event, buffer)
-		// The page cache counts as use, but the kernel takes it back; only what stays is a sign of the end.
+		// The page cache counts as use, but the kernel takes it back; only what stays is a sign of
+		// the end.
 		if a.group.held() >= limit-2*slack(limit) {
 			a.group.memory.version.heard(a.group.memory.path)
 			return true

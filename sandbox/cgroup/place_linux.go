@@ -15,15 +15,17 @@ type Place struct {
 	why  map[string]string // controller: why there is none
 }
 
-// abilities are what a group may give a run: the controllers by their v2 name, and the kill of all its processes at once.
+// abilities are what a group may give a run: the controllers by their v2 name, and the kill of all
+// its processes at once.
 var abilities = []string{"memory", "pids", "cpu", "io", "kill"}
 
 // wanted are the controllers among them.
 var wanted = abilities[:4]
 
-// Find finds where groups can be made. parent is a group below which they go in every hierarchy, such as
-// "/py3run.slice"; Find makes it if it is missing. Empty: below the group of this process, or the nearest above it that has the
-// controllers. Find changes nothing else but, in a delegated v2 group, which controllers its children have.
+// Find finds where groups can be made. parent is a group below which they go in every hierarchy,
+// such as "/py3run.slice"; Find makes it if it is missing. Empty: below the group of this process,
+// or the nearest above it that has the controllers. Find changes nothing else but, in a delegated
+// v2 group, which controllers its children have.
 func Find(parent string) Place { return find("/", parent) }
 
 // find is Find under a root directory, for tests.

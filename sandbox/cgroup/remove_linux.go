@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Kill kills every process in the group. It returns when none is left, or after a time that is enough for that.
+// Kill kills every process in the group. It returns when none is left, or after a time that is
+// enough for that.
 func (g *Group) Kill() error {
 	for _, d := range g.dirs {
 		if d.version.kill(d.path) {
@@ -42,7 +43,8 @@ func (g *Group) processes() (pids []int) {
 	return pids
 }
 
-// Remove removes the group, and groups that the run has made in it. Its processes must have ended; Remove waits for those that are just ending.
+// Remove removes the group, and groups that the run has made in it. Its processes must have ended;
+// Remove waits for those that are just ending.
 func (g *Group) Remove() error {
 	var errs []error
 	until := time.Now().Add(removeMost)
@@ -81,7 +83,8 @@ func removeDir(path string, until time.Time) error {
 	}
 }
 
-// Sweep kills what is in a directory of a group whose launcher is gone, and removes it. It does not touch what is no control group.
+// Sweep kills what is in a directory of a group whose launcher is gone, and removes it. It does not
+// touch what is no control group.
 func Sweep(path string) error {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(path, &fs); err != nil || fs.Type != unix.CGROUP_SUPER_MAGIC && fs.Type != unix.CGROUP2_SUPER_MAGIC {
@@ -95,7 +98,8 @@ func Sweep(path string) error {
 	return RemoveDir(path)
 }
 
-// SweepEmpty removes a directory of a group if no process is in it, and tells whether it is gone. It does not touch what is no control group.
+// SweepEmpty removes a directory of a group if no process is in it, and tells whether it is gone.
+// It does not touch what is no control group.
 func SweepEmpty(path string) (gone bool) {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(path, &fs); err != nil || fs.Type != unix.CGROUP_SUPER_MAGIC && fs.Type != unix.CGROUP2_SUPER_MAGIC {

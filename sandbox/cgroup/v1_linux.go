@@ -80,8 +80,9 @@ func (v1) peakMemory(path string) int64 {
 	return number(filepath.Join(path, "memory.max_usage_in_bytes"))
 }
 
-// memory (cgroup-v1/memory.rst, section 5.2): the total_ fields include the groups below; rss is anonymous memory only, shmem is tmpfs, shared anonymous mappings
-// and System V segments, and swap is of both.
+// memory (cgroup-v1/memory.rst, section 5.2): the total_ fields include the groups below; rss is
+// anonymous memory only, shmem is tmpfs, shared anonymous mappings and System V segments, and swap
+// is of both.
 func (v1) memory(stat []byte) Memory {
 	fields := statOf(stat)
 	return Memory{Held: fields["total_rss"] + fields["total_shmem"] + fields["total_swap"]}

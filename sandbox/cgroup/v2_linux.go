@@ -22,8 +22,8 @@ func (v2) directOnly() bool { return false }
 
 func (v2) counts(string) bool { return true } // whatever controllers it has
 
-// reachable tells whether a process of group own may move below group parent. In v2 that takes the right to write to the nearest group above
-// both (cgroup-v2.rst, "delegation containment").
+// reachable tells whether a process of group own may move below group parent. In v2 that takes the
+// right to write to the nearest group above both (cgroup-v2.rst, "delegation containment").
 func (v2) reachable(m mount, own, parent string) error {
 	above := filepath.Clean("/" + own)
 	for above != "/" && above != filepath.Clean(parent) && !strings.HasPrefix(filepath.Clean(parent), above+"/") {
@@ -36,8 +36,9 @@ func (v2) reachable(m mount, own, parent string) error {
 	return nil
 }
 
-// place: a group with processes in it can have no controllers for its children (admin-guide, "no internal process
-// constraint"), so the own group rarely will do; the next above it that this user may write is tried in turn.
+// place: a group with processes in it can have no controllers for its children (admin-guide, "no
+// internal process constraint"), so the own group rarely will do; the next above it that this user
+// may write is tried in turn.
 func (v2) place(p *Place, m mount, path string, configured bool) {
 	killOnly := ""
 	var why error
@@ -76,8 +77,8 @@ func (v2) place(p *Place, m mount, path string, configured bool) {
 	p.lack(m, why.Error())
 }
 
-// delegated tells whether the children's controllers of a group are ours to choose: systemd marks what it has delegated;
-// what an ordinary user can write was given to it.
+// delegated tells whether the children's controllers of a group are ours to choose: systemd marks
+// what it has delegated; what an ordinary user can write was given to it.
 func delegated(path string) bool {
 	if os.Geteuid() != 0 {
 		return true
@@ -129,8 +130,8 @@ func (v2) peakMemory(path string) int64 {
 	return number(filepath.Join(path, "memory.peak")) // since Linux 5.19
 }
 
-// memory (cgroup-v2.rst): every field includes the groups below, kernel is all that the kernel keeps (since Linux 5.18), and of that only the reclaimable slabs
-// come back.
+// memory (cgroup-v2.rst): every field includes the groups below, kernel is all that the kernel
+// keeps (since Linux 5.18), and of that only the reclaimable slabs come back.
 func (v2) memory(stat []byte) (m Memory) {
 	fields := statOf(stat)
 	m.Held = fields["anon"] + fields["shmem"]

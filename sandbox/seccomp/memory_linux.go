@@ -2,16 +2,19 @@ package seccomp
 
 import "golang.org/x/sys/unix"
 
-// The kinds of calls that [Grows] knows. They are apart from those of [Watched]: a filter asks about them only if nothing else shows that memory was refused.
+// The kinds of calls that [Grows] knows. They are apart from those of [Watched]: a filter asks
+// about them only if nothing else shows that memory was refused.
 const (
 	Map   Kind = 100 + iota // address, size, protection, flags, descriptor, offset
 	Remap                   // address, old size, new size, flags, new address
 )
 
-// Least is the size, in bytes, from which on a private writable mapping is asked about. A limit that refuses a smaller one is nearly reached, which shows by itself.
+// Least is the size, in bytes, from which on a private writable mapping is asked about. A limit
+// that refuses a smaller one is nearly reached, which shows by itself.
 const Least = 16 << 20
 
-// growing are the calls by which a process gets memory in large pieces, by their numbers in the machine's own architecture.
+// growing are the calls by which a process gets memory in large pieces, by their numbers in the
+// machine's own architecture.
 var growing = [...]struct {
 	call
 	kind Kind
@@ -20,7 +23,8 @@ var growing = [...]struct {
 	{call{"mremap", 25, 0, 216, 0}, Remap},
 }
 
-// Grows is the kind of a call about which a filter of [WatchMemory] has asked, beside those that are Watched.
+// Grows is the kind of a call about which a filter of [WatchMemory] has asked, beside those that
+// are Watched.
 func Grows(arch, number uint32) Kind {
 	for _, g := range growing {
 		if n := g.number(arch); n != 0 && n == number {

@@ -6,7 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Only large mappings are asked about that a limit on private memory counts; without the wish none is, and nothing else changes.
+// Only large mappings are asked about that a limit on private memory counts; without the wish none
+// is, and nothing else changes.
 func TestWatchMemory(t *testing.T) {
 	t.Parallel()
 	const rw = unix.PROT_READ | unix.PROT_WRITE

@@ -1,15 +1,19 @@
-// Package seccomp makes two filters (seccomp(2)) of system calls: [Filter] refuses those that no Python job needs and that act on the
-// host, on its kernel, clock, swap, quotas, keys or hardware; [Watch] tells a listener of those that reach out of a process.
+// Package seccomp makes two filters (seccomp(2)) of system calls: [Filter] refuses those that no
+// Python job needs and that act on the host, on its kernel, clock, swap, quotas, keys or hardware;
+// [Watch] tells a listener of those that reach out of a process.
 //
-// The first is a deny list, a second net behind the capabilities and the user's own rights: whatever is not named is allowed, today's calls and
-// tomorrow's. The package makes no system call; who installs a filter needs PR_SET_NO_NEW_PRIVS or CAP_SYS_ADMIN.
+// The first is a deny list, a second net behind the capabilities and the user's own rights:
+// whatever is not named is allowed, today's calls and tomorrow's. The package makes no system call;
+// who installs a filter needs PR_SET_NO_NEW_PRIVS or CAP_SYS_ADMIN.
 //
 // # Left to the capability check
 //
-//   - adjtimex, clock_adjtime: one call reads and sets, and what it does stands in memory that a filter cannot read. Refused, they
-//     would break plain readers of the clock's state (ntp_gettime, monitoring); without CAP_SYS_TIME the kernel refuses setting.
-//   - mount, move_mount, fsopen, fsmount, unshare, setns: without CAP_SYS_ADMIN they reach only namespaces of the job's own. In those
-//     root can mount control groups (v1) and write its own group's limits: no accident does that.
+//   - adjtimex, clock_adjtime: one call reads and sets, and what it does stands in memory that a
+//     filter cannot read. To refuse them would break plain readers of the clock's state
+//     (ntp_gettime, monitoring). Without CAP_SYS_TIME the kernel refuses setting.
+//   - mount, move_mount, fsopen, fsmount, unshare, setns: without CAP_SYS_ADMIN they reach only
+//     namespaces of the job's own. In those root can mount control groups (v1) and write its own
+//     group's limits: no accident does that.
 //   - ptrace, process_vm_readv, io_uring_setup, socket: debuggers and libraries use them.
 package seccomp
 
@@ -23,9 +27,9 @@ import (
 // Default is the name of the profile.
 const Default = "default"
 
-// A call is a system call with its number on each architecture, 0 where there is none. (Number 0 itself is a harmless
-// call everywhere, so it is never wanted here.) From the kernel's tables: arch/x86/entry/syscalls, include/uapi/asm-generic/unistd.h,
-// arch/arm/tools/syscall.tbl.
+// A call is a system call with its number on each architecture, 0 where there is none. (Number 0
+// itself is a harmless call everywhere, so it is never wanted here.) From the kernel's tables:
+// arch/x86/entry/syscalls, include/uapi/asm-generic/unistd.h, arch/arm/tools/syscall.tbl.
 type call struct {
 	name                    string
 	amd64, i386, arm64, arm uint32
@@ -54,8 +58,9 @@ var denied = [...]call{
 	{"quotactl_fd", 443, 443, 443, 443},
 	{"vhangup", 153, 111, 58, 111},
 
-	// Keyrings belong to the user, not to the job: what one job leaves there, the next finds. The price: Kerberos tickets in a cache
-	// of type KEYRING cannot be used; those of type FILE, DIR and KCM can.
+	// Keyrings belong to the user, not to the job: what one job leaves there, the next finds. The
+	// price: Kerberos tickets in a cache of type KEYRING cannot be used; those of type FILE, DIR
+	// and KCM can.
 	{"add_key", 248, 286, 217, 309},
 	{"request_key", 249, 287, 218, 310},
 	{"keyctl", 250, 288, 219, 311},
@@ -63,7 +68,8 @@ var denied = [...]call{
 	// Files by handle, past the directories above them: hidden paths would not be hidden.
 	{"open_by_handle_at", 304, 342, 265, 371},
 
-	// Parts of the kernel that exploits of it lean on. The price: no perf inside a job; perf from outside sees it.
+	// Parts of the kernel that exploits of it lean on. The price: no perf inside a job; perf from
+	// outside sees it.
 	{"bpf", 321, 357, 280, 386},
 	{"userfaultfd", 323, 374, 282, 388},
 
@@ -76,8 +82,9 @@ var denied = [...]call{
 	{"ioperm", 173, 101, 0, 0},
 }
 
-// entries are the architectures by which a process of this machine can enter the kernel: its own first, then the 32-bit one, which
-// a 64-bit process can use as well (int 0x80), with other numbers.
+// entries are the architectures by which a process of this machine can enter the kernel: its own
+// first, then the 32-bit one, which a 64-bit process can use as well (int 0x80), with other
+// numbers.
 var entries = map[string][]uint32{
 	"amd64": {unix.AUDIT_ARCH_X86_64, unix.AUDIT_ARCH_I386},
 	"arm64": {unix.AUDIT_ARCH_AARCH64, unix.AUDIT_ARCH_ARM},
@@ -104,24 +111,26 @@ const (
 )
 
 const (
-	// x32Bit marks the numbers of x32, a third way into an amd64 kernel under the architecture of the first. It is refused as a
-	// whole, with the answer of the many kernels that are built without it.
+	// x32Bit marks the numbers of x32, a third way into an amd64 kernel under the architecture of
+	// the first. It is refused as a whole, with the answer of the many kernels that are built
+	// without it.
 	x32Bit = 0x40000000
 
-	// skipped is the number -1, which a tracer sets to skip a call (ptrace(2)). It has the bit of x32 as well, but an error here would
-	// take the place of the result that the tracer set.
+	// skipped is the number -1, which a tracer sets to skip a call (ptrace(2)). It has the bit of
+	// x32 as well, but an error here would take the place of the result that the tracer set.
 	skipped = 0xffffffff
 )
 
-// Offsets in struct seccomp_data. Nothing else is read before the number of a call is known to matter, no argument: so a kernel from 5.11 on finds
-// out once which numbers are always allowed and does not run the program for them again.
+// Offsets in struct seccomp_data. Nothing else is read before the number of a call is known to
+// matter, no argument: so a kernel from 5.11 on finds out once which numbers are always allowed and
+// does not run the program for them again.
 const (
 	offsetNumber = 0
 	offsetArch   = 4
 )
 
-// Filter returns the program for this machine's architecture. Denied calls fail with EPERM, x32 calls with ENOSYS; everything
-// else is allowed, also by an unknown architecture.
+// Filter returns the program for this machine's architecture. Denied calls fail with EPERM, x32
+// calls with ENOSYS; everything else is allowed, also by an unknown architecture.
 func Filter() []unix.SockFilter { return assemble(entries[runtime.GOARCH], deny) }
 
 // deny lays out the block of one architecture:
@@ -167,8 +176,9 @@ type branch struct {
 	code   []unix.SockFilter
 }
 
-// tree finds the branch of the number that was loaded, by halves, and allows a call that has none. To find out what is always allowed the kernel
-// goes through the program once for each of its calls when the filter is installed: one comparison after the other takes it five times as long.
+// tree finds the branch of the number that was loaded, by halves, and allows a call that has none.
+// To find out what is always allowed the kernel goes through the program once for each of its calls
+// when the filter is installed: one comparison after the other takes it five times as long.
 func tree(branches []branch) []unix.SockFilter {
 	slices.SortFunc(branches, func(a, b branch) int { return int(a.number) - int(b.number) })
 	if len(branches) == 1 {
@@ -184,7 +194,8 @@ func load(offset uint32) unix.SockFilter {
 	return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
 }
 
-// compare goes on, over so many instructions, if the comparison of what was loaded with k holds, and if it does not.
+// compare goes on, over so many instructions, if the comparison of what was loaded with k holds,
+// and if it does not.
 func compare(comparison uint16, k uint32, holds, not uint8) unix.SockFilter {
 	return unix.SockFilter{Code: unix.BPF_JMP | comparison | unix.BPF_K, Jt: holds, Jf: not, K: k}
 }

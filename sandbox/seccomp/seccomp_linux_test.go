@@ -18,7 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The test binary plays the process under the filter, and with the other names the programs that this one starts.
+// The test binary plays the process under the filter, and with the other names the programs that
+// this one starts.
 const (
 	filteredName = "py3run-seccomp-filtered"
 	startedName  = "py3run-seccomp-started"
@@ -51,8 +52,8 @@ var architectures = []architecture{
 	{"arm", "zsysnum_linux_arm.go", unix.AUDIT_ARCH_ARM},
 }
 
-// evaluate runs a program for one call, as bpf(4) and Documentation/networking/filter.rst say, and gives its result. Reading an argument that
-// is not there is an error.
+// evaluate runs a program for one call, as bpf(4) and Documentation/networking/filter.rst say, and
+// gives its result. Reading an argument that is not there is an error.
 func evaluate(program []unix.SockFilter, arch, number uint32, args ...uint64) (uint32, error) {
 	data := map[uint32]uint32{0: number, 4: arch} // by offset in struct seccomp_data
 	for i, a := range args {
@@ -155,8 +156,8 @@ func TestFilterOutsideTheTable(t *testing.T) {
 	}
 }
 
-// What the kernel wants of a program's shape: jumps stay inside, and every instruction is reached. The length is bounded by BPF_MAXINSNS, and more
-// than that by what running it costs.
+// What the kernel wants of a program's shape: jumps stay inside, and every instruction is reached.
+// The length is bounded by BPF_MAXINSNS, and more than that by what running it costs.
 func TestShape(t *testing.T) {
 	shape := func(name string, program []unix.SockFilter) {
 		if len(program) > 250 {
@@ -202,7 +203,8 @@ func TestDeniedOnce(t *testing.T) {
 	}
 }
 
-// numbers reads the constants SYS_* of x/sys from its source: so those of every architecture are had on any.
+// numbers reads the constants SYS_* of x/sys from its source: so those of every architecture are
+// had on any.
 func numbers(t *testing.T, arch architecture) map[string]uint32 {
 	t.Helper()
 	if _, err := exec.LookPath("go"); err != nil {
@@ -244,7 +246,8 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
-// used are calls of jobs, of debuggers in jobs, of containers in jobs, and the ones that are left to the capability check.
+// used are calls of jobs, of debuggers in jobs, of containers in jobs, and the ones that are left
+// to the capability check.
 const used = `
 	read write readv writev pread64 pwrite64 open openat openat2 close close_range lseek stat fstat lstat statx access faccessat faccessat2
 	getdents64 getcwd chdir fchdir mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2 link linkat symlink symlinkat readlink
@@ -312,8 +315,9 @@ func TestKernel(t *testing.T) {
 	}
 }
 
-// filtered puts its thread under the filter, first one that fails with an errno of its own instead of EPERM: it shows that
-// it is the filter that answers, not the kernel's check of an ordinary user's rights.
+// filtered puts its thread under the filter, first one that fails with an errno of its own instead
+// of EPERM: it shows that it is the filter that answers, not the kernel's check of an ordinary
+// user's rights.
 func filtered() int {
 	runtime.LockOSThread()
 	const marker = 999
@@ -362,9 +366,10 @@ func install(program []unix.SockFilter) error {
 	return nil
 }
 
-// refused tries every denied call and counts those that do not fail as wanted. All arguments are -1, which is no address, no
-// descriptor, no command, no magic number of reboot and no set of flags: were a call not refused, it would fail and do nothing. Only
-// vhangup would not fail (see TestKernel).
+// refused tries every denied call and counts those that do not fail as wanted. All arguments are
+// -1, which is no address, no descriptor, no command, no magic number of reboot and no set of
+// flags: were a call not refused, it would fail and do nothing. Only vhangup would not fail (see
+// TestKernel).
 func refused(want syscall.Errno) (failures int) {
 	const bad = ^uintptr(0)
 	for _, c := range denied {

@@ -26,9 +26,11 @@ const (
 	MakeNodeAt             // directory, path, mode, device
 )
 
-// watched are the calls by which a process reaches out of itself: to an address, or into another program. A send without an address
-// is not among them, nor is any other call on what is open already; but listen binds a socket that is not bound. Of the calls that make files those
-// are watched that Python has no audit event for, and that are rare. The numbers are from the same tables as those of the denied calls.
+// watched are the calls by which a process reaches out of itself: to an address, or into another
+// program. A send without an address is not among them, nor is any other call on what is open
+// already; but listen binds a socket that is not bound. Of the calls that make files those are
+// watched that Python has no audit event for, and that are rare. The numbers are from the same
+// tables as those of the denied calls.
 var watched = [...]struct {
 	call
 	kind Kind
@@ -74,11 +76,13 @@ func Within(number uint64) Kind {
 	return Nothing
 }
 
-// Watch returns the program of a second filter, which asks its listener (SECCOMP_RET_USER_NOTIF) about the watched calls and allows
-// everything else. A listener is there to look, not to decide: between what it reads and what the kernel does, memory can change.
+// Watch returns the program of a second filter, which asks its listener (SECCOMP_RET_USER_NOTIF)
+// about the watched calls and allows everything else. A listener is there to look, not to decide:
+// between what it reads and what the kernel does, memory can change.
 //
-// A call of sendmsg or execve whose sixth argument, which it does not have, is the nonce is allowed at once: so whoever
-// installs the filter can hand the listener over and start the program, before anybody listens. It has to be one that no program guesses.
+// A call of sendmsg or execve whose sixth argument, which it does not have, is the nonce is allowed
+// at once: so whoever installs the filter can hand the listener over and start the program, before
+// anybody listens. It has to be one that no program guesses.
 func Watch(nonce uint64) []unix.SockFilter { return watch(entries[runtime.GOARCH], nonce) }
 
 // WatchMemory is Watch with the calls that [Grows] tells.
@@ -118,7 +122,8 @@ func watch(arches []uint32, nonce uint64, memory ...bool) []unix.SockFilter {
 	})
 }
 
-// low and high are the offsets of an argument's halves in struct seccomp_data. All architectures here are little-endian.
+// low and high are the offsets of an argument's halves in struct seccomp_data. All architectures
+// here are little-endian.
 func low(argument uint32) uint32  { return 16 + 8*argument }
 func high(argument uint32) uint32 { return low(argument) + 4 }
 

@@ -10,7 +10,8 @@ import (
 
 const nonce = 0x0123456789abcdef
 
-// Every number that can be a call's, on every machine: what the table names is told of, everything else allowed.
+// Every number that can be a call's, on every machine: what the table names is told of, everything
+// else allowed.
 func TestWatch(t *testing.T) {
 	t.Parallel()
 	plain := []uint64{5, 6, 7, 8, 9, 10}

@@ -135,7 +135,8 @@ func receive(fd int, patience time.Duration) (text []byte, descriptors []int, er
 	return buffer[:n], descriptors, nil
 }
 
-// pollBriefly is poll(2) without telling the runtime: to hand over to another thread takes longer than a handoff does.
+// pollBriefly is poll(2) without telling the runtime: to hand over to another thread takes longer
+// than a handoff does.
 func pollBriefly(p []unix.PollFd, most time.Duration) (int, error) {
 	t := unix.NsecToTimespec(int64(max(0, most)))
 	n, _, errno := syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), uintptr(unsafe.Pointer(&t)), 0, 0, 0)
@@ -145,8 +146,8 @@ func pollBriefly(p []unix.PollFd, most time.Duration) (int, error) {
 	return int(n), nil
 }
 
-// Start starts the template of a Setup in the background, unless it is there. After a failure it tries again only after some time, or if the caller
-// insists.
+// Start starts the template of a Setup in the background, unless it is there. After a failure it
+// tries again only after some time, or if the caller insists.
 func Start(s Setup, insist bool) error {
 	key := s.Key()
 	d, err := openDir(s.Dir, true)
@@ -185,7 +186,8 @@ func Start(s Setup, insist bool) error {
 		return err
 	}
 	defer null.Close()
-	// Nothing of the caller's goes with it: neither its environment nor its directory, its terminal or its streams.
+	// Nothing of the caller's goes with it: neither its environment nor its directory, its terminal
+	// or its streams.
 	_, err = syscall.ForkExec("/proc/self/exe", []string{"py3run", ServeCommand}, &syscall.ProcAttr{
 		Dir: "/", Env: []string{"PATH=/usr/bin:/bin"}, Files: []uintptr{read.Fd(), null.Fd(), null.Fd()}, Sys: &syscall.SysProcAttr{Setsid: true}})
 	if err != nil {
@@ -199,8 +201,8 @@ func Start(s Setup, insist bool) error {
 // ServeCommand is the argument by which a program is a template.
 const ServeCommand = "warm-template"
 
-// failure is why the last template of this lock could not start, and when to try again: a module that cannot be imported will not be there
-// a moment later.
+// failure is why the last template of this lock could not start, and when to try again: a module
+// that cannot be imported will not be there a moment later.
 func failure(lock *os.File) (why string, again time.Time) {
 	text := make([]byte, 4096)
 	n, _ := lock.ReadAt(text, 0)

@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockFile makes and locks a template's file. It tries again for some time, because another process may hold the lock only to look whether the template lives.
+// lockFile makes and locks a template's file. It tries again for some time, because another process
+// may hold the lock only to look whether the template lives.
 func lockFile(path string, patience time.Duration) (*os.File, error) {
 	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		lock, err := os.OpenFile(path, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_APPEND, 0o600)
@@ -34,8 +35,9 @@ func lockFile(path string, patience time.Duration) (*os.File, error) {
 	}
 }
 
-// sweep removes what killed templates have left: files, and groups of workers, which end by themselves. A group in which a process lives belongs to a run, and
-// its launcher removes it; sweep notes it again.
+// sweep removes what killed templates have left: files, and groups of workers, which end by
+// themselves. A group in which a process lives belongs to a run, and its launcher removes it; sweep
+// notes it again.
 func (t *server) sweep() {
 	dir := t.setup.Dir
 	left := sweepFile(t.lock)

@@ -17,7 +17,8 @@ import (
 	"py3run/sandbox"
 )
 
-// Many workers at once in one launcher: each run has its own result, and nothing of them is left in the launcher.
+// Many workers at once in one launcher: each run has its own result, and nothing of them is left in
+// the launcher.
 func TestManyWorkers(t *testing.T) {
 	const workers = 20
 	spec := sandbox.Spec{Env: os.Environ(), Dir: "/", Method: sandbox.Namespace, OnMissing: sandbox.Warn, DenyCalls: true, Activity: sandbox.BestEffort,

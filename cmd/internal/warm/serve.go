@@ -178,7 +178,8 @@ type server struct {
 	changes int // of table
 }
 
-// waiting is a worker that waits, how often the mounts had changed before it was made, and the wait group of its interpreter's workers.
+// waiting is a worker that waits, how often the mounts had changed before it was made, and the wait
+// group of its interpreter's workers.
 type waiting struct {
 	*sandbox.Worker
 	mounts int
@@ -275,7 +276,8 @@ func (t *server) worker() (*sandbox.Worker, error) {
 	})
 }
 
-// retire ends an interpreter when its workers have ended. Not earlier: at its end its modules may remove what the workers use.
+// retire ends an interpreter when its workers have ended. Not earlier: at its end its modules may
+// remove what the workers use.
 func (t *server) retire(template *python.Template, using *sync.WaitGroup) {
 	using.Wait()
 	template.End(endPatience)
@@ -328,9 +330,11 @@ func (t *server) serve(c int) {
 	}
 }
 
-// samePids tells whether the process at the other end is in the pid namespace of this process: a run with namespaces never is. It counts the numbers of NSpid
-// (proc_pid_status(5)), one for each namespace from the reader's down. Everybody may read them. The files in /proc/PID/ns would say it, too, but a launcher that
-// has runs is undumpable, and then even its own user may not read them.
+// samePids tells whether the process at the other end is in the pid namespace of this process: a
+// run with namespaces never is. It counts the numbers of NSpid (proc_pid_status(5)), one for each
+// namespace from the reader's down. Everybody may read them. The files in /proc/PID/ns would say
+// it, too, but a launcher that has runs is undumpable, and then even its own user may not read
+// them.
 func samePids(c int) bool {
 	peer, err := unix.GetsockoptUcred(c, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
@@ -340,7 +344,8 @@ func samePids(c int) bool {
 	return pidNamespaces(string(status)) == 1
 }
 
-// pidNamespaces is the number of pid namespaces, from that of the reader down, that a process with this status is in; 0: it is not known.
+// pidNamespaces is the number of pid namespaces, from that of the reader down, that a process with
+// this status is in; 0: it is not known.
 func pidNamespaces(status string) int {
 	_, rest, _ := strings.Cut(status, "\nNSpid:")
 	numbers, _, _ := strings.Cut(rest, "\n")
@@ -454,7 +459,8 @@ func (t *server) watch() {
 	}
 }
 
-// mounts counts the changes of what is mounted. If mounts are not propagated (mount_namespaces(7)), a worker does not see those that come after it.
+// mounts counts the changes of what is mounted. If mounts are not propagated (mount_namespaces(7)),
+// a worker does not see those that come after it.
 func (t *server) mounts() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()

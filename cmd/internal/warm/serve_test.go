@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestLockFile tells a template that lives from somebody who only looks, and from one that has just ended.
+// TestLockFile tells a template that lives from somebody who only looks, and from one that has just
+// ended.
 func TestLockFile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "key"+lockSuffix)

@@ -46,7 +46,8 @@ func TestTemplateLearns(t *testing.T) {
 	}
 }
 
-// Whatever a preloaded module does to a process, its template starts, and nothing of the practice is left.
+// Whatever a preloaded module does to a process, its template starts, and nothing of the practice
+// is left.
 func TestTemplateOfOddModules(t *testing.T) {
 	dir := t.TempDir()
 	left := filepath.Join(dir, "left")
@@ -87,7 +88,8 @@ func TestTemplateOfOddModules(t *testing.T) {
 	}
 }
 
-// A template that is ended does what its modules have registered for that, whatever that is; one that is killed does not.
+// A template that is ended does what its modules have registered for that, whatever that is; one
+// that is killed does not.
 func TestTemplateEnds(t *testing.T) {
 	dir := t.TempDir()
 	const module = `import atexit, os, tempfile, time, weakref

@@ -1,17 +1,22 @@
-// Package warm keeps interpreters ready: templates that fork workers ahead of time (template.py in package python, Worker in package sandbox).
+// Package warm keeps interpreters ready: templates that fork workers ahead of time (template.py in
+// package python, Worker in package sandbox).
 //
-// A template is a process of this program in the background, for one interpreter under one policy. It ends when nobody has used it
-// for some time, when its interpreter changes, or on request. Nobody depends on it: a run that finds no template, or one that
-// does not answer, starts an interpreter of its own.
+// A template is a process of this program in the background, for one interpreter under one policy.
+// It ends when nobody has used it for some time, when its interpreter changes, or on request.
+// Nobody depends on it: a run that finds no template, or one that does not answer, starts an
+// interpreter of its own.
 //
 //	DIR/KEY.sock   where the template listens
-//	DIR/KEY.lock   the template holds it locked while it lives, and writes into it what it has made and must remove
+//	DIR/KEY.lock   the template holds it locked while it lives, and notes in it what it has to remove
 //
-// DIR is closed to everybody but its owner. Both ends of a connection ask the kernel who the other one is. KEY is a hash of everything that decides what a worker
-// is, so that another policy, interpreter or version of py3run finds no template. The protocol, one message each (SOCK_SEQPACKET):
+// DIR is closed to everybody but its owner. Both ends of a connection ask the kernel who the other
+// one is. KEY is a hash of everything that decides what a worker is, so that another policy,
+// interpreter or version of py3run finds no template. The protocol, one message each
+// (SOCK_SEQPACKET):
 //
 //	launcher ──"claim"──► template     launcher ◄── a handoff (sandbox.Handoff), or "none"
-//	                                   the launcher closes the connection when the run is over; the template then removes what is left of the run
+//	                                   the launcher closes the connection when the run is over: the
+//	                                   template then removes what is left of the run
 //	         ──"status"──►                      ◄── JSON (Status)
 //	         ──"stop"──►                        ◄── end of file, when the template has ended
 package warm
@@ -52,8 +57,8 @@ type Setup struct {
 	Idle     time.Duration // the template ends after so long without use; 0: never
 }
 
-// Dir is where the templates of this user are: a directory that is private to the user and, if possible, empty after a restart of the machine. Empty: there
-// is no place for them.
+// Dir is where the templates of this user are: a directory that is private to the user and, if
+// possible, empty after a restart of the machine. Empty: there is no place for them.
 func Dir(environ []string) string {
 	for _, e := range environ {
 		if dir, ok := strings.CutPrefix(e, "XDG_RUNTIME_DIR="); ok && filepath.IsAbs(dir) {
@@ -66,7 +71,8 @@ func Dir(environ []string) string {
 	return ""
 }
 
-// Dirs are all places where templates of this user can be, whatever the caller's environment was. No run may see them.
+// Dirs are all places where templates of this user can be, whatever the caller's environment was.
+// No run may see them.
 func Dirs(environ []string) []string {
 	dirs := []string{"/run/user/" + strconv.Itoa(os.Geteuid()) + "/py3run"}
 	if own := Dir(environ); own != "" {
@@ -103,8 +109,9 @@ func openDir(dir string, create bool) (*os.File, error) {
 // startNames are the environment variables that programs read when they start, and not again.
 var startNames = []string{"LANG", "LANGUAGE", "LC_*", "LD_*", "TZ", "TZDIR", "LOCPATH", "NLSPATH", "MALLOC_*", "GLIBC_TUNABLES", "GCONV_PATH", "OPENSSL_*"}
 
-// Environ is the part of a run's environment with which its template must start: what the interpreter and the C library read at their start. Imported
-// modules may read anything, but the run's own directory is not known then.
+// Environ is the part of a run's environment with which its template must start: what the
+// interpreter and the C library read at their start. Imported modules may read anything, but the
+// run's own directory is not known then.
 func Environ(environ, preload []string) (kept []string) {
 	for _, e := range environ {
 		name, _, _ := strings.Cut(e, "=")
@@ -117,8 +124,9 @@ func Environ(environ, preload []string) (kept []string) {
 	return kept
 }
 
-// Inherited is what a process inherits from the one that starts it: where it is and what it may do. A run inherits it from its launcher, so only a template that
-// has inherited the same can serve this launcher. groups tells whether the place of control groups depends on the launcher's own.
+// Inherited is what a process inherits from the one that starts it: where it is and what it may do.
+// A run inherits it from its launcher, so only a template that has inherited the same can serve
+// this launcher. groups tells whether the place of control groups depends on the launcher's own.
 func Inherited(groups bool) string {
 	var b strings.Builder
 	for _, name := range []string{"/proc/self/ns/mnt", "/proc/self/ns/pid", "/proc/self/ns/user", "/proc/self/ns/net", "/proc/self/ns/ipc", "/proc/self/ns/uts", "/proc/self/ns/cgroup", "/proc/self/ns/time", "/"} {
