@@ -64,11 +64,11 @@ func (b *builder) resizeShm(spec Spec) {
 func (b *builder) cover(at layout) {
 	for _, path := range at.pinned {
 		p := b.text(path)
-		b.add(optional, step{name: "mount", object: path + " (pinned)", measure: pinMeasure}, unix.SYS_MOUNT, p, p, 0, unix.MS_BIND|unix.MS_REC, 0)
+		b.add(optional, step{name: "mount", object: path + " (pinned)", measure: pinMeasure, about: path}, unix.SYS_MOUNT, p, p, 0, unix.MS_BIND|unix.MS_REC, 0)
 	}
 	for _, path := range at.fixed {
 		p := b.text(path)
-		what := step{name: "mount", object: path + " (read-only)", measure: pinMeasure}
+		what := step{name: "mount", object: path + " (read-only)", measure: pinMeasure, about: path}
 		b.add(optional, what, unix.SYS_MOUNT, p, p, 0, unix.MS_BIND|unix.MS_REC, 0)
 		b.add(optional|ifPrev, what, unix.SYS_MOUNT_SETATTR, atFDCWD, p, unix.AT_RECURSIVE, b.readOnly(), readOnlySize)
 	}
@@ -77,7 +77,7 @@ func (b *builder) cover(at layout) {
 	}
 	var empty uintptr
 	for _, h := range at.hidden {
-		what := step{name: "mount", object: h.path + " (hidden)", measure: "hidden-paths"}
+		what := step{name: "mount", object: h.path + " (hidden)", measure: "hidden-paths", about: h.path}
 		switch {
 		case h.dir && empty == 0: // one empty directory does for all: a file system of its own is the costly part
 			empty = b.text(h.path)

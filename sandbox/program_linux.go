@@ -2,6 +2,9 @@ package sandbox
 
 import (
 	"encoding/binary"
+	"errors"
+	"io/fs"
+	"os"
 	"slices"
 	"strconv"
 	"syscall"
@@ -16,6 +19,7 @@ import (
 type step struct {
 	name, object string
 	measure      string // that is not in force if an optional step fails
+	about        string // the path that the measure is about: if nothing is there any more, nothing is missing
 }
 
 // A builder turns a Spec into the lists of system calls of a [childInit], or of a worker. It makes
@@ -339,11 +343,19 @@ func (b *builder) failure(number uint16, errno int32) *StepError {
 }
 
 // missing is the measure that is not in force because an optional step has failed, and why.
+//
+// It returns no measure if the step is about a path that somebody has removed since the launcher looked: what is not there
+// needs no cover.
 func (b *builder) missing(number uint16, errno int32) (measure, why string) {
 	failure := b.failure(number, errno)
 	measure = failure.Step
 	if int(number) < len(b.steps) && b.steps[number].measure != "" {
 		measure = b.steps[number].measure
+	}
+	if errors.Is(failure.Err, unix.ENOENT) && b.steps[number].about != "" {
+		if _, err := os.Lstat(b.steps[number].about); errors.Is(err, fs.ErrNotExist) {
+			return "", ""
+		}
 	}
 	if why = failure.Error(); measure == activityMeasure && failure.Err == unix.EBUSY {
 		why += "; another listener is there already: this runs inside another py3run, or a container engine listens"

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 	"unsafe"
@@ -415,6 +416,33 @@ func TestActivityInTheProgram(t *testing.T) {
 			if installed < 0 || s.program[len(s.program)-1].nr != unix.SYS_EXECVE {
 				t.Errorf("%s, root %t: installed at %d of %d", method, root, installed, len(s.program))
 			}
+		}
+	}
+}
+
+// A path that is removed between the launcher's look and the mount needs no cover, and nothing is missing then.
+func TestMissingAboutAPathThatIsGone(t *testing.T) {
+	t.Parallel()
+	here := t.TempDir()
+	gone := here + "/gone"
+	b := &builder{steps: []step{
+		{name: "mount", object: gone + " (hidden)", measure: "hidden-paths", about: gone},
+		{name: "mount", object: here + " (hidden)", measure: "hidden-paths", about: here},
+		{name: "mount", object: "/proc", measure: "proc"},
+	}}
+	for _, tt := range []struct {
+		name  string
+		step  uint16
+		errno syscall.Errno
+		want  string
+	}{
+		{"gone", 0, unix.ENOENT, ""},
+		{"gone, and another error", 0, unix.EPERM, "hidden-paths"},
+		{"still there", 1, unix.ENOENT, "hidden-paths"},
+		{"about no path", 2, unix.ENOENT, "proc"},
+	} {
+		if got, why := b.missing(tt.step, int32(tt.errno)); got != tt.want || (why == "") != (tt.want == "") {
+			t.Errorf("%s: %q, %q, want %q", tt.name, got, why, tt.want)
 		}
 	}
 }

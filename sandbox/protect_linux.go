@@ -37,7 +37,7 @@ type sight struct {
 
 // miss notes a step that has failed, once for each measure.
 func (f *findings) miss(name, why string) {
-	if !slices.ContainsFunc(f.missed, func(g Gap) bool { return g.Name == name }) {
+	if name != "" && !slices.ContainsFunc(f.missed, func(g Gap) bool { return g.Name == name }) {
 		f.missed = append(f.missed, Gap{Name: name, Why: why})
 	}
 }
