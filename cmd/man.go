@@ -21,7 +21,8 @@ func newMan(app *app) *cobra.Command {
 	}
 }
 
-// manual is the page of section 1 in the man(7) macros, out of what the commands say of themselves.
+// manual is the manual page, for section 1, in the macros of man(7). It is made from the help of
+// the commands.
 func manual(root *cobra.Command) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
@@ -87,7 +88,7 @@ func manual(root *cobra.Command) string {
 	return b.String()
 }
 
-// roff is text as the macros take it for text.
+// roff escapes what the macros would not take for text.
 func roff(text string) string {
 	text = strings.NewReplacer("\\", "\\e", "-", "\\-", "'", "\\(aq", "^", "\\(ha", "~", "\\(ti").Replace(text)
 	return strings.ReplaceAll(text, "\n.", "\n\\&.")
