@@ -225,7 +225,7 @@ func (d logContext) cursors(named []string) (list []audit.Cursor, err error) {
 			at.Seq = cmp.Or(at.Seq, at.Position.Seq)
 		}
 		if err == nil && at.Seq == nil {
-			err = errors.New("not a cursor: it has no seq")
+			err = errors.New("no cursor: it has no seq")
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read cursor %s: %w", path, err)
