@@ -8,16 +8,15 @@ import (
 	"py3run/cmd/internal/config"
 )
 
-// runFlags adds flags for the limits, by their names in a request, and for other keys that are set
-// often. --set can set every configuration key.
+// runFlags are the limits by their request names, and what else is set often. Each is a configuration key;
+// --set reaches all of them.
 func (app *app) runFlags(c *cobra.Command) {
 	for _, s := range config.Shorts {
 		c.Flags().Var(&keyFlag{app, s.Key, "--" + s.Name}, s.Name, s.Usage)
 	}
 }
 
-// keyFlag stores the value of a flag under its configuration key. config.Load checks it with all
-// other values.
+// keyFlag puts a flag's value under its configuration key, where it is checked with all the others.
 type keyFlag struct {
 	app       *app
 	key, name string

@@ -71,8 +71,7 @@ func newConfig(app *app) *cobra.Command {
 	return c
 }
 
-// checkConfig checks the named file, or all files that would be read here with what the environment
-// and the flags add. Then it checks whether a run could start with that.
+// checkConfig checks the file that is named, or all that would be read here with what the environment and the flags add; and whether a run could start with it.
 func (app *app) checkConfig(files []string) error {
 	code := exitCode(0)
 	tell := func(problem, hint string) {
@@ -96,7 +95,7 @@ func (app *app) checkConfig(files []string) error {
 		return code
 	}
 	loaded, err := config.Load(sources)
-	if e, ok := errors.AsType[*config.Error](err); ok { // it is the first mistake: report all mistakes in that file
+	if e, ok := errors.AsType[*config.Error](err); ok { // of the first thing that is wrong: all that is wrong with that file
 		if file, _, ok := strings.Cut(e.Where, ":"); ok {
 			check(file)
 		}
@@ -132,7 +131,7 @@ func (app *app) checkConfig(files []string) error {
 
 func newHelpTopics() []*cobra.Command {
 	codes := &cobra.Command{Use: "exit-codes", Short: "What the exit codes of exec and run mean"}
-	codes.SetHelpFunc(func(c *cobra.Command, args []string) { // only made when it is asked for
+	codes.SetHelpFunc(func(c *cobra.Command, args []string) { // not made at every start
 		c.Long = exitCodes()
 		c.Parent().HelpFunc()(c, args)
 	})
@@ -142,7 +141,7 @@ func newHelpTopics() []*cobra.Command {
 	}
 }
 
-// exitCodes is the table of statuses, for people.
+// exitCodes is the table of statuses for people.
 func exitCodes() string {
 	text := "Exit codes of py3run, py3run exec and py3run run. In JSON, status decides; from 121 on a program may return the same number itself.\n\n"
 	for _, s := range wire.Statuses() {

@@ -21,8 +21,7 @@ func newMan(app *app) *cobra.Command {
 	}
 }
 
-// manual is the manual page, for section 1, in the macros of man(7). It is made from the help of
-// the commands.
+// manual is the page of section 1 in the man(7) macros, out of what the commands say of themselves.
 func manual(root *cobra.Command) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
@@ -88,7 +87,7 @@ func manual(root *cobra.Command) string {
 	return b.String()
 }
 
-// roff escapes what the macros would not take for text.
+// roff is text as the macros take it for text.
 func roff(text string) string {
 	text = strings.NewReplacer("\\", "\\e", "-", "\\-", "'", "\\(aq", "^", "\\(ha", "~", "\\(ti").Replace(text)
 	return strings.ReplaceAll(text, "\n.", "\n\\&.")

@@ -1,5 +1,5 @@
-// Package cmd is the command line of py3run: flags, streams, rendering and exit codes. Package
-// launch, in cmd/internal, has the run itself; nothing here decides anything about it.
+// Package cmd is the command line of py3run: flags, streams, rendering, exit codes. What a run is stands in
+// cmd/internal/launch; nothing here decides anything about it.
 package cmd
 
 import (
@@ -30,10 +30,9 @@ import (
 
 // Main runs the command line and returns the exit code.
 func Main() int {
-	// If the reader goes away, write(2) fails; the signal would kill the launcher in the middle of
-	// a run.
+	// A reader that went away is an error of write(2) here, not the death of the launcher in the middle of a run.
 	signal.Ignore(syscall.SIGPIPE)
-	mask := syscall.Umask(0o022) // with the caller's, directories that all runs share could be closed even to their owner
+	mask := syscall.Umask(0o022) // a caller's could close to their owner the directories that all runs share
 	app := &app{umask: &mask,
 		began: time.Now(), in: os.Stdin, out: cli.Stdout(), err: os.Stderr, environ: os.Environ(), flags: map[string]string{}, typed: map[string]string{},
 		inIsTerminal: cli.IsTerminal(os.Stdin), errIsTerminal: cli.IsTerminal(os.Stderr),
@@ -42,15 +41,14 @@ func Main() int {
 	return app.main(os.Args[1:])
 }
 
-// An app is one call of py3run: where it reads and writes, and what the flags of all commands have
-// set.
+// An app is one invocation: where it reads and writes, and what the flags of all commands have set.
 type app struct {
 	began    time.Time
 	in       *os.File
 	out, err io.Writer
 	environ  []string
 	umask    *int           // the caller's, for the code
-	signals  chan os.Signal // signals that ask for the end of the run; nil before listen
+	signals  chan os.Signal // that ask for the end of the run; nil before listen
 
 	inIsTerminal, errIsTerminal bool
 	oneStream                   func() bool // whether out and err are one file
@@ -98,8 +96,7 @@ func (app *app) main(args []string) (code int) {
 	})
 }
 
-// isExec reports whether the arguments mean exec: by its name, or by no command and something on
-// standard input.
+// isExec tells whether the arguments mean exec: said, or left out with something on standard input.
 func (app *app) isExec(args []string) bool {
 	for _, a := range args {
 		if !strings.HasPrefix(a, "-") {
@@ -135,8 +132,7 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 			return app.exec(true)
 		},
 	}
-	// Not cobra's own flag: its text can only be changed with a template, which takes 150 kB of the
-	// binary.
+	// Not cobra's own flag, whose text would come out otherwise only with a template, and that takes 150 kB of the binary.
 	root.Flags().BoolVarP(&showVersion, "version", "v", false, "version for py3run")
 	cli.Suggest(root)
 	withDefaults(root)
@@ -145,8 +141,7 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.PersistentFlags().StringVar(&app.configFile, "config", "", "read this `file` instead of the user's and the system's configuration")
 	app.setFlag(root)
-	// A command that runs something does not need the others, and each command costs time at the
-	// start.
+	// What runs something needs nothing of the other commands, and all of them take a part of the time of a start.
 	switch {
 	case len(args) == 0 && !app.inIsTerminal:
 	case len(args) > 0 && args[0] == "exec":
@@ -164,8 +159,7 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 	return root
 }
 
-// unknownCommand refuses an argument that is not a command. It may be a script, or a mistyped
-// command.
+// unknownCommand is the mistake that what follows py3run is no command of it: a script, perhaps, or a slip.
 func unknownCommand(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -180,8 +174,7 @@ func unknownCommand(c *cobra.Command, args []string) error {
 	return e
 }
 
-// withDefaults makes the help show the defaults of flags that stand for a configuration key. They
-// are computed only for the help.
+// withDefaults has the help of flags that are short for a key name its default. It is not made at every start.
 func withDefaults(root *cobra.Command) {
 	help := root.HelpFunc()
 	root.SetHelpFunc(func(c *cobra.Command, args []string) {

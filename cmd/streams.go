@@ -6,8 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// oneStream reports whether two descriptors are the same file, pipe, socket or terminal, as after
-// `2>&1`. Then what is written to both has an order.
+// oneStream tells whether two descriptors are one file, pipe, socket or terminal, as after `2>&1`: then what is written to both has an order.
 func oneStream(a, b *os.File) bool {
 	var x, y unix.Stat_t
 	if unix.Fstat(int(a.Fd()), &x) != nil || unix.Fstat(int(b.Fd()), &y) != nil {
