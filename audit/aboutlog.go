@@ -12,7 +12,8 @@ import (
 // Some records say something about the log itself. The walk does not believe them: it compares each
 // with what stands before it.
 
-// aboutLog decodes a record that says something of the log itself; of others only the facts are needed.
+// aboutLog decodes a record that says something about the log itself. From other records only the
+// facts are needed.
 func aboutLog(f *facts, line []byte) (rec Record) {
 	switch Action(f.action) {
 	case AuditRepair, AuditRetention, AuditAcknowledged:
@@ -129,7 +130,7 @@ func (r *Reader) kept(name string) ([]byte, error) {
 	return text, err
 }
 
-// retention judges a record of removed segments by itself.
+// retention judges whether a record about removed segments is consistent in itself.
 func (v *verifier) retention(f *facts, r *Retention) {
 	if r == nil {
 		v.add(Broken, LineForm, f.seq, "record %d: an audit-retention that does not tell what was removed", f.seq)

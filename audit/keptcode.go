@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// code compares kept code with its names, which are hashes.
+// code compares each file of kept code with its name, which is the hash of the code.
 func (v *verifier) code() {
 	v.seg, v.line = segment{}, 0
 	fd, err := unix.Openat(v.reader.dir, codeName, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -26,7 +26,7 @@ func (v *verifier) code() {
 	}
 	if err != nil {
 		severity := Unreadable
-		if err == unix.EACCES { // it is closed to those who may only read the log
+		if err == unix.EACCES { // who may only read the log may have no access to it
 			severity = Note
 		}
 		v.add(severity, NotReadable, 0, "kept code was not looked at: %v", v.reader.failed("read", codeName, err))
@@ -34,12 +34,12 @@ func (v *verifier) code() {
 	slices.Sort(names)
 	for _, name := range names {
 		if len(name) != hex.EncodedLen(sha256.Size) {
-			continue // of a writer at work
+			continue // a writer is making it
 		}
 		path := filepath.Join(codeName, name)
 		sum := sha256.New()
 		at, err := unix.Openat(fd, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-		if err == unix.ENOENT { // removed by retention meanwhile
+		if err == unix.ENOENT { // retention has removed it meanwhile
 			continue
 		}
 		if err == nil {

@@ -46,8 +46,8 @@ func (v *verifier) runs() {
 	if len(gone) == 0 {
 		return
 	}
-	// One that ended meanwhile has its end behind what was read, and that was written before its
-	// file went.
+	// If a run ended meanwhile, its end stands after what was read: it was written before the file
+	// of the run was removed.
 	ended := map[string]bool{}
 	for line, err := range v.reader.Records(v.place) {
 		if err == nil && (line.Action == ExecutionEnd || line.Action == ExecutionOrphaned) {
@@ -74,8 +74,8 @@ func (r *Reader) Running() (n int) {
 	return n
 }
 
-// Dead tells that a run without an end has lost its launcher, which the next writer will record.
-// What cannot be seen is not dead.
+// Dead reports whether a run without an end has lost its launcher; the next writer will record
+// that. A run that this user cannot see is not reported as dead.
 func (r *Reader) Dead(id string) bool {
 	_, how := r.alive(id)
 	return how == orphan
@@ -83,8 +83,8 @@ func (r *Reader) Dead(id string) bool {
 
 const orphan = "the next writer records it as orphaned"
 
-// alive tells whether a run's writer lives, else how the log will come by the run's end; nothing if
-// it cannot be seen.
+// alive reports whether a run's writer lives. If it is dead, how says how the log will get the
+// run's end; an empty how means that this user cannot see it.
 func (r *Reader) alive(id string) (alive bool, how string) {
 	const lost = "nothing is left of it"
 	if !isRunID(id) {

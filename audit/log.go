@@ -19,7 +19,7 @@ const (
 	lockName    = ".lock"
 )
 
-// StepError is a step that failed on a file or directory of the log.
+// A StepError is a step that failed on a file or directory of the log.
 type StepError struct {
 	Step, Path string
 	Err        error
@@ -44,16 +44,16 @@ type Log struct {
 	NoSync bool
 
 	path     string // absolute, of the directory
-	dir      int    // descriptor of the directory, -1 once closed
-	group    int    // whose members may read the log, -1: none
+	dir      int    // descriptor of the directory; -1: closed
+	group    int    // its members may read the log; -1: none
 	patience time.Duration
 
 	segmentMost int64
 }
 
-// Open opens the log in dir, and makes the directory where there is none (mode
-// 0700, those above it 0755). It refuses a directory that is a symbolic link,
-// belongs to anybody but the effective user, or can be written by others.
+// Open opens the log in dir. If the directory does not exist, Open makes it with mode 0700, and
+// missing ones above it with 0755. It refuses a directory that is a symbolic link, belongs to
+// another user than the effective one, or can be written by others.
 func Open(dir string) (*Log, error) {
 	const step = "open audit directory"
 	if dir == "" {
@@ -132,7 +132,7 @@ var networks = map[int64]string{
 	unix.AFS_SUPER_MAGIC: "AFS", unix.CEPH_SUPER_MAGIC: "Ceph", unix.V9FS_MAGIC: "9P",
 }
 
-// Close gives the directory back. Records need no closing.
+// Close closes the directory. A record needs no Close to be complete.
 func (l *Log) Close() error {
 	fd := l.dir
 	l.dir = -1
@@ -150,8 +150,7 @@ func (l *Log) openCurrent() (int, error) {
 	return fd, nil
 }
 
-// openRegular opens a file of the log, and refuses one that somebody else could
-// have a hand in.
+// openRegular opens a file of the log, and refuses one that somebody else could change.
 func (l *Log) openRegular(name string, flags int) (int, error) {
 	fd, err := unix.Openat(l.dir, name, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
 	if err == unix.ELOOP {

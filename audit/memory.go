@@ -21,7 +21,7 @@ import (
 // killed may leave the line one record behind the log, which is no fault.
 
 const (
-	filesMost = 8 << 10 // bytes of the lines behind the first
+	filesMost = 8 << 10 // bytes of the lines after the first
 	noFile    = "-"
 )
 

@@ -71,8 +71,8 @@ type Report struct {
 }
 
 // Verify checks that the log is whole. It checks the form of every line, the chain through all
-// segments, that runs have a start and an end, what the log says of its own repairs and removals,
-// what its writers noted of the newest record, and what witnesses say. It writes nothing.
+// segments, that runs have a start and an end, what the log says about its own repairs and
+// removals, what its writers noted of the newest record, and what witnesses say. It writes nothing.
 func (r *Reader) Verify(c Check) (*Report, error) {
 	const most = 20
 	for tries := 1; ; tries++ {

@@ -1,4 +1,5 @@
-// Command py3runctl is for those who look after py3run: it reads the audit log, answers questions about past runs, and tells of what is unusual.
+// Command py3runctl is for those who look after py3run: it reads the audit log, answers questions
+// about past runs, and tells of what is unusual.
 package main
 
 import (

@@ -1,6 +1,6 @@
-// Package json writes values as encoding/json does, for programs that live for milliseconds.
-// encoding/json prepares for a type what makes the next thousand values of it fast, which takes
-// longer than all that a launcher has to write; here each value is just looked at.
+// Package json writes values as encoding/json does, for programs that live for milliseconds. For
+// each type, encoding/json first prepares what makes the next thousand values fast. That takes
+// longer than everything that a launcher has to write, so this package just looks at each value.
 package json
 
 import (
@@ -17,10 +17,10 @@ import (
 )
 
 // Append appends the JSON of v to b, as an encoding/json Encoder with SetEscapeHTML(false) writes
-// it, without a newline. It knows structs with the options - , omitempty and omitzero, embedded
-// ones, pointers, slices, maps with string keys, interfaces, strings, numbers, booleans, and types
-// with the methods MarshalJSON and MarshalText. Other types are an error, as are numbers that JSON
-// has no form for.
+// it, without a newline. It knows structs with the options "-", omitempty and omitzero, embedded
+// structs, pointers, slices, maps with string keys, interfaces, strings, numbers, booleans, and
+// types with the methods MarshalJSON and MarshalText. Other types are an error, and so are numbers
+// that JSON cannot express.
 func Append(b []byte, v any) ([]byte, error) {
 	e := encoder{out: b}
 	err := e.value(reflect.ValueOf(v))
@@ -133,7 +133,8 @@ func (e *encoder) dict(v reflect.Value) error {
 	return nil
 }
 
-// members writes the fields of a struct; first tells, before and after, that none has been written yet.
+// members writes the fields of a struct. first says, before and after the call, that no field was
+// written yet.
 func (e *encoder) members(v reflect.Value, first bool) (bool, error) {
 	for _, f := range e.fieldsOf(v.Type()) {
 		x := v.Field(f.index)
@@ -223,8 +224,8 @@ func (e *encoder) float(f float64) error {
 	return nil
 }
 
-// Size is how many bytes Append writes for a string of valid UTF-8: for whoever makes room for a
-// long one.
+// Size is how many bytes Append writes for a string of valid UTF-8. With it a caller can make room
+// for a long string.
 func Size(s string) int {
 	n := len(s) + 2
 	for i := range len(s) {

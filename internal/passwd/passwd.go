@@ -56,14 +56,14 @@ func GroupID(name string) (int, error) {
 	return 0, fmt.Errorf("no group %s in %s", name, groupsFile)
 }
 
-// read returns no text where the file cannot be read: then nobody is in it.
+// read returns an empty text if the file cannot be read: then it has no user.
 func read(file string) string {
 	text, _ := os.ReadFile(file)
 	return string(text)
 }
 
-// find returns the first user that is meant. Where its numbers are none there is no user: a later
-// line of the same name is not looked for, because other programs would take the first.
+// find returns the first user that is meant. If the numbers in its line are invalid, there is no
+// such user: find does not go on to a later line, because other programs would take the first.
 func find(text string, meant func(fields []string) bool) (User, bool) {
 	for line := range strings.Lines(text) {
 		f := strings.Split(strings.TrimSuffix(line, "\n"), ":")

@@ -7,9 +7,8 @@ import (
 	"strings"
 )
 
-// Check returns everything wrong with one file, each part ordered by line:
-// first what Load would refuse, then what it takes although it contradicts
-// itself.
+// Check returns all mistakes in one file, in the order of lines: first what Load would refuse, then
+// contradictions, which Load accepts.
 func Check(path string) []Finding { return check(path, etcFile) }
 
 func check(path, etc string) []Finding {
@@ -21,8 +20,8 @@ func check(path, etc string) []Finding {
 	return append(findings, locate(f.contradictions(), path, text)...)
 }
 
-// contradictions compares what the file says with the rest of the file only:
-// another one may be stronger or weaker.
+// contradictions compares what the file says only with the same file: another file may be stronger
+// or weaker.
 func (f file) contradictions() []Finding {
 	c := Default()
 	for i := range settings {
@@ -77,15 +76,15 @@ func (f file) contradictions() []Finding {
 	return findings
 }
 
-// isBelow compares names only; a symbolic link is not followed.
+// isBelow compares only names, and follows no symbolic link.
 func isBelow(name, dir string) bool {
 	dir = strings.TrimSuffix(path.Clean(dir), "/")
 	name = path.Clean(name)
 	return name == dir || strings.HasPrefix(name, dir+"/")
 }
 
-// fixedPart returns the directory in which the first part that differs from
-// one execution to the next is made.
+// fixedPart returns the part of a path above the first directory whose name differs from run to
+// run.
 func fixedPart(workingDir string) string {
 	before, _, _ := strings.Cut(workingDir, "$")
 	return path.Dir(before + "x")

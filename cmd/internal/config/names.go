@@ -6,11 +6,11 @@ const SystemFile = etcFile
 // Variable is the environment variable that sets a key.
 func Variable(key string) string { return variable(key) }
 
-// A Short name is what a key is called elsewhere: by a flag, for whose help Usage is, and with
-// underscores in a request.
+// A Short is a second name of a key: the name of a flag, with Usage as its help, and, with
+// underscores, the name in a request.
 type Short struct{ Name, Key, Usage string }
 
-// Shorts are all of them.
+// Shorts are all short names.
 var Shorts = [...]Short{
 	{"timeout-seconds", "security.execution-timeout-seconds", "wall-clock limit, in `seconds`"},
 	{"cpu-seconds", "security.max-cpu-seconds", "processor time of all processes of the run, in `seconds`"},

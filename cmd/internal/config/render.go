@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Init returns a file that says the defaults, with a comment for each.
+// Init returns a configuration file with every key at its default, and a comment for each.
 func Init() []byte {
 	var b bytes.Buffer
 	b.WriteString(`# Configuration of py3run: every key with its default.
@@ -18,7 +18,7 @@ func Init() []byte {
 	c := Default()
 	writeSettings(&b, func(s *setting) {
 		unset := ""
-		if s.onlyIfSet { // a file that says the default would change what it is
+		if s.onlyIfSet { // to write the default into a file would change what holds without it
 			unset = "# "
 		}
 		fmt.Fprintf(&b, "\n%s\n%s%s = %s\n", commented(s.comment()), unset, leaf(s.key), format(s.get(&c)))
@@ -36,7 +36,8 @@ func Init() []byte {
 	return b.Bytes()
 }
 
-// Show returns what holds, as a file would say it, and on demand who said it.
+// Show returns the configuration in force in the form of a file, and with origin where each value
+// comes from.
 func Show(l *Loaded, origin bool) []byte {
 	var b bytes.Buffer
 	writeSettings(&b, func(s *setting) {

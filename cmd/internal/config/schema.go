@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Schema returns the JSON Schema (draft 2020-12) of a configuration file, for
-// editors. It knows less than Check: of the rules for texts only a pattern.
+// Schema returns the JSON Schema (draft 2020-12) of a configuration file, for editors. It checks
+// less than Check: of the rules for texts it has only a pattern.
 func Schema() []byte {
 	root := newSchemaSection()
 	ceiling := newSchemaSection()
@@ -30,7 +30,7 @@ func Schema() []byte {
 
 	text, err := json.MarshalIndent(root, "", "  ")
 	if err != nil {
-		panic(err) // only maps, texts and numbers are in it
+		panic(err) // it holds only maps, texts and numbers
 	}
 	return append(text, '\n')
 }
@@ -41,7 +41,7 @@ func newSchemaSection() schema {
 	return schema{"type": "object", "properties": map[string]any{}, "additionalProperties": false}
 }
 
-// add places a schema at a dotted key, making the sections on the way.
+// add places a schema at a dotted key, and makes the sections above it.
 func (s schema) add(key string, sub schema) {
 	properties := s["properties"].(map[string]any)
 	name, rest, nested := strings.Cut(key, ".")
@@ -78,7 +78,7 @@ func (s *setting) numberSchema() schema {
 	return sub
 }
 
-// strictSchema is that of a ceiling: without the 0 that is no limit.
+// strictSchema is the schema of a ceiling: without the 0 that means no limit.
 func (s *setting) strictSchema() schema {
 	switch s.fallback.(type) {
 	case float64:

@@ -1,7 +1,7 @@
 package config
 
-// OnlyIfSet lifts a limit that has its default: for a command that keeps to a limit only where
-// somebody has set it. A ceiling is set, too.
+// OnlyIfSet lifts a limit that has its default. It is for commands that apply the limit only if
+// somebody has set it; a ceiling counts as set.
 func (l *Loaded) OnlyIfSet(key string) {
 	s, from := settingAt(key), l.Origins[key]
 	if from.Kind != FromDefault {

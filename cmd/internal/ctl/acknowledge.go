@@ -49,12 +49,7 @@ func (d logContext) acknowledge(what []string, comment string, with verification
 	if err != nil {
 		return err
 	}
-	r, err := audit.OpenReader(d.dir)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	alerts, err := d.recordedAlerts(r)
+	alerts, err := d.recordedAlerts()
 	if err != nil {
 		return err
 	}
@@ -97,7 +92,12 @@ func (d logContext) acknowledge(what []string, comment string, with verification
 }
 
 // recordedAlerts are the alerts in the log with their acknowledgements, oldest first.
-func (d logContext) recordedAlerts(r *audit.Reader) (list []alert, err error) {
+func (d logContext) recordedAlerts() (list []alert, err error) {
+	r, err := audit.OpenReader(d.dir)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
 	said, found := map[uint64]*audit.Acknowledgement{}, map[uint64]*audit.Acknowledgement{} // by the record of the alert, and by the record of a finding
 	for line, err := range r.Records(audit.Position{}) {
 		if bad := new(audit.LineError); errors.As(err, &bad) {
@@ -136,12 +136,7 @@ func (d logContext) listAlerts(since, format string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	r, err := audit.OpenReader(d.dir)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	list, err := d.recordedAlerts(r)
+	list, err := d.recordedAlerts()
 	if err != nil {
 		return err
 	}

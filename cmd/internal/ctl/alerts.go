@@ -87,7 +87,7 @@ func (d logContext) alerts(statePath, format string, everything bool) (fired int
 			state.Pending = state.Pending[over:]
 		}
 	}
-	if err := writeState(statePath, state); err != nil { // before the delivery: an alert may come twice, but never not at all
+	if err := writeState(statePath, state); err != nil { // before the delivery: an alert may be delivered twice, but must not get lost
 		return 0, err
 	}
 	failed := d.deliver(state)
@@ -97,7 +97,7 @@ func (d logContext) alerts(statePath, format string, everything bool) (fired int
 	return len(found), failed
 }
 
-// evaluate looks at what is new.
+// evaluate applies the rules to the new records.
 func (d logContext) evaluate(r *audit.Reader, state *alertState) (found []alert, err error) {
 	state.Watched.days = &d.config.Security.Audit.RetentionDays
 	tampered := func(seq uint64, title string) {
@@ -150,7 +150,7 @@ func (d logContext) printAlert(a alert, format string) error {
 	return err
 }
 
-// record writes what was told into the log. What cannot be written stays.
+// record writes the alerts into the log. It leaves those that cannot be written.
 func (d logContext) record(found *[]alert) error {
 	if len(*found) == 0 {
 		return nil

@@ -298,7 +298,7 @@ func parseCheckpoint(text []byte, keys []signingKey) (c checkpoint, err error) {
 	return c, fmt.Errorf("signed with a key that is not trusted for its time, %s", c.time.Format(time.RFC3339))
 }
 
-// parseProof returns nothing for what is no proof: then there is none.
+// parseProof returns no proof for a text that is not one.
 func parseProof(text []byte) (previous int64, proof tlog.TreeProof) {
 	head, _, _ := strings.Cut(string(text), "\n\n")
 	lines := strings.Split(strings.TrimSuffix(head, "\n"), "\n")
@@ -315,9 +315,9 @@ func parseProof(text []byte) (previous int64, proof tlog.TreeProof) {
 	return previous, proof
 }
 
-// compareCheckpoints holds checkpoints against a log that was verified with the trees of their
-// sizes. Those of records that retention removed are compared with the next one, from the newest to
-// the oldest. signedTo is the newest record that the log has and a checkpoint speaks for.
+// compareCheckpoints compares checkpoints with a log that was verified with the trees of their
+// sizes. A checkpoint of records that retention removed is compared with the next one, from the
+// newest to the oldest. signedTo is the newest record of the log that a checkpoint proves.
 func compareCheckpoints(list []checkpoint, rep *audit.Report) (compared int, signedTo uint64) {
 	found := func(s audit.Severity, kind audit.Kind, c checkpoint, format string, args ...any) {
 		rep.Add(audit.Finding{Severity: s, Kind: kind, Seq: c.seq, Message: c.path + ": " + fmt.Sprintf(format, args...)})

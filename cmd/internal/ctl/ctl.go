@@ -73,17 +73,17 @@ func hint(err error) string {
 	case errors.As(err, &conf):
 		return conf.Hint
 	case errors.As(err, &log) && errors.Is(err, os.ErrPermission):
-		return "the log's own permissions decide who may look; ask its owner, or use that user"
+		return "the permissions of the log decide who may read it; ask its owner, or use the owner's account"
 	case errors.As(err, &log) && errors.Is(err, os.ErrNotExist):
 		return "name the log's directory with --dir"
 	case errors.As(err, &guard) && guard.Force:
-		return "if that is right, say --force"
+		return "if that is what you want, use --force"
 	case errors.As(err, &place):
-		return "see py3runctl audit verify; without the cursor's file all begins with the oldest record"
+		return "see py3runctl audit verify; without the file of the cursor, the next call begins with the oldest record"
 	case errors.Is(err, errNoProgram):
-		return "put both into one directory"
+		return "put both programs into one directory"
 	case errors.Is(err, errNoTemplate):
-		return "py3runctl warm status lists those that there are"
+		return "py3runctl warm status lists the templates"
 	case errors.Is(err, store.ErrVersion), errors.Is(err, store.ErrDamaged):
 		return "py3runctl index --rebuild"
 	}

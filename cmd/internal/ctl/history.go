@@ -126,13 +126,19 @@ func shown(r store.Run) shownRun {
 	return s
 }
 
-// history prints runs, newest first.
-func (d logContext) history(q question, now time.Time) error {
+// ask reads a question, and opens the source that answers it. The caller closes the source.
+func (d logContext) ask(q question, now time.Time) (store.Query, store.Source, error) {
 	query, err := q.query(now.In(d.local()))
 	if err != nil {
-		return err
+		return query, nil, err
 	}
 	s, err := d.source(q.index)
+	return query, s, err
+}
+
+// history prints runs, newest first.
+func (d logContext) history(q question, now time.Time) error {
+	query, s, err := d.ask(q, now)
 	if err != nil {
 		return err
 	}
@@ -303,11 +309,7 @@ func shownGroupOf(g store.Group) shownGroup {
 
 // stats prints what groups of ended runs have used.
 func (d logContext) stats(q question, by store.By, now time.Time) error {
-	query, err := q.query(now.In(d.local()))
-	if err != nil {
-		return err
-	}
-	s, err := d.source(q.index)
+	query, s, err := d.ask(q, now)
 	if err != nil {
 		return err
 	}

@@ -226,8 +226,8 @@ func (e *exposition) sample(name string, value any, labels ...string) {
 	fmt.Fprintf(&e.text, " %v\n", value)
 }
 
-// escapeLabel escapes a label's value as both formats want it, which are UTF-8, and what a terminal
-// would obey as everywhere else.
+// escapeLabel escapes the value of a label as both formats require, and what a terminal obeys. Both
+// formats are UTF-8.
 func escapeLabel(s string) string {
 	s = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(strings.ToValidUTF8(s, "\uFFFD"))
 	if strings.IndexFunc(s, func(r rune) bool { return !strconv.IsGraphic(r) }) < 0 {
@@ -244,8 +244,8 @@ func escapeLabel(s string) string {
 	return b.String()
 }
 
-// exactSeconds is a duration in seconds, in decimals: a quotient of floating-point numbers has
-// digits that nobody measured.
+// exactSeconds is a duration in seconds, in decimals: a quotient of floating-point numbers would
+// have digits that were not measured.
 func exactSeconds(d time.Duration) string {
 	text := fmt.Sprintf("%d.%09d", d/time.Second, (d % time.Second).Abs())
 	if d < 0 && d > -time.Second {

@@ -121,7 +121,7 @@ func (d logContext) prune(p pruning, now time.Time) error {
 func (d logContext) carryOut(p pruning, plan audit.Plan, before time.Time) error {
 	if len(plan.Segments) > 0 && !p.yes {
 		if p.answers == nil {
-			return errors.New("remove old segments: there is nobody to ask: say --yes")
+			return errors.New("remove old segments: nobody is there to confirm it: say --yes")
 		}
 		fmt.Fprintf(d.err, "Remove %d segments with %d records, the newest of %s? [y/N] ", len(plan.Segments), plan.Retention.Records, plan.Retention.Newest)
 		answer, _ := bufio.NewReader(p.answers).ReadString('\n')

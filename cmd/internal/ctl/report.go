@@ -29,7 +29,7 @@ const (
 	logUnreadable verdict = "unreadable" // what could be read is not broken
 )
 
-// verdict puts broken before unreadable: to read the rest would not repair it.
+// verdict puts broken before unreadable: the unreadable rest cannot make a broken log whole.
 func (rep verified) verdict() verdict {
 	unread := rep.Omitted[audit.Unreadable] > 0
 	broken := rep.Omitted[audit.Broken] > 0

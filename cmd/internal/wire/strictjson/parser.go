@@ -1,6 +1,7 @@
 package strictjson
 
 import (
+	"cmp"
 	"fmt"
 	"hash/maphash"
 	"strings"
@@ -39,7 +40,7 @@ func (p *parser) document() (any, error) {
 	}
 	p.skipSpace()
 	if p.pos == len(p.text) {
-		return nil, p.fail(0, p.Empty)
+		return nil, p.fail(0, cmp.Or(p.Empty, "the text is empty"))
 	}
 	v, err := p.value()
 	if err != nil {

@@ -64,7 +64,7 @@ type Options struct {
 	MaxDepth int    // how deep containers may nest
 	RawDepth int    // containers inside this many others are checked and stay text, as *Raw; 0: every container becomes a tree
 	Root     string // how paths begin; may be empty
-	Empty    string // the reason why a text without a value is refused
+	Empty    string // the reason why a text without a value is refused; may be empty
 	Secret   string // a top-level name: paths end there, because the names inside may be the secret
 }
 
