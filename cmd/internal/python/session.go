@@ -82,8 +82,7 @@ func Open(ip Interpreter, job Job, first int) (*Session, error) {
 	return s, err
 }
 
-// OpenWorker prepares a job for a preforked worker. It gets Files from the descriptor after the
-// first on: it has the runtime already.
+// OpenWorker lays a job out for a worker, which finds Files from the descriptor after the first on.
 func OpenWorker(job Job) (*Session, error) { return open(job) }
 
 // open makes a session. It takes over the files.
