@@ -24,7 +24,7 @@ BOUNDS = {
     "system calls of init and Python": Bound(850, 400, "the least of five runs (709 to 716)", COUNT),
     "instructions of py3run version": Bound(1.4e6, 1e5, "the Go runtime and the initialisation of all packages (0.92 million)", INSTRUCT),
     "instructions of py3run config show": Bound(1.6e6, 1e5, "the command tree and the configuration besides (1.08 million)", INSTRUCT),
-    "instructions beside bare import json": Bound(1.2, 0.8, "bootstrap, hook and reply without a sandbox, as a ratio (1.02)", INSTRUCT),
+    "instructions beside bare import json": Bound(1.2, 0.8, "runtime, hook and reply without a sandbox, as a ratio (1.02)", INSTRUCT),
     "time beside bare Python": Bound(2.2, 0.9, "the median of paired ratios, the best of three sittings (1.64 to 1.85)", TIME),
     "processor time beside bare Python": Bound(2.8, 0.9, "of the same runs (1.9 to 2.1)", TIME),
     "MB of the launcher": Bound(12, 2, "the least of three runs of a small request", "look for what is new in memory, such as a package with large tables"),

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""What the audit hook costs: `import pandas` (or any statement) in an interpreter with and without the bootstrap.
+"""What the audit hook costs: `import pandas` (or any statement) in an interpreter with and without py3run's runtime.
 
     hook.py [--python PYTHON] [--runs N] [--code 'import pandas']
 
 Runs come in pairs, so that both have the same noise. If valgrind is installed, callgrind also counts the
-instructions, which do not depend on noise. The bootstrap runs here as py3run starts it, but without a sandbox.
+instructions, which do not depend on noise. The runtime runs here as py3run starts it, but without a sandbox.
 """
 import argparse, base64, marshal, mmap, os, re, shutil, statistics, struct, subprocess, sys, tempfile, time
 
 SOURCES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "cmd", "internal", "python")
-FIRST = 64  # the first of the bootstrap's descriptors
+FIRST = 64  # the first of the runtime's descriptors
 
 
 def read(name):
@@ -37,13 +37,13 @@ def stub():
 
 
 def job(code, hooked):
-    """Opens the descriptors that the bootstrap reads and writes, with the layout of session.go."""
+    """Opens the descriptors that the runtime finds, with the layout of protocol.go."""
     flagged = dict.fromkeys(["subprocess", "os", "ctypes", "multiprocessing"])
     request = marshal.dumps(dict(command="execute", code=code, path="/nonexistent/main.py", shown="main.py", argv=["main.py"], import_path=[],
                                  variables={}, module="", function="", args=None, kwargs={}, line=0, column=0, result_format="plain",
                                  result_from="none", flagged=flagged, lazy_site=False, show=True, most=1 << 20), 2)
-    boot, memory = os.memfd_create("bootstrap"), os.memfd_create("memory", os.MFD_ALLOW_SEALING)
-    os.write(boot, hooked)
+    code_file, memory = os.memfd_create("runtime"), os.memfd_create("memory", os.MFD_ALLOW_SEALING)
+    os.write(code_file, hooked)
     os.ftruncate(memory, (4 << 20) + len(request))
     view = mmap.mmap(memory, 0)
     view[1 << 20:(1 << 20) + len(request)] = request
@@ -52,7 +52,7 @@ def job(code, hooked):
     os.write(release, b"\1")
     os.close(release)
     children, dump = os.open(os.devnull, os.O_WRONLY), os.open(os.devnull, os.O_WRONLY)
-    for i, fd in enumerate((boot, memory, children, gate, dump)):
+    for i, fd in enumerate((code_file, memory, children, gate, dump)):
         os.dup2(fd, FIRST + i)
         os.close(fd)
 
@@ -97,7 +97,7 @@ def main():
         a, b = instructions(bare), instructions(with_hook, o.code, hooked)
         empty = instructions([*bare[:-1], "pass"]), instructions(with_hook, "pass", hooked)
         print(f"{o.code}: instructions {a:,} without, {b:,} with: {b / a:.4f}")
-        print(f"  of which the start of the bootstrap is {empty[1] - empty[0]:,}; the hook alone: {(b - (empty[1] - empty[0])) / a:.4f}")
+        print(f"  of which the start of the runtime is {empty[1] - empty[0]:,}; the hook alone: {(b - (empty[1] - empty[0])) / a:.4f}")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def run(first, template=None):
             delay()
     else:
         printed = template.settle(request)
-        import_path = import_path[:len(import_path) - template.ahead]  # the rest was there before the modules of the template, which may have changed it
+        import_path = import_path[:len(import_path) - template.ahead]  # the template has put the rest into sys.path
     sys.argv = request["argv"]
     sys.path[:0] = import_path
     if not printed.closed:
