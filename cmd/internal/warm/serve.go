@@ -340,8 +340,14 @@ func samePids(c int) bool {
 	if err != nil {
 		return false
 	}
-	status, _ := os.ReadFile("/proc/" + strconv.Itoa(int(peer.Pid)) + "/status")
-	return pidNamespaces(string(status)) == 1
+	fd, err := unix.Open("/proc/"+strconv.Itoa(int(peer.Pid))+"/status", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	status := make([]byte, 4096) // the kernel gives all of it at once
+	n, _ := unix.Read(fd, status)
+	return pidNamespaces(string(status[:max(0, n)])) == 1
 }
 
 // pidNamespaces is the number of pid namespaces, from that of the reader down, that a process with
