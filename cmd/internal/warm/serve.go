@@ -334,7 +334,8 @@ func (t *server) serve(c int) {
 // run with namespaces never is. It counts the numbers of NSpid (proc_pid_status(5)), one for each
 // namespace from the reader's down. Everybody may read them. The files in /proc/PID/ns would say
 // it, too, but a launcher that has runs is undumpable, and then even its own user may not read
-// them.
+// them. Where /proc is mounted with hidepid=2, such a launcher is hidden as a whole: it gets no
+// worker, and starts interpreters of its own.
 func samePids(c int) bool {
 	peer, err := unix.GetsockoptUcred(c, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
