@@ -74,7 +74,7 @@ func listening(t *testing.T) (port string) {
 	}
 }
 
-// recorded is a spec whose trail can be had by any user.
+// recorded is a spec whose activity any user can have recorded.
 func recorded(spec Spec, m Method) Spec {
 	spec.Method, spec.Activity, spec.DenyCalls = m, Required, true
 	return spec
@@ -295,7 +295,7 @@ func TestActivityNested(t *testing.T) {
 				started = "? []"
 			}
 			if got, want := inActivity(o.Activity, ""), "execution "+started+" ×1\nexecution /bin/true [] ×1\n"; got != want {
-				t.Errorf("the outer trail:\n%swant\n%s", got, want)
+				t.Errorf("the outer activity:\n%swant\n%s", got, want)
 			}
 		}
 	})

@@ -106,7 +106,10 @@ func (o *Handoff) start(spec Spec, stdio IO) (_ *Running, err error) {
 	}
 	theirs.close()
 	worker.b = b
-	return r, o.listen(r)
+	if err := o.listen(r); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // find notes what is known of the worker from its maker: what its group can do, and which steps

@@ -394,7 +394,7 @@ func TestActivityInTheProgram(t *testing.T) {
 		for _, root := range []bool{true, false} {
 			s, b := build(full, method, false, at, host{root: root, wait: 32})
 			if !b.activity {
-				t.Fatalf("%s, root %t: no trail", method, root)
+				t.Fatalf("%s, root %t: no activity", method, root)
 			}
 			installed := -1
 			for i, o := range s.program {

@@ -9,7 +9,7 @@ func TestRefusedMemory(t *testing.T) {
 	need(t, "listener")
 	tests := []struct {
 		name       string
-		trail      Requirement
+		activity   Requirement
 		limit      int64
 		least, top int64
 	}{
@@ -23,7 +23,7 @@ func TestRefusedMemory(t *testing.T) {
 			t.Run(tt.name, func(t *testing.T) {
 				t.Parallel()
 				spec := shell("dd if=/dev/zero of=/dev/null bs=100M count=1")
-				spec.Method, spec.Activity, spec.Limits.Memory, spec.NoNewPrivileges = m, tt.trail, tt.limit, true
+				spec.Method, spec.Activity, spec.Limits.Memory, spec.NoNewPrivileges = m, tt.activity, tt.limit, true
 				out, _ := execute(t, spec)
 				if got := out.Activity.Refused; got < tt.least || got > tt.top {
 					t.Errorf("refused %d, want %d to %d; %+v", got, tt.least, tt.top, out)

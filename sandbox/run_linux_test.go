@@ -340,3 +340,25 @@ func TestOutput(t *testing.T) {
 		})
 	})
 }
+
+// A file that there is not leaves its number free, whatever had it before.
+func TestUnusedNumber(t *testing.T) {
+	t.Parallel()
+	eachMethod(t, func(t *testing.T, m Method) {
+		f, err := os.Open("/dev/null")
+		check(t, err)
+		defer f.Close()
+		spec := command("report")
+		spec.Method = m
+		found, _ := reported(t, spec, nil, f)
+		var ours []int
+		for _, n := range found.Descriptors {
+			if n >= spec.FirstFile {
+				ours = append(ours, n)
+			}
+		}
+		if want := []int{spec.FirstFile + 1, spec.GateFile(2), spec.DumpFile(2)}; !slices.Equal(ours, want) {
+			t.Errorf("descriptors %v, want %v", ours, want)
+		}
+	})
+}

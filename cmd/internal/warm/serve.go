@@ -334,14 +334,21 @@ func (t *server) serve(c int) {
 // run with namespaces never is. It counts the numbers of NSpid (proc_pid_status(5)), one for each
 // namespace from the reader's down. Everybody may read them. The files in /proc/PID/ns would say
 // it, too, but a launcher that has runs is undumpable, and then even its own user may not read
-// them.
+// them. Where /proc is mounted with hidepid=2, such a launcher is hidden as a whole: it gets no
+// worker, and starts interpreters of its own.
 func samePids(c int) bool {
 	peer, err := unix.GetsockoptUcred(c, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
 		return false
 	}
-	status, _ := os.ReadFile("/proc/" + strconv.Itoa(int(peer.Pid)) + "/status")
-	return pidNamespaces(string(status)) == 1
+	fd, err := unix.Open("/proc/"+strconv.Itoa(int(peer.Pid))+"/status", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	status := make([]byte, 4096) // the kernel gives all of it at once
+	n, _ := unix.Read(fd, status)
+	return pidNamespaces(string(status[:max(0, n)])) == 1
 }
 
 // pidNamespaces is the number of pid namespaces, from that of the reader down, that a process with
