@@ -1,0 +1,76 @@
+package cmd_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"py3run/cmd/internal/wire"
+)
+
+// A signal that comes when the run is over and its result is not told yet changes nothing: the run ended by itself, and a caller that reads
+// gets its one line. The test holds the lock of the log, so that the launcher waits in between.
+func TestSignalBehindTheRun(t *testing.T) {
+	t.Parallel()
+	for _, number := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
+		t.Run(number.String(), func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t)
+			began, goOn := filepath.Join(p.dir, "began"), filepath.Join(p.dir, "go")
+			c := p.command("exec", "--audit-line=off")
+			c.Stdin = bytes.NewReader(mustJSON(t, map[string]any{"code": fmt.Sprintf(
+				"import os, time\nopen(%q, 'w').close()\nwhile not os.path.exists(%q): time.sleep(0.005)\nresult = 'x' * 100000", began, goOn)}))
+			var out, errs bytes.Buffer
+			c.Stdout, c.Stderr = &out, &errs
+			if err := c.Start(); err != nil {
+				t.Fatal(err)
+			}
+			exists := func(path string) bool { _, err := os.Stat(path); return err == nil }
+			waitUntil(t, "the code runs", func() bool { return exists(began) })
+			lock, err := os.Open(filepath.Join(p.dir, "audit", ".lock"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer lock.Close()
+			if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(goOn, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			waitUntil(t, "the run is over", func() bool { return len(children(c.Process.Pid)) == 0 })
+			c.Process.Signal(number)
+			waitUntil(t, "the signal has arrived", func() bool { return !pending(c.Process.Pid, number) })
+			lock.Close()
+			c.Wait()
+			var r answer
+			if err := json.Unmarshal(out.Bytes(), &r); err != nil || strings.Count(out.String(), "\n") != 1 {
+				t.Fatalf("%v: %.300s", err, out.String())
+			}
+			if r.Status != wire.StatusOK || len(r.Result) != 100002 || c.ProcessState.ExitCode() != 0 || errs.Len() != 0 {
+				t.Errorf("status %s, exit code %d, result of %d bytes, stderr %q", r.Status, c.ProcessState.ExitCode(), len(r.Result), errs.String())
+			}
+			if end := p.end(t); end.Status != "ok" {
+				t.Errorf("recorded %+v", end)
+			}
+		})
+	}
+}
+
+// children are the processes that the threads of a process have started and that still are there.
+func children(pid int) []string {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	var list []string
+	for _, file := range files {
+		text, _ := os.ReadFile(file)
+		list = append(list, strings.Fields(string(text))...)
+	}
+	return list
+}
