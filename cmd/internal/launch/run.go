@@ -197,10 +197,10 @@ func (r *run) startOwn() (*program, error) {
 func (r *run) startBy(p *program, spec sandbox.Spec, by sandbox.Backend) error {
 	r.held.add(func() error { p.session.Close(); return nil })
 	stdin, err := r.stdin()
-	defer stdin.Close()
 	if err != nil {
 		return err
 	}
+	defer stdin.Close() // nothing happens if there is none
 	p.outputs = newOutputs(r.plan)
 	stdio := sandbox.IO{Stdin: stdin, Workdir: r.workdir, Files: p.session.Files()}
 	if live := r.plan.Job.Live; live != nil {

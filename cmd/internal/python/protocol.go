@@ -1,5 +1,7 @@
 package python
 
+//lint:file-ignore U1000 only the modules under runtime/ use some of these constants
+
 //go:generate go test -run ^TestConstants$ . -generate
 
 // Everything that the launcher and the modules under runtime/ have to agree on stands here, and
