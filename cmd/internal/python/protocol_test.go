@@ -19,9 +19,9 @@ import (
 	"unicode"
 )
 
-var generate = flag.Bool("generate", false, "write runtime/constants.py from protocol.go")
+var generate = flag.Bool("generate", false, "write runtime/constants.py")
 
-// A shared constant is one of protocol.go.
+// A shared constant is one of protocol.go or protocol_template.go.
 type sharedConstant struct {
 	name    string // in Go
 	value   constant.Value
@@ -30,11 +30,19 @@ type sharedConstant struct {
 	heading string // of the group
 }
 
-// sharedConstants reads protocol.go, which needs no other file.
+// sharedConstants reads both files. They need no other file.
 func sharedConstants(t *testing.T) (list []sharedConstant) {
 	t.Helper()
+	for _, path := range []string{"protocol.go", "protocol_template.go"} {
+		list = append(list, constantsIn(t, path)...)
+	}
+	return list
+}
+
+func constantsIn(t *testing.T, path string) (list []sharedConstant) {
+	t.Helper()
 	files := token.NewFileSet()
-	file, err := parser.ParseFile(files, "protocol.go", nil, parser.ParseComments)
+	file, err := parser.ParseFile(files, path, nil, parser.ParseComments)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,10 +93,10 @@ func number64(v constant.Value) int64 {
 	return n
 }
 
-// constants.py says what protocol.go says.
+// constants.py has what protocol.go and protocol_template.go have.
 func TestConstants(t *testing.T) {
 	var b strings.Builder
-	b.WriteString("# Made from protocol.go by `go generate`: that file says what each of these means. Do not edit.\n")
+	b.WriteString("# Made from protocol.go and protocol_template.go by `go generate`: they say what each of these means.\n# Do not edit.\n")
 	for _, c := range sharedConstants(t) {
 		if c.first {
 			b.WriteString("\n")
@@ -105,7 +113,7 @@ func TestConstants(t *testing.T) {
 		}
 	}
 	if got, err := os.ReadFile(path); err != nil || string(got) != b.String() {
-		t.Errorf("%s is not what protocol.go says (%v): run go generate ./cmd/internal/python", path, err)
+		t.Errorf("%s is not what the Go files say (%v): run go generate ./cmd/internal/python", path, err)
 	}
 }
 
@@ -135,7 +143,7 @@ func TestSandboxProtocol(t *testing.T) {
 		}
 	}
 	if len(same) > 0 {
-		t.Errorf("not in protocol.go: %q", slices.Sorted(maps.Keys(same)))
+		t.Errorf("not in protocol_template.go: %q", slices.Sorted(maps.Keys(same)))
 	}
 }
 

@@ -1,4 +1,5 @@
-# Made from protocol.go by `go generate`: that file says what each of these means. Do not edit.
+# Made from protocol.go and protocol_template.go by `go generate`: they say what each of these means.
+# Do not edit.
 
 # The interpreter finds five descriptors, at numbers that no file of the user's can get (sandbox.Spec.FirstFile)
 FILE_CODE = 0
