@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestImage reads an list as template.py does, and finds every call with what it points to.
-func TestImage(t *testing.T) {
+// TestSyscallList reads a list as the template does (runtime/syscalls.py) and finds every call with what it points to.
+func TestSyscallList(t *testing.T) {
 	t.Parallel()
 	s, b := &childInit{}, &builder{}
 	var first, second []op

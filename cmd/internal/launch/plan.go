@@ -13,10 +13,6 @@ import (
 	"py3run/sandbox"
 )
 
-// dumpSignal makes Python's faulthandler write the stacks of all threads; the Python side registers
-// it. It is the last real-time signal but one, which programs do not use.
-const dumpSignal = syscall.Signal(63)
-
 // A Plan is what a run will do, as far as py3run can know that beforehand.
 type Plan struct {
 	// what it was made from
@@ -177,7 +173,7 @@ func (p Plan) spec(at codePlace, hide, pin []string) sandbox.Spec {
 			CPUs: security.MaxCPUs, ReadRate: megabytes(security.MaxReadMBPerSecond), WriteRate: megabytes(security.MaxWriteMBPerSecond),
 		},
 		Group:     group(isolation.CgroupParent, p.RunID),
-		FirstFile: first, DumpSignal: dumpSignal, Grace: seconds(security.GraceSeconds),
+		FirstFile: first, DumpSignal: syscall.Signal(python.SignalWhere), Grace: seconds(security.GraceSeconds),
 	}
 	if u := p.Facts.RunAs; u != nil {
 		spec.RunAs = &u.User

@@ -1,4 +1,4 @@
-// Package warm keeps interpreters ready: templates that fork workers ahead of time (template.py in
+// Package warm keeps interpreters ready: templates that fork workers ahead of time (runtime/template.py in
 // package python, Worker in package sandbox).
 //
 // A template is a process of this program in the background, for one interpreter under one policy.

@@ -8,7 +8,7 @@ import (
 
 // badName says why Python code cannot, or must not, bind name; "" if it can. Python normalises
 // names by NFKC, which Go's standard library does not have: a name that NFKC changes is accepted
-// here, and the bootstrap normalises it. The accepted letters never become an underscore that way,
+// here, and the Python runtime normalises it. The accepted letters never become an underscore that way,
 // so no name turns into a dunder name.
 func badName(name string) string {
 	switch {
