@@ -47,7 +47,7 @@ func (app *app) check(name string, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	job := app.job(wire.Request{Command: wire.CommandCheckSyntax, Filename: shown, ResultFormat: "plain", ResultFrom: "auto"}, nil, loaded.Config)
+	job := app.job(wire.Request{Command: wire.CommandCheckSyntax, Filename: shown, ResultFormat: "plain", ResultFrom: "auto"}, nil, loaded)
 	job.Source = append([]byte{}, text...) // not nil, also for an empty file: nil would mean Request.Code
 	result := launch.Run(job).Result
 	if result.Status != wire.StatusOK {

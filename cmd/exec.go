@@ -67,9 +67,7 @@ func (app *app) exec(auditLine bool) error {
 	for _, w := range loaded.Warnings {
 		warnings = append(warnings, wire.Warning{Code: "config", Message: w})
 	}
-	job := app.job(request, warnings, loaded.Config)
-	job.Looked = loaded.Looked
-	job.Origins = loaded.Origins
+	job := app.job(request, warnings, loaded)
 	go app.watchReader()
 	answer := launch.Run(job)
 	if !auditLine {
@@ -248,9 +246,9 @@ func (app *app) watchReader() {
 	}
 }
 
-func (app *app) job(request wire.Request, warnings []wire.Warning, c config.Config) launch.Job {
+func (app *app) job(request wire.Request, warnings []wire.Warning, loaded *config.Loaded) launch.Job {
 	dir, _ := os.Getwd()
-	return launch.Job{Request: request, Warnings: warnings, Config: c, Environ: app.environ, Dir: dir, Caller: caller(), Umask: app.umask,
+	return launch.Job{Request: request, Warnings: warnings, Config: loaded.Config, Looked: loaded.Looked, Origins: loaded.Origins, Environ: app.environ, Dir: dir, Caller: caller(), Umask: app.umask,
 		NamedConfig: app.sources().Named(dir), LoginUID: cli.LoginUID(), Began: app.began, Signals: app.signals}
 }
 

@@ -64,7 +64,7 @@ func (app *app) explain(format string, args []string) error {
 			}
 		}
 	}
-	job := app.job(request, warnings, loaded.Config)
+	job := app.job(request, warnings, loaded)
 	job.Origins, job.Live, job.Source = loaded.Origins, live, source
 	e := launch.Explain(job)
 	if format == "json" {
@@ -168,7 +168,7 @@ func (app *app) doctor(format string) error {
 	if err != nil {
 		return err
 	}
-	checks := launch.Doctor(app.job(wire.Request{}, nil, loaded.Config))
+	checks := launch.Doctor(app.job(wire.Request{}, nil, loaded))
 	code := exitCode(0)
 	for _, c := range checks {
 		if !c.OK {

@@ -115,7 +115,7 @@ func (app *app) checkConfig(files []string) error {
 			check(f)
 		}
 	}
-	if f := launch.Refused(app.job(wire.Request{Command: wire.CommandExecute}, nil, loaded.Config)); f != nil {
+	if f := launch.Refused(app.job(wire.Request{Command: wire.CommandExecute}, nil, loaded)); f != nil {
 		tell(f.Message, f.Hint)
 	}
 	if code != 0 {

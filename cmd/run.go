@@ -65,8 +65,8 @@ func (app *app) run(args []string, code string, isCode bool, user string, labels
 	}
 	loaded.OnlyIfSet("security.max-output-size-mb") // run passes output on, so it needs no limit by default
 	app.listen()                                    // not earlier: a signal must end a read from a pipe that never ends
-	job := app.job(request, nil, loaded.Config)
-	job.Live, job.Source, job.Looked = live, source, loaded.Looked
+	job := app.job(request, nil, loaded)
+	job.Live, job.Source = live, source
 	answer := launch.Run(job)
 	for _, w := range loaded.Warnings { // not earlier: a caller that merges the streams expects the program's line first
 		app.warnf("%s", w)

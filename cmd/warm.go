@@ -27,7 +27,7 @@ func newWarm(app *app) []*cobra.Command {
 			}
 			loaded.Config.Warm.Enabled = true
 			request := wire.Request{Command: wire.CommandExecute, ResultFormat: "plain", ResultFrom: "auto", Filename: "main.py"}
-			status, err := launch.StartTemplate(app.job(request, nil, loaded.Config), 3*time.Minute)
+			status, err := launch.StartTemplate(app.job(request, nil, loaded), 3*time.Minute)
 			if err != nil {
 				return fmt.Errorf("start template: %w", err)
 			}

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"io/fs"
@@ -349,13 +350,12 @@ func (b *builder) failure(number uint16, errno int32) *StepError {
 func (b *builder) missing(number uint16, errno int32) (measure, why string) {
 	failure := b.failure(number, errno)
 	measure = failure.Step
-	if int(number) < len(b.steps) && b.steps[number].measure != "" {
-		measure = b.steps[number].measure
-	}
-	if errors.Is(failure.Err, unix.ENOENT) && b.steps[number].about != "" {
-		if _, err := os.Lstat(b.steps[number].about); errors.Is(err, fs.ErrNotExist) {
+	if int(number) < len(b.steps) {
+		s := b.steps[number]
+		if _, err := os.Lstat(s.about); s.about != "" && errors.Is(failure.Err, unix.ENOENT) && errors.Is(err, fs.ErrNotExist) {
 			return "", ""
 		}
+		measure = cmp.Or(s.measure, measure)
 	}
 	if why = failure.Error(); measure == activityMeasure && failure.Err == unix.EBUSY {
 		why += "; another listener is there already: this runs inside another py3run, or a container engine listens"

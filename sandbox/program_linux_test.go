@@ -440,6 +440,7 @@ func TestMissingAboutAPathThatIsGone(t *testing.T) {
 		{"gone, and another error", 0, unix.EPERM, "hidden-paths"},
 		{"still there", 1, unix.ENOENT, "hidden-paths"},
 		{"about no path", 2, unix.ENOENT, "proc"},
+		{"of a step that is not there", 3, unix.ENOENT, "set-up"},
 	} {
 		if got, why := b.missing(tt.step, int32(tt.errno)); got != tt.want || (why == "") != (tt.want == "") {
 			t.Errorf("%s: %q, %q, want %q", tt.name, got, why, tt.want)

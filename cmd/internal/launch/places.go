@@ -24,10 +24,11 @@ import (
 
 const (
 	placesName = "places"
-	placesMost = 64 << 10 // bytes of the list that are read
+	placesMost = 64 << 10       // bytes of the list that are read
+	placesFull = placesMost / 4 // bytes from which on notePlace leaves out places that are gone
 )
 
-// knownPlaces reads the list.
+// knownPlaces returns the places in the list that still exist: the others have nothing to hide.
 func knownPlaces(stateDir string) []string {
 	if stateDir == "" {
 		return nil
@@ -38,7 +39,14 @@ func knownPlaces(stateDir string) []string {
 	}
 	defer f.Close()
 	text, _ := io.ReadAll(io.LimitReader(f, placesMost))
-	return slices.DeleteFunc(strings.Split(string(text), "\n"), func(path string) bool { return !filepath.IsAbs(path) })
+	var places []string
+	for path := range strings.Lines(string(text)) {
+		path = strings.TrimSuffix(path, "\n")
+		if _, err := os.Lstat(path); filepath.IsAbs(path) && err == nil && !slices.Contains(places, path) {
+			places = append(places, path)
+		}
+	}
+	return places
 }
 
 // notePlace adds the root of a run to the list, unless it is known. If that fails, other runs cannot
@@ -47,12 +55,24 @@ func notePlace(stateDir, root string, known []string) {
 	if stateDir == "" || slices.Contains(known, root) || strings.Contains(root, "\n") {
 		return
 	}
-	f, err := os.OpenFile(filepath.Join(stateDir, placesName), os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	path := filepath.Join(stateDir, placesName)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
 		return
 	}
-	f.WriteString(root + "\n")
-	f.Close()
+	defer f.Close()
+	unix.Flock(int(f.Fd()), unix.LOCK_EX) // held for a moment only, so that two launchers do not both write the list anew
+	if info, err := f.Stat(); err != nil || info.Size() < placesFull {
+		f.WriteString(root + "\n")
+		return
+	}
+	// A launcher that waited for the lock may still add a line to the file that is replaced here. That line is lost, and the
+	// next run with that root adds it again.
+	shorter := path + ".new"
+	text := strings.Join(append(knownPlaces(stateDir), root), "\n") + "\n"
+	if os.WriteFile(shorter, []byte(text), 0o600) == nil {
+		os.Rename(shorter, path)
+	}
 }
 
 // roots returns where working directories lie: the root of this run if it uses the default template,

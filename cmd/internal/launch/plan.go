@@ -120,7 +120,7 @@ func (p Plan) hidden() (hide, pin []string) {
 	}
 	hide = append(hide, pin...)
 	for _, root := range p.Facts.OtherRoots {
-		if !within(root, own) {
+		if !within(root, own) && !slices.Contains(hide, root) {
 			hide = append(hide, root)
 		}
 	}

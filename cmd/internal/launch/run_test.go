@@ -25,13 +25,14 @@ func testJob(t *testing.T, root, code string) Job {
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		t.Fatal(err)
 	}
+	cache := filepath.Join(os.TempDir(), fmt.Sprint("py3run-test-cache-", os.Geteuid())) // not this machine's own, and the same for all tests
 	c := config.Default()
 	c.Python.Interpreter = interpreter(t)
 	c.Security.Audit.Dir = filepath.Join(root, "audit")
 	c.Security.Isolation.WorkingDir = filepath.Join(root, "w", "p-${userId}-${executionId}")
 	return Job{
 		Request: wire.Request{Command: wire.CommandExecute, Code: code, Filename: wire.DefaultFilename, ResultFormat: "plain", ResultFrom: "auto"},
-		Config:  c, Environ: []string{"HOME=" + home, "PATH=" + os.Getenv("PATH")}, Dir: root,
+		Config:  c, Environ: []string{"HOME=" + home, "PATH=" + os.Getenv("PATH"), "XDG_STATE_HOME=" + filepath.Join(cache, "state"), "XDG_CACHE_HOME=" + cache}, Dir: root,
 		Caller: Caller{UID: os.Geteuid(), Name: "tester", Home: home}, Began: time.Now(),
 	}
 }
