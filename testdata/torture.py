@@ -81,7 +81,7 @@ class Torture:
                 mount_tmpfs(f"{home}/{name}", "size=512m,mode=700")
             os.chown(f"{home}/{name}", self.uid, self.gid)
         self.env = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": home, "LANG": "C.UTF-8", "TMPDIR": home + "/tmp", "PY3RUN_CONFIG": home + "/config.toml",
-                    "XDG_RUNTIME_DIR": home + "/run", "XDG_CACHE_HOME": home + "/cache", "PY3RUN_PYTHON_INTERPRETER": options.python,
+                    "XDG_RUNTIME_DIR": home + "/run", "XDG_CACHE_HOME": home + "/cache", "XDG_STATE_HOME": home + "/state", "PY3RUN_PYTHON_INTERPRETER": options.python,
                     "PY3RUN_SECURITY_AUDIT_DIR": home + "/audit", "PY3RUN_SECURITY_ISOLATION_WORKING_DIR": template(home + "/work/runs")}
         if options.warm:
             self.env.update(PY3RUN_WARM_ENABLED="true", PY3RUN_WARM_SPARES="3")

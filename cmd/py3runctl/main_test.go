@@ -38,7 +38,9 @@ func TestScripts(t *testing.T) {
 			env.Setenv("PY3RUN_PYTHON_INTERPRETER", ip.Path)
 			env.Setenv("PY3RUN_SECURITY_AUDIT_DIR", filepath.Join(env.WorkDir, "audit"))
 			env.Setenv("PY3RUN_SECURITY_ISOLATION_WORKING_DIR", filepath.Join(env.WorkDir, "tmp", "p-${userId}-${executionId}"))
-			env.Setenv("XDG_CACHE_HOME", filepath.Join(os.TempDir(), fmt.Sprint("py3run-test-cache-", os.Geteuid())))
+			shared := filepath.Join(os.TempDir(), fmt.Sprint("py3run-test-cache-", os.Geteuid()))
+			env.Setenv("XDG_CACHE_HOME", shared)
+			env.Setenv("XDG_STATE_HOME", filepath.Join(shared, "state"))
 			env.Setenv("PY3RUN_CONFIG", "") // never this machine's own
 			env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, "config"))
 			return nil

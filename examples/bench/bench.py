@@ -185,7 +185,7 @@ class Sitting:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("PY3RUN_", "PYTHON"))}
         open(self.path("config.toml"), "w").close()
         self.bare_env = clean
-        self.env = dict(clean, PY3RUN_CONFIG=self.path("config.toml"), PY3RUN_SECURITY_AUDIT_DIR=self.path("audit"), XDG_CACHE_HOME=self.path("cache"),
+        self.env = dict(clean, PY3RUN_CONFIG=self.path("config.toml"), PY3RUN_SECURITY_AUDIT_DIR=self.path("audit"), XDG_CACHE_HOME=self.path("cache"), XDG_STATE_HOME=self.path("state"),
                         PY3RUN_SECURITY_ISOLATION_WORKING_DIR=self.path("${executionId}"))
 
     def path(self, *names):
