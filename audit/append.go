@@ -50,12 +50,26 @@ func (l *Log) add(r Record, e *entering) (Receipt, error) {
 		return Receipt{}, err
 	}
 	w := entry{Log: l, lock: lock, segment: -1}
-	receipt, err := w.put(d, e)
+	receipt, err := w.putAndUnlock(d, e)
+	return receipt, w.close(err) // not under the lock: to wait for the disk takes longest
+}
+
+// putAndUnlock adds d and gives the lock back, also after a panic, which can be the end of one run only: the process may have
+// others, and the lock would keep all writers out until it ends.
+func (w *entry) putAndUnlock(d draft, e *entering) (receipt Receipt, err error) {
+	done := false
+	defer func() {
+		unlock(w.lock)
+		if !done && w.segment >= 0 {
+			unix.Close(w.segment)
+		}
+	}()
+	receipt, err = w.put(d, e)
 	if err == nil && e.after != nil {
 		e.after()
 	}
-	unlock(lock)
-	return receipt, w.close(err)
+	done = true
+	return receipt, err
 }
 
 // addLocked adds a record while the caller holds the lock.

@@ -60,8 +60,14 @@ func (l *Log) Begin(r Record) (*Run, Receipt, error) {
 	if !isRunID(r.RunID) {
 		return nil, Receipt{}, l.failed("make", runsName, fmt.Errorf("run id %q: want letters, digits and -", r.RunID))
 	}
-	run := &Run{log: l, id: r.RunID, dir: -1}
+	run, returned := &Run{log: l, id: r.RunID, dir: -1}, false
+	defer func() {
+		if !returned { // a panic: Recover gives the record an end, if it is there
+			run.release()
+		}
+	}()
 	receipt, err := l.add(r, &entering{before: run.enter, starts: true})
+	returned = true
 	if failed := new(StepError); errors.As(err, &failed) && (failed.Step == "sync" || failed.Step == "look at") {
 		run.release() // the record may be there: Recover gives it an end
 		return nil, Receipt{}, err
@@ -101,11 +107,11 @@ func (run *Run) enter(line []byte) (err error) {
 // End writes the end record r as [Log.Append] does. A record that cannot be written to the log is
 // kept beside it: then the error is a [*KeptError]. Call End once.
 func (run *Run) End(r Record) (Receipt, error) {
+	defer run.release()
 	receipt, err := run.log.add(r, &entering{after: run.leave})
 	if err != nil && run.file != nil {
 		err = run.keep(r, err)
 	}
-	run.release()
 	return receipt, err
 }
 

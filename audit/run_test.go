@@ -591,3 +591,37 @@ func TestBeginBesideRecover(t *testing.T) {
 	close(done)
 	lookers.Wait()
 }
+
+// A panic while a record is written ends one run only: it gives the lock back, and leaves no descriptor behind.
+func TestPanicGivesTheLockBack(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "log")
+	l, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	func() {
+		defer func() {
+			if v := recover(); v != "a fault of ours" {
+				t.Errorf("recovered %v", v)
+			}
+		}()
+		l.add(Record{RunID: "x", Event: Event{Action: ExecutionStart}}, &entering{before: func([]byte) error { panic("a fault of ours") }})
+	}()
+	other, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	other.patience = time.Second
+	if _, err := other.Append(Record{RunID: "y", Event: Event{Action: ExecutionEnd}}); err != nil {
+		t.Errorf("the lock is held: %v", err)
+	}
+	fds, _ := filepath.Glob("/proc/self/fd/*")
+	for _, fd := range fds {
+		if to, _ := os.Readlink(fd); to == filepath.Join(dir, currentName) {
+			t.Errorf("%s is still open", to)
+		}
+	}
+}

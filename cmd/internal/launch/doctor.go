@@ -20,6 +20,7 @@ func Doctor(job Job) []sandbox.Check {
 	c := job.Config
 	var checks []sandbox.Check
 	ip, skipped, failed := find(job)
+	defer ip.Close()
 	var why []string
 	for _, s := range skipped {
 		why = append(why, s.Path+" ("+s.From+"): "+s.Why)

@@ -56,6 +56,7 @@ func Explain(job Job) Explanation {
 		return refuse(refused.status, refused.failure)
 	}
 	ip := plan.Interpreter
+	defer ip.Close()
 	e.Python = &wire.Python{Version: ip.Version, Executable: ip.Path, Venv: ip.Venv}
 	e.Limits, e.Warnings = &plan.Limits, plan.Warnings
 	plan, refused = complete(plan)
@@ -83,6 +84,7 @@ func Explain(job Job) Explanation {
 // would not. It finds what the configuration's own check cannot, because that depends on the host.
 func Refused(job Job) *wire.Failure {
 	ip, _, failed := find(job)
+	defer ip.Close()
 	if failed != nil { // doctor reports that
 		ip = python.Interpreter{Path: "/"}
 	}

@@ -128,12 +128,16 @@ func find(job Job) (python.Interpreter, []python.Candidate, *refusal) {
 	if err == nil {
 		return ip, skipped, nil
 	}
+	failure := &wire.Failure{Message: err.Error()}
 	status := wire.StatusPythonNotExecutable
 	var missing *python.NotFoundError
-	if errors.As(err, &missing) {
+	switch {
+	case errors.As(err, &missing):
 		status = wire.StatusPythonNotFound
+	case errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE): // that is not the interpreter's fault
+		status, failure.Errno = wire.StatusLaunchFailed, errnoName(err)
 	}
-	return ip, skipped, &refusal{status, &wire.Failure{Message: err.Error()}}
+	return ip, skipped, &refusal{status, failure}
 }
 
 // leastFiles is how many descriptors a launcher needs for a run, and a few more for those that it

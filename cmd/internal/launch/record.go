@@ -69,9 +69,10 @@ func (r *run) recordEnd(e Evidence, result wire.Result) (*audit.Receipt, []wire.
 	if r.record == nil || r.record.run == nil {
 		return nil, nil
 	}
+	end := endRecord(r.record.base, r.plan, e, result, time.Since(r.plan.Job.Began))
 	run := r.record.run
-	r.record.run = nil
-	receipt, err := run.End(endRecord(r.record.base, r.plan, e, result, time.Since(r.plan.Job.Began)))
+	r.record.run = nil // only now: after a panic above, this is called again
+	receipt, err := run.End(end)
 	if err != nil {
 		return nil, []wire.Warning{{Code: "audit_incomplete", Message: "the end of this run is not in the audit log: " + err.Error()}}
 	}

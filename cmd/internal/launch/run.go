@@ -47,7 +47,9 @@ type program struct {
 func (r *run) execute() Evidence {
 	var early Evidence
 	var done bool
-	if r.plan, early, done = prepare(r.plan); done {
+	r.plan, early, done = prepare(r.plan)
+	r.held.add(func() error { r.plan.Interpreter.Close(); return nil })
+	if done {
 		return early
 	}
 	r.reach("planned")

@@ -71,6 +71,7 @@ func StartTemplate(job Job, patience time.Duration) (warm.Status, error) {
 	if refused == nil {
 		plan, refused = complete(plan)
 	}
+	defer plan.Interpreter.Close()
 	if refused != nil {
 		return warm.Status{}, errors.New(refused.failure.Message)
 	}

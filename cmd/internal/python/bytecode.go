@@ -13,12 +13,19 @@ import (
 // A byteCode is the runtime for one interpreter, as probe.py makes it. It is in a file of the
 // cache, or in memory when it is new.
 type byteCode struct {
-	file     *os.File               // kept open; nil: it is in bytes
+	file     *os.File               // open until Interpreter.Close; nil: it is in bytes
 	at, size int64                  // in the file
 	mac      string                 // of the byte code in the file
 	again    func() ([]byte, error) // compiles it again
 	bytes    []byte
 	cache    *cache // where it comes from, or where it can be kept; nil: nowhere
+}
+
+// Close closes the cache's file. After it the interpreter cannot be started by [Open] or [StartTemplate] any more.
+func (ip Interpreter) Close() {
+	if ip.code.file != nil {
+		ip.code.file.Close()
+	}
 }
 
 func (c byteCode) length() int64 { return c.size + int64(len(c.bytes)) }

@@ -23,6 +23,7 @@ const (
 	failedPatience = time.Second            // before a template that could not be started is tried again
 	importPause    = time.Minute            // likewise, if a module is missing
 	stopPatience   = 10 * time.Second
+	startPatience  = 2 * time.Second // for the lock file of a new template
 	writePatience  = 5 * time.Second // for a new template, to read what it is to be
 	lockSuffix     = ".lock"
 	socketSuffix   = ".sock"
@@ -120,7 +121,7 @@ func receive(fd int, patience time.Duration) (text []byte, descriptors []int, er
 		}
 	}
 	buffer, rights := make([]byte, 16<<10), make([]byte, unix.CmsgSpace(4*8))
-	n, nr, _, _, err := unix.Recvmsg(fd, buffer, rights, unix.MSG_CMSG_CLOEXEC)
+	n, nr, flags, _, err := unix.Recvmsg(fd, buffer, rights, unix.MSG_CMSG_CLOEXEC)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -129,8 +130,17 @@ func receive(fd int, patience time.Duration) (text []byte, descriptors []int, er
 		list, _ := unix.ParseUnixRights(&m)
 		descriptors = append(descriptors, list...)
 	}
-	if n == 0 {
-		return nil, nil, unix.ECONNRESET
+	switch {
+	case flags&unix.MSG_CTRUNC != 0: // this process has no free descriptor for some of them, and the kernel has dropped those
+		err = unix.EMFILE
+	case n == 0:
+		err = unix.ECONNRESET
+	}
+	if err != nil {
+		for _, d := range descriptors {
+			unix.Close(d)
+		}
+		return nil, nil, err
 	}
 	return buffer[:n], descriptors, nil
 }
@@ -188,14 +198,25 @@ func Start(s Setup, insist bool) error {
 	defer null.Close()
 	// Nothing of the caller's goes with it: neither its environment nor its directory, its terminal
 	// or its streams.
-	_, err = syscall.ForkExec("/proc/self/exe", []string{"py3run", ServeCommand}, &syscall.ProcAttr{
+	pid, err := syscall.ForkExec("/proc/self/exe", []string{"py3run", ServeCommand}, &syscall.ProcAttr{
 		Dir: "/", Env: []string{"PATH=/usr/bin:/bin"}, Files: []uintptr{read.Fd(), null.Fd(), null.Fd()}, Sys: &syscall.SysProcAttr{Setsid: true}})
 	if err != nil {
 		return fmt.Errorf("start template: %w", err)
 	}
+	go collect(pid)
 	write.SetWriteDeadline(time.Now().Add(writePatience)) // it reads at once, or does not live
 	_, err = write.Write(text)
 	return err
+}
+
+// collect waits for the end of a template that this process has started, which would otherwise stay as a zombie. Nobody awaits this
+// goroutine: a template outlives most of the processes that start one.
+func collect(pid int) {
+	for {
+		if _, err := syscall.Wait4(pid, nil, 0, nil); err != syscall.EINTR {
+			return
+		}
+	}
 }
 
 // ServeCommand is the argument by which a program is a template.
@@ -220,20 +241,27 @@ func failure(lock *os.File) (why string, again time.Time) {
 	return why, again
 }
 
-// Wait waits until a template answers.
+// Wait waits until a template answers. It starts another one in the place of a template that was just ending when [Start] saw it.
 func Wait(s Setup, patience time.Duration) (Status, error) {
-	key := s.Key()
-	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+	key, began := s.Key(), time.Now()
+	for end := began.Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		status, err := Ask(s.Dir, key)
 		if err == nil && (status.Ready > 0 || status.Failed != "") {
 			return status, nil
 		}
-		if lock, e := os.Open(filepath.Join(s.Dir, key+lockSuffix)); e == nil {
+		lock, e := os.Open(filepath.Join(s.Dir, key+lockSuffix))
+		switch {
+		case e == nil:
 			why, _ := failure(lock)
 			lock.Close()
 			if why != "" {
 				return Status{}, errors.New(why)
 			}
+		case errors.Is(e, os.ErrNotExist) && time.Since(began) > startPatience: // a new one makes this file at once
+			if err := Start(s, true); err != nil {
+				return status, err
+			}
+			began = time.Now()
 		}
 		if time.Now().After(end) {
 			return status, fmt.Errorf("the template does not answer within %v", patience)

@@ -152,7 +152,6 @@ type server struct {
 	lock    *os.File
 	started time.Time
 
-	interpreter python.Interpreter
 	template    *python.Template // of the filling goroutine
 	using       *sync.WaitGroup  // the template's workers
 	calls       []byte
@@ -213,7 +212,7 @@ func (t *server) begin() (identity string, err error) {
 	if err != nil {
 		return "", err
 	}
-	t.interpreter = ip
+	defer ip.Close()
 	t.calls, t.steps = t.setup.PoolKey.Setup()
 	t.template, err = python.StartTemplate(ip, python.TemplateJob{Setup: t.calls, Practice: sandbox.Practice(), UserNamespace: os.Geteuid() != 0, First: t.setup.PoolKey.FirstFile,
 		Environ: t.setup.Environ, Preload: t.setup.Preload, ImportPath: t.setup.ImportPath, Flagged: t.setup.Flagged}, importPatience)

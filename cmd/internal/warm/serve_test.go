@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -90,6 +91,48 @@ func TestPidNamespaces(t *testing.T) {
 	} {
 		if got := pidNamespaces(tt.status); got != tt.want {
 			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
+		}
+	}
+}
+
+// Descriptors that the kernel has dropped are an error, and the others are closed: a worker without its listener would lose connect and execve.
+func TestReceiveWithDroppedDescriptors(t *testing.T) {
+	t.Parallel()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	defer unix.Close(pair[1])
+	for _, tt := range []struct {
+		sent int
+		want error
+	}{{4, nil}, {9, unix.EMFILE}} { // receive has room for eight
+		f, err := os.CreateTemp(t.TempDir(), "sent")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		rights := unix.UnixRights(slices.Repeat([]int{int(f.Fd())}, tt.sent)...)
+		if err := unix.Sendmsg(pair[0], []byte("text"), rights, nil, 0); err != nil {
+			t.Fatal(err)
+		}
+		text, descriptors, err := receive(pair[1], time.Minute)
+		if err != tt.want || err == nil && (string(text) != "text" || len(descriptors) != tt.sent) {
+			t.Errorf("%d sent: %q, %v, %v, want %v", tt.sent, text, descriptors, err, tt.want)
+		}
+		for _, d := range descriptors {
+			unix.Close(d)
+		}
+		open := 0
+		fds, _ := filepath.Glob("/proc/self/fd/*")
+		for _, fd := range fds {
+			if to, _ := os.Readlink(fd); to == f.Name() {
+				open++
+			}
+		}
+		if open != 1 {
+			t.Errorf("%d sent: %d descriptors of the file are open, want its own", tt.sent, open)
 		}
 	}
 }
