@@ -32,7 +32,7 @@ type Evidence struct {
 	// From the program's streams, which pass through the launcher.
 	Printed  wire.Captured    // in `run` without the texts: those went straight through
 	Overflow int64            // in `run`: full size, in bytes, of a stream that the output limit cut; 0: none
-	Lost     []error          // in `run`: why output did not arrive
+	Lost     []error          // why output did not arrive
 	Streams  [2]*audit.Stream // for the record; nil: it has the sizes only
 
 	// From the interpreter. This is data only: kernel evidence overrides it.

@@ -19,6 +19,7 @@ import (
 // straight through.
 type outputs struct {
 	captured [2]*capture       // of exec; nil in run
+	gates    [2]*gate          // likewise, in front of captured
 	live     [2]*limitedWriter // of run; nil in exec
 	one      bool              // of run: both streams are one file and go through live[0]
 	digests  [2]*streamDigest  // nil: the record has the sizes only
@@ -36,6 +37,9 @@ func newOutputs(p Plan) *outputs {
 		return o
 	}
 	o.captured = [2]*capture{{most: most}, {most: most}}
+	for i := range o.captured {
+		o.gates[i] = &gate{to: digested(o.captured[i], o.digests[i])}
+	}
 	return o
 }
 
@@ -43,18 +47,23 @@ func newOutputs(p Plan) *outputs {
 func (o *outputs) writers() (stdout, stderr io.Writer) {
 	switch {
 	case o.captured[0] != nil:
-		return digested(o.captured[0], o.digests[0]), digested(o.captured[1], o.digests[1])
+		return o.gates[0], o.gates[1]
 	case o.one:
 		return o.live[0], o.live[0]
 	}
 	return o.live[0], o.live[1]
 }
 
-// leave gives up the streams of run whose reader does not read.
+// leave gives up streams that were not copied to their end: in run because nobody reads them, in exec because a process outside
+// of the run holds them open. After it nothing changes what was copied.
 func (o *outputs) leave(undelivered [2]bool) {
-	for i, w := range o.live {
-		if w != nil && undelivered[i] {
-			w.leave()
+	for i := range undelivered {
+		switch {
+		case !undelivered[i]:
+		case o.live[i] != nil:
+			o.live[i].leave()
+		default:
+			o.gates[i].close()
 		}
 	}
 }
@@ -83,14 +92,42 @@ func (o *outputs) overflow() (size int64) {
 	return size
 }
 
-// lost returns why output that went straight through did not arrive.
+// lost returns why output did not arrive.
 func (o *outputs) lost() (why []error) {
-	for _, w := range o.live {
-		if w != nil && w.lost != nil {
+	for i, w := range o.live {
+		switch g := o.gates[i]; {
+		case w != nil && w.lost != nil:
 			why = append(why, w.lost)
+		case g != nil && g.closed:
+			why = append(why, errHeld)
 		}
 	}
 	return why
+}
+
+// errHeld is why output of exec is lost that was still to come.
+var errHeld = errors.New("a process outside of the run holds the stream open, and what it still writes is lost")
+
+// A gate passes a stream on until it is closed.
+type gate struct {
+	mu     sync.Mutex
+	to     io.Writer
+	closed bool
+}
+
+func (g *gate) Write(p []byte) (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return 0, errHeld
+	}
+	return g.to.Write(p)
+}
+
+func (g *gate) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = true
 }
 
 // streams returns what the record says about the streams beyond their sizes; head: with their

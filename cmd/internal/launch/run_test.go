@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -13,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/python"
@@ -168,6 +171,67 @@ func TestPanicElsewhere(t *testing.T) {
 type panicking struct{}
 
 func (panicking) Write([]byte) (int, error) { panic("no writer") }
+
+// Output that a process outside of the run still writes is given up when a signal comes, and nothing changes what was captured by then.
+func TestHeldOutput(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	socket := filepath.Join(root, "s")
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	job := testJob(t, root, "import socket; s = socket.socket(socket.AF_UNIX); s.connect("+strconv.Quote(socket)+"); s.sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, b'\\x01\\0\\0\\0')])")
+	signals := make(chan os.Signal)
+	job.Signals = signals
+	over := make(chan struct{})
+	var holder sync.WaitGroup
+	holder.Go(func() {
+		conn, err := listener.AcceptUnix()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		rights := make([]byte, 64)
+		_, n, _, _, err := conn.ReadMsgUnix(make([]byte, 1), rights)
+		if err != nil {
+			return
+		}
+		messages, _ := unix.ParseSocketControlMessage(rights[:n])
+		held, _ := unix.ParseUnixRights(&messages[0])
+		defer unix.Close(held[0])
+		io.Copy(io.Discard, conn)         // until the program has ended
+		unix.SetNonblock(held[0], true)
+		pause := time.After(time.Second) // as a rule the launcher waits for the end of the stream by then
+		var ask chan<- os.Signal
+		for {
+			select {
+			case <-over:
+				return
+			case <-pause:
+				ask = signals
+			case ask <- unix.SIGTERM:
+			default:
+			}
+			unix.Write(held[0], []byte("zzzz"))
+		}
+	})
+	answer := Run(job)
+	before, _ := answer.Result.Encode()
+	if err := answer.Sweep(); err != nil {
+		t.Error(err)
+	}
+	after, _ := answer.Result.Encode()
+	close(over)
+	holder.Wait()
+	if string(before) != string(after) {
+		t.Errorf("%s\n%s", before, after)
+	}
+	if r := answer.Result; r.Status != wire.StatusOK && r.Status != wire.StatusCancelled || !strings.Contains(codesOf(r.Warnings), "output_lost") {
+		t.Errorf("%s, warnings %v", r.Status, r.Warnings)
+	}
+}
 
 // One process can have many runs at once. Each has its own result, records and limits, and releases what
 // it acquired.
