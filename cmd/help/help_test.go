@@ -675,7 +675,7 @@ func helpOf(line string) *commandHelp {
 			case part == "Available Commands:":
 				h.below[fields[0]] = true
 			case part == "Additional help topics:":
-				h.topics[fields[1]] = true
+				h.topics[fields[2]] = true // py3run help TOPIC
 			default:
 				if m := flagLine.FindStringSubmatch(text); m != nil {
 					h.flags["--"+m[2]] = m[4] != ""
