@@ -16,6 +16,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -279,7 +280,27 @@ func (d document) run(t *testing.T, interpreter string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	os.Symlink(launcher, filepath.Join(here, "py3run")) // ./py3run is what go build makes
+	if err := os.Symlink(launcher, filepath.Join(here, "py3run")); err != nil { // ./py3run is what go build makes
+		t.Fatal(err)
+	}
+	if d.name == "README.md" { // its reader has a clone, and a python3 in PATH, but none of our variables
+		programs := filepath.Join(dir, "bin")
+		if err := errors.Join(os.CopyFS(here, sources()), os.Mkdir(programs, 0o700), os.Symlink(interpreter, filepath.Join(programs, "python3")),
+			os.WriteFile(filepath.Join(programs, "go"), []byte("#!/bin/sh\n"), 0o700)); err != nil { // what it builds is there, and the tests run
+			t.Fatal(err)
+		}
+		before := filesBelow(t, here)
+		defer func() {
+			made := slices.DeleteFunc(filesBelow(t, here), func(name string) bool { return slices.Contains(before, name) })
+			if len(made) > 0 {
+				t.Errorf("%s: its commands make files among the sources: %q", d.name, made)
+			}
+		}()
+		environ = slices.DeleteFunc(environ, func(v string) bool {
+			return strings.HasPrefix(v, "PY3RUN_PYTHON_") || strings.HasPrefix(v, "VIRTUAL_ENV=")
+		})
+		environ = append(environ, "PATH="+programs+":"+os.Getenv("PATH"))
+	}
 	var script strings.Builder
 	var steps []step
 	for _, b := range d.blocks {
@@ -319,6 +340,31 @@ func (d document) run(t *testing.T, interpreter string) {
 			t.Errorf("%s:%d: $ %s\nprinted\n%s\nwant\n%s", d.name, s.line, s.command, got, s.want)
 		}
 	}
+}
+
+// sources are the files of this repository without its history: what a clone has.
+func sources() fs.FS { return noHistory{os.DirFS(top)} }
+
+type noHistory struct{ fs.FS }
+
+func (n noHistory) ReadDir(name string) ([]fs.DirEntry, error) {
+	list, err := fs.ReadDir(n.FS, name)
+	return slices.DeleteFunc(list, func(e fs.DirEntry) bool { return e.Name() == ".git" || e.Name() == "py3run" }), err
+}
+
+// filesBelow are the files in the directories below one. Those in itself do not count: a reader's own are there, too.
+func filesBelow(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() && filepath.Dir(path) != dir {
+			names = append(names, strings.TrimPrefix(path, dir+"/"))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
 }
 
 // steps are the commands of a block. A line that begins with "> " goes on with the command before it.
