@@ -18,6 +18,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -230,6 +233,105 @@ func TestLimitsAreTheTable(t *testing.T) {
 		}
 	}
 }
+
+// The tables of isolation.md explain each measure that the sandbox can give or lack, and no other.
+func TestMeasuresAreTheTable(t *testing.T) {
+	explained := map[string]bool{}
+	for _, d := range documents(t) {
+		if d.name != "cmd/help/isolation.md" {
+			continue
+		}
+		inTable := false
+		for line := range strings.Lines(d.text) {
+			inTable = strings.HasPrefix(line, "| measure |") || inTable && strings.HasPrefix(line, "|")
+			first, _, _ := strings.Cut(strings.TrimPrefix(line, "|"), "|")
+			for _, m := range codeSpan.FindAllStringSubmatch(first, -1) {
+				if inTable {
+					explained[m[1]] = true
+				}
+			}
+		}
+	}
+	measures := measuresOfTheCode(t)
+	for name := range measures {
+		if !explained[name] {
+			t.Errorf("isolation.md does not explain the measure %s", name)
+		}
+	}
+	for name := range explained {
+		if !measures[name] {
+			t.Errorf("isolation.md explains %s, which is no measure", name)
+		}
+	}
+	if len(measures) < 30 {
+		t.Errorf("only %d measures found: the code has another form now", len(measures))
+	}
+}
+
+// measuresOfTheCode finds the names of measures: the constants named so, the member measure of a step, and
+// every such text in the files that only name measures.
+func measuresOfTheCode(t *testing.T) map[string]bool {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(top, "sandbox/*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]bool{}
+	add := func(n ast.Node) {
+		ast.Inspect(n, func(n ast.Node) bool {
+			if pair, ok := n.(*ast.KeyValueExpr); ok && fmt.Sprint(pair.Key) == "Step" { // of an error
+				return false
+			}
+			if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+				name := strings.Trim(lit.Value, "\"`")
+				if strings.HasSuffix(name, "-") { // "seccomp-" + seccomp.Default
+					name += "default"
+				}
+				if isMeasure.MatchString(name) && !slices.Contains(controllers, name) {
+					found[name] = true
+				}
+			}
+			return true
+		})
+	}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole := slices.Contains([]string{"protect_linux.go", "landlock_linux.go"}, filepath.Base(file))
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.ImportSpec:
+				return false
+			case *ast.FuncDecl:
+				if whole && n.Body != nil {
+					add(n.Body)
+				}
+			case *ast.KeyValueExpr:
+				if key, ok := n.Key.(*ast.Ident); ok && key.Name == "measure" {
+					add(n.Value)
+				}
+			case *ast.ValueSpec:
+				for i, name := range n.Names {
+					if strings.HasSuffix(name.Name, "Measure") && i < len(n.Values) {
+						add(n.Values[i])
+					}
+				}
+			}
+			return true
+		})
+	}
+	return found
+}
+
+var (
+	isMeasure   = regexp.MustCompile(`^[a-z]+(-[a-z]+)*$`)
+	controllers = []string{"memory", "pids", "cpu", "io", "io-writes"} // of control groups: no measures
+)
 
 // Each command prints what the documents say.
 func TestConsole(t *testing.T) {
