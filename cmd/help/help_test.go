@@ -25,6 +25,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -219,11 +220,13 @@ func TestLimitsAreTheTable(t *testing.T) {
 		if d.name != "README.md" && d.name != "cmd/help/limits.md" {
 			continue
 		}
-		for _, s := range config.Shorts {
-			field := strings.ReplaceAll(s.Name, "-", "_")
-			if !slices.Contains(wire.LimitNames(), field) {
+		for _, field := range wire.LimitNames() {
+			i := slices.IndexFunc(config.Shorts[:], func(s config.Short) bool { return strings.ReplaceAll(s.Name, "-", "_") == field })
+			if i < 0 {
+				t.Errorf("no flag for the limit %s: it wants a row in config.Shorts", field)
 				continue
 			}
+			s := config.Shorts[i]
 			key := strings.TrimPrefix(s.Key, "security.")
 			row := regexp.MustCompile(fmt.Sprintf("(?m)^\\|.*\\| %s[^|]*\\| `--%s` *\\| `%s` *\\| `%s` *\\|$",
 				regexp.QuoteMeta(config.DefaultText(s.Key)), s.Name, field, key))
@@ -232,6 +235,90 @@ func TestLimitsAreTheTable(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Each key of the configuration is on a page: by its whole name, or in a table of the keys of its section.
+func TestEveryKeyIsOnAPage(t *testing.T) {
+	named := map[string]bool{}
+	for _, d := range documents(t) {
+		if !d.isPage() {
+			continue
+		}
+		for _, s := range d.spans {
+			if key := isKey.FindStringSubmatch(s.text); key != nil {
+				named[key[1]] = true
+			}
+		}
+		section := ""
+		for line := range strings.Lines(d.text) {
+			if m := keyTable.FindStringSubmatch(line); m != nil {
+				section = m[1]
+			} else if !strings.HasPrefix(line, "|") {
+				section = ""
+			}
+			for _, m := range codeSpan.FindAllStringSubmatch(line, -1) {
+				leaf, _, _ := strings.Cut(m[1], " = ")
+				if section != "" {
+					named[section+"."+leaf] = true
+				}
+			}
+		}
+	}
+	for _, key := range settings() {
+		if !named[key] {
+			t.Errorf("no page names %s: put it on the page of its section (see configuration.md)", key)
+		}
+	}
+}
+
+var keyTable = regexp.MustCompile("^\\|.*\\bkey in `([a-z.]+)`")
+
+// settings are the keys of the configuration, without ceilings and floors.
+func settings() (keys []string) {
+	section := ""
+	for line := range strings.Lines(string(config.Init())) {
+		line = strings.TrimPrefix(strings.TrimSpace(line), "# ")
+		if name, ok := strings.CutPrefix(line, "["); ok && strings.HasSuffix(name, "]") {
+			section = strings.TrimSuffix(name, "]")
+		} else if key, _, ok := strings.Cut(line, " = "); ok && !strings.Contains(key, " ") && !strings.HasPrefix(section, "floor.") && !strings.HasPrefix(section, "ceiling.") {
+			keys = append(keys, section+"."+key)
+		}
+	}
+	return keys
+}
+
+// Each value of the configuration is read somewhere outside its package. It is looked up by its name alone, so a
+// name that other types have too can hide that nothing reads it.
+func TestEveryKeyIsRead(t *testing.T) {
+	var code strings.Builder
+	err := filepath.WalkDir(filepath.Join(top, "cmd"), func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || strings.Contains(path, "/config/") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		code.Write(goComment.ReplaceAll(text, nil))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, field := range fields(reflect.TypeFor[config.Config]()) {
+		if !regexp.MustCompile(`\.` + field + `\b`).MatchString(code.String()) {
+			t.Errorf("nothing reads %s of config.Config", field)
+		}
+	}
+}
+
+// fields are the names of the values in a structure, those of structures in it, too.
+func fields(of reflect.Type) (names []string) {
+	for field := range of.Fields() {
+		if field.Type.Kind() == reflect.Struct {
+			names = append(names, fields(field.Type)...)
+		} else {
+			names = append(names, field.Name)
+		}
+	}
+	return names
 }
 
 // The tables of isolation.md explain each measure that the sandbox can give or lack, and no other.
