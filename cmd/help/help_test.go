@@ -22,6 +22,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -267,6 +268,36 @@ func TestEveryKeyIsOnAPage(t *testing.T) {
 	for _, key := range settings() {
 		if !named[key] {
 			t.Errorf("no page names %s: put it on the page of its section (see configuration.md)", key)
+		}
+	}
+}
+
+// Each field of a result is named on a page: the members of the line itself, and those of a failure.
+func TestEveryResultFieldIsOnAPage(t *testing.T) {
+	named := map[string]bool{}
+	for _, d := range documents(t) {
+		for _, s := range d.spans {
+			if d.isPage() {
+				for name := range strings.SplitSeq(s.text, ".") {
+					named[name] = true
+				}
+			}
+		}
+	}
+	text, _ := wire.Schema("result")
+	var schema struct {
+		Properties map[string]struct{ Properties map[string]any }
+	}
+	if err := json.Unmarshal(text, &schema); err != nil {
+		t.Fatal(err)
+	}
+	names := slices.Concat(slices.Collect(maps.Keys(schema.Properties)), slices.Collect(maps.Keys(schema.Properties["failure"].Properties)))
+	if len(names) < 30 {
+		t.Errorf("only %d fields found: the schema has another form now", len(names))
+	}
+	for _, name := range names {
+		if !named[name] {
+			t.Errorf("no page names the field %s of a result: callers.md lists them", name)
 		}
 	}
 }
