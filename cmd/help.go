@@ -75,6 +75,8 @@ func topicWithArguments(root *cobra.Command, args []string) error {
 	switch {
 	case len(given) > 0 && (topic.Name() == "python" || looksLikeScript(given[0])):
 		e.Hint = "did you mean py3run run " + given[0] + "?"
+	case len(given) > 0 && topic.Name() == "warm" && slices.Contains([]string{"start", "status", "stop"}, given[0]):
+		e.Hint = "did you mean py3runctl warm " + given[0] + "?"
 	case topic.Name() == "python":
 		e.Hint = "did you mean py3run run?"
 	}
