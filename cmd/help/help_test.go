@@ -10,6 +10,9 @@
 //	json       JSON
 //	python, java and others with a second word   a file of that name, for the commands that follow
 //	text       anything else; not looked at
+//
+// README.md is run as its reader runs it: in a copy of the sources, with a python3 in PATH and no variable that names one. Its `go` does nothing:
+// what it builds is this binary, and the tests run already.
 package help_test
 
 import (
