@@ -2,11 +2,14 @@ package cmd
 
 import (
 	"embed"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"py3run/cmd/internal/cli"
 )
@@ -51,6 +54,57 @@ func newHelpTopics(app *app, args []string) (topics []*cobra.Command) {
 		topics = append(topics, topic)
 	}
 	return topics
+}
+
+// topicWithArguments is the error for a command line that gives arguments to a topic: who types
+// `py3run python job.py` wants to run something, and would take a page and exit code 0 for its output.
+func topicWithArguments(root *cobra.Command, args []string) error {
+	if !root.HasHelpSubCommands() { // no topics were made
+		return nil
+	}
+	topic, rest, err := root.Find(args)
+	if err != nil || !topic.IsAdditionalHelpTopicCommand() {
+		return nil
+	}
+	err = topic.ParseFlags(rest)
+	given := topic.Flags().Args()
+	if errors.Is(err, pflag.ErrHelp) || err == nil && len(given) == 0 {
+		return nil
+	}
+	e := &cli.UsageError{Text: fmt.Sprintf("%q is a help topic, not a command", topic.Name()), Hint: "did you mean py3run help " + topic.Name() + "?"}
+	switch {
+	case len(given) > 0 && (topic.Name() == "python" || looksLikeScript(given[0])):
+		e.Hint = "did you mean py3run run " + given[0] + "?"
+	case len(given) > 0 && topic.Name() == "warm" && slices.Contains([]string{"start", "status", "stop"}, given[0]):
+		e.Hint = "did you mean py3runctl warm " + given[0] + "?"
+	case topic.Name() == "python":
+		e.Hint = "did you mean py3run run?"
+	}
+	return e
+}
+
+// listTopics lets the help of py3run list its topics by the command that prints them. Cobra lists them as
+// if they were commands.
+func listTopics(root *cobra.Command) {
+	usage := root.UsageFunc()
+	root.SetUsageFunc(func(c *cobra.Command) error {
+		if c != root {
+			return usage(c)
+		}
+		var all strings.Builder
+		out := c.OutOrStderr()
+		c.SetOut(&all)
+		defer c.SetOut(out)
+		if err := usage(c); err != nil {
+			return err
+		}
+		before, topics, _ := strings.Cut(all.String(), "\nAdditional help topics:\n")
+		if topics != "" {
+			before += "\nAdditional help topics:\n" + strings.ReplaceAll(topics, "  py3run ", "  py3run help ")
+		}
+		_, err := io.WriteString(out, before)
+		return err
+	})
 }
 
 // newHelp prints the help of a command, or a page. Without a name it prints what there is.

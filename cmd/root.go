@@ -79,6 +79,9 @@ func (app *app) main(args []string) (code int) {
 	root.SetArgs(args)
 	err := func() (err error) {
 		defer app.catch(&err)
+		if err := topicWithArguments(root, args); err != nil {
+			return err
+		}
 		return root.Execute()
 	}()
 	if err != nil && cli.IsUsage(err) && app.isExec(args) { // a program reads the answer: it gets a result line
@@ -154,6 +157,7 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 		root.AddCommand(newExec(app), newRun(app), newCheck(app), newExplain(app), newDoctor(app), newConfig(app), newSchema(app), cli.NewVersion("py3run", map[string]any{"protocol": wire.Protocol}))
 		root.AddCommand(newMan(app))
 		root.AddCommand(newHelpTopics(app, args)...)
+		listTopics(root)
 		root.AddCommand(newWarm(app)...)
 		cli.AddHelp(root)
 		root.SetHelpCommand(newHelp())
@@ -168,13 +172,17 @@ func unknownCommand(c *cobra.Command, args []string) error {
 		return nil
 	}
 	e := &cli.UsageError{Text: fmt.Sprintf("unknown command %q for %q", args[0], c.CommandPath())}
-	info, err := os.Stat(args[0])
-	if isFile := err == nil && info.Mode().IsRegular(); isFile || strings.HasSuffix(args[0], ".py") {
+	if looksLikeScript(args[0]) {
 		e.Hint = "did you mean py3run run " + args[0] + "?"
 	} else if c.SuggestionsMinimumDistance = 2; len(c.SuggestionsFor(args[0])) > 0 {
 		e.Hint = "did you mean py3run " + c.SuggestionsFor(args[0])[0] + "?"
 	}
 	return e
+}
+
+func looksLikeScript(arg string) bool {
+	info, err := os.Stat(arg)
+	return err == nil && info.Mode().IsRegular() || strings.HasSuffix(arg, ".py")
 }
 
 // withDefaults adds the defaults of keys to the help of their flags, only when help is printed.

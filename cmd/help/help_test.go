@@ -10,17 +10,26 @@
 //	json       JSON
 //	python, java and others with a second word   a file of that name, for the commands that follow
 //	text       anything else; not looked at
+//
+// README.md is run as its reader runs it: in a copy of the sources, with a python3 in PATH and no variable that names one. Its `go` does nothing:
+// what it builds is this binary, and the tests run already.
 package help_test
 
 import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -215,11 +224,13 @@ func TestLimitsAreTheTable(t *testing.T) {
 		if d.name != "README.md" && d.name != "cmd/help/limits.md" {
 			continue
 		}
-		for _, s := range config.Shorts {
-			field := strings.ReplaceAll(s.Name, "-", "_")
-			if !slices.Contains(wire.LimitNames(), field) {
+		for _, field := range wire.LimitNames() {
+			i := slices.IndexFunc(config.Shorts[:], func(s config.Short) bool { return strings.ReplaceAll(s.Name, "-", "_") == field })
+			if i < 0 {
+				t.Errorf("no flag for the limit %s: it wants a row in config.Shorts", field)
 				continue
 			}
+			s := config.Shorts[i]
 			key := strings.TrimPrefix(s.Key, "security.")
 			row := regexp.MustCompile(fmt.Sprintf("(?m)^\\|.*\\| %s[^|]*\\| `--%s` *\\| `%s` *\\| `%s` *\\|$",
 				regexp.QuoteMeta(config.DefaultText(s.Key)), s.Name, field, key))
@@ -229,6 +240,216 @@ func TestLimitsAreTheTable(t *testing.T) {
 		}
 	}
 }
+
+// Each key of the configuration is on a page: by its whole name, or in a table of the keys of its section.
+func TestEveryKeyIsOnAPage(t *testing.T) {
+	named := map[string]bool{}
+	for _, d := range documents(t) {
+		if !d.isPage() {
+			continue
+		}
+		for _, s := range d.spans {
+			if key := isKey.FindStringSubmatch(s.text); key != nil {
+				named[key[1]] = true
+			}
+		}
+		section := ""
+		for line := range strings.Lines(d.text) {
+			if m := keyTable.FindStringSubmatch(line); m != nil {
+				section = m[1]
+			} else if !strings.HasPrefix(line, "|") {
+				section = ""
+			}
+			for _, m := range codeSpan.FindAllStringSubmatch(line, -1) {
+				leaf, _, _ := strings.Cut(m[1], " = ")
+				if section != "" {
+					named[section+"."+leaf] = true
+				}
+			}
+		}
+	}
+	for _, key := range settings() {
+		if !named[key] {
+			t.Errorf("no page names %s: put it on the page of its section (see configuration.md)", key)
+		}
+	}
+}
+
+// Each field of a result is named on a page: the members of the line itself, and those of a failure.
+func TestEveryResultFieldIsOnAPage(t *testing.T) {
+	named := map[string]bool{}
+	for _, d := range documents(t) {
+		for _, s := range d.spans {
+			if d.isPage() {
+				for name := range strings.SplitSeq(s.text, ".") {
+					named[name] = true
+				}
+			}
+		}
+	}
+	text, _ := wire.Schema("result")
+	var schema struct {
+		Properties map[string]struct{ Properties map[string]any }
+	}
+	if err := json.Unmarshal(text, &schema); err != nil {
+		t.Fatal(err)
+	}
+	names := slices.Concat(slices.Collect(maps.Keys(schema.Properties)), slices.Collect(maps.Keys(schema.Properties["failure"].Properties)))
+	if len(names) < 30 {
+		t.Errorf("only %d fields found: the schema has another form now", len(names))
+	}
+	for _, name := range names {
+		if !named[name] {
+			t.Errorf("no page names the field %s of a result: callers.md lists them", name)
+		}
+	}
+}
+
+var keyTable = regexp.MustCompile("^\\|.*\\bkey in `([a-z.]+)`")
+
+// settings are the keys of the configuration, without ceilings and floors.
+func settings() (keys []string) {
+	section := ""
+	for line := range strings.Lines(string(config.Init())) {
+		line = strings.TrimPrefix(strings.TrimSpace(line), "# ")
+		if name, ok := strings.CutPrefix(line, "["); ok && strings.HasSuffix(name, "]") {
+			section = strings.TrimSuffix(name, "]")
+		} else if key, _, ok := strings.Cut(line, " = "); ok && !strings.Contains(key, " ") && !strings.HasPrefix(section, "floor.") && !strings.HasPrefix(section, "ceiling.") {
+			keys = append(keys, section+"."+key)
+		}
+	}
+	return keys
+}
+
+// Each value of the configuration is read somewhere outside its package. It is looked up by its name alone, so a
+// name that other types have too can hide that nothing reads it.
+func TestEveryKeyIsRead(t *testing.T) {
+	var code strings.Builder
+	err := filepath.WalkDir(filepath.Join(top, "cmd"), func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || strings.Contains(path, "/config/") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		code.Write(goComment.ReplaceAll(text, nil))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, field := range fields(reflect.TypeFor[config.Config]()) {
+		if !regexp.MustCompile(`\.` + field + `\b`).MatchString(code.String()) {
+			t.Errorf("nothing reads %s of config.Config", field)
+		}
+	}
+}
+
+// fields are the names of the values in a structure, those of structures in it, too.
+func fields(of reflect.Type) (names []string) {
+	for field := range of.Fields() {
+		if field.Type.Kind() == reflect.Struct {
+			names = append(names, fields(field.Type)...)
+		} else {
+			names = append(names, field.Name)
+		}
+	}
+	return names
+}
+
+// The tables of isolation.md explain each measure that the sandbox can give or lack, and no other.
+func TestMeasuresAreTheTable(t *testing.T) {
+	explained := map[string]bool{}
+	for _, d := range documents(t) {
+		if d.name != "cmd/help/isolation.md" {
+			continue
+		}
+		inTable := false
+		for line := range strings.Lines(d.text) {
+			inTable = strings.HasPrefix(line, "| measure |") || inTable && strings.HasPrefix(line, "|")
+			first, _, _ := strings.Cut(strings.TrimPrefix(line, "|"), "|")
+			for _, m := range codeSpan.FindAllStringSubmatch(first, -1) {
+				if inTable {
+					explained[m[1]] = true
+				}
+			}
+		}
+	}
+	measures := measuresOfTheCode(t)
+	for name := range measures {
+		if !explained[name] {
+			t.Errorf("isolation.md does not explain the measure %s", name)
+		}
+	}
+	for name := range explained {
+		if !measures[name] {
+			t.Errorf("isolation.md explains %s, which is no measure", name)
+		}
+	}
+	if len(measures) < 30 {
+		t.Errorf("only %d measures found: the code has another form now", len(measures))
+	}
+}
+
+// measuresOfTheCode finds the names of measures: the constants named so, the member measure of a step, and
+// every such text in the files that only name measures.
+func measuresOfTheCode(t *testing.T) map[string]bool {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(top, "sandbox/*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]bool{}
+	add := func(n ast.Node) {
+		ast.Inspect(n, func(n ast.Node) bool {
+			if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+				name := strings.Trim(lit.Value, "\"`")
+				if strings.HasSuffix(name, "-") { // "seccomp-" + seccomp.Default
+					name += "default"
+				}
+				if isMeasure.MatchString(name) && !slices.Contains(otherNames, name) {
+					found[name] = true
+				}
+			}
+			return true
+		})
+	}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole := slices.Contains([]string{"protect_linux.go", "landlock_linux.go"}, filepath.Base(file))
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.ImportSpec:
+				return false
+			case *ast.FuncDecl:
+				if whole && n.Body != nil {
+					add(n.Body)
+				}
+			case *ast.KeyValueExpr:
+				if key, ok := n.Key.(*ast.Ident); ok && key.Name == "measure" {
+					add(n.Value)
+				}
+			case *ast.ValueSpec:
+				for i, name := range n.Names {
+					if strings.HasSuffix(name.Name, "Measure") && i < len(n.Values) {
+						add(n.Values[i])
+					}
+				}
+			}
+			return true
+		})
+	}
+	return found
+}
+
+var (
+	isMeasure  = regexp.MustCompile(`^[a-z]+(-[a-z]+)*$`)
+	otherNames = []string{"memory", "pids", "cpu", "io", "io-writes", "landlock"} // controllers, the name of a descriptor
+)
 
 // Each command prints what the documents say.
 func TestConsole(t *testing.T) {
@@ -279,7 +500,27 @@ func (d document) run(t *testing.T, interpreter string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	os.Symlink(launcher, filepath.Join(here, "py3run")) // ./py3run is what go build makes
+	if err := os.Symlink(launcher, filepath.Join(here, "py3run")); err != nil { // ./py3run is what go build makes
+		t.Fatal(err)
+	}
+	if d.name == "README.md" { // its reader has a clone, and a python3 in PATH, but none of our variables
+		programs := filepath.Join(dir, "bin")
+		if err := errors.Join(os.CopyFS(here, sources()), os.Mkdir(programs, 0o700), os.Symlink(interpreter, filepath.Join(programs, "python3")),
+			os.WriteFile(filepath.Join(programs, "go"), []byte("#!/bin/sh\n"), 0o700)); err != nil { // what it builds is there, and the tests run
+			t.Fatal(err)
+		}
+		before := filesBelow(t, here)
+		defer func() {
+			made := slices.DeleteFunc(filesBelow(t, here), func(name string) bool { return slices.Contains(before, name) })
+			if len(made) > 0 {
+				t.Errorf("%s: its commands make files among the sources: %q", d.name, made)
+			}
+		}()
+		environ = slices.DeleteFunc(environ, func(v string) bool {
+			return strings.HasPrefix(v, "PY3RUN_PYTHON_") || strings.HasPrefix(v, "VIRTUAL_ENV=")
+		})
+		environ = append(environ, "PATH="+programs+":"+os.Getenv("PATH"))
+	}
 	var script strings.Builder
 	var steps []step
 	for _, b := range d.blocks {
@@ -319,6 +560,31 @@ func (d document) run(t *testing.T, interpreter string) {
 			t.Errorf("%s:%d: $ %s\nprinted\n%s\nwant\n%s", d.name, s.line, s.command, got, s.want)
 		}
 	}
+}
+
+// sources are the files of this repository without its history: what a clone has.
+func sources() fs.FS { return noHistory{os.DirFS(top)} }
+
+type noHistory struct{ fs.FS }
+
+func (n noHistory) ReadDir(name string) ([]fs.DirEntry, error) {
+	list, err := fs.ReadDir(n.FS, name)
+	return slices.DeleteFunc(list, func(e fs.DirEntry) bool { return e.Name() == ".git" || e.Name() == "py3run" }), err
+}
+
+// filesBelow are the files in the directories below one. Those in itself do not count: a reader's own are there, too.
+func filesBelow(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() && filepath.Dir(path) != dir {
+			names = append(names, strings.TrimPrefix(path, dir+"/"))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
 }
 
 // steps are the commands of a block. A line that begins with "> " goes on with the command before it.
@@ -675,7 +941,7 @@ func helpOf(line string) *commandHelp {
 			case part == "Available Commands:":
 				h.below[fields[0]] = true
 			case part == "Additional help topics:":
-				h.topics[fields[1]] = true
+				h.topics[fields[2]] = true // py3run help TOPIC
 			default:
 				if m := flagLine.FindStringSubmatch(text); m != nil {
 					h.flags["--"+m[2]] = m[4] != ""

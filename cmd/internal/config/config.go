@@ -24,7 +24,7 @@ type Config struct {
 	Alerts   Alerts
 }
 
-// Security holds the limits. For every number, 0 means no limit.
+// Security holds the limits. For every number but GraceSeconds, 0 means no limit.
 type Security struct {
 	MaxMemoryMB             float64
 	MaxCPUSeconds           float64

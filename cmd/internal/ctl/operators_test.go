@@ -473,7 +473,7 @@ func TestReach(t *testing.T) {
 	for range 600 {
 		b.run("alice", "ok", nil)
 	}
-	if out := text(with); !strings.Contains(out, "\nconsistent from record 1 to 1,202; proved by checkpoint up to 2; 1,200 by nothing but themselves\nthe log is whole\n") {
+	if out := text(with); !strings.Contains(out, "\nconsistent from record 1 to 1,202; proved by checkpoint up to 2; 1,200 records have no outside proof\nthe log is whole\n") {
 		t.Errorf("it says %s", out)
 	}
 	rep, err := b.verify(with)
@@ -566,6 +566,20 @@ func TestAcknowledgedFinding(t *testing.T) {
 	for _, what := range []string{"99", "ffffffffffff", "x"} {
 		if err := b.acknowledge([]string{what}, "x", verification{}); err == nil {
 			t.Errorf("%s was acknowledged", what)
+		}
+	}
+}
+
+func TestReportCounts(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int]string{0: "0 records", 1: "1 record", 2: "2 records", 1200: "1,200 records"} {
+		if got := counted(n, "record"); got != want {
+			t.Errorf("%d: %q, want %q", n, got, want)
+		}
+	}
+	for unproved, want := range map[uint64]string{1: "; 1 record has no outside proof", 6: "; 6 records have no outside proof"} {
+		if got := (&reach{From: 1, To: 9, Unproved: unproved}).String(); !strings.HasSuffix(got, want) {
+			t.Errorf("%d: %q does not end with %q", unproved, got, want)
 		}
 	}
 }

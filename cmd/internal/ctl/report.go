@@ -80,7 +80,7 @@ func (rep verified) inWords() string {
 	case v == logEmpty:
 		return "there is no record: nothing can be said of an empty log"
 	case acknowledged > 0:
-		return fmt.Sprintf("the log is broken in %d places that somebody has looked into, and nowhere else", acknowledged)
+		return fmt.Sprintf("the log is broken in %s that somebody has looked into, and nowhere else", counted(acknowledged, "place"))
 	case forgotten:
 		return "the log is consistent; whether records were cut from it only a receipt or a checkpoint can tell"
 	case v == logWarnings:
@@ -119,7 +119,19 @@ func (r *reach) String() string {
 	if r.ProvedTo > 0 {
 		proof = fmt.Sprintf("proved by %s up to %s", r.ProvedBy, thousands(r.ProvedTo))
 	}
-	return fmt.Sprintf("consistent from record %s to %s; %s; %s by nothing but themselves", thousands(r.From), thousands(r.To), proof, thousands(r.Unproved))
+	have := "have"
+	if r.Unproved == 1 {
+		have = "has"
+	}
+	return fmt.Sprintf("consistent from record %s to %s; %s; %s %s no outside proof", thousands(r.From), thousands(r.To), proof, counted(r.Unproved, "record"), have)
+}
+
+// counted is a number of things: 1 record, 1,200 records.
+func counted[N int | uint64](n N, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return thousands(uint64(n)) + " " + thing
 }
 
 // thousands is a number for people: 998,749.
@@ -161,22 +173,22 @@ func printReport(to io.Writer, rep verified) error {
 			fmt.Fprintf(&b, "%-10s and %d more of these\n", s, n)
 		}
 	}
-	fmt.Fprintf(&b, "%d records in %d segments, %d MB", rep.Records, len(rep.Segments), rep.Bytes>>20)
+	fmt.Fprintf(&b, "%s in %s, %d MB", counted(rep.Records, "record"), counted(len(rep.Segments), "segment"), rep.Bytes>>20)
 	if rep.Records > 0 {
 		fmt.Fprintf(&b, ", number %d to %d, %s to %s", rep.First.Seq, rep.Last.Seq, rep.FirstTime.UTC().Format(time.RFC3339), rep.LastTime.UTC().Format(time.RFC3339))
 	}
-	fmt.Fprintf(&b, "; %d runs under way", rep.Alive)
+	fmt.Fprintf(&b, "; %s under way", counted(rep.Alive, "run"))
 	if rep.Pruned != nil {
 		fmt.Fprintf(&b, "; what was before was removed by retention")
 	}
 	if rep.Witnesses > 0 {
-		fmt.Fprintf(&b, "; %d receipts compared", rep.Witnesses)
+		fmt.Fprintf(&b, "; %s compared", counted(rep.Witnesses, "receipt"))
 	}
 	if rep.Code > 0 {
-		fmt.Fprintf(&b, "; %d files of kept code compared", rep.Code)
+		fmt.Fprintf(&b, "; %s of kept code compared", counted(rep.Code, "file"))
 	}
 	if rep.checkpoints > 0 {
-		fmt.Fprintf(&b, "; %d checkpoints compared", rep.checkpoints)
+		fmt.Fprintf(&b, "; %s compared", counted(rep.checkpoints, "checkpoint"))
 	}
 	if r := rep.reach(); r != nil {
 		fmt.Fprintf(&b, "\n%s", r)

@@ -55,8 +55,8 @@ func environment(job Job, limits wire.Limits, workdir string) []string {
 	return env
 }
 
-// A convention of the existing gateway. The configuration reads them, and so do scripts that set such
-// limits themselves.
+// Variables by which callers tighten the limits of every Python that they start. The configuration reads
+// them, and so do scripts that set such limits themselves.
 const maxMemory, maxCPU = "PYTHON3_MAX_MEMORY_MB", "PYTHON3_MAX_CPU_SECONDS"
 
 // limitVariable returns the variable for the code as NAME=VALUE. VALUE is the caller's, or the limit in
