@@ -66,7 +66,7 @@ func (b *builder) cover(at layout) {
 		p := b.text(path)
 		b.add(optional, step{name: "mount", object: path + " (pinned)", measure: pinMeasure, about: path}, unix.SYS_MOUNT, p, p, 0, unix.MS_BIND|unix.MS_REC, 0)
 	}
-	for _, path := range at.fixed {
+	for _, path := range at.readOnly {
 		p := b.text(path)
 		what := step{name: "mount", object: path + " (read-only)", measure: pinMeasure, about: path}
 		b.add(optional, what, unix.SYS_MOUNT, p, p, 0, unix.MS_BIND|unix.MS_REC, 0)

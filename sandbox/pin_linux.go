@@ -22,13 +22,13 @@ const pinMeasure = "pinned-paths"
 func (r *Running) hide(spec Spec, w *Workdir, at *layout) {
 	l := lstats{}
 	at.hidden = l.existing(spec.Hide)
-	if len(spec.Fixed) == 0 && len(spec.Pin) == 0 {
+	if len(spec.ReadOnly) == 0 && len(spec.Pin) == 0 {
 		return
 	}
 	p := pinning{lstats: l, root: os.Geteuid() == 0, movable: map[string]bool{}}
-	for _, path := range spec.Fixed {
-		if real, ok := p.follow(path); ok && p.add(real, true) && !slices.Contains(at.fixed, real) {
-			at.fixed = append(at.fixed, real)
+	for _, path := range spec.ReadOnly {
+		if real, ok := p.follow(path); ok && p.add(real, true) && !slices.Contains(at.readOnly, real) {
+			at.readOnly = append(at.readOnly, real)
 		}
 	}
 	for _, path := range spec.Pin {
@@ -45,7 +45,7 @@ func (r *Running) hide(spec Spec, w *Workdir, at *layout) {
 		}
 	}
 	slices.Sort(at.pinned) // a directory before what is inside it
-	slices.Sort(at.fixed)
+	slices.Sort(at.readOnly)
 	r.found.link = p.link
 }
 

@@ -46,7 +46,7 @@ type layout struct {
 	setup, status         int   // the set-up socket, and the write end of the status pipe
 	hidden                []hiddenPath
 	pinned                []string    // directories that cannot be moved, outer ones first
-	fixed                 []string    // what cannot be changed
+	readOnly              []string    // what cannot be changed
 	kernel                []string    // files that set the kernel's parameters, to be read-only
 	binds                 [][2]string // what is mounted where
 	groups                []int       // files through which the program enters its control group (v1)

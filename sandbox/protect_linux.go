@@ -82,7 +82,7 @@ func (p *Protection) spaces(spec Spec, f findings) {
 	}{
 		{spec.DenyNetwork, "network-namespace"},
 		{len(spec.Hide) > 0, "hidden-paths"},
-		{len(spec.Fixed) > 0 || len(spec.Pin) > 0, pinMeasure},
+		{len(spec.ReadOnly) > 0 || len(spec.Pin) > 0, pinMeasure},
 		{spec.PrivateShm, shmMeasure},
 	} {
 		if m.asked {

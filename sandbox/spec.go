@@ -45,7 +45,7 @@ type Spec struct {
 	Group       Group
 	DenyNetwork bool     // a network namespace of its own, with a working loopback and nothing else
 	Hide        []string // files and directories that the program must not see. Links are followed; paths that do not exist are skipped
-	Fixed       []string // likewise, that it must not change
+	ReadOnly    []string // likewise, that it must not change
 	Pin         []string // likewise, that it must not move or replace, nor any directory above. Those of Fixed need not be named again
 	Limits      Limits
 
