@@ -53,7 +53,7 @@ func (o *Handoff) Close() {
 // does not wait: if the set-up in the worker fails, [Running.Release] returns the error. The first
 // of the files must be nil: it is the interpreter's own code, which the template has.
 func (o *Handoff) start(spec Spec, stdio IO) (_ *Running, err error) {
-	r := newRunning(spec, cgroup.Adopt(o.lines), findings{method: Namespace, userNS: os.Geteuid() != 0, root: os.Geteuid() == 0})
+	r := newRunning(spec, cgroup.Adopt(o.lines), observed{method: Namespace, userNS: os.Geteuid() != 0, root: os.Geteuid() == 0})
 	worker := &preforkedInit{r: r, pidfd: o.pidfd}
 	r.pid, r.init, r.setup = o.pid, worker, []*os.File{o.init, o.program}
 	var theirs files

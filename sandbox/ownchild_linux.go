@@ -110,7 +110,7 @@ func hostCannot(e *StepError) bool {
 // start makes one attempt. gaps are what the group cannot do, refused is why the attempt before has
 // failed.
 func (a attempt) start(spec Spec, stdio IO, group *cgroup.Group, gaps []cgroup.Gap, refused error) (_ *Running, err error) {
-	r := newRunning(spec, group, findings{method: a.method, userNS: a.userNS, root: os.Geteuid() == 0, refused: refused, groups: gaps})
+	r := newRunning(spec, group, observed{method: a.method, userNS: a.userNS, root: os.Geteuid() == 0, refused: refused, groups: gaps})
 	var theirs files
 	defer func() {
 		theirs.close()

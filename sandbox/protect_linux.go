@@ -8,9 +8,9 @@ import (
 	"py3run/sandbox/seccomp"
 )
 
-// findings are what a backend and the set-up have met on this host for one run. A Protection is
-// made of them and of the Spec, and of nothing else.
-type findings struct {
+// observed are what a backend and the set-up have met on this host for one run. A Protection is
+// made of it and of the Spec, and of nothing else.
+type observed struct {
 	method  Method
 	userNS  bool
 	root    bool         // the launcher is root
@@ -36,14 +36,14 @@ type sight struct {
 }
 
 // miss notes a step that has failed, once for each measure.
-func (f *findings) miss(name, why string) {
+func (f *observed) miss(name, why string) {
 	if name != "" && !slices.ContainsFunc(f.missed, func(g Gap) bool { return g.Name == name }) {
 		f.missed = append(f.missed, Gap{Name: name, Why: why})
 	}
 }
 
 // protection is what is in force for a Spec, and what of it is missing. It makes no system call.
-func protection(spec Spec, f findings) Protection {
+func protection(spec Spec, f observed) Protection {
 	p := Protection{Method: f.method, Enforced: []string{}, Gaps: []Gap{}}
 	p.spaces(spec, f)
 	p.rights(spec, f)
@@ -74,7 +74,7 @@ func (p *Protection) remark(name, why string) {
 }
 
 // spaces are the namespaces and what they give.
-func (p *Protection) spaces(spec Spec, f findings) {
+func (p *Protection) spaces(spec Spec, f observed) {
 	spaces := []string{"pid-namespace", "mount-namespace", "ipc-namespace", "uts-namespace", "proc"}
 	for _, m := range []struct {
 		asked bool
@@ -121,7 +121,7 @@ func (p *Protection) spaces(spec Spec, f findings) {
 }
 
 // rights are what the program may do.
-func (p *Protection) rights(spec Spec, f findings) {
+func (p *Protection) rights(spec Spec, f observed) {
 	p.have("session", "tree-kill")
 	if f.root {
 		p.have("capabilities")
@@ -188,7 +188,7 @@ func (p *Protection) limits(l Limits, groups []cgroup.Gap) {
 }
 
 // directory is about the run's working directory.
-func (p *Protection) directory(f findings) {
+func (p *Protection) directory(f observed) {
 	const measure = "private-working-dir"
 	switch {
 	case !f.workdir:
@@ -199,7 +199,7 @@ func (p *Protection) directory(f findings) {
 	}
 }
 
-func (p *Protection) activity(spec Spec, f findings) {
+func (p *Protection) activity(spec Spec, f observed) {
 	switch {
 	case f.listening: // also in a worker whose run has not asked for it
 		p.have(activityMeasure)

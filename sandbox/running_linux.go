@@ -18,7 +18,7 @@ import (
 // A Running is a program that was started and waits at its gate, or runs.
 type Running struct {
 	spec     Spec
-	found    findings
+	found    observed
 	started  time.Time
 	init     initProcess
 	pid      int           // of init, in the launcher's pid namespace
@@ -49,7 +49,7 @@ type Running struct {
 	faults chan error // the first panic in a goroutine of the run
 }
 
-func newRunning(spec Spec, group *cgroup.Group, found findings) *Running {
+func newRunning(spec Spec, group *cgroup.Group, found observed) *Running {
 	return &Running{spec: spec, group: group, found: found, started: time.Now(), ended: make(chan ending, 1), gone: make(chan syscall.Rusage, 1), copied: make(chan int, 2), faults: make(chan error, 1)}
 }
 

@@ -191,13 +191,13 @@ type MemoryTrace struct {
 // it: attempts, successful or not. A process can change its memory after the launcher has read it,
 // so the record proves nothing against hostile code.
 type Activity struct {
-	Connections []Peer // connects, and sends with an address
-	Binds       []Peer
-	Executions  []Execution
-	Files       []string // pipes, sockets and devices that were made (mknod)
-	Rings       int      // set-ups of io_uring; nobody sees what is done through it
-	Dropped     int      // entries for which there was no room
-	Refused     int64    // private memory that a process asked for beyond RLIMIT_DATA, with what it had, in bytes; 0: no large mapping was refused
+	Connections   []Peer // connects, and sends with an address
+	Binds         []Peer
+	Executions    []Execution
+	Files         []string // pipes, sockets and devices that were made (mknod)
+	Rings         int      // set-ups of io_uring; nobody sees what is done through it
+	Dropped       int      // entries for which there was no room
+	RefusedMemory int64    // private memory that a process asked for beyond RLIMIT_DATA, with what it had, in bytes; 0: no large mapping was refused
 }
 
 // A Peer is an address.

@@ -34,7 +34,7 @@ func (t *tally) activity(refused int64) Activity {
 	for _, l := range t.lookups {
 		t.flush(l)
 	}
-	found := Activity{Connections: t.peers[0].list, Binds: t.peers[1].list, Files: t.files, Rings: t.rings, Dropped: t.dropped, Refused: refused}
+	found := Activity{Connections: t.peers[0].list, Binds: t.peers[1].list, Files: t.files, Rings: t.rings, Dropped: t.dropped, RefusedMemory: refused}
 	for _, s := range t.starts {
 		if s.Count > 0 {
 			found.Executions = append(found.Executions, s)

@@ -70,7 +70,7 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 		Args: request.Args, Kwargs: request.Kwargs, Line: request.Line, Column: request.Column,
 		ResultFormat: request.ResultFormat, ResultFrom: request.ResultFrom,
 		LazySite: job.Config.Python.Site == "lazy" && request.Command.RunsCode(), Flagged: job.Config.Python.FlagImports,
-		Show: job.Live != nil, OutputMost: megabytes(limits.OutputMB),
+		PrintError: job.Live != nil, OutputMost: megabytes(limits.OutputMB),
 	}
 	return plan, nil
 }
