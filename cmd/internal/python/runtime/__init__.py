@@ -22,7 +22,7 @@
 #                              plain JSON)
 #                              tables (NumPy or pandas)          sys; never NumPy or pandas
 #                              tracebacks shortening pristine    posix sys time; linecache traceback
-#                              workers (of multiprocessing)      marshal
+#                              spawned (multiprocessing)         marshal
 #                              awaiting                          asyncio
 #                              completion (commands that only    sys; anything
 #                              look at code)
