@@ -2,7 +2,7 @@
 # that are in namespaces and control groups of their own before anybody needs them; the other side
 # is sandbox/preforked_linux.go. A worker serves one run.
 #
-#   template ──fork──► (a user's: stage ──fork──►) init (pid 1) ──fork──► program
+#   template ──fork──► (not root: enter_user_namespace ──fork──►) init (pid 1) ──fork──► program
 #
 # What is the same for every run happens once, in the template: run (program.py) calls serve, which
 # returns only in the programs of workers.
@@ -32,7 +32,7 @@ class Template:
         self.practice = hello["practice"]  # a request, and a syscall list that changes nothing
         self.streams, self.environ = (sys.stdin, sys.stdout), environment()
         self.ranges, self.groups, self.forgotten = [], [], []
-        self.claiming = self.began = False
+        self.leasing = self.began = False
         self.held, self.closers, self.end = set(), [], None  # see preloading.preload
         self.calls, self.memory = [], None  # of the syscall list of the set-up
 
@@ -61,7 +61,7 @@ class Template:
     def fork_worker(self, fds):
         """Forks a worker. fds are its two sockets and the files of its control groups. Returns True in the
         program of the worker, when a launcher has taken it, else False."""
-        from .initprocess import init, stage
+        from .initprocess import enter_user_namespace, init
         from .messages import put
         from .syscalls import Failed, run
         from .worker import flush
@@ -76,7 +76,7 @@ class Template:
             if not pid:
                 self.control.close()
                 posix.close(WORKER_OWN_PID)
-                return stage(self) if self.user_namespace else init(self)
+                return enter_user_namespace(self) if self.user_namespace else init(self)
             if not self.user_namespace:
                 run(self.calls[SETUP_BACK], self.memory, WORKER_INIT)
         except Failed:
@@ -140,7 +140,7 @@ def live(first, control):
     try:
         run(first, t)
     except BaseException:
-        if t.claiming and not t.began:  # the launcher starts another interpreter: nothing of this belongs to the run
+        if t.leasing and not t.began:  # the launcher starts another interpreter: nothing of this belongs to the run
             posix._exit(EXIT_NO_START)
         raise
 
