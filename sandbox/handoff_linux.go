@@ -25,24 +25,24 @@ type Handoff struct {
 
 // ReadHandoff reads what [Worker.Handoff] has sent. The Handoff owns the descriptors.
 func ReadHandoff(text []byte, descriptors []int) (*Handoff, error) {
-	o := &Handoff{lines: strings.Split(string(text), "\n")}
-	for i, to := range []**os.File{&o.init, &o.program, &o.pidfd, &o.listener} {
+	h := &Handoff{lines: strings.Split(string(text), "\n")}
+	for i, to := range []**os.File{&h.init, &h.program, &h.pidfd, &h.listener} {
 		if i < len(descriptors) {
 			*to = os.NewFile(uintptr(descriptors[i]), "worker")
 		}
 	}
-	pid, found := strings.CutPrefix(o.lines[0], "pid ")
+	pid, found := strings.CutPrefix(h.lines[0], "pid ")
 	var err error
-	if o.pid, err = strconv.Atoi(pid); err != nil || !found || o.pidfd == nil {
-		o.Close()
+	if h.pid, err = strconv.Atoi(pid); err != nil || !found || h.pidfd == nil {
+		h.Close()
 		return nil, errors.New("not a handoff of a worker")
 	}
-	return o, nil
+	return h, nil
 }
 
 // Close gives up a worker that was not started. The worker ends then.
-func (o *Handoff) Close() {
-	for _, f := range []*os.File{o.init, o.program, o.pidfd, o.listener} {
+func (h *Handoff) Close() {
+	for _, f := range []*os.File{h.init, h.program, h.pidfd, h.listener} {
 		if f != nil {
 			f.Close()
 		}
@@ -52,17 +52,17 @@ func (o *Handoff) Close() {
 // start takes the worker for a run. The template has settled Path, Args and Env of the Spec. start
 // does not wait: if the set-up in the worker fails, [Running.Release] returns the error. The first
 // of the files must be nil: it is the interpreter's own code, which the template has.
-func (o *Handoff) start(spec Spec, stdio IO) (_ *Running, err error) {
-	r := newRunning(spec, cgroup.Adopt(o.lines), observed{method: Namespace, userNS: os.Geteuid() != 0, root: os.Geteuid() == 0})
-	worker := &preforkedInit{r: r, pidfd: o.pidfd}
-	r.pid, r.init, r.setup = o.pid, worker, []*os.File{o.init, o.program}
+func (h *Handoff) start(spec Spec, stdio IO) (_ *Running, err error) {
+	r := newRunning(spec, cgroup.Adopt(h.lines), observed{method: Namespace, userNS: os.Geteuid() != 0, root: os.Geteuid() == 0})
+	worker := &preforkedInit{r: r, pidfd: h.pidfd}
+	r.pid, r.init, r.setup = h.pid, worker, []*os.File{h.init, h.program}
 	var theirs files
 	defer func() {
 		theirs.close()
 		if err != nil {
 			r.giveUp()
-			if o.listener != nil {
-				o.listener.Close()
+			if h.listener != nil {
+				h.listener.Close()
 			}
 			r.close()
 		}
@@ -70,7 +70,7 @@ func (o *Handoff) start(spec Spec, stdio IO) (_ *Running, err error) {
 	if len(stdio.Files) == 0 || stdio.Files[0] != nil || slices.Contains(stdio.Files[1:], nil) {
 		return nil, &StepError{Step: "descriptors", Object: "IO.Files of a worker", Err: unix.EINVAL}
 	}
-	o.find(r)
+	h.find(r)
 	stdin, ends, err := r.open(stdio, &theirs)
 	if err != nil {
 		return nil, err
@@ -98,15 +98,15 @@ func (o *Handoff) start(spec Spec, stdio IO) (_ *Running, err error) {
 		spec.Umask = umaskOf("/proc/self/status")
 	}
 	b, init, program := workerCalls(spec, at, r.found.landlock.rules, len(stdio.Files), thisHost(), ownCapabilities())
-	if err := sendFiles(o.init, b.syscallList(&childInit{}, init), []*os.File{ends.lifeline, ends.status}); err != nil {
+	if err := sendFiles(h.init, b.syscallList(&childInit{}, init), []*os.File{ends.lifeline, ends.status}); err != nil {
 		return nil, &StepError{Step: "sendmsg", Object: "worker", Err: err}
 	}
-	if err := sendFiles(o.program, b.syscallList(&childInit{}, program), given); err != nil {
+	if err := sendFiles(h.program, b.syscallList(&childInit{}, program), given); err != nil {
 		return nil, &StepError{Step: "sendmsg", Object: "worker", Err: err}
 	}
 	theirs.close()
 	worker.b = b
-	if err := o.listen(r); err != nil {
+	if err := h.listen(r); err != nil {
 		return nil, err
 	}
 	return r, nil
@@ -114,27 +114,27 @@ func (o *Handoff) start(spec Spec, stdio IO) (_ *Running, err error) {
 
 // find notes what is known of the worker from its maker: what its group can do, and which steps
 // have failed.
-func (o *Handoff) find(r *Running) {
+func (h *Handoff) find(r *Running) {
 	r.found.groups = noGaps()
 	if r.spec.Group.Name != "" {
 		r.found.groups = r.group.Limit(r.spec.Limits.ofGroup())
 	}
-	for _, line := range o.lines {
+	for _, line := range h.lines {
 		if f := strings.SplitN(line, " ", 3); len(f) == 3 && f[0] == "missing" {
 			r.found.miss(f[1], f[2])
 		}
 	}
-	r.found.listening = o.listener != nil
+	r.found.listening = h.listener != nil
 }
 
 // listen gives the listener of the worker's activity to the run.
-func (o *Handoff) listen(r *Running) error {
-	if o.listener == nil {
+func (h *Handoff) listen(r *Running) error {
+	if h.listener == nil {
 		return nil
 	}
-	listener, err := unix.FcntlInt(o.listener.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	o.listener.Close()
-	o.listener = nil
+	listener, err := unix.FcntlInt(h.listener.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	h.listener.Close()
+	h.listener = nil
 	if err != nil {
 		return &StepError{Step: "dup", Object: "seccomp listener", Err: err}
 	}

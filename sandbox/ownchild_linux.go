@@ -122,13 +122,13 @@ func (a attempt) start(spec Spec, stdio IO, group *cgroup.Group, gaps []cgroup.G
 	if err != nil {
 		return nil, err
 	}
-	s, b := build(spec, a.method, a.userNS, at, thisHost())
+	c, b := build(spec, a.method, a.userNS, at, thisHost())
 	r.found.listening = b.activity
 	if err := r.refuse(); err != nil {
 		return nil, err
 	}
 	r.score = launcherScore.keep()
-	if err := a.clone(r, s, b); err != nil {
+	if err := a.clone(r, c, b); err != nil {
 		return nil, err
 	}
 	r.lookForSight()
@@ -213,12 +213,12 @@ func (a attempt) lay(r *Running, stdio IO, theirs *files) (at layout, err error)
 
 // clone makes init and, if it has a user namespace, maps its ids. Init waits for the lifeline:
 // until then nothing of the run could read the launcher's memory.
-func (a attempt) clone(r *Running, s *childInit, b *builder) error {
-	pid, err := s.clone()
+func (a attempt) clone(r *Running, c *childInit, b *builder) error {
+	pid, err := c.clone()
 	if err != nil {
 		return err
 	}
-	r.pid, r.init = pid, &ownInit{pid: pid, memory: [2]any{s, b}}
+	r.pid, r.init = pid, &ownInit{pid: pid, memory: [2]any{c, b}}
 	if !a.userNS {
 		conceal()
 		return nil
@@ -261,13 +261,13 @@ func thisHost() host {
 // clone makes init. The kernel sends the parent-death signal when the thread that called clone
 // ends, not the process. A thread of a Go program lives as long as the process, unless a goroutine
 // ends while it is locked to it: no goroutine that starts runs may do that.
-func (s *childInit) clone() (pid int, err error) {
+func (c *childInit) clone() (pid int, err error) {
 	runtime.LockOSThread() // for the mask, which is the thread's
 	defer runtime.UnlockOSThread()
 	all, old := [8]byte{}, [8]byte{}
 	binary.NativeEndian.PutUint64(all[:], ^uint64(0))
 	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), 8, 0, 0)
-	pid = cloneInit(s.cloneFlags|syscall.CLONE_VM|uintptr(syscall.SIGCHLD), s.stackTop(0), s, s.initEntry)
+	pid = cloneInit(c.cloneFlags|syscall.CLONE_VM|uintptr(syscall.SIGCHLD), c.stackTop(0), c, c.initEntry)
 	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
 	if pid < 0 {
 		return 0, &StepError{Step: "clone", Object: "namespaces", Err: syscall.Errno(-pid)}

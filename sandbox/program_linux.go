@@ -83,20 +83,20 @@ const (
 
 // build lays out the child init for method Namespace or Process. userNS asks for a user namespace.
 func build(spec Spec, method Method, userNS bool, at layout, h host) (*childInit, *builder) {
-	s := &childInit{initEntry: entryOf(initMain), programEntry: entryOf(programMain), lifeline: uintptr(at.lifeline), report: uintptr(at.setup), namespace: method == Namespace}
-	copy(s.children[:], "/proc/thread-self/children")
-	s.setup, s.program = make([]op, 0, 40), make([]op, 0, 140) // as long as they come out, as a rule
+	c := &childInit{initEntry: entryOf(initMain), programEntry: entryOf(programMain), lifeline: uintptr(at.lifeline), report: uintptr(at.setup), namespace: method == Namespace}
+	copy(c.children[:], "/proc/thread-self/children")
+	c.setup, c.program = make([]op, 0, 40), make([]op, 0, 140) // as long as they come out, as a rule
 	b := &builder{steps: append(make([]step, 0, 200), []step{stepProgramClone: {name: "clone", object: "program"}, stepGroup: {name: "clone", object: "into the control group", measure: "control-group"}}...)}
 	if at.unified > 0 {
-		top := uint64(s.stackTop(1))
-		s.clone3[cloneFlags], s.clone3[cloneExitSignal] = unix.CLONE_VM|unix.CLONE_VFORK|unix.CLONE_INTO_CGROUP, uint64(unix.SIGCHLD)
-		s.clone3[cloneStack], s.clone3[cloneStackSize], s.clone3[cloneGroup] = top-stackSize/2, stackSize/2, uint64(at.unified)
+		top := uint64(c.stackTop(1))
+		c.clone3[cloneFlags], c.clone3[cloneExitSignal] = unix.CLONE_VM|unix.CLONE_VFORK|unix.CLONE_INTO_CGROUP, uint64(unix.SIGCHLD)
+		c.clone3[cloneStack], c.clone3[cloneStackSize], c.clone3[cloneGroup] = top-stackSize/2, stackSize/2, uint64(at.unified)
 	}
 
-	b.list = &s.setup
+	b.list = &c.setup
 	b.onlyOurs(at)
 	if method == Namespace {
-		s.cloneFlags = namespaces(spec, userNS)
+		c.cloneFlags = namespaces(spec, userNS)
 		b.add(must, step{name: "prctl", object: "parent-death signal"}, unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL))
 	} else {
 		// Not here: killed at once, init could not end the tree. It sees the end of the lifeline instead.
@@ -109,13 +109,13 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*childInit
 		b.mounts(spec, at, unix.MS_PRIVATE)
 		b.cover(at)
 	}
-	s.ruleset = uintptr(at.landlock)
+	c.ruleset = uintptr(at.landlock)
 	for _, r := range at.rules {
-		s.rules = append(s.rules, rule{b.text(r.path), unix.LandlockPathBeneathAttr{Allowed_access: r.access}, uint16(len(b.steps))})
+		c.rules = append(c.rules, rule{b.text(r.path), unix.LandlockPathBeneathAttr{Allowed_access: r.access}, uint16(len(b.steps))})
 		b.steps = append(b.steps, step{name: "landlock_add_rule", object: r.path})
 	}
 
-	b.list = &s.program
+	b.list = &c.program
 	// Not init as well: it shares the launcher's memory, and the kernel's out-of-memory kill ends
 	// all that share the victim's.
 	for _, fd := range at.groups {
@@ -127,7 +127,7 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*childInit
 		b.capabilities(spec.KeepCapabilities)
 	}
 	b.restrict(spec, at, method, userNS, h)
-	b.watch(spec, s, at, userNS, h)
+	b.watch(spec, c, at, userNS, h)
 	if u := spec.RunAs; u != nil {
 		b.become(*u)
 	}
@@ -140,14 +140,14 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*childInit
 	b.signals()
 	b.add(must, step{name: "execve", object: spec.Path}, unix.SYS_EXECVE, b.text(spec.Path), b.vector(spec.Args), b.vector(spec.Env), 0, 0, uintptr(at.nonce))
 
-	b.list = &s.after
+	b.list = &c.after
 	// Init keeps only the lifeline and the status pipe, at low numbers; nothing it holds can keep a
 	// pipe of the caller open.
 	b.move(at.lifeline, at.status, initLifeline, initStatus)
 	b.add(must, step{name: "close_range"}, unix.SYS_CLOSE_RANGE, 0, 2)
 	b.add(must, step{name: "close_range"}, unix.SYS_CLOSE_RANGE, initStatus+1, uintptr(^uint32(0)))
 	b.childEvents()
-	return s, b
+	return c, b
 }
 
 // namespaces are the flags of those that a run has for itself.

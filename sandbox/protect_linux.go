@@ -8,7 +8,7 @@ import (
 	"py3run/sandbox/seccomp"
 )
 
-// observed are what a backend and the set-up have met on this host for one run. A Protection is
+// observed is what a backend and the set-up have met on this host for one run. A Protection is
 // made of it and of the Spec, and of nothing else.
 type observed struct {
 	method  Method

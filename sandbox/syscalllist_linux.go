@@ -7,8 +7,8 @@ import (
 )
 
 // syscallList writes lists of calls as protocol_linux.go has it.
-func (b *builder) syscallList(s *childInit, lists ...[]op) []byte {
-	regions := append(slices.Clone(b.regions), region{data: s.rights[:]})
+func (b *builder) syscallList(c *childInit, lists ...[]op) []byte {
+	regions := append(slices.Clone(b.regions), region{data: c.rights[:]})
 	calls := 0
 	for _, list := range lists {
 		calls += len(list)
@@ -34,7 +34,7 @@ func (b *builder) syscallList(s *childInit, lists ...[]op) []byte {
 	word := func(v uint64) { list = binary.NativeEndian.AppendUint64(list, v) }
 	word(uint64(len(lists)))
 	word(0)
-	word(offsets[uint64(uintptr(unsafe.Pointer(&s.rights[0])))])
+	word(offsets[uint64(uintptr(unsafe.Pointer(&c.rights[0])))])
 	word(uint64(first))
 	for _, list := range lists {
 		word(uint64(len(list)))
