@@ -2,12 +2,13 @@ package sandbox
 
 import (
 	"encoding/binary"
-	"py3run/sandbox/seccomp"
 	"slices"
 	"strconv"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"py3run/sandbox/seccomp"
 )
 
 // dropped are the capabilities that would undo the sandbox or get round its limits. Root keeps its

@@ -6,12 +6,13 @@ import (
 	"net/netip"
 	"os"
 	"path"
-	"py3run/sandbox/seccomp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"py3run/sandbox/seccomp"
 )
 
 // What is read of a program's arguments.

@@ -2,10 +2,11 @@ package sandbox
 
 import (
 	"path"
-	"py3run/sandbox/seccomp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"py3run/sandbox/seccomp"
 )
 
 // How much the activity of one run may hold; the rest is only counted.

@@ -3,12 +3,13 @@ package sandbox
 import (
 	"encoding/binary"
 	"os"
-	"py3run/sandbox/cgroup"
 	"runtime"
 	"strconv"
 	"sync"
 	"syscall"
 	"time"
+
+	"py3run/sandbox/cgroup"
 )
 
 const (

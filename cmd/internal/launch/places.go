@@ -10,11 +10,11 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/wire"
 	"py3run/sandbox"
-
-	"golang.org/x/sys/unix"
 )
 
 // Runs with different settings of security.isolation.working-dir have their directories in different
