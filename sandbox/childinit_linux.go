@@ -11,12 +11,12 @@ import (
 
 // This file is the child init. It runs in a child made by a bare clone(2) of the multi-threaded
 // launcher, and until the program's execve in a second one. Both share the launcher's memory and
-// have stacks of their own; nothing is copied, so nothing of the launcher's has to be faulted in
-// again (a fork of a Go program costs three to six milliseconds of that, a second start of the
-// binary three). The price: here nothing of Go's runtime may be used. No allocation, no stack
-// growth, no write barrier (no pointer is ever stored), no lock, no panic. Every function is
-// nosplit and only makes raw system calls with arguments that the launcher prepared before the
-// clone, and the launcher touches none of it until init is reaped.
+// have stacks of their own. Nothing is copied, so the launcher has no page faults because of it. (In
+// a Go program these cost three to six milliseconds after a fork; a second start of the binary costs
+// three.) The price: here nothing of Go's runtime may be used. No allocation, no stack growth, no
+// write barrier (no pointer is ever stored), no lock, no panic. Every function is nosplit and only
+// makes raw system calls, with arguments that the launcher prepared before the clone. The launcher
+// touches none of this until init is reaped.
 //
 // All signals are blocked from before the clone, so no Go signal handler runs in a child.
 //
@@ -48,7 +48,7 @@ type pollFD struct {
 	revents int16
 }
 
-const stackSize = 8 << 10 // of a child; the nosplit functions need less than one of its eight kilobytes
+const stackSize = 8 << 10 // of a child; the chain of nosplit functions needs less than 1 KB of the 8 KB
 
 // A childInit is everything that the child needs, laid out before the clone.
 type childInit struct {
@@ -66,7 +66,7 @@ type childInit struct {
 
 	clone3   [11]uint64 // struct clone_args, for the program; without flags: not wanted
 	poll     [3]pollFD
-	moment   [2]int64 // struct timespec: what a tracer has again and again to take note of an end
+	moment   [2]int64 // struct timespec: timeout of each poll while a tracer holds the ended program
 	message  [8]byte
 	rights   [24]byte // struct cmsghdr and a descriptor: what sendmsg sends along
 	byteRead [1]byte
@@ -92,15 +92,15 @@ const (
 func cloneInit(flags, stack uintptr, c *childInit, entry uintptr) int
 
 // clone3Init is cloneInit by clone3(2), which can put the child into a control group (v2) at once.
-// Entered by a write to cgroup.procs the kernel waits for all its processors to pass a quiet state:
-// ten milliseconds and more.
+// When a process enters by a write to cgroup.procs, the kernel waits for all processors (RCU): ten
+// milliseconds and more.
 //
 //go:noescape
 func clone3Init(args *[11]uint64, size uintptr, c *childInit, entry uintptr) int
 
-// entryOf is the address of a function's code. Called by its name from assembly, a function gets a
-// wrapper from the compiler, and with -race the wrapper calls the race detector, on a stack of the
-// launcher's.
+// entryOf is the address of a function's code. Assembly that calls a function by its name calls a
+// wrapper of the compiler, and with -race the wrapper calls the race detector, which needs a stack of
+// the launcher's.
 func entryOf(f func(*childInit)) uintptr { return **(**uintptr)(unsafe.Pointer(&f)) }
 
 //go:norace
@@ -108,7 +108,7 @@ func entryOf(f func(*childInit)) uintptr { return **(**uintptr)(unsafe.Pointer(&
 func initMain(c *childInit) {
 	c.run(c.setup)
 	c.allow()
-	// The parent of a vfork waits until the program's execve, which gives the memory back.
+	// After a vfork, init waits until the program's execve: the program uses the same memory until then.
 	r := -int(syscall.ENOSYS)
 	if c.clone3[cloneFlags] != 0 {
 		if r = clone3Init(&c.clone3, unsafe.Sizeof(c.clone3), c, c.programEntry); r < 0 {
@@ -208,11 +208,11 @@ func (c *childInit) addRule(attr *unix.LandlockPathBeneathAttr) syscall.Errno {
 // supervise is the life of init: it passes signals on, reaps, and ends with the program or with the
 // launcher.
 //
-// The end of a traced program is its tracer's first to be told of, and its parent's only when the
-// tracer has taken note or is gone (ptrace(2)). A pidfd tells it at once; a tracer outside the run,
-// a debugger, has a moment then to take note, one inside is ended with the rest of the tree. Where
-// only a thread beside the first is traced, the pidfd tells nothing, and the launcher finds out
-// (see endedUnseen).
+// When a traced program ends, the kernel tells the tracer first, and the parent only after the
+// tracer has waited for the program or is gone (ptrace(2)). A pidfd is readable at once. Then the
+// tracer has a moment to wait for the program; after that init kills the whole tree, and with it a
+// tracer that is part of the run. If only a thread other than the first is traced, the pidfd is not
+// readable; the launcher finds that out (see endedUnseen).
 //
 //go:norace
 //go:nosplit
@@ -234,7 +234,7 @@ func (c *childInit) supervise(program, signals uintptr) {
 			if n != 1 {
 				break
 			}
-			if !over { // else its number may be another process's
+			if !over { // else its id may be another process's by now
 				if c.byteRead[0] == lifelineEnded {
 					c.finish(program, true)
 				}
@@ -247,7 +247,7 @@ func (c *childInit) supervise(program, signals uintptr) {
 		left, ended, status := uint16(1), false, int32(0)
 		for {
 			pid, _, e := syscall.RawSyscall6(syscall.SYS_WAIT4, ^uintptr(0), uintptr(unsafe.Pointer(&c.wstatus)), syscall.WNOHANG, 0, 0, 0)
-			if e == syscall.ECHILD { // whoever loses its parent is a child of init, so nobody is left
+			if e == syscall.ECHILD { // orphans become children of init, so nobody is left
 				left = 0
 			}
 			if e != 0 || pid == 0 {
@@ -262,7 +262,7 @@ func (c *childInit) supervise(program, signals uintptr) {
 			c.tell(msgEnded, left, status)
 			over, timeout = true, 0
 			c.poll[2].fd = -1
-		case c.poll[2].revents != 0: // it has ended, and cannot be reaped
+		case c.poll[2].revents != 0: // it has ended, and a tracer holds it
 			c.poll[2].fd = -1
 			timeout = uintptr(unsafe.Pointer(&c.moment))
 		}
@@ -278,10 +278,10 @@ func (c *childInit) supervise(program, signals uintptr) {
 	c.finish(program, false)
 }
 
-// finish ends whatever is left and exits. In a pid namespace the exit is enough: the kernel kills
-// the rest. Else init is the subreaper of the tree, so whoever loses its parent becomes a child of
-// it and is killed here in turn. hidden: the end of the program is still to be told, when its
-// tracer has ended.
+// finish kills whatever is left and exits. In a pid namespace the exit is enough: the kernel kills
+// the rest. Otherwise init is the subreaper: orphans become its children, and it kills them one by
+// one. hidden: a tracer holds the ended program. Its status must still be reported, so init kills
+// the tracer, too, and then reaps the program.
 //
 //go:norace
 //go:nosplit
