@@ -51,7 +51,7 @@ func (ownChild) start(spec Spec, stdio IO) (*Running, error) {
 		return nil, err
 	}
 	defer group.Close()
-	var refused error // why namespaces were not had
+	var refused error // why the attempt before has failed
 	for _, a := range attempts(spec.Method, os.Geteuid() == 0) {
 		r, err := a.start(spec, stdio, group, gaps, refused)
 		if err == nil {
@@ -149,7 +149,7 @@ func (a attempt) start(spec Spec, stdio IO, group *cgroup.Group, gaps []cgroup.G
 	return r, nil
 }
 
-// lay prepares what the child gets: descriptors, and what is known of the host's paths.
+// lay prepares what the child gets: its descriptors, and the paths of this host that it covers.
 func (a attempt) lay(r *Running, stdio IO, theirs *files) (at layout, err error) {
 	spec, group := r.spec, r.group
 	setupRead, setupWrite := pair(&err)
@@ -179,8 +179,8 @@ func (a attempt) lay(r *Running, stdio IO, theirs *files) (at layout, err error)
 	}
 	at.memoryGroup, at.pidsGroup = group.Limits("memory"), group.Limits("pids")
 	at.weigh = spec.Limits.Memory > 0 && !at.memoryGroup
-	// The set-up socket must stay open until execve, so not at a number at which the program finds
-	// something else.
+	// The set-up socket must stay open until execve, so its number must not be one at which the
+	// program finds something else.
 	if n := len(at.files); at.setup < 3 || at.setup >= spec.FirstFile && at.setup < spec.FirstFile+n {
 		if at.setup, err = unix.FcntlInt(setupWrite.Fd(), unix.F_DUPFD_CLOEXEC, spec.FirstFile+n); err != nil {
 			return at, &StepError{Step: "descriptors", Object: "set-up socket", Err: err}
@@ -262,7 +262,7 @@ func thisHost() host {
 // ends, not the process. A thread of a Go program lives as long as the process, unless a goroutine
 // ends while it is locked to it: no goroutine that starts runs may do that.
 func (c *childInit) clone() (pid int, err error) {
-	runtime.LockOSThread() // for the mask, which is the thread's
+	runtime.LockOSThread() // the signal mask belongs to the thread
 	defer runtime.UnlockOSThread()
 	all, old := [8]byte{}, [8]byte{}
 	binary.NativeEndian.PutUint64(all[:], ^uint64(0))
@@ -278,10 +278,10 @@ func (c *childInit) clone() (pid int, err error) {
 // An ownInit is an init that is the launcher's child.
 type ownInit struct {
 	pid    int
-	memory any // that it runs on
+	memory any // what init runs on, kept alive until init is reaped
 
 	mu     sync.Mutex
-	reaped bool // its pid may be another process's
+	reaped bool // from then on its pid may be another process's
 }
 
 func (*ownInit) settle() error { return nil }
@@ -327,9 +327,8 @@ func (p *ownInit) collect() (usage syscall.Rusage) {
 	return usage
 }
 
-// awaitEnd waits until a child can be reaped, for as long as that takes. Where the kernel gives a
-// descriptor for the child, it does so in the runtime's poller, for which no thread has to be made,
-// kept and woken.
+// awaitEnd waits until a child can be reaped, for as long as that takes. With a pidfd it waits in
+// Go's poller, where no thread blocks.
 func awaitEnd(pid int) {
 	if fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK); err == nil {
 		child := os.NewFile(uintptr(fd), "init")

@@ -16,8 +16,8 @@ import (
 
 // A worker is a sandbox without a run: an init and a program, forked by an interpreter that serves
 // as template. They have namespaces and a control group of their own, and the filters that every
-// run with this pool key has. Its maker keeps it ready. A launcher takes it, sets what is its run's
-// own (limits, directories, hidden paths, streams) and opens the gate.
+// run with this pool key has. Its maker keeps it ready. A launcher takes it, sets what differs from
+// run to run (limits, directories, hidden paths, streams) and opens the gate.
 //
 //	maker ──descriptors, group──► template ──fork──► init, program     NewWorker
 //	maker ◄──msgReady, listener── init, program
@@ -26,11 +26,11 @@ import (
 //	launcher ◄──msgFailed │ end of file── init, program                Running.Release
 //
 // Init and the program make the system calls of a syscall list (protocol_linux.go), in the same
-// order as those of an own child. Where the own child's execve closes descriptors and gives up
-// capabilities, a worker makes calls for it.
+// order as those of an own child. An own child's execve closes descriptors and gives up
+// capabilities. A worker has no execve, and makes calls for that.
 
-// A PoolKey is the part of a [Spec] that is settled before there is a run. Workers of one pool key
-// serve all runs with that key.
+// A PoolKey is the part of a [Spec] that is fixed before a run exists. A worker serves any run with
+// the worker's pool key.
 type PoolKey struct {
 	DenyNetwork, MinimalDev, PrivateShm, DenyCalls, NoNewPrivileges bool
 
@@ -38,7 +38,7 @@ type PoolKey struct {
 	KeepCapabilities []string
 	Parent           string // of the control groups; see [Group]
 	Groups           bool   // control groups are made
-	Memory           bool   // memory is limited; likewise the others
+	Memory           bool   // memory has a limit; the next three say the same of processes, CPU time and block devices
 	Processes        bool
 	CPUs             bool
 	Rates            bool
@@ -73,7 +73,7 @@ func (k PoolKey) limits() (l cgroup.Limits) {
 }
 
 // Setup is the syscall list by which the template makes workers of this key: see listStart and
-// those after it. Steps are what messages number.
+// those after it. Messages refer to steps by their numbers.
 func (k PoolKey) Setup() (calls []byte, steps *Steps) {
 	c, at, h := &childInit{}, layout{setup: workerProgram, nonce: nonce()}, thisHost()
 	userNS := !h.root
@@ -110,8 +110,8 @@ func (k PoolKey) Setup() (calls []byte, steps *Steps) {
 	return build.syscallList(c, lists[:]...), &Steps{build}
 }
 
-// Practice is a syscall list whose calls change nothing. A template makes them to learn which
-// memory it takes to make calls.
+// Practice is a syscall list of harmless calls. A template makes them to learn which pages of memory
+// a process touches when it makes calls.
 func Practice() []byte {
 	b := &builder{steps: []step{{}}}
 	var list []op
@@ -122,7 +122,7 @@ func Practice() []byte {
 	return b.syscallList(&childInit{}, list)
 }
 
-// Steps are what the calls of a Setup are about.
+// Steps say what each call of a Setup is about.
 type Steps struct{ b *builder }
 
 // A Worker waits for a launcher.
@@ -135,9 +135,9 @@ type Worker struct {
 	gaps          []Gap
 }
 
-// NewWorker has a template make a worker: fork sends the descriptors to the template. name is the
-// name of the worker's control group; note hears of the group's directories before they are made.
-// ctx bounds the waiting.
+// NewWorker asks a template for a worker: fork sends the descriptors to the template. name is the
+// name of the worker's control group. NewWorker calls note with the group's directories before it
+// makes them. The deadline of ctx ends the waiting.
 func NewWorker(ctx context.Context, key PoolKey, steps *Steps, name string, note func(groups []string), fork func([]*os.File) error) (_ *Worker, err error) {
 	w := &Worker{group: &cgroup.Group{}}
 	defer func() {
@@ -243,7 +243,8 @@ func (w *Worker) Handoff() (text []byte, descriptors []int) {
 	return []byte(strings.Join(lines, "\n")), descriptors
 }
 
-// Give closes the maker's descriptors but the pidfd: the worker belongs to a launcher now, which ends it.
+// Give closes the maker's descriptors except the pidfd: the worker now belongs to a launcher, which
+// ends it.
 func (w *Worker) Give() {
 	for _, f := range []**os.File{&w.init, &w.program, &w.listener} {
 		if *f != nil {

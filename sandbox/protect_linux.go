@@ -14,13 +14,13 @@ type observed struct {
 	method  Method
 	userNS  bool
 	root    bool         // the launcher is root
-	refused error        // why a stronger method was not had
+	refused error        // why a stronger method has failed
 	groups  []cgroup.Gap // what the control group cannot do
 
 	link      string  // a symbolic link, on the way to what is pinned, that a run can replace
 	workdir   bool    // the run has a directory
 	shared    string  // why other runs can see it; empty: they cannot
-	landlock  fitting // what this kernel's Landlock does
+	landlock  fitting // what this kernel's Landlock can enforce
 	listening bool    // the activity is recorded
 	unmapped  error   // why there are no subordinate ids
 	missed    []Gap   // optional steps that have failed, by their measures
@@ -28,7 +28,7 @@ type observed struct {
 	rings     int     // set-ups of io_uring
 }
 
-// A sight is who sees what a run uses.
+// A sight says what can be seen of the use of a run, and by whom.
 type sight struct {
 	counted bool // a control group counts CPU time
 	limited bool // the kernel limits processes, or nobody asked for that
@@ -42,7 +42,7 @@ func (f *observed) miss(name, why string) {
 	}
 }
 
-// protection is what is in force for a Spec, and what of it is missing. It makes no system call.
+// protection is what is in force for a Spec, and what is missing. It makes no system call.
 func protection(spec Spec, f observed) Protection {
 	p := Protection{Method: f.method, Enforced: []string{}, Gaps: []Gap{}}
 	p.spaces(spec, f)
@@ -138,7 +138,7 @@ func (p *Protection) rights(spec Spec, f observed) {
 	p.have("seccomp-" + seccomp.Default)
 	if f.method == Namespace {
 		p.have("read-only-kernel")
-	} else if f.root { // nobody else could write there
+	} else if f.root { // an ordinary user cannot write there anyway
 		p.lack("read-only-kernel", "method \"process\" has no mount namespace: /proc/sys and the control groups can be written")
 	}
 }
@@ -213,8 +213,8 @@ func (p *Protection) activity(spec Spec, f observed) {
 	}
 }
 
-// watched tells what is watched instead of limited by the kernel, and what cannot even be watched,
-// because /proc does not show this tree.
+// watched notes what the launcher watches because the kernel does not limit it, and what it cannot
+// even watch, because /proc does not show this tree.
 func (p *Protection) watched(l Limits, s sight) {
 	if s.seen {
 		if !s.counted && l.CPU > 0 {
@@ -242,7 +242,7 @@ func (p *Protection) watched(l Limits, s sight) {
 	}
 }
 
-// lose takes a measure from what is enforced.
+// lose removes a measure from what is enforced.
 func (p *Protection) lose(name string) {
 	p.Enforced = slices.DeleteFunc(p.Enforced, func(e string) bool { return e == name })
 }
@@ -251,7 +251,7 @@ func (p *Protection) lacks(name string) bool {
 	return slices.ContainsFunc(p.Gaps, func(g Gap) bool { return g.Name == name })
 }
 
-// refusing are the gaps that Refuse does not put up with.
+// refusing are the gaps for which a run with OnMissing = Refuse is refused.
 func (p Protection) refusing() (gaps []Gap) {
 	for _, g := range p.Gaps {
 		if !g.Extra {
