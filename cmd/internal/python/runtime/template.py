@@ -1,6 +1,6 @@
 # A template: an interpreter that has imported modules, waits, and forks workers. These are children
-# that are in namespaces and control groups of their own before anybody needs them; the other side
-# is sandbox/preforked_linux.go. A worker serves one run.
+# with namespaces and control groups of their own, ready before a run needs them. The other side is
+# sandbox/preforked_linux.go. A worker serves one run.
 #
 #   template ──fork──► (not root: enter_user_namespace ──fork──►) init (pid 1) ──fork──► program
 #
@@ -11,8 +11,9 @@
 # (sandbox/syscalllist_linux.go): some at once, the rest when a launcher takes the worker. Then init
 # supervises the run, and the program goes on in run.
 #
-# The audit hook keeps these modules alive until the end of the process, and so the object kept.
-# That is intended: what preloaded modules have registered or opened must not die during a run.
+# The audit hook keeps these modules alive until the end of the process, and therefore the object in
+# the variable kept. That is intended: what preloaded modules have registered or opened must not be
+# finalized during a run.
 
 import gc, marshal, posix, sys, _signal
 
