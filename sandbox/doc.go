@@ -68,5 +68,6 @@
 // [Workdir]'s place that the launcher holds locked while it lives. [Sweep] removes what the entries
 // of dead launchers note.
 //
-// Everything needs Linux 5.11 or newer (close_range with CLOEXEC semantics, memfd seals, pid namespaces).
+// Everything needs Linux 5.11 or newer (close_range with CLOEXEC semantics, memfd seals, pid
+// namespaces).
 package sandbox

@@ -9,16 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A run must not move or replace what steers later runs, a configuration for example. It is not
-// enough to hide the file or to make it read-only: the run could rename a directory above it and
+// A run must not move or replace what decides about later runs, for example a configuration. It is
+// not enough to hide the file or to make it read-only: the run could rename a directory above it and
 // put another one in its place. So each directory on the way that this user could rename is pinned
 // (see cover).
 
 // pinMeasure is its name among the measures.
 const pinMeasure = "pinned-paths"
 
-// hide finds out which of a Spec's paths exist, and notes in the layout what to hide, to keep as it
-// is, and to pin.
+// hide finds out which of a Spec's paths exist, and notes in the layout what to hide, what to make
+// read-only, and what to pin.
 func (r *Running) hide(spec Spec, w *Workdir, at *layout) {
 	l := lstats{}
 	at.hidden = l.existing(spec.Hide)

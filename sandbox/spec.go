@@ -44,7 +44,7 @@ type Spec struct {
 	OnMissing   OnMissing
 	Group       Group
 	DenyNetwork bool     // a network namespace of its own, with a working loopback and nothing else
-	Hide        []string // files and directories that the program must not see. Links are followed; paths that do not exist are skipped: here and in the next two
+	Hide        []string // files and directories that the program must not see. Here and in the next two, links are followed and paths that do not exist are skipped
 	ReadOnly    []string // what is read-only for the program
 	Pin         []string // what the program cannot move or replace, nor any directory above it. ReadOnly includes this
 	Limits      Limits

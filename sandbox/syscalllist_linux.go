@@ -44,8 +44,8 @@ func (b *builder) syscallList(c *childInit, lists ...[]op) []byte {
 			word(uint64(o.nr))
 			pointers := uint64(0)
 			for i, arg := range o.arg {
-				// No number in an argument looks like an address: they are smaller, or negative,
-				// but for the nonce, which is random.
+				// No other argument looks like an address: numbers are smaller, or negative, and
+				// the nonce is random.
 				offset, is := offsets[uint64(arg)]
 				if is {
 					pointers |= 1 << i
