@@ -45,8 +45,8 @@
 // file systems leave after a power cut, or a line of something else. The repair keeps those
 // bytes in a file named after the seq of the audit-repair record that it is about to write. A
 // writer that dies, or finds the disk full, between the cut and that record leaves the file as a
-// note, and the next writer writes the record. So these files belong to their log: who starts a
-// new log in the same directory has to move them away, too.
+// note, and the next writer writes the record. So these files belong to their log: whoever
+// starts a new log in the same directory must move them away, too.
 //
 // # Runs
 //
@@ -63,7 +63,7 @@
 // record says what was expected and what was found. If a segment was only moved away, the
 // numbers go on without a gap.
 //
-// Who cuts the log may remove .lock, too. If there are records and no .lock, or a .lock that
+// Whoever cuts the log may remove .lock, too. If there are records and no .lock, or a .lock that
 // belongs to another log or is too old, the next writer adds an audit-repair record with the
 // reason memory-lost, which names the newest record that there is. The file of a run under way
 // is a second note. If .lock is empty, as a power cut can leave it, the next record of any kind
@@ -95,6 +95,6 @@
 // The account that writes the log, and root, can rewrite all of it, including .lock: the chain
 // only proves that what is there is consistent. Against them only a [Receipt] or a checkpoint
 // that somebody else keeps helps. flock does not work reliably over NFS and SMB. The directories
-// above the log's are not checked. Who removes .lock while writers are at work can break the
-// chain. Access control lists are not looked at.
+// above the log's are not checked. Whoever removes .lock while writers are at work can break the
+// chain. Access control lists are not checked.
 package audit

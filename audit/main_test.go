@@ -20,9 +20,9 @@ import (
 	"time"
 	"unsafe"
 
-	"py3run/internal/activity"
-
 	"golang.org/x/sys/unix"
+
+	"py3run/internal/activity"
 )
 
 // childEnv names what the test binary does in place of the tests, as a process

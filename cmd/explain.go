@@ -111,7 +111,7 @@ func (app *app) explainText(e launch.Explanation) {
 	line("current directory", e.CurrentDir)
 	line("network", e.Network)
 	line("hidden", strings.Join(e.Hidden, ", "))
-	line("read-only", strings.Join(e.Fixed, ", "))
+	line("read-only", strings.Join(e.ReadOnly, ", "))
 	line("readable", strings.Join(e.ReadDirs, ", "))
 	line("writable", strings.Join(e.WriteDirs, ", "))
 	line("runs as", e.RunAs)

@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"strings"
 
-	"py3run/cmd/internal/cli"
-
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"py3run/cmd/internal/cli"
 )
 
 func newMan(app *app) *cobra.Command {

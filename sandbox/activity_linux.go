@@ -61,12 +61,12 @@ type answer struct {
 }
 
 func newRecorder(listener int, program func() int) (*recorder, error) {
-	if err := unix.SetNonblock(listener, true); err != nil { // so that the runtime polls it; the calls on it do not mind
+	if err := unix.SetNonblock(listener, true); err != nil { // for the runtime's poller; the calls on it ignore the flag
 		unix.Close(listener)
 		return nil, err
 	}
-	// The one that is woken runs on the processor of the one that begins to wait (since Linux 6.6):
-	// to wake an idle processor takes several times as long.
+	// Since Linux 6.6: the side that begins to wait wakes the other one on the same processor. To
+	// wake an idle processor takes several times as long.
 	unix.Syscall(unix.SYS_IOCTL, uintptr(listener), unix.SECCOMP_IOCTL_NOTIF_SET_FLAGS, unix.SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
 	t := &recorder{listener: os.NewFile(uintptr(listener), "seccomp listener"), program: program, done: make(chan struct{}), found: newTally()}
 	if err := t.listener.SetReadDeadline(time.Time{}); err != nil { // not polled: it would serve nobody

@@ -11,12 +11,12 @@ import (
 
 // This file is the child init. It runs in a child made by a bare clone(2) of the multi-threaded
 // launcher, and until the program's execve in a second one. Both share the launcher's memory and
-// have stacks of their own; nothing is copied, so nothing of the launcher's has to be faulted in
-// again (a fork of a Go program costs three to six milliseconds of that, a second start of the
-// binary three). The price: here nothing of Go's runtime may be used. No allocation, no stack
-// growth, no write barrier (no pointer is ever stored), no lock, no panic. Every function is
-// nosplit and only makes raw system calls with arguments that the launcher prepared before the
-// clone, and the launcher touches none of it until init is reaped.
+// have stacks of their own. Nothing is copied, so the launcher has no page faults because of it. (In
+// a Go program these cost three to six milliseconds after a fork; a second start of the binary costs
+// three.) The price: here nothing of Go's runtime may be used. No allocation, no stack growth, no
+// write barrier (no pointer is ever stored), no lock, no panic. Every function is nosplit and only
+// makes raw system calls, with arguments that the launcher prepared before the clone. The launcher
+// touches none of this until init is reaped.
 //
 // All signals are blocked from before the clone, so no Go signal handler runs in a child.
 //
@@ -48,7 +48,7 @@ type pollFD struct {
 	revents int16
 }
 
-const stackSize = 8 << 10 // of a child; the nosplit functions need less than one of its eight kilobytes
+const stackSize = 8 << 10 // of a child; the chain of nosplit functions needs less than 1 KB of the 8 KB
 
 // A childInit is everything that the child needs, laid out before the clone.
 type childInit struct {
@@ -66,7 +66,7 @@ type childInit struct {
 
 	clone3   [11]uint64 // struct clone_args, for the program; without flags: not wanted
 	poll     [3]pollFD
-	moment   [2]int64 // struct timespec: what a tracer has again and again to take note of an end
+	moment   [2]int64 // struct timespec: timeout of each poll while a tracer holds the ended program
 	message  [8]byte
 	rights   [24]byte // struct cmsghdr and a descriptor: what sendmsg sends along
 	byteRead [1]byte
@@ -85,65 +85,65 @@ const (
 	cloneGroup      = 10
 )
 
-// cloneInit calls clone(2); the child calls the function at entry with s on the given stack (its
+// cloneInit calls clone(2); the child calls the function at entry with c on the given stack (its
 // upper end) and never returns. The result is the child's process id, or a negative errno.
 //
 //go:noescape
-func cloneInit(flags, stack uintptr, s *childInit, entry uintptr) int
+func cloneInit(flags, stack uintptr, c *childInit, entry uintptr) int
 
 // clone3Init is cloneInit by clone3(2), which can put the child into a control group (v2) at once.
-// Entered by a write to cgroup.procs the kernel waits for all its processors to pass a quiet state:
-// ten milliseconds and more.
+// When a process enters by a write to cgroup.procs, the kernel waits for all processors (RCU): ten
+// milliseconds and more.
 //
 //go:noescape
-func clone3Init(args *[11]uint64, size uintptr, s *childInit, entry uintptr) int
+func clone3Init(args *[11]uint64, size uintptr, c *childInit, entry uintptr) int
 
-// entryOf is the address of a function's code. Called by its name from assembly, a function gets a
-// wrapper from the compiler, and with -race the wrapper calls the race detector, on a stack of the
-// launcher's.
+// entryOf is the address of a function's code. Assembly that calls a function by its name calls a
+// wrapper of the compiler, and with -race the wrapper calls the race detector, which needs a stack of
+// the launcher's.
 func entryOf(f func(*childInit)) uintptr { return **(**uintptr)(unsafe.Pointer(&f)) }
 
 //go:norace
 //go:nosplit
-func initMain(s *childInit) {
-	s.run(s.setup)
-	s.allow()
-	// The parent of a vfork waits until the program's execve, which gives the memory back.
+func initMain(c *childInit) {
+	c.run(c.setup)
+	c.allow()
+	// After a vfork, init waits until the program's execve: the program uses the same memory until then.
 	r := -int(syscall.ENOSYS)
-	if s.clone3[cloneFlags] != 0 {
-		if r = clone3Init(&s.clone3, unsafe.Sizeof(s.clone3), s, s.programEntry); r < 0 {
-			s.tell(msgMissing, stepGroup, int32(-r))
+	if c.clone3[cloneFlags] != 0 {
+		if r = clone3Init(&c.clone3, unsafe.Sizeof(c.clone3), c, c.programEntry); r < 0 {
+			c.tell(msgMissing, stepGroup, int32(-r))
 		}
 	}
 	if r < 0 {
-		r = cloneInit(syscall.CLONE_VM|syscall.CLONE_VFORK|uintptr(syscall.SIGCHLD), s.stackTop(1), s, s.programEntry)
+		r = cloneInit(syscall.CLONE_VM|syscall.CLONE_VFORK|uintptr(syscall.SIGCHLD), c.stackTop(1), c, c.programEntry)
 	}
 	if r < 0 {
-		s.fail(stepProgramClone, syscall.Errno(-r))
+		c.fail(stepProgramClone, syscall.Errno(-r))
 	}
-	s.supervise(uintptr(r), s.run(s.after))
+	c.supervise(uintptr(r), c.run(c.after))
 }
 
 //go:norace
 //go:nosplit
-func programMain(s *childInit) {
-	s.run(s.program)
-	s.exit(127)
+func programMain(c *childInit) {
+	c.run(c.program)
+	c.exit(127)
 }
 
 // stackTop is the upper end of the n-th stack, aligned as the calling conventions want it.
 //
 //go:norace
 //go:nosplit
-func (s *childInit) stackTop(n uintptr) uintptr {
-	return (uintptr(unsafe.Pointer(&s.stacks)) + (n+1)*stackSize) &^ 15
+func (c *childInit) stackTop(n uintptr) uintptr {
+	return (uintptr(unsafe.Pointer(&c.stacks)) + (n+1)*stackSize) &^ 15
 }
 
 // run makes the system calls of a list and returns the last result.
 //
 //go:norace
 //go:nosplit
-func (s *childInit) run(ops []op) (prev uintptr) {
+func (c *childInit) run(ops []op) (prev uintptr) {
 	failed := false
 	for i := range ops {
 		o := &ops[i]
@@ -160,15 +160,15 @@ func (s *childInit) run(ops []op) (prev uintptr) {
 		}
 		prev, failed = r, e != 0
 		if o.mode&toSend != 0 {
-			*(*int32)(unsafe.Pointer(&s.rights[unix.SizeofCmsghdr])) = int32(r)
+			*(*int32)(unsafe.Pointer(&c.rights[unix.SizeofCmsghdr])) = int32(r)
 		}
 		if e == 0 || o.mode&quiet != 0 {
 			continue
 		}
 		if o.mode&optional == 0 {
-			s.fail(o.step, e)
+			c.fail(o.step, e)
 		}
-		s.tell(msgMissing, o.step, int32(e))
+		c.tell(msgMissing, o.step, int32(e))
 	}
 	return prev
 }
@@ -177,173 +177,173 @@ func (s *childInit) run(ops []op) (prev uintptr) {
 //
 //go:norace
 //go:nosplit
-func (s *childInit) allow() {
-	for i := range s.rules {
-		r := &s.rules[i]
+func (c *childInit) allow() {
+	for i := range c.rules {
+		r := &c.rules[i]
 		fd, _, e := syscall.RawSyscall6(syscall.SYS_OPENAT, atFDCWD, r.path, unix.O_PATH|syscall.O_CLOEXEC, 0, 0, 0)
 		if e == syscall.ENOENT || e == syscall.ENOTDIR {
 			continue
 		}
 		if e == 0 {
 			r.attr.Parent_fd = int32(fd)
-			if e = s.addRule(&r.attr); e == syscall.EINVAL { // a file, which has no rights of a directory's
+			if e = c.addRule(&r.attr); e == syscall.EINVAL { // a file, which has no rights of a directory's
 				r.attr.Allowed_access &= landlockFile
-				e = s.addRule(&r.attr)
+				e = c.addRule(&r.attr)
 			}
 			syscall.RawSyscall(syscall.SYS_CLOSE, fd, 0, 0)
 		}
 		if e != 0 {
-			s.fail(r.step, e)
+			c.fail(r.step, e)
 		}
 	}
 }
 
 //go:norace
 //go:nosplit
-func (s *childInit) addRule(attr *unix.LandlockPathBeneathAttr) syscall.Errno {
-	_, _, e := syscall.RawSyscall6(unix.SYS_LANDLOCK_ADD_RULE, s.ruleset, unix.LANDLOCK_RULE_PATH_BENEATH, uintptr(unsafe.Pointer(attr)), 0, 0, 0)
+func (c *childInit) addRule(attr *unix.LandlockPathBeneathAttr) syscall.Errno {
+	_, _, e := syscall.RawSyscall6(unix.SYS_LANDLOCK_ADD_RULE, c.ruleset, unix.LANDLOCK_RULE_PATH_BENEATH, uintptr(unsafe.Pointer(attr)), 0, 0, 0)
 	return e
 }
 
 // supervise is the life of init: it passes signals on, reaps, and ends with the program or with the
 // launcher.
 //
-// The end of a traced program is its tracer's first to be told of, and its parent's only when the
-// tracer has taken note or is gone (ptrace(2)). A pidfd tells it at once; a tracer outside the run,
-// a debugger, has a moment then to take note, one inside is ended with the rest of the tree. Where
-// only a thread beside the first is traced, the pidfd tells nothing, and the launcher finds out
-// (see endedUnseen).
+// When a traced program ends, the kernel tells the tracer first, and the parent only after the
+// tracer has waited for the program or is gone (ptrace(2)). A pidfd is readable at once. Then the
+// tracer has a moment to wait for the program; after that init kills the whole tree, and with it a
+// tracer that is part of the run. If only a thread other than the first is traced, the pidfd is not
+// readable; the launcher finds that out (see endedUnseen).
 //
 //go:norace
 //go:nosplit
-func (s *childInit) supervise(program, signals uintptr) {
-	s.lifeline, s.report = initLifeline, initStatus
-	s.poll[0] = pollFD{fd: int32(signals), events: 1}
-	s.poll[1] = pollFD{fd: int32(s.lifeline), events: 1}
-	s.poll[2] = pollFD{fd: -1, events: 1}
+func (c *childInit) supervise(program, signals uintptr) {
+	c.lifeline, c.report = initLifeline, initStatus
+	c.poll[0] = pollFD{fd: int32(signals), events: 1}
+	c.poll[1] = pollFD{fd: int32(c.lifeline), events: 1}
+	c.poll[2] = pollFD{fd: -1, events: 1}
 	if fd, _, e := syscall.RawSyscall(unix.SYS_PIDFD_OPEN, program, 0, 0); e == 0 { // Linux 5.3
-		s.poll[2].fd = int32(fd)
+		c.poll[2].fd = int32(fd)
 	}
 	over, timeout := false, uintptr(0)
 	for waits := 0; ; {
-		s.poll[0].revents, s.poll[1].revents, s.poll[2].revents = 0, 0, 0
-		s.moment[0], s.moment[1] = 0, 10e6 // the kernel writes what is left of it
-		syscall.RawSyscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&s.poll)), 3, timeout, 0, 0, 0)
-		if s.poll[1].revents != 0 {
-			n, _, _ := syscall.RawSyscall(syscall.SYS_READ, s.lifeline, uintptr(unsafe.Pointer(&s.byteRead)), 1)
+		c.poll[0].revents, c.poll[1].revents, c.poll[2].revents = 0, 0, 0
+		c.moment[0], c.moment[1] = 0, 10e6 // the kernel writes what is left of it
+		syscall.RawSyscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&c.poll)), 3, timeout, 0, 0, 0)
+		if c.poll[1].revents != 0 {
+			n, _, _ := syscall.RawSyscall(syscall.SYS_READ, c.lifeline, uintptr(unsafe.Pointer(&c.byteRead)), 1)
 			if n != 1 {
 				break
 			}
-			if !over { // else its number may be another process's
-				if s.byteRead[0] == lifelineEnded {
-					s.finish(program, true)
+			if !over { // else its id may be another process's by now
+				if c.byteRead[0] == lifelineEnded {
+					c.finish(program, true)
 				}
-				syscall.RawSyscall(syscall.SYS_KILL, program, uintptr(s.byteRead[0]), 0)
+				syscall.RawSyscall(syscall.SYS_KILL, program, uintptr(c.byteRead[0]), 0)
 			}
 		}
-		if s.poll[0].revents != 0 {
-			syscall.RawSyscall(syscall.SYS_READ, signals, uintptr(unsafe.Pointer(&s.buffer)), 128)
+		if c.poll[0].revents != 0 {
+			syscall.RawSyscall(syscall.SYS_READ, signals, uintptr(unsafe.Pointer(&c.buffer)), 128)
 		}
 		left, ended, status := uint16(1), false, int32(0)
 		for {
-			pid, _, e := syscall.RawSyscall6(syscall.SYS_WAIT4, ^uintptr(0), uintptr(unsafe.Pointer(&s.wstatus)), syscall.WNOHANG, 0, 0, 0)
-			if e == syscall.ECHILD { // whoever loses its parent is a child of init, so nobody is left
+			pid, _, e := syscall.RawSyscall6(syscall.SYS_WAIT4, ^uintptr(0), uintptr(unsafe.Pointer(&c.wstatus)), syscall.WNOHANG, 0, 0, 0)
+			if e == syscall.ECHILD { // orphans become children of init, so nobody is left
 				left = 0
 			}
 			if e != 0 || pid == 0 {
 				break
 			}
 			if pid == program {
-				ended, status = true, s.wstatus
+				ended, status = true, c.wstatus
 			}
 		}
 		switch {
 		case ended:
-			s.tell(msgEnded, left, status)
+			c.tell(msgEnded, left, status)
 			over, timeout = true, 0
-			s.poll[2].fd = -1
-		case s.poll[2].revents != 0: // it has ended, and cannot be reaped
-			s.poll[2].fd = -1
-			timeout = uintptr(unsafe.Pointer(&s.moment))
+			c.poll[2].fd = -1
+		case c.poll[2].revents != 0: // it has ended, and a tracer holds it
+			c.poll[2].fd = -1
+			timeout = uintptr(unsafe.Pointer(&c.moment))
 		}
 		if over && left == 0 {
-			s.exit(0)
+			c.exit(0)
 		}
 		if timeout != 0 {
 			if waits++; waits > 10 {
-				s.finish(program, true)
+				c.finish(program, true)
 			}
 		}
 	}
-	s.finish(program, false)
+	c.finish(program, false)
 }
 
-// finish ends whatever is left and exits. In a pid namespace the exit is enough: the kernel kills
-// the rest. Else init is the subreaper of the tree, so whoever loses its parent becomes a child of
-// it and is killed here in turn. hidden: the end of the program is still to be told, when its
-// tracer has ended.
+// finish kills whatever is left and exits. In a pid namespace the exit is enough: the kernel kills
+// the rest. Otherwise init is the subreaper: orphans become its children, and it kills them one by
+// one. hidden: a tracer holds the ended program. Its status must still be reported, so init kills
+// the tracer, too, and then reaps the program.
 //
 //go:norace
 //go:nosplit
-func (s *childInit) finish(program uintptr, hidden bool) {
-	if s.namespace && !hidden {
-		s.exit(0)
+func (c *childInit) finish(program uintptr, hidden bool) {
+	if c.namespace && !hidden {
+		c.exit(0)
 	}
 	everybody := -program
-	if s.namespace {
+	if c.namespace {
 		everybody = ^uintptr(0) // of this pid namespace
 	}
 	syscall.RawSyscall(syscall.SYS_KILL, everybody, uintptr(syscall.SIGKILL), 0)
 	for {
-		fd, _, e := syscall.RawSyscall6(syscall.SYS_OPENAT, atFDCWD, uintptr(unsafe.Pointer(&s.children)), syscall.O_RDONLY|syscall.O_CLOEXEC, 0, 0, 0)
+		fd, _, e := syscall.RawSyscall6(syscall.SYS_OPENAT, atFDCWD, uintptr(unsafe.Pointer(&c.children)), syscall.O_RDONLY|syscall.O_CLOEXEC, 0, 0, 0)
 		if e == 0 {
-			n, _, _ := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(&s.buffer)), uintptr(len(s.buffer)))
+			n, _, _ := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(&c.buffer)), uintptr(len(c.buffer)))
 			syscall.RawSyscall(syscall.SYS_CLOSE, fd, 0, 0)
 			pid := uintptr(0)
-			for i := range s.buffer {
+			for i := range c.buffer {
 				if uintptr(i) >= n {
 					break
 				}
-				if c := s.buffer[i]; c >= '0' && c <= '9' {
-					pid = pid*10 + uintptr(c-'0')
+				if digit := c.buffer[i]; digit >= '0' && digit <= '9' {
+					pid = pid*10 + uintptr(digit-'0')
 				} else if pid != 0 { // every number is followed by a space; one that the buffer cut is not used
 					syscall.RawSyscall(syscall.SYS_KILL, pid, uintptr(syscall.SIGKILL), 0)
 					pid = 0
 				}
 			}
 		}
-		pid, _, e := syscall.RawSyscall6(syscall.SYS_WAIT4, ^uintptr(0), uintptr(unsafe.Pointer(&s.wstatus)), 0, 0, 0, 0)
+		pid, _, e := syscall.RawSyscall6(syscall.SYS_WAIT4, ^uintptr(0), uintptr(unsafe.Pointer(&c.wstatus)), 0, 0, 0, 0)
 		if hidden && e == 0 && pid == program {
-			s.tell(msgEnded, 0, s.wstatus)
-			if s.namespace {
-				s.exit(0)
+			c.tell(msgEnded, 0, c.wstatus)
+			if c.namespace {
+				c.exit(0)
 			}
 		}
 		if e == syscall.ECHILD {
-			s.exit(0)
+			c.exit(0)
 		}
 	}
 }
 
 //go:norace
 //go:nosplit
-func (s *childInit) fail(step uint16, errno syscall.Errno) {
-	s.tell(msgFailed, step, int32(errno))
-	s.exit(127)
+func (c *childInit) fail(step uint16, errno syscall.Errno) {
+	c.tell(msgFailed, step, int32(errno))
+	c.exit(127)
 }
 
 //go:norace
 //go:nosplit
-func (s *childInit) tell(kind uint8, step uint16, value int32) {
-	s.message[0] = kind
-	*(*uint16)(unsafe.Pointer(&s.message[2])) = step
-	*(*int32)(unsafe.Pointer(&s.message[4])) = value
-	syscall.RawSyscall(syscall.SYS_WRITE, s.report, uintptr(unsafe.Pointer(&s.message)), 8)
+func (c *childInit) tell(kind uint8, step uint16, value int32) {
+	c.message[0] = kind
+	*(*uint16)(unsafe.Pointer(&c.message[2])) = step
+	*(*int32)(unsafe.Pointer(&c.message[4])) = value
+	syscall.RawSyscall(syscall.SYS_WRITE, c.report, uintptr(unsafe.Pointer(&c.message)), 8)
 }
 
 //go:norace
 //go:nosplit
-func (s *childInit) exit(code uintptr) {
+func (c *childInit) exit(code uintptr) {
 	for {
 		syscall.RawSyscall(syscall.SYS_EXIT_GROUP, code, 0, 0)
 	}

@@ -1,13 +1,13 @@
 #include "textflag.h"
 
-// The child of clone(2) begins on a stack of its own, holds s and entry in registers that the kernel preserves, and never returns.
+// The child of clone(2) begins on a stack of its own, holds c and entry in registers that the kernel preserves, and never returns.
 // It calls as Go does (ABIInternal): the argument in AX, X15 zero.
 
-// func cloneInit(flags, stack uintptr, s *stage, entry uintptr) int
+// func cloneInit(flags, stack uintptr, c *childInit, entry uintptr) int
 TEXT ·cloneInit(SB), NOSPLIT, $0-40
 	MOVQ flags+0(FP), DI
 	MOVQ stack+8(FP), SI
-	MOVQ s+16(FP), R12
+	MOVQ c+16(FP), R12
 	MOVQ entry+24(FP), R13
 	XORL DX, DX
 	XORL R10, R10
@@ -26,11 +26,11 @@ child:
 	CALL R13
 	INT  $3
 
-// func clone3Init(args *[11]uint64, size uintptr, s *stage, entry uintptr) int
+// func clone3Init(args *[11]uint64, size uintptr, c *childInit, entry uintptr) int
 TEXT ·clone3Init(SB), NOSPLIT, $0-40
 	MOVQ args+0(FP), DI
 	MOVQ size+8(FP), SI
-	MOVQ s+16(FP), R12
+	MOVQ c+16(FP), R12
 	MOVQ entry+24(FP), R13
 	MOVL $435, AX // SYS_clone3
 	SYSCALL

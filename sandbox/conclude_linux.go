@@ -27,7 +27,7 @@ func (r *Running) conclude(out Outcome, status int32, known bool, w *watch, sign
 		r.found.rings = out.Activity.Rings
 	}
 	kills := r.account(&out, usage, w)
-	for i, o := range r.outputs { // all writers are gone; a deadline only for what survived in spite of all
+	for i, o := range r.outputs { // all writers are gone; the deadline is for processes that survived even so
 		o.SetReadDeadline(time.Now().Add(drainWait))
 		if !r.attended && pending(o) > 0 {
 			r.startCopy(i)
@@ -69,7 +69,7 @@ func (r *Running) collect() (usage syscall.Rusage, gone bool) {
 }
 
 // account fills in what the tree has used, and returns how many of its processes the kernel has
-// killed for want of memory.
+// killed because memory was used up.
 func (r *Running) account(out *Outcome, usage syscall.Rusage, w *watch) (kills int64) {
 	out.Usage = Usage{
 		Wall:          time.Since(r.started),
@@ -82,11 +82,11 @@ func (r *Running) account(out *Outcome, usage syscall.Rusage, w *watch) (kills i
 	if cpu, known := r.group.CPU(); known {
 		out.Usage.CPU = cpu
 	}
-	out.Usage.CPU = max(out.Usage.CPU, w.cpu) // what nobody waited for is not in init's sum
+	out.Usage.CPU = max(out.Usage.CPU, w.cpu) // init's sum lacks processes that nobody waited for
 	kills, failed := r.group.OutOfMemory()
 	if peak := r.group.PeakMemory(); peak > 0 {
 		out.Usage.PeakMemory = min(out.Usage.PeakMemory, peak)
-		if failed { // the cache had been given back before
+		if failed { // the kernel had reclaimed the cache before: all of the peak was in use
 			out.Usage.PeakMemory = peak
 		}
 	}

@@ -38,8 +38,8 @@ func (r *Running) dismiss(moment time.Duration) Left {
 	}
 }
 
-// remains lists the living processes of a tree without its root and its program, 0 if that has
-// ended. Helpers are counted apart.
+// remains lists the living processes of a tree, except its root and its program (0: that has ended).
+// It counts helpers separately.
 func remains(root, program int) (left Left, helpers int) {
 	serves := map[int]bool{} // a fork server: its children have its command line, and are the program's
 	parents := []int{root}

@@ -25,24 +25,25 @@
 //
 // The child init is the first process of the sandbox: pid 1 of a new pid namespace (method
 // [Namespace]), or a child subreaper without namespaces (method [Process]). It shares the
-// launcher's memory and never returns to Go: it runs a list of system calls that the launcher prepared
-// (see program_linux.go), starts the program, reaps, and ends when the program ends. The program is never
-// pid 1 itself, because the kernel gives pid 1 other rules for signals.
+// launcher's memory and never returns to Go. It makes a list of system calls that the launcher has
+// prepared (see program_linux.go), starts the program, reaps, and ends when the program ends. The
+// program is never pid 1 itself, because the kernel has other rules for signals to pid 1.
 //
 // In a preforked worker, init and the program are forks of a Python interpreter (see
 // preforked_linux.go). They do the same.
 //
-// # Three nets under a dying launcher
+// # What ends a run when its launcher dies
 //
-//   - the parent-death signal, of an own child's init (namespace) or program (process);
+//   - the parent-death signal: in an own child it is set on init (Namespace) or on the program
+//     (Process);
 //   - the lifeline, a pipe that init reads: its end means that the launcher is gone;
-//   - the pid namespace, whose processes the kernel kills when init ends.
+//   - the pid namespace: the kernel kills its processes when init ends.
 //
 // # What it does not protect against
 //
 // The program may use the network, and read and write what its user may, unless the Spec says
-// otherwise. The sandbox is a fence against accidents and exhaustion, and a help for
-// accountability. It is not a jail for hostile code: a kernel exploit leaves it. With the method
+// otherwise. The sandbox protects against accidents and exhaustion, and helps to find out who did
+// what. It does not hold hostile code that exploits the kernel. With the method
 // [Process] the program can see and signal every process of the same user. Without a control group,
 // limits on memory and processes are weaker. [Protection] lists what is in force and what is
 // missing.
@@ -51,20 +52,22 @@
 //
 // With [Spec.Activity] a second filter of system calls asks the launcher before a process connects,
 // binds, sends to an address or starts a program. The launcher records what it finds in the
-// process's memory and always lets the call go on (see activity_linux.go). It does not see what is
-// done with sockets that are open already or by io_uring, a change of that memory in the meantime,
-// or the x32 entry of amd64.
+// process's memory and always lets the call go on (see activity_linux.go). It does not see what the
+// process does with sockets that are open already, what it does by io_uring or by the x32 calls of
+// amd64, and whether it changes that memory in the meantime.
 //
 // A call waits for the launcher, a few microseconds. If a signal arrives before the launcher has
 // taken the notification (before Linux 5.19: before its answer), and the signal's handler does not
-// restart calls (SA_RESTART), the call ends with EINTR before it was made. POSIX lets a program
-// believe that an interrupted connect goes on; here it does not. Of an endless row of connects
-// under signals, every fifth was interrupted.
+// restart calls (SA_RESTART), the call ends with EINTR before the kernel has begun it. POSIX says
+// that an interrupted connect goes on in the background; here it does not. In a test that connected
+// in a loop under signals, one connect in five was interrupted.
 //
 // # What is left when the launcher is killed
 //
-// No process. Directories and control groups stand in an entry of the [Workdir]'s place, which a
-// living launcher holds locked; [Sweep] removes those of the dead.
+// No process. The directories and control groups of a run are noted in an entry, a file in the
+// [Workdir]'s place that the launcher holds locked while it lives. [Sweep] removes what the entries
+// of dead launchers note.
 //
-// Everything needs Linux 5.11 or newer (close_range with CLOEXEC semantics, memfd seals, pid namespaces).
+// Everything needs Linux 5.11 or newer (close_range with CLOEXEC semantics, memfd seals, pid
+// namespaces).
 package sandbox

@@ -25,44 +25,44 @@ type Handoff struct {
 
 // ReadHandoff reads what [Worker.Handoff] has sent. The Handoff owns the descriptors.
 func ReadHandoff(text []byte, descriptors []int) (*Handoff, error) {
-	o := &Handoff{lines: strings.Split(string(text), "\n")}
-	for i, to := range []**os.File{&o.init, &o.program, &o.pidfd, &o.listener} {
+	h := &Handoff{lines: strings.Split(string(text), "\n")}
+	for i, to := range []**os.File{&h.init, &h.program, &h.pidfd, &h.listener} {
 		if i < len(descriptors) {
 			*to = os.NewFile(uintptr(descriptors[i]), "worker")
 		}
 	}
-	pid, found := strings.CutPrefix(o.lines[0], "pid ")
+	pid, found := strings.CutPrefix(h.lines[0], "pid ")
 	var err error
-	if o.pid, err = strconv.Atoi(pid); err != nil || !found || o.pidfd == nil {
-		o.Close()
+	if h.pid, err = strconv.Atoi(pid); err != nil || !found || h.pidfd == nil {
+		h.Close()
 		return nil, errors.New("not a handoff of a worker")
 	}
-	return o, nil
+	return h, nil
 }
 
 // Close gives up a worker that was not started. The worker ends then.
-func (o *Handoff) Close() {
-	for _, f := range []*os.File{o.init, o.program, o.pidfd, o.listener} {
+func (h *Handoff) Close() {
+	for _, f := range []*os.File{h.init, h.program, h.pidfd, h.listener} {
 		if f != nil {
 			f.Close()
 		}
 	}
 }
 
-// start takes the worker for a run. The template has settled Path, Args and Env of the Spec. start
-// does not wait: if the set-up in the worker fails, [Running.Release] returns the error. The first
-// of the files must be nil: it is the interpreter's own code, which the template has.
-func (o *Handoff) start(spec Spec, stdio IO) (_ *Running, err error) {
-	r := newRunning(spec, cgroup.Adopt(o.lines), findings{method: Namespace, userNS: os.Geteuid() != 0, root: os.Geteuid() == 0})
-	worker := &preforkedInit{r: r, pidfd: o.pidfd}
-	r.pid, r.init, r.setup = o.pid, worker, []*os.File{o.init, o.program}
+// start uses the worker for a run. It ignores Path, Args and Env of the Spec: the template has fixed
+// them. start does not wait: if the set-up in the worker fails, [Running.Release] returns the error.
+// The first of the files must be nil: it is the interpreter's own code, which the template has.
+func (h *Handoff) start(spec Spec, stdio IO) (_ *Running, err error) {
+	r := newRunning(spec, cgroup.Adopt(h.lines), observed{method: Namespace, userNS: os.Geteuid() != 0, root: os.Geteuid() == 0})
+	worker := &preforkedInit{r: r, pidfd: h.pidfd}
+	r.pid, r.init, r.setup = h.pid, worker, []*os.File{h.init, h.program}
 	var theirs files
 	defer func() {
 		theirs.close()
 		if err != nil {
 			r.giveUp()
-			if o.listener != nil {
-				o.listener.Close()
+			if h.listener != nil {
+				h.listener.Close()
 			}
 			r.close()
 		}
@@ -70,7 +70,7 @@ func (o *Handoff) start(spec Spec, stdio IO) (_ *Running, err error) {
 	if len(stdio.Files) == 0 || stdio.Files[0] != nil || slices.Contains(stdio.Files[1:], nil) {
 		return nil, &StepError{Step: "descriptors", Object: "IO.Files of a worker", Err: unix.EINVAL}
 	}
-	o.find(r)
+	h.find(r)
 	stdin, ends, err := r.open(stdio, &theirs)
 	if err != nil {
 		return nil, err
@@ -94,54 +94,54 @@ func (o *Handoff) start(spec Spec, stdio IO) (_ *Running, err error) {
 		given = append(given, ruleset)
 		at.landlock = workerRuleset
 	}
-	if spec.Umask == nil { // the launcher's own, which the template may have another of
+	if spec.Umask == nil { // the launcher's own; the template may have another
 		spec.Umask = umaskOf("/proc/self/status")
 	}
 	b, init, program := workerCalls(spec, at, r.found.landlock.rules, len(stdio.Files), thisHost(), ownCapabilities())
-	if err := sendFiles(o.init, b.syscallList(&childInit{}, init), []*os.File{ends.lifeline, ends.status}); err != nil {
+	if err := sendFiles(h.init, b.syscallList(&childInit{}, init), []*os.File{ends.lifeline, ends.status}); err != nil {
 		return nil, &StepError{Step: "sendmsg", Object: "worker", Err: err}
 	}
-	if err := sendFiles(o.program, b.syscallList(&childInit{}, program), given); err != nil {
+	if err := sendFiles(h.program, b.syscallList(&childInit{}, program), given); err != nil {
 		return nil, &StepError{Step: "sendmsg", Object: "worker", Err: err}
 	}
 	theirs.close()
 	worker.b = b
-	if err := o.listen(r); err != nil {
+	if err := h.listen(r); err != nil {
 		return nil, err
 	}
 	return r, nil
 }
 
-// find notes what is known of the worker from its maker: what its group can do, and which steps
-// have failed.
-func (o *Handoff) find(r *Running) {
+// find notes what the maker has said of the worker: what its group can do, and which steps have
+// failed.
+func (h *Handoff) find(r *Running) {
 	r.found.groups = noGaps()
 	if r.spec.Group.Name != "" {
 		r.found.groups = r.group.Limit(r.spec.Limits.ofGroup())
 	}
-	for _, line := range o.lines {
+	for _, line := range h.lines {
 		if f := strings.SplitN(line, " ", 3); len(f) == 3 && f[0] == "missing" {
 			r.found.miss(f[1], f[2])
 		}
 	}
-	r.found.listening = o.listener != nil
+	r.found.listening = h.listener != nil
 }
 
 // listen gives the listener of the worker's activity to the run.
-func (o *Handoff) listen(r *Running) error {
-	if o.listener == nil {
+func (h *Handoff) listen(r *Running) error {
+	if h.listener == nil {
 		return nil
 	}
-	listener, err := unix.FcntlInt(o.listener.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	o.listener.Close()
-	o.listener = nil
+	listener, err := unix.FcntlInt(h.listener.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	h.listener.Close()
+	h.listener = nil
 	if err != nil {
 		return &StepError{Step: "dup", Object: "seccomp listener", Err: err}
 	}
 	return r.listen(listener)
 }
 
-// workerCalls are the calls by which a worker's init and program get what is their run's own.
+// workerCalls are the calls by which a worker's init and program get what differs from run to run.
 func workerCalls(spec Spec, at layout, rules []landlockRule, files int, h host, own capabilities) (b *builder, init, program []op) {
 	b = &builder{steps: []step{stepProgramClone: {name: "fork", object: "program"}, stepGroup: {name: "write", object: "tasks of the control group"}}}
 	b.list = &init
@@ -159,8 +159,8 @@ func workerCalls(spec Spec, at layout, rules []landlockRule, files int, h host, 
 	b.closeRange(spec.DumpFile(files)+1, 1<<31-1, 0)
 	if u := spec.RunAs; u != nil {
 		b.become(*u)
-		// As after an execve. Else the program's own files in /proc, and those of its children,
-		// would be root's.
+		// As after an execve. Otherwise root would own the files of the program, and of its
+		// children, in /proc.
 		b.add(must, step{name: "prctl", object: "dumpable"}, unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1)
 	}
 	b.add(must, step{name: "chdir", object: spec.Dir}, unix.SYS_CHDIR, b.text(spec.Dir))
@@ -193,8 +193,8 @@ type preforkedInit struct {
 	b     *builder
 }
 
-// workerMost is how long a worker may take for its set-up. A thread of a preloaded module can hold
-// it up; then the run starts in an own child.
+// workerMost is how long a worker may take for its set-up. A thread of a preloaded module can delay
+// it; after this time the run starts in an own child.
 const workerMost = 5 * time.Second
 
 func (w *preforkedInit) settle() error {
@@ -222,9 +222,9 @@ func awaitWorker(from *os.File) error {
 
 func (w *preforkedInit) kill(s syscall.Signal) { unix.PidfdSendSignal(int(w.pidfd.Fd()), s, nil, 0) }
 
-// reap waits until init says what the tree has used. Init says it when nothing of the tree is left;
-// its maker waits for the end of init itself. If init was killed, reap waits for that end: with
-// init ends the pid namespace.
+// reap waits until init reports what the tree has used. Init reports it when nothing of the tree is
+// left; the maker reaps init. If init was killed, reap waits for its end: by then the kernel has
+// ended the pid namespace.
 func (w *preforkedInit) reap() (usage syscall.Rusage) {
 	if _, err := io.ReadFull(w.r.status, bytesOf(&usage)); err == nil {
 		return usage
@@ -248,8 +248,8 @@ func (w *preforkedInit) reapBriefly(most time.Duration) (usage syscall.Rusage, o
 
 func (w *preforkedInit) close() { w.pidfd.Close() }
 
-// rule is a call that adds a rule to the ruleset. The worker opens the place first; if it is a
-// file, it leaves out what only directories have.
+// rule is a call that adds a rule to the ruleset. The worker opens the place first. If the place is
+// a file, the worker leaves out the rights that only directories have.
 func (b *builder) rule(r landlockRule) {
 	attr := &unix.LandlockPathBeneathAttr{Allowed_access: r.access}
 	b.add(addRule, step{name: "landlock_add_rule", object: r.path}, unix.SYS_LANDLOCK_ADD_RULE, workerRuleset, unix.LANDLOCK_RULE_PATH_BENEATH,
@@ -267,7 +267,8 @@ func ownCapabilities() (c capabilities) {
 	return c
 }
 
-// giveUp leaves the capabilities that execve would leave: to root those that it keeps, to others none.
+// giveUp drops the capabilities that execve would drop: root keeps those that it may keep, other
+// users none.
 func (b *builder) giveUp(spec Spec, h host, own capabilities) {
 	header := make([]byte, 8)
 	binary.NativeEndian.PutUint32(header, unix.LINUX_CAPABILITY_VERSION_3)

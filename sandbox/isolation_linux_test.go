@@ -8,9 +8,9 @@ import (
 	"slices"
 	"testing"
 
-	"py3run/sandbox/cgroup"
-
 	"golang.org/x/sys/unix"
+
+	"py3run/sandbox/cgroup"
 )
 
 func TestHide(t *testing.T) {

@@ -19,7 +19,7 @@ func (b *builder) mounts(spec Spec, at layout, propagation uintptr) {
 	}
 	b.add(optional, step{name: "mount", object: "/proc", measure: "proc"},
 		unix.SYS_MOUNT, b.text("proc"), b.text("/proc"), b.text("proc"), unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, 0)
-	if spec.PrivateShm && !spec.MinimalDev { // which has one
+	if spec.PrivateShm && !spec.MinimalDev { // a minimal /dev has one
 		b.add(optional, step{name: "mount", object: shmDir, measure: shmMeasure}, unix.SYS_MOUNT,
 			b.text("tmpfs"), b.text(shmDir), b.text("tmpfs"), unix.MS_NOSUID|unix.MS_NODEV, b.text(shmOptions(spec)))
 	}
@@ -58,15 +58,15 @@ func (b *builder) resizeShm(spec Spec) {
 	}
 }
 
-// cover shows the run its own directory, pins what steers later runs, and hides what the run must
-// not see. A pinned directory is a mount point of itself: the kernel neither renames nor removes
-// one (rename(2): EBUSY).
+// cover shows the run its own directory, pins what the run must not move or replace, and hides what
+// it must not see. A pinned directory is bind-mounted onto itself: the kernel neither renames nor
+// removes a mount point (rename(2): EBUSY).
 func (b *builder) cover(at layout) {
 	for _, path := range at.pinned {
 		p := b.text(path)
 		b.add(optional, step{name: "mount", object: path + " (pinned)", measure: pinMeasure, about: path}, unix.SYS_MOUNT, p, p, 0, unix.MS_BIND|unix.MS_REC, 0)
 	}
-	for _, path := range at.fixed {
+	for _, path := range at.readOnly {
 		p := b.text(path)
 		what := step{name: "mount", object: path + " (read-only)", measure: pinMeasure, about: path}
 		b.add(optional, what, unix.SYS_MOUNT, p, p, 0, unix.MS_BIND|unix.MS_REC, 0)
@@ -79,7 +79,7 @@ func (b *builder) cover(at layout) {
 	for _, h := range at.hidden {
 		what := step{name: "mount", object: h.path + " (hidden)", measure: "hidden-paths", about: h.path}
 		switch {
-		case h.dir && empty == 0: // one empty directory does for all: a file system of its own is the costly part
+		case h.dir && empty == 0: // one empty directory serves for all: a new file system is what costs
 			empty = b.text(h.path)
 			b.add(optional, what, unix.SYS_MOUNT, b.text("tmpfs"), empty, b.text("tmpfs"),
 				unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, b.text("mode=000,nr_blocks=1,nr_inodes=1"))
@@ -99,7 +99,7 @@ func (b *builder) cover(at layout) {
 func (b *builder) readOnlyKernel(paths []string) {
 	for _, path := range paths {
 		what := step{name: "mount", object: path + " (read-only)", measure: "read-only-kernel"}
-		if strings.HasPrefix(path, "/proc/") { // is no mount of its own yet
+		if strings.HasPrefix(path, "/proc/") { // it is not a mount point yet
 			b.add(optional, what, unix.SYS_MOUNT, b.text(path), b.text(path), 0, unix.MS_BIND|unix.MS_REC, 0)
 		}
 		b.add(optional, what, unix.SYS_MOUNT_SETATTR, atFDCWD, b.text(path), unix.AT_RECURSIVE, b.readOnly(), readOnlySize)
@@ -115,9 +115,9 @@ func (b *builder) readOnly() uintptr {
 	return b.bytes(attr)
 }
 
-// dev mounts a /dev with the devices that programs expect anywhere, and a /dev/shm of its own. The
-// host's devices are bound, not made, which a user namespace does not allow; for that moment they
-// are reached through /proc, which is mounted anew after this.
+// dev mounts a /dev with the devices that programs expect everywhere, and a /dev/shm of its own. It
+// bind-mounts the host's devices, because a user namespace does not allow mknod.
+// Meanwhile the old /dev is mounted on /proc, which is mounted anew after this.
 func (b *builder) dev() {
 	what := step{name: "mount", object: "/dev", measure: "minimal-dev"}
 	mount := func(source, target, fstype string, flags uintptr, options string) {

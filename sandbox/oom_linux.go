@@ -9,15 +9,15 @@ import (
 )
 
 // A score is the launcher's oom_score_adj (proc(5)): it decides how soon the kernel ends the
-// launcher when memory is short. All processes that share a memory share it, and a run can write to
-// that of its init, whose memory is the launcher's. So root's code could have the launcher, and all
-// its runs, ended first. The launcher puts the score back. A mount over the file would do as well,
+// launcher when memory is short. Processes that share their memory share one score, and a run can
+// write to that of its init, whose memory is the launcher's. So root's code could make the kernel end
+// the launcher, and all its runs, first. The launcher puts the score back. A mount over the file would do as well,
 // but then no run could make a user namespace with a /proc of its own. The other files of init that
 // a run can write to change nothing of the launcher but the form of a core dump and what clear_refs
 // counts.
 //
-// All runs of a launcher hold one score, from when there was no run. Each by itself could take for
-// the launcher's own what another run has written.
+// All runs of a launcher share one score, which was read when there was no run yet. A run that read
+// it later could take for the launcher's own what another run has written.
 type score struct {
 	mu   sync.Mutex
 	runs int

@@ -51,7 +51,7 @@ func (ownChild) start(spec Spec, stdio IO) (*Running, error) {
 		return nil, err
 	}
 	defer group.Close()
-	var refused error // why namespaces were not had
+	var refused error // why the attempt before has failed
 	for _, a := range attempts(spec.Method, os.Geteuid() == 0) {
 		r, err := a.start(spec, stdio, group, gaps, refused)
 		if err == nil {
@@ -110,7 +110,7 @@ func hostCannot(e *StepError) bool {
 // start makes one attempt. gaps are what the group cannot do, refused is why the attempt before has
 // failed.
 func (a attempt) start(spec Spec, stdio IO, group *cgroup.Group, gaps []cgroup.Gap, refused error) (_ *Running, err error) {
-	r := newRunning(spec, group, findings{method: a.method, userNS: a.userNS, root: os.Geteuid() == 0, refused: refused, groups: gaps})
+	r := newRunning(spec, group, observed{method: a.method, userNS: a.userNS, root: os.Geteuid() == 0, refused: refused, groups: gaps})
 	var theirs files
 	defer func() {
 		theirs.close()
@@ -122,13 +122,13 @@ func (a attempt) start(spec Spec, stdio IO, group *cgroup.Group, gaps []cgroup.G
 	if err != nil {
 		return nil, err
 	}
-	s, b := build(spec, a.method, a.userNS, at, thisHost())
+	c, b := build(spec, a.method, a.userNS, at, thisHost())
 	r.found.listening = b.activity
 	if err := r.refuse(); err != nil {
 		return nil, err
 	}
 	r.score = launcherScore.keep()
-	if err := a.clone(r, s, b); err != nil {
+	if err := a.clone(r, c, b); err != nil {
 		return nil, err
 	}
 	r.lookForSight()
@@ -149,7 +149,7 @@ func (a attempt) start(spec Spec, stdio IO, group *cgroup.Group, gaps []cgroup.G
 	return r, nil
 }
 
-// lay prepares what the child gets: descriptors, and what is known of the host's paths.
+// lay prepares what the child gets: its descriptors, and the paths of this host that it covers.
 func (a attempt) lay(r *Running, stdio IO, theirs *files) (at layout, err error) {
 	spec, group := r.spec, r.group
 	setupRead, setupWrite := pair(&err)
@@ -179,8 +179,8 @@ func (a attempt) lay(r *Running, stdio IO, theirs *files) (at layout, err error)
 	}
 	at.memoryGroup, at.pidsGroup = group.Limits("memory"), group.Limits("pids")
 	at.weigh = spec.Limits.Memory > 0 && !at.memoryGroup
-	// The set-up socket must stay open until execve, so not at a number at which the program finds
-	// something else.
+	// The set-up socket must stay open until execve, so its number must not be one at which the
+	// program finds something else.
 	if n := len(at.files); at.setup < 3 || at.setup >= spec.FirstFile && at.setup < spec.FirstFile+n {
 		if at.setup, err = unix.FcntlInt(setupWrite.Fd(), unix.F_DUPFD_CLOEXEC, spec.FirstFile+n); err != nil {
 			return at, &StepError{Step: "descriptors", Object: "set-up socket", Err: err}
@@ -213,12 +213,12 @@ func (a attempt) lay(r *Running, stdio IO, theirs *files) (at layout, err error)
 
 // clone makes init and, if it has a user namespace, maps its ids. Init waits for the lifeline:
 // until then nothing of the run could read the launcher's memory.
-func (a attempt) clone(r *Running, s *childInit, b *builder) error {
-	pid, err := s.clone()
+func (a attempt) clone(r *Running, c *childInit, b *builder) error {
+	pid, err := c.clone()
 	if err != nil {
 		return err
 	}
-	r.pid, r.init = pid, &ownInit{pid: pid, memory: [2]any{s, b}}
+	r.pid, r.init = pid, &ownInit{pid: pid, memory: [2]any{c, b}}
 	if !a.userNS {
 		conceal()
 		return nil
@@ -261,13 +261,13 @@ func thisHost() host {
 // clone makes init. The kernel sends the parent-death signal when the thread that called clone
 // ends, not the process. A thread of a Go program lives as long as the process, unless a goroutine
 // ends while it is locked to it: no goroutine that starts runs may do that.
-func (s *childInit) clone() (pid int, err error) {
-	runtime.LockOSThread() // for the mask, which is the thread's
+func (c *childInit) clone() (pid int, err error) {
+	runtime.LockOSThread() // the signal mask belongs to the thread
 	defer runtime.UnlockOSThread()
 	all, old := [8]byte{}, [8]byte{}
 	binary.NativeEndian.PutUint64(all[:], ^uint64(0))
 	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), 8, 0, 0)
-	pid = cloneInit(s.cloneFlags|syscall.CLONE_VM|uintptr(syscall.SIGCHLD), s.stackTop(0), s, s.initEntry)
+	pid = cloneInit(c.cloneFlags|syscall.CLONE_VM|uintptr(syscall.SIGCHLD), c.stackTop(0), c, c.initEntry)
 	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
 	if pid < 0 {
 		return 0, &StepError{Step: "clone", Object: "namespaces", Err: syscall.Errno(-pid)}
@@ -278,10 +278,10 @@ func (s *childInit) clone() (pid int, err error) {
 // An ownInit is an init that is the launcher's child.
 type ownInit struct {
 	pid    int
-	memory any // that it runs on
+	memory any // what init runs on, kept alive until init is reaped
 
 	mu     sync.Mutex
-	reaped bool // its pid may be another process's
+	reaped bool // from then on its pid may be another process's
 }
 
 func (*ownInit) settle() error { return nil }
@@ -327,9 +327,8 @@ func (p *ownInit) collect() (usage syscall.Rusage) {
 	return usage
 }
 
-// awaitEnd waits until a child can be reaped, for as long as that takes. Where the kernel gives a
-// descriptor for the child, it does so in the runtime's poller, for which no thread has to be made,
-// kept and woken.
+// awaitEnd waits until a child can be reaped, for as long as that takes. With a pidfd it waits in
+// Go's poller, where no thread blocks.
 func awaitEnd(pid int) {
 	if fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK); err == nil {
 		child := os.NewFile(uintptr(fd), "init")

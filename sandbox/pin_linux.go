@@ -9,26 +9,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A run must not move or replace what steers later runs, a configuration for example. It is not
-// enough to hide the file or to make it read-only: the run could rename a directory above it and
+// A run must not move or replace what decides about later runs, for example a configuration. It is
+// not enough to hide the file or to make it read-only: the run could rename a directory above it and
 // put another one in its place. So each directory on the way that this user could rename is pinned
 // (see cover).
 
 // pinMeasure is its name among the measures.
 const pinMeasure = "pinned-paths"
 
-// hide finds out which of a Spec's paths exist, and notes in the layout what to hide, to keep as it
-// is, and to pin.
+// hide finds out which of a Spec's paths exist, and notes in the layout what to hide, what to make
+// read-only, and what to pin.
 func (r *Running) hide(spec Spec, w *Workdir, at *layout) {
 	l := lstats{}
 	at.hidden = l.existing(spec.Hide)
-	if len(spec.Fixed) == 0 && len(spec.Pin) == 0 {
+	if len(spec.ReadOnly) == 0 && len(spec.Pin) == 0 {
 		return
 	}
 	p := pinning{lstats: l, root: os.Geteuid() == 0, movable: map[string]bool{}}
-	for _, path := range spec.Fixed {
-		if real, ok := p.follow(path); ok && p.add(real, true) && !slices.Contains(at.fixed, real) {
-			at.fixed = append(at.fixed, real)
+	for _, path := range spec.ReadOnly {
+		if real, ok := p.follow(path); ok && p.add(real, true) && !slices.Contains(at.readOnly, real) {
+			at.readOnly = append(at.readOnly, real)
 		}
 	}
 	for _, path := range spec.Pin {
@@ -45,7 +45,7 @@ func (r *Running) hide(spec Spec, w *Workdir, at *layout) {
 		}
 	}
 	slices.Sort(at.pinned) // a directory before what is inside it
-	slices.Sort(at.fixed)
+	slices.Sort(at.readOnly)
 	r.found.link = p.link
 }
 

@@ -16,8 +16,8 @@ import (
 
 // A worker is a sandbox without a run: an init and a program, forked by an interpreter that serves
 // as template. They have namespaces and a control group of their own, and the filters that every
-// run with this pool key has. Its maker keeps it ready. A launcher takes it, sets what is its run's
-// own (limits, directories, hidden paths, streams) and opens the gate.
+// run with this pool key has. Its maker keeps it ready. A launcher takes it, sets what differs from
+// run to run (limits, directories, hidden paths, streams) and opens the gate.
 //
 //	maker ──descriptors, group──► template ──fork──► init, program     NewWorker
 //	maker ◄──msgReady, listener── init, program
@@ -26,11 +26,11 @@ import (
 //	launcher ◄──msgFailed │ end of file── init, program                Running.Release
 //
 // Init and the program make the system calls of a syscall list (protocol_linux.go), in the same
-// order as those of an own child. Where the own child's execve closes descriptors and gives up
-// capabilities, a worker makes calls for it.
+// order as those of an own child. An own child's execve closes descriptors and gives up
+// capabilities. A worker has no execve, and makes calls for that.
 
-// A PoolKey is the part of a [Spec] that is settled before there is a run. Workers of one pool key
-// serve all runs with that key.
+// A PoolKey is the part of a [Spec] that is fixed before a run exists. A worker serves any run with
+// the worker's pool key.
 type PoolKey struct {
 	DenyNetwork, MinimalDev, PrivateShm, DenyCalls, NoNewPrivileges bool
 
@@ -38,7 +38,7 @@ type PoolKey struct {
 	KeepCapabilities []string
 	Parent           string // of the control groups; see [Group]
 	Groups           bool   // control groups are made
-	Memory           bool   // memory is limited; likewise the others
+	Memory           bool   // memory has a limit; the next three say the same of processes, CPU time and block devices
 	Processes        bool
 	CPUs             bool
 	Rates            bool
@@ -57,30 +57,30 @@ func (s Spec) PoolKey() (key PoolKey, ok bool) {
 }
 
 // spec is the part of a Spec that the key holds.
-func (b PoolKey) spec() Spec {
-	return Spec{DenyNetwork: b.DenyNetwork, MinimalDev: b.MinimalDev, PrivateShm: b.PrivateShm, DenyCalls: b.DenyCalls, NoNewPrivileges: b.NoNewPrivileges,
-		Activity: b.Activity, KeepCapabilities: b.KeepCapabilities, FirstFile: b.FirstFile}
+func (k PoolKey) spec() Spec {
+	return Spec{DenyNetwork: k.DenyNetwork, MinimalDev: k.MinimalDev, PrivateShm: k.PrivateShm, DenyCalls: k.DenyCalls, NoNewPrivileges: k.NoNewPrivileges,
+		Activity: k.Activity, KeepCapabilities: k.KeepCapabilities, FirstFile: k.FirstFile}
 }
 
-func (b PoolKey) limits() (l cgroup.Limits) {
+func (k PoolKey) limits() (l cgroup.Limits) {
 	some := func(want bool) int64 {
 		if want {
 			return 1
 		}
 		return 0
 	}
-	return cgroup.Limits{Memory: some(b.Memory), Processes: int(some(b.Processes)), CPUs: float64(some(b.CPUs)), ReadRate: some(b.Rates)}
+	return cgroup.Limits{Memory: some(k.Memory), Processes: int(some(k.Processes)), CPUs: float64(some(k.CPUs)), ReadRate: some(k.Rates)}
 }
 
 // Setup is the syscall list by which the template makes workers of this key: see listStart and
-// those after it. Steps are what messages number.
-func (b PoolKey) Setup() (calls []byte, steps *Steps) {
-	s, at, h := &childInit{}, layout{setup: workerProgram, nonce: nonce()}, thisHost()
+// those after it. Messages refer to steps by their numbers.
+func (k PoolKey) Setup() (calls []byte, steps *Steps) {
+	c, at, h := &childInit{}, layout{setup: workerProgram, nonce: nonce()}, thisHost()
 	userNS := !h.root
 	build := &builder{steps: []step{stepProgramClone: {name: "fork", object: "program"}, stepGroup: {name: "write", object: "tasks of the control group", measure: "control-group"}}}
 	at.kernel = kernelFiles()
-	at.weigh = b.Memory && !(b.Groups && cgroup.Find(b.Parent).Has("memory"))
-	spec := b.spec()
+	at.weigh = k.Memory && !(k.Groups && cgroup.Find(k.Parent).Has("memory"))
+	spec := k.spec()
 
 	var lists [listsOfSetup][]op
 	first, rest := namespaces(spec, userNS), uintptr(0)
@@ -103,15 +103,15 @@ func (b PoolKey) Setup() (calls []byte, steps *Steps) {
 		build.capabilities(spec.KeepCapabilities)
 	}
 	build.restrict(spec, at, Namespace, userNS, h)
-	build.watch(spec, s, at, userNS, h)
+	build.watch(spec, c, at, userNS, h)
 	build.list = &lists[listAfter]
 	build.add(must, step{name: "prctl", object: "not dumpable"}, unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0)
 	build.childEvents()
-	return build.syscallList(s, lists[:]...), &Steps{build}
+	return build.syscallList(c, lists[:]...), &Steps{build}
 }
 
-// Practice is a syscall list whose calls change nothing. A template makes them to learn which
-// memory it takes to make calls.
+// Practice is a syscall list of harmless calls. A template makes them to learn which pages of memory
+// a process touches when it makes calls.
 func Practice() []byte {
 	b := &builder{steps: []step{{}}}
 	var list []op
@@ -122,7 +122,7 @@ func Practice() []byte {
 	return b.syscallList(&childInit{}, list)
 }
 
-// Steps are what the calls of a Setup are about.
+// Steps say what each call of a Setup is about.
 type Steps struct{ b *builder }
 
 // A Worker waits for a launcher.
@@ -135,53 +135,53 @@ type Worker struct {
 	gaps          []Gap
 }
 
-// NewWorker has a template make a worker: fork sends the descriptors to the template. name is the
-// name of the worker's control group; note hears of the group's directories before they are made.
-// ctx bounds the waiting.
+// NewWorker asks a template for a worker: fork sends the descriptors to the template. name is the
+// name of the worker's control group. NewWorker calls note with the group's directories before it
+// makes them. The deadline of ctx ends the waiting.
 func NewWorker(ctx context.Context, key PoolKey, steps *Steps, name string, note func(groups []string), fork func([]*os.File) error) (_ *Worker, err error) {
-	s := &Worker{group: &cgroup.Group{}}
+	w := &Worker{group: &cgroup.Group{}}
 	defer func() {
 		if err != nil {
-			s.Close()
+			w.Close()
 		}
 	}()
 	if key.Groups {
 		place := cgroup.Find(key.Parent)
 		note(place.Paths(name))
-		if s.group, err = place.Prepare(name, key.limits()); err != nil {
-			s.group = &cgroup.Group{}
+		if w.group, err = place.Prepare(name, key.limits()); err != nil {
+			w.group = &cgroup.Group{}
 			return nil, &StepError{Step: "control group", Object: name, Err: err}
 		}
 	}
 	var initEnd, programEnd *os.File
-	s.init, initEnd = pair(&err)
-	s.program, programEnd = pair(&err)
+	w.init, initEnd = pair(&err)
+	w.program, programEnd = pair(&err)
 	if err != nil {
 		return nil, &StepError{Step: "socketpair", Err: err}
 	}
-	entries, err := s.group.Entries()
+	entries, err := w.group.Entries()
 	if err == nil {
 		err = fork(append([]*os.File{initEnd, programEnd}, entries...))
 	}
 	initEnd.Close()
 	programEnd.Close()
-	s.group.Close()
+	w.group.Close()
 	if err != nil {
 		return nil, err
 	}
 	deadline, _ := ctx.Deadline()
-	for _, from := range []*os.File{s.init, s.program} {
+	for _, from := range []*os.File{w.init, w.program} {
 		from.SetReadDeadline(deadline)
-		if err := s.await(from, steps.b); err != nil {
+		if err := w.await(from, steps.b); err != nil {
 			return nil, err
 		}
 		from.SetReadDeadline(time.Time{})
 	}
-	return s, nil
+	return w, nil
 }
 
 // await reads messages until one of a worker's processes is ready.
-func (s *Worker) await(from *os.File, b *builder) error {
+func (w *Worker) await(from *os.File, b *builder) error {
 	var m [8]byte
 	for {
 		n, descriptor, _ := receive(from, m[:])
@@ -191,24 +191,24 @@ func (s *Worker) await(from *os.File, b *builder) error {
 		number, value := binary.NativeEndian.Uint16(m[2:]), int32(binary.NativeEndian.Uint32(m[4:]))
 		switch m[0] {
 		case msgReady:
-			if from != s.init {
+			if from != w.init {
 				return nil
 			}
-			s.pid = int(value)
-			fd, err := unix.PidfdOpen(s.pid, 0)
+			w.pid = int(value)
+			fd, err := unix.PidfdOpen(w.pid, 0)
 			if err != nil {
 				return &StepError{Step: "pidfd_open", Object: "init", Err: err}
 			}
-			s.pidfd = os.NewFile(uintptr(fd), "pidfd")
+			w.pidfd = os.NewFile(uintptr(fd), "pidfd")
 			return nil
 		case msgListener:
 			if descriptor < 0 {
 				return &StepError{Step: "recvmsg", Object: "seccomp listener", Err: unix.EMFILE}
 			}
-			s.listener = os.NewFile(uintptr(descriptor), "seccomp listener")
+			w.listener = os.NewFile(uintptr(descriptor), "seccomp listener")
 		case msgMissing:
 			name, why := b.missing(number, value)
-			s.gaps = append(s.gaps, Gap{Name: name, Why: why})
+			w.gaps = append(w.gaps, Gap{Name: name, Why: why})
 		default:
 			return b.failure(number, value)
 		}
@@ -216,26 +216,26 @@ func (s *Worker) await(from *os.File, b *builder) error {
 }
 
 // Alive tells whether the worker still waits.
-func (s *Worker) Alive() bool {
-	p := []unix.PollFd{{Fd: int32(s.pidfd.Fd()), Events: unix.POLLIN}}
+func (w *Worker) Alive() bool {
+	p := []unix.PollFd{{Fd: int32(w.pidfd.Fd()), Events: unix.POLLIN}}
 	n, err := unix.Poll(p, 0)
 	return n == 0 && err == nil
 }
 
 // Pid is the process id of the worker's init, in the maker's pid namespace.
-func (s *Worker) Pid() int { return s.pid }
+func (w *Worker) Pid() int { return w.pid }
 
 // Paths are the directories of the worker's control group.
-func (s *Worker) Paths() []string { return s.group.Paths() }
+func (w *Worker) Paths() []string { return w.group.Paths() }
 
 // Handoff returns what a launcher needs to take the worker: text and descriptors for [ReadHandoff].
 // The maker closes its own descriptors with Give.
-func (s *Worker) Handoff() (text []byte, descriptors []int) {
-	lines := append([]string{"pid " + strconv.Itoa(s.pid)}, s.group.Lines()...)
-	for _, gap := range s.gaps {
+func (w *Worker) Handoff() (text []byte, descriptors []int) {
+	lines := append([]string{"pid " + strconv.Itoa(w.pid)}, w.group.Lines()...)
+	for _, gap := range w.gaps {
 		lines = append(lines, "missing "+gap.Name+" "+strings.ReplaceAll(gap.Why, "\n", " "))
 	}
-	for _, f := range []*os.File{s.init, s.program, s.pidfd, s.listener} {
+	for _, f := range []*os.File{w.init, w.program, w.pidfd, w.listener} {
 		if f != nil {
 			descriptors = append(descriptors, int(f.Fd()))
 		}
@@ -243,9 +243,10 @@ func (s *Worker) Handoff() (text []byte, descriptors []int) {
 	return []byte(strings.Join(lines, "\n")), descriptors
 }
 
-// Give closes the maker's descriptors but the pidfd: the worker belongs to a launcher now, which ends it.
-func (s *Worker) Give() {
-	for _, f := range []**os.File{&s.init, &s.program, &s.listener} {
+// Give closes the maker's descriptors except the pidfd: the worker now belongs to a launcher, which
+// ends it.
+func (w *Worker) Give() {
+	for _, f := range []**os.File{&w.init, &w.program, &w.listener} {
 		if *f != nil {
 			(*f).Close()
 			*f = nil
@@ -254,19 +255,19 @@ func (s *Worker) Give() {
 }
 
 // Close ends a worker, unless it has ended, and removes its control group.
-func (s *Worker) Close() error {
-	s.Give()
-	if s.pidfd != nil {
-		p := []unix.PollFd{{Fd: int32(s.pidfd.Fd()), Events: unix.POLLIN}}
+func (w *Worker) Close() error {
+	w.Give()
+	if w.pidfd != nil {
+		p := []unix.PollFd{{Fd: int32(w.pidfd.Fd()), Events: unix.POLLIN}}
 		if n, _ := unix.Poll(p, 0); n == 0 {
-			unix.PidfdSendSignal(int(s.pidfd.Fd()), unix.SIGKILL, nil, 0)
+			unix.PidfdSendSignal(int(w.pidfd.Fd()), unix.SIGKILL, nil, 0)
 			unix.Poll(p, int(killWait.Milliseconds()))
 		}
-		s.pidfd.Close()
-		s.pidfd = nil
+		w.pidfd.Close()
+		w.pidfd = nil
 	}
-	s.group.Close()
-	return s.group.Remove()
+	w.group.Close()
+	return w.group.Remove()
 }
 
 // SendTo sends one message with descriptors on a socket that keeps messages apart. The socket has

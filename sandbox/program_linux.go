@@ -39,15 +39,16 @@ type region struct {
 	pointers bool // some of its words are addresses of other regions
 }
 
-// layout is where the descriptors of one run are before the clone.
+// layout is what the builder must know of one run before the clone: descriptors, covered paths and
+// control groups.
 type layout struct {
 	stdin, stdout, stderr int
-	files                 []int // in the order in which the program finds them at Spec.FirstFile; or unused
+	files                 []int // for Spec.FirstFile and up; or unused
 	lifeline              int   // read end
 	setup, status         int   // the set-up socket, and the write end of the status pipe
 	hidden                []hiddenPath
 	pinned                []string    // directories that cannot be moved, outer ones first
-	fixed                 []string    // what cannot be changed
+	readOnly              []string    // what is read-only for the program
 	kernel                []string    // files that set the kernel's parameters, to be read-only
 	binds                 [][2]string // what is mounted where
 	groups                []int       // files through which the program enters its control group (v1)
@@ -57,10 +58,10 @@ type layout struct {
 	landlock              int         // ruleset, or 0
 	rules                 []landlockRule
 	nonce                 uint64 // by which the second filter knows our own calls
-	weigh                 bool   // it asks about large mappings, too: no group limits memory
+	weigh                 bool   // the second filter also asks about large mappings: no group limits memory
 }
 
-// unused stands for a file that there is not: its number stays free.
+// unused stands for a nil file: its number stays free.
 const unused = -1
 
 // A hiddenPath exists and is covered: a directory by an empty one, a file by /dev/null.
@@ -69,14 +70,14 @@ type hiddenPath struct {
 	dir  bool
 }
 
-// host is what the building needs to know of this machine and this user.
+// host is what the builder must know of this machine and this user.
 type host struct {
 	root bool               // effective uid 0 in this user namespace
 	hard map[uintptr]uint64 // hard limits in force, which only root can raise
 	wait uintptr            // SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, or 0 where the kernel does not have it
 }
 
-// identity of the descriptors that init keeps.
+// Numbers of the descriptors that init keeps.
 const (
 	initLifeline = 3
 	initStatus   = 4
@@ -84,23 +85,24 @@ const (
 
 // build lays out the child init for method Namespace or Process. userNS asks for a user namespace.
 func build(spec Spec, method Method, userNS bool, at layout, h host) (*childInit, *builder) {
-	s := &childInit{initEntry: entryOf(initMain), programEntry: entryOf(programMain), lifeline: uintptr(at.lifeline), report: uintptr(at.setup), namespace: method == Namespace}
-	copy(s.children[:], "/proc/thread-self/children")
-	s.setup, s.program = make([]op, 0, 40), make([]op, 0, 140) // as long as they come out, as a rule
+	c := &childInit{initEntry: entryOf(initMain), programEntry: entryOf(programMain), lifeline: uintptr(at.lifeline), report: uintptr(at.setup), namespace: method == Namespace}
+	copy(c.children[:], "/proc/thread-self/children")
+	c.setup, c.program = make([]op, 0, 40), make([]op, 0, 140) // usually enough
 	b := &builder{steps: append(make([]step, 0, 200), []step{stepProgramClone: {name: "clone", object: "program"}, stepGroup: {name: "clone", object: "into the control group", measure: "control-group"}}...)}
 	if at.unified > 0 {
-		top := uint64(s.stackTop(1))
-		s.clone3[cloneFlags], s.clone3[cloneExitSignal] = unix.CLONE_VM|unix.CLONE_VFORK|unix.CLONE_INTO_CGROUP, uint64(unix.SIGCHLD)
-		s.clone3[cloneStack], s.clone3[cloneStackSize], s.clone3[cloneGroup] = top-stackSize/2, stackSize/2, uint64(at.unified)
+		top := uint64(c.stackTop(1))
+		c.clone3[cloneFlags], c.clone3[cloneExitSignal] = unix.CLONE_VM|unix.CLONE_VFORK|unix.CLONE_INTO_CGROUP, uint64(unix.SIGCHLD)
+		c.clone3[cloneStack], c.clone3[cloneStackSize], c.clone3[cloneGroup] = top-stackSize/2, stackSize/2, uint64(at.unified)
 	}
 
-	b.list = &s.setup
+	b.list = &c.setup
 	b.onlyOurs(at)
 	if method == Namespace {
-		s.cloneFlags = namespaces(spec, userNS)
+		c.cloneFlags = namespaces(spec, userNS)
 		b.add(must, step{name: "prctl", object: "parent-death signal"}, unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL))
 	} else {
-		// Not here: killed at once, init could not end the tree. It sees the end of the lifeline instead.
+		// Init has no parent-death signal: killed by it, init could not end the tree. Init sees the end
+		// of the lifeline instead.
 		b.add(must, step{name: "prctl", object: "child subreaper"}, unix.SYS_PRCTL, unix.PR_SET_CHILD_SUBREAPER, 1)
 	}
 	gate := b.bytes(make([]byte, 1))
@@ -110,15 +112,15 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*childInit
 		b.mounts(spec, at, unix.MS_PRIVATE)
 		b.cover(at)
 	}
-	s.ruleset = uintptr(at.landlock)
+	c.ruleset = uintptr(at.landlock)
 	for _, r := range at.rules {
-		s.rules = append(s.rules, rule{b.text(r.path), unix.LandlockPathBeneathAttr{Allowed_access: r.access}, uint16(len(b.steps))})
+		c.rules = append(c.rules, rule{b.text(r.path), unix.LandlockPathBeneathAttr{Allowed_access: r.access}, uint16(len(b.steps))})
 		b.steps = append(b.steps, step{name: "landlock_add_rule", object: r.path})
 	}
 
-	b.list = &s.program
-	// Not init as well: it shares the launcher's memory, and the kernel's out-of-memory kill ends
-	// all that share the victim's.
+	b.list = &c.program
+	// Init does not enter the group: it shares the launcher's memory, and an out-of-memory kill ends
+	// every process that shares the victim's memory.
 	for _, fd := range at.groups {
 		b.add(optional, step{name: "write", object: "tasks of the control group", measure: "control-group"}, unix.SYS_WRITE, uintptr(fd), b.text("0"), 1)
 	}
@@ -128,7 +130,7 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*childInit
 		b.capabilities(spec.KeepCapabilities)
 	}
 	b.restrict(spec, at, method, userNS, h)
-	b.watch(spec, s, at, userNS, h)
+	b.watch(spec, c, at, userNS, h)
 	if u := spec.RunAs; u != nil {
 		b.become(*u)
 	}
@@ -141,14 +143,14 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*childInit
 	b.signals()
 	b.add(must, step{name: "execve", object: spec.Path}, unix.SYS_EXECVE, b.text(spec.Path), b.vector(spec.Args), b.vector(spec.Env), 0, 0, uintptr(at.nonce))
 
-	b.list = &s.after
+	b.list = &c.after
 	// Init keeps only the lifeline and the status pipe, at low numbers; nothing it holds can keep a
 	// pipe of the caller open.
 	b.move(at.lifeline, at.status, initLifeline, initStatus)
 	b.add(must, step{name: "close_range"}, unix.SYS_CLOSE_RANGE, 0, 2)
 	b.add(must, step{name: "close_range"}, unix.SYS_CLOSE_RANGE, initStatus+1, uintptr(^uint32(0)))
 	b.childEvents()
-	return s, b
+	return c, b
 }
 
 // namespaces are the flags of those that a run has for itself.
@@ -170,8 +172,9 @@ func (b *builder) childEvents() {
 	b.add(must, step{name: "signalfd"}, unix.SYS_SIGNALFD4, ^uintptr(0), b.bytes(chld), 8, unix.SFD_CLOEXEC)
 }
 
-// onlyOurs closes every descriptor that the run does not need, before the gate: a copy of the
-// lifeline's own write end, or of another run's, would hide the launcher's death.
+// onlyOurs closes every descriptor that the run does not need, before init waits at the lifeline.
+// If init kept a copy of the write end of its own lifeline, or of another run's, that init would not
+// see the launcher's death.
 func (b *builder) onlyOurs(at layout) {
 	kept := slices.Concat([]int{at.stdin, at.stdout, at.stderr, at.lifeline, at.setup, at.status}, at.files, at.groups)
 	for _, fd := range []int{at.landlock, at.unified} {
@@ -189,10 +192,10 @@ func (b *builder) onlyOurs(at layout) {
 	}
 }
 
-// move puts two descriptors at two numbers, whatever the order in which they overlap, and makes the
-// child init use them: first both out of the way, then both in.
+// move moves two descriptors to two new numbers, which may be the old number of the other one. So
+// both move out of the way first.
 func (b *builder) move(lifeline, status, newLifeline, newStatus int) {
-	const away = 16 // above 0..4 and below nothing that matters: the rest is closed next
+	const away = 16 // above 0 to 4; what the copies overwrite is closed next anyway
 	moveOne := func(from, to int) {
 		b.add(must, step{name: "dup3"}, unix.SYS_DUP3, uintptr(from), uintptr(to), unix.O_CLOEXEC)
 	}
@@ -203,9 +206,9 @@ func (b *builder) move(lifeline, status, newLifeline, newStatus int) {
 	moveOne(high+1, newStatus)
 }
 
-// descriptors gives the program its streams and files and nothing else. Sources may stand on any
-// number, also on a target's: all go above every number in use first. It returns where the Landlock
-// ruleset is then.
+// descriptors gives the program its streams and files and nothing else. A source may have the number
+// of a target, so all sources first move above every number in use. It returns the new number of
+// the Landlock ruleset.
 func (b *builder) descriptors(spec Spec, at layout) (ruleset int) {
 	sources := append([]int{at.stdin, at.stdout, at.stderr}, at.files...)
 	targets := []int{0, 1, 2}
@@ -236,8 +239,8 @@ func (b *builder) descriptors(spec Spec, at layout) (ruleset int) {
 		}
 		move(high+i, to, 0)
 	}
-	// Everything else closes at execve; not before, because the set-up socket has to tell of a
-	// failure until then.
+	// Everything else closes at execve; not before, because the set-up socket must be able to report
+	// a failure until then.
 	b.closeRange(3, spec.FirstFile-1, unix.CLOSE_RANGE_CLOEXEC)
 	b.closeRange(spec.FirstFile+len(at.files), 1<<31-1, unix.CLOSE_RANGE_CLOEXEC)
 	return ruleset
@@ -255,8 +258,9 @@ func (b *builder) umask(spec Spec) {
 	}
 }
 
-// limits comes last before execve: no earlier step may run into one of them. CPU has the hard limit
-// a second after the soft one, which only makes faulthandler write where the program is.
+// limits comes shortly before execve, so that no earlier step runs into a limit. The hard limit on
+// CPU time is one second above the soft one: at the soft one, faulthandler writes where the program
+// is; at the hard one, the kernel kills it.
 func (b *builder) limits(spec Spec, at layout, h host) {
 	l := spec.Limits
 	set := func(resource uintptr, name string, soft, hard uint64) {
@@ -283,8 +287,8 @@ func (b *builder) limits(spec Spec, at layout, h host) {
 		both(unix.RLIMIT_DATA, "RLIMIT_DATA", l.Memory)
 	}
 	if l.Processes > 0 && !at.pidsGroup {
-		// A back-stop only: root is not held by it, and it counts all processes of the user. Tight
-		// counting is by sampling.
+		// Only a last resort: it does not apply to root, and it counts all processes of the user. The
+		// launcher counts those of the run by sampling.
 		n := max(uint64(l.Processes), processBackstop)
 		set(unix.RLIMIT_NPROC, "RLIMIT_NPROC", n, n)
 	}
@@ -294,8 +298,8 @@ func (b *builder) limits(spec Spec, at layout, h host) {
 // processBackstop is the least RLIMIT_NPROC: the user may have this many processes already.
 const processBackstop = 4096
 
-// signals gives the program what a fresh login gives: nothing ignored, nothing blocked. A Java parent
-// leaks both. The empty mask comes last: from here on a signal ends the program as it should.
+// signals gives the program what a fresh login gives: no signal ignored, none blocked. A Java parent
+// passes on both. The empty mask comes last: from here on a signal ends the program as it should.
 func (b *builder) signals() {
 	zero := b.bytes(make([]byte, 32)) // struct sigaction: SIG_DFL, no flags, empty mask
 	for n := uintptr(1); n <= 64; n++ {
@@ -313,7 +317,7 @@ func (b *builder) add(mode uint8, what step, nr uintptr, args ...uintptr) {
 	*b.list = append(*b.list, o)
 }
 
-// hold keeps memory alive for whoever makes the calls and gives its address.
+// hold keeps memory alive for the process that makes the calls, and returns its address.
 func (b *builder) hold(p []byte, pointers bool) uintptr {
 	b.regions = append(b.regions, region{p, pointers})
 	return uintptr(unsafe.Pointer(unsafe.SliceData(p)))
@@ -345,8 +349,8 @@ func (b *builder) failure(number uint16, errno int32) *StepError {
 
 // missing is the measure that is not in force because an optional step has failed, and why.
 //
-// It returns no measure if the step is about a path that somebody has removed since the launcher looked: what is not there
-// needs no cover.
+// It returns no measure if the step is about a path that somebody has removed since the launcher
+// looked: what does not exist needs no cover.
 func (b *builder) missing(number uint16, errno int32) (measure, why string) {
 	failure := b.failure(number, errno)
 	measure = failure.Step

@@ -8,19 +8,19 @@ import (
 	"py3run/sandbox/seccomp"
 )
 
-// findings are what a backend and the set-up have met on this host for one run. A Protection is
-// made of them and of the Spec, and of nothing else.
-type findings struct {
+// observed is what a backend and the set-up have met on this host for one run. A Protection is
+// made of it and of the Spec, and of nothing else.
+type observed struct {
 	method  Method
 	userNS  bool
 	root    bool         // the launcher is root
-	refused error        // why a stronger method was not had
+	refused error        // why a stronger method has failed
 	groups  []cgroup.Gap // what the control group cannot do
 
 	link      string  // a symbolic link, on the way to what is pinned, that a run can replace
 	workdir   bool    // the run has a directory
 	shared    string  // why other runs can see it; empty: they cannot
-	landlock  fitting // what this kernel's Landlock does
+	landlock  fitting // what this kernel's Landlock can enforce
 	listening bool    // the activity is recorded
 	unmapped  error   // why there are no subordinate ids
 	missed    []Gap   // optional steps that have failed, by their measures
@@ -28,7 +28,7 @@ type findings struct {
 	rings     int     // set-ups of io_uring
 }
 
-// A sight is who sees what a run uses.
+// A sight says what can be seen of the use of a run, and by whom.
 type sight struct {
 	counted bool // a control group counts CPU time
 	limited bool // the kernel limits processes, or nobody asked for that
@@ -36,14 +36,14 @@ type sight struct {
 }
 
 // miss notes a step that has failed, once for each measure.
-func (f *findings) miss(name, why string) {
+func (f *observed) miss(name, why string) {
 	if name != "" && !slices.ContainsFunc(f.missed, func(g Gap) bool { return g.Name == name }) {
 		f.missed = append(f.missed, Gap{Name: name, Why: why})
 	}
 }
 
-// protection is what is in force for a Spec, and what of it is missing. It makes no system call.
-func protection(spec Spec, f findings) Protection {
+// protection is what is in force for a Spec, and what is missing. It makes no system call.
+func protection(spec Spec, f observed) Protection {
 	p := Protection{Method: f.method, Enforced: []string{}, Gaps: []Gap{}}
 	p.spaces(spec, f)
 	p.rights(spec, f)
@@ -74,7 +74,7 @@ func (p *Protection) remark(name, why string) {
 }
 
 // spaces are the namespaces and what they give.
-func (p *Protection) spaces(spec Spec, f findings) {
+func (p *Protection) spaces(spec Spec, f observed) {
 	spaces := []string{"pid-namespace", "mount-namespace", "ipc-namespace", "uts-namespace", "proc"}
 	for _, m := range []struct {
 		asked bool
@@ -82,7 +82,7 @@ func (p *Protection) spaces(spec Spec, f findings) {
 	}{
 		{spec.DenyNetwork, "network-namespace"},
 		{len(spec.Hide) > 0, "hidden-paths"},
-		{len(spec.Fixed) > 0 || len(spec.Pin) > 0, pinMeasure},
+		{len(spec.ReadOnly) > 0 || len(spec.Pin) > 0, pinMeasure},
 		{spec.PrivateShm, shmMeasure},
 	} {
 		if m.asked {
@@ -121,7 +121,7 @@ func (p *Protection) spaces(spec Spec, f findings) {
 }
 
 // rights are what the program may do.
-func (p *Protection) rights(spec Spec, f findings) {
+func (p *Protection) rights(spec Spec, f observed) {
 	p.have("session", "tree-kill")
 	if f.root {
 		p.have("capabilities")
@@ -138,7 +138,7 @@ func (p *Protection) rights(spec Spec, f findings) {
 	p.have("seccomp-" + seccomp.Default)
 	if f.method == Namespace {
 		p.have("read-only-kernel")
-	} else if f.root { // nobody else could write there
+	} else if f.root { // an ordinary user cannot write there anyway
 		p.lack("read-only-kernel", "method \"process\" has no mount namespace: /proc/sys and the control groups can be written")
 	}
 }
@@ -188,7 +188,7 @@ func (p *Protection) limits(l Limits, groups []cgroup.Gap) {
 }
 
 // directory is about the run's working directory.
-func (p *Protection) directory(f findings) {
+func (p *Protection) directory(f observed) {
 	const measure = "private-working-dir"
 	switch {
 	case !f.workdir:
@@ -199,7 +199,7 @@ func (p *Protection) directory(f findings) {
 	}
 }
 
-func (p *Protection) activity(spec Spec, f findings) {
+func (p *Protection) activity(spec Spec, f observed) {
 	switch {
 	case f.listening: // also in a worker whose run has not asked for it
 		p.have(activityMeasure)
@@ -213,8 +213,8 @@ func (p *Protection) activity(spec Spec, f findings) {
 	}
 }
 
-// watched tells what is watched instead of limited by the kernel, and what cannot even be watched,
-// because /proc does not show this tree.
+// watched notes what the launcher watches because the kernel does not limit it, and what it cannot
+// even watch, because /proc does not show this tree.
 func (p *Protection) watched(l Limits, s sight) {
 	if s.seen {
 		if !s.counted && l.CPU > 0 {
@@ -242,7 +242,7 @@ func (p *Protection) watched(l Limits, s sight) {
 	}
 }
 
-// lose takes a measure from what is enforced.
+// lose removes a measure from what is enforced.
 func (p *Protection) lose(name string) {
 	p.Enforced = slices.DeleteFunc(p.Enforced, func(e string) bool { return e == name })
 }
@@ -251,7 +251,7 @@ func (p *Protection) lacks(name string) bool {
 	return slices.ContainsFunc(p.Gaps, func(g Gap) bool { return g.Name == name })
 }
 
-// refusing are the gaps that Refuse does not put up with.
+// refusing are the gaps for which a run with OnMissing = Refuse is refused.
 func (p Protection) refusing() (gaps []Gap) {
 	for _, g := range p.Gaps {
 		if !g.Extra {

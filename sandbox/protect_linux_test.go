@@ -74,35 +74,35 @@ func TestProtection(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		spec  Spec
-		found findings
+		found observed
 		have  string
 		gaps  string
 	}{
-		{"nothing asked, as root", Spec{}, findings{method: Namespace, root: true}, spaces + " session tree-kill capabilities", ""},
-		{"nothing asked, as an ordinary user", Spec{}, findings{method: Namespace, userNS: true}, spaces + " user-namespace session tree-kill", ""},
-		{"namespaces refused", Spec{DenyNetwork: true, MinimalDev: true}, findings{method: Process, refused: errors.New("no")}, "session tree-kill", spaces + " network-namespace minimal-dev"},
-		{"paths", Spec{Hide: []string{"/a"}, Pin: []string{"/b"}}, findings{method: Namespace, root: true, link: "/l"},
+		{"nothing asked, as root", Spec{}, observed{method: Namespace, root: true}, spaces + " session tree-kill capabilities", ""},
+		{"nothing asked, as an ordinary user", Spec{}, observed{method: Namespace, userNS: true}, spaces + " user-namespace session tree-kill", ""},
+		{"namespaces refused", Spec{DenyNetwork: true, MinimalDev: true}, observed{method: Process, refused: errors.New("no")}, "session tree-kill", spaces + " network-namespace minimal-dev"},
+		{"paths", Spec{Hide: []string{"/a"}, Pin: []string{"/b"}}, observed{method: Namespace, root: true, link: "/l"},
 			spaces + " hidden-paths pinned-paths session tree-kill capabilities", "pinned-paths*"},
-		{"calls, without a mount namespace", Spec{DenyCalls: true}, findings{method: Process, root: true}, "session tree-kill capabilities seccomp-default", spaces + " read-only-kernel"},
-		{"calls, by an ordinary user", Spec{DenyCalls: true}, findings{method: Process}, "session tree-kill seccomp-default", spaces},
-		{"a directory", Spec{}, findings{method: Namespace, root: true, workdir: true}, spaces + " session tree-kill capabilities private-working-dir", ""},
-		{"a shared directory", Spec{}, findings{method: Namespace, root: true, workdir: true, shared: "seen"}, spaces + " session tree-kill capabilities", "private-working-dir"},
-		{"subordinate ids", Spec{SubIDs: true}, findings{method: Namespace, userNS: true}, spaces + " user-namespace sub-ids session tree-kill", ""},
-		{"no subordinate ids", Spec{SubIDs: true}, findings{method: Namespace, userNS: true, unmapped: errors.New("none")}, spaces + " user-namespace session tree-kill", "sub-ids"},
-		{"activity", Spec{Activity: Required}, findings{method: Process, listening: true}, "session tree-kill native-trail", spaces},
-		{"activity that could not be had", Spec{Activity: BestEffort}, findings{method: Process}, "session tree-kill", spaces + " native-trail*"},
-		{"activity that had to be had", Spec{Activity: Required}, findings{method: Process}, "session tree-kill", spaces + " native-trail"},
-		{"activity, and another listener", Spec{Activity: BestEffort}, findings{method: Process, listening: true, missed: []Gap{{Name: activityMeasure}}}, "session tree-kill", spaces + " native-trail*"},
-		{"activity, and io_uring", Spec{Activity: BestEffort}, findings{method: Process, listening: true, rings: 1}, "session tree-kill native-trail", spaces + " native-trail*"},
-		{"a step that failed", Spec{}, findings{method: Namespace, root: true, missed: []Gap{{Name: "proc"}}},
+		{"calls, without a mount namespace", Spec{DenyCalls: true}, observed{method: Process, root: true}, "session tree-kill capabilities seccomp-default", spaces + " read-only-kernel"},
+		{"calls, by an ordinary user", Spec{DenyCalls: true}, observed{method: Process}, "session tree-kill seccomp-default", spaces},
+		{"a directory", Spec{}, observed{method: Namespace, root: true, workdir: true}, spaces + " session tree-kill capabilities private-working-dir", ""},
+		{"a shared directory", Spec{}, observed{method: Namespace, root: true, workdir: true, shared: "seen"}, spaces + " session tree-kill capabilities", "private-working-dir"},
+		{"subordinate ids", Spec{SubIDs: true}, observed{method: Namespace, userNS: true}, spaces + " user-namespace sub-ids session tree-kill", ""},
+		{"no subordinate ids", Spec{SubIDs: true}, observed{method: Namespace, userNS: true, unmapped: errors.New("none")}, spaces + " user-namespace session tree-kill", "sub-ids"},
+		{"activity", Spec{Activity: Required}, observed{method: Process, listening: true}, "session tree-kill native-trail", spaces},
+		{"activity that could not be had", Spec{Activity: BestEffort}, observed{method: Process}, "session tree-kill", spaces + " native-trail*"},
+		{"activity that had to be had", Spec{Activity: Required}, observed{method: Process}, "session tree-kill", spaces + " native-trail"},
+		{"activity, and another listener", Spec{Activity: BestEffort}, observed{method: Process, listening: true, missed: []Gap{{Name: activityMeasure}}}, "session tree-kill", spaces + " native-trail*"},
+		{"activity, and io_uring", Spec{Activity: BestEffort}, observed{method: Process, listening: true, rings: 1}, "session tree-kill native-trail", spaces + " native-trail*"},
+		{"a step that failed", Spec{}, observed{method: Namespace, root: true, missed: []Gap{{Name: "proc"}}},
 			"pid-namespace mount-namespace ipc-namespace uts-namespace session tree-kill capabilities", "proc"},
-		{"limits", Spec{Limits: limits}, findings{method: Namespace, root: true, sight: &sight{true, true, true}},
+		{"limits", Spec{Limits: limits}, observed{method: Namespace, root: true, sight: &sight{true, true, true}},
 			spaces + " session tree-kill capabilities idle-limit cpu-limit memory-limit process-limit", ""},
-		{"limits without a group", Spec{Limits: limits}, findings{method: Namespace, root: true, groups: noGaps(), sight: &sight{false, false, true}},
+		{"limits without a group", Spec{Limits: limits}, observed{method: Namespace, root: true, groups: noGaps(), sight: &sight{false, false, true}},
 			spaces + " session tree-kill capabilities idle-limit cpu-limit memory-limit-per-process process-watch", "memory-limit process-limit cpu-accounting*"},
-		{"limits without a group, unseen", Spec{Limits: limits}, findings{method: Namespace, root: true, groups: noGaps(), sight: &sight{}},
+		{"limits without a group, unseen", Spec{Limits: limits}, observed{method: Namespace, root: true, groups: noGaps(), sight: &sight{}},
 			spaces + " session tree-kill capabilities memory-limit-per-process cpu-limit-per-process", "memory-limit cpu-limit idle-limit process-limit"},
-		{"buffered writes", Spec{Limits: Limits{WriteRate: 1}}, findings{method: Namespace, root: true, groups: []cgroup.Gap{{Controller: "io-writes", Why: "v1"}}},
+		{"buffered writes", Spec{Limits: Limits{WriteRate: 1}}, observed{method: Namespace, root: true, groups: []cgroup.Gap{{Controller: "io-writes", Why: "v1"}}},
 			spaces + " session tree-kill capabilities io-limit", "io-limit-of-buffered-writes"},
 	} {
 		p := protection(tt.spec, tt.found)

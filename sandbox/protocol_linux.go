@@ -15,13 +15,13 @@ package sandbox
 //	msgFailed     step failed with errno value; nothing of the program ran
 //	msgMissing    optional step failed with errno value; the set-up goes on
 //	msgListener   with a descriptor: the listener of the second filter (see recorder)
-//	msgReady      of a worker to its maker: one of its processes waits. From init the value is its process id
+//	msgReady      from a worker to its maker: this process waits. From init the value is its process id
 //
 //	on the status pipe:
 //	msgEnded      the program ended with wait status value; step is 1 if other processes of the
 //	              run are left. Then init waits until they have ended, or for the end of the lifeline
-//	struct rusage of a worker's init, after msgEnded: what the tree has used. (Of an own child the
-//	              kernel tells it, when the launcher reaps init.)
+//	struct rusage from a worker's init, after msgEnded: what the tree has used. (For an own child
+//	              wait4(2) returns it, when the launcher reaps init.)
 //
 // Bytes on the lifeline go from the launcher to init: first 0 to an own child (the id maps are
 // written, go on), later the numbers of signals for the program, or lifelineEnded: the program has
@@ -44,9 +44,9 @@ const (
 
 // # Syscall list
 //
-// A syscall list is lists of system calls with the memory that they point to, for another process
-// to make them: builder.syscallList writes it, the template reads it. All numbers have 64 bits, in
-// the byte order of this machine:
+// A syscall list holds several lists of system calls and the memory that they point to. Another
+// process makes the calls: builder.syscallList writes the list; a template or a worker reads it. All
+// numbers have 64 bits, in the byte order of this machine:
 //
 //	listHead words: number of lists │ number of relocations │ offset of the rights │ offset of the
 //	                first region
@@ -56,8 +56,8 @@ const (
 //	relocations: offsets of words that are offsets of this text
 //	regions
 //
-// The rights are the control message that a descriptor is sent with: see toSend. The descriptor
-// stands in it behind struct cmsghdr.
+// The rights are a control message (SCM_RIGHTS), with which a call sends a descriptor: see toSend.
+// The descriptor follows struct cmsghdr.
 const (
 	listHead  = 4
 	callWords = 9
@@ -108,5 +108,5 @@ const (
 	workerInit    = 10
 	workerProgram = 11
 	workerRuleset = 20
-	workerTop     = 64 // first number that a program's own may have: below are the template's
+	workerTop     = 64 // the least Spec.FirstFile: lower numbers are the template's
 )

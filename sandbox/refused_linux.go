@@ -13,7 +13,7 @@ import (
 // kernel's sum: the private writable memory that the process has, and what it asks for, against the
 // limit (setrlimit(2), RLIMIT_DATA).
 type refusals struct {
-	limit int64 // bytes; 0: nobody wants to know
+	limit int64 // bytes; 0: nothing is looked at
 	most  int64 // that a process would have had, had it not been refused
 	count int
 }

@@ -25,7 +25,7 @@ func TestRefusedMemory(t *testing.T) {
 				spec := shell("dd if=/dev/zero of=/dev/null bs=100M count=1")
 				spec.Method, spec.Activity, spec.Limits.Memory, spec.NoNewPrivileges = m, tt.activity, tt.limit, true
 				out, _ := execute(t, spec)
-				if got := out.Activity.Refused; got < tt.least || got > tt.top {
+				if got := out.Activity.RefusedMemory; got < tt.least || got > tt.top {
 					t.Errorf("refused %d, want %d to %d; %+v", got, tt.least, tt.top, out)
 				}
 			})

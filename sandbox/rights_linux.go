@@ -2,12 +2,13 @@ package sandbox
 
 import (
 	"encoding/binary"
-	"py3run/sandbox/seccomp"
 	"slices"
 	"strconv"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"py3run/sandbox/seccomp"
 )
 
 // dropped are the capabilities that would undo the sandbox or get round its limits. Root keeps its
@@ -77,7 +78,7 @@ func (b *builder) landlock(ruleset int) {
 // watch installs the second filter and sends its listener to the launcher. The filter would hold up
 // that very call, but for the nonce. watch changes nothing else: if the filter needs no_new_privs,
 // and nothing else has set that, there is no filter.
-func (b *builder) watch(spec Spec, s *childInit, at layout, userNS bool, h host) {
+func (b *builder) watch(spec Spec, c *childInit, at layout, userNS bool, h host) {
 	privileged := h.root || userNS
 	if spec.Activity == NotRequested || !privileged && !spec.NoNewPrivileges && at.landlock == 0 && !spec.DenyCalls {
 		return
@@ -91,12 +92,12 @@ func (b *builder) watch(spec Spec, s *childInit, at layout, userNS bool, h host)
 		filter = seccomp.WatchMemory
 	}
 	b.install(optional|toSend, step{name: "seccomp", object: "listener", measure: activityMeasure}, filter(at.nonce), flags)
-	control := (*unix.Cmsghdr)(unsafe.Pointer(&s.rights))
+	control := (*unix.Cmsghdr)(unsafe.Pointer(&c.rights))
 	control.Level, control.Type = unix.SOL_SOCKET, unix.SCM_RIGHTS
 	control.SetLen(unix.CmsgLen(4))
 	body := []byte{msgListener, 7: 0}
 	iov := &unix.Iovec{Base: &body[0], Len: 8}
-	message := &unix.Msghdr{Iov: iov, Iovlen: 1, Control: &s.rights[0], Controllen: uint64(len(s.rights))}
+	message := &unix.Msghdr{Iov: iov, Iovlen: 1, Control: &c.rights[0], Controllen: uint64(len(c.rights))}
 	b.hold(body, false)
 	b.hold(bytesOf(iov), true)
 	b.hold(bytesOf(message), true)

@@ -272,7 +272,7 @@ t 'mv a x'; t 'mv a/b a/x'; t 'mv a/b/config a/b/x'; t 'mv a/b/log a/b/x'; t 'mv
 t 'echo > program'; t 'chmod 777 program'; t 'mkdir a/b/log/x'; t 'mv ` + home + ` ` + home + `x'
 t 'cat program a/b/config/f'; t 'echo > a/free'; t 'mv a/free a/b/free'; t 'mkdir a/b/c && mv a/b/c a/b/d && rmdir a/b/d'; t 'echo > new && mv new newer && rm newer'`)
 	spec.Method, spec.Dir, spec.OnMissing = Namespace, "/", Refuse
-	spec.Fixed, spec.Pin, spec.Hide = []string{filepath.Join(home, "a", "b", "config"), filepath.Join(home, "program"), filepath.Join(home, "absent")}, []string{filepath.Join(home, "a", "b", "log")}, []string{filepath.Join(home, "a", "b", "log")}
+	spec.ReadOnly, spec.Pin, spec.Hide = []string{filepath.Join(home, "a", "b", "config"), filepath.Join(home, "program"), filepath.Join(home, "absent")}, []string{filepath.Join(home, "a", "b", "log")}, []string{filepath.Join(home, "a", "b", "log")}
 	if _, r := execute(t, spec); r.out.String() != strings.Repeat("n", 15)+"yyyyy" {
 		t.Errorf("%q %q", r.out.String(), r.err.String())
 	}
@@ -289,7 +289,7 @@ func TestPinnedByALink(t *testing.T) {
 	check(t, os.Mkdir(filepath.Join(home, "real"), 0o700), os.Symlink("real", filepath.Join(home, "link")))
 	for name, told := range map[string]bool{"real": false, "link": true} {
 		spec := shell("true")
-		spec.Method, spec.Fixed = Namespace, []string{filepath.Join(home, name)}
+		spec.Method, spec.ReadOnly = Namespace, []string{filepath.Join(home, name)}
 		if _, r := execute(t, spec); lacks(r.Protection(), pinMeasure) != told {
 			t.Errorf("%s: %+v", name, r.Protection())
 		}

@@ -18,7 +18,7 @@ import (
 // A Running is a program that was started and waits at its gate, or runs.
 type Running struct {
 	spec     Spec
-	found    findings
+	found    observed
 	started  time.Time
 	init     initProcess
 	pid      int           // of init, in the launcher's pid namespace
@@ -36,7 +36,7 @@ type Running struct {
 	outputs   []*os.File // read ends of stdout and stderr, or of the one pipe for both
 	to        []io.Writer
 	copying   [2]bool      // the streams that are copied
-	copied    chan int     // one of which is at its end
+	copied    chan int     // gets the number of a stream that is at its end
 	abandoned atomic.Bool  // nobody waits for the copying any more
 	attended  bool         // goroutines look after the run
 	recorder  *recorder    // nil: there is none
@@ -49,15 +49,15 @@ type Running struct {
 	faults chan error // the first panic in a goroutine of the run
 }
 
-func newRunning(spec Spec, group *cgroup.Group, found findings) *Running {
+func newRunning(spec Spec, group *cgroup.Group, found observed) *Running {
 	return &Running{spec: spec, group: group, found: found, started: time.Now(), ended: make(chan ending, 1), gone: make(chan syscall.Rusage, 1), copied: make(chan int, 2), faults: make(chan error, 1)}
 }
 
 // spawn starts a goroutine of the run. When it ends, however it ends, spawn calls done, if that is
 // not nil.
 //
-// A panic in it, in a writer of the caller for example, ends this run and is in its Outcome. It
-// must not end the process, which may have other runs.
+// A panic in the goroutine, for example in a writer of the caller, ends this run and is in its
+// Outcome. It must not end the process, which may have other runs.
 func (r *Running) spawn(do, done func()) {
 	go func() {
 		if done != nil {
@@ -143,8 +143,8 @@ func (r *Running) Release() error {
 // Kill ends the whole tree at once, without a verdict. Wait still has to be called.
 func (r *Running) Kill() {
 	if r.found.method == Process {
-		// If init was killed at once, nobody would end the tree. Init ends it at the end of the
-		// lifeline, unless the program has stopped init.
+		// Nobody would end the tree if init was killed first. Init ends the tree when the lifeline
+		// ends. SIGCONT: the program may have stopped init.
 		r.lifeline.Close()
 		r.init.kill(syscall.SIGCONT)
 		r.group.Kill()
@@ -153,8 +153,8 @@ func (r *Running) Kill() {
 	r.init.kill(syscall.SIGKILL)
 }
 
-// RemoveGroup removes the control group. Call it once, after Wait. It may take some time: call it
-// beside other work.
+// RemoveGroup removes the control group. Call it once, after Wait. It may take some time, so call it
+// while other work goes on.
 func (r *Running) RemoveGroup() error { return r.group.Remove() }
 
 // program is the process id of the program, in the launcher's pid namespace; 0 when it is gone.

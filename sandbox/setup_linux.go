@@ -8,12 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setupMost is how long the set-up of a run may take. It is a matter of milliseconds, unless a file
-// system hangs.
+// setupMost is how long the set-up of a run may take. It takes milliseconds, unless a file system
+// hangs.
 const setupMost = time.Minute
 
-// readSetup reads the messages on the set-up sockets until their end, which is the end of the
-// set-up: in an own child the program's execve. The error is the step that failed. await waits for
+// readSetup reads the messages on the set-up sockets until end of file. That is the end of the
+// set-up: in an own child, the program's execve. The error is the step that failed. await waits for
 // the next message, for as long as the set-up may take.
 func (r *Running) readSetup(b *builder, await func(from *os.File) error) error {
 	for _, from := range r.setup {
@@ -40,7 +40,7 @@ func (r *Running) readMessage(from *os.File, b *builder) (more bool, err error) 
 		return false, &StepError{Step: "set-up", Object: "sandbox", Err: unix.ETIMEDOUT}
 	case n < len(m):
 		return false, nil
-	case m[0] == msgListener && listener < 0: // the launcher has no free descriptor, and the kernel has dropped it
+	case m[0] == msgListener && listener < 0: // the launcher had no free descriptor for it, and the kernel has dropped it
 		return false, &StepError{Step: "recvmsg", Object: "seccomp listener", Err: unix.EMFILE}
 	case m[0] == msgListener:
 		return true, r.listen(listener)
@@ -53,7 +53,8 @@ func (r *Running) readMessage(from *os.File, b *builder) (more bool, err error) 
 	return true, nil
 }
 
-// listen makes a recorder of the activity's listener. Without one the program's calls would fail.
+// listen makes a recorder that answers the listener of the second filter. Without it the program's
+// calls would fail.
 func (r *Running) listen(listener int) (err error) {
 	if r.recorder, err = newRecorder(listener, r.program); err != nil {
 		return &StepError{Step: "fcntl", Object: "seccomp listener", Err: err}
@@ -80,7 +81,7 @@ func (r *Running) refuse() error {
 	return nil
 }
 
-// lookForSight finds out who sees what the run uses.
+// lookForSight finds out what can be seen of the run's use.
 func (r *Running) lookForSight() {
 	s := sight{limited: r.spec.Limits.Processes == 0 || r.group.Limits("pids")}
 	_, s.counted = r.group.CPU()

@@ -6,40 +6,41 @@ import (
 	"net/netip"
 	"os"
 	"path"
-	"py3run/sandbox/seccomp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"py3run/sandbox/seccomp"
 )
 
-// What is read of a program's arguments.
+// How much is read of a program's arguments.
 const (
-	argsMost = 16  // of a program's arguments
+	argsMost = 16  // arguments after argv[0]
 	argMost  = 300 // characters of each
 
-	argsCounted = 1 << 15 // at most so many arguments are counted
+	argsCounted = 1 << 15 // more arguments are not even counted
 )
 
-// A sighting is one call, as far as it could be read.
+// A sighting is what could be read of one call.
 type sighting struct {
 	kind     seccomp.Kind
 	tid      int
 	peers    []Peer
-	datagram bool   // the socket of a connect
-	socket   socket // the same
+	datagram bool   // a connect, of a UDP socket
+	socket   socket // that socket
 	start    *Execution
 	from     uint64 // address of the instruction that made the call
 	file     string
 }
 
-// A socket is a thread's descriptor, by its path in /proc and the link there.
+// A socket is a descriptor of a thread: its path in /proc, and the target of the link there.
 type socket struct {
 	path, is string
 }
 
-// open tells whether its descriptor is still what it was.
+// open tells whether the descriptor is still the same socket.
 func (s socket) open() bool {
 	if s.is == "" {
 		return false
@@ -48,8 +49,8 @@ func (s socket) open() bool {
 	return is == s.is
 }
 
-// look reads what a call is about. Only the record relies on it: the memory can change before the
-// kernel reads it.
+// look reads what a call is about. Only the record relies on it, because the memory can change
+// before the kernel reads it.
 func (t *recorder) look() sighting {
 	n := &t.notice
 	s := sighting{kind: seccomp.Watched(n.arch, uint32(n.number)), tid: int(n.tid), from: n.instruction}
@@ -124,7 +125,7 @@ const unreadable = "?"
 func (s *sighting) peer(t *recorder, fd, at, size uint64) {
 	address, err := t.read(at, int(min(size, unix.SizeofSockaddrAny)))
 	switch {
-	case err == unix.EFAULT: // the kernel will not find it either
+	case err == unix.EFAULT: // the kernel cannot read it either
 	case err != nil:
 		s.peers = append(s.peers, Peer{Host: unreadable})
 	default:
@@ -191,7 +192,7 @@ func (s *sighting) started(t *recorder, dir string, name, argv uint64, word int)
 
 // pointers reads the first pointers of a list that ends with a null pointer, and counts all.
 func (t *recorder) pointers(at uint64, word int) (first []uint64, count int) {
-	for size := (argsMost + 1) * word; count < argsCounted; size = len(t.page) { // of most lists one look is enough
+	for size := (argsMost + 1) * word; count < argsCounted; size = len(t.page) { // for most lists one read is enough
 		page, _ := t.read(at, size)
 		for i := range len(page) / word {
 			a := unsigned(page[i*word:], word)
@@ -252,7 +253,7 @@ func (t *recorder) read(at uint64, size int) ([]byte, error) {
 	if size <= 0 {
 		return nil, nil
 	}
-	// The kernel leaves out a part that it cannot read whole: so no part crosses the border of a page.
+	// The kernel skips a part that it cannot read as a whole, so no part crosses a page boundary.
 	first := min(size, int(4096-at%4096))
 	local := unix.Iovec{Base: &t.page[0], Len: uint64(size)}
 	remote := []unix.RemoteIovec{{Base: uintptr(at), Len: first}, {Base: uintptr(at) + uintptr(first), Len: size - first}}
@@ -272,13 +273,13 @@ func (t *recorder) text(at uint64, most int) (string, error) {
 	return string(b), err
 }
 
-// path is that of something in /proc about the process.
+// path is the path of a file in /proc about the process.
 func (t *recorder) path(name string) string { return "/proc/" + strconv.Itoa(int(t.notice.tid)) + name }
 
-// descriptorOf is a descriptor's name there.
+// descriptorOf is the name of a descriptor there.
 func descriptorOf(fd uint64) string { return "/fd/" + strconv.Itoa(int(int32(fd))) }
 
-// link reads a link of /proc about the process.
+// link reads a link in /proc about the process.
 func (t *recorder) link(name string) string {
 	target, _ := os.Readlink(t.path(name))
 	return target

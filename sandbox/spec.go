@@ -44,9 +44,9 @@ type Spec struct {
 	OnMissing   OnMissing
 	Group       Group
 	DenyNetwork bool     // a network namespace of its own, with a working loopback and nothing else
-	Hide        []string // files and directories that the program must not see. Links are followed; paths that do not exist are skipped
-	Fixed       []string // likewise, that it must not change
-	Pin         []string // likewise, that it must not move or replace, nor any directory above. Those of Fixed need not be named again
+	Hide        []string // files and directories that the program must not see. Here and in the next two, links are followed and paths that do not exist are skipped
+	ReadOnly    []string // what is read-only for the program
+	Pin         []string // what the program cannot move or replace, nor any directory above it. ReadOnly includes this
 	Limits      Limits
 
 	// ReadDirs and WriteDirs, when not nil, are the only places that the program and its children
@@ -70,8 +70,8 @@ type Spec struct {
 	FirstFile int
 
 	// DumpSignal is sent to the program at a limit, before the run is ended: the program can then
-	// write to the dump pipe where it is. Zero: nothing is sent. The kernel sends SIGXCPU at
-	// RLIMIT_CPU.
+	// write to the dump pipe which line it is at. Zero: nothing is sent. At RLIMIT_CPU the kernel
+	// sends SIGXCPU instead.
 	DumpSignal syscall.Signal
 	// Grace is the time between SIGTERM and SIGKILL.
 	Grace time.Duration
@@ -150,10 +150,10 @@ type Outcome struct {
 	Reason   Reason
 	ExitCode int            // of the program, when Signal is 0
 	Signal   syscall.Signal // that ended the program, or 0
-	Used     float64        // of the limit that struck: seconds, bytes or processes
+	Used     float64        // what the limit that ended the run counts, at that time: seconds, bytes or processes
 	Cancel   syscall.Signal // that the caller received, when Reason is Cancelled
 	Began    bool           // the program has read the byte at its gate
-	Refused  int64          // processes and threads that the limit has prevented; known with a control group only
+	Refused  int64          // processes and threads that the limit has prevented; only a control group counts them
 	Left     Left
 	Dump     []byte // what the program wrote to the dump pipe: untrusted
 	Usage    Usage
@@ -171,9 +171,9 @@ type Outcome struct {
 	Undelivered [2]bool
 }
 
-// Left are the processes of the run that still lived when its program had ended. They are killed
-// then. Helpers of Python's multiprocessing do not count: they see that the program is gone, and
-// have a moment to end by themselves.
+// Left are the processes of the run that were still alive when its program had ended. They are
+// killed then. Helper processes of Python's multiprocessing do not count: they notice that the
+// program is gone, and get a moment to end by themselves.
 type Left struct {
 	Count int      // -1: there may be some, because /proc does not show them
 	Names []string // of the first few, as the kernel has them; a process chooses its own
@@ -183,21 +183,21 @@ type Left struct {
 type MemoryTrace struct {
 	// PerProcess is set if no control group limits memory: RLIMIT_DATA limits each process by itself.
 	PerProcess bool
-	Data       int64 // then: the most private writable memory of one process that was seen, in bytes, with what is only reserved
-	Failed     bool  // the group could not give memory when it was asked for some, and could take nothing back
+	Data       int64 // then: largest private writable memory of one process that was seen, reserved pages included, in bytes
+	Failed     bool  // the group reached its limit, and the kernel could reclaim nothing
 }
 
 // Activity is how the processes of a run reached out, as far as the kernel asked the launcher about
 // it: attempts, successful or not. A process can change its memory after the launcher has read it,
 // so the record proves nothing against hostile code.
 type Activity struct {
-	Connections []Peer // connects, and sends with an address
-	Binds       []Peer
-	Executions  []Execution
-	Files       []string // pipes, sockets and devices that were made (mknod)
-	Rings       int      // set-ups of io_uring; nobody sees what is done through it
-	Dropped     int      // entries for which there was no room
-	Refused     int64    // private memory that a process asked for beyond RLIMIT_DATA, with what it had, in bytes; 0: no large mapping was refused
+	Connections   []Peer // connects, and sends with an address
+	Binds         []Peer
+	Executions    []Execution
+	Files         []string // pipes, sockets and devices that were made (mknod)
+	Rings         int      // set-ups of io_uring; what is done through it is not seen
+	Dropped       int      // entries for which there was no room
+	RefusedMemory int64    // bytes of private memory that a process would have had if RLIMIT_DATA had not refused; 0: nothing large was refused
 }
 
 // A Peer is an address.

@@ -124,7 +124,8 @@ func fd(f *os.File) int {
 	return n
 }
 
-// Who waits for a pipe in the runtime's poller. Nobody waits to write what always fits.
+// The end of a pipe that the launcher waits for in the runtime's poller. It waits for no write,
+// because what it writes always fits.
 const (
 	nobody = iota
 	reader

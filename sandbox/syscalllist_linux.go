@@ -7,8 +7,8 @@ import (
 )
 
 // syscallList writes lists of calls as protocol_linux.go has it.
-func (b *builder) syscallList(s *childInit, lists ...[]op) []byte {
-	regions := append(slices.Clone(b.regions), region{data: s.rights[:]})
+func (b *builder) syscallList(c *childInit, lists ...[]op) []byte {
+	regions := append(slices.Clone(b.regions), region{data: c.rights[:]})
 	calls := 0
 	for _, list := range lists {
 		calls += len(list)
@@ -34,7 +34,7 @@ func (b *builder) syscallList(s *childInit, lists ...[]op) []byte {
 	word := func(v uint64) { list = binary.NativeEndian.AppendUint64(list, v) }
 	word(uint64(len(lists)))
 	word(0)
-	word(offsets[uint64(uintptr(unsafe.Pointer(&s.rights[0])))])
+	word(offsets[uint64(uintptr(unsafe.Pointer(&c.rights[0])))])
 	word(uint64(first))
 	for _, list := range lists {
 		word(uint64(len(list)))
@@ -44,8 +44,8 @@ func (b *builder) syscallList(s *childInit, lists ...[]op) []byte {
 			word(uint64(o.nr))
 			pointers := uint64(0)
 			for i, arg := range o.arg {
-				// No number in an argument looks like an address: they are smaller, or negative,
-				// but for the nonce, which is random.
+				// No other argument looks like an address: numbers are smaller, or negative, and
+				// the nonce is random.
 				offset, is := offsets[uint64(arg)]
 				if is {
 					pointers |= 1 << i

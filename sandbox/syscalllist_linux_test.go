@@ -12,7 +12,7 @@ import (
 // TestSyscallList reads a list as the template does (runtime/syscalls.py) and finds every call with what it points to.
 func TestSyscallList(t *testing.T) {
 	t.Parallel()
-	s, b := &childInit{}, &builder{}
+	c, b := &childInit{}, &builder{}
 	var first, second []op
 	b.list = &first
 	b.add(must, step{name: "chdir"}, unix.SYS_CHDIR, b.text("/somewhere"))
@@ -22,7 +22,7 @@ func TestSyscallList(t *testing.T) {
 	b.add(ifPrev, step{name: "vector"}, unix.SYS_EXECVE, b.text("/bin/true"), b.vector([]string{"true", "x"}), ^uintptr(99))
 	empty := []byte{}
 	b.add(must, step{name: "empty"}, unix.SYS_SETGROUPS, 0, b.bytes(empty))
-	list := b.syscallList(s, first, second, nil)
+	list := b.syscallList(c, first, second, nil)
 
 	word := func(at uint64) uint64 { return binary.NativeEndian.Uint64(list[at:]) }
 	text := func(at uint64) string {
@@ -74,7 +74,7 @@ func TestSyscallList(t *testing.T) {
 	if end := args[1] + 16; word(end) != 0 || relocated[end] {
 		t.Errorf("the vector ends with %#x", word(end))
 	}
-	if rights := word(16); len(list) < int(rights)+int(unsafe.Sizeof(s.rights)) || rights < word(24) {
+	if rights := word(16); len(list) < int(rights)+int(unsafe.Sizeof(c.rights)) || rights < word(24) {
 		t.Errorf("rights at %d of %d bytes", rights, len(list))
 	}
 }

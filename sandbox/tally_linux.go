@@ -2,10 +2,11 @@ package sandbox
 
 import (
 	"path"
-	"py3run/sandbox/seccomp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"py3run/sandbox/seccomp"
 )
 
 // How much the activity of one run may hold; the rest is only counted.
@@ -34,7 +35,7 @@ func (t *tally) activity(refused int64) Activity {
 	for _, l := range t.lookups {
 		t.flush(l)
 	}
-	found := Activity{Connections: t.peers[0].list, Binds: t.peers[1].list, Files: t.files, Rings: t.rings, Dropped: t.dropped, Refused: refused}
+	found := Activity{Connections: t.peers[0].list, Binds: t.peers[1].list, Files: t.files, Rings: t.rings, Dropped: t.dropped, RefusedMemory: refused}
 	for _, s := range t.starts {
 		if s.Count > 0 {
 			found.Executions = append(found.Executions, s)
@@ -68,7 +69,7 @@ func (t *tally) take(s sighting) {
 	}
 }
 
-// peers are the distinct ones, in the order in which they came.
+// peers are the distinct addresses, in the order in which they came.
 type peers struct {
 	list []Peer
 	at   map[Peer]int // in list; the key's count is 0
@@ -101,7 +102,7 @@ func (t *tally) fits(have, size int) bool {
 	return true
 }
 
-// A recent start may be followed by another attempt at it.
+// A recent is a start after which the same process may try another directory of PATH.
 type recent struct {
 	tid  int
 	from uint64
@@ -143,8 +144,8 @@ func (t *tally) addStart(tid int, from uint64, s Execution) {
 // nothing. The C library makes them to the addresses of a name, to find out in which order to give
 // them to a program (getaddrinfo, RFC 6724). The program then connects to the first address, and
 // nobody has tried to reach the others. But programs also connect UDP sockets to send. If a socket
-// is still open when the next call comes, it is not the C library's: that closes its sockets, or
-// uses one for all addresses.
+// is still open when the next call comes, it is not the C library's: the C library closes each
+// socket, or uses one for all addresses.
 type lookup struct {
 	tid    int
 	socket socket // the last one
@@ -167,7 +168,7 @@ func (t *tally) maybe(tid int, by socket, p Peer) {
 			l.socket, l.kept, l.peers = by, false, append(l.peers, p)
 			return
 		}
-		if !again || sends || len(l.peers) == 1 { // else it is the first address of a name, now for use
+		if !again || sends || len(l.peers) == 1 { // otherwise this is the first address of a name, which is now used
 			t.flush(*l)
 		}
 		t.lookups = slices.Delete(t.lookups, i, i+1)
@@ -184,8 +185,8 @@ func (t *tally) reached(p Peer) {
 	t.lookups = slices.DeleteFunc(t.lookups, func(l lookup) bool { return !l.kept && len(l.peers) > 1 && slices.Contains(l.peers, p) })
 }
 
-// hold looks, while the process of a connect waits, which sockets are open of the lookups that the
-// connect may end.
+// hold notes, for each lookup that a connect may end, whether its socket is still open. The process
+// of the connect waits meanwhile.
 func (t *tally) hold(tid int, p Peer) {
 	for i := range t.lookups {
 		if l := &t.lookups[i]; l.tid == tid || slices.Contains(l.peers, p) {

@@ -3,20 +3,21 @@ package sandbox
 import (
 	"encoding/binary"
 	"os"
-	"py3run/sandbox/cgroup"
 	"runtime"
 	"strconv"
 	"sync"
 	"syscall"
 	"time"
+
+	"py3run/sandbox/cgroup"
 )
 
 const (
 	sampleEvery = 100 * time.Millisecond // how often a tree is looked at
 	dumpWait    = 300 * time.Millisecond // for the program to begin its dump
-	dumpQuiet   = 20 * time.Millisecond  // after this long without more the dump is complete
+	dumpQuiet   = 20 * time.Millisecond  // the dump is complete when nothing more comes for this long
 	dumpMost    = 200 * time.Millisecond // for the rest of the dump
-	almostAfter = 40 * time.Millisecond  // before memory is watched: a v1 kernel takes ten milliseconds to begin, and most runs end earlier
+	almostAfter = 40 * time.Millisecond  // watch memory only after this: starting takes a v1 kernel 10 ms, and most runs end earlier
 	killWait    = 5 * time.Second        // for the kernel to end a killed tree
 	drainWait   = time.Second            // for what is left in the output pipes
 )
@@ -57,7 +58,7 @@ func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 	return out
 }
 
-// A waiter is a Wait that lasts: what it looks at, and what it has done about it so far.
+// A waiter is the state of a Wait: what it looks at, and what it has done so far.
 type waiter struct {
 	*Running
 	watch   watch
@@ -66,12 +67,12 @@ type waiter struct {
 	wall    *time.Timer // nil: there is no limit
 	strikes <-chan time.Time
 	grace   <-chan time.Time // until the kill
-	killed  <-chan time.Time // until Wait gives init up
+	killed  <-chan time.Time // then Wait no longer waits for init
 
 	alarm  *cgroup.Alarm // nil: memory is not watched yet
-	almost chan struct{} // it is nearly used up
-	early  []byte        // what the program said of itself then
-	hidden bool          // at the last look the program had ended unseen
+	almost chan struct{} // gets a value when memory is nearly used up
+	early  []byte        // the program's dump at that moment
+	hidden bool          // at the last look the program had ended, but a tracer held one of its threads, so init was not told
 }
 
 func (r *Running) newWaiter(signals <-chan os.Signal, disk func() int64) *waiter {
@@ -128,7 +129,7 @@ func (w *waiter) loop() (end ending, known bool) {
 			w.grace = nil
 			w.out.Left, _ = remains(w.pid, w.program())
 			w.endAll()
-		case <-w.killed: // init itself cannot end, or not tell
+		case <-w.killed: // init cannot end, or cannot report
 			return end, false
 		}
 	}
@@ -158,20 +159,20 @@ func (w *waiter) endAll() {
 
 // cancel ends the run because the caller received a signal.
 func (w *waiter) cancel(s os.Signal) {
-	if w.out.Reason != Finished { // the second one, or one while a limit already ends the run
+	if w.out.Reason != Finished { // a second signal, or one while a limit already ends the run
 		w.endAll()
 		return
 	}
 	sig, _ := s.(syscall.Signal)
 	w.out.Cancel = sig
-	if sig == syscall.SIGPIPE { // nobody reads any more; the program itself may ignore this one
+	if sig == syscall.SIGPIPE { // nobody reads the output any more; the program may ignore SIGPIPE
 		sig = syscall.SIGTERM
 	}
 	w.stop(Cancelled, 0, sig)
 }
 
-// watchMemory starts to watch for the moment in which the group's memory is nearly used up. Nobody
-// waits for that goroutine: a v1 kernel takes some milliseconds to begin and to end this.
+// watchMemory starts to watch for the moment at which the group's memory is nearly used up. Nobody
+// waits for its goroutine: a v1 kernel takes some milliseconds to start and to stop this.
 func (w *waiter) watchMemory() {
 	alarm, err := w.group.NewAlarm()
 	if err != nil || alarm == nil {
@@ -197,11 +198,11 @@ func (w *waiter) memoryAlmostFull() {
 func (w *waiter) look() {
 	w.score.restore()
 	before := w.hidden
-	if w.hidden = w.endedUnseen(); w.hidden && before { // not only for the moment that an end takes
+	if w.hidden = w.endedUnseen(); w.hidden && before { // seen twice: init is not just about to reap it
 		w.signal(lifelineEnded)
 	}
 	reason, used := w.watch.look()
-	if w.lost() { // else what others put there would count as the run's own
+	if w.lost() { // otherwise what others put there would count as the run's own
 		reason = DirLost
 	}
 	if reason == Finished || w.out.Reason != Finished {
@@ -227,11 +228,11 @@ func endingOf(m [8]byte) ending {
 // lost tells whether the run has lost its working directory.
 func (r *Running) lost() bool { return r.workdir != nil && r.workdir.Lost() != "" }
 
-// signal asks init to send a signal to the program. There are never enough of them to fill the pipe.
+// signal asks init to send a signal to the program. There are never enough signals to fill the pipe.
 func (r *Running) signal(s syscall.Signal) { r.lifeline.Write([]byte{byte(s)}) }
 
-// endedUnseen tells whether the program has ended without notice: all its threads have ended, but
-// one of them has a tracer that does not collect it.
+// endedUnseen tells whether the program has ended and init was not told: all its threads have ended,
+// but a tracer holds one of them.
 func (r *Running) endedUnseen() bool {
 	if r.process == 0 {
 		r.process = r.program()
@@ -249,8 +250,8 @@ func (r *Running) endedUnseen() bool {
 	return err == nil
 }
 
-// readDump reads the dump, in pieces, until no more comes or the time is over: first for the
-// beginning, dumpMost for the rest. Every process of the run can write to the pipe.
+// readDump reads the dump in pieces, until no more comes or the time is over: it waits up to first
+// for the beginning, and up to dumpMost for the rest. Every process of the run can write to the pipe.
 func (r *Running) readDump(first time.Duration) (text []byte) {
 	const most = 64 << 10
 	buffer := make([]byte, 4096)
@@ -271,7 +272,7 @@ func (r *Running) readDump(first time.Duration) (text []byte) {
 
 // reserveThreads has the runtime make the threads that a launcher needs, once for the process,
 // while it still can. Without a control group a run may use up the number of processes of their
-// common user, and a Go program that gets no thread dies. What is made stays for all runs.
+// common user, and a Go program that gets no thread dies. The threads stay for all runs.
 var reserveThreads = sync.OnceFunc(func() {
 	const threads = 8
 	var made sync.WaitGroup

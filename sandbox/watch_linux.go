@@ -21,7 +21,7 @@ type watch struct {
 	group   *cgroup.Group
 	printed func() int64
 	disk    func() int64
-	end     func() // of a look at the disk under way
+	end     func() // ends the look at the disk that is under way
 	spawn   func(do, done func())
 	started time.Time
 
@@ -29,14 +29,14 @@ type watch struct {
 	lastCPU     time.Duration
 	lastPrinted int64
 	nextDisk    time.Time     // when the next look at the disk is due
-	measuring   chan diskLook // of the disk, under way
+	measuring   chan diskLook // gives the result of the look at the disk that is under way; nil: none is
 
-	free       func() (int64, bool) // what the file system has left; nil: it does not tell
-	used       int64                // what the last look at the disk has found
-	freeBefore int64                // and what was left when it began
-	earlyDisk  time.Time            // not before this because of free
+	free       func() (int64, bool) // free bytes of the file system; nil: not known
+	used       int64                // bytes that the last look at the disk has found
+	freeBefore int64                // free bytes when that look began
+	earlyDisk  time.Time            // before this, free is no reason for a look
 	early      bool                 // the look under way is because of free
-	wary       int                  // looks that are rested for before an early one
+	wary       int                  // back-off: the pause before an early look, in durations of a look
 
 	peak int
 	tree tree
@@ -88,7 +88,7 @@ func (w *watch) look() (Reason, float64) {
 	return Finished, 0
 }
 
-// weigh looks at what the group's memory is now. It is false if no group counts memory.
+// weigh looks at the group's memory now. It returns false if no group counts memory.
 func (w *watch) weigh() bool {
 	m, known := w.group.Memory()
 	w.held = max(w.held, m.Held)
@@ -101,17 +101,17 @@ type diskLook struct {
 	took time.Duration
 }
 
-// How long the watch does not look at the disk after a look, in terms of what that took: of a large
-// tree a look is expensive. If the free space of the file system, which costs nothing to ask,
-// suggests that the limit may be passed, another look is due earlier.
+// The pause after a look at the disk, as a multiple of the look's duration: a look at a large tree is
+// expensive. The free space of the file system costs nothing to ask. If it suggests that the limit
+// is passed, the next look comes earlier.
 const (
-	restMost  = 20              // a twentieth of a processor
-	restLimit = 2 * time.Second // but no longer than this, or than restLeast looks
+	restMost  = 20              // durations: looking takes a twentieth of a processor
+	restLimit = 2 * time.Second // the longest pause, or restLeast durations if they are longer
 	restLeast = 3
 )
 
-// lookDisk measures in a goroutine, because a large tree takes long. It returns what the look
-// before has found.
+// lookDisk measures in a goroutine, because a large tree takes long. It returns the result of the
+// previous look, once.
 func (w *watch) lookDisk(now time.Time) (used int64, known bool) {
 	if w.limits.Disk <= 0 || w.disk == nil {
 		return 0, false
@@ -146,8 +146,8 @@ func (w *watch) lookDisk(now time.Time) (used int64, known bool) {
 	return used, known
 }
 
-// restAfter sets when the next look is due: soon, where the account of the file system says that
-// the limit may be passed; later each time that was somebody else's doing.
+// restAfter sets when the next look is due. If the free space suggests that the limit is passed, that
+// is soon; each time others had caused it, the watch waits longer.
 func (w *watch) restAfter(l diskLook, now time.Time) {
 	switch {
 	case w.early && l.used-w.used < (w.limits.Disk-w.used)/2:
@@ -160,8 +160,8 @@ func (w *watch) restAfter(l diskLook, now time.Time) {
 	w.nextDisk = now.Add(min(restMost*l.took, max(restLimit, restLeast*l.took)))
 }
 
-// unlinked is what files take of the disk that the run has opened below a path, and that have no
-// name any more, or never had one (O_TMPFILE).
+// unlinked is the disk space of files that the run holds open below a path and that have no name any
+// more, or never had one (O_TMPFILE).
 func unlinked(root int, below string) (bytes int64) {
 	seen, looked := map[inode]bool{}, 0
 	queue := childrenOf(root, false)
@@ -184,7 +184,7 @@ func unlinked(root int, below string) (bytes int64) {
 	return bytes
 }
 
-// finish waits for a measuring under way: nothing else may use the directory when it is removed.
+// finish waits for the look under way: nothing may use the directory when it is removed.
 func (w *watch) finish() {
 	if w.measuring != nil {
 		if w.end != nil {
@@ -192,30 +192,30 @@ func (w *watch) finish() {
 		}
 		select {
 		case <-w.measuring:
-		case <-time.After(drainWait): // one that hangs, on a dead network file system say, must not hold the result back
+		case <-time.After(drainWait): // a look that hangs, for example on a dead network file system, must not delay the result
 		}
 		w.measuring = nil
 	}
 }
 
-// treeMost bounds one look: beyond it the numbers are too low, and every limit on processes is long
-// passed.
+// treeMost bounds one look. In a larger tree the numbers are too low, but every limit on processes
+// is passed long before.
 const treeMost = 4096
 
 // descriptorsMost bounds one look at the open files of a tree in the same way.
 const descriptorsMost = 1 << 16
 
-// A tree is what /proc tells of a process and its descendants, look after look.
+// A tree is what /proc shows of a process and its descendants, look after look.
 type tree struct {
 	seen map[process]times
-	lost time.Duration // CPU time of processes that ended and that nobody waited for
-	left time.Duration // CPU time that ended processes brought their parents beyond what was seen of them
+	lost time.Duration // CPU time of ended processes that nobody waited for
+	left time.Duration // CPU time that parents got from ended children, beyond what was last seen of these
 
-	memory     bool  // it is looked at, too
+	memory     bool  // look also reads memory
 	held, data int64 // at the last look: anonymous memory of all but the root; the most private writable memory of one of these
 }
 
-// A process is known by its number and its start: numbers come again.
+// A process is known by its id and its start time: the kernel uses ids again.
 type process struct {
 	pid   int
 	start string
@@ -223,16 +223,17 @@ type process struct {
 
 type times struct{ own, children time.Duration }
 
-// leftMost bounds what rounding to clock ticks may leave: more comes from processes that no look saw.
+// leftMost is the most that rounding to clock ticks can leave in tree.left. More comes from processes
+// that no look saw.
 const leftMost = 50 * time.Millisecond
 
 // look sums the CPU time of the tree, of ended processes too, and counts the threads of all but the
-// root, which is init. It is false when the root cannot be read: it has just ended, or /proc does
-// not show it (see readable).
+// root, which is init. ok is false if the root cannot be read: it has just ended, or /proc does not
+// show it (see readable).
 //
-// What an ended process has used counts for the parent that waited for it, so the sum of the living
-// is all of it, except that a parent that ignores SIGCHLD gets nothing: then what was last seen of
-// the process is kept here.
+// A parent gets the CPU time of each child that it waits for, so the sum over the living processes
+// is complete. But a parent that ignores SIGCHLD gets nothing: then the tree keeps what was last seen
+// of the child.
 func (t *tree) look(root int) (cpu time.Duration, tasks int, ok bool) {
 	queue := []int{root}
 	now := make(map[process]times, len(t.seen))
@@ -330,7 +331,7 @@ type stat struct {
 	start   string
 	name    string
 	zombie  bool
-	gone    bool // it has ended, or is past the giving back of its memory
+	gone    bool // it has ended, or has freed its memory
 }
 
 // readStat reads comm, state (fields 2 and 3), utime, stime, cutime, cstime (14 to 17, in clock
@@ -340,8 +341,7 @@ func readStat(path string) (s stat, ok bool) {
 	if err != nil {
 		return s, false
 	}
-	// The name in parentheses may hold anything; fields are counted from behind it, the first is
-	// number 3.
+	// The name in parentheses may hold anything. The first field after it is number 3.
 	end := bytes.LastIndexByte(text, ')')
 	fields := bytes.Fields(text[end+1:])
 	if len(fields) < 21 {

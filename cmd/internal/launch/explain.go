@@ -25,7 +25,7 @@ type Explanation struct {
 	WorkingDir  string          `json:"working_dir,omitempty"`
 	CurrentDir  string          `json:"current_dir,omitempty"`
 	Hidden      []string        `json:"hidden,omitempty"`
-	Fixed       []string        `json:"fixed,omitempty"` // paths that the code sees and cannot change, move or replace
+	ReadOnly    []string        `json:"fixed,omitempty"` // paths that the code sees and cannot change, move or replace
 	ReadDirs    []string        `json:"read_dirs,omitempty"`
 	WriteDirs   []string        `json:"write_dirs,omitempty"`
 	RunAs       string          `json:"run_as,omitempty"`
@@ -65,7 +65,7 @@ func Explain(job Job) Explanation {
 	}
 	spec := plan.Spec
 	e.Network, e.WorkingDir, e.CurrentDir, e.AuditDir = job.Config.Security.Isolation.Network, plan.Dir.Path, spec.Dir, plan.Facts.AuditDir
-	e.Hidden, e.Fixed, e.ReadDirs, e.WriteDirs, e.RunAs = spec.Hide, spec.Fixed, spec.ReadDirs, spec.WriteDirs, job.Config.Security.Isolation.RunAs
+	e.Hidden, e.ReadOnly, e.ReadDirs, e.WriteDirs, e.RunAs = spec.Hide, spec.ReadOnly, spec.ReadDirs, spec.WriteDirs, job.Config.Security.Isolation.RunAs
 	for _, entry := range spec.Env {
 		name, _, _ := strings.Cut(entry, "=")
 		e.Environment = append(e.Environment, name)

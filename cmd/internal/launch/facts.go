@@ -26,7 +26,7 @@ type Facts struct {
 	CacheDir    string   // facts about interpreters; empty: no place for them
 	StateDir    string   // keys; empty: no place for them
 
-	OthersHidden, OthersFixed []string // py3run's own paths of other calls: to be hidden, or to be kept unchanged
+	OthersHidden, OthersReadOnly []string // py3run's own paths of other calls: to be hidden, or to be kept unchanged
 
 	Config   []string // directories of configuration files
 	Program  string   // the file of py3run itself
@@ -99,7 +99,7 @@ func factsOf(job Job, runID string) (facts Facts, failed *refusal) {
 	}
 	facts.Program, _ = os.Executable()
 	facts.Config = []string{config.UserDir(job.Environ)}
-	facts.OthersHidden, facts.OthersFixed = pathsOfOthers(job)
+	facts.OthersHidden, facts.OthersReadOnly = pathsOfOthers(job)
 	if os.Geteuid() == 0 {
 		facts.Config = append(facts.Config, config.SystemDir)
 	}

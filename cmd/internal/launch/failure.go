@@ -5,11 +5,11 @@ import (
 	"errors"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/wire"
 	"py3run/sandbox"
-
-	"golang.org/x/sys/unix"
 )
 
 // launchStatus returns the status of a set-up that failed. If the user of the run cannot execute the

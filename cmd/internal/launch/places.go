@@ -10,11 +10,11 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/wire"
 	"py3run/sandbox"
-
-	"golang.org/x/sys/unix"
 )
 
 // Runs with different settings of security.isolation.working-dir have their directories in different
@@ -94,8 +94,8 @@ func roots(job Job) (root string, others []string) {
 
 // pathsOfOthers returns py3run's own directories that other calls of this user may use, although this
 // one's configuration or environment names others: those of the environment and those of the home in
-// /etc/passwd, with the log in its default place. Runs must not see hide, and must not change fixed.
-func pathsOfOthers(job Job) (hide, fixed []string) {
+// /etc/passwd, with the log in its default place. Runs must not see hide, and must not change readOnly.
+func pathsOfOthers(job Job) (hide, readOnly []string) {
 	add := func(list *[]string, path string) {
 		if path != "" {
 			*list = append(*list, path)
@@ -107,10 +107,10 @@ func pathsOfOthers(job Job) (hide, fixed []string) {
 		}
 		add(&hide, CacheDir(environ))
 		add(&hide, StateDir(environ))
-		add(&fixed, config.UserDir(environ))
+		add(&readOnly, config.UserDir(environ))
 	}
 	slices.Sort(hide)
-	return slices.Compact(hide), fixed
+	return slices.Compact(hide), readOnly
 }
 
 // absentPaths warns about configured paths that do not exist: they may be mistyped. The run ignores them.

@@ -70,7 +70,7 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 		Args: request.Args, Kwargs: request.Kwargs, Line: request.Line, Column: request.Column,
 		ResultFormat: request.ResultFormat, ResultFrom: request.ResultFrom,
 		LazySite: job.Config.Python.Site == "lazy" && request.Command.RunsCode(), Flagged: job.Config.Python.FlagImports,
-		Show: job.Live != nil, OutputMost: megabytes(limits.OutputMB),
+		PrintError: job.Live != nil, OutputMost: megabytes(limits.OutputMB),
 	}
 	return plan, nil
 }
@@ -161,7 +161,7 @@ func (p Plan) spec(at codePlace, hide, pin []string) sandbox.Spec {
 		Path: p.Interpreter.Path, Env: environment(job, limits, own), Dir: at.dir,
 		Method: sandbox.Method(isolation.Method), OnMissing: sandbox.OnMissing(isolation.OnMissing),
 		DenyNetwork: isolation.Network == "none", Hide: hide, Pin: pin,
-		Fixed:      nonEmpty(slices.Concat(p.Facts.Config, p.Facts.OthersFixed, []string{config.SystemDir, job.NamedConfig, p.Facts.Program})),
+		ReadOnly:   nonEmpty(slices.Concat(p.Facts.Config, p.Facts.OthersReadOnly, []string{config.SystemDir, job.NamedConfig, p.Facts.Program})),
 		PrivateShm: isolation.Shm == "private" && !inShm(own, at.file, at.dir, p.Interpreter.Path), Umask: job.Umask,
 		ReadDirs: readable, WriteDirs: writable, MinimalDev: isolation.Dev == "minimal",
 		DenyCalls: isolation.Seccomp == "default", NoNewPrivileges: isolation.NoNewPrivileges,

@@ -229,7 +229,7 @@ func TestMake(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := seen{p.Dir.Path, p.CodeFile, p.Spec.Dir, p.Python.Path, p.Python.Shown, string(p.Python.Code), p.Python.Text, p.Python.Show,
+			got := seen{p.Dir.Path, p.CodeFile, p.Spec.Dir, p.Python.Path, p.Python.Shown, string(p.Python.Code), p.Python.Text, p.Python.PrintError,
 				p.Python.Argv, p.Python.ImportPath, p.Spec.Hide, p.Spec.OnMissing, p.Spec.DenyNetwork}
 			if !reflect.DeepEqual(got, tt.want) {
 				t.Errorf("\n%+v, want\n%+v", got, tt.want)

@@ -26,7 +26,7 @@ const (
 
 // ask runs a candidate for the interpreter and returns what it prints. It is a [python.Runner].
 func (job Job) ask(path string, args, environ []string, stdin string, within time.Duration) (stdout, stderr string, err error) {
-	hide, fixed := job.protectedPaths()
+	hide, readOnly := job.protectedPaths()
 	_, first := descriptors(job.Config.Security.MaxOpenFiles, hardFileLimit())
 	in, err := python.Input(stdin)
 	if err != nil {
@@ -34,7 +34,7 @@ func (job Job) ask(path string, args, environ []string, stdin string, within tim
 	}
 	defer in.Close()
 	spec := sandbox.Spec{Path: path, Args: append([]string{path}, args...), Env: environ, Dir: "/", Method: sandbox.Method(job.Config.Security.Isolation.Method), OnMissing: sandbox.Warn,
-		Hide: hide, Pin: hide, Fixed: fixed, DenyCalls: true, PrivateShm: !inShm(path), FirstFile: first, Umask: job.Umask, Grace: seconds(job.Config.Security.GraceSeconds),
+		Hide: hide, Pin: hide, ReadOnly: readOnly, DenyCalls: true, PrivateShm: !inShm(path), FirstFile: first, Umask: job.Umask, Grace: seconds(job.Config.Security.GraceSeconds),
 		Limits: sandbox.Limits{Wall: within, Memory: probeMemory, Processes: 64}}
 	out, errs := &capture{most: probeMost}, &capture{most: probeMost}
 	r, err := sandbox.Start(spec, sandbox.IO{Stdin: in, Stdout: out, Stderr: errs}, sandbox.OwnChild)
@@ -56,7 +56,7 @@ func (job Job) ask(path string, args, environ []string, stdin string, within tim
 // protectedPaths returns the paths that later runs depend on: those that no candidate may see, and those
 // that none may change. It makes the missing cache and state directories. It does not make the log:
 // commands that run no code of the user have none.
-func (job Job) protectedPaths() (hide, fixed []string) {
+func (job Job) protectedPaths() (hide, readOnly []string) {
 	for _, dir := range []string{CacheDir(job.Environ), StateDir(job.Environ)} {
 		if dir != "" {
 			hide = append(hide, dir)
@@ -64,7 +64,7 @@ func (job Job) protectedPaths() (hide, fixed []string) {
 	}
 	Plan{Own: hide}.makeOwn(env(job.Environ, "HOME"))
 	others, kept := pathsOfOthers(job)
-	hide, fixed = append(hide, others...), kept
+	hide, readOnly = append(hide, others...), kept
 	if log, err := job.Config.AuditDir(job.Environ); err == nil {
 		hide = append(hide, log)
 	}
@@ -72,8 +72,8 @@ func (job Job) protectedPaths() (hide, fixed []string) {
 	program, _ := os.Executable()
 	for _, path := range []string{config.UserDir(job.Environ), config.SystemDir, job.NamedConfig, program} {
 		if path != "" && strings.HasPrefix(path, "/") {
-			fixed = append(fixed, path)
+			readOnly = append(readOnly, path)
 		}
 	}
-	return hide, fixed
+	return hide, readOnly
 }

@@ -230,7 +230,7 @@ const (
 func memory(o sandbox.Outcome, limits wire.Limits) (used float64, short bool) {
 	used = mb(float64(o.Usage.PeakMemory - o.Usage.MappedFiles))
 	if o.Memory.PerProcess {
-		used = mb(float64(max(o.Memory.Data, o.Activity.Refused)))
+		used = mb(float64(max(o.Memory.Data, o.Activity.RefusedMemory)))
 	}
 	return used, limits.MemoryMB > 0 && o.Memory.Failed || nearly(used, limits.MemoryMB)
 }
@@ -250,7 +250,7 @@ func perProcess(used float64, limits wire.Limits) string {
 // led to the failure.
 func clues(e Evidence, limits wire.Limits, status wire.Status) (found []string) {
 	switch used, short := memory(e.Outcome, limits); {
-	case short && e.Outcome.Activity.Refused > 0:
+	case short && e.Outcome.Activity.RefusedMemory > 0:
 		found = append(found, fmt.Sprintf("memory_mb = %s has refused a process what would have made it %s MB", number(limits.MemoryMB), number(round(used))))
 	case short:
 		found = append(found, fmt.Sprintf("memory_mb = %s was nearly used up (%s MB)", number(limits.MemoryMB), number(round(used))))

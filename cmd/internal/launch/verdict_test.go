@@ -196,7 +196,7 @@ func TestLimitsAndEnds(t *testing.T) {
 	data := func(n int64) func(*sandbox.Outcome) {
 		return func(o *sandbox.Outcome) { o.Memory.PerProcess, o.Memory.Data = true, n }
 	}
-	large := func(o *sandbox.Outcome) { o.Activity.Refused = 600 * mib }
+	large := func(o *sandbox.Outcome) { o.Activity.RefusedMemory = 600 * mib }
 	failed := func(o *sandbox.Outcome) { o.Memory.Failed = true }
 	refused := func(o *sandbox.Outcome) { o.Refused = 2 }
 	reason := func(r sandbox.Reason) func(*sandbox.Outcome) { return func(o *sandbox.Outcome) { o.Reason = r } }

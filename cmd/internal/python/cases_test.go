@@ -157,7 +157,7 @@ func (c *pythonCase) make(t *testing.T, port string) Job {
 	t.Helper()
 	j := c.job
 	job := Job{Command: j.Command, Text: !j.Bytes, Argv: j.Argv, Module: j.Module, Function: j.Function, Line: j.Line, Column: j.Column,
-		ResultFormat: j.ResultFormat, ResultFrom: j.ResultFrom, Show: j.Show, OutputMost: j.OutputMost}
+		ResultFormat: j.ResultFormat, ResultFrom: j.ResultFrom, PrintError: j.Show, OutputMost: j.OutputMost}
 	if c.code != nil && j.Code != nil {
 		t.Fatal("code.py and a code in request.json")
 	}

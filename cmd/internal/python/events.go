@@ -49,7 +49,7 @@ func (s *Session) Events(why map[string]string, seen wire.Events) wire.Events {
 		tally.add(string(line), max(count, 1))
 		text, number = rest, number+1
 	}
-	for line := range strings.Lines(string(s.told)) {
+	for line := range strings.Lines(string(s.childEvents)) {
 		if text, whole := strings.CutSuffix(line, "\n"); whole {
 			tally.add(text, 1)
 		}

@@ -96,7 +96,7 @@ func TestEvents(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			s := &Session{memory: make([]byte, eventsSize), told: []byte(tt.children)}
+			s := &Session{memory: make([]byte, eventsSize), childEvents: []byte(tt.children)}
 			at := textOffset
 			for i, l := range tt.lines {
 				at += copy(s.memory[at:], l.line)

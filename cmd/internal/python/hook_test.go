@@ -80,7 +80,7 @@ func TestNativeTraces(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			s := &Session{memory: make([]byte, eventsSize), told: []byte(tt.told)}
+			s := &Session{memory: make([]byte, eventsSize), childEvents: []byte(tt.told)}
 			if got, want := traces(s.Events(whyFlagged, tt.seen), "DIR"), traces(tt.want, "DIR"); got != want {
 				t.Errorf("\n%swant\n%s", got, want)
 			}

@@ -102,7 +102,7 @@ func TestNative(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			s := &Session{memory: make([]byte, eventsSize), told: []byte(tt.told)}
+			s := &Session{memory: make([]byte, eventsSize), childEvents: []byte(tt.told)}
 			if got, want := inWords(s.Events(whyFlagged, tt.seen)), inWords(tt.want); got != want {
 				t.Errorf("\n%swant\n%s", got, want)
 			}

@@ -67,7 +67,7 @@ const (
 	eventConnect  = 'C'
 	eventBind     = 'B'
 	eventStart    = 'P' // a program: its path, and arguments
-	eventStartCut = 'Q' // the same of a long line: how many arguments are missing, how many end early, then as above
+	eventStartCut = 'Q' // a program whose arguments are cut: the number of missing ones, the number of cut ones, then as eventStart
 	eventWrite    = 'W'
 	eventAppend   = 'A' // written to the end of a file
 	eventDelete   = 'D'

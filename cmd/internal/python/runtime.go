@@ -68,6 +68,8 @@ var (
 	repliesSource string
 	//go:embed runtime/shortening.py
 	shorteningSource string
+	//go:embed runtime/spawned.py
+	spawnedSource string
 	//go:embed runtime/syscalls.py
 	syscallsSource string
 	//go:embed runtime/tables.py
@@ -80,8 +82,6 @@ var (
 	valuesSource string
 	//go:embed runtime/worker.py
 	workerSource string
-	//go:embed runtime/workers.py
-	workersSource string
 )
 
 func modules() []module {
@@ -98,7 +98,7 @@ func modules() []module {
 
 		{later, "lazysite", lazysiteSource},
 		{later, "carry", carrySource},
-		{later, "workers", workersSource},
+		{later, "spawned", spawnedSource},
 		{later, "values", valuesSource},
 		{later, "tables", tablesSource},
 		{later, "tracebacks", tracebacksSource},

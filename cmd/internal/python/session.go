@@ -40,7 +40,7 @@ type Job struct {
 	ResultFrom   string
 	LazySite     bool              // site is imported when an import finds nothing without it
 	Flagged      map[string]string // modules whose import is an event; the values are of no interest here
-	Show         bool              // an uncaught exception is also printed on stderr, as Python does
+	PrintError   bool              // an uncaught exception is also printed on stderr, as Python does
 	OutputMost   int64             // bytes of the value's JSON; 0 = no limit
 	Environ      []string          // NAME=value; only for a worker, which its template started with another environment
 }
@@ -56,13 +56,13 @@ const (
 // interpreter writes it, and so can the code that it runs: what is read here is data, checked and
 // bounded, and never decides a verdict. Sessions do not share anything.
 type Session struct {
-	files    []*os.File
-	memory   []byte
-	most     int64
-	children *os.File
-	told     []byte // events of forked children; whole when reading is done
-	reading  sync.WaitGroup
-	args     []string
+	files       []*os.File
+	memory      []byte
+	most        int64
+	children    *os.File
+	childEvents []byte // events of forked children; whole when reading is done
+	reading     sync.WaitGroup
+	args        []string
 }
 
 // Open prepares a job for an interpreter that gets Files from descriptor first on.
@@ -122,7 +122,7 @@ func open(job Job, files ...*os.File) (_ *Session, err error) {
 	s.children = os.NewFile(uintptr(ends[0]), "events")
 	s.files = append(s.files, os.NewFile(uintptr(ends[1]), "events"))
 	s.reading.Go(func() {
-		s.told, _ = io.ReadAll(io.LimitReader(s.children, childrenMost))
+		s.childEvents, _ = io.ReadAll(io.LimitReader(s.children, childrenMost))
 		io.Copy(io.Discard, s.children) // the rest is dropped; the writers notice nothing
 	})
 	return s, nil
@@ -147,7 +147,7 @@ func (j Job) request(most int64) map[string]any {
 		"command": string(j.Command), "code": code, "path": j.Path, "shown": j.Shown, "argv": j.Argv, "import_path": j.ImportPath,
 		"variables": j.Variables, "module": j.Module, "function": j.Function, "args": j.Args, "kwargs": j.Kwargs,
 		"line": j.Line, "column": j.Column, "result_format": j.ResultFormat, "result_from": j.ResultFrom,
-		"flagged": flagged, "lazy_site": j.LazySite, "show": j.Show, "most": int(most),
+		"flagged": flagged, "lazy_site": j.LazySite, "show": j.PrintError, "most": int(most),
 	}
 }
 
@@ -266,7 +266,7 @@ func readAbout(text string) (r Reply, err error) {
 		return b
 	}
 	r = Reply{Kind: str("kind"), Type: oneLine(str("type"), typeMost), Absent: flag("absent"), Text: head(str("text"), textMost),
-		Error: head(str("error"), errorMost), Traceback: tail(str("traceback"), tracebackMost), Line: place(num("line")), Column: place(num("column")),
+		Error: head(str("error"), errorMost), Traceback: tail(str("traceback"), tracebackMost), Line: position(num("line")), Column: position(num("column")),
 		Syntax: flag("syntax"), Memory: flag("memory"), Errno: int(num("errno"))}
 	list, _ := about.Get("warnings")
 	warnings, _ := list.([]any)
@@ -274,7 +274,7 @@ func readAbout(text string) (r Reply, err error) {
 		if pair, _ := w.([]any); len(pair) == 2 && len(r.Warnings) < warningsMost {
 			code, _ := pair[0].(string)
 			message, _ := pair[1].(string)
-			r.Warnings = append(r.Warnings, said(code, message))
+			r.Warnings = append(r.Warnings, warningFrom(code, message))
 		}
 	}
 	switch r.Kind {
@@ -294,14 +294,14 @@ const (
 	warningsMost  = 64
 )
 
-// saidCodes are the codes of warnings that an interpreter may give: all of them are about the value
-// that it returns.
-var saidCodes = []string{warnInexact, warnCircular, warnTruncated}
+// interpreterCodes are the codes of warnings that an interpreter may give: all of them are about the
+// value that it returns.
+var interpreterCodes = []string{warnInexact, warnCircular, warnTruncated}
 
-// said is a warning from the interpreter. The user's code can put anything there, and a code that
-// only the launcher gives would look like the launcher's.
-func said(code, message string) wire.Warning {
-	if !slices.Contains(saidCodes, code) {
+// warningFrom makes a warning of what the interpreter says. The user's code can put anything there, and
+// a code that only the launcher gives would look like the launcher's.
+func warningFrom(code, message string) wire.Warning {
+	if !slices.Contains(interpreterCodes, code) {
 		code, message = "program_says", oneLine(code, 100)+": "+message
 	}
 	return wire.Warning{Code: code, Message: oneLine(message, warningMost)}
@@ -331,8 +331,8 @@ func tail(text string, most int) string {
 	return strings.ToValidUTF8(text[len(text)-most:], "")
 }
 
-// place is a line or a column; 0 for anything that cannot be one.
-func place(n int64) int {
+// position is a line or a column; 0 for anything that cannot be one.
+func position(n int64) int {
 	if n < 1 || n > math.MaxInt32 {
 		return 0
 	}

@@ -43,7 +43,7 @@ func Take(dir, key string) (*Lease, error) {
 		return nil, err
 	}
 	c := &Lease{fd: fd}
-	if err := unix.Sendmsg(fd, []byte("claim"), nil, nil, unix.MSG_NOSIGNAL); err != nil {
+	if err := unix.Sendmsg(fd, []byte("lease"), nil, nil, unix.MSG_NOSIGNAL); err != nil {
 		c.Close()
 		return nil, err
 	}

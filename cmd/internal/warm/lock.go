@@ -5,11 +5,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"py3run/sandbox/cgroup"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"py3run/sandbox/cgroup"
 )
 
 // lockFile makes and locks a template's file. It tries again for some time, because another process

@@ -322,7 +322,7 @@ func (t *server) serve(c int) {
 	defer unix.Close(c)
 	switch {
 	case err != nil:
-	case string(message) == "claim":
+	case string(message) == "lease":
 		t.handoff(c)
 	case string(message) == "status":
 		unix.Sendmsg(c, t.status().text(), nil, nil, unix.MSG_NOSIGNAL)

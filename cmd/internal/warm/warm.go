@@ -14,7 +14,7 @@
 // interpreter or version of py3run finds no template. The protocol, one message each
 // (SOCK_SEQPACKET):
 //
-//	launcher ──"claim"──► template     launcher ◄── a handoff (sandbox.Handoff), or "none"
+//	launcher ──"lease"──► template     launcher ◄── a handoff (sandbox.Handoff), or "none"
 //	                                   the launcher closes the connection when the run is over: the
 //	                                   template then removes what is left of the run
 //	         ──"status"──►                      ◄── JSON (Status)

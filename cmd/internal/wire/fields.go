@@ -30,7 +30,7 @@ func readCommand(r *Request, v any) *fault {
 		return f
 	}
 	if name == "shutdown" || name == "clear_globals" {
-		return &fault{"", strconv.Quote(name) + " is only in bridge", "each request here is a process of its own: there is nothing to shut down or to clear"}
+		return &fault{"", strconv.Quote(name) + " is not available", "each request here is a process of its own: there is nothing to shut down or to clear"}
 	}
 	known := make([]string, len(commands))
 	for i, row := range commands {

@@ -63,8 +63,8 @@ var commands = [...]struct {
 	{CommandPing, nil, false},
 }
 
-// RunsCode reports whether the command runs code of the user's. Such a command needs a grant and
-// leaves two audit records.
+// RunsCode reports whether the command runs code of the user's. A run of such a command leaves two
+// audit records, if the log is on.
 func (c Command) RunsCode() bool {
 	for _, row := range commands {
 		if row.name == c {

@@ -109,7 +109,7 @@ func (s Status) Retryable() bool {
 	return i >= 0 && statuses[i].retryable
 }
 
-// ExitStatus is the exit code of exec, run and python for r. An unknown status counts as internal.
+// ExitStatus is the exit code of exec and run for r. An unknown status counts as internal.
 func (r Result) ExitStatus() int {
 	i := r.Status.row()
 	if i < 0 {

@@ -1,7 +1,7 @@
 # What runs in front of the user's code, in the same interpreter.
 #
 # These modules are a package that the import system never sees. The interpreter compiles them once
-# (probe.py), the launcher hands them over in a file (python.go), and an import statement with a
+# (probe.py), the launcher hands them over in a file (bytecode.go), and an import statement with a
 # leading dot executes one when it is first needed: see load. So nothing of them is in sys.modules
 # or in the user's __main__, and they keep working when the code has changed built-in names, modules
 # or the ways to import. That is for isolation from mistakes; code that fights the record can reach
@@ -22,7 +22,7 @@
 #                              plain JSON)
 #                              tables (NumPy or pandas)          sys; never NumPy or pandas
 #                              tracebacks shortening pristine    posix sys time; linecache traceback
-#                              workers (of multiprocessing)      marshal
+#                              spawned (multiprocessing)         marshal
 #                              awaiting                          asyncio
 #                              completion (commands that only    sys; anything
 #                              look at code)

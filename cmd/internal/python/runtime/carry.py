@@ -1,6 +1,6 @@
 # The variables of a request: their names, and how they get into workers of multiprocessing. A
 # worker that is not forked imports the code again, without the variables. As soon as the code
-# imports a module that starts such workers, workers.py sends the variables along.
+# imports a module that starts such workers, spawned.py sends the variables along.
 
 from . import own
 from .before import modules
@@ -36,7 +36,7 @@ def carry(wanted):
     def get_preparation_data(name):
         if spawn.get_preparation_data is get_preparation_data:
             spawn.get_preparation_data = plain
-            from .workers import carry_variables
+            from .spawned import carry_variables
 
             carry_variables(normalized(request()["variables"]))  # as they were in the request: the code may have changed its own
         return spawn.get_preparation_data(name)

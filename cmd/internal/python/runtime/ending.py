@@ -1,8 +1,8 @@
 # The end of the process. Finalizing an interpreter costs a tenth of its start, and after most
 # programs nobody can notice whether it was done. leave does the rest of what an interpreter does at
-# its end, in the same order, and then ends the process. It does not where somebody could notice:
-# where an object is left that does something when it dies, or a library with buffers or exit
-# functions of its own. Then the interpreter ends by itself.
+# its end, in the same order, and then ends the process. It does not end the process if somebody
+# could notice: if an object is left that does something when it dies, or a library with buffers or
+# exit functions of its own. Then the interpreter ends by itself.
 
 import gc, posix, sys, _weakref
 

@@ -1,13 +1,13 @@
-# What preloaded modules have registered for the end is for the template's end: in a worker it would
-# remove what the next worker needs. So a worker forgets it. It keeps what the standard library
-# itself does at the end, since that is needed for what the run adds.
+# What preloaded modules have registered for the end belongs to the template's end: in a worker it
+# would remove what the next worker needs. So a worker forgets it. The worker keeps what the standard
+# library itself does at the end, because what the run adds needs that.
 
 import gc, sys
 
 
 def forget(closers):
-    """Forgets it, and returns what was forgotten, for the caller to keep: an object that died here
-    could do something. closers are what removes temporary files."""
+    """Forgets it, and returns what was forgotten, for the caller to keep alive: no finalizer may run
+    here. closers are the objects that remove temporary files."""
     forgotten = []
     for part in exits, finalizers, helpers:
         try:

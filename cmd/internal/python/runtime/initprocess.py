@@ -17,8 +17,8 @@ POLLIN = 1
 LAST_WAITS = 10  # of 10 ms each, until a tracer that does not let go of an ended program is killed
 
 
-def stage(t):
-    """Enters a user namespace, and starts init in it."""
+def enter_user_namespace(t):
+    """Enters a user namespace, and starts init in it. It returns only in the program."""
     me = posix.geteuid(), posix.getegid()
     run(t.calls[SETUP_START], t.memory, WORKER_INIT)
     for name, text in ("setgroups", "deny"), ("gid_map", "%d %d 1" % (me[1], me[1])), ("uid_map", "%d %d 1" % (me[0], me[0])):

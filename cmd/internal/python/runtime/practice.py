@@ -8,7 +8,7 @@ from .initprocess import supervise
 from .messages import receive
 from .pages import compared, end_with_parent, listed, memory_of_self
 from .syscalls import Polls, load, poll, run
-from .worker import claim
+from .worker import await_lease
 
 PATIENCE, LIFE = 5, 10  # seconds
 
@@ -76,7 +76,7 @@ def practise(t, of_init, of_program):
     lifeline = posix.pipe()[0]  # its other end stays open
     posix.write(opener, bytes((GATE_OPEN,)))
 
-    def claimed(*fds):
+    def leased(*fds):
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         fds = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
         ours.sendmsg([calls], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fds)])
@@ -96,12 +96,12 @@ def practise(t, of_init, of_program):
             finally:
                 posix._exit(0)
 
-        claim(t, claimed(null, null, null, shared, null, gate, null), done)
+        await_lease(t, leased(null, null, null, shared, null, gate, null), done)
         return practised
     files = memory_of_self()
     signals = run(t.calls[SETUP_AFTER], t.memory, WORKER_INIT)
     written = compared(files)
-    data, fds = receive(claimed(lifeline, null))
+    data, fds = receive(leased(lifeline, null))
     lists, kept = load(data)
     run(lists[0], kept, WORKER_INIT)
     posix.write(ready, b"\1")

@@ -163,9 +163,10 @@ def called(request):
 
 
 def compiled(source, path, mode):
-    """Like compile(). The first call of that makes the types of all syntax trees, which takes a sixth of
-    an interpreter's start. exec and eval compile without them, but as a file named "<string>". So
-    they are stopped before the first instruction of the code, and the name is corrected."""
+    """Like compile(). The first compile() creates the types of all syntax trees (AST), which takes a
+    sixth of an interpreter's start. exec and eval compile without these types, but as a file named
+    "<string>". So this function calls them, stops them before the first instruction of the code, and
+    corrects the name."""
     code, scope = None, {}
 
     def stop(frame, event, arg):

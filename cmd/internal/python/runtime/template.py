@@ -1,8 +1,8 @@
 # A template: an interpreter that has imported modules, waits, and forks workers. These are children
-# that are in namespaces and control groups of their own before anybody needs them; the other side
-# is sandbox/preforked_linux.go. A worker serves one run.
+# with namespaces and control groups of their own, ready before a run needs them. The other side is
+# sandbox/preforked_linux.go. A worker serves one run.
 #
-#   template ──fork──► (a user's: stage ──fork──►) init (pid 1) ──fork──► program
+#   template ──fork──► (not root: enter_user_namespace ──fork──►) init (pid 1) ──fork──► program
 #
 # What is the same for every run happens once, in the template: run (program.py) calls serve, which
 # returns only in the programs of workers.
@@ -11,8 +11,9 @@
 # (sandbox/syscalllist_linux.go): some at once, the rest when a launcher takes the worker. Then init
 # supervises the run, and the program goes on in run.
 #
-# The audit hook keeps these modules alive until the end of the process, and so the object kept.
-# That is intended: what preloaded modules have registered or opened must not die during a run.
+# The audit hook keeps these modules alive until the end of the process, and therefore the object in
+# the variable kept. That is intended: what preloaded modules have registered or opened must not be
+# finalized during a run.
 
 import gc, marshal, posix, sys, _signal
 
@@ -32,7 +33,7 @@ class Template:
         self.practice = hello["practice"]  # a request, and a syscall list that changes nothing
         self.streams, self.environ = (sys.stdin, sys.stdout), environment()
         self.ranges, self.groups, self.forgotten = [], [], []
-        self.claiming = self.began = False
+        self.leasing = self.began = False
         self.held, self.closers, self.end = set(), [], None  # see preloading.preload
         self.calls, self.memory = [], None  # of the syscall list of the set-up
 
@@ -61,7 +62,7 @@ class Template:
     def fork_worker(self, fds):
         """Forks a worker. fds are its two sockets and the files of its control groups. Returns True in the
         program of the worker, when a launcher has taken it, else False."""
-        from .initprocess import init, stage
+        from .initprocess import enter_user_namespace, init
         from .messages import put
         from .syscalls import Failed, run
         from .worker import flush
@@ -76,7 +77,7 @@ class Template:
             if not pid:
                 self.control.close()
                 posix.close(WORKER_OWN_PID)
-                return stage(self) if self.user_namespace else init(self)
+                return enter_user_namespace(self) if self.user_namespace else init(self)
             if not self.user_namespace:
                 run(self.calls[SETUP_BACK], self.memory, WORKER_INIT)
         except Failed:
@@ -140,7 +141,7 @@ def live(first, control):
     try:
         run(first, t)
     except BaseException:
-        if t.claiming and not t.began:  # the launcher starts another interpreter: nothing of this belongs to the run
+        if t.leasing and not t.began:  # the launcher starts another interpreter: nothing of this belongs to the run
             posix._exit(EXIT_NO_START)
         raise
 

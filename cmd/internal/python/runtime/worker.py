@@ -28,7 +28,7 @@ def program(t, done):
     prepare(t.ranges[1])  # after entering the control group: the pages count there
     control = _socket.socket(fileno=WORKER_PROGRAM)
     tell(WORKER_PROGRAM, MSG_READY, 0, 0)
-    claim(t, control, done)
+    await_lease(t, control, done)
     return True
 
 
@@ -41,9 +41,9 @@ def flush(t):
             pass
 
 
-def claim(t, control, done):
+def await_lease(t, control, done):
     """Waits for a launcher, and sets the process up for its run."""
-    t.claiming = True
+    t.leasing = True
     flush(t)
     calls, fds = receive(control)
     if not calls:
