@@ -34,6 +34,17 @@ type initProcess interface {
 	close()
 }
 
+// onFailure is for defer: it calls undo if a function ends with an error, or with a panic, which goes on after it.
+func onFailure(err *error, undo func()) {
+	fault := recover()
+	if fault != nil || *err != nil {
+		undo()
+	}
+	if fault != nil {
+		panic(fault)
+	}
+}
+
 // Start starts a program by a backend. It is held at its gate, if it reads it, until [Running.Release].
 //
 // The error is a [*StepError], of the last method that was tried, or a [*GapError]. A backend that

@@ -56,17 +56,15 @@ func (h *Handoff) start(spec Spec, stdio IO) (_ *Running, err error) {
 	r := newRunning(spec, cgroup.Adopt(h.lines), observed{method: Namespace, userNS: os.Geteuid() != 0, root: os.Geteuid() == 0})
 	worker := &preforkedInit{r: r, pidfd: h.pidfd}
 	r.pid, r.init, r.setup = h.pid, worker, []*os.File{h.init, h.program}
-	var theirs files
-	defer func() {
-		theirs.close()
-		if err != nil {
-			r.giveUp()
-			if h.listener != nil {
-				h.listener.Close()
-			}
-			r.close()
+	defer onFailure(&err, func() {
+		r.giveUp()
+		if h.listener != nil {
+			h.listener.Close()
 		}
-	}()
+		r.close()
+	})
+	var theirs files
+	defer theirs.close()
 	if len(stdio.Files) == 0 || stdio.Files[0] != nil || slices.Contains(stdio.Files[1:], nil) {
 		return nil, &StepError{Step: "descriptors", Object: "IO.Files of a worker", Err: unix.EINVAL}
 	}

@@ -45,12 +45,13 @@ func attempts(method Method, root bool) []attempt {
 	return list
 }
 
-func (ownChild) start(spec Spec, stdio IO) (*Running, error) {
+func (ownChild) start(spec Spec, stdio IO) (_ *Running, err error) {
 	group, gaps, err := makeGroup(spec, stdio.Workdir)
 	if err != nil {
 		return nil, err
 	}
 	defer group.Close()
+	defer onFailure(&err, func() { group.Remove() })
 	var refused error // why the attempt before has failed
 	for _, a := range attempts(spec.Method, os.Geteuid() == 0) {
 		r, err := a.start(spec, stdio, group, gaps, refused)
@@ -63,7 +64,6 @@ func (ownChild) start(spec Spec, stdio IO) (*Running, error) {
 			break
 		}
 	}
-	group.Remove()
 	return nil, refused
 }
 
@@ -111,13 +111,14 @@ func hostCannot(e *StepError) bool {
 // failed.
 func (a attempt) start(spec Spec, stdio IO, group *cgroup.Group, gaps []cgroup.Gap, refused error) (_ *Running, err error) {
 	r := newRunning(spec, group, observed{method: a.method, userNS: a.userNS, root: os.Geteuid() == 0, refused: refused, groups: gaps})
-	var theirs files
-	defer func() {
-		theirs.close()
-		if err != nil {
-			r.close()
+	defer onFailure(&err, func() {
+		if r.init != nil {
+			r.giveUp()
 		}
-	}()
+		r.close()
+	})
+	var theirs files
+	defer theirs.close()
 	at, err := a.lay(r, stdio, &theirs)
 	if err != nil {
 		return nil, err
@@ -141,7 +142,6 @@ func (a attempt) start(spec Spec, stdio IO, group *cgroup.Group, gaps []cgroup.G
 		err = r.refuse()
 	}
 	if err != nil {
-		r.giveUp()
 		return nil, err
 	}
 	r.attend()
@@ -224,7 +224,6 @@ func (a attempt) clone(r *Running, c *childInit, b *builder) error {
 		return nil
 	}
 	if r.found.unmapped, err = mapIDs(pid, r.spec.SubIDs); err != nil {
-		r.giveUp()
 		return &StepError{Step: "id-map", Object: "user namespace", Err: err}
 	}
 	return nil

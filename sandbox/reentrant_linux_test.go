@@ -218,3 +218,31 @@ func TestAttempts(t *testing.T) {
 		}
 	}
 }
+
+// What a function has made is undone after an error and after a panic, which goes on.
+func TestOnFailure(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		do     func() error
+		undone bool
+		fault  any
+	}{
+		{"success", func() error { return nil }, false, nil},
+		{"an error", func() error { return io.EOF }, true, nil},
+		{"a panic", func() error { panic("a fault") }, true, "a fault"},
+	} {
+		undone := false
+		fault := func() (fault any) {
+			defer func() { fault = recover() }()
+			func() (err error) {
+				defer onFailure(&err, func() { undone = true })
+				return tt.do()
+			}()
+			return nil
+		}()
+		if undone != tt.undone || fault != tt.fault {
+			t.Errorf("%s: undone %t, panic %v", tt.name, undone, fault)
+		}
+	}
+}

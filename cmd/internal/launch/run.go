@@ -115,7 +115,12 @@ func (r *run) reach(step string) {
 // start makes the directories and the code's file. Then it starts the program in a worker of a
 // template if there is one, and otherwise as our own child.
 func (r *run) start() (*program, error) {
-	asked := r.askForWorker()
+	asked, taken := r.askForWorker(), false
+	defer func() {
+		if asked != nil && !taken {
+			asked.Close()
+		}
+	}()
 	if r.plan.Job.Request.Command.RunsCode() {
 		facts := r.plan.Facts
 		r.unpinned = r.plan.makeOwn(env(r.plan.Job.Environ, "HOME"))
@@ -124,12 +129,10 @@ func (r *run) start() (*program, error) {
 		}
 	}
 	if err := r.makeDirectory(); err != nil {
-		if asked != nil {
-			asked.Close()
-		}
 		return nil, err
 	}
 	if asked != nil {
+		taken = true
 		if p := r.startWorker(asked); p != nil {
 			return p, nil
 		}

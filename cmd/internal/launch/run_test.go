@@ -201,7 +201,7 @@ func TestHeldOutput(t *testing.T) {
 		messages, _ := unix.ParseSocketControlMessage(rights[:n])
 		held, _ := unix.ParseUnixRights(&messages[0])
 		defer unix.Close(held[0])
-		io.Copy(io.Discard, conn)         // until the program has ended
+		io.Copy(io.Discard, conn) // until the program has ended
 		unix.SetNonblock(held[0], true)
 		pause := time.After(time.Second) // as a rule the launcher waits for the end of the stream by then
 		var ask chan<- os.Signal
