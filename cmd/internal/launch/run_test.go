@@ -293,20 +293,26 @@ func TestManyAtOnce(t *testing.T) {
 	}
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		now, running := descriptorsOf(t), runtime.NumGoroutine()
-		if now <= before && running <= goroutines {
+		if len(now) <= len(before) && running <= goroutines {
 			break
 		}
 		if time.Now().After(end) {
-			t.Fatalf("%d descriptors and %d goroutines, before the runs %d and %d", now, running, before, goroutines)
+			t.Fatalf("%d goroutines and descriptors of %q, before the runs %d and %q", running, now, goroutines, before)
 		}
 	}
 }
 
-func descriptorsOf(t *testing.T) int {
+// descriptorsOf are the open descriptors of this process, by what they lead to.
+func descriptorsOf(t *testing.T) (open []string) {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return len(entries)
+	for _, e := range entries {
+		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil { // else it was that of the directory
+			open = append(open, to)
+		}
+	}
+	return open
 }

@@ -152,13 +152,13 @@ type server struct {
 	lock    *os.File
 	started time.Time
 
-	template    *python.Template // of the filling goroutine
-	using       *sync.WaitGroup  // the template's workers
-	calls       []byte
-	steps       *sandbox.Steps
-	born        time.Time
-	forked      int
-	first       int64 // memory of a new template
+	template *python.Template // of the filling goroutine
+	using    *sync.WaitGroup  // the template's workers
+	calls    []byte
+	steps    *sandbox.Steps
+	born     time.Time
+	forked   int
+	first    int64 // memory of a new template
 
 	ready chan waiting
 	want  chan struct{} // a worker was taken
