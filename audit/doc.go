@@ -24,7 +24,7 @@
 // There is no daemon. Every run writes its own records, and the writers share only the directory:
 //
 //	fit      drop lists until the line fits           nothing is touched yet
-//	lock     flock on .lock, for at most 2 s       ◄─ ErrLocked
+//	lock     flock on .lock, for 5 s and more      ◄─ ErrLocked
 //	│ open   audit.jsonl: regular, one link, ours
 //	│ tail   the last whole record                 ─► seq, prev
 //	│ rotate a start only: 16 MiB or a day old     ─► audit-<first seq>.jsonl

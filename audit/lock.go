@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	lockPatience = 2 * time.Second  // with one holder
+	lockPatience = 5 * time.Second  // with one holder: with hundreds of runs on few processors it takes up to one
 	queueMost    = 30 * time.Second // with all who come first
 )
 
