@@ -103,8 +103,8 @@ func explainFailure(p Plan, e Evidence, v Verdict) *wire.Failure {
 	if v.Status == wire.StatusError && f.Hint == "" {
 		f.Hint = hint(f, p.Interpreter, p.Spec.Limits.OpenFiles, p.Job.Live == nil)
 	}
-	if f.Limit != nil && f.Hint == v.Status.Hint() {
-		f.Hint = remedy(f.Hint, f.Limit.Name, p.Job)
+	if clues, usual := strings.CutPrefix(f.Hint, v.Status.Hint()); f.Limit != nil && usual {
+		f.Hint = remedy(v.Status.Hint(), f.Limit.Name, p.Job) + clues
 	}
 	if f.Limit != nil || v.Status == wire.StatusSignal || v.Status == wire.StatusCancelled {
 		dump := e.Outcome.Dump

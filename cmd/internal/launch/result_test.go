@@ -72,6 +72,8 @@ func TestResult(t *testing.T) {
 			`"dropped":3`, "", "clamped_limit reply_unreadable"},
 		{"a signal", made(nil), Evidence{Outcome: sandbox.Outcome{Reason: sandbox.Finished, Signal: syscall.SIGKILL}, Started: true, ReplyErr: python.ErrNoReply},
 			`"status":"signal"|"signal":"SIGKILL"`, `"exit_code"`, "clamped_limit"},
+		{"a limit, and a clue to another", made(nil), Evidence{Outcome: sandbox.Outcome{Reason: sandbox.WallLimit, Used: 5, Signal: syscall.SIGKILL, Memory: sandbox.MemoryTrace{PerProcess: true}}, Started: true, ReplyErr: python.ErrNoReply},
+			`"status":"timeout"|do less at a time; that is the default of security.execution-timeout-seconds|; memory_mb = 256 limits the private memory`, "", "clamped_limit"},
 		{"cancelled", made(nil), Evidence{Outcome: sandbox.Outcome{Reason: sandbox.Cancelled, Cancel: syscall.SIGTERM, Signal: syscall.SIGKILL}, Started: true, ReplyErr: python.ErrNoReply},
 			`"status":"cancelled"|the caller sent SIGTERM`, "", "clamped_limit"},
 		{"what cannot be told without the launcher", made(nil), Evidence{Outcome: sandbox.Outcome{Reason: sandbox.Finished, Refused: 1, Incomplete: true, Left: sandbox.Left{Count: 1, Names: []string{"sleep"}}}, Started: true, Reply: value,
