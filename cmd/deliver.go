@@ -49,9 +49,10 @@ func (app *app) deliver(line []byte, limits *wire.Limits) error {
 		defer timer.Stop()
 		late = timer.C
 	}
-	// The signal may have come just after the run ended. A caller that reads still gets the line. A second
-	// signal ends the waiting at once.
+	// The signal may have come just after the run ended. A caller that reads still gets the line. The second
+	// signal may have come with it, before the reader could do anything; a third ends the waiting at once.
 	var asked *cancelledError
+	again := false
 	var soon <-chan time.Time
 	for {
 		select {
@@ -64,10 +65,12 @@ func (app *app) deliver(line []byte, limits *wire.Limits) error {
 		case s := <-app.signals:
 			switch {
 			case s == syscall.SIGPIPE: // from watchReader; the write fails by itself
-			case asked != nil:
+			case asked == nil:
+				asked, soon = &cancelledError{s.(syscall.Signal), " before the result was read"}, time.After(signalPatience)
+			case again:
 				return asked
 			default:
-				asked, soon = &cancelledError{s.(syscall.Signal), " before the result was read"}, time.After(signalPatience)
+				again = true
 			}
 		}
 	}

@@ -15,11 +15,11 @@ import (
 	"py3run/cmd/internal/wire"
 )
 
-// A signal that comes when the run is over and its result is not told yet changes nothing: the run ended by itself, and a caller that reads
-// gets its one line. The test holds the lock of the log, so that the launcher waits in between.
+// A signal that comes when the run is over and its result is not told yet changes nothing, nor does a second one: the run ended by itself, and a
+// caller that reads gets its one line. The test holds the lock of the log, so that the launcher waits in between.
 func TestSignalBehindTheRun(t *testing.T) {
 	t.Parallel()
-	for _, number := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
+	for number, times := range map[syscall.Signal]int{syscall.SIGTERM: 1, syscall.SIGINT: 2, syscall.SIGHUP: 1} {
 		t.Run(number.String(), func(t *testing.T) {
 			t.Parallel()
 			p := newPlace(t)
@@ -46,8 +46,10 @@ func TestSignalBehindTheRun(t *testing.T) {
 				t.Fatal(err)
 			}
 			waitUntil(t, "the run is over", func() bool { return len(children(c.Process.Pid)) == 0 })
-			c.Process.Signal(number)
-			waitUntil(t, "the signal has arrived", func() bool { return !pending(c.Process.Pid, number) })
+			for range times {
+				c.Process.Signal(number)
+				waitUntil(t, "the signal has arrived", func() bool { return !pending(c.Process.Pid, number) })
+			}
 			lock.Close()
 			c.Wait()
 			var r answer
