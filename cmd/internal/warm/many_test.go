@@ -59,6 +59,11 @@ func TestManyWorkers(t *testing.T) {
 			defer worker.Close()
 			made = append(made, worker)
 		}
+		for number := 8; number < 20; number++ { // else a file that a thread of a preloaded module opens could get one of them: see reserve in template.py
+			if _, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", template.Process.Process.Pid, number)); os.IsNotExist(err) {
+				t.Errorf("the template does not occupy descriptor %d", number)
+			}
+		}
 		var all sync.WaitGroup
 		for i, worker := range made {
 			all.Go(func() {

@@ -18,8 +18,16 @@ def tell(to, kind, step, value):
     posix.write(to, bytes((kind, 0)) + step.to_bytes(2, sys.byteorder) + value.to_bytes(4, sys.byteorder, signed=True))
 
 
+def place(fds, numbers):
+    """Moves descriptors to numbers that this process has reserved: see reserve in template.py."""
+    for fd, to in zip(fds, numbers):
+        posix.dup2(fd, to, False)
+        posix.close(fd)
+
+
 def put(fds, numbers):
-    """Moves descriptors to other numbers. Old and new numbers may overlap."""
+    """Moves descriptors to other numbers. Old and new numbers may overlap. Only for a process without
+    other threads: one of them could have opened a file at one of these numbers."""
     high = max(fds + numbers) + 1
     for i, fd in enumerate(fds):
         posix.dup2(fd, high + i, False)

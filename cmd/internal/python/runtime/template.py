@@ -19,7 +19,8 @@ import gc, marshal, posix, sys, _signal
 
 from . import interpreter_import, preloading
 from .constants import (
-    EXIT_NO_START, SETUP_BACK, SETUP_START, WORKER_CONTROL, WORKER_GROUPS, WORKER_INIT, WORKER_OWN_PID, WORKER_PROGRAM)
+    EXIT_NO_START, SETUP_BACK, SETUP_START, WORKER_CONTROL, WORKER_GROUPS, WORKER_INIT, WORKER_OWN_PID, WORKER_PROGRAM,
+    WORKER_RULESET)
 
 RLIMIT_NOFILE = 7
 
@@ -27,8 +28,8 @@ RLIMIT_NOFILE = 7
 class Template:
     """What a template and its workers know."""
 
-    def __init__(self, first, control, hello):
-        self.first, self.control, self.process = first, control, posix.getpid()
+    def __init__(self, first, control, reserved, hello):
+        self.first, self.control, self.reserved, self.process = first, control, reserved, posix.getpid()
         self.flagged, self.ahead, self.user_namespace = hello["flagged"], len(hello["import_path"]), hello["user_namespace"]
         self.practice = hello["practice"]  # a request, and a syscall list that changes nothing
         self.streams, self.environ = (sys.stdin, sys.stdout), environment()
@@ -63,13 +64,13 @@ class Template:
         """Forks a worker. fds are its two sockets and the files of its control groups. Returns True in the
         program of the worker, when a launcher has taken it, else False."""
         from .initprocess import enter_user_namespace, init
-        from .messages import put
+        from .messages import place
         from .syscalls import Failed, run
         from .worker import flush
 
         flush(self)
         self.groups[:] = range(WORKER_GROUPS, WORKER_GROUPS + len(fds) - 2)
-        put(fds, [WORKER_INIT, WORKER_PROGRAM, *self.groups])
+        place(fds, [WORKER_INIT, WORKER_PROGRAM, *self.groups])
         try:
             if not self.user_namespace:
                 run(self.calls[SETUP_START], self.memory, WORKER_INIT)
@@ -84,7 +85,7 @@ class Template:
             if posix.getpid() != self.process:
                 posix._exit(1)
         for fd in (WORKER_INIT, WORKER_PROGRAM, *self.groups):
-            posix.close(fd)
+            posix.dup2(self.reserved, fd, False)
         if self.user_namespace:
             posix.waitpid(pid, 0)
         else:
@@ -106,10 +107,21 @@ class Template:
         self.began = True
 
 
+def reserve():
+    """Occupies the numbers at which a template puts descriptors later. So no file that a thread of a
+    preloaded module opens ever gets one of them: that file would be replaced under its thread, which
+    would then read, in its place, the message that a launcher sends to a worker."""
+    null = posix.open("/dev/null", posix.O_PATH | posix.O_CLOEXEC)
+    for number in range(WORKER_CONTROL, WORKER_RULESET):
+        posix.dup2(null, number, False)
+    return null
+
+
 def live(first, control):
     """Runs a template, and in its forks the workers. Requests come on the socket control. The files of a
     run begin after the descriptor first."""
     global kept
+    reserved = reserve()  # before any module can start a thread
     for module in "mmap", "faulthandler", "time", "_json", "_weakref", "fcntl":  # every run needs these: once, not in each worker
         try:
             interpreter_import(module)
@@ -118,7 +130,7 @@ def live(first, control):
     preloading.begin()
     import _socket
 
-    from .messages import put, receive
+    from .messages import place, receive
 
     control = _socket.socket(fileno=control)
     hello = marshal.loads(receive(control)[0])
@@ -128,11 +140,11 @@ def live(first, control):
         from . import syscalls
 
     usual_state()
-    t = kept = Template(first, control, hello)
+    t = kept = Template(first, control, reserved, hello)
     t.held, t.closers, t.end = preloading.preload(hello["preload"], control, syscalls.exit)
     t.calls, t.memory = syscalls.load(hello["setup"])
     own = posix.open("/proc/self/ns/pid", posix.O_RDONLY)
-    put([control.fileno(), own], [WORKER_CONTROL, WORKER_OWN_PID])
+    place([control.fileno(), own], [WORKER_CONTROL, WORKER_OWN_PID])
     control.detach()
     t.control = _socket.socket(fileno=WORKER_CONTROL)
 
