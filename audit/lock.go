@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	lockPatience = 5 * time.Second  // with one holder: with hundreds of runs on few processors it takes up to one
+	lockPatience = 5 * time.Second  // with one holder, which can need a second if hundreds of runs share few processors
 	queueMost    = 30 * time.Second // with all who come first
 )
 

@@ -61,17 +61,23 @@ func notePlace(stateDir, root string, known []string) {
 		return
 	}
 	defer f.Close()
-	unix.Flock(int(f.Fd()), unix.LOCK_EX) // held for a moment only, so that two launchers do not both write the list anew
-	if info, err := f.Stat(); err != nil || info.Size() < placesFull {
+	// Only the launcher that has the lock writes the list anew. Nobody waits for it: with the method
+	// process, code can open this file, and could keep the lock.
+	locked := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
+	if info, err := f.Stat(); err != nil || info.Size() < placesFull || !locked {
 		f.WriteString(root + "\n")
 		return
 	}
-	// A launcher that waited for the lock may still add a line to the file that is replaced here. That line is lost, and the
-	// next run with that root adds it again.
-	shorter := path + ".new"
-	text := strings.Join(append(knownPlaces(stateDir), root), "\n") + "\n"
-	if os.WriteFile(shorter, []byte(text), 0o600) == nil {
-		os.Rename(shorter, path)
+	// Another launcher may still add a line to the file that is replaced here. That line is lost, and
+	// the next run with that root adds it again.
+	shorter, err := os.CreateTemp(stateDir, ".new-")
+	if err != nil {
+		return
+	}
+	defer shorter.Close()
+	_, err = shorter.WriteString(strings.Join(append(knownPlaces(stateDir), root), "\n") + "\n")
+	if err != nil || os.Rename(shorter.Name(), path) != nil {
+		os.Remove(shorter.Name())
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // The list of places has each place once, only places that exist, and does not grow for ever.
@@ -34,6 +36,25 @@ func TestKnownPlaces(t *testing.T) {
 	notePlace(state, last, knownPlaces(state))
 	if got := knownPlaces(state); !slices.Equal(got, []string{here, there, last}) || size() > 3*4096 {
 		t.Errorf("%q in %d bytes", got, size())
+	}
+}
+
+// Somebody who keeps the list locked keeps no run waiting, and the list goes on.
+func TestLockedPlaces(t *testing.T) {
+	t.Parallel()
+	state, here := t.TempDir(), t.TempDir()
+	notePlace(state, "/gone/"+strings.Repeat("x", placesFull), nil)
+	f, err := os.Open(filepath.Join(state, placesName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	notePlace(state, here, knownPlaces(state))
+	if got := knownPlaces(state); !slices.Equal(got, []string{here}) {
+		t.Errorf("%q, want %q", got, here)
 	}
 }
 

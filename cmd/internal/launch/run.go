@@ -30,7 +30,7 @@ type run struct {
 	workdir  *sandbox.Workdir   // the working directory
 	record   *recording         // nil: the start record is not in the log
 	left     *sandbox.Leftovers // files that sweep still has to remove; nil: none
-	cold     bool               // a template was wanted, and had no worker for this run
+	cold     bool               // no template had a worker for this run
 }
 
 // A program is a started interpreter, with what belongs to it alone.
@@ -40,7 +40,7 @@ type program struct {
 	outputs *outputs
 	running *sandbox.Running
 	ended   bool // it and everything that it started are gone
-	before  int  // how many things the run held before it
+	before  int  // of a worker: how many things the run held before it
 }
 
 // execute makes the plan, carries it out and gathers what it learned.
@@ -193,7 +193,7 @@ func (r *run) startOwn() (*program, error) {
 		return nil, err
 	}
 	spec.Args = append([]string{spec.Path}, session.Args()...)
-	p := &program{session: session, before: r.held.count()}
+	p := &program{session: session}
 	return p, r.startBy(p, spec, sandbox.OwnChild)
 }
 
