@@ -155,6 +155,9 @@ func (r *Running) Release() error {
 
 // Kill ends the whole tree at once, without a verdict. Wait still has to be called.
 func (r *Running) Kill() {
+	if r.held != nil { // init waits for the execve, and only then sees the end of the lifeline
+		r.gate.Close()
+	}
 	if r.found.method == Process {
 		// Nobody would end the tree if init was killed first. Init ends the tree when the lifeline
 		// ends. SIGCONT: the program may have stopped init.
