@@ -41,6 +41,10 @@ func (r *Running) brief() (end ending, ok bool) {
 	if n, err := unix.Read(int(p[0].fd), m[:]); n != len(m) || err != nil {
 		return end, false
 	}
+	if m[0] == msgStopped {
+		halt()
+		return end, false
+	}
 	return endingOf(m), true
 }
 

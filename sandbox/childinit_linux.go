@@ -64,6 +64,10 @@ type childInit struct {
 	lifeline   uintptr
 	namespace  bool
 
+	transparent bool     // signals for the process group of the launcher reach the program by themselves
+	asked       uint64   // a set of signals, for rt_sigtimedwait
+	now         [2]int64 // struct timespec: no time
+
 	clone3   [11]uint64 // struct clone_args, for the program; without flags: not wanted
 	poll     [3]pollFD
 	moment   [2]int64 // struct timespec: timeout of each poll while a tracer holds the ended program
@@ -224,7 +228,10 @@ func (c *childInit) supervise(program, signals uintptr) {
 	if fd, _, e := syscall.RawSyscall(unix.SYS_PIDFD_OPEN, program, 0, 0); e == 0 { // Linux 5.3
 		c.poll[2].fd = int32(fd)
 	}
-	over, timeout := false, uintptr(0)
+	over, timeout, options := false, uintptr(0), uintptr(syscall.WNOHANG)
+	if c.transparent {
+		options |= syscall.WUNTRACED
+	}
 	for waits := 0; ; {
 		c.poll[0].revents, c.poll[1].revents, c.poll[2].revents = 0, 0, 0
 		c.moment[0], c.moment[1] = 0, 10e6 // the kernel writes what is left of it
@@ -238,7 +245,7 @@ func (c *childInit) supervise(program, signals uintptr) {
 				if c.byteRead[0] == lifelineEnded {
 					c.finish(program, true)
 				}
-				syscall.RawSyscall(syscall.SYS_KILL, program, uintptr(c.byteRead[0]), 0)
+				c.pass(program, uintptr(c.byteRead[0]))
 			}
 		}
 		if c.poll[0].revents != 0 {
@@ -246,12 +253,18 @@ func (c *childInit) supervise(program, signals uintptr) {
 		}
 		left, ended, status := uint16(1), false, int32(0)
 		for {
-			pid, _, e := syscall.RawSyscall6(syscall.SYS_WAIT4, ^uintptr(0), uintptr(unsafe.Pointer(&c.wstatus)), syscall.WNOHANG, 0, 0, 0)
+			pid, _, e := syscall.RawSyscall6(syscall.SYS_WAIT4, ^uintptr(0), uintptr(unsafe.Pointer(&c.wstatus)), options, 0, 0, 0)
 			if e == syscall.ECHILD { // orphans become children of init, so nobody is left
 				left = 0
 			}
 			if e != 0 || pid == 0 {
 				break
+			}
+			if c.wstatus&0xff == 0x7f { // stopped, with the signal in the second byte (wait(2))
+				if pid == program {
+					c.tell(msgStopped, 0, c.wstatus>>8)
+				}
+				continue
 			}
 			if pid == program {
 				ended, status = true, c.wstatus
@@ -276,6 +289,22 @@ func (c *childInit) supervise(program, signals uintptr) {
 		}
 	}
 	c.finish(program, false)
+}
+
+// pass sends the program a signal that the launcher has got, unless a transparent program has got it,
+// too: see transparent_linux.go.
+//
+//go:norace
+//go:nosplit
+func (c *childInit) pass(program, signal uintptr) {
+	if c.transparent {
+		c.asked = 1 << (signal - 1)
+		r, _, e := syscall.RawSyscall6(unix.SYS_RT_SIGTIMEDWAIT, uintptr(unsafe.Pointer(&c.asked)), 0, uintptr(unsafe.Pointer(&c.now)), 8, 0, 0)
+		if e == 0 && r == signal {
+			return
+		}
+	}
+	syscall.RawSyscall(syscall.SYS_KILL, program, signal, 0)
 }
 
 // finish kills whatever is left and exits. In a pid namespace the exit is enough: the kernel kills

@@ -79,6 +79,7 @@ func init() { // here, because a launcher refers to helpers itself
 		"many":        many,
 		"scored-many": scoredMany,
 		"threaded":    threaded,
+		"inside":      func([]string) error { fmt.Print(Inside()); return nil },
 	})
 }
 

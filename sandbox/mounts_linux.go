@@ -17,8 +17,10 @@ func (b *builder) mounts(spec Spec, at layout, propagation uintptr) {
 	if spec.MinimalDev {
 		b.dev()
 	}
+	b.links(spec.Links)
 	b.add(optional, step{name: "mount", object: "/proc", measure: "proc"},
 		unix.SYS_MOUNT, b.text("proc"), b.text("/proc"), b.text("proc"), unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, 0)
+	b.mark()
 	if spec.PrivateShm && !spec.MinimalDev { // a minimal /dev has one
 		b.add(optional, step{name: "mount", object: shmDir, measure: shmMeasure}, unix.SYS_MOUNT,
 			b.text("tmpfs"), b.text(shmDir), b.text("tmpfs"), unix.MS_NOSUID|unix.MS_NODEV, b.text(shmOptions(spec)))

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -46,7 +47,7 @@ func attempts(method Method, root bool) []attempt {
 }
 
 func (ownChild) start(spec Spec, stdio IO) (_ *Running, err error) {
-	group, gaps, err := makeGroup(spec, stdio.Workdir)
+	group, gaps, err := makeGroup(spec, cmp.Or(stdio.Workdir, stdio.Entry))
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +138,7 @@ func (a attempt) start(spec Spec, stdio IO, group *cgroup.Group, gaps []cgroup.G
 	// An error here means that init has ended already; the set-up socket says why.
 	r.lifeline.Write([]byte{0})
 	r.setup[0].SetReadDeadline(time.Now().Add(setupMost))
-	err = r.readSetup(b, func(*os.File) error { return nil })
+	err = r.readSetup(b, noWait)
 	if err == nil {
 		err = r.refuse()
 	}
@@ -162,7 +163,12 @@ func (a attempt) lay(r *Running, stdio IO, theirs *files) (at layout, err error)
 	if err != nil {
 		return at, err
 	}
-	at = layout{stdin: fd(stdin), stdout: int(ends.stdout.Fd()), stderr: int(ends.stderr.Fd()), lifeline: int(ends.lifeline.Fd()), setup: int(setupWrite.Fd()), status: int(ends.status.Fd())}
+	at = layout{stdin: unused, stdout: descriptorOrUnused(ends.stdout), stderr: descriptorOrUnused(ends.stderr), lifeline: int(ends.lifeline.Fd()), setup: int(setupWrite.Fd()), status: int(ends.status.Fd())}
+	if spec.Transparent {
+		at.inherit, at.gate = withoutPipes(stdio, ends), int(ends.gate.Fd())
+	} else {
+		at.stdin = fd(stdin)
+	}
 	for _, f := range stdio.Files {
 		if f == nil {
 			at.files = append(at.files, unused)
@@ -170,7 +176,9 @@ func (a attempt) lay(r *Running, stdio IO, theirs *files) (at layout, err error)
 		}
 		at.files = append(at.files, fd(f))
 	}
-	at.files = append(at.files, int(ends.gate.Fd()), int(ends.dump.Fd()))
+	if !spec.Transparent {
+		at.files = append(at.files, int(ends.gate.Fd()), int(ends.dump.Fd()))
+	}
 	for _, f := range group.Tasks() {
 		at.groups = append(at.groups, int(f.Fd()))
 	}

@@ -44,6 +44,8 @@ type region struct {
 type layout struct {
 	stdin, stdout, stderr int
 	files                 []int // for Spec.FirstFile and up; or unused
+	inherit               []int // of a transparent program: descriptors that stay at their numbers
+	gate                  int   // of a transparent program: what holds it before its execve
 	lifeline              int   // read end
 	setup, status         int   // the set-up socket, and the write end of the status pipe
 	hidden                []hiddenPath
@@ -85,7 +87,7 @@ const (
 
 // build lays out the child init for method Namespace or Process. userNS asks for a user namespace.
 func build(spec Spec, method Method, userNS bool, at layout, h host) (*childInit, *builder) {
-	c := &childInit{initEntry: entryOf(initMain), programEntry: entryOf(programMain), lifeline: uintptr(at.lifeline), report: uintptr(at.setup), namespace: method == Namespace}
+	c := &childInit{initEntry: entryOf(initMain), programEntry: entryOf(programMain), lifeline: uintptr(at.lifeline), report: uintptr(at.setup), namespace: method == Namespace, transparent: spec.Transparent}
 	copy(c.children[:], "/proc/thread-self/children")
 	c.setup, c.program = make([]op, 0, 40), make([]op, 0, 140) // usually enough
 	b := &builder{steps: append(make([]step, 0, 200), []step{stepProgramClone: {name: "clone", object: "program"}, stepGroup: {name: "clone", object: "into the control group", measure: "control-group"}}...)}
@@ -96,7 +98,7 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*childInit
 	}
 
 	b.list = &c.setup
-	b.onlyOurs(at)
+	b.onlyOurs(spec, at)
 	if method == Namespace {
 		c.cloneFlags = namespaces(spec, userNS)
 		b.add(must, step{name: "prctl", object: "parent-death signal"}, unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL))
@@ -107,7 +109,7 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*childInit
 	}
 	gate := b.bytes(make([]byte, 1))
 	b.add(wantOne, step{name: "read", object: "lifeline"}, unix.SYS_READ, uintptr(at.lifeline), gate, 1)
-	b.add(must, step{name: "setsid"}, unix.SYS_SETSID)
+	b.session(spec)
 	if method == Namespace {
 		b.mounts(spec, at, unix.MS_PRIVATE)
 		b.cover(at)
@@ -124,8 +126,12 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*childInit
 	for _, fd := range at.groups {
 		b.add(optional, step{name: "write", object: "tasks of the control group", measure: "control-group"}, unix.SYS_WRITE, uintptr(fd), b.text("0"), 1)
 	}
-	b.add(must, step{name: "setsid"}, unix.SYS_SETSID)
-	at.landlock = b.descriptors(spec, at)
+	b.session(spec)
+	if spec.Transparent {
+		b.inherit(at)
+	} else {
+		at.landlock = b.descriptors(spec, at)
+	}
 	if h.root {
 		b.capabilities(spec.KeepCapabilities)
 	}
@@ -137,10 +143,16 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*childInit
 	if method == Process { // not earlier: becoming another user clears it
 		b.add(must, step{name: "prctl", object: "parent-death signal"}, unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL))
 	}
-	b.add(must, step{name: "chdir", object: spec.Dir}, unix.SYS_CHDIR, b.text(spec.Dir))
+	if spec.Dir != "" {
+		b.add(must, step{name: "chdir", object: spec.Dir}, unix.SYS_CHDIR, b.text(spec.Dir))
+	}
 	b.umask(spec)
 	b.limits(spec, at, h)
-	b.signals()
+	b.dispositions(spec.Ignored)
+	if spec.Transparent {
+		b.untilReleased(at)
+	}
+	b.unblock()
 	b.add(must, step{name: "execve", object: spec.Path}, unix.SYS_EXECVE, b.text(spec.Path), b.vector(spec.Args), b.vector(spec.Env), 0, 0, uintptr(at.nonce))
 
 	b.list = &c.after
@@ -175,8 +187,11 @@ func (b *builder) childEvents() {
 // onlyOurs closes every descriptor that the run does not need, before init waits at the lifeline.
 // If init kept a copy of the write end of its own lifeline, or of another run's, that init would not
 // see the launcher's death.
-func (b *builder) onlyOurs(at layout) {
-	kept := slices.Concat([]int{at.stdin, at.stdout, at.stderr, at.lifeline, at.setup, at.status}, at.files, at.groups)
+func (b *builder) onlyOurs(spec Spec, at layout) {
+	kept := slices.Concat([]int{at.stdin, at.stdout, at.stderr, at.lifeline, at.setup, at.status}, at.files, at.groups, at.inherit)
+	if spec.Transparent {
+		kept = append(kept, at.gate)
+	}
 	for _, fd := range []int{at.landlock, at.unified} {
 		if fd > 0 {
 			kept = append(kept, fd)
@@ -298,16 +313,26 @@ func (b *builder) limits(spec Spec, at layout, h host) {
 // processBackstop is the least RLIMIT_NPROC: the user may have this many processes already.
 const processBackstop = 4096
 
-// signals gives the program what a fresh login gives: no signal ignored, none blocked. A Java parent
-// passes on both. The empty mask comes last: from here on a signal ends the program as it should.
-func (b *builder) signals() {
+// dispositions and unblock give the program what a fresh login gives: no signal ignored but these,
+// none blocked. A Java parent passes on both.
+func (b *builder) dispositions(ignored []syscall.Signal) {
 	zero := b.bytes(make([]byte, 32)) // struct sigaction: SIG_DFL, no flags, empty mask
 	for n := uintptr(1); n <= 64; n++ {
-		if n != uintptr(unix.SIGKILL) && n != uintptr(unix.SIGSTOP) {
+		switch {
+		case n == uintptr(unix.SIGKILL) || n == uintptr(unix.SIGSTOP):
+		case slices.Contains(ignored, syscall.Signal(n)):
+			ignore := make([]byte, 32)
+			binary.NativeEndian.PutUint64(ignore, 1) // SIG_IGN
+			b.add(must, step{name: "sigaction", object: "ignore"}, unix.SYS_RT_SIGACTION, n, b.bytes(ignore), 0, 8)
+		default:
 			b.add(must, step{name: "sigaction", object: "default"}, unix.SYS_RT_SIGACTION, n, zero, 0, 8)
 		}
 	}
-	b.add(must, step{name: "sigprocmask"}, unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, zero, 0, 8)
+}
+
+// unblock comes last: from here on a signal ends the program as it should.
+func (b *builder) unblock() {
+	b.add(must, step{name: "sigprocmask"}, unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, b.bytes(make([]byte, 8)), 0, 8)
 }
 
 func (b *builder) add(mode uint8, what step, nr uintptr, args ...uintptr) {

@@ -55,7 +55,7 @@ func protection(spec Spec, f observed) Protection {
 	for _, g := range f.missed {
 		p.lose(g.Name)
 		if !p.lacks(g.Name) {
-			g.Extra = g.Name == activityMeasure && spec.Activity != Required
+			g.Extra = g.Name == activityMeasure && spec.Activity != Required || g.Name == linkMeasure
 			p.Gaps = append(p.Gaps, g)
 		}
 	}
@@ -122,7 +122,15 @@ func (p *Protection) spaces(spec Spec, f observed) {
 
 // rights are what the program may do.
 func (p *Protection) rights(spec Spec, f observed) {
-	p.have("session", "tree-kill")
+	if !spec.Transparent {
+		p.have("session")
+	} else {
+		p.remark("session", "the program is in its caller's session and process group, as job control wants it: it can signal that group")
+	}
+	p.have("tree-kill")
+	if len(spec.Links) > 0 && f.method == Namespace {
+		p.have(linkMeasure)
+	}
 	if f.root {
 		p.have("capabilities")
 	}

@@ -80,6 +80,8 @@ func TestProtection(t *testing.T) {
 	}{
 		{"nothing asked, as root", Spec{}, observed{method: Namespace, root: true}, spaces + " session tree-kill capabilities", ""},
 		{"nothing asked, as an ordinary user", Spec{}, observed{method: Namespace, userNS: true}, spaces + " user-namespace session tree-kill", ""},
+		{"a transparent program", Spec{Transparent: true, Links: []Link{{"/a", "/b"}}}, observed{method: Namespace, root: true}, spaces + " tree-kill interpreter-link capabilities", "session*"},
+		{"links that cannot be had", Spec{Links: []Link{{"/a", "/b"}}}, observed{method: Namespace, root: true, missed: []Gap{{Name: linkMeasure, Why: "no"}}}, spaces + " session tree-kill capabilities", "interpreter-link*"},
 		{"namespaces refused", Spec{DenyNetwork: true, MinimalDev: true}, observed{method: Process, refused: errors.New("no")}, "session tree-kill", spaces + " network-namespace minimal-dev"},
 		{"paths", Spec{Hide: []string{"/a"}, Pin: []string{"/b"}}, observed{method: Namespace, root: true, link: "/l"},
 			spaces + " hidden-paths pinned-paths session tree-kill capabilities", "pinned-paths*"},

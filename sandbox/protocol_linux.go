@@ -16,8 +16,10 @@ package sandbox
 //	msgMissing    optional step failed with errno value; the set-up goes on
 //	msgListener   with a descriptor: the listener of the second filter (see recorder)
 //	msgReady      from a worker to its maker: this process waits. From init the value is its process id
+//	msgHeld       of a transparent program: all but the execve is done, for which it waits at the gate
 //
 //	on the status pipe:
+//	msgStopped    a transparent program was stopped by signal value
 //	msgEnded      the program ended with wait status value; step is 1 if other processes of the
 //	              run are left. Then init waits until they have ended, or for the end of the lifeline
 //	struct rusage from a worker's init, after msgEnded: what the tree has used. (For an own child
@@ -32,6 +34,8 @@ const (
 	msgEnded    = 3
 	msgListener = 4
 	msgReady    = 6
+	msgHeld     = 7
+	msgStopped  = 8
 
 	lifelineEnded = 255 // no signal has this number
 )

@@ -30,6 +30,7 @@ type Running struct {
 
 	lifeline  *os.File   // write end
 	setup     []*os.File // our ends of sockets
+	held      *builder   // of a transparent program that waits for its execve; else nil
 	status    *os.File   // read end
 	gate      *os.File   // write end
 	dump      *os.File   // read end
@@ -95,8 +96,15 @@ func (r *Running) follow() {
 	defer r.reap()
 	defer close(r.ended)
 	var m [8]byte
-	if _, err := io.ReadFull(r.status, m[:]); err == nil {
-		r.ended <- endingOf(m)
+	for {
+		if _, err := io.ReadFull(r.status, m[:]); err != nil {
+			return
+		}
+		if m[0] != msgStopped {
+			r.ended <- endingOf(m)
+			return
+		}
+		halt()
 	}
 }
 
@@ -124,8 +132,8 @@ func (r *Running) giveUp() {
 	}
 }
 
-// Release opens the gate: a byte that the program reads at descriptor Spec.GateFile. The wall clock
-// starts now.
+// Release opens the gate: a byte that the program reads at descriptor Spec.GateFile, or that lets a
+// transparent program be executed. The wall clock starts now.
 //
 // An error means that the set-up has failed, or that the program has ended already. The run is over
 // then: call Wait, which returns an Outcome whose Began is false.
@@ -137,11 +145,19 @@ func (r *Running) Release() error {
 	r.started, r.begins = time.Now(), true
 	_, err := r.gate.Write([]byte{1})
 	r.released = err == nil // else it has no reader any more
+	if err == nil {
+		if err = r.execute(); err != nil {
+			r.Kill()
+		}
+	}
 	return err
 }
 
 // Kill ends the whole tree at once, without a verdict. Wait still has to be called.
 func (r *Running) Kill() {
+	if r.held != nil { // init waits for the execve, and only then sees the end of the lifeline
+		r.gate.Close()
+	}
 	if r.found.method == Process {
 		// Nobody would end the tree if init was killed first. Init ends the tree when the lifeline
 		// ends. SIGCONT: the program may have stopped init.

@@ -12,8 +12,8 @@ import (
 // hangs.
 const setupMost = time.Minute
 
-// readSetup reads the messages on the set-up sockets until end of file. That is the end of the
-// set-up: in an own child, the program's execve. The error is the step that failed. await waits for
+// readSetup reads the messages on the set-up sockets until end of file, or until a transparent
+// program is held. That is the end of the set-up: in an own child, the program's execve. The error is the step that failed. await waits for
 // the next message, for as long as the set-up may take.
 func (r *Running) readSetup(b *builder, await func(from *os.File) error) error {
 	for _, from := range r.setup {
@@ -26,10 +26,15 @@ func (r *Running) readSetup(b *builder, await func(from *os.File) error) error {
 				return err
 			}
 		}
-		from.Close()
+		if r.held == nil { // else there is more to come after Release
+			from.Close()
+		}
 	}
 	return nil
 }
+
+// noWait is for sockets that have a deadline.
+func noWait(*os.File) error { return nil }
 
 // readMessage reads one message of the set-up. more is false at the end.
 func (r *Running) readMessage(from *os.File, b *builder) (more bool, err error) {
@@ -44,6 +49,9 @@ func (r *Running) readMessage(from *os.File, b *builder) (more bool, err error) 
 		return false, &StepError{Step: "recvmsg", Object: "seccomp listener", Err: unix.EMFILE}
 	case m[0] == msgListener:
 		return true, r.listen(listener)
+	case m[0] == msgHeld:
+		r.held = b
+		return false, nil
 	}
 	number, errno := binary.NativeEndian.Uint16(m[2:]), int32(binary.NativeEndian.Uint32(m[4:]))
 	if m[0] == msgFailed {

@@ -38,7 +38,7 @@ type Spec struct {
 	Path string   // the program, an absolute path
 	Args []string // argv, from argv[0]
 	Env  []string // the whole environment, NAME=value
-	Dir  string   // current directory of the program
+	Dir  string   // current directory of the program; empty: the launcher's
 
 	Method      Method
 	OnMissing   OnMissing
@@ -64,6 +64,14 @@ type Spec struct {
 
 	Umask *int // of the program; nil: the launcher's own
 
+	// Transparent is for a program whose caller is to notice no launcher. The program stays in the
+	// launcher's session and process group, so a terminal treats both as one job. It gets every
+	// signal that Wait hears of, and its stops stop the launcher. It reads no gate, so the sandbox
+	// holds it just before its execve, and writes no dump. Its descriptors are IO.Inherit.
+	Transparent bool
+	Ignored     []syscall.Signal // of a transparent program: the signals that it finds ignored
+	Links       []Link           // what else leads to a program in the run's mount namespace
+
 	// FirstFile is the descriptor number at which the program finds IO.Files[0]. The other files
 	// follow, then the gate (see GateFile and Release) and the dump pipe (DumpFile). If FirstFile
 	// is not below Limits.OpenFiles, no file that the program opens can get one of these numbers.
@@ -76,6 +84,10 @@ type Spec struct {
 	// Grace is the time between SIGTERM and SIGKILL.
 	Grace time.Duration
 }
+
+// A Link is a path that exists. In the run's mount namespace a symbolic link to Target is in its
+// place, and the path itself is not followed if it is a link already.
+type Link struct{ Path, Target string }
 
 // A User is who the program runs as.
 type User struct {
@@ -118,6 +130,12 @@ type IO struct {
 	Stderr  io.Writer  // if it equals Stdout (==), both streams go through one pipe and keep the program's order
 	Workdir *Workdir   // of the run; nil: none. Start shows it at its path or, without namespaces, moves it there
 	Files   []*os.File // at Spec.FirstFile and up; nil leaves a number unused. The caller still owns and closes them
+
+	// Inherit are descriptors of the launcher that a transparent program has, too, at the same
+	// numbers. They are numbers and no files, because [os.File.Fd] may change the mode of a file that
+	// others share. Of the streams, 0 to 2, a Writer above replaces one; what neither names is closed.
+	Inherit []int
+	Entry   *Workdir // of a run without a directory: where its control group is noted, for [Sweep]
 }
 
 // Gap is a measure that was asked for and is not in force, or only in a weaker form.
@@ -144,6 +162,15 @@ const (
 	DirLost       Reason = "directory" // somebody outside has removed or replaced the working directory
 )
 
+// CallerGone is for the signals that [Running.Wait] hears of: whoever started the launcher has ended.
+// It ends the run as [Cancelled], and Outcome.Cancel is 0.
+const CallerGone callerGone = "the caller has ended"
+
+type callerGone string
+
+func (callerGone) Signal()          {}
+func (g callerGone) String() string { return string(g) }
+
 // Outcome is how a run ended. All of it but Dump comes from the kernel, through the launcher; Dump
 // comes from the program.
 type Outcome struct {
@@ -151,7 +178,7 @@ type Outcome struct {
 	ExitCode int            // of the program, when Signal is 0
 	Signal   syscall.Signal // that ended the program, or 0
 	Used     float64        // what the limit that ended the run counts, at that time: seconds, bytes or processes
-	Cancel   syscall.Signal // that the caller received, when Reason is Cancelled
+	Cancel   syscall.Signal // that the caller received, when Reason is Cancelled; 0: CallerGone
 	Began    bool           // the program has read the byte at its gate
 	Refused  int64          // processes and threads that the limit has prevented; only a control group counts them
 	Left     Left

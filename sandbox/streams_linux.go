@@ -29,6 +29,10 @@ type ends struct{ lifeline, status, gate, dump, stdout, stderr *os.File }
 
 // open makes the pipes. What is only the child's is added to theirs.
 func (r *Running) open(stdio IO, theirs *files) (stdin *os.File, e ends, err error) {
+	if r.spec.Transparent {
+		e, err = r.openTransparent(stdio, theirs)
+		return nil, e, err
+	}
 	var out, errs *os.File
 	e.lifeline, r.lifeline = pipe(&err, nobody)
 	r.status, e.status = pipe(&err, reader)
@@ -57,6 +61,52 @@ func (r *Running) open(stdio IO, theirs *files) (stdin *os.File, e ends, err err
 		}
 	}
 	return stdin, e, nil
+}
+
+// openTransparent makes the pipes of a transparent program. A stream is a pipe only if it has a
+// writer: the others are the launcher's own.
+func (r *Running) openTransparent(stdio IO, theirs *files) (e ends, err error) {
+	e.lifeline, r.lifeline = pipe(&err, nobody)
+	r.status, e.status = pipe(&err, reader)
+	e.gate, r.gate = pipe(&err, nobody)
+	theirs.add(e.lifeline, e.status, e.gate)
+	stream := func(to io.Writer) (write *os.File) {
+		if to == nil {
+			return nil
+		}
+		var read *os.File
+		read, write = pipe(&err, reader)
+		r.outputs, r.to = append(r.outputs, read), append(r.to, to)
+		theirs.add(write)
+		return write
+	}
+	e.stdout = stream(stdio.Stdout)
+	if e.stderr = e.stdout; !same(stdio.Stdout, stdio.Stderr) {
+		e.stderr = stream(stdio.Stderr)
+	}
+	if err != nil {
+		return e, &StepError{Step: "pipe", Err: err}
+	}
+	return e, nil
+}
+
+// withoutPipes are the descriptors that a transparent program inherits: those of IO.Inherit, without
+// the streams that are pipes.
+func withoutPipes(stdio IO, e ends) (inherit []int) {
+	for _, fd := range stdio.Inherit {
+		if !(fd == 1 && e.stdout != nil) && !(fd == 2 && e.stderr != nil) {
+			inherit = append(inherit, fd)
+		}
+	}
+	return inherit
+}
+
+// descriptorOrUnused is the descriptor of a pipe's end; unused if there is none.
+func descriptorOrUnused(f *os.File) int {
+	if f == nil {
+		return unused
+	}
+	return int(f.Fd())
 }
 
 // same tells whether two streams have one writer. What cannot be compared is not the same.

@@ -24,7 +24,7 @@ const (
 
 // Wait waits for the end of the run, ends it at a limit, and leaves no process behind. signals
 // carries the signals that ask the caller to stop: the first goes on to the program, which then has
-// Spec.Grace to end; the second kills. disk measures what the run has written below its directory;
+// Spec.Grace to end; the second kills. A transparent program gets all of them, and no other end. disk measures what the run has written below its directory;
 // nil: nobody watches the disk.
 func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 	defer r.close()
@@ -116,7 +116,15 @@ func (w *waiter) loop() (end ending, known bool) {
 		case <-w.strikes:
 			w.stop(WallLimit, time.Since(w.started).Seconds(), syscall.SIGTERM)
 		case s := <-w.signals:
-			w.cancel(s)
+			sig, isSignal := s.(syscall.Signal)
+			switch {
+			case s == os.Signal(CallerGone):
+				w.abandon()
+			case isSignal && w.spec.Transparent:
+				w.pass(sig)
+			default:
+				w.cancel(s)
+			}
 		case w.out.Fault = <-w.faults:
 			w.endAll()
 		case <-begin.C:

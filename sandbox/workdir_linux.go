@@ -130,6 +130,24 @@ func MakeWorkdir(d Dir) (_ *Workdir, err error) {
 	return w, nil
 }
 
+// MakeEntry makes only the entry of a run without a directory: what [Sweep] has to remove if the
+// launcher is killed. [Workdir.Leave] removes it. It is no Workdir for [IO.Workdir].
+func MakeEntry(d Dir) (*Workdir, error) {
+	w := &Workdir{path: d.Path, root: d.Root, private: errShared}
+	rel, err := filepath.Rel(w.root, d.Path)
+	if err != nil {
+		return nil, &StepError{Step: "mkdir", Object: d.Path, Err: unix.EINVAL}
+	}
+	w.name = entryName(rel)
+	if err := w.enter(rel, true); err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// Leave removes the entry of a run without a directory.
+func (w *Workdir) Leave() { w.leave() }
+
 // makeTop makes the directory of the run's own, and in it the working directory.
 func (w *Workdir) makeTop() error {
 	if err := unix.Mkdir(w.top, 0o700); err != nil {

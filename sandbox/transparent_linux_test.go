@@ -1,0 +1,155 @@
+package sandbox
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// beginTransparent starts a transparent program that has the descriptors inherit, and pipes as output.
+func beginTransparent(t *testing.T, spec Spec, inherit ...int) *trial {
+	t.Helper()
+	r := &trial{}
+	spec.Transparent = true
+	running, err := Start(spec, IO{Stdout: &r.out, Stderr: &r.err, Inherit: append([]int{}, inherit...)}, OwnChild)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Running = running
+	return r
+}
+
+func TestTransparent(t *testing.T) {
+	t.Parallel()
+	eachMethod(t, func(t *testing.T, m Method) {
+		var ends [2]int
+		if err := unix.Pipe2(ends[:], 0); err != nil { // not O_CLOEXEC: the program keeps it at its execve
+			t.Fatal(err)
+		}
+		defer unix.Close(ends[0])
+		unix.Write(ends[1], []byte("inherited\n"))
+		unix.Close(ends[1])
+		fd := strconv.Itoa(ends[0])
+		spec := shell(`echo $0; ls /proc/self/fd | tr '\n' ' '; cat /proc/self/fd/` + fd + `; exit 7`)
+		spec.Method, spec.Args = m, append(spec.Args, "zero")
+		r := beginTransparent(t, spec, ends[0])
+		if r.held == nil {
+			t.Error("the program is not held")
+		}
+		out := r.end(nil, nil)
+		lines := strings.Split(r.out.String(), " inherited\n")
+		if out.ExitCode != 7 || !out.Began || len(lines) != 2 || !strings.HasPrefix(lines[0], "zero\n") {
+			t.Errorf("%+v\n%s%s", out, r.out.String(), r.err.String())
+		}
+		for _, n := range strings.Fields(lines[0])[1:] {
+			if n != "1" && n != "2" && n != fd && n != "0" && n != "3" { // ls itself opens 0, where that is free, or 3
+				t.Errorf("descriptor %s is open: %q", n, lines[0])
+			}
+		}
+	})
+}
+
+func TestTransparentIsNotExecuted(t *testing.T) {
+	t.Parallel()
+	eachMethod(t, func(t *testing.T, m Method) {
+		spec := shell("")
+		spec.Method, spec.Path = m, filepath.Join(t.TempDir(), "absent")
+		r := beginTransparent(t, spec)
+		var failed *StepError
+		if err := r.Release(); !errors.As(err, &failed) || failed.Step != "execve" || failed.Err != unix.ENOENT {
+			t.Errorf("Release: %v", err)
+		}
+		r.Wait(nil, nil)
+	})
+}
+
+// Nothing of a program that is not released has happened.
+func TestTransparentIsNotReleased(t *testing.T) {
+	t.Parallel()
+	eachMethod(t, func(t *testing.T, m Method) {
+		file := filepath.Join(t.TempDir(), "file")
+		spec := shell("> " + file)
+		spec.Method = m
+		r := beginTransparent(t, spec)
+		r.Kill()
+		if out := r.Wait(nil, nil); out.Began {
+			t.Errorf("%+v", out)
+		}
+		if _, err := os.Lstat(file); err == nil {
+			t.Error("the program has run")
+		}
+	})
+}
+
+// Signals go on to the program, as many as come, and end nothing. The end of the caller does.
+func TestTransparentSignals(t *testing.T) {
+	t.Parallel()
+	eachMethod(t, func(t *testing.T, m Method) {
+		spec := shell(`n=0; trap 'n=$((n+1)); echo $n' TERM; trap '' INT; kill -HUP $$; echo ready; while :; do sleep 0.01; done`)
+		spec.Method, spec.Ignored = m, []syscall.Signal{unix.SIGHUP}
+		r := beginTransparent(t, spec)
+		signals := make(chan os.Signal)
+		go func() {
+			for _, line := range []string{"ready\n", "1\n", "2\n", "3\n"} {
+				for end := time.Now().Add(time.Minute); !strings.HasSuffix(r.out.String(), line) && time.Now().Before(end); {
+					time.Sleep(time.Millisecond)
+				}
+				if line != "3\n" {
+					signals <- unix.SIGTERM
+				}
+			}
+			signals <- unix.SIGINT // which it ignores
+			signals <- CallerGone
+		}()
+		out := r.end(signals, nil)
+		if out.Reason != Cancelled || out.Cancel != 0 || !strings.HasPrefix(r.out.String(), "ready\n1\n2\n3\n") {
+			t.Errorf("%+v %q %q", out, r.out.String(), r.err.String())
+		}
+	})
+}
+
+func TestLinks(t *testing.T) {
+	t.Parallel()
+	need(t, "namespaces")
+	dir := t.TempDir()
+	link, file := filepath.Join(dir, "link"), filepath.Join(dir, "file")
+	if err := os.Symlink("/bin/false", link); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	spec := shell(`readlink ` + link + `; ` + link + ` one; readlink ` + file + `; ` + file + ` two; ls /proc/self/status`)
+	spec.Method, spec.Links = Namespace, []Link{{link, "/bin/echo"}, {file, "/bin/echo"}, {filepath.Join(dir, "absent"), "/bin/echo"}}
+	out, r := execute(t, spec)
+	if got, want := r.out.String(), "/bin/echo\none\n/bin/echo\ntwo\n/proc/self/status\n"; got != want || len(out.Protection.Gaps) > 0 && out.Protection.Gaps[0].Name == linkMeasure {
+		t.Errorf("it printed %q%q, want %q; %+v", got, r.err.String(), want, out.Protection)
+	}
+	if to, err := os.Readlink(link); to != "/bin/false" {
+		t.Error("outside the link leads to", to, err)
+	}
+}
+
+func TestInside(t *testing.T) {
+	t.Parallel()
+	need(t, "namespaces")
+	if Inside() {
+		t.Skip("this test runs in a sandbox")
+	}
+	spec := command("inside")
+	spec.Method = Namespace
+	if out, r := execute(t, spec); r.out.String() != "true" {
+		t.Errorf("in a run: %q %q %+v", r.out.String(), r.err.String(), out)
+	}
+	spec.Method = Process
+	if out, r := execute(t, spec); r.out.String() != "false" {
+		t.Errorf("without namespaces: %q %q %+v", r.out.String(), r.err.String(), out)
+	}
+}
