@@ -63,6 +63,7 @@ type childInit struct {
 	report     uintptr // descriptor that messages go to: the set-up socket, then the status pipe
 	lifeline   uintptr
 	namespace  bool
+	terminal   uintptr // descriptor of the run's own; 0: it has none
 
 	clone3   [11]uint64 // struct clone_args, for the program; without flags: not wanted
 	poll     [3]pollFD
@@ -71,6 +72,7 @@ type childInit struct {
 	rights   [24]byte // struct cmsghdr and a descriptor: what sendmsg sends along
 	byteRead [1]byte
 	wstatus  int32
+	group    int32 // the program's process group
 	stacks   [2 * stackSize]byte
 	children [32]byte // "/proc/thread-self/children", NUL-terminated
 	buffer   [4096]byte
@@ -224,7 +226,10 @@ func (c *childInit) supervise(program, signals uintptr) {
 	if fd, _, e := syscall.RawSyscall(unix.SYS_PIDFD_OPEN, program, 0, 0); e == 0 { // Linux 5.3
 		c.poll[2].fd = int32(fd)
 	}
-	over, timeout := false, uintptr(0)
+	over, timeout, options := false, uintptr(0), uintptr(syscall.WNOHANG)
+	if c.terminal != 0 {
+		options |= syscall.WUNTRACED
+	}
 	for waits := 0; ; {
 		c.poll[0].revents, c.poll[1].revents, c.poll[2].revents = 0, 0, 0
 		c.moment[0], c.moment[1] = 0, 10e6 // the kernel writes what is left of it
@@ -238,7 +243,7 @@ func (c *childInit) supervise(program, signals uintptr) {
 				if c.byteRead[0] == lifelineEnded {
 					c.finish(program, true)
 				}
-				syscall.RawSyscall(syscall.SYS_KILL, program, uintptr(c.byteRead[0]), 0)
+				c.signal(program, uintptr(c.byteRead[0]))
 			}
 		}
 		if c.poll[0].revents != 0 {
@@ -246,14 +251,16 @@ func (c *childInit) supervise(program, signals uintptr) {
 		}
 		left, ended, status := uint16(1), false, int32(0)
 		for {
-			pid, _, e := syscall.RawSyscall6(syscall.SYS_WAIT4, ^uintptr(0), uintptr(unsafe.Pointer(&c.wstatus)), syscall.WNOHANG, 0, 0, 0)
+			pid, _, e := syscall.RawSyscall6(syscall.SYS_WAIT4, ^uintptr(0), uintptr(unsafe.Pointer(&c.wstatus)), options, 0, 0, 0)
 			if e == syscall.ECHILD { // orphans become children of init, so nobody is left
 				left = 0
 			}
 			if e != 0 || pid == 0 {
 				break
 			}
-			if pid == program {
+			if pid == program && c.wstatus&0xff == 0x7f { // stopped (wait(2)): asked for only with a terminal
+				c.tell(msgStopped, 0, c.wstatus)
+			} else if pid == program {
 				ended, status = true, c.wstatus
 			}
 		}
@@ -277,6 +284,27 @@ func (c *childInit) supervise(program, signals uintptr) {
 	}
 	c.finish(program, false)
 }
+
+// signal sends a signal to the program. With a terminal, SIGCONT goes to its whole group, which
+// becomes the foreground group, as by a shell's fg: what had the terminal may have ended without
+// giving it back.
+//
+//go:norace
+//go:nosplit
+func (c *childInit) signal(program, number uintptr) {
+	if number == uintptr(syscall.SIGCONT) && c.terminal != 0 {
+		group, _, e := syscall.RawSyscall(syscall.SYS_GETPGID, program, 0, 0)
+		if e == 0 && group > 1 {
+			c.group = int32(group)
+			syscall.RawSyscall(syscall.SYS_IOCTL, c.terminal, unix.TIOCSPGRP, uintptr(unsafe.Pointer(&c.group)))
+			program = -group
+		}
+	}
+	syscall.RawSyscall(syscall.SYS_KILL, program, number, 0)
+}
+
+// kept is the address of what an op with toSend keeps.
+func (c *childInit) kept() uintptr { return uintptr(unsafe.Pointer(&c.rights[unix.SizeofCmsghdr])) }
 
 // finish kills whatever is left and exits. In a pid namespace the exit is enough: the kernel kills
 // the rest. Otherwise init is the subreaper: orphans become its children, and it kills them one by

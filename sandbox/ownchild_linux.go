@@ -56,6 +56,9 @@ func (ownChild) start(spec Spec, stdio IO) (_ *Running, err error) {
 	for _, a := range attempts(spec.Method, os.Geteuid() == 0) {
 		r, err := a.start(spec, stdio, group, gaps, refused)
 		if err == nil {
+			if stdio.Terminal != nil {
+				stdio.Terminal.begun()
+			}
 			return r, nil
 		}
 		refused = err
@@ -163,6 +166,12 @@ func (a attempt) lay(r *Running, stdio IO, theirs *files) (at layout, err error)
 		return at, err
 	}
 	at = layout{stdin: fd(stdin), stdout: int(ends.stdout.Fd()), stderr: int(ends.stderr.Fd()), lifeline: int(ends.lifeline.Fd()), setup: int(setupWrite.Fd()), status: int(ends.status.Fd())}
+	if t := stdio.Terminal; t != nil {
+		at.terminal = true
+		if spec.MinimalDev {
+			at.console = t.name()
+		}
+	}
 	for _, f := range stdio.Files {
 		if f == nil {
 			at.files = append(at.files, unused)

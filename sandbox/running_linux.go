@@ -41,7 +41,8 @@ type Running struct {
 	attended  bool         // goroutines look after the run
 	recorder  *recorder    // nil: there is none
 	score     *score       // of the launcher; nil: the run cannot change it
-	printed   atomic.Int64 // bytes read from both streams so far: a sign of progress
+	printed   atomic.Int64 // bytes read from both streams so far
+	terminal  *Terminal    // of its own; nil: it has none
 
 	ended chan ending         // the program has ended; closed without a value: init could not say how
 	gone  chan syscall.Rusage // init has ended, with what the whole tree used
@@ -95,8 +96,16 @@ func (r *Running) follow() {
 	defer r.reap()
 	defer close(r.ended)
 	var m [8]byte
-	if _, err := io.ReadFull(r.status, m[:]); err == nil {
+	for {
+		if _, err := io.ReadFull(r.status, m[:]); err != nil {
+			return
+		}
+		if m[0] == msgStopped && r.terminal != nil {
+			r.terminal.stopped()
+			continue
+		}
 		r.ended <- endingOf(m)
+		return
 	}
 }
 
