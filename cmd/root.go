@@ -35,7 +35,7 @@ func Main() int {
 	mask := syscall.Umask(0o022) // with the caller's, we might be unable to use the directories that we make
 	app := &app{umask: &mask,
 		began: time.Now(), in: os.Stdin, out: cli.Stdout(), err: os.Stderr, environ: os.Environ(), flags: map[string]string{}, typed: map[string]string{},
-		inIsTerminal: cli.IsTerminal(os.Stdin), errIsTerminal: cli.IsTerminal(os.Stderr),
+		inIsTerminal: cli.IsTerminal(os.Stdin), outIsTerminal: cli.IsTerminal(os.Stdout), errIsTerminal: cli.IsTerminal(os.Stderr),
 		oneStream: func() bool { return oneStream(os.Stdout, os.Stderr) },
 	}
 	return app.main(os.Args[1:])
@@ -50,8 +50,8 @@ type app struct {
 	umask    *int           // the caller's, for the code
 	signals  chan os.Signal // a signal from it ends the run; nil before listen
 
-	inIsTerminal, errIsTerminal bool
-	oneStream                   func() bool // whether out and err are one file
+	inIsTerminal, outIsTerminal, errIsTerminal bool
+	oneStream                                  func() bool // whether out and err are one file
 
 	configFile string
 	flags      map[string]string // configuration key -> value

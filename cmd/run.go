@@ -21,6 +21,7 @@ import (
 func newRun(app *app) *cobra.Command {
 	var code, user string
 	var labels []string
+	var tty, noTTY bool
 	c := &cobra.Command{
 		Use:   "run [flags] FILE|- [ARG...]",
 		Short: "Run a script for people and shells: live output, Python's exit code",
@@ -37,18 +38,23 @@ error say why. Exit codes from 121 on are py3run's: see py3run help exit-codes.`
 			if err != nil {
 				return usagef("--label: %v", err)
 			}
-			return app.run(args, code, c.Flags().Changed("code"), user, named)
+			if tty && noTTY {
+				return usagef("--tty and --no-tty exclude each other")
+			}
+			return app.run(args, code, c.Flags().Changed("code"), user, named, func(in, out, code bool) bool { return wantsTerminal(tty, noTTY, in, out, code) })
 		},
 	}
 	c.Flags().SetInterspersed(false)
 	c.Flags().StringVarP(&code, "code", "c", "", "run this `text` instead of a file")
 	c.Flags().StringVar(&user, "user", "", "record this `name` as the user, as the caller asserts it")
 	c.Flags().StringArrayVar(&labels, "label", nil, "copy this label, `name=value`, to the record; can be given several times")
+	c.Flags().BoolVarP(&tty, "tty", "t", false, "give the run a terminal of its own, also if standard input or output is none")
+	c.Flags().BoolVar(&noTTY, "no-tty", false, "give it none: its output is a pipe")
 	app.runFlags(c)
 	return c
 }
 
-func (app *app) run(args []string, code string, isCode bool, user string, labels *wire.Object) error {
+func (app *app) run(args []string, code string, isCode bool, user string, labels *wire.Object, terminal func(in, out, code bool) bool) error {
 	request, live, source, err := app.script(args, code, isCode)
 	if err != nil {
 		return err
@@ -67,6 +73,14 @@ func (app *app) run(args []string, code string, isCode bool, user string, labels
 	app.listen()                                    // not earlier: a signal must end a read from a pipe that never ends
 	job := app.job(request, nil, loaded)
 	job.Live, job.Source = live, source
+	if terminal(app.inIsTerminal, app.outIsTerminal, live.Stdin == nil) {
+		console, err := app.newConsole(live.Stdin)
+		if err != nil {
+			return app.tell(refused("", wire.StatusLaunchFailed, err, app.began))
+		}
+		defer console.pty.Close()
+		live.Terminal, live.Attach = console.pty, console.attach
+	}
 	answer := launch.Run(job)
 	for _, w := range loaded.Warnings { // not earlier: a caller that merges the streams expects the program's line first
 		app.warnf("%s", w)

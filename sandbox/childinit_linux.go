@@ -63,6 +63,7 @@ type childInit struct {
 	report     uintptr // descriptor that messages go to: the set-up socket, then the status pipe
 	lifeline   uintptr
 	namespace  bool
+	terminal   uintptr // descriptor of the run's own; 0: it has none
 
 	transparent bool     // signals for the process group of the launcher reach the program by themselves
 	asked       uint64   // a set of signals, for rt_sigtimedwait
@@ -75,6 +76,7 @@ type childInit struct {
 	rights   [24]byte // struct cmsghdr and a descriptor: what sendmsg sends along
 	byteRead [1]byte
 	wstatus  int32
+	group    int32 // the program's process group
 	stacks   [2 * stackSize]byte
 	children [32]byte // "/proc/thread-self/children", NUL-terminated
 	buffer   [4096]byte
@@ -229,7 +231,7 @@ func (c *childInit) supervise(program, signals uintptr) {
 		c.poll[2].fd = int32(fd)
 	}
 	over, timeout, options := false, uintptr(0), uintptr(syscall.WNOHANG)
-	if c.transparent {
+	if c.transparent || c.terminal != 0 {
 		options |= syscall.WUNTRACED
 	}
 	for waits := 0; ; {
@@ -260,13 +262,9 @@ func (c *childInit) supervise(program, signals uintptr) {
 			if e != 0 || pid == 0 {
 				break
 			}
-			if c.wstatus&0xff == 0x7f { // stopped, with the signal in the second byte (wait(2))
-				if pid == program {
-					c.tell(msgStopped, 0, c.wstatus>>8)
-				}
-				continue
-			}
-			if pid == program {
+			if pid == program && c.wstatus&0xff == 0x7f { // stopped (wait(2)): asked for only with a terminal and of a transparent program
+				c.tell(msgStopped, 0, c.wstatus)
+			} else if pid == program {
 				ended, status = true, c.wstatus
 			}
 		}
@@ -304,8 +302,29 @@ func (c *childInit) pass(program, signal uintptr) {
 			return
 		}
 	}
-	syscall.RawSyscall(syscall.SYS_KILL, program, signal, 0)
+	c.signal(program, signal)
 }
+
+// signal sends a signal to the program. With a terminal, SIGCONT goes to its whole group, which
+// becomes the foreground group, as by a shell's fg: what had the terminal may have ended without
+// giving it back.
+//
+//go:norace
+//go:nosplit
+func (c *childInit) signal(program, number uintptr) {
+	if number == uintptr(syscall.SIGCONT) && c.terminal != 0 {
+		group, _, e := syscall.RawSyscall(syscall.SYS_GETPGID, program, 0, 0)
+		if e == 0 && group > 1 {
+			c.group = int32(group)
+			syscall.RawSyscall(syscall.SYS_IOCTL, c.terminal, unix.TIOCSPGRP, uintptr(unsafe.Pointer(&c.group)))
+			program = -group
+		}
+	}
+	syscall.RawSyscall(syscall.SYS_KILL, program, number, 0)
+}
+
+// kept is the address of what an op with toSend keeps.
+func (c *childInit) kept() uintptr { return uintptr(unsafe.Pointer(&c.rights[unix.SizeofCmsghdr])) }
 
 // finish kills whatever is left and exits. In a pid namespace the exit is enough: the kernel kills
 // the rest. Otherwise init is the subreaper: orphans become its children, and it kills them one by

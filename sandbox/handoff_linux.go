@@ -68,6 +68,9 @@ func (h *Handoff) start(spec Spec, stdio IO) (_ *Running, err error) {
 	if len(stdio.Files) == 0 || stdio.Files[0] != nil || slices.Contains(stdio.Files[1:], nil) {
 		return nil, &StepError{Step: "descriptors", Object: "IO.Files of a worker", Err: unix.EINVAL}
 	}
+	if stdio.Terminal != nil { // the worker has its session already, and has seen that its streams are no terminal
+		return nil, &StepError{Step: "descriptors", Object: "IO.Terminal of a worker", Err: unix.EINVAL}
+	}
 	h.find(r)
 	stdin, ends, err := r.open(stdio, &theirs)
 	if err != nil {

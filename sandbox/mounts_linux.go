@@ -15,7 +15,7 @@ func (b *builder) mounts(spec Spec, at layout, propagation uintptr) {
 	none := b.text("none")
 	b.add(must, step{name: "mount", object: "/ as private"}, unix.SYS_MOUNT, none, b.text("/"), 0, unix.MS_REC|propagation, 0)
 	if spec.MinimalDev {
-		b.dev()
+		b.dev(at)
 	}
 	b.links(spec.Links)
 	b.add(optional, step{name: "mount", object: "/proc", measure: "proc"},
@@ -120,7 +120,7 @@ func (b *builder) readOnly() uintptr {
 // dev mounts a /dev with the devices that programs expect everywhere, and a /dev/shm of its own. It
 // bind-mounts the host's devices, because a user namespace does not allow mknod.
 // Meanwhile the old /dev is mounted on /proc, which is mounted anew after this.
-func (b *builder) dev() {
+func (b *builder) dev(at layout) {
 	what := step{name: "mount", object: "/dev", measure: "minimal-dev"}
 	mount := func(source, target, fstype string, flags uintptr, options string) {
 		b.add(must, what, unix.SYS_MOUNT, b.text(source), b.text(target), b.text(fstype), flags, b.text(options))
@@ -130,6 +130,10 @@ func (b *builder) dev() {
 	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
 		b.add(must, what, unix.SYS_MKNODAT, atFDCWD, b.text("/dev/"+name), unix.S_IFREG|0o666, 0)
 		mount("/proc/"+name, "/dev/"+name, "", unix.MS_BIND, "")
+	}
+	if at.console != "" { // ttyname(3) looks for the run's terminal, which the new /dev/pts does not have
+		b.add(must, what, unix.SYS_MKNODAT, atFDCWD, b.text("/dev/console"), unix.S_IFREG|0o600, 0)
+		b.add(quiet, what, unix.SYS_MOUNT, b.text("/proc/"+at.console), b.text("/dev/console"), b.text(""), unix.MS_BIND, b.text(""))
 	}
 	for _, name := range []string{"pts", "shm"} {
 		b.add(must, what, unix.SYS_MKDIRAT, atFDCWD, b.text("/dev/"+name), 0o755)

@@ -57,6 +57,9 @@ func (ownChild) start(spec Spec, stdio IO) (_ *Running, err error) {
 	for _, a := range attempts(spec.Method, os.Geteuid() == 0) {
 		r, err := a.start(spec, stdio, group, gaps, refused)
 		if err == nil {
+			if stdio.Terminal != nil {
+				stdio.Terminal.begun()
+			}
 			return r, nil
 		}
 		refused = err
@@ -168,6 +171,12 @@ func (a attempt) lay(r *Running, stdio IO, theirs *files) (at layout, err error)
 		at.inherit, at.gate = withoutPipes(stdio, ends), int(ends.gate.Fd())
 	} else {
 		at.stdin = fd(stdin)
+	}
+	if t := stdio.Terminal; t != nil {
+		at.terminal = true
+		if spec.MinimalDev {
+			at.console = t.name()
+		}
 	}
 	for _, f := range stdio.Files {
 		if f == nil {

@@ -43,11 +43,13 @@ type region struct {
 // control groups.
 type layout struct {
 	stdin, stdout, stderr int
-	files                 []int // for Spec.FirstFile and up; or unused
-	inherit               []int // of a transparent program: descriptors that stay at their numbers
-	gate                  int   // of a transparent program: what holds it before its execve
-	lifeline              int   // read end
-	setup, status         int   // the set-up socket, and the write end of the status pipe
+	terminal              bool   // stdin is the run's own
+	console               string // its name below /dev, where a /dev of the run's own is to show it; empty: not there
+	files                 []int  // for Spec.FirstFile and up; or unused
+	inherit               []int  // of a transparent program: descriptors that stay at their numbers
+	gate                  int    // of a transparent program: what holds it before its execve
+	lifeline              int    // read end
+	setup, status         int    // the set-up socket, and the write end of the status pipe
 	hidden                []hiddenPath
 	pinned                []string    // directories that cannot be moved, outer ones first
 	readOnly              []string    // what is read-only for the program
@@ -109,7 +111,7 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*childInit
 	}
 	gate := b.bytes(make([]byte, 1))
 	b.add(wantOne, step{name: "read", object: "lifeline"}, unix.SYS_READ, uintptr(at.lifeline), gate, 1)
-	b.session(spec)
+	b.lead(spec, at)
 	if method == Namespace {
 		b.mounts(spec, at, unix.MS_PRIVATE)
 		b.cover(at)
@@ -126,7 +128,7 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*childInit
 	for _, fd := range at.groups {
 		b.add(optional, step{name: "write", object: "tasks of the control group", measure: "control-group"}, unix.SYS_WRITE, uintptr(fd), b.text("0"), 1)
 	}
-	b.session(spec)
+	b.foreground(spec, c, at)
 	if spec.Transparent {
 		b.inherit(at)
 	} else {
@@ -156,11 +158,16 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*childInit
 	b.add(must, step{name: "execve", object: spec.Path}, unix.SYS_EXECVE, b.text(spec.Path), b.vector(spec.Args), b.vector(spec.Env), 0, 0, uintptr(at.nonce))
 
 	b.list = &c.after
-	// Init keeps only the lifeline and the status pipe, at low numbers; nothing it holds can keep a
-	// pipe of the caller open.
-	b.move(at.lifeline, at.status, initLifeline, initStatus)
+	// Init keeps only the lifeline, the status pipe and the run's own terminal, at low numbers; nothing
+	// it holds can keep a pipe of the caller open.
+	from, to := []int{at.lifeline, at.status}, []int{initLifeline, initStatus}
+	if at.terminal {
+		from, to = append(from, at.stdin), append(to, initTerminal)
+		c.terminal = initTerminal
+	}
+	b.move(from, to)
 	b.add(must, step{name: "close_range"}, unix.SYS_CLOSE_RANGE, 0, 2)
-	b.add(must, step{name: "close_range"}, unix.SYS_CLOSE_RANGE, initStatus+1, uintptr(^uint32(0)))
+	b.add(must, step{name: "close_range"}, unix.SYS_CLOSE_RANGE, uintptr(slices.Max(to)+1), uintptr(^uint32(0)))
 	b.childEvents()
 	return c, b
 }
@@ -207,18 +214,20 @@ func (b *builder) onlyOurs(spec Spec, at layout) {
 	}
 }
 
-// move moves two descriptors to two new numbers, which may be the old number of the other one. So
-// both move out of the way first.
-func (b *builder) move(lifeline, status, newLifeline, newStatus int) {
-	const away = 16 // above 0 to 4; what the copies overwrite is closed next anyway
+// move moves descriptors to new numbers, which may be the old numbers of others. So all move out of
+// the way first.
+func (b *builder) move(from, to []int) {
+	const away = 16 // above 0 to 5; what the copies overwrite is closed next anyway
 	moveOne := func(from, to int) {
 		b.add(must, step{name: "dup3"}, unix.SYS_DUP3, uintptr(from), uintptr(to), unix.O_CLOEXEC)
 	}
-	high := max(lifeline, status, newLifeline, newStatus, away) + 1
-	moveOne(lifeline, high)
-	moveOne(status, high+1)
-	moveOne(high, newLifeline)
-	moveOne(high+1, newStatus)
+	high := max(slices.Max(from), slices.Max(to), away) + 1
+	for i := range from {
+		moveOne(from[i], high+i)
+	}
+	for i := range to {
+		moveOne(high+i, to[i])
+	}
 }
 
 // descriptors gives the program its streams and files and nothing else. A source may have the number

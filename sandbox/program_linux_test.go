@@ -45,6 +45,10 @@ func (f table) apply(ops []op) error {
 			if f[o.arg[0]].object != "setup" {
 				return fmt.Errorf("op %d: sends the listener to %+v", i, f[o.arg[0]])
 			}
+		case unix.SYS_IOCTL:
+			if f[o.arg[0]].object != "stdin" {
+				return fmt.Errorf("op %d: %+v is to be its terminal", i, f[o.arg[0]])
+			}
 		case unix.SYS_LANDLOCK_RESTRICT_SELF:
 			if f[o.arg[0]].object != "ruleset" {
 				return fmt.Errorf("op %d: restricts itself by %+v", i, f[o.arg[0]])
@@ -97,6 +101,12 @@ func randomLayout(r *rand.Rand, spec Spec) (layout, table) {
 		panic("no number left")
 	}
 	at := layout{stdin: pick("stdin"), stdout: pick("stdout"), stderr: pick("stderr"), lifeline: pick("lifeline"), setup: pick("setup"), status: pick("status")}
+	if at.terminal = r.IntN(3) == 0; at.terminal {
+		at.stdout = at.stdin
+		if r.IntN(2) == 0 {
+			at.stderr = at.stdin
+		}
+	}
 	for i := range r.IntN(5) {
 		at.files = append(at.files, pick(fmt.Sprintf("file %d", i)))
 	}
@@ -141,7 +151,7 @@ func TestDescriptorsNeverClobber(t *testing.T) {
 		for n := at.setup; n < 3 || n >= spec.FirstFile && n < spec.FirstFile+len(at.files); n = at.setup {
 			at, open = randomLayout(r, spec) // start moves the set-up pipe out of the way
 		}
-		want := map[uintptr]string{0: "stdin", 1: "stdout", 2: "stderr"}
+		want := map[uintptr]string{0: "stdin", 1: open[uintptr(at.stdout)].object, 2: open[uintptr(at.stderr)].object}
 		for i, n := range at.files {
 			want[uintptr(spec.FirstFile+i)] = open[uintptr(n)].object
 		}
@@ -172,8 +182,12 @@ func TestDescriptorsNeverClobber(t *testing.T) {
 		if err := init.apply(s.after); err != nil {
 			t.Fatalf("after: %v: %s", err, context)
 		}
-		if want := (table{initLifeline: {"lifeline", true}, initStatus: {"status", true}}); !maps.Equal(init, want) {
-			t.Fatalf("init keeps %v, want %v: %s", init, want, context)
+		keeps := table{initLifeline: {"lifeline", true}, initStatus: {"status", true}}
+		if at.terminal {
+			keeps[initTerminal] = descriptor{"stdin", true}
+		}
+		if !maps.Equal(init, keeps) {
+			t.Fatalf("init keeps %v, want %v: %s", init, keeps, context)
 		}
 	}
 }

@@ -19,15 +19,17 @@ package sandbox
 //	msgHeld       of a transparent program: all but the execve is done, for which it waits at the gate
 //
 //	on the status pipe:
-//	msgStopped    a transparent program was stopped by signal value
 //	msgEnded      the program ended with wait status value; step is 1 if other processes of the
 //	              run are left. Then init waits until they have ended, or for the end of the lifeline
+//	msgStopped    before msgEnded, and only of a transparent program or one with a terminal: the program
+//	              was stopped; value is its wait status
 //	struct rusage from a worker's init, after msgEnded: what the tree has used. (For an own child
 //	              wait4(2) returns it, when the launcher reaps init.)
 //
 // Bytes on the lifeline go from the launcher to init: first 0 to an own child (the id maps are
-// written, go on), later the numbers of signals for the program, or lifelineEnded: the program has
-// ended, and its end is hidden. End of file: the launcher is gone.
+// written, go on), later the numbers of signals for the program (with a terminal, SIGCONT is for its
+// group, which becomes the foreground group), or lifelineEnded: the program has ended, and its end is
+// hidden. End of file: the launcher is gone.
 const (
 	msgFailed   = 1
 	msgMissing  = 2
@@ -75,7 +77,7 @@ const (
 	withPrev = 1 << 2 // the first argument is the previous call's result
 	wantOne  = 1 << 3 // a result other than 1 is a failure (the read of the lifeline)
 	ifPrev   = 1 << 4 // only after a success of the previous call
-	toSend   = 1 << 5 // the result is a descriptor, which the next call sends
+	toSend   = 1 << 5 // the result is kept in the rights: a descriptor, which the next call sends, or a number, which it points to
 	addRule  = 1 << 6 // in a worker only: opens a place and adds a rule for it (builder.rule)
 )
 

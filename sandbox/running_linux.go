@@ -42,7 +42,8 @@ type Running struct {
 	attended  bool         // goroutines look after the run
 	recorder  *recorder    // nil: there is none
 	score     *score       // of the launcher; nil: the run cannot change it
-	printed   atomic.Int64 // bytes read from both streams so far: a sign of progress
+	printed   atomic.Int64 // bytes read from both streams so far
+	terminal  *Terminal    // of its own; nil: it has none
 
 	ended chan ending         // the program has ended; closed without a value: init could not say how
 	gone  chan syscall.Rusage // init has ended, with what the whole tree used
@@ -104,7 +105,11 @@ func (r *Running) follow() {
 			r.ended <- endingOf(m)
 			return
 		}
-		halt()
+		if r.terminal != nil {
+			r.terminal.stopped()
+		} else {
+			halt()
+		}
 	}
 }
 

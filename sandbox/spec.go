@@ -21,7 +21,7 @@ const (
 type Limits struct {
 	Wall      time.Duration // from Release to the end
 	CPU       time.Duration // user and system time of the whole tree
-	Idle      time.Duration // without CPU use and without output
+	Idle      time.Duration // without CPU use, without output and, at a terminal, without a user who types
 	Memory    int64         // bytes of the whole tree; without a control group: private writable memory of each process (RLIMIT_DATA)
 	Processes int           // processes and threads of the whole tree; without a control group: counted by sampling
 	OpenFiles int           // descriptors of a process (RLIMIT_NOFILE)
@@ -125,11 +125,14 @@ const (
 
 // IO is where the program's streams and extra descriptors go.
 type IO struct {
-	Stdin   *os.File // nil: empty
-	Stdout  io.Writer
-	Stderr  io.Writer  // if it equals Stdout (==), both streams go through one pipe and keep the program's order
-	Workdir *Workdir   // of the run; nil: none. Start shows it at its path or, without namespaces, moves it there
-	Files   []*os.File // at Spec.FirstFile and up; nil leaves a number unused. The caller still owns and closes them
+	Stdin  *os.File // nil: empty
+	Stdout io.Writer
+	Stderr io.Writer // if it equals Stdout (==), both streams go through one pipe and keep the program's order
+	// Terminal, if it is not nil, is the program's standard input and output, and standard error if
+	// Stderr equals Stdout; Stdin is not used then. Only [OwnChild] can give a run a terminal.
+	Terminal *Terminal
+	Workdir  *Workdir   // of the run; nil: none. Start shows it at its path or, without namespaces, moves it there
+	Files    []*os.File // at Spec.FirstFile and up; nil leaves a number unused. The caller still owns and closes them
 
 	// Inherit are descriptors of the launcher that a transparent program has, too, at the same
 	// numbers. They are numbers and no files, because [os.File.Fd] may change the mode of a file that

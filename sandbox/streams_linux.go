@@ -38,9 +38,14 @@ func (r *Running) open(stdio IO, theirs *files) (stdin *os.File, e ends, err err
 	r.status, e.status = pipe(&err, reader)
 	e.gate, r.gate = pipe(&err, nobody)
 	r.dump, e.dump = pipe(&err, reader)
-	out, e.stdout = pipe(&err, reader)
+	if r.terminal = stdio.Terminal; r.terminal == nil {
+		out, e.stdout = pipe(&err, reader)
+		theirs.add(e.stdout)
+	} else if err == nil {
+		e.stdout, out, err = r.connect(r.terminal, theirs)
+	}
 	r.outputs, r.to = []*os.File{out}, []io.Writer{stdio.Stdout}
-	theirs.add(e.lifeline, e.status, e.gate, e.dump, e.stdout)
+	theirs.add(e.lifeline, e.status, e.gate, e.dump)
 	if e.stderr = e.stdout; !same(stdio.Stdout, stdio.Stderr) {
 		errs, e.stderr = pipe(&err, reader)
 		r.outputs, r.to = append(r.outputs, errs), append(r.to, stdio.Stderr)
@@ -48,6 +53,9 @@ func (r *Running) open(stdio IO, theirs *files) (stdin *os.File, e ends, err err
 	}
 	if err != nil {
 		return nil, e, &StepError{Step: "pipe", Err: err}
+	}
+	if r.terminal != nil {
+		return e.stdout, e, nil
 	}
 	if stdin = stdio.Stdin; stdin == nil {
 		if stdin, err = os.Open(os.DevNull); err != nil {
@@ -143,6 +151,9 @@ func (r *Running) copy(to io.Writer, from *os.File) {
 		if n > 0 {
 			r.printed.Add(int64(n))
 			if _, werr := to.Write(buffer[:n]); werr != nil || r.abandoned.Load() {
+				if r.terminal != nil {
+					r.terminal.cut()
+				}
 				return
 			}
 		}

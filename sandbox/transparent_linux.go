@@ -28,13 +28,6 @@ import (
 // the rest of the end it is below four seconds.
 const callerGrace = 3 * time.Second
 
-// session gives init and the program a session of their own.
-func (b *builder) session(spec Spec) {
-	if !spec.Transparent {
-		b.add(must, step{name: "setsid"}, unix.SYS_SETSID)
-	}
-}
-
 // inherit leaves a transparent program the descriptors of its caller, and closes all others at
 // execve. The ends of pipes have numbers above 2, because a launcher's streams are always open (see
 // runtime/fds_unix.go of Go).

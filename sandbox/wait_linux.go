@@ -80,7 +80,7 @@ func (r *Running) newWaiter(signals <-chan os.Signal, disk func() int64) *waiter
 	if measure := disk; measure != nil && r.workdir != nil {
 		disk = func() int64 { return measure() + unlinked(r.pid, r.workdir.path) }
 	}
-	w.watch = watch{limits: r.spec.Limits, root: r.pid, group: r.group, printed: r.printed.Load, disk: disk, spawn: r.spawn, started: r.started, progress: r.started}
+	w.watch = watch{limits: r.spec.Limits, root: r.pid, group: r.group, printed: r.progress, disk: disk, spawn: r.spawn, started: r.started, progress: r.started}
 	if d := r.workdir; d != nil {
 		w.watch.free, w.watch.end = d.free, func() { d.halted.Store(true) }
 	}

@@ -19,6 +19,9 @@ func environment(job Job, limits wire.Limits, workdir string) []string {
 	keep := append([]string{"PYTHON3_DATA_DIR"}, job.Config.Security.Isolation.EnvKeep...)
 	numeric := []string{"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MALLOC_ARENA_MAX"}
 	keep = append(keep, numeric...)
+	if job.Live != nil && job.Live.Terminal != nil {
+		keep = append(keep, ofTerminals...)
+	}
 	for _, e := range job.Environ {
 		name, _, _ := strings.Cut(e, "=")
 		if name == "TMPDIR" || name == maxMemory || name == maxCPU || has(name) {
@@ -54,6 +57,9 @@ func environment(job Job, limits wire.Limits, workdir string) []string {
 	}
 	return env
 }
+
+// ofTerminals are variables that say what the caller's terminal is and can do.
+var ofTerminals = []string{"TERM", "COLORTERM", "NO_COLOR", "TERMINFO", "TERMINFO_DIRS"}
 
 // Variables by which callers tighten the limits of every Python that they start. The configuration reads
 // them, and so do scripts that set such limits themselves.

@@ -8,6 +8,7 @@ import (
 	"py3run/audit"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/wire"
+	"py3run/sandbox"
 )
 
 // A Job is the input of one run.
@@ -41,6 +42,9 @@ type Live struct {
 	Stdin          *os.File
 	Stdout, Stderr io.Writer
 	OneStream      bool // stdout and stderr are one file: all output goes to Stdout, in the program's order
+
+	Terminal *sandbox.Terminal      // instead of Stdin, and for what goes to Stdout; nil: streams are pipes
+	Attach   func() (detach func()) // connects the terminal with its user, while the code runs; nil without one
 }
 
 // Caller is the operating-system user that runs py3run.

@@ -209,7 +209,7 @@ func (r *run) startBy(p *program, spec sandbox.Spec, by sandbox.Backend) error {
 	p.outputs = newOutputs(r.plan)
 	stdio := sandbox.IO{Stdin: stdin, Workdir: r.workdir, Files: p.session.Files()}
 	if live := r.plan.Job.Live; live != nil {
-		stdio.Stdin = live.Stdin
+		stdio.Stdin, stdio.Terminal = live.Stdin, live.Terminal
 	}
 	stdio.Stdout, stdio.Stderr = p.outputs.writers()
 	p.running, err = sandbox.Start(spec, stdio, by)
@@ -241,6 +241,9 @@ func (r *run) stdin() (*os.File, error) {
 
 // attend opens the gate and waits until the program has ended.
 func (r *run) attend(p *program) sandbox.Outcome {
+	if live := r.plan.Job.Live; live != nil && live.Attach != nil {
+		defer live.Attach()()
+	}
 	p.running.Release() // the outcome reports an error, too
 	workdir, most := r.workdir, r.plan.Spec.Limits.Disk
 	outcome := p.running.Wait(r.plan.Job.Signals, func() int64 { return workdir.Used(most) })

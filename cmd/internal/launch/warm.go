@@ -17,6 +17,9 @@ import (
 func (p Plan) template() (warm.Setup, bool) {
 	c := p.Job.Config
 	key, ok := p.Spec.PoolKey()
+	if p.Job.Live != nil && p.Job.Live.Terminal != nil { // a worker has its session and its streams already
+		ok = false
+	}
 	if !ok || p.Facts.WarmDir == "" {
 		return warm.Setup{}, false
 	}

@@ -1,0 +1,394 @@
+package cmd
+
+import (
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"py3run/cmd/internal/cli"
+	"py3run/sandbox"
+)
+
+// A console is the caller's side of a run that has a terminal of its own: it passes on what the user
+// types, the size of the window and the signals of job control. Meanwhile the caller's terminal is
+// raw: each key goes to the run's terminal, which does the rest (echo, Ctrl-C, Ctrl-Z …).
+//
+//	attach ─► enter ─► (suspend: leave, stop, enter …) ─► leave
+//
+// The caller's terminal is changed only by enter and leave, and only in the foreground: there nobody
+// else uses it. In the background, after `bg` or `&`, the run goes on and prints, but gets nothing
+// to read until it is in the foreground.
+//
+// O_NONBLOCK is never set on the caller's files: other processes share it.
+type console struct {
+	pty        *sandbox.Terminal
+	in         *os.File // nil: nobody types
+	inTerminal bool     // in is a terminal
+	shown      bool     // what the run prints is shown at the same terminal
+	window     *os.File // the terminal whose size counts; nil: there is none
+	ending     chan<- os.Signal
+
+	news       chan os.Signal
+	quit, done chan struct{}
+
+	entered    bool          // the caller's terminal is raw
+	before     *unix.Termios // its settings before that
+	raw        *unix.Termios // its settings since then
+	typing     *typist       // nil: nothing is read
+	over       bool          // nothing more will be typed
+	rest       []byte        // read, but not typed yet
+	openLine   bool          // what was typed last is no whole line
+	ignoreStop bool          // the caller ignores SIGTSTP
+}
+
+// wantsTerminal decides whether a run gets a terminal of its own. in and out say whether the streams
+// are terminals, code whether the code comes from standard input: then there is none for the
+// program.
+func wantsTerminal(tty, noTTY, in, out, code bool) bool {
+	return tty || !noTTY && in && out && !code
+}
+
+// newConsole makes the terminal of a run. in is what the user types; nil: nothing.
+func (app *app) newConsole(in *os.File) (*console, error) {
+	c := &console{in: in, ending: app.signals, news: make(chan os.Signal, 16), quit: make(chan struct{}), done: make(chan struct{}), ignoreStop: signal.Ignored(syscall.SIGTSTP)}
+	var settings *unix.Termios
+	if c.inTerminal = in != nil && cli.IsTerminal(in); c.inTerminal {
+		settings, _ = unix.IoctlGetTermios(int(in.Fd()), unix.TCGETS)
+		c.shown = oneStream(in, os.Stdout)
+	}
+	for _, f := range []*os.File{in, os.Stdout, os.Stderr} {
+		if f != nil && cli.IsTerminal(f) {
+			c.window = f
+			break
+		}
+	}
+	size := &unix.Winsize{Row: 24, Col: 80}
+	if known := c.size(); known != nil {
+		size = known
+	}
+	pty, err := sandbox.OpenTerminal(settings, size)
+	c.pty = pty
+	return c, err
+}
+
+// size returns that of the caller's window; nil: there is none.
+func (c *console) size() *unix.Winsize {
+	if c.window == nil {
+		return nil
+	}
+	size, err := unix.IoctlGetWinsize(int(c.window.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return nil
+	}
+	return size
+}
+
+// deadly are signals that end py3run at once. At a terminal it first puts that in order.
+var deadly = []os.Signal{syscall.SIGABRT, syscall.SIGTRAP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM, syscall.SIGVTALRM, syscall.SIGIO, syscall.SIGPWR, syscall.SIGXCPU, syscall.SIGSTKFLT}
+
+// attach connects the caller's terminal with that of a run that is about to begin. detach puts
+// everything back.
+func (c *console) attach() (detach func()) {
+	signal.Notify(c.news, syscall.SIGWINCH, syscall.SIGCONT)
+	if !c.ignoreStop {
+		signal.Notify(c.news, syscall.SIGTSTP)
+	}
+	for _, s := range deadly {
+		if !signal.Ignored(s) {
+			signal.Notify(c.news, s)
+		}
+	}
+	c.enter()
+	go c.serve()
+	return func() {
+		close(c.quit)
+		<-c.done
+		signal.Stop(c.news)
+		if !c.ignoreStop {
+			setAction(unix.SIGTSTP, sigDefault) // the runtime does not do it
+		}
+	}
+}
+
+// backgroundLook is how often a console in the background looks whether it is in the foreground.
+// bash does not tell: its fg sends SIGCONT only to a job that was stopped.
+const backgroundLook = 100 * time.Millisecond
+
+// serve looks after the terminals until the run is over.
+func (c *console) serve() {
+	defer close(c.done)
+	defer c.leave()
+	defer func() {
+		if fault := recover(); fault != nil { // of ours: the run goes on without its user
+			c.hangUp()
+		}
+	}()
+	ticker := time.NewTicker(backgroundLook)
+	defer ticker.Stop()
+	for {
+		var background <-chan time.Time
+		if c.inTerminal && !c.entered && !c.over {
+			background = ticker.C
+		}
+		var ended <-chan struct{}
+		if c.typing != nil {
+			ended = c.typing.done
+		}
+		select {
+		case <-c.quit:
+			return
+		case s := <-c.news:
+			c.hear(s.(syscall.Signal))
+		case <-c.pty.Stopped():
+			c.suspend()
+		case <-background:
+			c.enter()
+		case <-ended:
+			c.ended()
+		}
+	}
+}
+
+func (c *console) hear(s syscall.Signal) {
+	switch s {
+	case syscall.SIGWINCH:
+		c.resize()
+	case syscall.SIGCONT: // a shell may have changed the terminal, or put us into the background
+		c.enter()
+	case syscall.SIGTSTP: // if that stops the program, it is as if the user had typed Ctrl-Z
+		c.pty.Stop()
+	default:
+		c.leave()
+		setAction(s, sigDefault)
+		syscall.Kill(os.Getpid(), s)
+	}
+}
+
+// hangUp ends the run as the end of the terminal would.
+func (c *console) hangUp() {
+	select {
+	case c.ending <- syscall.SIGHUP:
+	default: // it ends anyway
+	}
+}
+
+// suspend stops py3run because the program was stopped: the caller's shell gets the terminal back,
+// until the user continues both.
+func (c *console) suspend() {
+	c.pty.Settle()
+	c.pty.Pause()
+	c.leave()
+	if !c.ignoreStop {
+		stopSelf()
+	}
+	c.enter()
+	c.pty.Continue()
+}
+
+// enter makes the caller's terminal raw and starts to read, if py3run is in the foreground. It can be
+// called again at any time, because others may have changed the terminal.
+func (c *console) enter() {
+	if !c.inTerminal {
+		c.resize()
+		c.startTyping()
+		return
+	}
+	now, err := unix.IoctlGetTermios(int(c.in.Fd()), unix.TCGETS)
+	if err != nil || !foreground(c.in) {
+		c.stopTyping()
+		c.entered = false
+		return
+	}
+	if c.raw == nil || *now != *c.raw { // else nobody has changed it since the last time
+		raw := *now
+		makeRaw(&raw, c.shown)
+		if unix.IoctlSetTermios(int(c.in.Fd()), unix.TCSETS, &raw) != nil {
+			return
+		}
+		c.before = now
+		c.raw, _ = unix.IoctlGetTermios(int(c.in.Fd()), unix.TCGETS)
+	}
+	c.entered = true
+	c.resize()
+	c.startTyping()
+}
+
+// leave stops to read, and gives the caller's terminal its settings back. What was typed and not
+// read stays for the next reader.
+func (c *console) leave() {
+	c.stopTyping()
+	if c.entered && foreground(c.in) {
+		unix.IoctlSetTermios(int(c.in.Fd()), unix.TCSETS, c.before) // not TCSETSW: a terminal that hangs would not let us go
+	}
+	c.entered, c.raw = false, nil
+}
+
+func (c *console) resize() {
+	if size := c.size(); size != nil {
+		c.pty.Resize(size)
+	}
+}
+
+// foreground reports whether this process may use a terminal: its group is the foreground group, or
+// the terminal is not its controlling terminal and has no job control for it (tty_ioctl(4)).
+func foreground(f *os.File) bool {
+	group, err := unix.IoctlGetInt(int(f.Fd()), unix.TIOCGPGRP)
+	return err != nil || group == unix.Getpgrp()
+}
+
+// makeRaw changes settings as cfmakeraw(3) does. With output, what is printed is not processed either:
+// the run's terminal has done that.
+func makeRaw(s *unix.Termios, output bool) {
+	s.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP | unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON | unix.IXOFF | unix.IXANY
+	s.Lflag &^= unix.ECHO | unix.ECHONL | unix.ICANON | unix.ISIG | unix.IEXTEN
+	s.Cc[unix.VMIN], s.Cc[unix.VTIME] = 1, 0
+	if output {
+		s.Oflag &^= unix.OPOST
+	}
+}
+
+// A typist reads what the user types and passes it on.
+type typist struct {
+	wake *os.File // closing it ends the reading
+	stop *os.File // its other end
+	done chan struct{}
+}
+
+func (c *console) startTyping() {
+	if c.typing != nil || c.over {
+		return
+	}
+	stop, wake, err := os.Pipe()
+	if err != nil {
+		return
+	}
+	t := &typist{wake: wake, stop: stop, done: make(chan struct{})}
+	c.typing = t
+	go func() {
+		defer close(t.done)
+		c.read(int(stop.Fd()))
+	}()
+}
+
+// stopTyping waits until nobody reads any more.
+func (c *console) stopTyping() {
+	t := c.typing
+	if t == nil {
+		return
+	}
+	t.wake.Close()
+	c.pty.SetWriteDeadline(time.Now())
+	<-t.done
+	c.pty.SetWriteDeadline(time.Time{})
+	t.stop.Close()
+	c.typing = nil
+}
+
+// ended handles the end of the input.
+func (c *console) ended() {
+	c.stopTyping()
+	if !c.inTerminal {
+		return
+	}
+	c.entered = false
+	if _, err := unix.IoctlGetTermios(int(c.in.Fd()), unix.TCGETS); err != nil { // it is gone
+		c.over = true
+		if !signal.Ignored(syscall.SIGHUP) {
+			c.hangUp()
+			return
+		}
+		c.typeEnd()
+	}
+}
+
+// read passes on what is typed until its end, or until stop is readable. It reads only what is there:
+// what comes later is for others.
+func (c *console) read(stop int) {
+	buffer := make([]byte, 4096)
+	in := -1
+	if c.in != nil {
+		in = int(c.in.Fd())
+	}
+	for {
+		if len(c.rest) > 0 {
+			n, err := c.pty.Write(c.rest)
+			if n > 0 {
+				c.openLine = c.rest[n-1] != '\n' && c.rest[n-1] != '\r'
+			}
+			if c.rest = c.rest[n:]; err != nil {
+				return
+			}
+		}
+		if in < 0 {
+			c.over = true
+			c.typeEnd()
+			return
+		}
+		p := []unix.PollFd{{Fd: int32(in), Events: unix.POLLIN}, {Fd: int32(stop), Events: unix.POLLIN}}
+		if _, err := unix.Poll(p, -1); err == unix.EINTR {
+			continue
+		} else if err != nil || p[1].Revents != 0 {
+			return
+		}
+		n, err := unix.Read(in, buffer)
+		switch {
+		case err == unix.EINTR || err == unix.EAGAIN:
+		case n > 0:
+			c.rest = append(c.rest, buffer[:n]...)
+		case c.inTerminal:
+			return
+		default:
+			in = -1
+		}
+	}
+}
+
+// typeEnd types the end-of-file character, as a user does at the end of the input. In the middle of a
+// line the first one only ends that (termios(3), VEOF).
+func (c *console) typeEnd() {
+	end := []byte{4}
+	if settings, err := c.pty.Settings(); err == nil && settings.Lflag&unix.ICANON != 0 {
+		if end[0] = settings.Cc[unix.VEOF]; c.openLine {
+			end = append(end, end...)
+		}
+	}
+	c.pty.Write(end)
+}
+
+// Handlers as the kernel has them.
+const (
+	sigDefault = 0
+	sigIgnore  = 1
+)
+
+// setAction sets how the kernel handles a signal and returns what was set before. Package os/signal
+// cannot do that: it never gives a stop signal its default action back.
+func setAction(s syscall.Signal, handler uint64) (before [4]uint64) {
+	return exchangeAction(s, [4]uint64{handler})
+}
+
+func exchangeAction(s syscall.Signal, action [4]uint64) (before [4]uint64) {
+	syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(s), uintptr(unsafe.Pointer(&action)), uintptr(unsafe.Pointer(&before)), 8, 0, 0)
+	return before
+}
+
+// stopSelf stops this process and its group, as the kernel does at Ctrl-Z. It returns when somebody
+// continues them. In an orphaned group it returns at once: the kernel does not stop that, because
+// nobody could continue it.
+//
+// The others come first, because a shell may act as soon as it sees us stop. This thread sends the
+// signal to itself: then the kernel stops the process before the call returns.
+func stopSelf() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	before := setAction(unix.SIGTSTP, sigIgnore)
+	unix.Kill(0, unix.SIGTSTP)
+	setAction(unix.SIGTSTP, sigDefault)
+	unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGTSTP)
+	exchangeAction(unix.SIGTSTP, before)
+}
