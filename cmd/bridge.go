@@ -34,6 +34,7 @@ type bridge struct {
 	in    *input
 	lines lines
 
+	input  config.Input
 	loaded *config.Loaded
 	broken error      // why there is no configuration; nil: there is one
 	job    launch.Job // what all requests have in common
@@ -110,11 +111,11 @@ func (app *app) bridge() error {
 
 // configure reads the configuration. If that fails, each request is refused with the reason.
 func (b *bridge) configure() {
-	input := config.Default().Input
+	b.input = config.Default().Input
 	loaded, err := config.Load(b.app.sources())
 	if b.broken = err; err == nil {
 		loaded.ForBridge(b.app.environ)
-		b.loaded, input = loaded, loaded.Config.Input
+		b.loaded, b.input = loaded, loaded.Config.Input
 		b.job = b.app.job(wire.Request{}, nil, loaded)
 		b.job.Command, b.job.OwnOnly = "bridge", true
 		if loaded.Config.Warm.Enabled {
@@ -127,7 +128,7 @@ func (b *bridge) configure() {
 			}()
 		}
 	}
-	b.lines.most = int(input.MaxRequestMB * (1 << 20))
+	b.lines.most = int(b.input.MaxRequestMB * (1 << 20))
 	if b.lines.most == 0 { // no limit
 		b.lines.most = int(^uint(0) >> 1)
 	}
@@ -164,17 +165,17 @@ func (b *bridge) serve() {
 // patience returns how long to wait for more input; 0: for ever. Between two requests a bridge waits
 // for ever. A line that has begun should go on.
 func (b *bridge) patience() time.Duration {
-	if b.lines.begun() == 0 || b.loaded == nil {
+	if b.lines.begun() == 0 {
 		return 0
 	}
-	return time.Duration(b.loaded.Config.Input.TimeoutSeconds * float64(time.Second))
+	return time.Duration(b.input.TimeoutSeconds * float64(time.Second))
 }
 
 // unfinished gives up a line whose end does not come, and returns the refusal.
 func (b *bridge) unfinished() error {
 	n := b.lines.begun()
 	b.lines.giveUp()
-	return &wire.BadRequest{Message: fmt.Sprintf("the request has no end: %d bytes came, then nothing for %v; the rest of the line is passed over", n, b.loaded.Config.Input.TimeoutSeconds),
+	return &wire.BadRequest{Message: fmt.Sprintf("the request has no end: %d bytes came, then nothing for %v s; the rest of the line is passed over", n, b.input.TimeoutSeconds),
 		Hint: "end each request with a newline and flush it, or raise input.timeout-seconds"}
 }
 
