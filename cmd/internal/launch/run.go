@@ -252,22 +252,28 @@ func (r *run) attend(p *program) sandbox.Outcome {
 	return outcome
 }
 
-// sweep removes what killed launchers left: directories, control groups, and runs without an end
-// record. If the configuration wants a template and none had a worker for this run, sweep starts one
+// sweep removes what is left of this run and, unless the job says otherwise, what killed launchers
+// left: directories, control groups, and runs without an end record. If the configuration wants a template and none had a worker for this run, sweep starts one
 // for the next run.
 func (r *run) sweep(isolation *wire.Isolation) (err error) {
 	if r.plan.Spec.Path == "" { // the plan was not made
 		return nil
 	}
-	if setup, wanted := r.plan.template(); wanted && r.cold {
+	if setup, wanted := r.plan.template(); wanted && r.cold && r.plan.Job.Templates == nil {
 		warm.Start(setup, false) // py3runctl warm status reports what fails
 	}
 	if isolation != nil && isolation.Method == string(sandbox.Namespace) {
 		r.plan.Interpreter.Keep()
 	}
-	err = sandbox.Sweep(r.plan.Dir.Root)
+	others := !r.plan.Job.OwnOnly
+	if others {
+		err = sandbox.Sweep(r.plan.Dir.Root)
+	}
 	if r.record != nil {
-		err = errors.Join(err, r.record.log.Recover(), r.record.log.Close())
+		if others {
+			err = errors.Join(err, r.record.log.Recover())
+		}
+		err = errors.Join(err, r.record.log.Close())
 		r.record = nil
 	}
 	if r.left != nil {

@@ -15,28 +15,37 @@ import (
 // template returns the set-up of the template that can have a worker for this run. It returns false if
 // the configuration wants none, or none is possible.
 func (p Plan) template() (warm.Setup, bool) {
-	c := p.Job.Config
+	c, own := p.Job.Config, p.Job.Templates != nil
 	key, ok := p.Spec.PoolKey()
 	if p.Job.Live != nil && p.Job.Live.Terminal != nil { // a worker has its session and its streams already
 		ok = false
 	}
-	if !ok || p.Facts.WarmDir == "" {
+	if !ok || !c.Warm.Enabled || p.Facts.WarmDir == "" && !own {
 		return warm.Setup{}, false
 	}
 	key.Activity = activity[c.Security.Audit.Native] // also for commands that run no code, where the plan has none
-	return warm.Setup{
+	setup := warm.Setup{
 		PoolKey: key, Interpreter: p.Interpreter.Path, Identity: p.Interpreter.Identity,
 		Environ: warm.Environ(p.Spec.Env, c.Warm.Preload), Preload: c.Warm.Preload,
 		ImportPath: c.Python.Path, Flagged: slices.Sorted(maps.Keys(c.Python.FlagImports)),
-		Inherited: warm.Inherited(key.Groups && key.Parent == ""), Dir: p.Facts.WarmDir, CacheDir: p.Facts.CacheDir, KeyFile: cacheKey(p.Job),
+		Dir: p.Facts.WarmDir, CacheDir: p.Facts.CacheDir, KeyFile: cacheKey(p.Job),
 		Spares: c.Warm.Spares, Idle: seconds(c.Security.IdleTimeoutSeconds),
-	}, true
+	}
+	if own { // what a template of this process inherits is what this run inherits
+		setup.Dir, setup.Run = p.Dir.Root, p.Job.ask
+	} else {
+		setup.Inherited = warm.Inherited(key.Groups && key.Parent == "")
+	}
+	return setup, true
 }
 
 // askForWorker asks the template for a worker; nil: there is none. The template needs a moment to
 // answer, so the caller makes the directories before it receives the worker.
 func (r *run) askForWorker() *warm.Lease {
 	if setup, wanted := r.plan.template(); wanted {
+		if own := r.plan.Job.Templates; own != nil {
+			return own.Take(setup)
+		}
 		if lease, err := warm.Take(setup.Dir, setup.Key()); err == nil {
 			return lease
 		}
@@ -65,6 +74,19 @@ func (r *run) startWorker(lease *warm.Lease) *program {
 		return nil
 	}
 	return p
+}
+
+// Prepare starts, in the background, the template of this process from which runs like this job take
+// their workers. What fails here, a run will say.
+func Prepare(job Job) {
+	plan, refused := locate(Plan{Job: job, RunID: newRunID(job.Began)})
+	if refused == nil {
+		plan, refused = complete(plan)
+	}
+	defer plan.Interpreter.Close()
+	if setup, wanted := plan.template(); refused == nil && wanted {
+		job.Templates.Start(setup)
+	}
 }
 
 // StartTemplate starts the template from which runs like this job take their workers, and waits until
