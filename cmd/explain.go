@@ -91,6 +91,7 @@ func (app *app) explainText(e launch.Explanation) {
 	if p := e.Python; p != nil {
 		line("python", p.Version+" at "+p.Executable)
 		line("virtual environment", p.Venv)
+		line("through", strings.Join(e.Shims, ", "))
 	}
 	for _, s := range e.PassedOver {
 		line("passed over", s.Path+" ("+s.From+"): "+s.Why)

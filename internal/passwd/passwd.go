@@ -56,6 +56,33 @@ func GroupID(name string) (int, error) {
 	return 0, fmt.Errorf("no group %s in %s", name, groupsFile)
 }
 
+// Private reports whether a group is that of one user alone: his first group, of which nobody else is
+// a member. Many systems give each user such a group, and let it write all that he makes (umask 002).
+func Private(gid, uid int) bool { return private(gid, uid, read(usersFile), read(groupsFile)) }
+
+func private(gid, uid int, users, groups string) bool {
+	owner, ok := find(users, func(fields []string) bool { return fields[2] == strconv.Itoa(uid) })
+	if !ok || owner.GID != gid {
+		return false
+	}
+	number := strconv.Itoa(gid)
+	if _, shared := find(users, func(fields []string) bool { return fields[3] == number && fields[0] != owner.Name }); shared {
+		return false
+	}
+	found := false
+	for line := range strings.Lines(groups) {
+		f := strings.Split(strings.TrimSpace(line), ":")
+		if len(f) < 4 || f[2] != number {
+			continue
+		}
+		if f[3] != "" && f[3] != owner.Name {
+			return false
+		}
+		found = true
+	}
+	return found
+}
+
 // read returns an empty text if the file cannot be read: then it has no user.
 func read(file string) string {
 	text, _ := os.ReadFile(file)

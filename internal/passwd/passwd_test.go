@@ -48,6 +48,34 @@ func TestGroups(t *testing.T) {
 	}
 }
 
+func TestPrivate(t *testing.T) {
+	t.Parallel()
+	const users = "root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\nbob:x:1001:1001::/home/bob:/bin/sh\ncat:x:1002:1002::/:\ndan:x:1003:1002::/:\neve:x:1004:100::/:\nfay:x:1005:1005::/:\n"
+	const groups = "root:x:0:\nann:x:1000:\nbob:x:1001:bob,ann\ncat:x:1002:\nusers:x:100:\nadm:x:4:ann\nfay:x:1005:fay\n"
+	for _, tt := range []struct {
+		name     string
+		gid, uid int
+		want     bool
+	}{
+		{"of its own", 1000, 1000, true},
+		{"of its own, as a member, too", 1005, 1005, true},
+		{"root's", 0, 0, true},
+		{"another is a member", 1001, 1001, false},
+		{"the first group of another, too", 1002, 1002, false},
+		{"not the first group", 4, 1000, false},
+		{"another user's", 1000, 1001, false},
+		{"of nobody known", 7, 7, false},
+		{"a group that only another service knows", 77, 1000, false},
+	} {
+		if got := private(tt.gid, tt.uid, users, groups); got != tt.want {
+			t.Errorf("%s: %t", tt.name, got)
+		}
+	}
+	if private(1000, 1000, users, "") {
+		t.Error("a group that is not listed counts as private")
+	}
+}
+
 func TestThisHost(t *testing.T) {
 	t.Parallel()
 	u, ok := ByUID(os.Getuid())

@@ -45,8 +45,8 @@ func Doctor(job Job) []sandbox.Check {
 		if slices.ContainsFunc(probes, func(c sandbox.Check) bool { return c.Name == "namespaces" && c.OK }) {
 			ip.Keep() // cache the facts, as the first run does
 		}
-		took, scripts := python.Again(want(job))
-		checks = append(checks, slowStart(ip, skipped, took, scripts)...)
+		took, asked := python.Again(want(job))
+		checks = append(checks, slowStart(ip, took, asked)...)
 	}
 	checks = append(checks, probes...)
 	facts := Facts{RunID: newRunID(job.Began)}
@@ -59,20 +59,32 @@ func Doctor(job Job) []sandbox.Check {
 // interpreter in the cache, it takes less than a millisecond.
 const slowFind = 100 * time.Millisecond
 
-// slowStart reports why every run has to search for its interpreter again: the path leads through a
-// script, such as a shim of pyenv or asdf, or candidates before the interpreter give no usable answer.
-func slowStart(ip python.Interpreter, skipped []python.Candidate, took time.Duration, scripts []string) []sandbox.Check {
-	if len(scripts) == 0 && took < slowFind {
+// slowStart reports why every run has to search for its interpreter again. Programs have to be asked
+// for it each time, or there is no place to keep what they have answered.
+func slowStart(ip python.Interpreter, took time.Duration, asked []python.Asked) []sandbox.Check {
+	if took < slowFind && !slices.ContainsFunc(asked, func(a python.Asked) bool { return a.Shim != "" }) {
 		return nil
 	}
 	c := sandbox.Check{Name: "python-start", Finding: fmt.Sprintf("to find the interpreter takes %d ms of every run", took.Milliseconds()),
 		Repair: fmt.Sprintf("python.interpreter = %q in the configuration", ip.Path)}
-	switch {
-	case len(scripts) > 0:
-		c.Cause = strings.Join(scripts, ", ") + ": a script, such as a shim of pyenv or asdf, which every run has to ask for the interpreter"
-	case len(skipped) > 0:
-		c.Cause = "candidates before it do not answer as Python 3 does, and every run asks them again"
-	default:
+	var causes []string
+	for _, a := range asked {
+		cause := fmt.Sprintf("%s takes %d ms: ", a.Path, a.Took.Milliseconds())
+		switch {
+		case a.Path == ip.Path: // nothing that it has said is kept
+			continue
+		case a.Shim == "script":
+			cause += "a script or program that leads to an interpreter, which every run has to ask"
+		case a.Shim != "" && a.Why != "":
+			cause += "a shim of " + a.Shim + ", whose answer is not kept: " + a.Why
+		case a.Shim != "":
+			cause += "a shim of " + a.Shim + ", whose answer this host has no place to keep in"
+		default:
+			cause += "it does not answer as Python 3 does, and every run asks it again"
+		}
+		causes = append(causes, cause)
+	}
+	if c.Cause = strings.Join(causes, "; "); c.Cause == "" {
 		c.Cause = "this user has no directory to cache facts about an interpreter in: neither HOME nor XDG_CACHE_HOME names one"
 		c.Repair = "set XDG_CACHE_HOME to a directory that only this user can write"
 	}

@@ -17,6 +17,7 @@ type Explanation struct {
 	Command     wire.Command    `json:"command"`
 	Refused     *wire.Failure   `json:"refused,omitempty"` // why the run would not start
 	Python      *wire.Python    `json:"python,omitempty"`
+	Shims       []string        `json:"shims,omitempty"` // what led to this interpreter, in order
 	PassedOver  []Skipped       `json:"passed_over,omitempty"`
 	Limits      *wire.Limits    `json:"limits,omitempty"`
 	Isolation   *wire.Isolation `json:"isolation,omitempty"`
@@ -58,7 +59,7 @@ func Explain(job Job) Explanation {
 	ip := plan.Interpreter
 	defer ip.Close()
 	e.Python = &wire.Python{Version: ip.Version, Executable: ip.Path, Venv: ip.Venv}
-	e.Limits, e.Warnings = &plan.Limits, plan.Warnings
+	e.Shims, e.Limits, e.Warnings = ip.Through, &plan.Limits, plan.Warnings
 	plan, refused = complete(plan)
 	if refused != nil {
 		return refuse(refused.status, refused.failure)

@@ -11,22 +11,23 @@ import (
 func TestSlowStart(t *testing.T) {
 	t.Parallel()
 	ip := python.Interpreter{Path: "/opt/python/bin/python3"}
-	skipped := []python.Candidate{{Path: "/old/python3", From: "PATH", Why: "is Python 2.7.18, older than 3.8"}}
+	itself := python.Asked{Path: ip.Path, Took: 30 * time.Millisecond}
 	for _, tt := range []struct {
-		name    string
-		skipped []python.Candidate
-		took    time.Duration
-		scripts []string
-		want    string // parts of finding, cause and repair, with | between them; empty: no check
+		name  string
+		took  time.Duration
+		asked []python.Asked
+		want  string // parts of finding, cause and repair, with | between them; empty: no check
 	}{
-		{"kept", nil, time.Millisecond, nil, ""},
-		{"kept, behind another", skipped, 20 * time.Millisecond, nil, ""},
-		{"a shim", nil, 420 * time.Millisecond, []string{"/shims/python3"}, "takes 420 ms of every run|/shims/python3: a script|python.interpreter = \"/opt/python/bin/python3\""},
-		{"a quick shim", nil, 2 * time.Millisecond, []string{"/shims/python3"}, "takes 2 ms of every run|/shims/python3: a script|/opt/python/bin/python3"},
-		{"slow candidates", skipped, time.Second, nil, "takes 1000 ms|candidates before it|/opt/python/bin/python3"},
-		{"nothing can be kept", nil, time.Second, nil, "takes 1000 ms|no directory|XDG_CACHE_HOME"},
+		{"kept", time.Millisecond, nil, ""},
+		{"kept, behind another", 20 * time.Millisecond, []python.Asked{{Path: "/old/python3", Took: 19 * time.Millisecond}}, ""},
+		{"a script", 420 * time.Millisecond, []python.Asked{{Path: "/bin/python3", Took: 400 * time.Millisecond, Shim: "script"}}, "takes 420 ms of every run|/bin/python3 takes 400 ms: a script|python.interpreter = \"/opt/python/bin/python3\""},
+		{"a quick script", 2 * time.Millisecond, []python.Asked{{Path: "/bin/python3", Took: time.Millisecond, Shim: "script"}}, "takes 2 ms of every run|/bin/python3 takes 1 ms: a script|/opt/python/bin/python3"},
+		{"a shim that depends on more", 420 * time.Millisecond, []python.Asked{{Path: "/shims/python3", Took: 400 * time.Millisecond, Shim: "pyenv", Why: "/etc/pyenv.d/exec/x.bash is a hook"}}, "takes 420 ms|/shims/python3 takes 400 ms: a shim of pyenv, whose answer is not kept: /etc/pyenv.d/exec/x.bash is a hook|/opt/python/bin/python3"},
+		{"no place for a shim", 420 * time.Millisecond, []python.Asked{{Path: "/shims/python3", Took: 400 * time.Millisecond, Shim: "pyenv"}, itself}, "takes 420 ms|/shims/python3 takes 400 ms: a shim of pyenv, whose answer this host has no place to keep in|/opt/python/bin/python3"},
+		{"slow candidates", time.Second, []python.Asked{{Path: "/old/python3", Took: 900 * time.Millisecond}}, "takes 1000 ms|/old/python3 takes 900 ms: it does not answer|/opt/python/bin/python3"},
+		{"nothing can be kept", time.Second, []python.Asked{itself}, "takes 1000 ms|no directory|XDG_CACHE_HOME"},
 	} {
-		checks := slowStart(ip, tt.skipped, tt.took, tt.scripts)
+		checks := slowStart(ip, tt.took, tt.asked)
 		if tt.want == "" {
 			if len(checks) > 0 {
 				t.Errorf("%s: %+v", tt.name, checks)

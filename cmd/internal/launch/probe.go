@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -25,15 +26,20 @@ const (
 )
 
 // ask runs a candidate for the interpreter and returns what it prints. It is a [python.Runner].
-func (job Job) ask(path string, args, environ []string, stdin string, within time.Duration) (stdout, stderr string, err error) {
+func (job Job) ask(path string, args, environ []string, dir, stdin string, within time.Duration) (stdout, stderr string, err error) {
 	hide, readOnly := job.protectedPaths()
+	for _, hidden := range hide { // a caller may be in there
+		if hidden == dir || strings.HasPrefix(dir, hidden+"/") {
+			dir = filepath.Dir(hidden)
+		}
+	}
 	_, first := descriptors(job.Config.Security.MaxOpenFiles, hardFileLimit())
 	in, err := python.Input(stdin)
 	if err != nil {
 		return "", "", err
 	}
 	defer in.Close()
-	spec := sandbox.Spec{Path: path, Args: append([]string{path}, args...), Env: environ, Dir: "/", Method: sandbox.Method(job.Config.Security.Isolation.Method), OnMissing: sandbox.Warn,
+	spec := sandbox.Spec{Path: path, Args: append([]string{path}, args...), Env: environ, Dir: dir, Method: sandbox.Method(job.Config.Security.Isolation.Method), OnMissing: sandbox.Warn,
 		Hide: hide, Pin: hide, ReadOnly: readOnly, DenyCalls: true, PrivateShm: !inShm(path), FirstFile: first, Umask: job.Umask, Grace: seconds(job.Config.Security.GraceSeconds),
 		Limits: sandbox.Limits{Wall: within, Memory: probeMemory, Processes: 64}}
 	out, errs := &capture{most: probeMost}, &capture{most: probeMost}

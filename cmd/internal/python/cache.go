@@ -103,32 +103,43 @@ func (c *cache) mac(part string, data []byte) string {
 }
 
 // cacheFormat changes with the format of an entry: different versions of py3run may share a cache.
-const cacheFormat = 2
+const cacheFormat = 3
 
 // keyOf describes a candidate: any change to it, to the file that it leads to or to its pyvenv.cfg
-// gives another key. shim is true for a script.
-func keyOf(path string) (key string, shim bool, err error) {
+// gives another key. head is how the candidate begins; empty: nobody may read it.
+func keyOf(path string) (key string, head []byte, err error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "py3run %d %s %q", cacheFormat, sourcesHash(), path)
 	for _, p := range []string{path, filepath.Join(filepath.Dir(path), "pyvenv.cfg"), filepath.Join(filepath.Dir(filepath.Dir(path)), "pyvenv.cfg")} {
 		var st syscall.Stat_t
 		if err := syscall.Stat(p, &st); err != nil {
 			if p == path {
-				return "", false, err
+				return "", nil, err
 			}
 			b.WriteString(" -")
 			continue
 		}
-		fmt.Fprintf(&b, " %d:%d:%d:%d:%d", st.Dev, st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano())
+		writeStat(&b, &st)
 	}
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return b.String(), false, nil // one can execute it, but not read it
+		return b.String(), nil, nil // one can execute it, but not read it
 	}
 	defer f.Close()
-	var magic [2]byte
-	io.ReadFull(f, magic[:])
-	return b.String(), string(magic[:]) == "#!", nil
+	head = make([]byte, 2, shimMost)
+	n, _ := io.ReadFull(f, head)
+	if head = head[:n]; isScript(head) {
+		n, _ = io.ReadFull(f, head[2:shimMost])
+		head = head[:2+n]
+	}
+	return b.String(), head, nil
+}
+
+func isScript(head []byte) bool { return len(head) >= 2 && string(head[:2]) == "#!" }
+
+// writeStat writes what changes whenever a file changes.
+func writeStat(to io.Writer, st *syscall.Stat_t) {
+	fmt.Fprintf(to, " %d:%d:%d:%d:%d", st.Dev, st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano())
 }
 
 func (c *cache) file(key string) string {
@@ -173,12 +184,15 @@ const headMost = 16 << 10 // bytes of an entry before its byte code
 
 const prefixSeparator = "\x1f" // of the probe's answer and of the cache
 
-// Keep puts what Find has learned about a new interpreter into the cache. Call it only when no run
+// Keep puts what Find has learned about a new interpreter, and the answers of shims, into the cache. Call it only when no run
 // can see the cache and its key: else a run could put code there that runs before the code of all
 // later runs.
 func (ip Interpreter) Keep() {
 	if ip.code.cache != nil && ip.code.file == nil {
 		ip.code.cache.put(ip.Identity, ip)
+	}
+	for _, a := range ip.answers {
+		a.keep()
 	}
 }
 
@@ -193,13 +207,17 @@ func (c *cache) put(key string, ip Interpreter) {
 	if strings.Count(head, "\n") != headLines || len(head) > headMost {
 		return
 	}
+	c.write(c.file(key), append([]byte(head), ip.code.bytes...))
+}
+
+func (c *cache) write(path string, text []byte) {
 	f, err := os.CreateTemp(c.dir, ".new-")
 	if err != nil {
 		return
 	}
 	defer os.Remove(f.Name())
-	_, err = f.Write(append([]byte(head), ip.code.bytes...))
+	_, err = f.Write(text)
 	if e := f.Close(); err == nil && e == nil {
-		os.Rename(f.Name(), c.file(key))
+		os.Rename(f.Name(), path)
 	}
 }

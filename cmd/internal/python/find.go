@@ -33,10 +33,10 @@ type Want struct {
 	Run         Runner // runs a candidate, to ask it; nil: like any program
 }
 
-// A Runner runs a program to its end, with a text on its standard input. It is an error that the
-// program cannot be started, or does not end in time ([context.DeadlineExceeded]); its exit code is
-// not.
-type Runner func(path string, args, environ []string, stdin string, within time.Duration) (stdout, stderr string, err error)
+// A Runner runs a program to its end, in a directory and with a text on its standard input. It is an
+// error that the program cannot be started, or does not end in time ([context.DeadlineExceeded]); its
+// exit code is not.
+type Runner func(path string, args, environ []string, dir, stdin string, within time.Duration) (stdout, stderr string, err error)
 
 // A Candidate is an interpreter that Find has looked at, and why it was not taken.
 type Candidate struct {
@@ -74,21 +74,30 @@ func Find(want Want) (Interpreter, []Candidate, error) {
 	return f.find()
 }
 
+// An Asked is a program that was started to learn which interpreter it is, or which it leads to.
+type Asked struct {
+	Path string
+	Took time.Duration
+	Shim string // of which kind of shim: "pyenv", "asdf" …; "script": of no kind that is known; empty: it is no shim
+	Why  string // why the answer cannot be kept; empty: nothing is known that prevents it
+}
+
 // Again finds the interpreter once more, now with everything in the cache: so it takes as long as
-// in every run. scripts are those that led to the interpreter, such as shims of pyenv. Each of them
-// was started.
-func Again(want Want) (took time.Duration, scripts []string) {
+// in every run. asked are the programs that were started for it.
+func Again(want Want) (took time.Duration, asked []Asked) {
 	began := time.Now()
 	f := finder{want: want, cache: openCache(want.CacheDir, want.KeyFile)}
-	f.find()
-	return time.Since(began), f.scripts
+	ip, _, _ := f.find()
+	took = time.Since(began)
+	ip.Close()
+	return took, f.asked
 }
 
 func (f *finder) find() (Interpreter, []Candidate, error) {
 	switch w := f.want.Interpreter; {
 	case w == "auto" || w == "":
 		for _, c := range f.automatic() {
-			if ip, err := f.ask(c.Path); err == nil {
+			if ip, err := f.ask(c); err == nil {
 				return ip, f.skipped, nil
 			} else {
 				c.Why = err.Error()
@@ -107,11 +116,14 @@ type finder struct {
 	want    Want
 	cache   *cache
 	skipped []Candidate
-	scripts []string // scripts that led to the interpreter
+	asked   []Asked
+	answers []answer // of shims, that are not in the cache yet
 }
 
-func (f *finder) env(name string) string {
-	for _, e := range slices.Backward(f.want.Environ) {
+func (f *finder) env(name string) string { return lookup(f.want.Environ, name) }
+
+func lookup(environ []string, name string) string {
+	for _, e := range slices.Backward(environ) {
 		if value, ok := strings.CutPrefix(e, name+"="); ok {
 			return value
 		}
@@ -160,7 +172,7 @@ func someoneElses(venv, python string) string {
 	}
 	for _, path := range []string{venv, filepath.Dir(python), filepath.Dir(real), real} {
 		var st syscall.Stat_t
-		if syscall.Stat(path, &st) != nil || st.Uid != 0 && int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
+		if syscall.Stat(path, &st) != nil || others(&st) {
 			return path
 		}
 	}
@@ -195,7 +207,7 @@ func (f *finder) version(want string) (Interpreter, []Candidate, error) {
 		if executable(c.Path) != nil {
 			continue
 		}
-		ip, err := f.ask(c.Path)
+		ip, err := f.ask(c)
 		switch {
 		case err != nil:
 			c.Why = err.Error()
@@ -244,11 +256,11 @@ func (f *finder) named(want string) (Interpreter, []Candidate, error) {
 	} else if err != nil {
 		return Interpreter{}, nil, &NotExecutableError{path, err.Error()}
 	}
-	ip, err := f.ask(path)
+	ip, err := f.ask(Candidate{Path: path, From: "python.interpreter"})
 	if err != nil {
-		return Interpreter{}, nil, &NotExecutableError{path, err.Error()}
+		return Interpreter{}, f.skipped, &NotExecutableError{path, err.Error()}
 	}
-	return ip, nil, nil
+	return ip, f.skipped, nil
 }
 
 // executable tells why a path cannot be executed. Errors are of package syscall, without the path.
@@ -282,40 +294,71 @@ func isVersion(s string) bool {
 }
 
 // ask learns what a candidate is: from the cache, if neither the candidate nor its pyvenv.cfg has
-// changed since, else by starting it. A shim, such as pyenv's, is a script whose answer depends on
-// more than the script: it is asked every time, and the interpreter that answers is what runs.
-func (f *finder) ask(path string) (Interpreter, error) {
-	f.scripts = nil
+// changed since, else by starting it. A shim leads to another program, which is the one that runs: a
+// shim of a known kind by what is kept of it (shim.go), any other by being started each time.
+func (f *finder) ask(c Candidate) (Interpreter, error) {
+	path, through := c.Path, []string(nil)
 	for range 3 { // a shim may lead to another
-		key, shim, err := keyOf(path)
+		key, head, err := keyOf(path)
 		if err != nil {
 			return Interpreter{}, err
 		}
-		if !shim {
-			if ip, ok := f.cache.get(key); ok {
-				ip.Identity = key
-				ip.code.again = func() ([]byte, error) {
-					ip, err := start(path, f.want.Environ, f.want.Run)
-					return ip.code.bytes, err
-				}
+		next := ""
+		if s := identify(path, head); s != nil {
+			next, err = f.lead(s)
+		} else {
+			var ip Interpreter
+			if ip, next, err = f.examine(path, key, isScript(head)); err == nil && next == "" {
+				ip.Through, ip.answers, f.answers = through, f.answers, nil
 				return ip, nil
 			}
 		}
-		ip, err := start(path, f.want.Environ, f.want.Run)
 		if err != nil {
 			return Interpreter{}, err
 		}
-		if !shim {
-			ip.Path, ip.Venv, ip.Identity = path, venvOf(path), key
-			ip.code.cache = f.cache
-			return ip, nil
-		}
-		f.scripts = append(f.scripts, path)
-		if path, err = filepath.Abs(ip.Path); err != nil {
-			return Interpreter{}, err
-		}
+		through, path = append(through, path), next
 	}
 	return Interpreter{}, errors.New("a script that leads to scripts only")
+}
+
+// examine learns which interpreter a program is that is no known shim. If it turns out to lead to
+// another one, that is next.
+func (f *finder) examine(path, key string, script bool) (ip Interpreter, next string, err error) {
+	if !script {
+		if ip, ok := f.cache.get(key); ok {
+			ip.Identity = key
+			ip.code.again = func() ([]byte, error) {
+				ip, _, err := start(path, f.want.Environ, "/", f.want.Run)
+				return ip.code.bytes, err
+			}
+			return ip, "", nil
+		}
+	}
+	began := time.Now()
+	ip, _, err = start(path, f.want.Environ, "/", f.want.Run)
+	asked := Asked{Path: path, Took: time.Since(began)}
+	if err == nil && (script || leads(path, ip.Path)) {
+		asked.Shim, next = "script", ip.Path
+		if !filepath.IsAbs(next) {
+			err = errNoAnswer
+		}
+	}
+	f.asked = append(f.asked, asked)
+	if err != nil || next != "" {
+		return Interpreter{}, next, err
+	}
+	ip.Path, ip.Venv, ip.Identity = path, venvOf(path), key
+	ip.code.cache = f.cache
+	return ip, "", nil
+}
+
+// leads tells whether a program that names another file as the interpreter is a shim, such as a link
+// to a version manager. That it names a file that is gone by now, as one in a file that unpacks
+// itself, does not count.
+func leads(path, interpreter string) bool {
+	a, err := os.Stat(path)
+	b, gone := os.Stat(interpreter)
+	return err == nil && gone == nil && !os.SameFile(a, b)
 }
 
 // Identify is the Identity of the interpreter at a path, as it is now.
@@ -335,11 +378,11 @@ func venvOf(path string) string {
 }
 
 // plainly is the usual Runner.
-func plainly(path string, args, environ []string, stdin string, within time.Duration) (string, string, error) {
+func plainly(path string, args, environ []string, dir, stdin string, within time.Duration) (string, string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Env = environ
+	cmd.Env, cmd.Dir = environ, dir
 	cmd.Stdin = strings.NewReader(stdin)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -360,39 +403,40 @@ func plainly(path string, args, environ []string, stdin string, within time.Dura
 	return string(out), stderr.String(), err
 }
 
-// start asks a candidate: it runs probe.py.
-func start(path string, environ []string, run Runner) (Interpreter, error) {
+// start asks a candidate: it runs probe.py. It returns also what the candidate has printed on its
+// standard error.
+func start(path string, environ []string, dir string, run Runner) (ip Interpreter, stderr string, err error) {
 	if run == nil {
 		run = plainly
 	}
 	sources, stdin := probeInput()
-	out, stderr, err := run(path, append([]string{"-I", "-S", "-X", "utf8", "-c", probeSource}, sources...), environ, stdin, askLimit)
+	out, stderr, err := run(path, append([]string{"-I", "-S", "-X", "utf8", "-c", probeSource}, sources...), environ, dir, stdin, askLimit)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return Interpreter{}, fmt.Errorf("did not answer within %v", askLimit)
+		return Interpreter{}, stderr, fmt.Errorf("did not answer within %v", askLimit)
 	}
 	_, said, found := strings.Cut(out, "py3run-probe\n")
 	lines := strings.Split(said, "\n")
 	if !found || len(lines) < 7 {
 		if err != nil {
-			return Interpreter{}, err
+			return Interpreter{}, stderr, err
 		}
 		why := "does not answer as Python 3 does"
 		if text := strings.TrimSpace(stderr); text != "" {
 			last := text[strings.LastIndexByte(text, '\n')+1:]
 			why += ": " + strings.ToValidUTF8(last[:min(len(last), 200)], "?")
 		}
-		return Interpreter{}, errors.New(why)
+		return Interpreter{}, stderr, errors.New(why)
 	}
-	ip := Interpreter{Version: lines[1], Path: lines[2], Platform: lines[3], Banner: lines[4], Prefixes: strings.Split(lines[5], prefixSeparator)}
+	ip = Interpreter{Version: lines[1], Path: lines[2], Platform: lines[3], Banner: lines[4], Prefixes: strings.Split(lines[5], prefixSeparator)}
 	if lines[0] != "cpython" {
-		return Interpreter{}, errors.New("is " + lines[0] + ", not CPython")
+		return Interpreter{}, stderr, errors.New("is " + lines[0] + ", not CPython")
 	}
 	var major, minor int
 	if fmt.Sscanf(ip.Version, "%d.%d", &major, &minor); major != 3 || minor < Oldest {
-		return Interpreter{}, fmt.Errorf("is Python %s, older than 3.%d", ip.Version, Oldest)
+		return Interpreter{}, stderr, fmt.Errorf("is Python %s, older than 3.%d", ip.Version, Oldest)
 	}
 	if ip.code.bytes, err = base64.StdEncoding.DecodeString(lines[6]); err != nil || len(ip.code.bytes) == 0 {
-		return Interpreter{}, errors.New("could not compile the bootstrap")
+		return Interpreter{}, stderr, errors.New("could not compile the bootstrap")
 	}
-	return ip, nil
+	return ip, stderr, nil
 }

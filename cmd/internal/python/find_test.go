@@ -49,8 +49,8 @@ const (
 	tooOld   = "#!/bin/sh\nprintf 'py3run-probe\\ncpython\\n3.7.9\\n/x\\nlinux\\nb\\n/usr\\nYQ==\\n'\n"
 	noBlob   = "#!/bin/sh\nprintf 'py3run-probe\\ncpython\\n3.12.0\\n/x\\nlinux\\nb\\n/usr\\n\\n'\n"
 	chatty   = "#!/bin/sh\necho welcome\nexec ROOT/real/python3 \"$@\"\n"
-	shim     = "#!/bin/sh\nexec ROOT/real/python3 \"$@\"\n"
-	shimShim = "#!/bin/sh\nexec ROOT/shims/python3 \"$@\"\n"
+	wrapper  = "#!/bin/sh\nexec ROOT/real/python3 \"$@\"\n"
+	twofold  = "#!/bin/sh\nexec ROOT/shims/python3 \"$@\"\n"
 	endless  = "#!/bin/sh\nprintf 'py3run-probe\\ncpython\\n3.12.0\\n%s\\nlinux\\nb\\n/usr\\nYQ==\\n' \"$0\"\n"
 	noExec   = "not to be executed"
 	badShell = "#!/nowhere/sh\n"
@@ -146,8 +146,8 @@ func TestFind(t *testing.T) {
 			"bin/python3: does not answer as Python 3 does: no more\nmore/python3: is Python 3.7.9, older than 3.8",
 			"find python: no Python 3.8 or newer in VIRTUAL_ENV, .venv or PATH; ROOT/bin/python3: does not answer as Python 3 does: no more; ROOT/more/python3: is Python 3.7.9, older than 3.8"},
 		{"nothing", "auto", nil, nil, "", "", "find python: no Python 3.8 or newer in VIRTUAL_ENV, .venv or PATH"},
-		{"a shim", "auto", tree{"bin/python3": shim, "real/python3": "3.12.1"}, []string{path}, "", "", "real/python3 3.12.1"},
-		{"a shim of a shim", "auto", tree{"bin/python3": shimShim, "shims/python3": shim, "real/python3": "3.12.1"}, []string{path}, "", "", "real/python3 3.12.1"},
+		{"a shim", "auto", tree{"bin/python3": wrapper, "real/python3": "3.12.1"}, []string{path}, "", "", "real/python3 3.12.1"},
+		{"a shim of a shim", "auto", tree{"bin/python3": twofold, "shims/python3": wrapper, "real/python3": "3.12.1"}, []string{path}, "", "", "real/python3 3.12.1"},
 		{"a shim that talks", "auto", tree{"bin/python3": chatty, "real/python3": "3.12.1"}, []string{path}, "", "", "real/python3 3.12.1"},
 		{"a shim of itself", "auto", tree{"bin/python3": endless, "more/python3": "3.12.1"}, []string{path}, "", "bin/python3: a script that leads to scripts only", "more/python3 3.12.1"},
 

@@ -48,7 +48,7 @@ var interpreters = sync.OnceValue(func() (found []Interpreter) {
 			continue
 		}
 		asked[real] = true
-		if _, shim, err := keyOf(path); shim || err != nil {
+		if _, head, err := keyOf(path); isScript(head) || err != nil {
 			continue
 		}
 		ip, _, err := Find(Want{Interpreter: path, Environ: os.Environ(), Dir: "/"})

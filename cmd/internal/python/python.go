@@ -15,5 +15,7 @@ type Interpreter struct {
 	Venv     string   // directory of the virtual environment, or empty
 	Prefixes []string // directories that it is installed in
 	Identity string   // changes whenever the interpreter or the runtime may have changed
+	Through  []string // the shims that led to it, in order
 	code     byteCode // the runtime, compiled by this interpreter
+	answers  []answer // of shims, that are not in the cache yet
 }
