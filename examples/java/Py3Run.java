@@ -760,10 +760,9 @@ public final class Py3Run implements AutoCloseable {
             CompletableFuture<byte[]> ready = awaited;
             try {
                 threads.execute(this::read);
-                byte[] line = uninterrupted(() -> ready.get(START.toNanos(), TimeUnit.NANOSECONDS));
-                Map<String, Object> fields = settings.json.parse(decode(line));
-                if (!"ready".equals(fields.get("status"))) {
-                    throw new IllegalArgumentException("not ready but " + decode(line));
+                String line = decode(uninterrupted(() -> ready.get(START.toNanos(), TimeUnit.NANOSECONDS)));
+                if (!line.strip().equals("{\"status\":\"ready\"}")) {
+                    throw new IllegalArgumentException("not ready but " + line);
                 }
             } catch (ExecutionException | TimeoutException | CharacterCodingException | RuntimeException e) {
                 kill();

@@ -375,6 +375,15 @@ abstract class Calls {
         py3run.shutdown(); // again
     }
 
+    /** A launcher that answers something else, or nothing. */
+    final void answers(String how, Py3Run.TransportException.Kind kind, String answering) throws Exception {
+        try (Py3Run py3run = client().launcher(Host.script(dir.resolve("launcher"), answering)).open()) {
+            Py3Run.TransportException e = assertThrows(Py3Run.TransportException.class, () -> py3run.ping(), how);
+            assertEquals(kind, e.kind(), how + ": " + e.getMessage());
+            assertTrue(e.mayHaveRun(), how);
+        }
+    }
+
     /** A request whose code makes a file and goes on. {@link #untilMarked} waits for it, and takes it away. */
     final Map<String, Object> marked(String code) {
         String mark = "def mark():\n    open(marker, 'x').close()\n";

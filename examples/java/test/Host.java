@@ -1,5 +1,7 @@
 import java.io.IOException;
+import java.io.OutputStream;
 import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -13,8 +15,8 @@ import java.util.stream.Stream;
 final class Host {
     /** py3run, as an absolute path. */
     static final Path LAUNCHER = Path.of(System.getenv("PY3RUN")).toAbsolutePath();
-    /** For everything that must happen at some time: it only ends a test that would fail anyway. */
-    static final Duration PATIENCE = Duration.ofMinutes(2);
+    /** For everything that must happen at some time: the end of the patience is a failure. */
+    static final Duration PATIENCE = Duration.ofMinutes(1);
 
     private Host() {
     }
@@ -35,8 +37,18 @@ final class Host {
     }
 
     static Py3Run.Builder configured(Py3Run.Builder client, Path dir) {
-        // The margins are wide: a slow machine must not fail a test.
-        return client.launcher(LAUNCHER.toString()).environment(environment(dir)).timeout(PATIENCE).margin(PATIENCE).queueTime(PATIENCE.multipliedBy(2));
+        // The limits are wide: a slow machine must not fail a test, and no test may pass because a limit ended a run.
+        return client.launcher(LAUNCHER.toString()).environment(environment(dir)).timeout(Duration.ofMinutes(10)).margin(PATIENCE).queueTime(Duration.ofMinutes(10));
+    }
+
+    /** Bare Python: PYTHON, which may be a virtual environment, else the first in PATH. */
+    static Path python() {
+        String named = System.getenv().getOrDefault("PYTHON", "");
+        if (!named.isEmpty()) {
+            Path path = Path.of(named).toAbsolutePath();
+            return Files.isDirectory(path) ? path.resolve("bin/python3") : path;
+        }
+        return Stream.of(System.getenv("PATH").split(":")).map(each -> Path.of(each, "python3")).filter(Files::isExecutable).findFirst().orElseThrow();
     }
 
     /** Waits until the condition holds. */
@@ -66,6 +78,21 @@ final class Host {
         } catch (IOException | UncheckedIOException e) {
             return false;
         }
+    }
+
+    /**
+     * Makes an executable shell script. Another process writes it: a descriptor of this JVM that is open for writing could
+     * be in a child that another test starts at this moment, and the kernel executes no file that is open for writing.
+     */
+    static String script(Path file, String text) throws Exception {
+        Process writer = new ProcessBuilder("sh", "-c", "cat > \"$1\" && chmod 755 \"$1\"", "sh", file.toString()).start();
+        try (OutputStream out = writer.getOutputStream()) {
+            out.write(("#!/bin/sh\n" + text).getBytes(StandardCharsets.UTF_8));
+        }
+        if (writer.waitFor() != 0) {
+            throw new AssertionError("cannot write " + file);
+        }
+        return file.toString();
     }
 
     static void signal(String name, long pid) throws Exception {
