@@ -1,0 +1,84 @@
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.util.List;
+import java.util.Map;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+/** The calls over a pool of bridges. */
+final class BridgeTest extends Calls {
+    @Override
+    Py3Run.Builder transport(Py3Run.Json json) {
+        return Py3Run.bridge(json);
+    }
+
+    @Test
+    void oneBridgeServesManyCalls() throws Exception {
+        try (Py3Run py3run = client().open()) {
+            ok(py3run.ping());
+            List<ProcessHandle> first = py3run.processes();
+            assertEquals(1, first.size());
+            for (int i = 0; i < 20; i++) {
+                assertEquals((long) i, ok(py3run.execute("import sys\nassert not hasattr(sys, 'mine')\nsys.mine = n\nresult = n", Map.of("n", i), NONE)).value());
+            }
+            assertEquals(first, py3run.processes());
+        }
+    }
+
+    @Test
+    void aBridgeThatDiesWhileItIsIdle() throws Exception {
+        try (Py3Run py3run = client().open()) {
+            for (int i = 0; i < 3; i++) {
+                assertEquals(2L, ok(py3run.evaluate("1 + 1", null, NONE)).value());
+                ProcessHandle bridge = py3run.processes().get(0);
+                bridge.destroyForcibly();
+                Host.until("it is gone", () -> py3run.processes().isEmpty());
+                assertEquals(2L, ok(py3run.evaluate("1 + 1", null, NONE)).value());
+                assertNotEquals(bridge, py3run.processes().get(0));
+            }
+        }
+    }
+
+    @ParameterizedTest(name = "{0}")
+    @CsvSource(delimiter = '|', textBlock = """
+            nothing|              DIED|       read line
+            a line that is cut|   DIED|       read line; printf '{"success":true}'
+            no JSON|              BAD_ANSWER| read line; echo hello; sleep 600
+            no result|            BAD_ANSWER| read line; echo '{}'; sleep 600
+            another's result|     BAD_ANSWER| read line; echo '{"success":true,"id":"other"}'; sleep 600
+            not UTF-8|            BAD_ANSWER| read line; printf '{"success":true,"result":"\\377"}\\n'; sleep 600
+            """)
+    void bridgesThatAnswerSomethingElse(String how, Py3Run.TransportException.Kind kind, String answering) throws Exception {
+        answers(how, kind, "echo '{\"status\":\"ready\"}'\n" + answering.replace("sleep", "exec sleep"));
+    }
+
+    /** A line that nobody asked for must not become the answer to the next call. */
+    @Test
+    void aLineTooMany() throws Exception {
+        String script = "echo '{\"status\":\"ready\"}'\nread line\nprintf '{\"success\":true,\"result\":1}\\n{\"success\":true,\"result\":2}\\n'\nread line\nsleep 600";
+        try (Py3Run py3run = client().launcher(Host.script(dir.resolve("launcher"), script)).open()) {
+            assertEquals(1L, ok(py3run.ping()).value());
+            Host.until("the bridge is ended", () -> py3run.processes().isEmpty());
+            assertEquals(1L, ok(py3run.ping()).value());
+        }
+    }
+
+    @ParameterizedTest(name = "{0}")
+    @CsvSource(delimiter = '|', textBlock = """
+            ends at once | exit 3                     | exit code 3
+            says why     | echo 'no room' >&2; exit 1 | no room
+            not ready    | echo '{"status":"busy"}'   | busy
+            no JSON      | echo hello                 | hello
+            """)
+    void bridgesThatDoNotStart(String how, String script, String message) throws Exception {
+        try (Py3Run py3run = client().launcher(Host.script(dir.resolve("launcher"), script)).open()) {
+            Py3Run.TransportException e = assertThrows(Py3Run.TransportException.class, () -> py3run.ping());
+            assertEquals(Py3Run.TransportException.Kind.NOT_STARTED, e.kind(), how);
+            assertTrue(e.getMessage().contains(message), e.getMessage());
+        }
+    }
+}
