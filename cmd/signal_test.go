@@ -76,3 +76,73 @@ func children(pid int) []string {
 	}
 	return list
 }
+
+// Between a signal of the caller and SIGKILL a program has security.grace-seconds to clean up: not less when the caller closes its end
+// of standard output at the same time, as java.lang.Process.destroy does, and no more than a second signal leaves.
+func TestGrace(t *testing.T) {
+	t.Parallel()
+	const tidies = `
+import os, signal, sys, time
+def tidy(*_):
+    open(os.path.join(%[1]q, "asked"), "w").close()
+    time.sleep(1.2)
+    open(os.path.join(%[1]q, "tidied"), "w").close()
+    sys.exit(5)
+signal.signal(signal.SIGTERM, tidy)
+open(os.path.join(%[1]q, "began"), "w").close()
+time.sleep(100)
+`
+	for _, c := range []struct {
+		name, command, grace string
+		close                bool // the reader's end of standard output, with the first signal
+		signals              int
+		tidied               bool
+	}{
+		{"exec", "exec", "3", false, 1, true},
+		{"run", "run", "3", false, 1, true},
+		{"exec and its reader goes", "exec", "3", true, 1, true},
+		{"exec and a second signal", "exec", "300", false, 2, false},
+		{"run and a second signal", "run", "300", false, 2, false},
+		{"exec by default", "exec", "0.5", false, 1, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t)
+			code := fmt.Sprintf(tidies, p.dir)
+			run := p.command(c.command, "--grace-seconds", c.grace)
+			if c.command == "run" {
+				run.Args = append(run.Args, "-c", code)
+			} else {
+				run.Stdin = bytes.NewReader(mustJSON(t, map[string]any{"code": code}))
+			}
+			read, write, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer read.Close()
+			run.Stdout = write
+			if err := run.Start(); err != nil {
+				t.Fatal(err)
+			}
+			write.Close()
+			exists := func(name string) bool { _, err := os.Stat(filepath.Join(p.dir, name)); return err == nil }
+			waitUntil(t, "the code runs", func() bool { return exists("began") })
+			if c.close {
+				read.Close()
+			}
+			run.Process.Signal(syscall.SIGTERM)
+			waitUntil(t, "the program has got the signal", func() bool { return exists("asked") })
+			for range c.signals - 1 {
+				run.Process.Signal(syscall.SIGTERM)
+			}
+			run.Wait()
+			end := p.end(t)
+			if exists("tidied") != c.tidied || end.Status != "cancelled" || run.ProcessState.ExitCode() != 143 && !c.close {
+				t.Errorf("tidied up %v, recorded %q, exit code %d", exists("tidied"), end.Status, run.ProcessState.ExitCode())
+			}
+			if killed := end.Process.Signal == "SIGKILL"; killed == c.tidied {
+				t.Errorf("ended by %q", end.Process.Signal)
+			}
+		})
+	}
+}

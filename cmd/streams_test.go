@@ -64,6 +64,7 @@ func (p place) end(t *testing.T) (rec struct {
 	Process struct {
 		StdoutBytes int64 `json:"stdout_bytes"`
 		StderrBytes int64 `json:"stderr_bytes"`
+		Signal      string
 	}
 	Limits    map[string]float64
 	Isolation struct{ Warm bool }

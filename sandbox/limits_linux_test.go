@@ -134,6 +134,8 @@ func TestCancel(t *testing.T) {
 		{"passed on", []syscall.Signal{syscall.SIGTERM}, 1, "ready\nterminated\n", 7, 0},
 		{"passed on as it came", []syscall.Signal{syscall.SIGINT}, 1, "ready\ninterrupt\n", 7, 0},
 		{"the second kills", []syscall.Signal{syscall.SIGUSR1, syscall.SIGTERM}, 9, "ready\nuser defined signal 1\n", 0, syscall.SIGKILL},
+		{"a lost reader is no second signal", []syscall.Signal{syscall.SIGUSR1, syscall.SIGPIPE, syscall.SIGPIPE, syscall.SIGTERM}, 9, "ready\nuser defined signal 1\n", 0, syscall.SIGKILL},
+		{"nor a first one", []syscall.Signal{syscall.SIGPIPE, syscall.SIGTERM, syscall.SIGUSR1}, 9, "ready\nterminated\n", 0, syscall.SIGKILL},
 	}
 	eachMethod(t, func(t *testing.T, m Method) {
 		for _, test := range tests {
@@ -146,14 +148,14 @@ func TestCancel(t *testing.T) {
 				signals := make(chan os.Signal)
 				go func() {
 					for i, s := range test.signals {
-						for deadline := time.Now().Add(30 * time.Second); i > 0 && strings.Count(r.out.String(), "\n") <= i && time.Now().Before(deadline); {
-							time.Sleep(time.Millisecond) // the one before has to arrive
+						for deadline := time.Now().Add(30 * time.Second); i == 1 && strings.Count(r.out.String(), "\n") <= i && time.Now().Before(deadline); {
+							time.Sleep(time.Millisecond) // the first has to arrive; what comes behind it reaches nobody, or kills
 						}
 						signals <- s
 					}
 				}()
 				out := r.end(signals, nil)
-				if out.Reason != Cancelled || out.Cancel != test.signals[0] || out.ExitCode != test.wantCode || out.Signal != test.wantSignal {
+				if by := test.signals[0]; out.Reason != Cancelled || out.Cancel != by && (by != syscall.SIGPIPE || out.Cancel != test.signals[1]) || out.ExitCode != test.wantCode || out.Signal != test.wantSignal {
 					t.Errorf("outcome %+v, want cancelled by %v, code %d, signal %v", out, test.signals[0], test.wantCode, test.wantSignal)
 				}
 				if got := r.out.String(); got != test.wantOutput {

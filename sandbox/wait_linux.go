@@ -24,8 +24,9 @@ const (
 
 // Wait waits for the end of the run, ends it at a limit, and leaves no process behind. signals
 // carries the signals that ask the caller to stop: the first goes on to the program, which then has
-// Spec.Grace to end; the second kills. A transparent program gets all of them, and no other end. disk measures what the run has written below its directory;
-// nil: nobody watches the disk.
+// Spec.Grace to end; the second kills. SIGPIPE is no signal but the loss of the reader: it asks the
+// program to end, too, and never kills. A transparent program gets all of them, and no other end.
+// disk measures what the run has written below its directory; nil: nobody watches the disk.
 func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 	defer r.close()
 	out := Outcome{Reason: Finished}
@@ -165,18 +166,24 @@ func (w *waiter) endAll() {
 	}
 }
 
-// cancel ends the run because the caller received a signal.
+// cancel ends the run because the caller received a signal, or because nobody reads its output any
+// more (SIGPIPE). A reader that goes away does not shorten the grace: whoever ends a child often
+// sends SIGTERM and closes the pipes at the same time (java.lang.Process.destroy does).
 func (w *waiter) cancel(s os.Signal) {
-	if w.out.Reason != Finished { // a second signal, or one while a limit already ends the run
-		w.endAll()
-		return
-	}
 	sig, _ := s.(syscall.Signal)
-	w.out.Cancel = sig
-	if sig == syscall.SIGPIPE { // nobody reads the output any more; the program may ignore SIGPIPE
-		sig = syscall.SIGTERM
+	switch ended := w.out.Reason; {
+	case ended == Finished:
+		w.out.Cancel = sig
+		if sig == syscall.SIGPIPE { // the program may ignore SIGPIPE
+			sig = syscall.SIGTERM
+		}
+		w.stop(Cancelled, 0, sig)
+	case sig == syscall.SIGPIPE:
+	case ended == Cancelled && w.out.Cancel == syscall.SIGPIPE: // the first signal of the caller itself
+		w.out.Cancel = sig
+	default: // a second signal, or one while a limit already ends the run
+		w.endAll()
 	}
-	w.stop(Cancelled, 0, sig)
 }
 
 // watchMemory starts to watch for the moment at which the group's memory is nearly used up. Nobody

@@ -15,6 +15,7 @@ var Shorts = [...]Short{
 	{"timeout-seconds", "security.execution-timeout-seconds", "wall-clock limit, in `seconds`"},
 	{"cpu-seconds", "security.max-cpu-seconds", "processor time of all processes of the run, in `seconds`"},
 	{"idle-seconds", "security.idle-timeout-seconds", "longest time without processor use and without output, in `seconds`"},
+	{"grace-seconds", "security.grace-seconds", "time to end after a polite signal, before SIGKILL, in `seconds`"},
 	{"memory-mb", "security.max-memory-mb", "memory limit, in `MB` of 2^20 bytes, of all processes of the run"},
 	{"output-mb", "security.max-output-size-mb", "output limit of each stream and of the result, in `MB`; run: none unless set"},
 	{"file-mb", "security.max-file-size-mb", "largest file, in `MB`"},

@@ -124,7 +124,7 @@ var settings = [...]setting{
 	{
 		key: "security.grace-seconds", field: func(c *Config) any { return &c.Security.GraceSeconds },
 		fallback: 0.5, min: minSeconds, max: 600, noZero: true, unit: "seconds",
-		doc: "time between the signal that asks a run to end and the one that kills it",
+		doc: "time between the signal that asks a run to end, at a limit or from the caller, and the one that kills it",
 	},
 	{
 		key: "security.idle-timeout-seconds", field: func(c *Config) any { return &c.Security.IdleTimeoutSeconds },
