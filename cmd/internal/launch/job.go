@@ -28,6 +28,7 @@ type Job struct {
 	Source []byte // the bytes of a script file, in its own encoding; nil: the code is Request.Code
 
 	Live *Live // set by `run`, for people and shells; nil in exec
+	Bare *Bare // set by `python`: the interpreter itself, without py3run's code in it
 
 	Signals <-chan os.Signal // a signal from it ends the run
 

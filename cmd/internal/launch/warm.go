@@ -17,7 +17,7 @@ import (
 func (p Plan) template() (warm.Setup, bool) {
 	c := p.Job.Config
 	key, ok := p.Spec.PoolKey()
-	if !ok || p.Facts.WarmDir == "" {
+	if !ok || p.Facts.WarmDir == "" || p.Job.Bare != nil {
 		return warm.Setup{}, false
 	}
 	key.Activity = activity[c.Security.Audit.Native] // also for commands that run no code, where the plan has none
