@@ -334,11 +334,11 @@ func endRecord(run string) Record {
 	r.Command = "execute"
 	r.Labels = map[string]string{"plant": "north", "area": "2"}
 	r.Status = "ok"
-	r.Process = &Process{ExitCode: &exit, Signal: "SIGKILL", CPUMS: 40, PeakMemoryBytes: 41 << 20, StdoutBytes: 512}
+	r.Process = &Process{ExitCode: &exit, Signal: "SIGKILL", CPUMS: 40, PeakMemoryBytes: 41 << 20, StdoutBytes: new(int64(512))}
 	r.Python = &Python{Version: "3.12.3", Executable: "/usr/bin/python3"}
 	r.Isolation = &Isolation{Method: "namespace", Enforced: []string{"pids"}, Missing: []Gap{{"cgroup", "not delegated"}}}
 	r.Hooks = &activity.Summary{
-		Imports:        14,
+		Imports:        new(14),
 		FlaggedImports: []activity.FlaggedImport{{Module: "os", Why: "operating system interface", Direct: true}},
 		Connections:    []activity.Connection{{Host: "10.0.0.1", Port: 443, Via: "python", Count: 2}, {Host: "10.0.0.2", Port: 443, Via: "native", Count: 1, Program: "/usr/bin/curl"}},
 		Binds:          []activity.Connection{{Host: "*", Port: 8080, Via: "python", Count: 1}},

@@ -155,12 +155,13 @@ const (
 	ScriptStored   ScriptSource = "store"
 	ScriptFile     ScriptSource = "file"
 	ScriptFilename ScriptSource = "filename" // the caller gave its code this name; py3run opened no such file
+	ScriptModule   ScriptSource = "module"   // of the option -m of a drop-in interpreter
 )
 
 // Invocation is how a run was called.
 type Invocation struct {
-	Command     string   `json:"command"`                // exec or run
-	Argv        []string `json:"argv,omitempty"`         // sys.argv as the program finds it, with secrets redacted
+	Command     string   `json:"command"`                // exec, run or python
+	Argv        []string `json:"argv,omitempty"`         // sys.argv as the program finds it, with secrets redacted; of python, the interpreter's arguments
 	ArgvDropped int      `json:"argv_dropped,omitempty"` // how many more arguments there were
 	Stdin       *Input   `json:"stdin,omitempty"`        // nil: the program has the caller's own, or none was given
 }
@@ -188,8 +189,9 @@ type PolicyChange struct {
 
 // Code identifies the exact bytes that were run.
 type Code struct {
-	SHA256 string `json:"sha256"` // lower-case hexadecimal
+	SHA256 string `json:"sha256,omitempty"` // lower-case hexadecimal; empty: the code is not known
 	Bytes  int64  `json:"bytes"`
+	Source string `json:"source,omitempty"` // of a drop-in interpreter: where its code comes from, and so why SHA256 may be empty
 	Stored bool   `json:"stored,omitempty"` // the code is kept beside the log: see [Log.KeepCode]
 }
 
@@ -215,8 +217,8 @@ type Process struct {
 	Signal          string `json:"signal,omitempty"`
 	CPUMS           int64  `json:"cpu_ms"`
 	PeakMemoryBytes int64  `json:"peak_memory_bytes"`
-	StdoutBytes     int64  `json:"stdout_bytes"`
-	StderrBytes     int64  `json:"stderr_bytes"`
+	StdoutBytes     *int64 `json:"stdout_bytes,omitempty"` // nil: the streams are the caller's own, and nobody counts
+	StderrBytes     *int64 `json:"stderr_bytes,omitempty"`
 	ResultBytes     int64  `json:"result_bytes,omitempty"` // as JSON
 }
 

@@ -744,9 +744,9 @@ func bigLog(b *testing.B) (dir string, records int, size int64) {
 	start, end := startRecord("00000000-0000-7000-8000-000000000000"), startRecord("00000000-0000-7000-8000-000000000000")
 	end.Event = Event{Action: ExecutionEnd, Outcome: Success, DurationNS: 1272375000}
 	end.Status = "ok"
-	end.Process = &Process{ExitCode: &exit, CPUMS: 40, PeakMemoryBytes: 41 << 20, StdoutBytes: 512}
+	end.Process = &Process{ExitCode: &exit, CPUMS: 40, PeakMemoryBytes: 41 << 20, StdoutBytes: new(int64(512))}
 	end.Isolation = &Isolation{Method: "namespace", Enforced: []string{"pids", "mounts", "ipc"}, Missing: []Gap{}}
-	end.Hooks = &activity.Summary{Imports: 14}
+	end.Hooks = &activity.Summary{Imports: new(14)}
 	var templates [2][]byte
 	for i, r := range []Record{start, end} {
 		r.follow(head{seq: 77777776, hash: strings.Repeat("p", 64)})

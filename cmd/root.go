@@ -30,6 +30,9 @@ import (
 
 // Main runs the command line and returns the exit code.
 func Main() int {
+	if argv0, args, is := asInterpreter(os.Args); is { // first: nothing of this process may be changed if it only becomes the interpreter
+		return dropIn(argv0, args)
+	}
 	// If a reader goes away, write(2) returns an error. SIGPIPE would kill the launcher during a run.
 	signal.Ignore(syscall.SIGPIPE)
 	mask := syscall.Umask(0o022) // with the caller's, we might be unable to use the directories that we make
@@ -156,7 +159,7 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 	case len(args) > 0 && args[0] == "bridge":
 		root.AddCommand(newBridge(app))
 	default:
-		root.AddCommand(newExec(app), newRun(app), newBridge(app), newCheck(app), newExplain(app), newDoctor(app), newConfig(app), newSchema(app), cli.NewVersion("py3run", map[string]any{"protocol": wire.Protocol}))
+		root.AddCommand(newExec(app), newRun(app), newPython(), newBridge(app), newCheck(app), newExplain(app), newDoctor(app), newConfig(app), newSchema(app), cli.NewVersion("py3run", map[string]any{"protocol": wire.Protocol}))
 		root.AddCommand(newMan(app))
 		root.AddCommand(newHelpTopics(app, args)...)
 		listTopics(root)

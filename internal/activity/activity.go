@@ -12,7 +12,8 @@ package activity
 // This is an observation, not a proof. Code that does not want to be seen can change what the
 // interpreter reports.
 type Summary struct {
-	Imports        int             `json:"imports"`
+	PythonHooks    string          `json:"python_hooks,omitempty"` // NoHooks, or empty
+	Imports        *int            `json:"imports,omitempty"`      // nil with NoHooks
 	FlaggedImports []FlaggedImport `json:"flagged_imports,omitzero"`
 	Connections    []Connection    `json:"connections,omitzero"`
 	Binds          []Connection    `json:"binds,omitzero"`
@@ -26,6 +27,9 @@ type Summary struct {
 	// no room for. They are evidence for the limit on a file's size and appear in no JSON.
 	Appended []string `json:"-"`
 }
+
+// NoHooks says that no code of py3run's was in the interpreter: everything here is what the kernel saw.
+const NoHooks = "none"
 
 // A FlaggedImport is the import of a module that the operator wants to know about.
 type FlaggedImport struct {
@@ -58,6 +62,7 @@ type Process struct {
 // WithLists returns s with an empty list in place of each nil one, for a result. DirsMade is the
 // exception: it came into the result later, and is left out where it is empty.
 func (s Summary) WithLists() Summary {
+	s = s.counted()
 	s.FlaggedImports = orEmpty(s.FlaggedImports)
 	s.Connections = orEmpty(s.Connections)
 	s.Binds = orEmpty(s.Binds)
@@ -69,6 +74,7 @@ func (s Summary) WithLists() Summary {
 
 // WithoutEmpty returns s with nil in place of each empty list, for a record.
 func (s Summary) WithoutEmpty() Summary {
+	s = s.counted()
 	s.FlaggedImports = orNil(s.FlaggedImports)
 	s.Connections = orNil(s.Connections)
 	s.Binds = orNil(s.Binds)
@@ -76,6 +82,14 @@ func (s Summary) WithoutEmpty() Summary {
 	s.FilesDeleted = orNil(s.FilesDeleted)
 	s.DirsMade = orNil(s.DirsMade)
 	s.Processes = orNil(withArgs(s.Processes, orNil))
+	return s
+}
+
+// counted returns s with the number of imports, unless nobody has counted them.
+func (s Summary) counted() Summary {
+	if s.Imports == nil && s.PythonHooks == "" {
+		s.Imports = new(0)
+	}
 	return s
 }
 

@@ -12,7 +12,7 @@ import (
 func TestJSON(t *testing.T) {
 	t.Parallel()
 	full := Summary{
-		Imports:        3,
+		Imports:        new(3),
 		FlaggedImports: []FlaggedImport{{Module: "os", Why: "operating system interface", Direct: true}},
 		Connections:    []Connection{{Host: "10.0.0.1", Port: 443, Via: "native", Count: 2, Program: "/usr/bin/curl"}},
 		Binds:          []Connection{{Host: "unix:s", Via: "python", Count: 1}},

@@ -90,6 +90,8 @@ type Python struct {
 	Path        []string          // absolute directories for sys.path
 	Site        string            // "eager" or "lazy"
 	FlagImports map[string]string // from the module's dotted name to the reason why it is flagged
+
+	OutliveCaller bool // a drop-in interpreter goes on when its caller has ended
 }
 
 // Warm says whether interpreters are kept ready.

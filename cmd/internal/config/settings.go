@@ -299,6 +299,11 @@ var settings = [...]setting{
 		doc:  "modules whose import the record flags, and why; a table here replaces the whole default",
 	},
 	{
+		key: "python.outlive-caller", field: func(c *Config) any { return &c.Python.OutliveCaller },
+		fallback: false,
+		doc:      "py3run python, and links to py3run, go on when the process that has started them ends",
+	},
+	{
 		key: "warm.enabled", field: func(c *Config) any { return &c.Warm.Enabled },
 		fallback: false,
 		doc:      "keep interpreters ready, each in a sandbox of its own, so that runs start faster; the first run starts them, and they end after security.idle-timeout-seconds without a run",

@@ -178,6 +178,10 @@ func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location
 	what, paint := strings.TrimPrefix(string(rec.Event.Action), "execution-"), ""
 	switch rec.Event.Action {
 	case audit.ExecutionStart:
+		if rec.Code.SHA256 == "" && rec.Code.Source != "" {
+			add("%s, code unknown (%s)", cmp.Or(rec.Command, "run"), rec.Code.Source)
+			break
+		}
 		add("%s of %d bytes, code %.12s", cmp.Or(rec.Command, "run"), rec.Code.Bytes, rec.Code.SHA256)
 	case audit.ExecutionEnd:
 		what, paint = rec.Status, "\x1b[31m"
@@ -333,6 +337,12 @@ func csvPrinter(to io.Writer, header bool) func(audit.Line, audit.Record) error 
 	}
 	return func(line audit.Line, r audit.Record) error {
 		number := func(n int64) string { return strconv.FormatInt(n, 10) }
+		known := func(n *int64) string {
+			if n == nil {
+				return ""
+			}
+			return number(*n)
+		}
 		row := []string{strconv.FormatUint(r.Seq, 10), r.Timestamp, string(r.Event.Action), string(r.Event.Outcome), r.Event.Reason, r.RunID, r.RequestID, r.Host.Name, r.User.Name,
 			string(r.Auth.Method), strconv.Itoa(r.Auth.OSUID), r.Client.IP, r.Script.Name, r.Command, r.Code.SHA256, number(r.Code.Bytes), r.Status}
 		if r.Event.DurationNS > 0 {
@@ -345,7 +355,7 @@ func csvPrinter(to io.Writer, header bool) func(audit.Line, audit.Record) error 
 			if p.ExitCode != nil {
 				exit = strconv.Itoa(*p.ExitCode)
 			}
-			row = append(row, number(p.CPUMS), number(p.PeakMemoryBytes), exit, p.Signal, number(p.StdoutBytes), number(p.StderrBytes))
+			row = append(row, number(p.CPUMS), number(p.PeakMemoryBytes), exit, p.Signal, known(p.StdoutBytes), known(p.StderrBytes))
 		} else {
 			row = append(row, "", "", "", "", "", "")
 		}

@@ -18,7 +18,7 @@ func entries(runs ...[3]any) store.Log {
 	for i, r := range runs {
 		ms := int64(r[2].(int))
 		rec := audit.Record{Seq: uint64(i + 1), RunID: fmt.Sprint("r", i), Timestamp: "2026-11-24T10:00:00.000000Z", User: audit.User{Name: r[0].(string)}, Status: r[1].(string),
-			Event: audit.Event{Action: audit.ExecutionEnd, DurationNS: ms * 1e6}, Process: &audit.Process{CPUMS: ms, StdoutBytes: 10, StderrBytes: 1}}
+			Event: audit.Event{Action: audit.ExecutionEnd, DurationNS: ms * 1e6}, Process: &audit.Process{CPUMS: ms, StdoutBytes: new(int64(10)), StderrBytes: new(int64(1))}}
 		list = append(list, store.Entry{Record: rec, Hash: "h"})
 	}
 	list = append(list, store.Entry{Record: audit.Record{Event: audit.Event{Action: audit.AuditRepair, Reason: "log-lost"}}})

@@ -30,10 +30,11 @@ type Evidence struct {
 	Full     string           // a file of at least that size, opened for writing; see atSizeLimit
 
 	// From the program's streams, which pass through the launcher.
-	Printed  wire.Captured    // in `run` without the texts: those went straight through
-	Overflow int64            // in `run`: full size, in bytes, of a stream that the output limit cut; 0: none
-	Lost     []error          // why output did not arrive
-	Streams  [2]*audit.Stream // for the record; nil: it has the sizes only
+	Printed   wire.Captured    // in `run` without the texts: those went straight through
+	Uncounted bool             // in `python`: the program has the caller's own streams, and Printed is empty
+	Overflow  int64            // in `run`: full size, in bytes, of a stream that the output limit cut; 0: none
+	Lost      []error          // why output did not arrive
+	Streams   [2]*audit.Stream // for the record; nil: it has the sizes only
 
 	// From the interpreter. This is data only: kernel evidence overrides it.
 	Reply    python.Reply

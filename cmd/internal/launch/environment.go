@@ -10,6 +10,14 @@ import (
 	"py3run/cmd/internal/wire"
 )
 
+// environment returns the environment of the program.
+func (p Plan) environment() []string {
+	if p.Job.Bare != nil {
+		return bareEnvironment(p.Job, p.Limits)
+	}
+	return environment(p.Job, p.Limits, p.Dir.Path)
+}
+
 // environment returns the caller's variables that are on the allow list, and those that the run sets.
 func environment(job Job, limits wire.Limits, workdir string) []string {
 	var env []string

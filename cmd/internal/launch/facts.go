@@ -94,6 +94,9 @@ func factsOf(job Job, runID string) (facts Facts, failed *refusal) {
 	facts = Facts{RunID: runID, CacheDir: CacheDir(job.Environ), StateDir: StateDir(job.Environ), FileMax: hardFileLimit()}
 	var err error
 	facts.Root, facts.OtherRoots = roots(job)
+	if job.Bare != nil { // for it, all directories are other runs'
+		facts.OtherRoots = append(facts.OtherRoots, sandbox.Places(cmp.Or(facts.Root, rootOf(job.Config.Security.Isolation.WorkingDir, job.Caller.UID)))...)
+	}
 	if job.Config.Security.Isolation.Method != string(sandbox.Process) {
 		facts.RootPrivate, _ = sandbox.MakeRoot(cmp.Or(facts.Root, rootOf(job.Config.Security.Isolation.WorkingDir, job.Caller.UID)))
 	}
@@ -124,7 +127,14 @@ func want(job Job) python.Want {
 
 // find returns the job's interpreter, and the candidates that were passed over.
 func find(job Job) (python.Interpreter, []python.Candidate, *refusal) {
-	ip, skipped, err := python.Find(want(job))
+	var ip python.Interpreter
+	var skipped []python.Candidate
+	var err error
+	if job.Bare != nil {
+		ip, skipped, err = python.FindFor(want(job), job.Bare.Link)
+	} else {
+		ip, skipped, err = python.Find(want(job))
+	}
 	if err == nil {
 		return ip, skipped, nil
 	}

@@ -30,6 +30,7 @@ type Job struct {
 	Source []byte // the bytes of a script file, in its own encoding; nil: the code is Request.Code
 
 	Live    *Live  // set by `run`, for people and shells; nil in exec
+	Bare    *Bare  // set by `python`: the interpreter itself, without py3run's code in it
 	Command string // of py3run, for the record; empty: exec, or run with Live
 
 	// Templates are those of this process, which take the place of templates in the background; nil:

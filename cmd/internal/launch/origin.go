@@ -38,6 +38,8 @@ func isUser(name string, uid int) bool {
 // `run <(...)` does, has no name.
 func script(job Job) audit.Script {
 	switch name := job.Request.Filename; {
+	case job.Bare != nil:
+		return job.Bare.script()
 	case job.Live == nil && name != "" && name != wire.DefaultFilename:
 		return audit.Script{Name: name, Source: audit.ScriptFilename}
 	case job.Live != nil && job.Live.File != "" && !within("/dev", job.Live.File) && !within("/proc", job.Live.File):
@@ -58,6 +60,11 @@ const (
 func invocation(job Job) *audit.Invocation {
 	v := &audit.Invocation{Command: "exec"}
 	first := job.Request.Filename
+	if b := job.Bare; b != nil {
+		v.Command = "python"
+		v.Argv, v.ArgvDropped = arguments(b.recorded())
+		return v
+	}
 	if job.Live != nil {
 		v.Command, first = "run", job.Live.Argv0
 	}

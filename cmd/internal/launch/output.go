@@ -31,7 +31,11 @@ func newOutputs(p Plan) *outputs {
 		o.digests = [2]*streamDigest{{sum: sha256.New()}, {sum: sha256.New()}}
 	}
 	most := megabytes(p.Limits.OutputMB)
-	if live := p.Job.Live; live != nil {
+	live := p.Job.Live
+	if b := p.Job.Bare; b != nil {
+		live = &Live{Stdout: b.Stdout, Stderr: b.Stderr, OneStream: b.OneStream}
+	}
+	if live != nil {
 		o.live = [2]*limitedWriter{{to: live.Stdout, most: most, digest: o.digests[0]}, {to: live.Stderr, most: most, digest: o.digests[1]}}
 		o.one = live.OneStream
 		return o

@@ -42,7 +42,7 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 	plan.Dir = workdir(isolation.WorkingDir, facts, job.Caller.UID, user(job).name)
 	plan.Dir.Private, plan.Dir.Keep = isolation.Method != string(sandbox.Process), !isolation.CleanupOnExit
 	at := place(job, plan.Dir.Path)
-	if job.Live == nil || job.Live.File == "" {
+	if job.Bare == nil && (job.Live == nil || job.Live.File == "") {
 		plan.CodeFile = at.file
 	}
 	for _, path := range append([]string{facts.AuditDir, facts.CacheDir, facts.StateDir}, facts.WarmDirs...) {
@@ -90,6 +90,8 @@ func place(job Job, own string) codePlace {
 	configured := job.Config.Python.Path
 	live := job.Live
 	switch {
+	case job.Bare != nil:
+		return codePlace{file: job.Bare.File, dir: job.Dir}
 	case live == nil:
 		at.importPath = slices.Clone(configured)
 	case live.File == "":
@@ -106,6 +108,9 @@ func place(job Job, own string) codePlace {
 // or replace either.
 func (p Plan) hidden() (hide, pin []string) {
 	own := p.Dir.Path
+	if p.Job.Bare != nil { // it has no directory
+		own = ""
+	}
 	for _, path := range p.Job.Config.Security.Isolation.Hide {
 		hide = append(hide, filepath.Clean(path))
 	}
@@ -131,6 +136,9 @@ func (p Plan) hidden() (hide, pin []string) {
 // or lies in a directory where each run sees only its own files.
 func (p Plan) reachable(at codePlace, hide []string) error {
 	own := p.Dir.Path
+	if p.Job.Bare != nil { // it has no directory
+		own = at.dir
+	}
 	for _, needed := range []string{at.file, at.dir, p.Interpreter.Path} {
 		if p.Facts.RootPrivate && needed != own && needed != own+codeSuffix && within(p.Dir.Root, needed) {
 			return &config.Error{Where: "security", Key: "isolation.working-dir",
@@ -158,7 +166,7 @@ func (p Plan) spec(at codePlace, hide, pin []string) sandbox.Spec {
 	security := job.Config.Security
 	openFiles, first := descriptors(security.MaxOpenFiles, p.Facts.FileMax)
 	spec := sandbox.Spec{
-		Path: p.Interpreter.Path, Env: environment(job, limits, own), Dir: at.dir,
+		Path: p.Interpreter.Path, Env: p.environment(), Dir: at.dir,
 		Method: sandbox.Method(isolation.Method), OnMissing: sandbox.OnMissing(isolation.OnMissing),
 		DenyNetwork: isolation.Network == "none", Hide: hide, Pin: pin,
 		ReadOnly:   nonEmpty(slices.Concat(p.Facts.Config, p.Facts.OthersReadOnly, []string{config.SystemDir, job.NamedConfig, p.Facts.Program})),
@@ -183,6 +191,9 @@ func (p Plan) spec(at codePlace, hide, pin []string) sandbox.Spec {
 			return name == "HOME" || name == "USER" || name == "LOGNAME"
 		})
 		spec.Env = append(spec.Env, "HOME="+u.home, "USER="+u.name, "LOGNAME="+u.name)
+	}
+	if job.Bare != nil {
+		p.bare(&spec)
 	}
 	if !job.Request.Command.RunsCode() { // no code of the user runs: a missing protection is no reason to refuse
 		spec.OnMissing, spec.Activity = sandbox.Warn, sandbox.NotRequested
@@ -228,6 +239,9 @@ func permitted(p Plan, at codePlace) (readable, writable []string) {
 		readable = slices.Concat(dirs, own, system, ip.Prefixes, []string{filepath.Dir(ip.Path), at.file}, at.importPath)
 		if live := job.Live; live != nil && live.File != "" {
 			readable = append(readable, filepath.Dir(live.File))
+		}
+		if b := job.Bare; b != nil {
+			readable = nonEmpty(append(readable, b.places()...))
 		}
 	}
 	return readable, writable

@@ -84,7 +84,7 @@ func (r *run) recordEnd(e Evidence, result wire.Result) (*audit.Receipt, []wire.
 func baseRecord(log *audit.Log, p Plan) (rec audit.Record, err error) {
 	c := p.Job.Config.Security.Audit
 	rec = record(p.Job, p.Limits, p.RunID)
-	if c.LogCode {
+	if c.LogCode && rec.Code.SHA256 != "" {
 		if err := log.KeepCode(codeOf(p.Job)); err != nil {
 			return rec, err
 		}
@@ -125,6 +125,12 @@ const variablesMost = 64
 func record(job Job, limits wire.Limits, runID string) audit.Record {
 	code := codeOf(job)
 	sum := sha256.Sum256(code)
+	about := audit.Code{SHA256: hex.EncodeToString(sum[:]), Bytes: int64(len(code))}
+	if b := job.Bare; b != nil {
+		if about.Source = b.Source; job.Source == nil {
+			about = audit.Code{Source: b.Source}
+		}
+	}
 	who := user(job)
 	rec := audit.Record{
 		RunID: runID, RequestID: job.Request.ID,
@@ -134,7 +140,7 @@ func record(job Job, limits wire.Limits, runID string) audit.Record {
 		Script:  script(job),
 		Command: string(job.Request.Command),
 		Invoked: invocation(job),
-		Code:    audit.Code{SHA256: hex.EncodeToString(sum[:]), Bytes: int64(len(code))},
+		Code:    about,
 		Limits:  map[string]float64{},
 	}
 	if ip := job.Request.ClientIP; ip != "" {
@@ -217,7 +223,7 @@ func endRecord(base audit.Record, p Plan, e Evidence, result wire.Result, took t
 		rec.Process.CPUMS, rec.Process.PeakMemoryBytes = u.CPUMS, u.PeakMemoryBytes
 	}
 	if c := result.Captured; c != nil {
-		rec.Process.StdoutBytes, rec.Process.StderrBytes = c.StdoutBytes, c.StderrBytes
+		rec.Process.StdoutBytes, rec.Process.StderrBytes = &c.StdoutBytes, &c.StderrBytes
 	}
 	if result.Status == wire.StatusOK {
 		rec.Process.ResultBytes = int64(len(result.Result))

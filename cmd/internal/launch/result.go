@@ -68,6 +68,9 @@ func result(p Plan, e Evidence, v Verdict) wire.Result {
 	}
 	r.Isolation = isolationOf(p, e)
 	r.Captured, r.Events = &e.Printed, &e.Events
+	if e.Uncounted {
+		r.Captured = nil
+	}
 	r.Usage = &wire.Usage{
 		WallMS: o.Usage.Wall.Milliseconds(), SetupMS: e.SetupFor.Milliseconds(), CPUMS: o.Usage.CPU.Milliseconds(),
 		PeakMemoryBytes: o.Usage.PeakMemory, PeakProcesses: int64(o.Usage.PeakProcesses),
@@ -101,7 +104,7 @@ func explainFailure(p Plan, e Evidence, v Verdict) *wire.Failure {
 	}
 	f := *v.Failure
 	if v.Status == wire.StatusError && f.Hint == "" {
-		f.Hint = hint(f, p.Interpreter, p.Spec.Limits.OpenFiles, p.Job.Live == nil)
+		f.Hint = hint(f, p.Interpreter, p.Spec.Limits.OpenFiles, p.Job.Live == nil && p.Job.Bare == nil)
 	}
 	if clues, usual := strings.CutPrefix(f.Hint, v.Status.Hint()); f.Limit != nil && usual {
 		f.Hint = remedy(v.Status.Hint(), f.Limit.Name, p.Job) + clues
@@ -131,6 +134,9 @@ func isolationOf(p Plan, e Evidence) *wire.Isolation {
 	i.Warm = e.Warm
 	if p.Job.Config.Security.Isolation.Shm == "private" && !p.Spec.PrivateShm {
 		i.Missing = append(i.Missing, wire.Gap{Name: "private-shm", Why: "this run needs a path in the host's /dev/shm, so it gets no private one"})
+	}
+	if p.Job.Bare != nil && p.Limits.IdleSeconds > 0 {
+		i.Missing = append(i.Missing, wire.Gap{Name: "idle-limit", Why: "the streams are the caller's own, so only processor time counts as progress, and output does not"})
 	}
 	for _, path := range e.Unpinned {
 		i.Missing = append(i.Missing, wire.Gap{Name: "pinned-paths", Why: path + " does not exist and could not be made: code can make it, and change later runs with what it puts there"})

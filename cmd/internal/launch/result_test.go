@@ -152,7 +152,7 @@ func TestEndRecord(t *testing.T) {
 		want     string // parts of the record as JSON, with | between them
 	}{
 		{"ok", made(nil), Evidence{Outcome: sandbox.Outcome{Reason: sandbox.Finished, Usage: sandbox.Usage{CPU: 20 * time.Millisecond}, Protection: sandbox.Protection{Method: sandbox.Namespace}}, Started: true, Reply: python.Reply{Kind: "value", Type: "int", Value: []byte("42")},
-			Printed: wire.Captured{StdoutBytes: 7}, Events: wire.Events{Imports: 4, FilesWritten: []string{"/f"}}},
+			Printed: wire.Captured{StdoutBytes: 7}, Events: wire.Events{Imports: new(4), FilesWritten: []string{"/f"}}},
 			`"status":"ok"|"action":"execution-end"|"outcome":"success"|"duration_ns":5|"cpu_ms":20|"stdout_bytes":7|"result_bytes":2|"method":"namespace"|"imports":4|"/f"|"name":"alice"|"sha256":"c0de"`},
 		{"an error", made(nil), Evidence{Outcome: sandbox.Outcome{Reason: sandbox.Finished, ExitCode: 1}, Started: true, Reply: python.Reply{Kind: "error", Error: "E", Syntax: true}},
 			`"status":"error"|"outcome":"failure"|"reason":"python_syntax"|"exit_code":1`},

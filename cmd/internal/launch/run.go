@@ -55,7 +55,11 @@ func (r *run) execute() Evidence {
 	r.reach("planned")
 	// Python starts while we write the start record: starting takes many times as long. The code
 	// cannot begin before the record is durable, because the gate is still closed.
-	program, failed := r.start()
+	start := r.start
+	if r.plan.Job.Bare != nil {
+		start = r.startBare
+	}
+	program, failed := start()
 	r.reach("started")
 	warnings := absentPaths(r.plan.Job.Config)
 	record, more, err := recordStart(r.plan)
@@ -70,6 +74,9 @@ func (r *run) execute() Evidence {
 	}
 	if failed != nil {
 		return Evidence{Setup: failed, Warnings: warnings}
+	}
+	if r.plan.Job.Bare != nil {
+		return r.attendBare(program, warnings)
 	}
 	outcome := r.attend(program)
 	if program.lease != nil && !outcome.Began && outcome.Reason == sandbox.Finished { // the worker died before it had the code

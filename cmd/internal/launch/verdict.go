@@ -128,8 +128,11 @@ func byLauncher(e Evidence, limits wire.Limits) (v Verdict, decided bool) {
 			Hint: "give runs a place of their own: the last directory before ${executionId} in security.isolation.working-dir is to be one that py3run makes itself"}), true
 	case sandbox.Cancelled:
 		message := "cancelled: the caller sent " + signalName(o.Cancel)
-		if o.Cancel == unix.SIGPIPE {
+		switch o.Cancel {
+		case unix.SIGPIPE:
 			message = "cancelled: nobody reads the result any more"
+		case 0:
+			message = "cancelled: " + sandbox.CallerGone.String()
 		}
 		return fail(wire.StatusCancelled, &wire.Failure{Message: message}), true
 	}

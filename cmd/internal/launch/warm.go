@@ -20,6 +20,9 @@ func (p Plan) template() (warm.Setup, bool) {
 	if p.Job.Live != nil && p.Job.Live.Terminal != nil { // a worker has its session and its streams already
 		ok = false
 	}
+	if p.Job.Bare != nil {
+		ok = false
+	}
 	if !ok || !c.Warm.Enabled || p.Facts.WarmDir == "" && !own {
 		return warm.Setup{}, false
 	}

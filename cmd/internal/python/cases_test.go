@@ -354,7 +354,7 @@ func (c *pythonCase) checkError(t *testing.T, tr trial) {
 // seen are the events without what differs from run to run, and without what the case ignores. DIR is the working directory.
 func (c *pythonCase) seen(tr trial) wire.Events {
 	got := tr.events
-	got.Imports = 0
+	got.Imports = nil
 	for _, list := range [][]wire.Connection{got.Connections, got.Binds} {
 		for i := range list {
 			if list[i].Port > 1 { // a port of a listener

@@ -12,6 +12,7 @@ import (
 
 	"py3run/cmd/internal/redact"
 	"py3run/cmd/internal/wire"
+	"py3run/internal/activity"
 )
 
 // At most so many of each kind are reported; the rest is counted as dropped.
@@ -33,7 +34,8 @@ const anywhere = "*"
 func (s *Session) Events(why map[string]string, seen wire.Events) wire.Events {
 	s.children.SetReadDeadline(time.Now().Add(childrenWait)) // a process may hold the other end for ever, even one outside the run
 	s.reading.Wait()
-	e := wire.Events{Imports: int(s.word(wordImports)), Dropped: int(s.word(wordDropped)) + seen.Dropped}
+	imports := int(s.word(wordImports))
+	e := wire.Events{Imports: &imports, Dropped: int(s.word(wordDropped)) + seen.Dropped}
 	tally := newTally()
 	text := s.memory[textOffset:eventsSize]
 	if end := bytes.IndexByte(text, 0); end >= 0 {
@@ -56,6 +58,15 @@ func (s *Session) Events(why map[string]string, seen wire.Events) wire.Events {
 	}
 	tally.native(seen)
 	tally.fill(&e, why)
+	return e
+}
+
+// KernelEvents are the events of a run without hooks: what the kernel has seen.
+func KernelEvents(seen wire.Events) wire.Events {
+	e := wire.Events{PythonHooks: activity.NoHooks, Dropped: seen.Dropped}
+	tally := newTally()
+	tally.native(seen)
+	tally.fill(&e, nil)
 	return e
 }
 

@@ -274,6 +274,9 @@ func executable(path string) error {
 	if info.IsDir() {
 		return syscall.EISDIR
 	}
+	if itself() != nil && os.SameFile(info, itself()) {
+		return ErrItself
+	}
 	if !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 { // execve(2) answers so for pipes and devices
 		return syscall.EACCES
 	}

@@ -17,7 +17,7 @@ func TestImportCount(t *testing.T) {
 	t.Parallel()
 	inEach(t, func(t *testing.T, ip Interpreter) {
 		tr := try(t, ip, code("import sys, time\nimport colorsys\nimport colorsys\nopen('a1.py', 'w').close()\nopen('a2.py', 'w').close()\nsys.path.insert(0, '.')\nimport a1, a2"))
-		if got, want := tr.events.Imports, 3; got != want {
+		if got, want := *tr.events.Imports, 3; got != want {
 			t.Errorf("%d, want %d", got, want)
 		}
 	})

@@ -90,9 +90,17 @@ func (r *Run) add(e Entry) {
 		r.Started = at.Add(-r.Duration)
 	}
 	if p := rec.Process; p != nil {
-		r.CPU, r.PeakMemory, r.StdoutBytes, r.StderrBytes = time.Duration(p.CPUMS)*time.Millisecond, p.PeakMemoryBytes, p.StdoutBytes, p.StderrBytes
+		r.CPU, r.PeakMemory, r.StdoutBytes, r.StderrBytes = time.Duration(p.CPUMS)*time.Millisecond, p.PeakMemoryBytes, known(p.StdoutBytes), known(p.StderrBytes)
 		r.ExitCode, r.Signal = p.ExitCode, p.Signal
 	}
+}
+
+// known is a size, and 0 where nobody has counted.
+func known(size *int64) int64 {
+	if size == nil {
+		return 0
+	}
+	return *size
 }
 
 // Place is a run's place in the order of runs: the seq of its first record in the log.

@@ -51,7 +51,7 @@ func records(n int, seed uint64) []Entry {
 		end := base
 		end.Status, end.Event = statuses[r.IntN(len(statuses))], audit.Event{Action: audit.ExecutionEnd, Outcome: audit.Success, DurationNS: int64(took)}
 		code := r.IntN(3)
-		end.Process = &audit.Process{CPUMS: took.Milliseconds() / 2, PeakMemoryBytes: int64(r.IntN(1 << 30)), StdoutBytes: int64(r.IntN(1000)), ExitCode: &code}
+		end.Process = &audit.Process{CPUMS: took.Milliseconds() / 2, PeakMemoryBytes: int64(r.IntN(1 << 30)), StdoutBytes: new(int64(r.IntN(1000))), ExitCode: &code}
 		began := at
 		switch {
 		case i%101 == 7: // still running

@@ -48,7 +48,7 @@ func samples() []sample {
 			Captured: &Captured{Stdout: "a\xffb\x00\u2028", StdoutBytes: 5, StdoutTruncated: true, StderrTruncated: true}, Signal: "SIGKILL", SignalNumber: 9,
 			Isolation: &Isolation{Method: "process", Enforced: []string{"rlimits"}, Missing: []Gap{{"userns", "EPERM"}}, Warm: true},
 			Python:    &Python{"3.8.1", "/p", "/venv"},
-			Events: &Events{Imports: 3, FlaggedImports: []FlaggedImport{{Module: "os", Why: "operating system interface", Direct: true}}, Connections: []Connection{{Host: "127.0.0.1", Port: 80, Via: "python", Count: 1}, {Host: "unix:/run/x.sock", Port: 0, Via: "native", Count: 1, Program: "/bin/x"}},
+			Events: &Events{Imports: new(3), FlaggedImports: []FlaggedImport{{Module: "os", Why: "operating system interface", Direct: true}}, Connections: []Connection{{Host: "127.0.0.1", Port: 80, Via: "python", Count: 1}, {Host: "unix:/run/x.sock", Port: 0, Via: "native", Count: 1, Program: "/bin/x"}},
 				Binds:     []Connection{{Host: "*", Port: 8080, Via: "python", Count: 1}},
 				Processes: []Process{{Program: "ls", Args: []string{"-l"}, Via: "python", Count: 1}}, FilesWritten: []string{"a"}, FilesDeleted: []string{"b"}, Dropped: 4},
 			WorkingDir: "/tmp/w", StartedAt: sampleTime},
