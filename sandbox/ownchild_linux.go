@@ -137,15 +137,22 @@ func (a attempt) start(spec Spec, stdio IO, group *cgroup.Group, gaps []cgroup.G
 	// An error here means that init has ended already; the set-up socket says why.
 	r.lifeline.Write([]byte{0})
 	r.setup[0].SetReadDeadline(time.Now().Add(setupMost))
-	err = r.readSetup(b, func(*os.File) error { return nil })
+	err = r.readSetup(b, func(from *os.File) error {
+		if p := polled(from); stdio.Alone {
+			awaitBriefly(&p, briefMost)
+		}
+		return nil
+	})
 	if err == nil {
 		err = r.refuse()
 	}
 	if err != nil {
 		return nil, err
 	}
-	r.attend()
-	r.spawn(r.follow, nil)
+	if !stdio.Alone {
+		r.attend()
+		r.spawn(r.follow, nil)
+	}
 	return r, nil
 }
 

@@ -118,6 +118,10 @@ type IO struct {
 	Stderr  io.Writer  // if it equals Stdout (==), both streams go through one pipe and keep the program's order
 	Workdir *Workdir   // of the run; nil: none. Start shows it at its path or, without namespaces, moves it there
 	Files   []*os.File // at Spec.FirstFile and up; nil leaves a number unused. The caller still owns and closes them
+
+	// Alone says that this process has nothing else to do while Start waits for the set-up. Then
+	// nobody reads the output before Wait either, so that [Running.WaitBriefly] can come first.
+	Alone bool
 }
 
 // Gap is a measure that was asked for and is not in force, or only in a weaker form.

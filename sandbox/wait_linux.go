@@ -28,16 +28,7 @@ const (
 // nil: nobody watches the disk.
 func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 	defer r.close()
-	out := Outcome{Reason: Finished}
 	if !r.attended {
-		if end, ok := r.brief(); ok {
-			if end.left {
-				r.attend()
-				r.spawn(r.reap, nil)
-				out.Left = r.dismiss(helpersMost)
-			}
-			return r.conclude(out, end.status, true, &watch{}, signals)
-		}
 		r.attend()
 		r.spawn(r.follow, nil)
 	}
@@ -51,7 +42,7 @@ func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 		}
 		w.out.Left = r.dismiss(moment)
 	}
-	out = r.conclude(w.out, end.status, known, &w.watch, signals)
+	out := r.conclude(w.out, end.status, known, &w.watch, signals)
 	if out.Reason == MemoryLimit && len(out.Dump) == 0 {
 		out.Dump = w.early
 	}

@@ -30,6 +30,7 @@ type Job struct {
 	Live *Live // set by `run`, for people and shells; nil in exec
 
 	Signals <-chan os.Signal // a signal from it ends the run
+	Alone   bool             // the process has this run only: it may wait for it without goroutines
 
 	testOnlyReached func(step string) // called after each step; nil outside of tests
 }
