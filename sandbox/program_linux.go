@@ -140,6 +140,7 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*childInit
 	b.add(must, step{name: "chdir", object: spec.Dir}, unix.SYS_CHDIR, b.text(spec.Dir))
 	b.umask(spec)
 	b.limits(spec, at, h)
+	b.add(quiet, step{name: "prctl", object: "timer slack"}, unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, usualSlack) // the launcher's may be longer
 	b.signals()
 	b.add(must, step{name: "execve", object: spec.Path}, unix.SYS_EXECVE, b.text(spec.Path), b.vector(spec.Args), b.vector(spec.Env), 0, 0, uintptr(at.nonce))
 
@@ -294,6 +295,9 @@ func (b *builder) limits(spec Spec, at layout, h host) {
 	}
 	both(unix.RLIMIT_NOFILE, "RLIMIT_NOFILE", int64(l.OpenFiles))
 }
+
+// usualSlack is the timer slack of a fresh login, in nanoseconds.
+const usualSlack = 50_000
 
 // processBackstop is the least RLIMIT_NPROC: the user may have this many processes already.
 const processBackstop = 4096

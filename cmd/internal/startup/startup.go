@@ -4,7 +4,20 @@
 // It imports as little as it can, so that it is initialised before the packages that start goroutines. Import it for its effect.
 package startup
 
-import "runtime"
+import (
+	"os"
+	"runtime"
+)
 
-// One goroutine runs at a time. Those that wait, for a system call too, hold nobody up.
-func init() { runtime.GOMAXPROCS(1) }
+// One goroutine runs at a time. Those that wait, for a system call too, hold nobody up for long.
+func init() {
+	if runsOnce(os.Args) {
+		calmMonitor()
+	}
+	runtime.GOMAXPROCS(1)
+}
+
+// runsOnce tells whether a command line is one that runs one piece of code and ends.
+func runsOnce(args []string) bool {
+	return len(args) < 2 || args[1] == "exec" || args[1] == "run"
+}
