@@ -32,7 +32,7 @@ func (r *Running) WaitBriefly(signals <-chan os.Signal, others ...*os.File) (out
 		r.spawn(r.reap, nil)
 		out.Left = r.dismiss(helpersMost)
 	}
-	return r.conclude(out, end.status, true, &watch{}, signals), true
+	return r.conclude(out, end, true, &watch{}, signals), true
 }
 
 // brief waits for the end of the program. ok is false if the run needs more than that.

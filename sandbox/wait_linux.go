@@ -42,7 +42,7 @@ func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 		}
 		w.out.Left = r.dismiss(moment)
 	}
-	out := r.conclude(w.out, end.status, known, &w.watch, signals)
+	out := r.conclude(w.out, end, known, &w.watch, signals)
 	if out.Reason == MemoryLimit && len(out.Dump) == 0 {
 		out.Dump = w.early
 	}
