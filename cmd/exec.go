@@ -69,9 +69,8 @@ func (app *app) exec(auditLine bool) error {
 	}
 	job := app.job(request, warnings, loaded)
 	job.Alone = true
-	reader := time.AfterFunc(readerAfter, app.watchReader)
+	job.Lasts = func() { go app.watchReader() }
 	answer := launch.Run(job)
-	reader.Stop()
 	if !auditLine {
 		answer.AuditLine = nil
 	}
@@ -213,9 +212,6 @@ type cancelledError struct {
 func (e *cancelledError) Error() string {
 	return "cancelled: the caller sent " + unix.SignalName(e.signal) + e.when
 }
-
-// readerAfter is when exec begins to watch the reader of its result. Most runs end earlier.
-const readerAfter = 50 * time.Millisecond
 
 // watchReader ends the run when nobody can read the result any more: mostly because the caller is dead.
 // It works for a pipe and a socket; a file has no reader to lose.

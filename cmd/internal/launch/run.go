@@ -248,6 +248,9 @@ func (r *run) attend(p *program) sandbox.Outcome {
 		outcome, brief = p.running.WaitBriefly(signals, p.session.Children())
 	}
 	if !brief {
+		if lasts := r.plan.Job.Lasts; lasts != nil {
+			lasts()
+		}
 		p.session.Attend()
 		outcome = p.running.Wait(signals, func() int64 { return workdir.Used(most) })
 	}

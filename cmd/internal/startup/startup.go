@@ -9,12 +9,14 @@ import (
 	"runtime"
 )
 
-// One goroutine runs at a time. Those that wait, for a system call too, hold nobody up for long.
+// Two goroutines run at a time: one can go on while the other waits in a system call, for the disk
+// for example. More would only look for work, and wake each other for that.
 func init() {
 	if runsOnce(os.Args) {
 		calmMonitor()
 	}
-	runtime.GOMAXPROCS(1)
+	runtime.GOMAXPROCS(2)
+	askForPages()
 }
 
 // runsOnce tells whether a command line is one that runs one piece of code and ends.
