@@ -68,7 +68,8 @@ func (app *app) exec(auditLine bool) error {
 		warnings = append(warnings, wire.Warning{Code: "config", Message: w})
 	}
 	job := app.job(request, warnings, loaded)
-	go app.watchReader()
+	job.Alone = true
+	job.Lasts = func() { go app.watchReader() }
 	answer := launch.Run(job)
 	if !auditLine {
 		answer.AuditLine = nil

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"os"
+	"slices"
 	"syscall"
 	"time"
 	"unsafe"
@@ -9,17 +10,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// briefMost is how long Wait waits for a quick backend's run without starting goroutines. No limit
-// is watched so early.
+// briefMost is how long WaitBriefly waits. No limit is watched so early.
 const briefMost = almostAfter
 
-// brief waits for a run that ends soon, prints nothing and makes no watched call. To start
-// goroutines, and to have the runtime's threads wake each other for them, takes longer than such a
-// run in a worker. ok is false if the run needs more.
-func (r *Running) brief() (end ending, ok bool) {
+// WaitBriefly is Wait for a run that ends soon and does little: it prints nothing, makes no watched
+// call, and makes none of the other files readable. To start goroutines, and to have the runtime's
+// threads wake each other for them, takes longer than such a run in a worker, and some switches
+// between threads. If ok is false, the run needs more: call Wait then.
+//
+// It keeps its thread, and the thread keeps its right to run goroutines. So call it only if this
+// process has nothing else to do.
+func (r *Running) WaitBriefly(signals <-chan os.Signal, others ...*os.File) (out Outcome, ok bool) {
+	end, ok := r.brief(others)
+	if !ok {
+		return out, false
+	}
+	defer r.close()
+	out.Reason = Finished
+	if end.left {
+		r.attend()
+		r.spawn(r.reap, nil)
+		out.Left = r.dismiss(helpersMost)
+	}
+	return r.conclude(out, end, true, &watch{}, signals), true
+}
+
+// brief waits for the end of the program. ok is false if the run needs more than that.
+func (r *Running) brief(others []*os.File) (end ending, ok bool) {
 	p := []pollFD{polled(r.status)}
-	for _, o := range r.outputs {
-		p = append(p, polled(o))
+	for _, f := range slices.Concat(r.outputs, others) {
+		p = append(p, polled(f))
 	}
 	if r.recorder != nil {
 		p = append(p, polled(r.recorder.listener))

@@ -7,17 +7,27 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"py3run/sandbox/cgroup"
 )
 
 // conclude makes the outcome of a run whose program has ended, by itself or not. known is false if
 // init could not report the end.
-func (r *Running) conclude(out Outcome, status int32, known bool, w *watch, signals <-chan os.Signal) Outcome {
+func (r *Running) conclude(out Outcome, end ending, known bool, w *watch, signals <-chan os.Signal) Outcome {
 	if !known { // init itself was killed
-		status = int32(syscall.SIGKILL)
+		end.status = int32(syscall.SIGKILL)
 	}
-	out.ExitCode, out.Signal = verdict(status)
+	out.ExitCode, out.Signal = verdict(end.status)
 	out.Began = r.released && pending(r.gate) == 0
+	over := known && !end.left
+	var count counters
+	if over { // to end takes init a moment, too
+		count = countersOf(r.group)
+	}
 	usage, gone := r.collect()
+	if !over {
+		count = countersOf(r.group)
+	}
 	out.Incomplete = !gone
 	if r.found.method == Process {
 		r.group.Kill() // processes that survived because init was killed
@@ -26,7 +36,7 @@ func (r *Running) conclude(out Outcome, status int32, known bool, w *watch, sign
 		out.Activity, r.recorder = r.recorder.finish(), nil
 		r.found.rings = out.Activity.Rings
 	}
-	kills := r.account(&out, usage, w)
+	r.account(&out, usage, count, w)
 	for i, o := range r.outputs { // all writers are gone; the deadline is for processes that survived even so
 		o.SetReadDeadline(time.Now().Add(drainWait))
 		if !r.attended && pending(o) > 0 {
@@ -35,7 +45,7 @@ func (r *Running) conclude(out Outcome, status int32, known bool, w *watch, sign
 	}
 	r.deliver(&out, signals)
 	out.Dump = append(out.Dump, r.readDump(dumpQuiet)...)
-	r.decide(&out, kills)
+	r.decide(&out, count.kills)
 	out.Protection = protection(r.spec, r.found)
 	if out.Fault == nil {
 		select {
@@ -68,9 +78,26 @@ func (r *Running) collect() (usage syscall.Rusage, gone bool) {
 	return usage, false
 }
 
-// account fills in what the tree has used, and returns how many of its processes the kernel has
-// killed because memory was used up.
-func (r *Running) account(out *Outcome, usage syscall.Rusage, w *watch) (kills int64) {
+// counters are what the kernel has counted for the run's control group.
+type counters struct {
+	cpu           time.Duration
+	cpuKnown      bool
+	kills         int64 // of processes, because memory was used up
+	failed        bool  // the group reached its memory limit, and the kernel could reclaim nothing
+	peakMemory    int64
+	peakProcesses int
+	refused       int64
+}
+
+func countersOf(g *cgroup.Group) (c counters) {
+	c.cpu, c.cpuKnown = g.CPU()
+	c.kills, c.failed = g.OutOfMemory()
+	c.peakMemory, c.peakProcesses, c.refused = g.PeakMemory(), g.PeakProcesses(), g.Refused()
+	return c
+}
+
+// account fills in what the tree has used.
+func (r *Running) account(out *Outcome, usage syscall.Rusage, count counters, w *watch) {
 	out.Usage = Usage{
 		Wall:          time.Since(r.started),
 		CPU:           time.Duration(usage.Utime.Nano() + usage.Stime.Nano()),
@@ -79,24 +106,22 @@ func (r *Running) account(out *Outcome, usage syscall.Rusage, w *watch) (kills i
 		ReadBytes:     int64(usage.Inblock) << 9,
 		WriteBytes:    int64(usage.Oublock) << 9,
 	}
-	if cpu, known := r.group.CPU(); known {
-		out.Usage.CPU = cpu
+	if count.cpuKnown {
+		out.Usage.CPU = count.cpu
 	}
 	out.Usage.CPU = max(out.Usage.CPU, w.cpu) // init's sum lacks processes that nobody waited for
-	kills, failed := r.group.OutOfMemory()
-	if peak := r.group.PeakMemory(); peak > 0 {
-		out.Usage.PeakMemory = min(out.Usage.PeakMemory, peak)
-		if failed { // the kernel had reclaimed the cache before: all of the peak was in use
-			out.Usage.PeakMemory = peak
+	if count.peakMemory > 0 {
+		out.Usage.PeakMemory = min(out.Usage.PeakMemory, count.peakMemory)
+		if count.failed { // the kernel had reclaimed the cache before: all of the peak was in use
+			out.Usage.PeakMemory = count.peakMemory
 		}
 	}
-	if !failed {
+	if !count.failed {
 		out.Usage.MappedFiles = max(0, out.Usage.PeakMemory-w.held)
 	}
-	out.Memory = MemoryTrace{PerProcess: r.spec.Limits.Memory > 0 && !r.group.Limits("memory"), Data: w.data, Failed: failed}
-	out.Usage.PeakProcesses = max(out.Usage.PeakProcesses, r.group.PeakProcesses())
-	out.Refused = r.group.Refused()
-	return kills
+	out.Memory = MemoryTrace{PerProcess: r.spec.Limits.Memory > 0 && !r.group.Limits("memory"), Data: w.data, Failed: count.failed}
+	out.Usage.PeakProcesses = max(out.Usage.PeakProcesses, count.peakProcesses)
+	out.Refused = count.refused
 }
 
 // deliver waits until all output is delivered. A reader may be slow, and Python itself would wait

@@ -140,16 +140,23 @@ func (a attempt) start(spec Spec, stdio IO, group *cgroup.Group, gaps []cgroup.G
 	theirs.close()
 	// An error here means that init has ended already; the set-up socket says why.
 	r.lifeline.Write([]byte{0})
-	r.setup[0].SetReadDeadline(time.Now().Add(setupMost))
-	err = r.readSetup(b, noWait)
+	late := time.Now().Add(setupMost)
+	err = r.readSetup(b, func(from *os.File) error {
+		if p := polled(from); !stdio.Alone || !awaitBriefly(&p, briefMost) {
+			from.SetReadDeadline(late)
+		}
+		return nil
+	})
 	if err == nil {
 		err = r.refuse()
 	}
 	if err != nil {
 		return nil, err
 	}
-	r.attend()
-	r.spawn(r.follow, nil)
+	if !stdio.Alone {
+		r.attend()
+		r.spawn(r.follow, nil)
+	}
 	return r, nil
 }
 
@@ -249,7 +256,9 @@ func (a attempt) clone(r *Running, c *childInit, b *builder) error {
 // nonce is a number that no call has by chance.
 func nonce() uint64 {
 	var b [8]byte
-	rand.Read(b[:])
+	if n, err := unix.Getrandom(b[:], 0); err != nil || n < len(b) { // package rand starts a timer
+		rand.Read(b[:])
+	}
 	return binary.NativeEndian.Uint64(b[:])
 }
 

@@ -150,6 +150,7 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*childInit
 	}
 	b.umask(spec)
 	b.limits(spec, at, h)
+	b.add(quiet, step{name: "prctl", object: "timer slack"}, unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, usualSlack) // the launcher's may be longer
 	b.dispositions(spec.Ignored)
 	if spec.Transparent {
 		b.untilReleased(at)
@@ -318,6 +319,9 @@ func (b *builder) limits(spec Spec, at layout, h host) {
 	}
 	both(unix.RLIMIT_NOFILE, "RLIMIT_NOFILE", int64(l.OpenFiles))
 }
+
+// usualSlack is the timer slack of a fresh login, in nanoseconds.
+const usualSlack = 50_000
 
 // processBackstop is the least RLIMIT_NPROC: the user may have this many processes already.
 const processBackstop = 4096

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -331,6 +332,23 @@ func TestUmask(t *testing.T) {
 		spec := shell("umask")
 		spec.Method, spec.Umask = m, &mask
 		if _, r := execute(t, spec); r.out.String() != "0137\n" {
+			t.Errorf("%q", r.out.String())
+		}
+	})
+}
+
+// The launcher's timer slack does not become the program's.
+func TestTimerSlack(t *testing.T) {
+	t.Parallel()
+	eachMethod(t, func(t *testing.T, m Method) {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		before, _ := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
+		unix.Prctl(unix.PR_SET_TIMERSLACK, 3_000_000, 0, 0, 0)
+		defer unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(before), 0, 0, 0)
+		spec := shell("cat /proc/self/timerslack_ns")
+		spec.Method = m
+		if _, r := execute(t, spec); r.out.String() != "50000\n" {
 			t.Errorf("%q", r.out.String())
 		}
 	})

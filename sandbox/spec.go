@@ -139,6 +139,10 @@ type IO struct {
 	// others share. Of the streams, 0 to 2, a Writer above replaces one; what neither names is closed.
 	Inherit []int
 	Entry   *Workdir // of a run without a directory: where its control group is noted, for [Sweep]
+
+	// Alone says that this process has nothing else to do while Start waits for the set-up. Then
+	// nobody reads the output before Wait either, so that [Running.WaitBriefly] can come first.
+	Alone bool
 }
 
 // Gap is a measure that was asked for and is not in force, or only in a weaker form.

@@ -29,16 +29,7 @@ const (
 // disk measures what the run has written below its directory; nil: nobody watches the disk.
 func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 	defer r.close()
-	out := Outcome{Reason: Finished}
 	if !r.attended {
-		if end, ok := r.brief(); ok {
-			if end.left {
-				r.attend()
-				r.spawn(r.reap, nil)
-				out.Left = r.dismiss(helpersMost)
-			}
-			return r.conclude(out, end.status, true, &watch{}, signals)
-		}
 		r.attend()
 		r.spawn(r.follow, nil)
 	}
@@ -52,7 +43,7 @@ func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 		}
 		w.out.Left = r.dismiss(moment)
 	}
-	out = r.conclude(w.out, end.status, known, &w.watch, signals)
+	out := r.conclude(w.out, end, known, &w.watch, signals)
 	if out.Reason == MemoryLimit && len(out.Dump) == 0 {
 		out.Dump = w.early
 	}

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -27,10 +28,11 @@ func Append(b []byte, v any) ([]byte, error) {
 	return e.out, err
 }
 
-type encoder struct {
-	out    []byte
-	fields map[reflect.Type][]field
-}
+type encoder struct{ out []byte }
+
+// known are the fields of the structs that were written: a launcher writes its few types several
+// times.
+var known sync.Map // reflect.Type: []field
 
 type field struct {
 	index     int
@@ -136,7 +138,7 @@ func (e *encoder) dict(v reflect.Value) error {
 // members writes the fields of a struct. first says, before and after the call, that no field was
 // written yet.
 func (e *encoder) members(v reflect.Value, first bool) (bool, error) {
-	for _, f := range e.fieldsOf(v.Type()) {
+	for _, f := range fieldsOf(v.Type()) {
 		x := v.Field(f.index)
 		if f.inline {
 			if x.Kind() == reflect.Pointer {
@@ -167,10 +169,9 @@ func (e *encoder) members(v reflect.Value, first bool) (bool, error) {
 	return first, nil
 }
 
-func (e *encoder) fieldsOf(t reflect.Type) []field {
-	known, ok := e.fields[t]
-	if ok {
-		return known
+func fieldsOf(t reflect.Type) (list []field) {
+	if list, ok := known.Load(t); ok {
+		return list.([]field)
 	}
 	for i := range t.NumField() {
 		f := t.Field(i)
@@ -183,19 +184,16 @@ func (e *encoder) fieldsOf(t reflect.Type) []field {
 		switch {
 		case tag == "-":
 		case f.Anonymous && !tagged && inner.Kind() == reflect.Struct:
-			known = append(known, field{index: i, inline: true})
+			list = append(list, field{index: i, inline: true})
 		case f.IsExported():
 			if name == "" {
 				name = f.Name
 			}
-			known = append(known, field{index: i, name: name, omitEmpty: options == "omitempty", omitZero: options == "omitzero"})
+			list = append(list, field{index: i, name: name, omitEmpty: options == "omitempty", omitZero: options == "omitzero"})
 		}
 	}
-	if e.fields == nil {
-		e.fields = map[reflect.Type][]field{}
-	}
-	e.fields[t] = known
-	return known
+	known.Store(t, list)
+	return list
 }
 
 func isEmpty(v reflect.Value) bool {

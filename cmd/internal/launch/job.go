@@ -42,6 +42,8 @@ type Job struct {
 	OwnOnly bool
 
 	Signals <-chan os.Signal // a signal from it ends the run
+	Alone   bool             // the process has this run only: it may wait for it without goroutines
+	Lasts   func()           // called once the code has run for a moment, if it runs as long; nil: nothing
 
 	testOnlyReached func(step string) // called after each step; nil outside of tests
 }

@@ -214,7 +214,7 @@ func (r *run) startBy(p *program, spec sandbox.Spec, by sandbox.Backend) error {
 	}
 	defer stdin.Close() // nothing happens if there is none
 	p.outputs = newOutputs(r.plan)
-	stdio := sandbox.IO{Stdin: stdin, Workdir: r.workdir, Files: p.session.Files()}
+	stdio := sandbox.IO{Stdin: stdin, Workdir: r.workdir, Files: p.session.Files(), Alone: r.plan.Job.Alone}
 	if live := r.plan.Job.Live; live != nil {
 		stdio.Stdin, stdio.Terminal = live.Stdin, live.Terminal
 	}
@@ -252,8 +252,18 @@ func (r *run) attend(p *program) sandbox.Outcome {
 		defer live.Attach()()
 	}
 	p.running.Release() // the outcome reports an error, too
-	workdir, most := r.workdir, r.plan.Spec.Limits.Disk
-	outcome := p.running.Wait(r.plan.Job.Signals, func() int64 { return workdir.Used(most) })
+	signals, workdir, most := r.plan.Job.Signals, r.workdir, r.plan.Spec.Limits.Disk
+	outcome, brief := sandbox.Outcome{}, false
+	if r.plan.Job.Alone || p.lease != nil {
+		outcome, brief = p.running.WaitBriefly(signals, p.session.Children())
+	}
+	if !brief {
+		if lasts := r.plan.Job.Lasts; lasts != nil {
+			lasts()
+		}
+		p.session.Attend()
+		outcome = p.running.Wait(signals, func() int64 { return workdir.Used(most) })
+	}
 	p.ended = true
 	p.outputs.leave(outcome.Undelivered)
 	return outcome

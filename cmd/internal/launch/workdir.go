@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"py3run/sandbox"
 )
 
@@ -45,7 +47,10 @@ func shortID(runID string) string {
 // newRunID makes a UUIDv7 (RFC 9562): 48 bits of milliseconds, then random.
 func newRunID(t time.Time) string {
 	var id [16]byte
-	rand.Read(id[:])
+	// Package rand starts a timer, and then an idle thread waits for that in the runtime's poller.
+	if n, err := unix.Getrandom(id[:], 0); err != nil || n < len(id) {
+		rand.Read(id[:])
+	}
 	var ms [8]byte
 	binary.BigEndian.PutUint64(ms[:], uint64(t.UnixMilli()))
 	copy(id[:6], ms[2:])

@@ -33,7 +33,9 @@ const anywhere = "*"
 // flagged modules, with the reason.
 func (s *Session) Events(why map[string]string, seen wire.Events) wire.Events {
 	s.children.SetReadDeadline(time.Now().Add(childrenWait)) // a process may hold the other end for ever, even one outside the run
-	s.reading.Wait()
+	if s.reading.Wait(); !s.attended {
+		s.readChildren()
+	}
 	imports := int(s.word(wordImports))
 	e := wire.Events{Imports: &imports, Dropped: int(s.word(wordDropped)) + seen.Dropped}
 	tally := newTally()

@@ -61,6 +61,7 @@ type Session struct {
 	most        int64
 	children    *os.File
 	childEvents []byte // events of forked children; whole when reading is done
+	attended    bool   // Attend was called
 	reading     sync.WaitGroup
 	args        []string
 }
@@ -121,11 +122,24 @@ func open(job Job, files ...*os.File) (_ *Session, err error) {
 	}
 	s.children = os.NewFile(uintptr(ends[0]), "events")
 	s.files = append(s.files, os.NewFile(uintptr(ends[1]), "events"))
-	s.reading.Go(func() {
-		s.childEvents, _ = io.ReadAll(io.LimitReader(s.children, childrenMost))
-		io.Copy(io.Discard, s.children) // the rest is dropped; the writers notice nothing
-	})
 	return s, nil
+}
+
+// Children is the file from which Attend reads.
+func (s *Session) Children() *os.File { return s.children }
+
+// Attend reads the events of forked children while the interpreter runs, in a goroutine. Without it,
+// Events reads those for which the pipe has room.
+func (s *Session) Attend() {
+	s.attended = true
+	s.reading.Go(s.readChildren)
+}
+
+func (s *Session) readChildren() {
+	s.childEvents, _ = io.ReadAll(io.LimitReader(s.children, childrenMost))
+	if len(s.childEvents) == childrenMost {
+		io.Copy(io.Discard, s.children) // the rest is dropped; the writers notice nothing
+	}
 }
 
 func (j Job) request(most int64) map[string]any {

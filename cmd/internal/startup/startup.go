@@ -4,7 +4,22 @@
 // It imports as little as it can, so that it is initialised before the packages that start goroutines. Import it for its effect.
 package startup
 
-import "runtime"
+import (
+	"os"
+	"runtime"
+)
 
-// One goroutine runs at a time. Those that wait, for a system call too, hold nobody up.
-func init() { runtime.GOMAXPROCS(1) }
+// Two goroutines run at a time: one can go on while the other waits in a system call, for the disk
+// for example. More would only look for work, and wake each other for that.
+func init() {
+	if runsOnce(os.Args) {
+		calmMonitor()
+	}
+	runtime.GOMAXPROCS(2)
+	askForPages()
+}
+
+// runsOnce tells whether a command line is one that runs one piece of code and ends.
+func runsOnce(args []string) bool {
+	return len(args) < 2 || args[1] == "exec" || args[1] == "run"
+}

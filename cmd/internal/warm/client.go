@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -211,6 +212,9 @@ func Start(s Setup, insist bool) error {
 	defer null.Close()
 	// Nothing of the caller's goes with it: neither its environment nor its directory, its terminal
 	// or its streams.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	unix.Prctl(unix.PR_SET_TIMERSLACK, usualSlack, 0, 0, 0) // a launcher's may be longer (package startup), and what the template starts would inherit it
 	pid, err := syscall.ForkExec("/proc/self/exe", []string{"py3run", ServeCommand}, &syscall.ProcAttr{
 		Dir: "/", Env: []string{"PATH=/usr/bin:/bin"}, Files: []uintptr{read.Fd(), null.Fd(), null.Fd()}, Sys: &syscall.SysProcAttr{Setsid: true}})
 	if err != nil {
@@ -231,6 +235,8 @@ func collect(pid int) {
 		}
 	}
 }
+
+const usualSlack = 50_000 // nanoseconds, as of a fresh login
 
 // ServeCommand is the argument by which a program is a template.
 const ServeCommand = "warm-template"
