@@ -7,7 +7,6 @@ import (
 
 	"py3run/audit"
 	"py3run/cmd/internal/config"
-	"py3run/cmd/internal/warm"
 	"py3run/cmd/internal/wire"
 )
 
@@ -31,13 +30,7 @@ type Job struct {
 	Live    *Live  // set by `run`, for people and shells; nil in exec
 	Command string // of py3run, for the record; empty: exec, or run with Live
 
-	// Templates are those of this process, which take the place of templates in the background; nil:
-	// it has none.
-	Templates *warm.Own
-
-	// OwnOnly: Answer.Sweep removes what is left of this run only. A process that has many runs looks
-	// after what others left now and then.
-	OwnOnly bool
+	Series *Series // that this run belongs to; nil: none
 
 	Signals <-chan os.Signal // a signal from it ends the run
 
