@@ -15,7 +15,6 @@ import (
 	"py3run/cmd/internal/cli"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/launch"
-	"py3run/cmd/internal/warm"
 	"py3run/cmd/internal/wire"
 )
 
@@ -39,7 +38,6 @@ type bridge struct {
 	broken error      // why there is no configuration; nil: there is one
 	job    launch.Job // what all requests have in common
 
-	swept  time.Time      // when others' leftovers were looked for
 	failed []wire.Warning // from cleaning up after the request before: the next reply has them
 
 	mu      sync.Mutex
@@ -51,10 +49,8 @@ type bridge struct {
 const (
 	bridgeLink = "python3-bridge" // a link of this name is a bridge
 
-	sweepEvery  = time.Minute     // how often a bridge looks for what killed launchers left
-	bridgeEnd   = 3 * time.Second // for its templates: callers kill a bridge five seconds after they have asked it to end
-	unreadReply = time.Minute     // for a caller to read a reply that does not fit into its pipe
-	inputPiece  = 64 << 10        // bytes that are read at once
+	unreadReply = time.Minute // for a caller to read a reply that does not fit into its pipe
+	inputPiece  = 64 << 10    // bytes that are read at once
 
 	// The results of the two commands that a bridge answers itself, as its callers know them.
 	globalsCleared = "Globals cleared"
@@ -103,8 +99,8 @@ func (app *app) bridge() error {
 	go app.watchReader()
 	b.configure()
 	b.serve()
-	if own := b.job.Templates; own != nil {
-		own.Close(bridgeEnd)
+	if b.job.Series != nil {
+		b.job.Series.Close()
 	}
 	return b.result()
 }
@@ -117,16 +113,13 @@ func (b *bridge) configure() {
 		loaded.ForBridge(b.app.environ)
 		b.loaded, b.input = loaded, loaded.Config.Input
 		b.job = b.app.job(wire.Request{}, nil, loaded)
-		b.job.Command, b.job.OwnOnly = "bridge", true
-		if loaded.Config.Warm.Enabled {
-			b.job.Templates = warm.NewOwn()
-			job := b.job
-			job.Request = wire.Request{Command: wire.CommandExecute, ResultFormat: "plain", ResultFrom: "auto", Filename: wire.DefaultFilename}
-			go func() {
-				defer func() { recover() }() // a fault here must not end the bridge: requests start interpreters of their own
-				launch.Prepare(job)
-			}()
-		}
+		b.job.Command, b.job.Series = "bridge", launch.NewSeries(loaded.Config.Warm.Enabled)
+		job := b.job
+		job.Request = wire.Request{Command: wire.CommandExecute, ResultFormat: "plain", ResultFrom: "auto", Filename: wire.DefaultFilename}
+		go func() {
+			defer func() { recover() }() // a fault here must not end the bridge: requests start interpreters of their own
+			job.Series.Begin(job)
+		}()
 	}
 	b.lines.most = int(b.input.MaxRequestMB * (1 << 20))
 	if b.lines.most == 0 { // no limit
@@ -237,9 +230,6 @@ func (b *bridge) run(request wire.Request, warnings []wire.Warning, began time.T
 	}
 	job.Request, job.Began = request, began
 	job.Warnings, b.failed = append(warnings, b.failed...), nil
-	if began.Sub(b.swept) > sweepEvery {
-		b.swept, job.OwnOnly = began, false
-	}
 	job.Signals = b.begin()
 	defer b.over()
 	return launch.Run(job)
@@ -251,9 +241,7 @@ func (b *bridge) tidy(answer launch.Answer) {
 	if err := answer.Sweep(); err != nil {
 		b.failed = append(b.failed, wire.Warning{Code: "cleanup_failed", Message: "after the request before: " + strings.ReplaceAll(err.Error(), "\n", "; ")})
 	}
-	if own := b.job.Templates; own != nil {
-		own.Refill()
-	}
+	b.job.Series.Next()
 }
 
 // begin makes the channel of the signals for one request.

@@ -7,7 +7,6 @@ import (
 
 	"py3run/audit"
 	"py3run/cmd/internal/config"
-	"py3run/cmd/internal/warm"
 	"py3run/cmd/internal/wire"
 	"py3run/sandbox"
 )
@@ -33,13 +32,7 @@ type Job struct {
 	Bare    *Bare  // set by `python`: the interpreter itself, without py3run's code in it
 	Command string // of py3run, for the record; empty: exec, or run with Live
 
-	// Templates are those of this process, which take the place of templates in the background; nil:
-	// it has none.
-	Templates *warm.Own
-
-	// OwnOnly: Answer.Sweep removes what is left of this run only. A process that has many runs looks
-	// after what others left now and then.
-	OwnOnly bool
+	Series *Series // that this run belongs to; nil: none
 
 	Signals <-chan os.Signal // a signal from it ends the run
 	Alone   bool             // the process has this run only: it may wait for it without goroutines

@@ -15,7 +15,7 @@ import (
 // template returns the set-up of the template that can have a worker for this run. It returns false if
 // the configuration wants none, or none is possible.
 func (p Plan) template() (warm.Setup, bool) {
-	c, own := p.Job.Config, p.Job.Templates != nil
+	c, own := p.Job.Config, p.ownTemplates() != nil
 	key, ok := p.Spec.PoolKey()
 	if p.Job.Live != nil && p.Job.Live.Terminal != nil { // a worker has its session and its streams already
 		ok = false
@@ -42,11 +42,19 @@ func (p Plan) template() (warm.Setup, bool) {
 	return setup, true
 }
 
+// ownTemplates are those of this process; nil: it has none, and templates run in the background.
+func (p Plan) ownTemplates() *warm.Own {
+	if s := p.Job.Series; s != nil {
+		return s.templates
+	}
+	return nil
+}
+
 // askForWorker asks the template for a worker; nil: there is none. The template needs a moment to
 // answer, so the caller makes the directories before it receives the worker.
 func (r *run) askForWorker() *warm.Lease {
 	if setup, wanted := r.plan.template(); wanted {
-		if own := r.plan.Job.Templates; own != nil {
+		if own := r.plan.ownTemplates(); own != nil {
 			return own.Take(setup)
 		}
 		if lease, err := warm.Take(setup.Dir, setup.Key()); err == nil {
@@ -77,19 +85,6 @@ func (r *run) startWorker(lease *warm.Lease) *program {
 		return nil
 	}
 	return p
-}
-
-// Prepare starts, in the background, the template of this process from which runs like this job take
-// their workers. What fails here, a run will say.
-func Prepare(job Job) {
-	plan, refused := locate(Plan{Job: job, RunID: newRunID(job.Began)})
-	if refused == nil {
-		plan, refused = complete(plan)
-	}
-	defer plan.Interpreter.Close()
-	if setup, wanted := plan.template(); refused == nil && wanted {
-		job.Templates.Start(setup)
-	}
 }
 
 // StartTemplate starts the template from which runs like this job take their workers, and waits until
