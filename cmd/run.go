@@ -6,9 +6,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -87,7 +89,18 @@ func (app *app) run(args []string, code string, isCode bool, user string, labels
 	}
 	ended := app.tell(answer.Result, asked(loaded.Config.Security)...)
 	app.sweep(answer, ended)
+	if live.Terminal != nil && interrupted(answer.Result) && !signal.Ignored(syscall.SIGINT) {
+		raise(syscall.SIGINT) // as Python does after a KeyboardInterrupt: then a shell ends its loop, too
+	}
 	return ended
+}
+
+// interrupted reports whether a user's Ctrl-C has ended the program.
+func interrupted(r wire.Result) bool {
+	if r.Status == wire.StatusError {
+		return r.Failure.Type == "KeyboardInterrupt"
+	}
+	return r.Status == wire.StatusSignal && r.SignalNumber == int(syscall.SIGINT)
 }
 
 // script returns what the arguments of run mean: the code, from a file, from standard input or given

@@ -110,7 +110,7 @@ func (c *console) attach() (detach func()) {
 		<-c.done
 		signal.Stop(c.news)
 		if !c.ignoreStop {
-			setAction(unix.SIGTSTP, sigDefault) // the runtime does not do it
+			setAction(unix.SIGTSTP, sigaction{sigDefault}) // the runtime does not do it
 		}
 	}
 }
@@ -164,8 +164,7 @@ func (c *console) hear(s syscall.Signal) {
 		c.pty.Stop()
 	default:
 		c.leave()
-		setAction(s, sigDefault)
-		syscall.Kill(os.Getpid(), s)
+		raise(s)
 	}
 }
 
@@ -186,36 +185,45 @@ func (c *console) suspend() {
 	if !c.ignoreStop {
 		stopSelf()
 	}
-	c.enter()
+	mine := c.take()
 	c.pty.Continue()
+	if mine {
+		c.startTyping() // not earlier: a Ctrl-Z or Ctrl-C for a program that is still stopped would be lost
+	}
 }
 
-// enter makes the caller's terminal raw and starts to read, if py3run is in the foreground. It can be
-// called again at any time, because others may have changed the terminal.
+// enter takes the caller's terminal and starts to read. It can be called again at any time, because
+// others may have changed the terminal.
 func (c *console) enter() {
-	if !c.inTerminal {
-		c.resize()
+	if c.take() {
 		c.startTyping()
-		return
+	}
+}
+
+// take makes the caller's terminal raw, if py3run is in the foreground. It reports whether py3run may
+// read.
+func (c *console) take() bool {
+	c.resize()
+	if !c.inTerminal {
+		return true
 	}
 	now, err := unix.IoctlGetTermios(int(c.in.Fd()), unix.TCGETS)
 	if err != nil || !foreground(c.in) {
 		c.stopTyping()
 		c.entered = false
-		return
+		return false
 	}
 	if c.raw == nil || *now != *c.raw { // else nobody has changed it since the last time
 		raw := *now
 		makeRaw(&raw, c.shown)
 		if unix.IoctlSetTermios(int(c.in.Fd()), unix.TCSETS, &raw) != nil {
-			return
+			return false
 		}
 		c.before = now
 		c.raw, _ = unix.IoctlGetTermios(int(c.in.Fd()), unix.TCGETS)
 	}
 	c.entered = true
-	c.resize()
-	c.startTyping()
+	return true
 }
 
 // leave stops to read, and gives the caller's terminal its settings back. What was typed and not
@@ -289,21 +297,29 @@ func (c *console) stopTyping() {
 	c.typing = nil
 }
 
-// ended handles the end of the input.
+// ended handles the end of the reading.
 func (c *console) ended() {
 	c.stopTyping()
-	if !c.inTerminal {
-		return
-	}
-	c.entered = false
-	if _, err := unix.IoctlGetTermios(int(c.in.Fd()), unix.TCGETS); err != nil { // it is gone
-		c.over = true
-		if !signal.Ignored(syscall.SIGHUP) {
+	switch {
+	case !c.inTerminal:
+	case c.gone():
+		c.over, c.entered = true, false
+		if signal.Ignored(syscall.SIGHUP) { // the run is to outlive the terminal
+			c.typeEnd()
+		} else {
 			c.hangUp()
-			return
 		}
-		c.typeEnd()
+	case !foreground(c.in):
+		c.entered = false // until it is in the foreground again
+	default: // the run's terminal is gone
+		c.over = true
 	}
+}
+
+// gone reports whether the caller's terminal has hung up.
+func (c *console) gone() bool {
+	_, err := unix.IoctlGetTermios(int(c.in.Fd()), unix.TCGETS)
+	return err != nil
 }
 
 // read passes on what is typed until its end, or until stop is readable. It reads only what is there:
@@ -340,6 +356,8 @@ func (c *console) read(stop int) {
 		case err == unix.EINTR || err == unix.EAGAIN:
 		case n > 0:
 			c.rest = append(c.rest, buffer[:n]...)
+		case c.inTerminal && n == 0 && !c.gone(): // somebody else has made it cooked, and the user types Ctrl-D
+			c.typeEnd()
 		case c.inTerminal:
 			return
 		default:
@@ -366,29 +384,33 @@ const (
 	sigIgnore  = 1
 )
 
-// setAction sets how the kernel handles a signal and returns what was set before. Package os/signal
-// cannot do that: it never gives a stop signal its default action back.
-func setAction(s syscall.Signal, handler uint64) (before [4]uint64) {
-	return exchangeAction(s, [4]uint64{handler})
-}
+// A sigaction is the kernel's struct: handler, flags, restorer and mask.
+type sigaction [4]uint64
 
-func exchangeAction(s syscall.Signal, action [4]uint64) (before [4]uint64) {
+// setAction sets how the kernel handles a signal and returns what was set before. Package os/signal
+// cannot do that: it never gives a signal that stops a process its default action back.
+func setAction(s syscall.Signal, action sigaction) (before sigaction) {
 	syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(s), uintptr(unsafe.Pointer(&action)), uintptr(unsafe.Pointer(&before)), 8, 0, 0)
 	return before
 }
 
-// stopSelf stops this process and its group, as the kernel does at Ctrl-Z. It returns when somebody
-// continues them. In an orphaned group it returns at once: the kernel does not stop that, because
-// nobody could continue it.
-//
-// The others come first, because a shell may act as soon as it sees us stop. This thread sends the
-// signal to itself: then the kernel stops the process before the call returns.
-func stopSelf() {
+// raise has a signal take its default action on this process. The kernel delivers it before the call
+// returns, because this thread sends it to itself.
+func raise(s syscall.Signal) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	before := setAction(unix.SIGTSTP, sigIgnore)
+	before := setAction(s, sigaction{sigDefault})
+	unix.Tgkill(os.Getpid(), unix.Gettid(), s)
+	setAction(s, before)
+}
+
+// stopSelf stops this process and its group, as the kernel does at Ctrl-Z. It returns when somebody
+// continues them. In an orphaned group it returns at once: the kernel does not stop that, because
+// nobody could continue it. The others come first, because a shell may act as soon as it sees us
+// stop.
+func stopSelf() {
+	before := setAction(unix.SIGTSTP, sigaction{sigIgnore})
 	unix.Kill(0, unix.SIGTSTP)
-	setAction(unix.SIGTSTP, sigDefault)
-	unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGTSTP)
-	exchangeAction(unix.SIGTSTP, before)
+	setAction(unix.SIGTSTP, before)
+	raise(unix.SIGTSTP)
 }

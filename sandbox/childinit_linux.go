@@ -228,7 +228,7 @@ func (c *childInit) supervise(program, signals uintptr) {
 	}
 	over, timeout, options := false, uintptr(0), uintptr(syscall.WNOHANG)
 	if c.terminal != 0 {
-		options |= syscall.WUNTRACED
+		options |= syscall.WUNTRACED | syscall.WCONTINUED
 	}
 	for waits := 0; ; {
 		c.poll[0].revents, c.poll[1].revents, c.poll[2].revents = 0, 0, 0
@@ -258,8 +258,8 @@ func (c *childInit) supervise(program, signals uintptr) {
 			if e != 0 || pid == 0 {
 				break
 			}
-			if pid == program && c.wstatus&0xff == 0x7f { // stopped (wait(2)): asked for only with a terminal
-				c.tell(msgStopped, 0, c.wstatus)
+			if pid == program && (c.wstatus&0xff == 0x7f || c.wstatus == 0xffff) { // stopped or continued: asked for only with a terminal
+				c.tell(msgChanged, 0, c.wstatus)
 			} else if pid == program {
 				ended, status = true, c.wstatus
 			}

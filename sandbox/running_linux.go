@@ -100,8 +100,8 @@ func (r *Running) follow() {
 		if _, err := io.ReadFull(r.status, m[:]); err != nil {
 			return
 		}
-		if m[0] == msgStopped && r.terminal != nil {
-			r.terminal.stopped()
+		if m[0] == msgChanged && r.terminal != nil {
+			r.terminal.changed(m)
 			continue
 		}
 		r.ended <- endingOf(m)
