@@ -47,10 +47,9 @@ type console struct {
 }
 
 // wantsTerminal decides whether a run gets a terminal of its own. in and out say whether the streams
-// are terminals, code whether the code comes from standard input: then there is none for the
-// program.
-func wantsTerminal(tty, noTTY, in, out, code bool) bool {
-	return tty || !noTTY && in && out && !code
+// are terminals, code whether the code came from standard input: then nobody types.
+func wantsTerminal(o runOptions, in, out, code bool) bool {
+	return o.tty || !o.noTTY && in && out && !code
 }
 
 // newConsole makes the terminal of a run. in is what the user types; nil: nothing.
@@ -305,7 +304,9 @@ func (c *console) ended() {
 	case c.gone():
 		c.over, c.entered = true, false
 		if signal.Ignored(syscall.SIGHUP) { // the run is to outlive the terminal
+			c.pty.SetWriteDeadline(time.Now().Add(backgroundLook)) // the program may not read
 			c.typeEnd()
+			c.pty.SetWriteDeadline(time.Time{})
 		} else {
 			c.hangUp()
 		}
