@@ -6,9 +6,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,16 +21,16 @@ import (
 )
 
 func newRun(app *app) *cobra.Command {
-	var code, user string
+	var o runOptions
 	var labels []string
-	var tty, noTTY bool
 	c := &cobra.Command{
 		Use:   "run [flags] FILE|- [ARG...]",
 		Short: "Run a script for people and shells: live output, Python's exit code",
 		Long: `Runs a Python script, lets its output go straight through, and ends with its exit code. The current directory stays the
 caller's; TMPDIR is a directory of the run, which is removed at its end. Options of py3run stand before FILE; what
-follows FILE is the script's. When py3run itself ends the run, for example at a limit, at most four lines on standard
-error say why. Exit codes from 121 on are py3run's: see py3run help exit-codes.`,
+follows FILE is the script's. At a terminal, the run has a terminal of its own (see "A terminal" in py3run help callers).
+When py3run itself ends the run, for example at a limit, at most four lines on standard error say why. Exit codes from
+121 on are py3run's: see py3run help exit-codes.`,
 		Example: `  py3run run --timeout-seconds 60 report.py january.csv
   cat job.py | py3run run - --verbose
   py3run run -c 'import sys; print(sys.version)'`,
@@ -38,28 +40,38 @@ error say why. Exit codes from 121 on are py3run's: see py3run help exit-codes.`
 			if err != nil {
 				return usagef("--label: %v", err)
 			}
-			if tty && noTTY {
+			if o.tty && o.noTTY {
 				return usagef("--tty and --no-tty exclude each other")
 			}
-			return app.run(args, code, c.Flags().Changed("code"), user, named, func(in, out, code bool) bool { return wantsTerminal(tty, noTTY, in, out, code) })
+			o.args, o.isCode, o.labels = args, c.Flags().Changed("code"), named
+			return app.run(o)
 		},
 	}
 	c.Flags().SetInterspersed(false)
-	c.Flags().StringVarP(&code, "code", "c", "", "run this `text` instead of a file")
-	c.Flags().StringVar(&user, "user", "", "record this `name` as the user, as the caller asserts it")
+	c.Flags().StringVarP(&o.code, "code", "c", "", "run this `text` instead of a file")
+	c.Flags().StringVar(&o.user, "user", "", "record this `name` as the user, as the caller asserts it")
 	c.Flags().StringArrayVar(&labels, "label", nil, "copy this label, `name=value`, to the record; can be given several times")
-	c.Flags().BoolVarP(&tty, "tty", "t", false, "give the run a terminal of its own, also if standard input or output is none")
-	c.Flags().BoolVar(&noTTY, "no-tty", false, "give it none: its output is a pipe")
+	c.Flags().BoolVarP(&o.tty, "tty", "t", false, "give the run a terminal of its own, as it has one if standard input and output are terminals")
+	c.Flags().BoolVar(&o.noTTY, "no-tty", false, "give it none: its output is a pipe")
 	app.runFlags(c)
 	return c
 }
 
-func (app *app) run(args []string, code string, isCode bool, user string, labels *wire.Object, terminal func(in, out, code bool) bool) error {
-	request, live, source, err := app.script(args, code, isCode)
+// runOptions are the arguments and flags of run, except those that are configuration.
+type runOptions struct {
+	args       []string
+	code, user string
+	isCode     bool // the code is in code, not in a file
+	labels     *wire.Object
+	tty, noTTY bool
+}
+
+func (app *app) run(o runOptions) error {
+	request, live, source, err := app.script(o.args, o.code, o.isCode)
 	if err != nil {
 		return err
 	}
-	request.User, request.Labels = user, labels
+	request.User, request.Labels = o.user, o.labels
 	// The file may have been opened twice, with a position each: then our messages would overwrite the
 	// program's output. One descriptor puts them behind it.
 	if live.OneStream {
@@ -73,13 +85,17 @@ func (app *app) run(args []string, code string, isCode bool, user string, labels
 	app.listen()                                    // not earlier: a signal must end a read from a pipe that never ends
 	job := app.job(request, nil, loaded)
 	job.Live, job.Source = live, source
-	if terminal(app.inIsTerminal, app.outIsTerminal, live.Stdin == nil) {
+	if wantsTerminal(o, app.inIsTerminal, app.outIsTerminal, live.Stdin == nil) {
 		console, err := app.newConsole(live.Stdin)
-		if err != nil {
+		switch {
+		case err == nil:
+			defer console.pty.Close()
+			live.Terminal, live.Attach = console.pty, console.attach
+		case o.tty:
 			return app.tell(refused("", wire.StatusLaunchFailed, err, app.began))
+		default: // without one, as it would be with --no-tty
+			app.warnf("the run has no terminal of its own: %v", err)
 		}
-		defer console.pty.Close()
-		live.Terminal, live.Attach = console.pty, console.attach
 	}
 	answer := launch.Run(job)
 	for _, w := range loaded.Warnings { // not earlier: a caller that merges the streams expects the program's line first
@@ -87,7 +103,18 @@ func (app *app) run(args []string, code string, isCode bool, user string, labels
 	}
 	ended := app.tell(answer.Result, asked(loaded.Config.Security)...)
 	app.sweep(answer, ended)
+	if live.Terminal != nil && interrupted(answer.Result) && !signal.Ignored(syscall.SIGINT) {
+		raise(syscall.SIGINT) // as Python does after a KeyboardInterrupt: then a shell ends its loop, too
+	}
 	return ended
+}
+
+// interrupted reports whether a user's Ctrl-C has ended the program.
+func interrupted(r wire.Result) bool {
+	if r.Status == wire.StatusError {
+		return r.Failure.Type == "KeyboardInterrupt"
+	}
+	return r.Status == wire.StatusSignal && r.SignalNumber == int(syscall.SIGINT)
 }
 
 // script returns what the arguments of run mean: the code, from a file, from standard input or given

@@ -10,12 +10,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"py3run/cmd/internal/warm"
 	"py3run/internal/need"
@@ -156,20 +153,7 @@ func TestOrderOfStreams(t *testing.T) {
 // carriage returns. With named, standard error is /dev/tty.
 func atTerminal(t *testing.T, c *exec.Cmd, named bool) string {
 	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	need.That(t, "terminal", err)
-	defer master.Close()
-	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
-	if err == nil {
-		err = unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	slave, err := os.OpenFile("/dev/pts/"+strconv.Itoa(number), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	master, slave := openTerminal(t)
 	c.Stdin, c.Stdout, c.Stderr = slave, slave, slave
 	if named {
 		path, err := exec.LookPath(c.Path)
@@ -212,6 +196,20 @@ func TestTwoStreams(t *testing.T) {
 	}
 }
 
+// pythonForAll returns an interpreter that every user may execute.
+func pythonForAll(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{"/usr/bin/python3", findPython(t)} {
+		c := exec.Command(name, "-c", "")
+		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		if c.Run() == nil {
+			return name
+		}
+	}
+	need.That(t, "python", errors.New("no interpreter that another user can start"))
+	return ""
+}
+
 // The user of run-as can open the streams by name, cold and warm.
 func TestRunAsOpensStreams(t *testing.T) {
 	t.Parallel()
@@ -226,18 +224,7 @@ with open("/dev/stdin") as f:
 subprocess.run(["sh", "-c", "echo y > /dev/stdout"], check=True)
 result = [os.getuid(), len(open("/proc/self/environ").read()) > 0]
 `
-	interpreter := ""
-	for _, name := range []string{"/usr/bin/python3", findPython(t)} { // an interpreter that every user may execute
-		c := exec.Command(name, "-c", "")
-		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-		if c.Run() == nil {
-			interpreter = name
-			break
-		}
-	}
-	if interpreter == "" {
-		need.That(t, "python", errors.New("no interpreter that another user can start"))
-	}
+	interpreter := pythonForAll(t)
 	for _, isWarm := range []bool{false, true} {
 		t.Run(fmt.Sprintf("warm %t", isWarm), func(t *testing.T) {
 			t.Parallel()

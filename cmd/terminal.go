@@ -3,10 +3,8 @@ package cmd
 import (
 	"os"
 	"os/signal"
-	"runtime"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -47,10 +45,9 @@ type console struct {
 }
 
 // wantsTerminal decides whether a run gets a terminal of its own. in and out say whether the streams
-// are terminals, code whether the code comes from standard input: then there is none for the
-// program.
-func wantsTerminal(tty, noTTY, in, out, code bool) bool {
-	return tty || !noTTY && in && out && !code
+// are terminals, code whether the code came from standard input: then nobody types.
+func wantsTerminal(o runOptions, in, out, code bool) bool {
+	return o.tty || !o.noTTY && in && out && !code
 }
 
 // newConsole makes the terminal of a run. in is what the user types; nil: nothing.
@@ -110,7 +107,7 @@ func (c *console) attach() (detach func()) {
 		<-c.done
 		signal.Stop(c.news)
 		if !c.ignoreStop {
-			setAction(unix.SIGTSTP, sigDefault) // the runtime does not do it
+			setAction(unix.SIGTSTP, sigaction{sigDefault}) // the runtime does not do it
 		}
 	}
 }
@@ -164,8 +161,7 @@ func (c *console) hear(s syscall.Signal) {
 		c.pty.Stop()
 	default:
 		c.leave()
-		setAction(s, sigDefault)
-		syscall.Kill(os.Getpid(), s)
+		raise(s)
 	}
 }
 
@@ -186,36 +182,45 @@ func (c *console) suspend() {
 	if !c.ignoreStop {
 		stopSelf()
 	}
-	c.enter()
+	mine := c.take()
 	c.pty.Continue()
+	if mine {
+		c.startTyping() // not earlier: a Ctrl-Z or Ctrl-C for a program that is still stopped would be lost
+	}
 }
 
-// enter makes the caller's terminal raw and starts to read, if py3run is in the foreground. It can be
-// called again at any time, because others may have changed the terminal.
+// enter takes the caller's terminal and starts to read. It can be called again at any time, because
+// others may have changed the terminal.
 func (c *console) enter() {
-	if !c.inTerminal {
-		c.resize()
+	if c.take() {
 		c.startTyping()
-		return
+	}
+}
+
+// take makes the caller's terminal raw, if py3run is in the foreground. It reports whether py3run may
+// read.
+func (c *console) take() bool {
+	c.resize()
+	if !c.inTerminal {
+		return true
 	}
 	now, err := unix.IoctlGetTermios(int(c.in.Fd()), unix.TCGETS)
 	if err != nil || !foreground(c.in) {
 		c.stopTyping()
 		c.entered = false
-		return
+		return false
 	}
 	if c.raw == nil || *now != *c.raw { // else nobody has changed it since the last time
 		raw := *now
 		makeRaw(&raw, c.shown)
 		if unix.IoctlSetTermios(int(c.in.Fd()), unix.TCSETS, &raw) != nil {
-			return
+			return false
 		}
 		c.before = now
 		c.raw, _ = unix.IoctlGetTermios(int(c.in.Fd()), unix.TCGETS)
 	}
 	c.entered = true
-	c.resize()
-	c.startTyping()
+	return true
 }
 
 // leave stops to read, and gives the caller's terminal its settings back. What was typed and not
@@ -250,145 +255,4 @@ func makeRaw(s *unix.Termios, output bool) {
 	if output {
 		s.Oflag &^= unix.OPOST
 	}
-}
-
-// A typist reads what the user types and passes it on.
-type typist struct {
-	wake *os.File // closing it ends the reading
-	stop *os.File // its other end
-	done chan struct{}
-}
-
-func (c *console) startTyping() {
-	if c.typing != nil || c.over {
-		return
-	}
-	stop, wake, err := os.Pipe()
-	if err != nil {
-		return
-	}
-	t := &typist{wake: wake, stop: stop, done: make(chan struct{})}
-	c.typing = t
-	go func() {
-		defer close(t.done)
-		c.read(int(stop.Fd()))
-	}()
-}
-
-// stopTyping waits until nobody reads any more.
-func (c *console) stopTyping() {
-	t := c.typing
-	if t == nil {
-		return
-	}
-	t.wake.Close()
-	c.pty.SetWriteDeadline(time.Now())
-	<-t.done
-	c.pty.SetWriteDeadline(time.Time{})
-	t.stop.Close()
-	c.typing = nil
-}
-
-// ended handles the end of the input.
-func (c *console) ended() {
-	c.stopTyping()
-	if !c.inTerminal {
-		return
-	}
-	c.entered = false
-	if _, err := unix.IoctlGetTermios(int(c.in.Fd()), unix.TCGETS); err != nil { // it is gone
-		c.over = true
-		if !signal.Ignored(syscall.SIGHUP) {
-			c.hangUp()
-			return
-		}
-		c.typeEnd()
-	}
-}
-
-// read passes on what is typed until its end, or until stop is readable. It reads only what is there:
-// what comes later is for others.
-func (c *console) read(stop int) {
-	buffer := make([]byte, 4096)
-	in := -1
-	if c.in != nil {
-		in = int(c.in.Fd())
-	}
-	for {
-		if len(c.rest) > 0 {
-			n, err := c.pty.Write(c.rest)
-			if n > 0 {
-				c.openLine = c.rest[n-1] != '\n' && c.rest[n-1] != '\r'
-			}
-			if c.rest = c.rest[n:]; err != nil {
-				return
-			}
-		}
-		if in < 0 {
-			c.over = true
-			c.typeEnd()
-			return
-		}
-		p := []unix.PollFd{{Fd: int32(in), Events: unix.POLLIN}, {Fd: int32(stop), Events: unix.POLLIN}}
-		if _, err := unix.Poll(p, -1); err == unix.EINTR {
-			continue
-		} else if err != nil || p[1].Revents != 0 {
-			return
-		}
-		n, err := unix.Read(in, buffer)
-		switch {
-		case err == unix.EINTR || err == unix.EAGAIN:
-		case n > 0:
-			c.rest = append(c.rest, buffer[:n]...)
-		case c.inTerminal:
-			return
-		default:
-			in = -1
-		}
-	}
-}
-
-// typeEnd types the end-of-file character, as a user does at the end of the input. In the middle of a
-// line the first one only ends that (termios(3), VEOF).
-func (c *console) typeEnd() {
-	end := []byte{4}
-	if settings, err := c.pty.Settings(); err == nil && settings.Lflag&unix.ICANON != 0 {
-		if end[0] = settings.Cc[unix.VEOF]; c.openLine {
-			end = append(end, end...)
-		}
-	}
-	c.pty.Write(end)
-}
-
-// Handlers as the kernel has them.
-const (
-	sigDefault = 0
-	sigIgnore  = 1
-)
-
-// setAction sets how the kernel handles a signal and returns what was set before. Package os/signal
-// cannot do that: it never gives a stop signal its default action back.
-func setAction(s syscall.Signal, handler uint64) (before [4]uint64) {
-	return exchangeAction(s, [4]uint64{handler})
-}
-
-func exchangeAction(s syscall.Signal, action [4]uint64) (before [4]uint64) {
-	syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(s), uintptr(unsafe.Pointer(&action)), uintptr(unsafe.Pointer(&before)), 8, 0, 0)
-	return before
-}
-
-// stopSelf stops this process and its group, as the kernel does at Ctrl-Z. It returns when somebody
-// continues them. In an orphaned group it returns at once: the kernel does not stop that, because
-// nobody could continue it.
-//
-// The others come first, because a shell may act as soon as it sees us stop. This thread sends the
-// signal to itself: then the kernel stops the process before the call returns.
-func stopSelf() {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	before := setAction(unix.SIGTSTP, sigIgnore)
-	unix.Kill(0, unix.SIGTSTP)
-	setAction(unix.SIGTSTP, sigDefault)
-	unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGTSTP)
-	exchangeAction(unix.SIGTSTP, before)
 }

@@ -61,8 +61,8 @@ func (r *Running) brief(others []*os.File) (end ending, ok bool) {
 	if n, err := unix.Read(int(p[0].fd), m[:]); n != len(m) || err != nil {
 		return end, false
 	}
-	if m[0] == msgStopped {
-		halt()
+	if m[0] == msgChanged {
+		r.changed(m)
 		return end, false
 	}
 	return endingOf(m), true

@@ -231,8 +231,11 @@ func (c *childInit) supervise(program, signals uintptr) {
 		c.poll[2].fd = int32(fd)
 	}
 	over, timeout, options := false, uintptr(0), uintptr(syscall.WNOHANG)
-	if c.transparent || c.terminal != 0 {
+	if c.transparent {
 		options |= syscall.WUNTRACED
+	}
+	if c.terminal != 0 {
+		options |= syscall.WUNTRACED | syscall.WCONTINUED
 	}
 	for waits := 0; ; {
 		c.poll[0].revents, c.poll[1].revents, c.poll[2].revents = 0, 0, 0
@@ -262,8 +265,8 @@ func (c *childInit) supervise(program, signals uintptr) {
 			if e != 0 || pid == 0 {
 				break
 			}
-			if pid == program && c.wstatus&0xff == 0x7f { // stopped (wait(2)): asked for only with a terminal and of a transparent program
-				c.tell(msgStopped, 0, c.wstatus)
+			if pid == program && (c.wstatus&0xff == 0x7f || c.wstatus == 0xffff) { // stopped or continued: asked for only of a transparent program and with a terminal
+				c.tell(msgChanged, 0, c.wstatus)
 			} else if pid == program {
 				ended, status = true, c.wstatus
 			}

@@ -21,8 +21,8 @@ package sandbox
 //	on the status pipe:
 //	msgEnded      the program ended with wait status value; step is 1 if other processes of the
 //	              run are left. Then init waits until they have ended, or for the end of the lifeline
-//	msgStopped    before msgEnded, and only of a transparent program or one with a terminal: the program
-//	              was stopped; value is its wait status
+//	msgChanged    before msgEnded, and only of a transparent program, which was stopped, or in a run with
+//	              a terminal: the program was stopped or continued; value is its wait status
 //	struct rusage from a worker's init, after msgEnded: what the tree has used. (For an own child
 //	              wait4(2) returns it, when the launcher reaps init.)
 //
@@ -37,7 +37,7 @@ const (
 	msgListener = 4
 	msgReady    = 6
 	msgHeld     = 7
-	msgStopped  = 8
+	msgChanged  = 8
 
 	lifelineEnded = 255 // no signal has this number
 )

@@ -101,15 +101,20 @@ func (r *Running) follow() {
 		if _, err := io.ReadFull(r.status, m[:]); err != nil {
 			return
 		}
-		if m[0] != msgStopped {
+		if m[0] != msgChanged {
 			r.ended <- endingOf(m)
 			return
 		}
-		if r.terminal != nil {
-			r.terminal.stopped()
-		} else {
-			halt()
-		}
+		r.changed(m)
+	}
+}
+
+// changed takes init's report that the program was stopped or continued.
+func (r *Running) changed(m [8]byte) {
+	if r.terminal != nil {
+		r.terminal.changed(m)
+	} else {
+		halt()
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"os"
 	"strconv"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,6 +25,7 @@ type Terminal struct {
 	master, slave *os.File
 	running       *Running      // its run; nil before Start
 	stops         chan struct{} // gets a value when the program has been stopped
+	continues     chan struct{} // gets a value when the program has been continued
 	paused        atomic.Bool   // the user has stopped the run
 	signs         atomic.Int64  // of a user: bytes typed, and looks at the run while it is paused
 }
@@ -36,7 +38,7 @@ func OpenTerminal(settings *unix.Termios, size *unix.Winsize) (_ *Terminal, err 
 	if err != nil {
 		return nil, &StepError{Step: "open", Object: ptmx, Err: err}
 	}
-	t := &Terminal{master: os.NewFile(uintptr(fd), ptmx), stops: make(chan struct{}, 1)}
+	t := &Terminal{master: os.NewFile(uintptr(fd), ptmx), stops: make(chan struct{}, 1), continues: make(chan struct{}, 1)}
 	defer onFailure(&err, t.Close)
 	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
 		return nil, &StepError{Step: "ioctl", Object: ptmx, Err: err}
@@ -102,11 +104,23 @@ func (t *Terminal) Stop() {
 // Pause tells that the user has stopped the run. From now on the time does not count as idle.
 func (t *Terminal) Pause() { t.paused.Store(true) }
 
+// continueMost is how long Continue waits. It takes milliseconds, unless the program was not stopped.
+const continueMost = 200 * time.Millisecond
+
 // Continue ends a pause. As a shell's fg, it makes the program's group the foreground group and sends
-// SIGCONT to it.
+// SIGCONT to it. It waits until the program has been continued: SIGCONT discards a SIGTSTP that came
+// before.
 func (t *Terminal) Continue() {
 	if t.running != nil {
+		select {
+		case <-t.continues: // an earlier one
+		default:
+		}
 		t.running.signal(unix.SIGCONT)
+		select {
+		case <-t.continues:
+		case <-time.After(continueMost):
+		}
 	}
 	t.signs.Add(1)
 	t.paused.Store(false)
@@ -150,10 +164,14 @@ func (t *Terminal) control(do func(fd int)) {
 	}
 }
 
-// stopped notes that the program has been stopped.
-func (t *Terminal) stopped() {
+// changed notes that the program has been stopped, or continued.
+func (t *Terminal) changed(m [8]byte) {
+	to := t.continues
+	if syscall.WaitStatus(endingOf(m).status).Stopped() {
+		to = t.stops
+	}
 	select {
-	case t.stops <- struct{}{}:
+	case to <- struct{}{}:
 	default: // nobody has looked at the last one yet
 	}
 }

@@ -729,7 +729,7 @@ var (
 
 // outside are names of other people's programs, of Python, of Linux and of people, which the code need not have.
 var outside = strings.Fields(`
-	sudo ping ssh mv cp rm rsync chown chmod usermod nohup jq bash fish zsh make sleep curl grep tee cat env
+	sudo ping ssh mv cp rm rsync chown chmod usermod nohup jq bash fish zsh make sleep curl grep tee cat env fg bg reset getpass pdb
 	timeout systemd-run docker firejail nsjail podman pip venv numpy pandas jedi coverage pyenv asdf
 	seccomp-default EXDEV SA_RESTART RLIMIT_AS security.max-sockets console
 	exit quit help copyright credits license alice true

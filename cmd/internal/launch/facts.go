@@ -129,7 +129,9 @@ func want(job Job) python.Want {
 func find(job Job) (python.Interpreter, []python.Candidate, *refusal) {
 	look := func() (python.Interpreter, []python.Candidate, error) { return python.Find(want(job)) }
 	if job.Bare != nil {
-		look = func() (python.Interpreter, []python.Candidate, error) { return python.FindFor(want(job), job.Bare.Link) }
+		look = func() (python.Interpreter, []python.Candidate, error) {
+			return python.FindFor(want(job), job.Bare.Link)
+		}
 	}
 	ip, skipped, err := python.Interpreter{}, []python.Candidate(nil), error(nil)
 	if job.Series != nil {

@@ -230,6 +230,9 @@ func permitted(p Plan, at codePlace) (readable, writable []string) {
 	}
 	if dirs := job.Config.Security.Isolation.WriteDirs; len(dirs) > 0 {
 		devices := []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "/dev/shm", "/dev/ptmx", "/dev/pts"}
+		if live := job.Live; live != nil && live.Terminal != nil && job.Config.Security.Isolation.Dev == "minimal" {
+			devices = append(devices, "/dev/console") // there it is the run's terminal
+		}
 		writable = slices.Concat(dirs, own, devices)
 	}
 	if dirs := job.Config.Security.Isolation.ReadDirs; len(dirs) > 0 {

@@ -155,6 +155,35 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+// Only a run with a terminal learns what the caller's terminal is. With a minimal /dev it can write to
+// the terminal by the name that it has there.
+func TestTerminalInPlan(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, dev     string
+		live          *Live
+		term, console bool
+	}{
+		{"exec", "minimal", nil, false, false},
+		{"run with pipes", "minimal", &Live{}, false, false},
+		{"run at a terminal", "host", &Live{Terminal: new(sandbox.Terminal)}, true, false},
+		{"run at a terminal, minimal /dev", "minimal", &Live{Terminal: new(sandbox.Terminal)}, true, true},
+	} {
+		job := Job{Config: config.Default(), Live: tt.live, Request: wire.Request{Command: wire.CommandExecute}, Environ: []string{"TERM=xterm", "TERMCAP=x"}}
+		job.Config.Security.Isolation.Dev, job.Config.Security.Isolation.WriteDirs = tt.dev, []string{"/srv"}
+		p, err := Make(job, python.Interpreter{Path: "/usr/bin/python3"}, wire.Limits{}, Facts{RunID: aRunID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if term := slices.Contains(p.Spec.Env, "TERM=xterm"); term != tt.term || slices.Contains(p.Spec.Env, "TERMCAP=x") {
+			t.Errorf("%s: environment %q", tt.name, p.Spec.Env)
+		}
+		if console := slices.Contains(p.Spec.WriteDirs, "/dev/console"); console != tt.console {
+			t.Errorf("%s: can write %q", tt.name, p.Spec.WriteDirs)
+		}
+	}
+}
+
 func TestMake(t *testing.T) {
 	t.Parallel()
 	ip := python.Interpreter{Path: "/usr/bin/python3"}
