@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"py3run/audit"
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/warm"
 	"py3run/cmd/internal/wire"
@@ -31,6 +32,8 @@ type run struct {
 	record   *recording         // nil: the start record is not in the log
 	left     *sandbox.Leftovers // files that sweep still has to remove; nil: none
 	cold     bool               // no template had a worker for this run
+
+	cancelled *audit.Record // who wants the run to end, besides the caller; nil: nobody
 }
 
 // A program is a started interpreter, with what belongs to it alone.
@@ -242,6 +245,7 @@ func (r *run) stdin() (*os.File, error) {
 // attend opens the gate and waits until the program has ended.
 func (r *run) attend(p *program) sandbox.Outcome {
 	p.running.Release() // the outcome reports an error, too
+	p.running.Heed(r.heed(p.running))
 	workdir, most := r.workdir, r.plan.Spec.Limits.Disk
 	outcome := p.running.Wait(r.plan.Job.Signals, func() int64 { return workdir.Used(most) })
 	p.ended = true
