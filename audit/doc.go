@@ -7,7 +7,7 @@
 //	<dir>/audit.jsonl               the current segment
 //	<dir>/audit-<first seq>.jsonl   closed segments, seq with 12 digits
 //	<dir>/torn-<seq>-<n>.frag       bytes cut from a torn end, see below
-//	<dir>/runs/<run id>             one for each run under way, see below
+//	<dir>/runs/<run id>             one for each run under way, see below; beside it .live and .cancel
 //	<dir>/code/<sha256>             code that was run, if the operator keeps it
 //	<dir>/variables.key             for keyed hashes of values, if the operator wants them
 //	<dir>/.lock                     locked by every writer, never removed; holds the seq and hash of the newest record,
@@ -55,6 +55,11 @@
 // record. A record that cannot be written to the log is kept in the file. A file that nobody
 // holds locked belongs to a run whose writer died: [Log.Recover] writes the kept record, or one
 // that the run is orphaned.
+//
+// Beside it, a run that lasts has the file <run id>.live: its launcher says by which processes and
+// which control group it can be seen ([Reader.LiveRuns]). [Log.Cancel] writes an execution-cancel
+// record and leaves its line in <run id>.cancel, where the launcher looks while the run lasts
+// ([Run.Cancelled]).
 //
 // # A log that was removed, cut or replaced
 //

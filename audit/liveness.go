@@ -74,6 +74,12 @@ func (r *Reader) Running() (n int) {
 	return n
 }
 
+// Lives reports whether a run is under way and its launcher lives, as far as this user can see it.
+func (r *Reader) Lives(id string) bool {
+	alive, _ := r.alive(id)
+	return alive
+}
+
 // Dead reports whether a run without an end has lost its launcher; the next writer will record
 // that. A run that this user cannot see is not reported as dead.
 func (r *Reader) Dead(id string) bool {

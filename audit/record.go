@@ -45,6 +45,7 @@ type Record struct {
 	Retention *Retention         `json:"retention,omitempty"`
 	Ack       *Acknowledged      `json:"acknowledged,omitempty"`
 	Policy    *PolicyChange      `json:"policy,omitempty"`
+	Cancel    *Cancel            `json:"cancel,omitempty"`
 	Truncated bool               `json:"truncated,omitempty"` // a list was dropped or a string cut
 }
 

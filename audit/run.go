@@ -33,6 +33,8 @@ type Run struct {
 	id   string
 	dir  int // of the directory runs
 	file *os.File
+
+	beside bool // there may be more files of the run: see removeBeside
 }
 
 // A KeptError says that an end record is not in the log, but in a file beside it. The next
@@ -149,6 +151,9 @@ func (run *Run) release() {
 		run.file = nil
 	}
 	if run.dir >= 0 {
+		if run.beside {
+			removeBeside(run.dir, run.id)
+		}
 		unix.Close(run.dir)
 		run.dir = -1
 	}
@@ -195,8 +200,16 @@ func (l *Log) listRuns() ([]string, error) {
 	}
 	dir := os.NewFile(uintptr(fd), runsName)
 	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	return slices.DeleteFunc(names, func(name string) bool { return !isRunID(name) }), err
+	all, err := dir.Readdirnames(-1)
+	var names []string
+	for _, name := range all {
+		if isRunID(name) {
+			names = append(names, name)
+		} else if id, _, beside := strings.Cut(name, "."); beside && isRunID(id) && !slices.Contains(all, id) && unix.Faccessat(fd, id, unix.F_OK, 0) == unix.ENOENT {
+			removeBeside(fd, id) // of a run that has ended: who cancelled it has died
+		}
+	}
+	return names, err
 }
 
 // Recover writes the end records that were kept beside the log. For a run whose writer has died it
@@ -238,6 +251,7 @@ func (l *Log) Recover() error {
 		err := l.recover(lock, f, name)
 		if err == nil {
 			unix.Unlinkat(dir, name, 0)
+			removeBeside(dir, name)
 		}
 		f.Close()
 		if err != nil {

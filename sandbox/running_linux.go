@@ -48,7 +48,8 @@ type Running struct {
 	ended chan ending         // the program has ended; closed without a value: init could not say how
 	gone  chan syscall.Rusage // init has ended, with what the whole tree used
 
-	faults chan error // the first panic in a goroutine of the run
+	faults chan error            // the first panic in a goroutine of the run
+	heed   func() syscall.Signal // see Heed; may be nil
 }
 
 func newRunning(spec Spec, group *cgroup.Group, found observed) *Running {
@@ -178,6 +179,16 @@ func (r *Running) Kill() {
 	}
 	r.init.kill(syscall.SIGKILL)
 }
+
+// Heed lets Wait ask, ten times a second, whether somebody else than the caller wants the run to end.
+// The signal that asked returns is treated as one that the caller has received; 0: nobody wants that.
+// A run that ends within a moment is not asked for. Call it before Wait.
+func (r *Running) Heed(asked func() syscall.Signal) { r.heed = asked }
+
+// Traces are where another process of this user can see what the run uses: the process id of its
+// init, in the launcher's pid namespace, and its control group as [cgroup.UseOf] reads it, empty
+// without one.
+func (r *Running) Traces() (init int, group []string) { return r.pid, r.group.UseLines() }
 
 // RemoveGroup removes the control group. Call it once, after Wait. It may take some time, so call it
 // while other work goes on.

@@ -125,6 +125,11 @@ func (w *waiter) loop() (end ending, known bool) {
 			w.memoryAlmostFull()
 		case <-tick.C:
 			w.look()
+			if w.heed != nil && w.out.Reason == Finished {
+				if asked := w.heed(); asked != 0 {
+					w.cancel(asked)
+				}
+			}
 		case <-w.grace:
 			w.grace = nil
 			w.out.Left, _ = remains(w.pid, w.program())

@@ -221,6 +221,11 @@ func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location
 		if rec.Ack != nil {
 			add("%s: %s", acknowledged(rec.Ack), rec.Ack.Comment)
 		}
+	case audit.ExecutionCancel:
+		paint = "\x1b[33m"
+		if rec.Cancel != nil {
+			add("%s", cmp.Or(rec.Cancel.Reason, "no reason given"))
+		}
 	default:
 		paint = "\x1b[33m"
 		add("%s", cmp.Or(rec.Event.Reason, "-"))

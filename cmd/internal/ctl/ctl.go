@@ -3,6 +3,7 @@ package ctl
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -69,9 +70,12 @@ func hint(err error) string {
 	var guard *audit.GuardError
 	var log *audit.StepError
 	var place *audit.PositionError
+	var owner *ownerError
 	switch {
 	case errors.As(err, &conf):
 		return conf.Hint
+	case errors.As(err, &owner):
+		return fmt.Sprintf("only the owner of the log can write to it: sudo -u '#%d' py3runctl ...", owner.owner)
 	case errors.As(err, &log) && errors.Is(err, os.ErrPermission):
 		return "the permissions of the log decide who may read it; ask its owner, or use the owner's account"
 	case errors.As(err, &log) && errors.Is(err, os.ErrNotExist):
@@ -93,7 +97,7 @@ func hint(err error) string {
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:           program,
-		Short:         "Look after py3run: the audit log, past runs, alerts, metrics and templates",
+		Short:         "Look after py3run: the audit log, runs past and alive, alerts, metrics and templates",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
@@ -107,7 +111,7 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&a.configFile, "config", "", "read this `file` instead of the user's and the system's configuration")
 	root.PersistentFlags().StringVar(&a.dir, "dir", "", "the log's `directory`, instead of the configured one")
 	root.PersistentFlags().StringVar(&a.zone, "zone", "", "the time `zone` for days, tables, and times without a zone: local, UTC or a name\nsuch as Europe/Berlin (default: local; JSON and CSV are in UTC)")
-	root.AddCommand(a.audit(), a.index(), a.history(), a.stats(), a.alerts(), a.metrics(), a.warm(), cli.NewVersion(program, nil))
+	root.AddCommand(a.audit(), a.index(), a.history(), a.ps(), a.cancel(), a.stats(), a.alerts(), a.metrics(), a.warm(), cli.NewVersion(program, nil))
 	cli.AddHelp(root)
 	cli.Suggest(root)
 	return root

@@ -245,6 +245,21 @@ func TestPruningIsTold(t *testing.T) {
 	}
 }
 
+// isRecord holds a line to the schema of records.
+func (b *fixture) isRecord(line string) {
+	b.Helper()
+	text, _ := wire.Schema("audit")
+	schema, err := jsonschema.UnmarshalJSON(strings.NewReader(string(text)))
+	b.must(err)
+	compiler := jsonschema.NewCompiler()
+	b.must(compiler.AddResource("audit", schema))
+	record, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
+	b.must(err)
+	if err := compiler.MustCompile("audit").Validate(record); err != nil {
+		b.Errorf("a record: %v\n%s", err, line)
+	}
+}
+
 // An alert that somebody has looked into is still in the list, with that; the word itself is told
 // by the next look.
 func TestAcknowledgedAlert(t *testing.T) {
@@ -264,16 +279,7 @@ func TestAcknowledgedAlert(t *testing.T) {
 	}
 	b.must(b.show("6", "json"))
 	line, _ := b.said()
-	text, _ := wire.Schema("audit")
-	schema, err := jsonschema.UnmarshalJSON(strings.NewReader(string(text)))
-	b.must(err)
-	compiler := jsonschema.NewCompiler()
-	b.must(compiler.AddResource("audit", schema))
-	record, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
-	b.must(err)
-	if err := compiler.MustCompile("audit").Validate(record); err != nil {
-		t.Errorf("the record of it: %v\n%s", err, line)
-	}
+	b.isRecord(line)
 	b.must(b.tail(t.Context(), selection{}, 1, false, "text"))
 	if out, _ := b.said(); !strings.Contains(out, "the alert new-host of record 4: the new mirror") {
 		t.Errorf("tail shows %s", out)

@@ -43,10 +43,11 @@ type Evidence struct {
 	SetupFor time.Duration // from the request to the first instruction of the code; 0: the code never began
 
 	// From the launcher itself.
-	Warm     bool     // the interpreter was a preforked worker of a template
-	Unpinned []string // paths of py3run's own that are missing and that the code could create
-	Workdir  string   // the working directory, if it was kept
-	Warnings []wire.Warning
+	Cancelled *audit.Record // who wanted the run to end, besides the caller; nil: nobody
+	Warm      bool          // the interpreter was a preforked worker of a template
+	Unpinned  []string      // paths of py3run's own that are missing and that the code could create
+	Workdir   string        // the working directory, if it was kept
+	Warnings  []wire.Warning
 }
 
 // Direct is the answer to a command that py3run answers without running a program.
@@ -64,7 +65,7 @@ func (e Evidence) ran() bool {
 // nobody can read after that.
 func (r *run) collect(p *program, o sandbox.Outcome) Evidence {
 	job, limits := r.plan.Job, r.plan.Limits
-	e := Evidence{Outcome: o, Started: o.Began, Warm: p.lease != nil, Unpinned: r.unpinned}
+	e := Evidence{Outcome: o, Started: o.Began, Warm: p.lease != nil, Unpinned: r.unpinned, Cancelled: r.cancelled}
 	began, noted := p.session.CodeStarted()
 	if noted {
 		e.SetupFor = max(0, time.Since(job.Began)-(monotonic()-began))

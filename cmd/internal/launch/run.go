@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"py3run/audit"
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/warm"
 	"py3run/cmd/internal/wire"
@@ -31,6 +32,8 @@ type run struct {
 	record   *recording         // nil: the start record is not in the log
 	left     *sandbox.Leftovers // files that sweep still has to remove; nil: none
 	cold     bool               // no template had a worker for this run
+
+	cancelled *audit.Record // who wants the run to end, besides the caller; nil: nobody
 }
 
 // A program is a started interpreter, with what belongs to it alone.
@@ -263,6 +266,7 @@ func (r *run) attend(p *program) sandbox.Outcome {
 		defer live.Attach()()
 	}
 	p.running.Release() // the outcome reports an error, too
+	p.running.Heed(r.heed(p.running))
 	signals, workdir, most := r.plan.Job.Signals, r.workdir, r.plan.Spec.Limits.Disk
 	outcome, brief := sandbox.Outcome{}, false
 	if r.plan.Job.Alone || p.lease != nil {

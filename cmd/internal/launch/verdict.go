@@ -127,6 +127,9 @@ func byLauncher(e Evidence, limits wire.Limits) (v Verdict, decided bool) {
 		return fail(wire.StatusInternal, &wire.Failure{Code: "working_dir_lost", Message: "ended: somebody outside of this run removed or replaced its working directory",
 			Hint: "give runs a place of their own: the last directory before ${executionId} in security.isolation.working-dir is to be one that py3run makes itself"}), true
 	case sandbox.Cancelled:
+		if e.Cancelled != nil {
+			return fail(wire.StatusCancelled, cancelledBy(e.Cancelled)), true
+		}
 		message := "cancelled: the caller sent " + signalName(o.Cancel)
 		switch o.Cancel {
 		case unix.SIGPIPE:

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"py3run/audit"
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/wire"
 	"py3run/sandbox"
@@ -103,6 +104,10 @@ func TestJudge(t *testing.T) {
 		{"interrupted", silent(sandbox.Outcome{Reason: sandbox.Cancelled, Signal: syscall.SIGKILL, Cancel: syscall.SIGINT}), judged, failed(wire.StatusCancelled, wire.Failure{Message: "cancelled: the caller sent SIGINT"})},
 		{"terminated, and a value", Evidence{Outcome: sandbox.Outcome{Reason: sandbox.Cancelled, Cancel: syscall.SIGTERM}, Started: true, Reply: value}, judged,
 			failed(wire.StatusCancelled, wire.Failure{Message: "cancelled: the caller sent SIGTERM"})},
+		{"by an operator", Evidence{Outcome: sandbox.Outcome{Reason: sandbox.Cancelled, Cancel: syscall.SIGTERM}, Started: true, Reply: value, Cancelled: &audit.Record{User: audit.User{Name: "ann"}, Cancel: &audit.Cancel{Reason: "too\n long"}}}, judged,
+			failed(wire.StatusCancelled, wire.Failure{Code: "cancelled_by_operator", Message: "cancelled: by ann with py3runctl cancel: too long"})},
+		{"by an operator, who gives no reason", Evidence{Outcome: sandbox.Outcome{Reason: sandbox.Cancelled, Cancel: syscall.SIGTERM}, Started: true, Cancelled: &audit.Record{User: audit.User{Name: "ann"}}}, judged,
+			failed(wire.StatusCancelled, wire.Failure{Code: "cancelled_by_operator", Message: "cancelled: by ann with py3runctl cancel"})},
 
 		// then: how the kernel says that the program ended
 		{"before the code", Evidence{Outcome: ended(1), ReplyErr: python.ErrNoReply, Printed: wire.Captured{Stderr: "Traceback\n  x\nImportError: no mmap\n"}}, judged,

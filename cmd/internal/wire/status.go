@@ -65,7 +65,7 @@ var statuses = [...]struct {
 	{StatusPythonNotExecutable, 126, "the interpreter cannot be executed", "name another with python.interpreter", false},
 	{StatusPythonNotFound, 127, "no interpreter found", "install Python 3.8 or newer, or name one with python.interpreter", false},
 	{StatusSignal, endedBy, "ended by a signal nobody here sent", "", false},
-	{StatusCancelled, cancelledBy, "the caller sent SIGINT or SIGTERM", "", false},
+	{StatusCancelled, cancelledBy, "the caller sent SIGINT or SIGTERM, or py3runctl cancel ended it", "", false},
 }
 
 // Statuses lists all statuses in the order of the contract.

@@ -1,0 +1,182 @@
+package ctl
+
+import (
+	"bufio"
+	"cmp"
+	"fmt"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"py3run/audit"
+)
+
+func (a *app) ps() *cobra.Command {
+	var format string
+	c := &cobra.Command{
+		Use: "ps", Short: "Show the runs that are alive on this host", Args: cobra.NoArgs,
+		Long: `Shows the runs of this log whose launchers live, the oldest first: what runs, for whom, since when, and
+what it uses so far. The permissions of the log decide who sees them. A run that leaves no records
+(security.audit.enabled = false) is not shown. What a run uses is known from its first tenth of a
+second on, if its control group or its processes can be seen from here.`,
+		Example: "  py3runctl ps\n  py3runctl ps --format json | jq 'select(.age_seconds > 3600) | .run_id'",
+		RunE: a.at(func(d logContext) error {
+			if err := oneOf("format", format, "text", "json"); err != nil {
+				return err
+			}
+			return d.ps(format)
+		}),
+	}
+	c.Flags().StringVar(&format, "format", "", "text or json (default: text on a terminal, else json)")
+	return c
+}
+
+// shownLive is a run that is alive as ps prints it in JSON. The names are those of history.
+type shownLive struct {
+	RunID      string   `json:"run_id"`
+	Started    string   `json:"started"`
+	Age        float64  `json:"age_seconds"`
+	User       string   `json:"user"`
+	Auth       string   `json:"auth,omitempty"`
+	OSUser     string   `json:"os_user,omitempty"`
+	Client     string   `json:"client_ip,omitempty"`
+	Host       string   `json:"host,omitempty"`
+	Script     string   `json:"script,omitempty"`
+	Version    string   `json:"script_version,omitempty"`
+	Invocation string   `json:"invocation,omitempty"` // exec, run, python or bridge
+	Command    string   `json:"command,omitempty"`
+	Code       string   `json:"code_sha256,omitempty"`
+	CodeBytes  int64    `json:"code_bytes"`
+	CPU        *float64 `json:"cpu_seconds,omitempty"`
+	Memory     *int64   `json:"memory_bytes,omitempty"` // anonymous and shared
+	Processes  *int     `json:"processes,omitempty"`    // and threads
+	UseFrom    string   `json:"use_from,omitempty"`     // group or processes
+	Launcher   int      `json:"launcher,omitempty"`     // process id
+	Cancelled  string   `json:"cancelled_by,omitempty"` // who wants it to end
+	StartSeq   uint64   `json:"start_seq"`
+}
+
+func (d logContext) ps(format string) error {
+	runs, err := d.live()
+	if err != nil {
+		return err
+	}
+	out := bufio.NewWriter(d.out)
+	if d.formatOf(format) == "json" {
+		for _, run := range runs {
+			if err := writeJSON(out, shownAlive(run, time.Now())); err != nil {
+				return err
+			}
+		}
+		return out.Flush()
+	}
+	if len(runs) == 0 {
+		d.say("no run is alive")
+		return nil
+	}
+	table := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(table, "USER\tSCRIPT\tCOMMAND\tAGE\tCPU\tMEMORY\tPROCESSES\tLAUNCHER\tRUN")
+	for _, run := range runs {
+		s := shownAlive(run, time.Now())
+		cpu, memory, processes, launcher := "-", "-", "-", "-"
+		if s.CPU != nil {
+			cpu = shortTime(time.Duration(*s.CPU * float64(time.Second)))
+		}
+		if s.Memory != nil {
+			memory = shortSize(*s.Memory)
+		}
+		if s.Processes != nil {
+			processes = fmt.Sprint(*s.Processes)
+		}
+		if s.Launcher > 0 {
+			launcher = fmt.Sprint(s.Launcher)
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", plain(s.User), plain(cmp.Or(s.Script, "-")), plain(cmp.Or(s.Invocation, s.Command)),
+			shortTime(time.Duration(s.Age*float64(time.Second))), cpu, memory, processes, launcher, plain(s.RunID))
+	}
+	table.Flush()
+	return out.Flush()
+}
+
+// live are the runs that are alive. It says so if there are more than this user may see.
+func (d logContext) live() ([]audit.LiveRun, error) {
+	log, err := audit.OpenReader(d.dir)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	runs, unseen, err := log.LiveRuns()
+	if unseen > 0 {
+		d.warnf("this user may not see %d more runs of this log", unseen)
+	}
+	return runs, err
+}
+
+func shownAlive(run audit.LiveRun, now time.Time) shownLive {
+	r := run.Start
+	started, _ := time.Parse(time.RFC3339Nano, r.Timestamp)
+	s := shownLive{RunID: r.RunID, Started: started.UTC().Format(time.RFC3339Nano), Age: secondsOf(age(r, started, now)), User: r.User.Name, Auth: string(r.Auth.Method), OSUser: r.Auth.OSUser,
+		Client: r.Client.IP, Host: r.Host.Name, Script: r.Script.Name, Version: r.Script.Version, Command: r.Command, Code: r.Code.SHA256, CodeBytes: r.Code.Bytes, StartSeq: r.Seq}
+	if r.Invoked != nil {
+		s.Invocation = r.Invoked.Command
+	}
+	if run.Cancel != nil {
+		s.Cancelled = run.Cancel.User.Name
+	}
+	if l := run.Live; l != nil && l.Namespace == ownNamespace() {
+		s.Launcher = l.Launcher
+		use, from := useOf(*l)
+		s.UseFrom = from
+		if use.CPU >= 0 && from != "" {
+			cpu := secondsOf(use.CPU)
+			s.CPU = &cpu
+		}
+		if use.Memory >= 0 && from != "" {
+			s.Memory = &use.Memory
+		}
+		if use.Processes >= 0 && from != "" {
+			s.Processes = &use.Processes
+		}
+	}
+	return s
+}
+
+// ownNamespace is the pid namespace in which this process sees process ids.
+func ownNamespace() string {
+	name, _ := os.Readlink("/proc/self/ns/pid")
+	return name
+}
+
+// age is how long ago a run has started, by the clock that nobody sets if it is the same boot.
+func age(start audit.Record, started, now time.Time) time.Duration {
+	var up unix.Timespec
+	unix.ClockGettime(unix.CLOCK_BOOTTIME, &up)
+	if start.Host.Boot != "" && start.Host.Boot == audit.ThisHost().Boot && start.Host.UptimeMS > 0 {
+		return max(0, time.Duration(up.Nano())-time.Duration(start.Host.UptimeMS)*time.Millisecond)
+	}
+	return max(0, now.Sub(started))
+}
+
+// oneLive is the live run that a text means: its id, or how it begins or ends.
+func (d logContext) oneLive(what string, runs []audit.LiveRun) (audit.LiveRun, error) {
+	var found []audit.LiveRun
+	var list []candidate
+	for _, run := range runs {
+		if !meansRun(what, run.Start.RunID) {
+			continue
+		}
+		started, _ := time.Parse(time.RFC3339Nano, run.Start.Timestamp)
+		found = append(found, run)
+		list = append(list, candidate{run.Start.RunID, started, run.Start.User.Name, "running"})
+	}
+	if err := d.ambiguous(what, list); err != nil {
+		return audit.LiveRun{}, err
+	}
+	if len(found) == 1 {
+		return found[0], nil
+	}
+	return audit.LiveRun{}, d.notAlive(what)
+}
