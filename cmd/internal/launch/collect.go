@@ -29,6 +29,9 @@ type Evidence struct {
 	Cut      string           // a file that probably lost data at the size limit; see atSizeLimit
 	Full     string           // a file of at least that size, opened for writing; see atSizeLimit
 
+	// From the working directory, by the launcher: what the request asks to be handed back.
+	Handed Handed
+
 	// From the program's streams, which pass through the launcher.
 	Printed  wire.Captured    // in `run` without the texts: those went straight through
 	Overflow int64            // in `run`: full size, in bytes, of a stream that the output limit cut; 0: none
@@ -71,6 +74,9 @@ func (r *run) collect(p *program, o sandbox.Outcome) Evidence {
 	e.Reply, e.ReplyErr = p.session.Reply()
 	e.Events = p.session.Events(job.Config.Python.FlagImports, eventsOf(o.Activity))
 	p.session.Close()
+	if e.Started {
+		e.Handed = r.gather()
+	}
 	e.Contents = r.workdir.Measure(true, megabytes(limits.FileMB))
 	e.Cut, e.Full = atSizeLimit(megabytes(limits.FileMB), job.Began, e.Contents, e.Events)
 	e.Printed, e.Overflow, e.Lost = p.outputs.printed(), p.outputs.overflow(), p.outputs.lost()

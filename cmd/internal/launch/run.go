@@ -161,7 +161,8 @@ func (r *run) makeDirectory() error {
 	return err
 }
 
-// directory makes the working directory and, if the plan has one, the file with the code. With an
+// directory makes the working directory with the files of the request and, if the plan has one, the
+// file with the code. With an
 // error it may return a directory that is half made: the caller removes that too.
 func (p Plan) directory(code []byte) (*sandbox.Workdir, error) {
 	w, err := sandbox.MakeWorkdir(p.Dir)
@@ -173,6 +174,9 @@ func (p Plan) directory(code []byte) (*sandbox.Workdir, error) {
 	}
 	if err == nil && p.Spec.RunAs != nil {
 		err = w.Chown(*p.Spec.RunAs)
+	}
+	if err == nil {
+		err = put(w, p.Job.Request.Files, p.Spec.RunAs)
 	}
 	return w, err
 }

@@ -34,6 +34,8 @@ type Result struct {
 	*Captured        // nil when nothing ran
 	Output    string `json:"output,omitempty"` // Encode sets it: Stdout, on success
 
+	Files map[string]Collected `json:"files,omitzero"` // by name; nil: none were asked for, or nothing ran
+
 	ExitCode     *int   `json:"exit_code,omitempty"` // Python ended by itself
 	Signal       string `json:"signal,omitempty"`    // such as SIGSEGV: it ended Python
 	SignalNumber int    `json:"-"`                   // its number, for ExitStatus; with StatusCancelled the signal that the caller sent
@@ -225,6 +227,9 @@ func (r *Result) size() int {
 		if r.Output != "" {
 			n += fastjson.Size(c.Stdout)
 		}
+	}
+	for name, f := range r.Files {
+		n += 128 + len(name) + f.Size()
 	}
 	return n
 }
