@@ -118,6 +118,18 @@ type IO struct {
 	Stderr  io.Writer  // if it equals Stdout (==), both streams go through one pipe and keep the program's order
 	Workdir *Workdir   // of the run; nil: none. Start shows it at its path or, without namespaces, moves it there
 	Files   []*os.File // at Spec.FirstFile and up; nil leaves a number unused. The caller still owns and closes them
+
+	// Wait calls these functions, if they are not nil. They must not block.
+	Watch    func(Present) // about ten times a second, with what the run uses at that moment
+	Stopping func()        // when the run is asked to end: whoever writes its output then has little time left
+}
+
+// Present is what a run uses while it lives.
+type Present struct {
+	Wall      time.Duration // since Release
+	CPU       time.Duration // of the whole tree, so far
+	Memory    int64         // bytes of anonymous and shared memory; 0: not known
+	Processes int           // and threads; 0: not known
 }
 
 // Gap is a measure that was asked for and is not in force, or only in a weaker form.

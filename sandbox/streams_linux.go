@@ -30,6 +30,7 @@ type ends struct{ lifeline, status, gate, dump, stdout, stderr *os.File }
 // open makes the pipes. What is only the child's is added to theirs.
 func (r *Running) open(stdio IO, theirs *files) (stdin *os.File, e ends, err error) {
 	var out, errs *os.File
+	r.watching, r.stopping = stdio.Watch, stdio.Stopping
 	e.lifeline, r.lifeline = pipe(&err, nobody)
 	r.status, e.status = pipe(&err, reader)
 	e.gate, r.gate = pipe(&err, nobody)

@@ -36,6 +36,7 @@ type Evidence struct {
 	Printed  wire.Captured    // in `run` without the texts: those went straight through
 	Overflow int64            // in `run`: full size, in bytes, of a stream that the output limit cut; 0: none
 	Lost     []error          // why output did not arrive
+	Dropped  int64            // bytes of output that the reader of the stream did not get
 	Streams  [2]*audit.Stream // for the record; nil: it has the sizes only
 
 	// From the interpreter. This is data only: kernel evidence overrides it.
@@ -80,7 +81,10 @@ func (r *run) collect(p *program, o sandbox.Outcome) Evidence {
 	e.Contents = r.workdir.Measure(true, megabytes(limits.FileMB))
 	e.Cut, e.Full = atSizeLimit(megabytes(limits.FileMB), job.Began, e.Contents, e.Events)
 	e.Printed, e.Overflow, e.Lost = p.outputs.printed(), p.outputs.overflow(), p.outputs.lost()
-	e.Streams = p.outputs.streams(job.Config.Security.Audit.LogOutput == "head")
+	if to := job.Stream; to != nil {
+		e.Dropped = to.Dropped()
+	}
+	e.Streams = p.outputs.digestsOf(job.Config.Security.Audit.LogOutput == "head")
 	if !job.Config.Security.Isolation.CleanupOnExit {
 		e.Workdir = r.workdir.Path()
 	}

@@ -29,6 +29,9 @@ type Job struct {
 
 	Live *Live // set by `run`, for people and shells; nil in exec
 
+	Stream    Stream        // of exec: told what happens; nil: nobody wants to know
+	Heartbeat time.Duration // between two heartbeats of the stream; 0: none
+
 	Signals <-chan os.Signal // a signal from it ends the run
 
 	testOnlyReached func(step string) // called after each step; nil outside of tests

@@ -181,6 +181,10 @@ func lostOutput(e Evidence) (warnings []wire.Warning) {
 	for _, err := range e.Lost {
 		warnings = append(warnings, wire.Warning{Code: "output_lost", Message: "write output: " + err.Error()})
 	}
+	if e.Dropped > 0 {
+		warnings = append(warnings, wire.Warning{Code: "output_not_streamed",
+			Message: fmt.Sprintf("%s of output had no event, because the reader was too slow; stdout and stderr have them", times(e.Dropped, "byte", "bytes"))})
+	}
 	return warnings
 }
 

@@ -30,6 +30,7 @@ type run struct {
 	workdir  *sandbox.Workdir   // the working directory
 	record   *recording         // nil: the start record is not in the log
 	left     *sandbox.Leftovers // files that sweep still has to remove; nil: none
+	told     bool               // the stream knows that the code begins
 	cold     bool               // no template had a worker for this run
 }
 
@@ -216,6 +217,9 @@ func (r *run) startBy(p *program, spec sandbox.Spec, by sandbox.Backend) error {
 		stdio.Stdin = live.Stdin
 	}
 	stdio.Stdout, stdio.Stderr = p.outputs.writers()
+	if to := r.plan.Job.Stream; to != nil {
+		stdio.Watch, stdio.Stopping = heartbeats(r.plan.Job), to.Hurry
+	}
 	p.running, err = sandbox.Start(spec, stdio, by)
 	p.session.Started()
 	if err != nil {
@@ -245,6 +249,7 @@ func (r *run) stdin() (*os.File, error) {
 
 // attend opens the gate and waits until the program has ended.
 func (r *run) attend(p *program) sandbox.Outcome {
+	r.began()
 	p.running.Release() // the outcome reports an error, too
 	workdir, most := r.workdir, r.plan.Spec.Limits.Disk
 	outcome := p.running.Wait(r.plan.Job.Signals, func() int64 { return workdir.Used(most) })

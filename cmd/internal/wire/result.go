@@ -151,9 +151,11 @@ type Warning struct {
 // A Timestamp is written as RFC 3339 in UTC with milliseconds.
 type Timestamp time.Time
 
+const timestampLayout = "2006-01-02T15:04:05.000Z"
+
 // MarshalText writes t.
 func (t Timestamp) MarshalText() ([]byte, error) {
-	return time.Time(t).UTC().AppendFormat(nil, "2006-01-02T15:04:05.000Z"), nil
+	return time.Time(t).UTC().AppendFormat(nil, timestampLayout), nil
 }
 
 // Encode returns r as one line of valid UTF-8 with a newline at its end and without HTML escapes.
