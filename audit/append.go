@@ -27,7 +27,8 @@ func (r Receipt) head() head { return head{seq: r.Seq, hash: r.Hash} }
 // The line escapes everything except printable ASCII. Invalid UTF-8 becomes U+FFFD, and a string
 // that takes more than 2048 bytes in the line ends in an ellipsis. A record over 16 KiB loses the
 // heads of Output, then entries of lists: first those of Hooks, then the reasons in
-// Isolation.Missing, the arguments, Labels, and Variables.List. Both set Truncated.
+// Isolation.Missing, the arguments, Labels, Variables.List, and the lists of Files. Both set
+// Truncated.
 //
 // After an error of the steps "look at" and "sync" the record may be in the log. After all other
 // errors it is not.

@@ -32,8 +32,8 @@ type cut func(d *draft, over int) error
 // last cuts only shorten strings, and leave room for hashes and run ids, which have up to 64 bytes.
 var cuts = slices.Concat(
 	[]cut{always(dropHeads), shorten(120, 8)}, thin(firstKept),
-	[]cut{always(dropReasons), always(dropArguments), trimLabels(firstKept), trimVariables(firstKept), shorten(40, 3)}, thin(0),
-	[]cut{trimLabels(0), trimVariables(0), always(func(d *draft) { d.maxString = 256 }), always(func(d *draft) { d.maxString = 64 })},
+	[]cut{always(dropReasons), always(dropArguments), trimLabels(firstKept), trimVariables(firstKept), trimFiles(firstKept), shorten(40, 3)}, thin(0),
+	[]cut{trimLabels(0), trimVariables(0), trimFiles(0), always(func(d *draft) { d.maxString = 256 }), always(func(d *draft) { d.maxString = 64 })},
 )
 
 // firstKept is how many entries of each list stay as long as other lists have more.
@@ -98,6 +98,35 @@ func trimVariables(least int) cut {
 	return func(d *draft, over int) (err error) {
 		d.record.Variables.List, err = fitting(d.record.Variables.List, least, over, d.maxString)
 		return err
+	}
+}
+
+// trimFiles drops entries of the lists; number, size and hash of all files stay.
+func trimFiles(least int) cut {
+	return func(d *draft, over int) error {
+		if d.record.Files == nil {
+			return nil
+		}
+		f := *d.record.Files
+		for _, set := range []**FileSet{&f.Collected, &f.Put} {
+			if *set == nil || over <= 0 {
+				continue
+			}
+			s := **set
+			kept, err := fitting(s.List, least, over, d.maxString)
+			if err != nil {
+				return err
+			}
+			text, err := json.Append(nil, s.List[len(kept):])
+			if err != nil {
+				return err
+			}
+			over -= len(text)
+			s.List = kept
+			*set = &s
+		}
+		d.record.Files = &f
+		return nil
 	}
 }
 

@@ -426,3 +426,32 @@ func TestView(t *testing.T) {
 		})
 	}
 }
+
+// A record of many files has what proves all of them, and as many names as there is room for.
+func TestFitFiles(t *testing.T) {
+	t.Parallel()
+	set := FileSet{Count: 700, Bytes: 7, SHA256: strings.Repeat("a", 64)}
+	for range 32 {
+		set.List = append(set.List, FileEntry{Name: strings.Repeat("n", 2000), Bytes: 1, SHA256: strings.Repeat("b", 64)})
+	}
+	for _, limit := range []int{maxLine - 1, 4096} {
+		r, collected := endRecord("r1"), set
+		r.Files = &Files{Put: &set, Collected: &collected}
+		d, err := fit(r, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		line, _, err := d.encode()
+		if err != nil || len(line) > limit || !d.record.Truncated {
+			t.Errorf("%d bytes of at most %d, truncated %v, %v", len(line), limit, d.record.Truncated, err)
+		}
+		for _, s := range []*FileSet{d.record.Files.Put, d.record.Files.Collected} {
+			if s.Count != 700 || s.Bytes != 7 || s.SHA256 != set.SHA256 || len(s.List) == len(set.List) {
+				t.Errorf("%d files, %d entries in %d bytes", s.Count, len(s.List), limit)
+			}
+		}
+		if len(set.List) != 32 || r.Files.Put != &set {
+			t.Error("the caller's record was changed")
+		}
+	}
+}

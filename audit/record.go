@@ -31,6 +31,7 @@ type Record struct {
 	Invoked   *Invocation        `json:"invocation,omitempty"`
 	Code      Code               `json:"code"`
 	Variables Variables          `json:"variables"`
+	Files     *Files             `json:"files,omitempty"`
 	Labels    map[string]string  `json:"labels,omitempty"`
 	Limits    map[string]float64 `json:"limits,omitempty"`
 	Config    []ConfigFile       `json:"configuration,omitempty"` // in a start
@@ -210,6 +211,30 @@ type Variable struct {
 	Type  string `json:"t"`
 	Bytes int64  `json:"b"`
 	HMAC  string `json:"h,omitempty"`
+}
+
+// Files are those that the caller put into the working directory, and in an end record those that
+// the run handed back.
+type Files struct {
+	Put       *FileSet `json:"put,omitempty"`
+	Collected *FileSet `json:"collected,omitempty"`
+}
+
+// FileSet describes files. SHA256 is the hash of one line for each file, in the order of the names'
+// bytes: the file's hash, two blanks, its name and a newline, as sha256sum prints it. So it proves
+// all names and contents, also those that List has no room for.
+type FileSet struct {
+	Count  int         `json:"count"`
+	Bytes  int64       `json:"bytes"`
+	SHA256 string      `json:"sha256"`
+	List   []FileEntry `json:"list,omitempty"` // the first of them
+}
+
+// FileEntry is one file.
+type FileEntry struct {
+	Name   string `json:"name"`
+	Bytes  int64  `json:"bytes"`
+	SHA256 string `json:"sha256"`
 }
 
 // Process is what the kernel says about the process of a run.

@@ -25,23 +25,32 @@ import (
 
 func newExec(app *app) *cobra.Command {
 	var auditLine string
+	heartbeat := 1.0
 	c := &cobra.Command{
 		Use:   "exec",
 		Short: "Run one JSON request from stdin; print one JSON result line",
 		Long: `Reads one JSON object from standard input, runs it, and prints exactly one line of JSON on standard output, whatever
 happens. The end record of the audit log follows on standard error (a summary, if that is a terminal). Bare py3run with
-something on standard input does the same. See py3run help callers, and py3run schema request.`,
+something on standard input does the same. With --stream the lines before it tell what happens meanwhile. See py3run
+help callers, and py3run schema request.`,
 		Example: `  echo '{"code": "result = x * 2", "variables": {"x": 21}}' | py3run exec
+  py3run exec --stream < request.json | jq -c 'select(.event == "stdout").text'
   py3run exec --timeout-seconds 5 < request.json | jq .result`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if auditLine != "auto" && auditLine != "off" {
 				return usagef("--audit-line %q: want auto or off", auditLine)
 			}
+			if heartbeat != 0 && !(heartbeat >= 0.1 && heartbeat <= 3600) {
+				return usagef("--heartbeat-seconds %v: want 0, for none, or 0.1 to 3600", heartbeat)
+			}
+			app.heartbeat = time.Duration(heartbeat * float64(time.Second))
 			return app.exec(auditLine == "auto")
 		},
 	}
 	app.runFlags(c)
+	c.Flags().BoolVar(&app.stream, "stream", false, "print what happens as events, one a line, and the result last")
+	c.Flags().Float64Var(&heartbeat, "heartbeat-seconds", heartbeat, "with --stream: time between two heartbeats, in `seconds`; 0: none")
 	c.Flags().StringVar(&auditLine, "audit-line", "auto", "whether the end record goes to standard error: `auto|off`")
 	return c
 }
@@ -70,6 +79,11 @@ func (app *app) exec(auditLine bool) error {
 	job := app.job(request, warnings, loaded)
 	job.Alone = true
 	job.Lasts = func() { go app.watchReader() }
+	if app.stream {
+		if app.events = app.newEventStream(); app.events != nil {
+			job.Stream, job.Heartbeat = app.events, app.heartbeat
+		}
+	}
 	answer := launch.Run(job)
 	if !auditLine {
 		answer.AuditLine = nil
@@ -270,6 +284,12 @@ func (app *app) print(result wire.Result, auditLine []byte) error {
 		line, _ = result.Encode()
 	}
 	code := result.ExitStatus()
+	if app.stream {
+		line = wire.ResultEvent(line, time.Now())
+		if app.events != nil {
+			line = append(app.events.close(), line...)
+		}
+	}
 	if err := app.deliver(line, result.Limits); err != nil {
 		app.errorf("write result: %v", cause(err))
 		app.hintf("the run itself ended with status %q; the audit log has it", result.Status)

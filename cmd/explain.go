@@ -110,6 +110,14 @@ func (app *app) explainText(e launch.Explanation) {
 	}
 	line("working directory", e.WorkingDir)
 	line("current directory", e.CurrentDir)
+	if n := len(e.Files); n > 0 {
+		names := strings.Join(e.Files[:min(n, 10)], ", ")
+		if n > 10 {
+			names += ", …"
+		}
+		line("files put in", fmt.Sprintf("%d files, %d bytes: %s", n, e.FileBytes, names))
+	}
+	line("files collected", strings.Join(e.Collect, ", "))
 	line("network", e.Network)
 	line("hidden", strings.Join(e.Hidden, ", "))
 	line("read-only", strings.Join(e.ReadOnly, ", "))

@@ -14,19 +14,19 @@ import (
 
 func newSchema(app *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "schema request|result|audit|config", Short: "Print the JSON Schema of a request, a result, an audit record or the configuration",
+		Use: "schema request|result|stream|audit|config", Short: "Print the JSON Schema of a request, a result, a stream of events, an audit record or the configuration",
 		Example:   "  py3run schema result > result.schema.json\n  py3run schema request | jq .properties.limits",
-		ValidArgs: []string{"request", "result", "audit", "config"},
+		ValidArgs: []string{"request", "result", "stream", "audit", "config"},
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return usagef("schema: want request, result, audit or config")
+				return usagef("schema: want request, result, stream, audit or config")
 			}
 			text, ok := wire.Schema(args[0])
 			if args[0] == "config" {
 				text, ok = config.Schema(), true
 			}
 			if !ok {
-				return usagef("schema %q: want request, result, audit or config", args[0])
+				return usagef("schema %q: want request, result, stream, audit or config", args[0])
 			}
 			_, err := app.out.Write(text)
 			return err

@@ -158,6 +158,7 @@ func TestSchemas(t *testing.T) {
 		`{"code": "1/0"}`, `{"code": "x = ("}`, `{"code": "import os; os.kill(os.getpid(), 9)"}`, `{"code": "import sys; sys.exit(7)"}`,
 		`{"code": "while True: pass", "limits": {"timeout_seconds": 0.5, "memory_mb": 99999}, "colour": 1}`,
 		`{"expression": "1 + 1", "result_format": "tagged"}`, `{"module": "math", "function": "sqrt", "args": [4], "kwargs": {}}`,
+		`{"code": "open('b', 'wb').write(b'\\0')", "files": {"a/b": "t", "c": {"base64": "AA=="}}, "collect": ["**"]}`,
 		`{"command": "check_syntax", "code": "x ="}`, `{"command": "version"}`, `{"command": "ping"}`, `{"command": "list_modules"}`,
 		`{"command": "get_completions", "code": "import o", "line": 1, "column": 8}`,
 	}
@@ -205,8 +206,8 @@ func TestSchemas(t *testing.T) {
 	for line := range strings.Lines(string(log)) {
 		check("audit", line)
 	}
-	if n := bytes.Count(log, []byte("\n")); n != 2*9 {
-		t.Errorf("%d records, want a start and an end of each of 9 runs", n)
+	if n := bytes.Count(log, []byte("\n")); n != 2*10 {
+		t.Errorf("%d records, want a start and an end of each of 10 runs", n)
 	}
 }
 

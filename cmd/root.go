@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -56,6 +57,10 @@ type app struct {
 	inIsTerminal, outIsTerminal, errIsTerminal bool
 	oneStream                                  func() bool // whether out and err are one file
 
+	stream    bool          // of exec: print events
+	heartbeat time.Duration // of exec: between two heartbeats
+	events    *eventStream  // nil: there is none, or nothing has begun
+
 	configFile string
 	flags      map[string]string // configuration key -> value
 	typed      map[string]string // configuration key -> the flag that was typed
@@ -90,6 +95,9 @@ func (app *app) main(args []string) (code int) {
 	if err != nil && cli.IsUsage(err) && app.isExec(args) { // a program reads the answer: it gets a result line
 		result := refused("", wire.StatusBadRequest, &wire.BadRequest{Message: "command line: " + err.Error(), Hint: cli.Hint(root, args, err)}, app.began)
 		line, _ := result.Encode()
+		if slices.Contains(args, "--stream") { // the mistake may stand before it
+			line = wire.ResultEvent(line, time.Now())
+		}
 		app.out.Write(line)
 		app.errorf("%v", err)
 		return result.ExitStatus()

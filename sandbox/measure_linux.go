@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Contents is what was in a directory: files are everything but directories.
+// Contents is what was in a directory. Files are everything but directories, what Gather has handed
+// over, and what Put has made and the run has not changed.
 type Contents struct {
 	Files   int
 	Names   []string // relative paths of the first few
@@ -64,6 +65,7 @@ func (w *Workdir) measure(m *measuring) Contents {
 	}
 	m.until = time.Now().Add(cmp.Or(m.within, within))
 	m.linked = map[inode]bool{}
+	m.placed, m.gathered = w.placed, w.gathered
 	from := w.handle
 	if w.own && w.real != w.path { // the code may write beside its file, too
 		from, m.base, m.ours = w.above, strings.TrimPrefix(w.real, w.top+"/"), w.ours
@@ -80,19 +82,21 @@ func (w *Workdir) measure(m *measuring) Contents {
 // level; only the lowest levels keep a descriptor.
 type measuring struct {
 	Contents
-	ended   bool
-	atLimit int64
-	most    int64         // bytes after which it stops; 0: it does not
-	within  time.Duration // 0: lookTime or measureTime
-	until   time.Time
-	halted  *atomic.Bool // the run has ended; nil: it had before
-	seen    int
-	linked  map[inode]bool // files that have further names
-	base    string         // path of the working directory, when the walk begins above it
-	ours    []inode        // what the launcher has made there
-	path    []byte         // of the lowest level
-	levels  []level
-	buffers buffers
+	ended    bool
+	atLimit  int64
+	most     int64         // bytes after which it stops; 0: it does not
+	within   time.Duration // 0: lookTime or measureTime
+	until    time.Time
+	halted   *atomic.Bool // the run has ended; nil: it had before
+	seen     int
+	linked   map[inode]bool // files that have further names
+	base     string         // path of the working directory, when the walk begins above it
+	ours     []inode        // what the launcher has made there
+	placed   map[inode]stamp
+	gathered map[inode]bool
+	path     []byte // of the lowest level
+	levels   []level
+	buffers  buffers
 }
 
 // A level is a directory that has more entries than were looked at, or the lowest one.
@@ -241,24 +245,14 @@ func above(fd, up int) int {
 // count adds an entry that is no directory.
 func (m *measuring) count(l *level, e entry) {
 	var st unix.Statx_t
-	const want = unix.STATX_TYPE | unix.STATX_NLINK | unix.STATX_INO | unix.STATX_SIZE | unix.STATX_BLOCKS
+	const want = unix.STATX_TYPE | unix.STATX_NLINK | unix.STATX_INO | unix.STATX_SIZE | unix.STATX_BLOCKS | unix.STATX_MTIME
 	if _, _, errno := unix.Syscall6(unix.SYS_STATX, uintptr(l.fd), uintptr(unsafe.Pointer(e.name)), unix.AT_SYMLINK_NOFOLLOW, want, uintptr(unsafe.Pointer(&st)), 0); errno != 0 {
 		return
 	}
 	if len(m.ours) > 0 && slices.Contains(m.ours, inode{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino}) {
 		return
 	}
-	m.Files++
-	atLimit := m.atLimit > 0 && int64(st.Size) == m.atLimit && st.Mode&unix.S_IFMT == unix.S_IFREG && !endsInHole(l.fd, e.text(), int64(st.Size))
-	if len(m.Names) < contentsNames || atLimit {
-		path := m.name(l, e.text())
-		if len(m.Names) < contentsNames {
-			m.Names = append(m.Names, path)
-		}
-		if atLimit {
-			m.AtLimit = path
-		}
-	}
+	m.note(l, e, &st)
 	blocks := int64(st.Blocks)
 	if st.Nlink > 1 {
 		switch id := (inode{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino}); {
@@ -271,6 +265,29 @@ func (m *measuring) count(l *level, e entry) {
 		}
 	}
 	m.Bytes += max(blocks*512, entryBytes)
+}
+
+// note counts a file whose content is lost with the directory, and keeps its path if that is of use.
+func (m *measuring) note(l *level, e entry, st *unix.Statx_t) {
+	id := inode{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino}
+	put, ok := m.placed[id]
+	if ok && put == (stamp{int64(st.Size), unix.Timespec{Sec: st.Mtime.Sec, Nsec: int64(st.Mtime.Nsec)}}) {
+		return
+	}
+	lost := !m.gathered[id]
+	if lost {
+		m.Files++
+	}
+	atLimit := m.atLimit > 0 && int64(st.Size) == m.atLimit && st.Mode&unix.S_IFMT == unix.S_IFREG && !endsInHole(l.fd, e.text(), int64(st.Size))
+	if lost && len(m.Names) < contentsNames || atLimit {
+		path := m.name(l, e.text())
+		if lost && len(m.Names) < contentsNames {
+			m.Names = append(m.Names, path)
+		}
+		if atLimit {
+			m.AtLimit = path
+		}
+	}
 }
 
 const (

@@ -36,14 +36,16 @@ type Running struct {
 	dump      *os.File   // read end
 	outputs   []*os.File // read ends of stdout and stderr, or of the one pipe for both
 	to        []io.Writer
-	copying   [2]bool      // the streams that are copied
-	copied    chan int     // gets the number of a stream that is at its end
-	abandoned atomic.Bool  // nobody waits for the copying any more
-	attended  bool         // goroutines look after the run
-	recorder  *recorder    // nil: there is none
-	score     *score       // of the launcher; nil: the run cannot change it
-	printed   atomic.Int64 // bytes read from both streams so far
-	terminal  *Terminal    // of its own; nil: it has none
+	copying   [2]bool       // the streams that are copied
+	copied    chan int      // gets the number of a stream that is at its end
+	abandoned atomic.Bool   // nobody waits for the copying any more
+	attended  bool          // goroutines look after the run
+	recorder  *recorder     // nil: there is none
+	score     *score        // of the launcher; nil: the run cannot change it
+	printed   atomic.Int64  // bytes read from both streams so far
+	terminal  *Terminal     // of its own; nil: it has none
+	watching  func(Present) // of IO; nil: nobody watches
+	stopping  func()        // of IO; nil: nobody wants to know
 
 	ended chan ending         // the program has ended; closed without a value: init could not say how
 	gone  chan syscall.Rusage // init has ended, with what the whole tree used

@@ -143,6 +143,18 @@ type IO struct {
 	// Alone says that this process has nothing else to do while Start waits for the set-up. Then
 	// nobody reads the output before Wait either, so that [Running.WaitBriefly] can come first.
 	Alone bool
+
+	// Wait calls these functions, if they are not nil. They must not block.
+	Watch    func(Present) // about ten times a second, with what the run uses at that moment
+	Stopping func()        // when the run is asked to end: whoever writes its output then has little time left
+}
+
+// Present is what a run uses while it lives.
+type Present struct {
+	Wall      time.Duration // since Release
+	CPU       time.Duration // of the whole tree, so far
+	Memory    int64         // bytes of anonymous and shared memory; 0: not known
+	Processes int           // and threads; 0: not known
 }
 
 // Gap is a measure that was asked for and is not in force, or only in a weaker form.

@@ -34,6 +34,7 @@ func (r *Running) open(stdio IO, theirs *files) (stdin *os.File, e ends, err err
 		return nil, e, err
 	}
 	var out, errs *os.File
+	r.watching, r.stopping = stdio.Watch, stdio.Stopping
 	e.lifeline, r.lifeline = pipe(&err, nobody)
 	r.status, e.status = pipe(&err, reader)
 	e.gate, r.gate = pipe(&err, nobody)

@@ -144,6 +144,9 @@ func (w *waiter) loop() (end ending, known bool) {
 // grace, SIGKILL.
 func (w *waiter) stop(reason Reason, used float64, polite syscall.Signal) {
 	w.out.Reason, w.out.Used = reason, used
+	if w.stopping != nil {
+		w.stopping()
+	}
 	if s := w.spec.DumpSignal; s != 0 && w.answers(s) {
 		w.signal(syscall.SIGCONT) // a stopped program could not answer
 		w.signal(s)
@@ -213,6 +216,9 @@ func (w *waiter) look() {
 		w.signal(lifelineEnded)
 	}
 	reason, used := w.watch.look()
+	if w.watching != nil {
+		w.watching(w.watch.present)
+	}
 	if w.lost() { // otherwise what others put there would count as the run's own
 		reason = DirLost
 	}

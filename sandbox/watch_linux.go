@@ -38,11 +38,12 @@ type watch struct {
 	early      bool                 // the look under way is because of free
 	wary       int                  // back-off: the pause before an early look, in durations of a look
 
-	peak int
-	tree tree
-	cpu  time.Duration // most that was seen of the tree's CPU time
-	held int64         // most anonymous and shared memory that was seen at once
-	data int64         // most private writable memory of one process that was seen
+	peak    int
+	tree    tree
+	cpu     time.Duration // most that was seen of the tree's CPU time
+	present Present       // at the last look
+	held    int64         // most anonymous and shared memory that was seen at once
+	data    int64         // most private writable memory of one process that was seen
 }
 
 // idleCPU is how much CPU time a look may find without calling it progress: a sleeping interpreter
@@ -56,7 +57,8 @@ func (w *watch) look() (Reason, float64) {
 	}
 	cpu, counted := w.group.CPU()
 	tasks := 0
-	w.peak = max(w.peak, w.group.Processes()) // for kernels that do not keep the peak
+	inGroup := w.group.Processes()
+	w.peak = max(w.peak, inGroup) // for kernels that do not keep the peak
 	weigh := !w.weigh()
 	if !counted || !w.group.Limits("pids") || weigh {
 		w.tree.memory = weigh
@@ -67,8 +69,12 @@ func (w *watch) look() (Reason, float64) {
 		tasks = threads
 		w.peak = max(w.peak, tasks)
 		w.held, w.data = max(w.held, w.tree.held), max(w.data, w.tree.data)
+		if weigh {
+			w.present.Memory = w.tree.held
+		}
 	}
 	w.cpu = max(w.cpu, cpu)
+	w.present.Wall, w.present.CPU, w.present.Processes = now.Sub(w.started), w.cpu, max(inGroup, tasks)
 	if l := w.limits.Processes; l > 0 && tasks > l {
 		return ProcessLimit, float64(tasks)
 	}
@@ -92,6 +98,7 @@ func (w *watch) look() (Reason, float64) {
 func (w *watch) weigh() bool {
 	m, known := w.group.Memory()
 	w.held = max(w.held, m.Held)
+	w.present.Memory = m.Held
 	return known
 }
 

@@ -40,23 +40,25 @@ type Dir struct {
 //
 // Without a mount namespace Settle moves directory and files to their paths.
 type Workdir struct {
-	path    string   // where the run finds the directory
-	root    string   // see Dir
-	place   string   // where the run's entry and top are
-	name    string   // of both, without suffix
-	top     string   // see above; empty: there is none
-	real    string   // where the directory is: in the top, or at path
-	files   []string // suffixes of files beside it
-	handle  *os.File // of the directory itself, wherever it is moved
-	own     bool     // root is py3run's own, and the run sees the top there
-	above   *os.File // the top
-	lock    *os.File // of the run's entry in the place; nil: there is no usable place
-	private error    // why other runs can see the directory; nil: they cannot
-	ours    []inode  // what of the top is not the run's
-	other   bool     // it was given to another user
-	keep    bool
-	halted  atomic.Bool // the run has ended: a look at the directory under way is of no use any more
-	stands  []standing  // what was made at the paths to mount on, in the order of "" and files; only of a private one in a root that is not our own
+	path     string   // where the run finds the directory
+	root     string   // see Dir
+	place    string   // where the run's entry and top are
+	name     string   // of both, without suffix
+	top      string   // see above; empty: there is none
+	real     string   // where the directory is: in the top, or at path
+	files    []string // suffixes of files beside it
+	handle   *os.File // of the directory itself, wherever it is moved
+	own      bool     // root is py3run's own, and the run sees the top there
+	above    *os.File // the top
+	lock     *os.File // of the run's entry in the place; nil: there is no usable place
+	private  error    // why other runs can see the directory; nil: they cannot
+	ours     []inode  // what of the top is not the run's
+	other    bool     // it was given to another user
+	keep     bool
+	halted   atomic.Bool     // the run has ended: a look at the directory under way is of no use any more
+	placed   map[inode]stamp // what Put has made
+	gathered map[inode]bool  // what Gather has handed over
+	stands   []standing      // what was made at the paths to mount on, in the order of "" and files; only of a private one in a root that is not our own
 }
 
 // An inode is a file by its numbers.
@@ -291,7 +293,18 @@ func (w *Workdir) Chown(u User) error {
 			return &StepError{Step: "chown", Object: path, Err: err}
 		}
 	}
+	if w.real == w.path {
+		w.letPass()
+	}
 	return nil
+}
+
+// letPass lets another user reach the directory at its path, through a root in which that user has no
+// right to look around.
+func (w *Workdir) letPass() {
+	if w.own && w.other {
+		unix.Chmod(w.root, rootMode|0o011)
+	}
 }
 
 // Settle moves a private directory and its files to their paths, for a run without a mount
@@ -309,9 +322,7 @@ func (w *Workdir) Settle() error {
 			return &StepError{Step: "rename", Object: w.path + suffix, Err: err}
 		}
 	}
-	if w.own && w.other { // who has no right to look around there still has to pass
-		unix.Chmod(w.root, rootMode|0o011)
-	}
+	w.letPass()
 	w.real, w.stands = w.path, nil
 	return nil
 }

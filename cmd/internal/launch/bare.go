@@ -159,6 +159,7 @@ func (r *run) attendBare(p *program, warnings []wire.Warning) Evidence {
 		return Evidence{Setup: err, Warnings: warnings}
 	}
 	setup := time.Since(r.plan.Job.Began)
+	p.running.Heed(r.heed(p.running))
 	o := p.running.Wait(r.plan.Job.Signals, nil)
 	p.ended = true
 	r.reach("ended")
@@ -167,7 +168,7 @@ func (r *run) attendBare(p *program, warnings []wire.Warning) Evidence {
 	if p.outputs != nil {
 		p.outputs.leave(o.Undelivered)
 		e.Printed, e.Overflow, e.Lost = p.outputs.printed(), p.outputs.overflow(), p.outputs.lost()
-		e.Streams = p.outputs.streams(r.plan.Job.Config.Security.Audit.LogOutput == "head")
+		e.Streams = p.outputs.digestsOf(r.plan.Job.Config.Security.Audit.LogOutput == "head")
 	}
 	return e
 }

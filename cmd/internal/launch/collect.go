@@ -29,11 +29,15 @@ type Evidence struct {
 	Cut      string           // a file that probably lost data at the size limit; see atSizeLimit
 	Full     string           // a file of at least that size, opened for writing; see atSizeLimit
 
+	// From the working directory, by the launcher: what the request asks to be handed back.
+	Handed Handed
+
 	// From the program's streams, which pass through the launcher.
 	Printed   wire.Captured    // in `run` without the texts: those went straight through
 	Uncounted bool             // in `python`: the program has the caller's own streams, and Printed is empty
 	Overflow  int64            // in `run`: full size, in bytes, of a stream that the output limit cut; 0: none
 	Lost      []error          // why output did not arrive
+	Dropped   int64            // bytes of output that the reader of the stream did not get
 	Streams   [2]*audit.Stream // for the record; nil: it has the sizes only
 
 	// From the interpreter. This is data only: kernel evidence overrides it.
@@ -73,10 +77,16 @@ func (r *run) collect(p *program, o sandbox.Outcome) Evidence {
 	e.Reply, e.ReplyErr = p.session.Reply()
 	e.Events = p.session.Events(job.Config.Python.FlagImports, eventsOf(o.Activity))
 	p.session.Close()
+	if e.Started {
+		e.Handed = r.gather()
+	}
 	e.Contents = r.workdir.Measure(true, megabytes(limits.FileMB))
 	e.Cut, e.Full = atSizeLimit(megabytes(limits.FileMB), job.Began, e.Contents, e.Events)
 	e.Printed, e.Overflow, e.Lost = p.outputs.printed(), p.outputs.overflow(), p.outputs.lost()
-	e.Streams = p.outputs.streams(job.Config.Security.Audit.LogOutput == "head")
+	if to := job.Stream; to != nil {
+		e.Dropped = to.Dropped()
+	}
+	e.Streams = p.outputs.digestsOf(job.Config.Security.Audit.LogOutput == "head")
 	if !job.Config.Security.Isolation.CleanupOnExit {
 		e.Workdir = r.workdir.Path()
 	}

@@ -25,6 +25,9 @@ type Explanation struct {
 	Network     string          `json:"network,omitempty"`
 	WorkingDir  string          `json:"working_dir,omitempty"`
 	CurrentDir  string          `json:"current_dir,omitempty"`
+	Files       []string        `json:"files,omitempty"`       // names of those that are put in
+	FileBytes   int64           `json:"files_bytes,omitempty"` // their sizes, added up
+	Collect     []string        `json:"collect,omitempty"`
 	Hidden      []string        `json:"hidden,omitempty"`
 	ReadOnly    []string        `json:"fixed,omitempty"` // paths that the code sees and cannot change, move or replace
 	ReadDirs    []string        `json:"read_dirs,omitempty"`
@@ -60,7 +63,16 @@ func Explain(job Job) Explanation {
 	defer ip.Close()
 	e.Python = &wire.Python{Version: ip.Version, Executable: ip.Path, Venv: ip.Venv}
 	e.Shims, e.Limits, e.Warnings = ip.Through, &plan.Limits, plan.Warnings
-	plan, refused = complete(plan)
+	for _, f := range job.Request.Files {
+		e.Files = append(e.Files, f.Name)
+		e.FileBytes += int64(len(f.Content))
+	}
+	for _, p := range job.Request.Collect {
+		e.Collect = append(e.Collect, p.Text)
+	}
+	if refused = tooManyFiles(job.Request.Files, plan.Limits); refused == nil {
+		plan, refused = complete(plan)
+	}
 	if refused != nil {
 		return refuse(refused.status, refused.failure)
 	}

@@ -55,6 +55,9 @@ func prepare(p Plan) (_ Plan, early Evidence, done bool) {
 		return p, Evidence{Direct: &Direct{versionOf(p.Interpreter), "dict"}}, true
 	}
 	if refused == nil {
+		refused = tooManyFiles(job.Request.Files, p.Limits)
+	}
+	if refused == nil {
 		p, refused = complete(p)
 	}
 	return p, Evidence{Refused: refused}, refused != nil

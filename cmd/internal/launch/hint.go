@@ -24,7 +24,7 @@ func hint(f wire.Failure, ip python.Interpreter, openFiles int, ownDir bool) str
 	case "FileNotFoundError":
 		_, name, quoted := strings.Cut(f.Message, ": '")
 		if ownDir && quoted && !strings.HasPrefix(name, "/") {
-			return "a relative path starts in the working directory of the run, which contains no files of the caller: use an absolute path"
+			return "a relative path starts in the working directory of the run, which contains only the files of the request: name it there, or use an absolute path"
 		}
 	}
 	return ""

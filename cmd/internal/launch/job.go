@@ -34,6 +34,9 @@ type Job struct {
 
 	Series *Series // that this run belongs to; nil: none
 
+	Stream    Stream        // of exec: told what happens; nil: nobody wants to know
+	Heartbeat time.Duration // between two heartbeats of the stream; 0: none
+
 	Signals <-chan os.Signal // a signal from it ends the run
 	Alone   bool             // the process has this run only: it may wait for it without goroutines
 	Lasts   func()           // called once the code has run for a moment, if it runs as long; nil: nothing

@@ -20,6 +20,7 @@ import (
 type outputs struct {
 	captured [2]*capture       // of exec; nil in run
 	gates    [2]*gate          // likewise, in front of captured
+	streams  [2]*streamed      // likewise, if its output is streamed
 	live     [2]*limitedWriter // of run; nil in exec
 	one      bool              // of run: both streams are one file and go through live[0]
 	digests  [2]*streamDigest  // nil: the record has the sizes only
@@ -43,6 +44,9 @@ func newOutputs(p Plan) *outputs {
 	o.captured = [2]*capture{{most: most}, {most: most}}
 	for i := range o.captured {
 		o.gates[i] = &gate{to: digested(o.captured[i], o.digests[i])}
+		if to := p.Job.Stream; to != nil {
+			o.streams[i] = &streamed{to: to, name: [...]string{wire.EventStdout, wire.EventStderr}[i], most: most}
+		}
 	}
 	return o
 }
@@ -50,6 +54,8 @@ func newOutputs(p Plan) *outputs {
 // writers returns where to copy the streams: the same writer twice if both streams are one file.
 func (o *outputs) writers() (stdout, stderr io.Writer) {
 	switch {
+	case o.streams[0] != nil:
+		return &tee{o.gates[0], o.streams[0]}, &tee{o.gates[1], o.streams[1]}
 	case o.captured[0] != nil:
 		return o.gates[0], o.gates[1]
 	case o.one:
@@ -59,11 +65,14 @@ func (o *outputs) writers() (stdout, stderr io.Writer) {
 }
 
 // leave gives up streams that were not copied to their end: in run because nobody reads them, in exec because a process outside
-// of the run holds them open. After it nothing changes what was copied.
+// of the run holds them open. After it nothing changes what was copied. The others are at their end.
 func (o *outputs) leave(undelivered [2]bool) {
 	for i := range undelivered {
 		switch {
 		case !undelivered[i]:
+			if s := o.streams[i]; s != nil {
+				s.end()
+			}
 		case o.live[i] != nil:
 			o.live[i].leave()
 		default:
@@ -134,9 +143,9 @@ func (g *gate) close() {
 	g.closed = true
 }
 
-// streams returns what the record says about the streams beyond their sizes; head: with their
+// digestsOf returns what the record says about the streams beyond their sizes; head: with their
 // beginnings.
-func (o *outputs) streams(head bool) (list [2]*audit.Stream) {
+func (o *outputs) digestsOf(head bool) (list [2]*audit.Stream) {
 	for i, d := range o.digests {
 		if d != nil {
 			list[i] = d.stream(head)

@@ -161,6 +161,9 @@ func record(job Job, limits wire.Limits, runID string) audit.Record {
 			}
 		}
 	}
+	if set := filesPut(job.Request.Files); set != nil {
+		rec.Files = &audit.Files{Put: set}
+	}
 	if l := job.Request.Labels; l != nil {
 		rec.Labels = map[string]string{}
 		for i, n := range l.Names {
@@ -227,6 +230,13 @@ func endRecord(base audit.Record, p Plan, e Evidence, result wire.Result, took t
 	}
 	if result.Status == wire.StatusOK {
 		rec.Process.ResultBytes = int64(len(result.Result))
+	}
+	if set := filesCollected(result.Files); set != nil {
+		files := audit.Files{Collected: set}
+		if rec.Files != nil {
+			files.Put = rec.Files.Put
+		}
+		rec.Files = &files
 	}
 	if p := result.Python; p != nil {
 		rec.Python = &audit.Python{Version: p.Version, Executable: p.Executable}

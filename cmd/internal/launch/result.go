@@ -76,13 +76,13 @@ func result(p Plan, e Evidence, v Verdict) wire.Result {
 		PeakMemoryBytes: o.Usage.PeakMemory, PeakProcesses: int64(o.Usage.PeakProcesses),
 		ReadBytes: o.Usage.ReadBytes, WriteBytes: o.Usage.WriteBytes,
 	}
-	r.WorkingDir = e.Workdir
+	r.WorkingDir, r.Files = e.Workdir, e.Handed.Files
 	var ofValue []wire.Warning
 	if v.Status == wire.StatusOK {
 		r.Result, r.ResultType, r.ResultText, ofValue = value(p.Job.Request, e)
 		r.Inspected = e.hasValue()
 	}
-	r.Warnings = slices.Concat(p.Warnings, e.Warnings, lostOutput(e), ofValue, e.Reply.Warnings, replyWarnings(e, v.Status), processWarnings(o, p.Limits), discardedFiles(p, e))
+	r.Warnings = slices.Concat(p.Warnings, e.Warnings, lostOutput(e), ofValue, e.Reply.Warnings, replyWarnings(e, v.Status), processWarnings(o, p.Limits), handedWarnings(e.Handed), discardedFiles(p, e))
 	return r
 }
 
@@ -186,6 +186,10 @@ func value(request wire.Request, e Evidence) (value json.RawMessage, kind, text 
 func lostOutput(e Evidence) (warnings []wire.Warning) {
 	for _, err := range e.Lost {
 		warnings = append(warnings, wire.Warning{Code: "output_lost", Message: "write output: " + err.Error()})
+	}
+	if e.Dropped > 0 {
+		warnings = append(warnings, wire.Warning{Code: "output_not_streamed",
+			Message: fmt.Sprintf("%s of output had no event, because the reader was too slow; stdout and stderr have them", times(e.Dropped, "byte", "bytes"))})
 	}
 	return warnings
 }

@@ -31,6 +31,7 @@ type run struct {
 	workdir  *sandbox.Workdir   // the working directory
 	record   *recording         // nil: the start record is not in the log
 	left     *sandbox.Leftovers // files that sweep still has to remove; nil: none
+	told     bool               // the stream knows that the code begins
 	cold     bool               // no template had a worker for this run
 
 	cancelled *audit.Record // who wants the run to end, besides the caller; nil: nobody
@@ -177,7 +178,8 @@ func (r *run) makeDirectory() error {
 	return err
 }
 
-// directory makes the working directory and, if the plan has one, the file with the code. With an
+// directory makes the working directory with the files of the request and, if the plan has one, the
+// file with the code. With an
 // error it may return a directory that is half made: the caller removes that too.
 func (p Plan) directory(code []byte) (_ *sandbox.Workdir, err error) {
 	var w *sandbox.Workdir
@@ -194,6 +196,9 @@ func (p Plan) directory(code []byte) (_ *sandbox.Workdir, err error) {
 	}
 	if err == nil && p.Spec.RunAs != nil {
 		err = w.Chown(*p.Spec.RunAs)
+	}
+	if err == nil {
+		err = put(w, p.Job.Request.Files, p.Spec.RunAs)
 	}
 	return w, err
 }
@@ -233,6 +238,9 @@ func (r *run) startBy(p *program, spec sandbox.Spec, by sandbox.Backend) error {
 		stdio.Stdin, stdio.Terminal = live.Stdin, live.Terminal
 	}
 	stdio.Stdout, stdio.Stderr = p.outputs.writers()
+	if to := r.plan.Job.Stream; to != nil {
+		stdio.Watch, stdio.Stopping = heartbeats(r.plan.Job), to.Hurry
+	}
 	p.running, err = sandbox.Start(spec, stdio, by)
 	p.session.Started()
 	if err != nil {
@@ -265,6 +273,7 @@ func (r *run) attend(p *program) sandbox.Outcome {
 	if live := r.plan.Job.Live; live != nil && live.Attach != nil {
 		defer live.Attach()()
 	}
+	r.began()
 	p.running.Release() // the outcome reports an error, too
 	p.running.Heed(r.heed(p.running))
 	signals, workdir, most := r.plan.Job.Signals, r.workdir, r.plan.Spec.Limits.Disk

@@ -23,7 +23,8 @@ type Verdict struct {
 // enforced; then how the kernel says that the program ended; then the interpreter's reply, for what the
 // exit code alone cannot distinguish. A reply never gives the status of a limit without a trace of that
 // limit. If a program handles a refusal and ends well, the traces do not count. Lost data does count:
-// output or a file that was cut, and a working directory over its limit, fail the run.
+// output or a file that was cut, a working directory over its limit, and collected files that a bound
+// keeps from the caller fail the run.
 func Judge(e Evidence, limits wire.Limits) Verdict {
 	v := judge(e, limits)
 	if f := v.Failure; f != nil && e.Started && (f.Limit == nil || f.Limit.Name != "memory_mb") {
@@ -67,6 +68,9 @@ func judge(e Evidence, limits wire.Limits) Verdict {
 	}
 	if e.Cut != "" {
 		return limitReached(limits, wire.StatusDiskLimit, "file_mb", limits.FileMB, "a file ends exactly at the size limit, so what was written behind it is lost: "+e.Cut)
+	}
+	if v, decided := incomplete(e.Handed, limits); decided {
+		return v
 	}
 	return Verdict{Status: wire.StatusOK}
 }

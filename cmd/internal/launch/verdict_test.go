@@ -73,6 +73,18 @@ func TestJudge(t *testing.T) {
 		limits   wire.Limits
 		want     Verdict
 	}{
+		// collected files that a bound keeps from the caller
+		{"collected files are too large", Evidence{Outcome: ended(0), Started: true, Reply: value, Handed: Handed{Gathered: sandbox.Gathered{Over: sandbox.TooManyBytes, Bytes: 3 * mib}}}, judged,
+			failed(wire.StatusOutputLimit, wire.Failure{Message: "the collected files are too large to hand back; those that fit are in the result (output_mb = 1)", Limit: hit("output_mb", 1, 3), Hint: collectLess})},
+		{"collected files are too large for py3run", Evidence{Outcome: ended(0), Started: true, Reply: value, Handed: Handed{Gathered: sandbox.Gathered{Over: sandbox.TooManyBytes, Bytes: 300 * mib}}}, none,
+			failed(wire.StatusOutputLimit, wire.Failure{Message: "the collected files are too large to hand back; those that fit are in the result", Hint: collectLess})},
+		{"too many collected files", Evidence{Outcome: ended(0), Started: true, Reply: value, Handed: Handed{Gathered: sandbox.Gathered{Over: sandbox.TooManyFiles}}}, judged,
+			failed(wire.StatusOutputLimit, wire.Failure{Message: "more than 10000 files to hand back, or too many to look at; those that fit are in the result", Hint: collectLess})},
+		{"collecting took too long", Evidence{Outcome: ended(0), Started: true, Reply: value, Handed: Handed{Gathered: sandbox.Gathered{Over: sandbox.TooLong}}}, judged,
+			failed(wire.StatusOutputLimit, wire.Failure{Message: "to find and read the collected files took more than 10s; those that fit are in the result", Hint: collectLess})},
+		{"a failed run whose files are too large", Evidence{Outcome: ended(3), Started: true, ReplyErr: python.ErrNoReply, Handed: Handed{Gathered: sandbox.Gathered{Over: sandbox.TooManyBytes}}}, judged, exited(3)},
+		{"a file that was left out is a warning", Evidence{Outcome: ended(0), Started: true, Reply: value, Handed: Handed{Gathered: sandbox.Gathered{Count: 1, Left: []sandbox.LeftOut{{Path: "l", Why: "a symbolic link"}}}}}, judged, fine},
+
 		// first: what the launcher did, whatever the interpreter reports
 		{"wall", struck(sandbox.WallLimit, 5.0004), judged, limited(wire.StatusTimeout, "stopped: the wall-clock limit was reached (timeout_seconds = 5)", hit("timeout_seconds", 5, 5))},
 		{"wall, and a value", Evidence{Outcome: sandbox.Outcome{Reason: sandbox.WallLimit, Used: 5.2}, Started: true, Reply: value}, judged,

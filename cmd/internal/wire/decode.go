@@ -97,11 +97,11 @@ var fields = [...]struct {
 		return readChoice(&r.ResultFrom, v, "auto", "last_expression", "result", "none")
 	}},
 	{"labels", readLabels},
+	{"files", readFiles},
+	{"collect", readCollect},
 
 	{"script", func(*Request, any) *fault { return notYet("send the script's text as code") }},
 	{"api_key", func(*Request, any) *fault { return notYet("leave it out; a key that nobody checks proves nothing") }},
-	{"files", func(*Request, any) *fault { return notYet("send data in variables or stdin") }},
-	{"collect", func(*Request, any) *fault { return notYet("hand data back in the variable result") }},
 }
 
 func notYet(hint string) *fault { return &fault{text: "not available in this version", hint: hint} }
@@ -134,6 +134,14 @@ func (r *Request) settleCommand(given *Object) *fault {
 			for _, need := range row.needs {
 				if _, ok := given.Get(need); !ok {
 					return &fault{need, "missing; " + string(r.Command) + " needs " + strings.Join(row.needs, ", "), ""}
+				}
+			}
+			for _, of := range [...]struct {
+				field string
+				asked int
+			}{{"files", len(r.Files)}, {"collect", len(r.Collect)}} {
+				if of.asked > 0 && !row.runs {
+					return &fault{of.field, string(r.Command) + " runs no code that could use it", "leave it out"}
 				}
 			}
 		}

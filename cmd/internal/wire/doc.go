@@ -5,6 +5,7 @@
 //	stdin  ─ Decode ─► Request, []Warning       strict; the caller capped the size; nothing is believed yet
 //	child  ─ Inspect ─► Findings                the value that a run handed back, still as bytes
 //	Result ─ Encode ─► one line on stdout
+//	events ─ AppendEvent ─► the lines before it, in a stream; ResultEvent makes the last one
 //	Result ─ ExitStatus ─► the process's exit code
 //
 // Everything with a JSON name here is public. Published names, statuses and exit codes never change

@@ -30,6 +30,9 @@ type Request struct {
 	ResultFormat   string  // plain or tagged
 	ResultFrom     string  // auto, last_expression, result or none
 	Labels         *Object // of strings
+
+	Files   []File    // to be put into the working directory: no name twice, none also a directory
+	Collect []Pattern // of the files to be handed back
 }
 
 // A Command is what a request asks for.

@@ -79,13 +79,14 @@ func TestDecodeWhole(t *testing.T) {
 			"args": [1.50, null], "kwargs": {"k": true}, "variables": {"v": {"n": 12345678901234567890}}, "line": 2, "column": 3,
 			"argv": ["a"], "stdin": "in", "filename": "n.py", "user": "u", "client_ip": "::1", "security_mode": "ADMIN",
 			"limits": {"idle_seconds": 8, "timeout_seconds": 0.5, "processes": 4e0}, "result_format": "tagged", "result_from": "none",
-			"labels": {"l": "x"}}`,
+			"labels": {"l": "x"}, "files": {"a/b": "t", "c": {"base64": "AP8="}}, "collect": ["**"]}`,
 			Request{ID: "i", Command: CommandCallModule, Code: "c", Expression: "e", Module: "m", Function: "f",
 				Args: []any{Number("1.50"), nil}, Kwargs: &Object{Names: []string{"k"}, Values: []any{true}},
 				Variables: &Object{Names: []string{"v"}, Values: []any{&Raw{Text: `{"n": 12345678901234567890}`, Size: 26}}},
 				Line:      2, Column: 3, Argv: []string{"a"}, Stdin: &stdin, Filename: "n.py", User: "u", ClientIP: "::1", SecurityMode: "ADMIN",
 				Limits: Limits{TimeoutSeconds: 0.5, Processes: 4, IdleSeconds: 8}, ResultFormat: "tagged", ResultFrom: "none",
-				Labels: &Object{Names: []string{"l"}, Values: []any{"x"}}}},
+				Labels: &Object{Names: []string{"l"}, Values: []any{"x"}},
+				Files:  []File{{"a/b", "t"}, {"c", "\x00\xff"}}, Collect: []Pattern{{"**", []string{"**"}}}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -34,6 +34,8 @@ type Result struct {
 	*Captured        // nil when nothing ran
 	Output    string `json:"output,omitempty"` // Encode sets it: Stdout, on success
 
+	Files map[string]Collected `json:"files,omitzero"` // by name; nil: none were asked for, or nothing ran
+
 	ExitCode     *int   `json:"exit_code,omitempty"` // Python ended by itself
 	Signal       string `json:"signal,omitempty"`    // such as SIGSEGV: it ended Python
 	SignalNumber int    `json:"-"`                   // its number, for ExitStatus; with StatusCancelled the signal that the caller sent
@@ -149,9 +151,11 @@ type Warning struct {
 // A Timestamp is written as RFC 3339 in UTC with milliseconds.
 type Timestamp time.Time
 
+const timestampLayout = "2006-01-02T15:04:05.000Z"
+
 // MarshalText writes t.
 func (t Timestamp) MarshalText() ([]byte, error) {
-	return time.Time(t).UTC().AppendFormat(nil, "2006-01-02T15:04:05.000Z"), nil
+	return time.Time(t).UTC().AppendFormat(nil, timestampLayout), nil
 }
 
 // Encode returns r as one line of valid UTF-8 with a newline at its end and without HTML escapes.
@@ -238,6 +242,9 @@ func (r *Result) size() int {
 		if r.Output != "" {
 			n += fastjson.Size(c.Stdout)
 		}
+	}
+	for name, f := range r.Files {
+		n += 128 + len(name) + f.Size()
 	}
 	return n
 }

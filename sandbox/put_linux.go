@@ -1,0 +1,89 @@
+package sandbox
+
+import (
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A stamp tells whether a file still has the content that the launcher has put there.
+type stamp struct {
+	size  int64
+	mtime unix.Timespec
+}
+
+// Put makes a file in the directory, and the directories above it, before the run. name is a path
+// below the directory without "." and "..". The file must not exist. u is its owner; nil: the
+// launcher's user.
+//
+// Nothing here follows a link: without a private directory another run of the same user may already
+// have put one there.
+func (w *Workdir) Put(name, content string, u *User) (err error) {
+	at := int(w.handle.Fd())
+	parts := strings.Split(name, "/")
+	last := len(parts) - 1
+	defer func() {
+		if at != int(w.handle.Fd()) {
+			unix.Close(at)
+		}
+		if err != nil {
+			err = &StepError{Step: "put", Object: name, Err: cause(err)}
+		}
+	}()
+	for _, dir := range parts[:last] {
+		err := unix.Mkdirat(at, dir, 0o700)
+		if err == nil && u != nil {
+			err = unix.Fchownat(at, dir, u.UID, u.GID, unix.AT_SYMLINK_NOFOLLOW)
+		}
+		if err != nil && err != unix.EEXIST {
+			return err
+		}
+		below, err := openBeneath(at, dir, unix.O_RDONLY|unix.O_DIRECTORY)
+		if err != nil {
+			return err
+		}
+		if at != int(w.handle.Fd()) {
+			unix.Close(at)
+		}
+		at = below
+	}
+	fd, err := unix.Openat(at, parts[last], unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), name)
+	_, err = io.WriteString(f, content)
+	if err == nil && u != nil {
+		err = f.Chown(u.UID, u.GID)
+	}
+	var st unix.Stat_t
+	if err == nil {
+		err = unix.Fstat(fd, &st)
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if w.placed == nil {
+		w.placed = map[inode]stamp{}
+	}
+	w.placed[inode{uint64(st.Dev), st.Ino}] = stamp{st.Size, st.Mtim}
+	return err
+}
+
+// openBeneath opens one name in a directory. It follows no link and enters no other file system, and
+// never waits for the other end of a pipe. A kernel before 5.6 and some seccomp filters have no
+// openat2(2); then the caller compares the devices.
+func openBeneath(dir int, name string, flags int) (int, error) {
+	flags |= unix.O_NOFOLLOW | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY
+	for {
+		fd, err := unix.Openat2(dir, name, &unix.OpenHow{Flags: uint64(flags), Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV})
+		if err == unix.ENOSYS || err == unix.EPERM {
+			fd, err = unix.Openat(dir, name, flags, 0)
+		}
+		if err != unix.EINTR {
+			return fd, err
+		}
+	}
+}
