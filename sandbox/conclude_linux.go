@@ -83,6 +83,7 @@ func (r *Running) account(out *Outcome, usage syscall.Rusage, w *watch) (kills i
 		out.Usage.CPU = cpu
 	}
 	out.Usage.CPU = max(out.Usage.CPU, w.cpu) // init's sum lacks processes that nobody waited for
+	out.Usage.CPU = max(0, out.Usage.CPU-r.past)
 	kills, failed := r.group.OutOfMemory()
 	if peak := r.group.PeakMemory(); peak > 0 {
 		out.Usage.PeakMemory = min(out.Usage.PeakMemory, peak)

@@ -35,13 +35,16 @@ type Running struct {
 	dump      *os.File   // read end
 	outputs   []*os.File // read ends of stdout and stderr, or of the one pipe for both
 	to        []io.Writer
-	copying   [2]bool      // the streams that are copied
-	copied    chan int     // gets the number of a stream that is at its end
-	abandoned atomic.Bool  // nobody waits for the copying any more
-	attended  bool         // goroutines look after the run
-	recorder  *recorder    // nil: there is none
-	score     *score       // of the launcher; nil: the run cannot change it
-	printed   atomic.Int64 // bytes read from both streams so far: a sign of progress
+	copying   [2]bool       // the streams that are copied
+	copied    chan int      // gets the number of a stream that is at its end
+	abandoned *atomic.Bool  // nobody waits for the copying any more
+	raw       [2]int        // of a Resident: read ends that are not copied yet, or -1
+	buffer    []byte        // for what they hold
+	past      time.Duration // CPU time that the tree had used before, in earlier periods
+	attended  bool          // goroutines look after the run
+	recorder  *recorder     // nil: there is none
+	score     *score        // of the launcher; nil: the run cannot change it
+	printed   atomic.Int64  // bytes read from both streams so far: a sign of progress
 
 	ended chan ending         // the program has ended; closed without a value: init could not say how
 	gone  chan syscall.Rusage // init has ended, with what the whole tree used
@@ -50,7 +53,7 @@ type Running struct {
 }
 
 func newRunning(spec Spec, group *cgroup.Group, found observed) *Running {
-	return &Running{spec: spec, group: group, found: found, started: time.Now(), ended: make(chan ending, 1), gone: make(chan syscall.Rusage, 1), copied: make(chan int, 2), faults: make(chan error, 1)}
+	return &Running{spec: spec, group: group, found: found, started: time.Now(), ended: make(chan ending, 1), gone: make(chan syscall.Rusage, 1), copied: make(chan int, 2), faults: make(chan error, 1), abandoned: &atomic.Bool{}, raw: [2]int{-1, -1}}
 }
 
 // spawn starts a goroutine of the run. When it ends, however it ends, spawn calls done, if that is
