@@ -90,9 +90,6 @@ func (k *Keeper) execute(s *slot, r *run) Evidence {
 	if setup == nil {
 		e = k.attend(s, r)
 	}
-	if why := k.found(s.identity); why != "" && e.ran() {
-		more = append(more, wire.Warning{Code: "state_lost", Message: "what earlier requests of this user had left is lost: " + why})
-	}
 	e.Warnings = append(more, e.Warnings...)
 	return e
 }
@@ -161,6 +158,9 @@ func (k *Keeper) attend(s *slot, r *run) Evidence {
 	e := s.kept.collect(r, out, outputs)
 	if note > 0 {
 		e.Warnings = append(e.Warnings, wire.Warning{Code: "late_output", Message: fmt.Sprintf("threads of earlier requests have printed %s during this one, which is dropped", times(int64(note), "character", "characters"))})
+	}
+	if why := k.found(s.identity); why != "" {
+		e.Warnings = append(e.Warnings, wire.Warning{Code: "state_lost", Message: "what earlier requests of this user had left in their interpreter is lost: " + why})
 	}
 	if err != nil {
 		k.discard(s, "an earlier request has ended the interpreter")

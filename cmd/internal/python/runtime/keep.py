@@ -46,7 +46,7 @@ def serve(first, template, prepared):
             mask = signals.pthread_sigmask(signals.SIG_BLOCK, everything)
         except BaseException as error:  # of a handler that ran after the code
             signals.pthread_sigmask(signals.SIG_BLOCK, everything)
-            tell(error, request)
+            report(error, request)
             status = streams.flush(1)
         del request
         if posix.getpid() == memory.process:
@@ -122,9 +122,16 @@ def perform(request, names):
         return exit_code(asked.code)
     except BaseException as error:
         memory.reserve.close()
-        tell(error, request)
+        report(error, request)
         return 1
     return 0
+
+
+def report(error, request):
+    try:
+        tell(error, request)
+    except BaseException:  # of an excepthook of the code's, when the reply is there
+        sys.__excepthook__(type(error), error, error.__traceback__)
 
 
 def exit_code(code):
