@@ -235,7 +235,7 @@ func (r *Running) pass(i int) int {
 	n, _ := unix.Read(r.raw[i], r.buffer)
 	if n > 0 {
 		r.printed.Add(int64(n))
-		r.to[i].Write(r.buffer[:n])
+		r.guard(func() { r.to[i].Write(r.buffer[:n]) })
 	}
 	return n
 }

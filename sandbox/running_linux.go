@@ -66,16 +66,21 @@ func (r *Running) spawn(do, done func()) {
 		if done != nil {
 			defer done()
 		}
-		defer func() {
-			if v := recover(); v != nil {
-				select {
-				case r.faults <- fmt.Errorf("panic: %v\n%s", v, debug.Stack()):
-				default: // it has one
-				}
-			}
-		}()
-		do()
+		r.guard(do)
 	}()
+}
+
+// guard calls a function. A panic in it is a fault of the run.
+func (r *Running) guard(do func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			select {
+			case r.faults <- fmt.Errorf("panic: %v\n%s", v, debug.Stack()):
+			default: // it has one
+			}
+		}
+	}()
+	do()
 }
 
 // attend starts the goroutines that serve a run while it lasts: they copy its output and answer its
