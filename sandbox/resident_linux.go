@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,8 +28,10 @@ import (
 //	End ─ end of the socket ────────────► ends
 //
 // Between two periods nothing of the tree runs. The program waits for a message. If the tree has
-// other threads or processes, init stops all of it (SIGSTOP) until the next period begins. So
-// nothing is used, printed or reached out to that no period accounts for.
+// other threads or processes, init stops all of it (SIGSTOP) until the next period begins. A tree of
+// one thread is stopped a moment later, if no period follows: it may have reported the end and go
+// on. So next to nothing is used, printed or reached out to between two periods, and what is counts
+// for the next one.
 //
 // The report is the program's own word, as an exit code is. That a limit is passed, that memory has
 // run out and that the program has died, comes from the kernel.
@@ -36,8 +39,16 @@ type Resident struct {
 	r       *Running
 	control *os.File
 	before  before
+	pause   *time.Timer // until the tree is stopped; nil: nothing waits
+
+	mu      sync.Mutex
+	resting bool // no period is under way
 	stopped bool // init has stopped the tree
 }
+
+// restAfter is how long a tree of one thread may wait for the next period without being stopped:
+// periods that follow each other closely do without it.
+const restAfter = 100 * time.Millisecond
 
 // A Period is one piece of work of a [Resident].
 type Period struct {
@@ -240,8 +251,8 @@ func (r *Running) pass(i int) int {
 	return n
 }
 
-// rest passes on what a pipe holds now, and closes it. Who still holds the other end gets EPIPE.
-func (r *Running) rest(i int) {
+// drain passes on what a pipe holds now, and closes it. Who still holds the other end gets EPIPE.
+func (r *Running) drain(i int) {
 	if r.raw[i] < 0 {
 		return
 	}
@@ -289,7 +300,7 @@ func (p *Resident) await(reports chan<- Report) {
 func (p *Resident) conclude(out Outcome, report Report, w *watch) (Outcome, uint32, error) {
 	r := p.r
 	for i := range r.raw {
-		r.rest(i)
+		r.drain(i)
 	}
 	for _, o := range r.outputs { // what the pipe holds now is all of it
 		o.SetReadDeadline(time.Now())
@@ -324,9 +335,8 @@ func (p *Resident) conclude(out Outcome, report Report, w *watch) (Outcome, uint
 		over = ErrOver
 	case tasks > 1 && r.found.method == Process:
 		over = errRestless
-	case tasks > 1:
-		p.stopped = true
-		r.signal(lifelineStop)
+	case r.found.method == Namespace:
+		p.rest(tasks > 1)
 	}
 	if over != nil {
 		p.End(0)
@@ -368,8 +378,43 @@ func (p *Resident) account(out *Outcome, w *watch, tasks int) (kills int64) {
 	return kills
 }
 
-// goOn lets the tree run again.
+// rest begins the time between two periods. With atOnce the tree is stopped now.
+func (p *Resident) rest(atOnce bool) {
+	p.mu.Lock()
+	p.resting = true
+	p.mu.Unlock()
+	if atOnce {
+		p.stop()
+	} else {
+		p.pause = time.AfterFunc(restAfter, p.stop)
+	}
+}
+
+// stop has init stop the tree, if it still rests.
+func (p *Resident) stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.resting && !p.stopped {
+		p.stopped = true
+		p.r.signal(lifelineStop)
+	}
+}
+
+// Stopped tells whether the tree is stopped.
+func (p *Resident) Stopped() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stopped
+}
+
+// goOn ends the time between two periods.
 func (p *Resident) goOn() {
+	if p.pause != nil {
+		p.pause.Stop()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.resting = false
 	if p.stopped {
 		p.stopped = false
 		p.r.signal(lifelineGo)
@@ -392,11 +437,11 @@ func (p *Resident) End(grace time.Duration) Outcome {
 	}
 	r.begin(Period{}, p.before)
 	r.to = nil
+	p.goOn()
 	p.control.Close()
 	if grace <= 0 {
 		r.Kill()
 	} else {
-		p.goOn()
 		late := time.AfterFunc(grace, r.Kill)
 		defer late.Stop()
 	}

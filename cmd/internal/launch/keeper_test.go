@@ -309,3 +309,35 @@ func TestKeeperLeaks(t *testing.T) {
 		t.Errorf("left behind: %q", names)
 	}
 }
+
+// Code that says itself that its request is over gains next to no time: between two requests it is stopped.
+func TestKeeperLie(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	k := NewKeeper()
+	defer k.Close()
+	const lie = `
+import os, time
+for fd in range(3, 70000):
+    try: found = os.readlink('/proc/self/fd/%d' % fd).startswith('socket:')
+    except OSError: continue
+    if found: os.write(fd, bytes(8))
+n = 0
+while True: n += 1; open('n', 'w').write(str(n)); time.sleep(0.001)
+`
+	if r := keep(t, k, root, "", lie); r.Status != wire.StatusOK {
+		t.Fatal(r.Failure)
+	}
+	program := k.slots[identityKey(testJob(t, root, ""))].kept.program
+	for limit := time.Now().Add(20 * time.Second); !program.Stopped(); time.Sleep(time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatal("it is not stopped")
+		}
+	}
+	if r := keep(t, k, root, "", "pass", func(job *Job) { job.Request.Limits.TimeoutSeconds = 0.3 }); r.Status != wire.StatusTimeout {
+		t.Errorf("%s: the next request has no interpreter", r.Status)
+	}
+	if r := keep(t, k, root, "", "result = 1"); string(r.Result) != "1" {
+		t.Error(r.Failure)
+	}
+}
