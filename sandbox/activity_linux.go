@@ -38,6 +38,7 @@ type recorder struct {
 	own   string // path of the program itself, once it was looked at
 	known bool
 
+	mu       sync.Mutex // protects what follows
 	found    tally
 	refusals refusals
 }
@@ -97,6 +98,15 @@ func (t *recorder) finish() Activity {
 	return t.found.activity(t.refusals.most)
 }
 
+// take returns what the recorder has found so far, and begins anew.
+func (t *recorder) take() Activity {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	found := t.found.activity(t.refusals.most)
+	t.found, t.refusals.most = newTally(), 0
+	return found
+}
+
 // serve answers until no process is left under the filter, or the listener is closed.
 func (t *recorder) serve() {
 	raw, err := t.listener.SyscallConn()
@@ -124,6 +134,8 @@ func (t *recorder) next(fd uintptr) {
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, unix.SECCOMP_IOCTL_NOTIF_RECV, uintptr(unsafe.Pointer(&t.notice))); errno != 0 {
 		return // its process was killed, or interrupted
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	wanted := t.refusals.weigh(&t.notice)
 	seen := t.look()
 	t.answer = answer{id: t.notice.id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}

@@ -247,10 +247,16 @@ func (c *childInit) supervise(program, signals uintptr) {
 				break
 			}
 			if !over { // else its id may be another process's by now
-				if c.byteRead[0] == lifelineEnded {
+				switch c.byteRead[0] {
+				case lifelineEnded:
 					c.finish(program, true)
+				case lifelineStop:
+					syscall.RawSyscall(syscall.SYS_KILL, ^uintptr(0), uintptr(syscall.SIGSTOP), 0)
+				case lifelineGo:
+					syscall.RawSyscall(syscall.SYS_KILL, ^uintptr(0), uintptr(syscall.SIGCONT), 0)
+				default:
+					c.pass(program, uintptr(c.byteRead[0]))
 				}
-				c.pass(program, uintptr(c.byteRead[0]))
 			}
 		}
 		if c.poll[0].revents != 0 {

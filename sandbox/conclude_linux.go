@@ -110,6 +110,7 @@ func (r *Running) account(out *Outcome, usage syscall.Rusage, count counters, w 
 		out.Usage.CPU = count.cpu
 	}
 	out.Usage.CPU = max(out.Usage.CPU, w.cpu) // init's sum lacks processes that nobody waited for
+	out.Usage.CPU = max(0, out.Usage.CPU-r.past)
 	if count.peakMemory > 0 {
 		out.Usage.PeakMemory = min(out.Usage.PeakMemory, count.peakMemory)
 		if count.failed { // the kernel had reclaimed the cache before: all of the peak was in use

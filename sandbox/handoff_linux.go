@@ -77,6 +77,9 @@ func (h *Handoff) start(spec Spec, stdio IO) (_ *Running, err error) {
 		return nil, err
 	}
 	at := layout{memoryGroup: r.group.Limits("memory"), pidsGroup: r.group.Limits("pids")}
+	if spec.periods {
+		at.periods = spec.PeriodsFile(len(stdio.Files))
+	}
 	r.hide(spec, stdio.Workdir, &at)
 	if w := stdio.Workdir; w != nil {
 		w.noteGroups(r.group.Paths())

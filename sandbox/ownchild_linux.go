@@ -203,9 +203,14 @@ func (a attempt) lay(r *Running, stdio IO, theirs *files) (at layout, err error)
 	}
 	at.memoryGroup, at.pidsGroup = group.Limits("memory"), group.Limits("pids")
 	at.weigh = spec.Limits.Memory > 0 && !at.memoryGroup
+	n := len(at.files)
+	if spec.periods {
+		at.periods = spec.PeriodsFile(len(stdio.Files))
+		n++
+	}
 	// The set-up socket must stay open until execve, so its number must not be one at which the
 	// program finds something else.
-	if n := len(at.files); at.setup < 3 || at.setup >= spec.FirstFile && at.setup < spec.FirstFile+n {
+	if at.setup < 3 || at.setup >= spec.FirstFile && at.setup < spec.FirstFile+n {
 		if at.setup, err = unix.FcntlInt(setupWrite.Fd(), unix.F_DUPFD_CLOEXEC, spec.FirstFile+n); err != nil {
 			return at, &StepError{Step: "descriptors", Object: "set-up socket", Err: err}
 		}

@@ -59,6 +59,7 @@ type layout struct {
 	unified               int         // directory of its control group in v2, or 0
 	memoryGroup           bool        // it limits memory
 	pidsGroup             bool        // it limits processes
+	periods               int         // the number at which a Resident finds its socket, which is its stdin, too; or 0
 	landlock              int         // ruleset, or 0
 	rules                 []landlockRule
 	nonce                 uint64 // by which the second filter knows our own calls
@@ -301,6 +302,9 @@ func (b *builder) limits(spec Spec, at layout, h host) {
 		if value > 0 {
 			set(resource, name, uint64(value), uint64(value))
 		}
+	}
+	if at.periods > 0 { // later it could not: the number is above the limit on open files
+		b.add(must, step{name: "dup3", object: "socket for periods"}, unix.SYS_DUP3, 0, uintptr(at.periods), 0)
 	}
 	set(unix.RLIMIT_CORE, "RLIMIT_CORE", 0, 0)
 	if l.CPU > 0 {

@@ -29,7 +29,8 @@ package sandbox
 // Bytes on the lifeline go from the launcher to init: first 0 to an own child (the id maps are
 // written, go on), later the numbers of signals for the program (with a terminal, SIGCONT is for its
 // group, which becomes the foreground group), or lifelineEnded: the program has ended, and its end is
-// hidden. End of file: the launcher is gone.
+// hidden; or, of a Resident, lifelineStop and lifelineGo: all other processes of the pid namespace get
+// SIGSTOP, or SIGCONT. End of file: the launcher is gone.
 const (
 	msgFailed   = 1
 	msgMissing  = 2
@@ -39,8 +40,14 @@ const (
 	msgHeld     = 7
 	msgChanged  = 8
 
-	lifelineEnded = 255 // no signal has this number
+	lifelineEnded = 255 // no signal has these numbers
+	lifelineStop  = 254
+	lifelineGo    = 253
 )
+
+// A Resident's socket: one byte, periodBegins, comes with the descriptors of a period. The program
+// answers with eight bytes, its status and its note, when the period is over.
+const periodBegins = 1
 
 // Steps that have a number of their own in messages; the others are numbered as they are built.
 const (

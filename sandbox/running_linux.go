@@ -38,7 +38,7 @@ type Running struct {
 	to        []io.Writer
 	copying   [2]bool       // the streams that are copied
 	copied    chan int      // gets the number of a stream that is at its end
-	abandoned atomic.Bool   // nobody waits for the copying any more
+	abandoned *atomic.Bool  // nobody waits for the copying any more
 	attended  bool          // goroutines look after the run
 	recorder  *recorder     // nil: there is none
 	score     *score        // of the launcher; nil: the run cannot change it
@@ -46,6 +46,9 @@ type Running struct {
 	terminal  *Terminal     // of its own; nil: it has none
 	watching  func(Present) // of IO; nil: nobody watches
 	stopping  func()        // of IO; nil: nobody wants to know
+	raw       [2]int        // of a Resident: read ends that are not copied yet, or -1
+	buffer    []byte        // for what they hold
+	past      time.Duration // CPU time that the tree had used before, in earlier periods
 
 	ended chan ending         // the program has ended; closed without a value: init could not say how
 	gone  chan syscall.Rusage // init has ended, with what the whole tree used
@@ -55,7 +58,7 @@ type Running struct {
 }
 
 func newRunning(spec Spec, group *cgroup.Group, found observed) *Running {
-	return &Running{spec: spec, group: group, found: found, started: time.Now(), ended: make(chan ending, 1), gone: make(chan syscall.Rusage, 1), copied: make(chan int, 2), faults: make(chan error, 1)}
+	return &Running{spec: spec, group: group, found: found, started: time.Now(), ended: make(chan ending, 1), gone: make(chan syscall.Rusage, 1), copied: make(chan int, 2), faults: make(chan error, 1), abandoned: &atomic.Bool{}, raw: [2]int{-1, -1}}
 }
 
 // spawn starts a goroutine of the run. When it ends, however it ends, spawn calls done, if that is
@@ -68,16 +71,21 @@ func (r *Running) spawn(do, done func()) {
 		if done != nil {
 			defer done()
 		}
-		defer func() {
-			if v := recover(); v != nil {
-				select {
-				case r.faults <- fmt.Errorf("panic: %v\n%s", v, debug.Stack()):
-				default: // it has one
-				}
-			}
-		}()
-		do()
+		r.guard(do)
 	}()
+}
+
+// guard calls a function. A panic in it is a fault of the run.
+func (r *Running) guard(do func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			select {
+			case r.faults <- fmt.Errorf("panic: %v\n%s", v, debug.Stack()):
+			default: // it has one
+			}
+		}
+	}()
+	do()
 }
 
 // attend starts the goroutines that serve a run while it lasts: they copy its output and answer its

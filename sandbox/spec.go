@@ -83,6 +83,8 @@ type Spec struct {
 	DumpSignal syscall.Signal
 	// Grace is the time between SIGTERM and SIGKILL.
 	Grace time.Duration
+
+	periods bool // it is a Resident
 }
 
 // A Link is a path that exists. In the run's mount namespace a symbolic link to Target is in its
@@ -105,6 +107,10 @@ type Group struct {
 // pipe. n is the length of IO.Files, nils included.
 func (s Spec) GateFile(n int) int { return s.FirstFile + n }
 func (s Spec) DumpFile(n int) int { return s.FirstFile + n + 1 }
+
+// PeriodsFile is the number at which a [Resident] finds its socket. At first that is its standard
+// input, too.
+func (s Spec) PeriodsFile(n int) int { return s.FirstFile + n + 2 }
 
 // OnMissing says what happens if this host cannot give a measure.
 type OnMissing string

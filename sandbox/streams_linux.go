@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -138,12 +139,13 @@ func handOver(f *os.File, u User) {
 // startCopy starts to copy one of the streams.
 func (r *Running) startCopy(i int) {
 	r.copying[i] = true
-	r.spawn(func() { r.copy(r.to[i], r.outputs[i]) }, func() { r.copied <- i })
+	to, from, copied, abandoned := r.to[i], r.outputs[i], r.copied, r.abandoned // a Resident has others in the next period
+	r.spawn(func() { r.copy(to, from, abandoned) }, func() { copied <- i })
 }
 
 // copy passes one stream on until its end. If its reader has gone away, copy ends: the program then
 // gets EPIPE or SIGPIPE, as it would without a launcher.
-func (r *Running) copy(to io.Writer, from *os.File) {
+func (r *Running) copy(to io.Writer, from *os.File, abandoned *atomic.Bool) {
 	defer from.Close()
 	buffer := make([]byte, 32<<10)
 	rest := -1 // bytes still to copy, once the time after the program's end is over
@@ -151,7 +153,7 @@ func (r *Running) copy(to io.Writer, from *os.File) {
 		n, err := from.Read(buffer)
 		if n > 0 {
 			r.printed.Add(int64(n))
-			if _, werr := to.Write(buffer[:n]); werr != nil || r.abandoned.Load() {
+			if _, werr := to.Write(buffer[:n]); werr != nil || abandoned.Load() {
 				if r.terminal != nil {
 					r.terminal.cut()
 				}

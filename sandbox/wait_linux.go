@@ -35,15 +35,19 @@ func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 	}
 	w := r.newWaiter(signals, disk)
 	defer w.release()
-	end, known := w.loop()
+	return w.finish(w.loop())
+}
+
+// finish makes the outcome when the program has ended.
+func (w *waiter) finish(end ending, known bool) Outcome {
 	if end.left {
 		moment := helpersMost
 		if w.out.Reason == MemoryLimit || w.out.Reason == ProcessLimit {
 			moment = 0 // they may be what has used it up
 		}
-		w.out.Left = r.dismiss(moment)
+		w.out.Left = w.dismiss(moment)
 	}
-	out := r.conclude(w.out, end, known, &w.watch, signals)
+	out := w.conclude(w.out, end, known, &w.watch, w.signals)
 	if out.Reason == MemoryLimit && len(out.Dump) == 0 {
 		out.Dump = w.early
 	}
@@ -61,10 +65,12 @@ type waiter struct {
 	grace   <-chan time.Time // until the kill
 	killed  <-chan time.Time // then Wait no longer waits for init
 
-	alarm  *cgroup.Alarm // nil: memory is not watched yet
-	almost chan struct{} // gets a value when memory is nearly used up
-	early  []byte        // the program's dump at that moment
-	hidden bool          // at the last look the program had ended, but a tracer held one of its threads, so init was not told
+	alarm    *cgroup.Alarm // nil: memory is not watched yet
+	almost   chan struct{} // gets a value when memory is nearly used up
+	early    []byte        // the program's dump at that moment
+	reports  <-chan Report // of a Resident: the end of its period; nil: the run ends with its program
+	reported *Report       // the period has ended by that
+	hidden   bool          // at the last look the program had ended, but a tracer held one of its threads, so init was not told
 }
 
 func (r *Running) newWaiter(signals <-chan os.Signal, disk func() int64) *waiter {
@@ -72,7 +78,7 @@ func (r *Running) newWaiter(signals <-chan os.Signal, disk func() int64) *waiter
 	if measure := disk; measure != nil && r.workdir != nil {
 		disk = func() int64 { return measure() + unlinked(r.pid, r.workdir.path) }
 	}
-	w.watch = watch{limits: r.spec.Limits, root: r.pid, group: r.group, printed: r.progress, disk: disk, spawn: r.spawn, started: r.started, progress: r.started}
+	w.watch = *r.newWatch(disk)
 	if d := r.workdir; d != nil {
 		w.watch.free, w.watch.end = d.free, func() { d.halted.Store(true) }
 	}
@@ -81,6 +87,11 @@ func (r *Running) newWaiter(signals <-chan os.Signal, disk func() int64) *waiter
 		w.strikes = w.wall.C
 	}
 	return w
+}
+
+// newWatch makes the watch of a run, or of a period of a Resident.
+func (r *Running) newWatch(disk func() int64) *watch {
+	return &watch{limits: r.spec.Limits, root: r.pid, group: r.group, printed: r.progress, disk: disk, spawn: r.spawn, started: r.started, progress: r.started, past: r.past}
 }
 
 // release ends what the waiter has begun.
@@ -105,6 +116,12 @@ func (w *waiter) loop() (end ending, known bool) {
 		select {
 		case end, known = <-w.ended:
 			return end, known
+		case report := <-w.reports:
+			if w.out.Reason == Finished && w.out.Fault == nil {
+				w.reported = &report
+				return end, true
+			}
+			w.endAll() // its time is over
 		case <-w.strikes:
 			w.stop(WallLimit, time.Since(w.started).Seconds(), syscall.SIGTERM)
 		case s := <-w.signals:

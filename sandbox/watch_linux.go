@@ -24,6 +24,7 @@ type watch struct {
 	end     func() // ends the look at the disk that is under way
 	spawn   func(do, done func())
 	started time.Time
+	past    time.Duration // CPU time of the tree that does not count: of earlier periods
 
 	progress    time.Time // when CPU or output last moved
 	lastCPU     time.Duration
@@ -78,8 +79,8 @@ func (w *watch) look() (Reason, float64) {
 	if l := w.limits.Processes; l > 0 && tasks > l {
 		return ProcessLimit, float64(tasks)
 	}
-	if l := w.limits.CPU; l > 0 && w.cpu > l {
-		return CPULimit, w.cpu.Seconds()
+	if l := w.limits.CPU; l > 0 && w.cpu-w.past > l {
+		return CPULimit, (w.cpu - w.past).Seconds()
 	}
 	printed := w.printed()
 	if !counted || cpu > w.lastCPU+idleCPU || printed != w.lastPrinted { // not measured is not idle

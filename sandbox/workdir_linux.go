@@ -239,6 +239,16 @@ func (w *Workdir) AddFile(suffix string, data []byte) error {
 	return nil
 }
 
+// Reopen opens a file that AddFile has made, for writing. Call it before the program can have changed
+// anything.
+func (w *Workdir) Reopen(suffix string) (*os.File, error) {
+	f, err := os.OpenFile(w.real+suffix, os.O_WRONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, &StepError{Step: "open", Object: w.real + suffix, Err: cause(err)}
+	}
+	return f, nil
+}
+
 // stand notes what was made to mount a private directory or file on.
 func (w *Workdir) stand(suffix string) {
 	s, _ := standingAt(w.path + suffix)

@@ -62,17 +62,22 @@ func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan
 		}
 	}
 	plan.Spec = plan.spec(at, append(hide, secretsBeside(isolation.ReadDirs)...), pin)
-	request := job.Request
-	plan.Python = python.Job{
+	plan.Python = plan.pythonJob(at)
+	return plan, nil
+}
+
+// pythonJob returns what the interpreter gets.
+func (p Plan) pythonJob(at codePlace) python.Job {
+	job, request := p.Job, p.Job.Request
+	return python.Job{
 		Command: request.Command, Code: codeOf(job), Text: job.Source == nil, Path: at.file, Shown: at.shown,
 		Argv: append([]string{at.argv0}, request.Argv...), ImportPath: at.importPath,
 		Variables: request.Variables, Module: request.Module, Function: request.Function,
 		Args: request.Args, Kwargs: request.Kwargs, Line: request.Line, Column: request.Column,
 		ResultFormat: request.ResultFormat, ResultFrom: request.ResultFrom,
 		LazySite: job.Config.Python.Site == "lazy" && request.Command.RunsCode(), Flagged: job.Config.Python.FlagImports,
-		PrintError: job.Live != nil, OutputMost: megabytes(limits.OutputMB),
+		PrintError: job.Live != nil, OutputMost: megabytes(p.Limits.OutputMB),
 	}
-	return plan, nil
 }
 
 // A codePlace is where the code runs, and under which names.

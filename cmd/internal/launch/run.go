@@ -138,14 +138,7 @@ func (r *run) start() (*program, error) {
 			asked.Close()
 		}
 	}()
-	if r.plan.Job.Request.Command.RunsCode() {
-		facts := r.plan.Facts
-		r.unpinned = r.plan.makeOwn(env(r.plan.Job.Environ, "HOME"))
-		if facts.Root == "" {
-			notePlace(facts.StateDir, r.plan.Dir.Root, knownPlaces(facts.StateDir))
-		}
-	}
-	if err := r.makeDirectory(); err != nil {
+	if err := r.makePlaces(); err != nil {
 		return nil, err
 	}
 	if asked != nil {
@@ -156,6 +149,18 @@ func (r *run) start() (*program, error) {
 	}
 	r.cold = true
 	return r.startOwn()
+}
+
+// makePlaces makes the directories of a run.
+func (r *run) makePlaces() error {
+	if r.plan.Job.Request.Command.RunsCode() {
+		facts := r.plan.Facts
+		r.unpinned = r.plan.makeOwn(env(r.plan.Job.Environ, "HOME"))
+		if facts.Root == "" {
+			notePlace(facts.StateDir, r.plan.Dir.Root, knownPlaces(facts.StateDir))
+		}
+	}
+	return r.makeDirectory()
 }
 
 // makeDirectory makes the working directory and, beside it, the code's file. held removes them, also

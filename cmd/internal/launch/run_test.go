@@ -23,7 +23,7 @@ import (
 )
 
 // testJob returns a job whose records, directories and keys lie in root, a directory of the test.
-func testJob(t *testing.T, root, code string) Job {
+func testJob(t testing.TB, root, code string) Job {
 	t.Helper()
 	home := filepath.Join(root, "home")
 	if err := os.MkdirAll(home, 0o700); err != nil {
@@ -46,7 +46,7 @@ var findOnce = sync.OnceValues(func() (string, error) {
 	return ip.Path, err
 })
 
-func interpreter(t *testing.T) string {
+func interpreter(t testing.TB) string {
 	t.Helper()
 	path, err := findOnce()
 	if err != nil {

@@ -27,6 +27,10 @@ const (
 	fileCount    = 5
 )
 
+// A kept interpreter has one more, and at first as its standard input, too: the socket on which it gets
+// requests (sandbox.Resident).
+const filePeriods = 5
+
 const (
 	//lint:ignore U1000 Only the runtime uses it.
 	gateOpen = 1 // the byte

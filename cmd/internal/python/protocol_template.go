@@ -27,6 +27,8 @@ const (
 
 	stepGroup     = 1   // the step of entering a control group, which no list has
 	lifelineEnded = 255 // a byte to init that is no signal: the program has ended, and its end is hidden
+	lifelineStop  = 254 // likewise: all other processes stop
+	lifelineGo    = 253 // likewise: they go on
 )
 
 // A syscall list (sandbox/syscalllist_linux.go): words of 64 bits.

@@ -48,6 +48,8 @@ var (
 	importsSource string
 	//go:embed runtime/initprocess.py
 	initprocessSource string
+	//go:embed runtime/keep.py
+	keepSource string
 	//go:embed runtime/lazysite.py
 	lazysiteSource string
 	//go:embed runtime/memory.py
@@ -98,6 +100,7 @@ func modules() []module {
 
 		{later, "lazysite", lazysiteSource},
 		{later, "carry", carrySource},
+		{later, "keep", keepSource},
 		{later, "spawned", spawnedSource},
 		{later, "values", valuesSource},
 		{later, "tables", tablesSource},

@@ -43,6 +43,8 @@ type Job struct {
 	PrintError   bool              // an uncaught exception is also printed on stderr, as Python does
 	OutputMost   int64             // bytes of the value's JSON; 0 = no limit
 	Environ      []string          // NAME=value; only for a worker, which its template started with another environment
+	Kept         bool              // this starts an interpreter that is kept: see Kept
+	Fresh        bool              // for a kept interpreter: the globals of earlier requests are gone
 }
 
 const (
@@ -98,24 +100,11 @@ func open(job Job, files ...*os.File) (_ *Session, err error) {
 	if s.most <= 0 || s.most > unlimitedMost {
 		s.most = unlimitedMost
 	}
-	request := marshal(nil, job.request(s.most))
-	size := int64(eventsSize+len(request)) + s.most + aboutMost
-	shared, err := memfd("py3run-memory", size)
+	shared, err := s.share(marshal(nil, job.request(s.most)), 0)
 	if err != nil {
 		return nil, err
 	}
 	s.files = append(s.files, shared)
-	// Nobody can cut the memory: reading behind its end would be a SIGBUS.
-	if _, err := unix.FcntlInt(shared.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW); err != nil {
-		return nil, fmt.Errorf("seal shared memory: %w", err)
-	}
-	if s.memory, err = unix.Mmap(int(shared.Fd()), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
-		return nil, fmt.Errorf("map shared memory: %w", err)
-	}
-	if _, err := shared.WriteAt(request, eventsSize); err != nil { // through the mapping, each new page would be a fault
-		return nil, fmt.Errorf("write shared memory: %w", err)
-	}
-	binary.NativeEndian.PutUint32(s.memory[4*wordRequest:], uint32(len(request)))
 	var ends [2]int
 	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return nil, fmt.Errorf("pipe: %w", err)
@@ -142,6 +131,34 @@ func (s *Session) readChildren() {
 	}
 }
 
+// share makes the shared memory with a request in it. room is how many bytes more it has for later ones.
+func (s *Session) share(request []byte, room int) (_ *os.File, err error) {
+	size := int64(eventsSize+len(request)+room) + s.most + aboutMost
+	shared, err := memfd("py3run-memory", size)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			shared.Close()
+		}
+	}()
+	// Nobody can cut the memory: reading behind its end would be a SIGBUS.
+	if _, err := unix.FcntlInt(shared.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW); err != nil {
+		return nil, fmt.Errorf("seal shared memory: %w", err)
+	}
+	memory, err := unix.Mmap(int(shared.Fd()), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map shared memory: %w", err)
+	}
+	s.memory = memory
+	if _, err := shared.WriteAt(request, eventsSize); err != nil { // through the mapping, each new page would be a fault
+		return nil, fmt.Errorf("write shared memory: %w", err)
+	}
+	binary.NativeEndian.PutUint32(s.memory[4*wordRequest:], uint32(len(request)))
+	return shared, nil
+}
+
 func (j Job) request(most int64) map[string]any {
 	var code any = j.Code
 	if j.Text {
@@ -161,7 +178,7 @@ func (j Job) request(most int64) map[string]any {
 		"command": string(j.Command), "code": code, "path": j.Path, "shown": j.Shown, "argv": j.Argv, "import_path": j.ImportPath,
 		"variables": j.Variables, "module": j.Module, "function": j.Function, "args": j.Args, "kwargs": j.Kwargs,
 		"line": j.Line, "column": j.Column, "result_format": j.ResultFormat, "result_from": j.ResultFrom,
-		"flagged": flagged, "lazy_site": j.LazySite, "show": j.PrintError, "most": int(most),
+		"kept": j.Kept, "fresh": j.Fresh, "flagged": flagged, "lazy_site": j.LazySite, "show": j.PrintError, "most": int(most),
 	}
 }
 

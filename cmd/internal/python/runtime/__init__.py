@@ -23,6 +23,8 @@
 #                              tables (NumPy or pandas)          sys; never NumPy or pandas
 #                              tracebacks shortening pristine    posix sys time; linecache traceback
 #                              spawned (multiprocessing)         marshal
+#                              keep (an interpreter that is      posix sys; _io _signal _socket _thread gc
+#                              kept)
 #                              awaiting                          asyncio
 #                              completion (commands that only    sys; anything
 #                              look at code)

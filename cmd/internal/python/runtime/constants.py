@@ -9,6 +9,9 @@ FILE_GATE = 3
 FILE_DUMP = 4
 FILE_COUNT = 5
 
+# A kept interpreter has one more, and at first as its standard input, too
+FILE_PERIODS = 5
+
 GATE_OPEN = 1
 EXIT_NO_START = 125
 
@@ -66,6 +69,8 @@ MSG_ENDED = 3
 MSG_READY = 6
 STEP_GROUP = 1
 LIFELINE_ENDED = 255
+LIFELINE_STOP = 254
+LIFELINE_GO = 253
 
 # A syscall list (sandbox/syscalllist_linux.go)
 LIST_COUNT = 0

@@ -11,7 +11,7 @@ from _codecs import unicode_escape_encode as escape  # by its name, Python would
 
 from . import memory
 from .constants import (
-    COUNTERS, DISTINCT, EVENT_APPEND, EVENT_BIND, EVENT_CONNECT, EVENT_DELETE, EVENT_MAKE_DIR, EVENT_START, EVENT_START_CUT, EVENT_WRITE, WORD_DROPPED)
+    COUNTERS, DISTINCT, EVENT_APPEND, EVENT_BIND, EVENT_CONNECT, EVENT_DELETE, EVENT_MAKE_DIR, EVENT_START, EVENT_START_CUT, EVENT_WRITE, TEXT_OFFSET, WORD_DROPPED)
 
 LINE = 4000  # bytes of an event at most: below PIPE_BUF, so that lines of several children do not mix
 WRITES = 0o1103  # O_WRONLY | O_RDWR | O_CREAT | O_TRUNC
@@ -65,6 +65,14 @@ def shortened(field, room):
     while len(escape(kept)[0]) > max(room, 0):
         kept = kept[:len(kept) * room // len(escape(kept)[0])] if room > 0 else ""
     return kept + "\u2026"
+
+
+def begin_again():
+    """The next request of a kept interpreter has events of its own."""
+    global ids, drops
+    seen.clear()
+    ids, drops = count(), count(1)
+    memory.ring.seek(TEXT_OFFSET)
 
 
 def forked():

@@ -16,6 +16,7 @@ unheard = "_interpreters" if sys.version_info >= (3, 13) else None  # since then
 asked = {}  # by the name of a module: a function that is called when it is looked for; gives a spec or None
 flagged = ()
 path = None  # of the user's code
+watching = {}  # by the class of a spec, the class that watches
 first_import = None  # in a worker: called with the name of a flagged module that is imported
 
 
@@ -25,6 +26,15 @@ def counted():
 
 def watch(spec):
     Plain = type(spec)
+    if Plain in watching.values():
+        return
+    if Plain not in watching:
+        watching[Plain] = watcher(Plain)
+    spec.__class__ = watching[Plain]
+
+
+def watcher(Plain):
+    """The class that watches specs of the class Plain."""
 
     def look(spec):
         if is_silent():
@@ -53,7 +63,7 @@ def watch(spec):
         spec.__dict__["_initializing"] = value
 
     body = {"__module__": Plain.__module__, "__qualname__": Plain.__qualname__, "_initializing": property(get, put)}
-    spec.__class__ = type(Plain.__name__, (Plain,), body)
+    return type(Plain.__name__, (Plain,), body)
 
 
 def find_spec(fullname, where=None, target=None):
@@ -86,6 +96,18 @@ def watch_imports(names):
     """Watches the modules with these names, whether they are loaded or not."""
     global flagged
     flagged = names
+    watch_loaded()
+    sys.meta_path.insert(0, type("py3run", (), {"find_spec": staticmethod(find_spec)}))
+
+
+def begin_again():
+    """The next request of a kept interpreter has imports of its own."""
+    global imports
+    imports = count(1)
+    watch_loaded()
+
+
+def watch_loaded():
     for module in flagged:
         spec = getattr(modules.get(module), "__spec__", None)
         if spec is not None:
@@ -93,4 +115,3 @@ def watch_imports(names):
                 watch(spec)
             except TypeError:
                 pass
-    sys.meta_path.insert(0, type("py3run", (), {"find_spec": staticmethod(find_spec)}))

@@ -4,7 +4,7 @@
 import posix, _signal, _socket
 
 from .constants import (
-    LIFELINE_ENDED, MSG_ENDED, MSG_READY, SETUP_AFTER, SETUP_INIT, SETUP_START, WORKER_INIT, WORKER_PROGRAM)
+    LIFELINE_ENDED, LIFELINE_GO, LIFELINE_STOP, MSG_ENDED, MSG_READY, SETUP_AFTER, SETUP_INIT, SETUP_START, WORKER_INIT, WORKER_PROGRAM)
 from .messages import receive, tell
 from .pages import prepare
 from .syscalls import Polls, Usage, call, errno, getrusage, kill, load, poll, run, waitpid
@@ -12,7 +12,7 @@ from .worker import program
 
 PIDFD_OPEN = 434
 CHILDREN = -1  # RUSAGE_CHILDREN
-EINTR, SIGKILL, WNOHANG = 4, 9, 1
+EINTR, SIGKILL, SIGCONT, SIGSTOP, WNOHANG = 4, 9, 18, 19, 1
 POLLIN = 1
 LAST_WAITS = 10  # of 10 ms each, until a tracer that does not let go of an ended program is killed
 
@@ -123,6 +123,10 @@ def supervise(pid, signals, lifeline, handle):
             byte = posix.read(lifeline, 1)
             if not byte:
                 return None
+            if byte[0] in (LIFELINE_STOP, LIFELINE_GO):
+                if posix.getpid() == 1:
+                    kill(-1, SIGSTOP if byte[0] == LIFELINE_STOP else SIGCONT)
+                continue
             if byte[0] == LIFELINE_ENDED:  # the launcher has seen it
                 waits = LAST_WAITS
             try:

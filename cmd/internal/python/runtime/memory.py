@@ -9,8 +9,15 @@ try:
 except ImportError:
     fcntl = None
 
-# Not used by anybody: it is freed for the reply, since the code may have used up all memory.
-reserve = mmap.mmap(-1, 4 << 20, mmap.MAP_PRIVATE | 0x20)  # MAP_ANONYMOUS
+
+
+def keep_reserve():
+    """Nobody uses the reserve: it is freed for the reply, since the code may have used up all memory."""
+    global reserve
+    reserve = mmap.mmap(-1, 4 << 20, mmap.MAP_PRIVATE | 0x20)  # MAP_ANONYMOUS
+
+
+keep_reserve()
 
 
 def attach(fd):

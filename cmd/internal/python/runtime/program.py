@@ -55,16 +55,24 @@ def run(first, template=None):
     sys.path[:0] = import_path
     if not printed.closed:
         printed.reconfigure(line_buffering=True)  # so that a kill loses no printed line
-    names = main_program(request)
+    names = None if request["kept"] else main_program(request)
     prepared = prepare(end)
     sys.addaudithook(events.hook)
     gc.freeze()  # objects from here on are the code's
     await_start(first + FILE_GATE)
     if template is not None:
         template.code_begins()
+    if request["kept"]:
+        from .keep import serve
+
+        serve(first, template, prepared)
+    code_starts()
+    perform(request, names, prepared)
+
+
+def code_starts():
     now = time.monotonic_ns()
     memory.words[WORD_START], memory.words[WORD_START + 1] = now & 0xFFFFFFFF, now >> 32
-    perform(request, names, prepared)
 
 
 def await_start(gate):
@@ -76,21 +84,28 @@ def await_start(gate):
 
 def main_program(request):
     """Makes the module __main__, and returns its namespace."""
-    path = request["path"]
     main = type(sys)("__main__")
     names = main.__dict__
-    variables = request["variables"]
-    if variables:
-        from .carry import delay, normalized
+    if bind(request, names):
+        from .carry import delay
 
-        names.update(normalized(variables))
         delay()
-    names.update(__name__="__main__", __file__=path, __builtins__=modules["builtins"], __package__=None, __cached__=None,
-                 __loader__=modules["_frozen_importlib_external"].SourceFileLoader("__main__", path))
     if sys.version_info < (3, 14):
         names["__annotations__"] = {}
     modules["__main__"] = main
     return names
+
+
+def bind(request, names):
+    """Puts into the namespace what a request brings. Tells whether there are variables."""
+    path, variables = request["path"], request["variables"]
+    if variables:
+        from .carry import normalized
+
+        names.update(normalized(variables))
+    names.update(__name__="__main__", __file__=path, __builtins__=modules["builtins"], __package__=None, __cached__=None,
+                 __loader__=modules["_frozen_importlib_external"].SourceFileLoader("__main__", path))
+    return bool(variables)
 
 
 def perform(request, names, prepared):

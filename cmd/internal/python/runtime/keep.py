@@ -1,0 +1,228 @@
+# An interpreter that is kept: it serves one request after the other, all of one user. Globals,
+# modules, the current directory and everything else stay. Each request has its own pipes for stdout
+# and stderr, its own events and its own reply. The other side is sandbox.Resident.
+#
+# Between two requests nothing of the code's runs. This thread waits with all signals blocked; if
+# there are other threads or processes, the launcher has them stopped.
+
+import posix, sys
+
+from . import events, imports, memory, own
+from .before import modules
+from .constants import FILE_PERIODS, REPLY_EXIT
+from .ending import leave
+from .program import bind, code_starts, execute, main_program, tell
+from .replies import finish, put
+
+CMSG_CLOEXEC = 0x40000000  # MSG_CMSG_CLOEXEC
+DUPLICATE = 0  # F_DUPFD
+
+
+def serve(first, template, prepared):
+    """Serves requests until the launcher closes the socket. Only a forked child of the code returns,
+    and the program itself, if the code has closed the socket: with SystemExit."""
+    signals, sockets = own("_signal"), own("_socket")
+    mask, everything = signals.pthread_sigmask(signals.SIG_BLOCK, signals.valid_signals()), signals.valid_signals()
+    control = socket_of(first + FILE_PERIODS, sockets)
+    streams, names = Streams(), None
+    while True:
+        data, extra, _, _ = control.recvmsg(1, sockets.CMSG_SPACE(12), CMSG_CLOEXEC)
+        if not data:
+            end()
+        fds = [fd for _, _, raw in extra for fd in memoryview(raw).cast("i")]
+        if len(fds) < 2:  # the code has used up all descriptors: the launcher starts another interpreter
+            posix._exit(1)
+        take(fds)
+        request = memory.request()
+        events.begin_again(), imports.begin_again()
+        if template is not None:
+            template.begin_again()
+        names = namespace(request, names)
+        streams.begin()
+        try:
+            signals.pthread_sigmask(signals.SIG_SETMASK, mask)  # a handler of the code's may run here
+            status = perform(request, names)
+            status = streams.flush(status)
+            mask = signals.pthread_sigmask(signals.SIG_BLOCK, everything)
+        except BaseException as error:  # of a handler that ran after the code
+            signals.pthread_sigmask(signals.SIG_BLOCK, everything)
+            report(error, request)
+            status = streams.flush(1)
+        del request
+        if posix.getpid() == memory.process:
+            sys.settrace(None), sys.setprofile(None)
+            try:
+                control.send(status.to_bytes(4, sys.byteorder) + streams.dropped.to_bytes(4, sys.byteorder))
+                continue
+            except OSError:  # the code has closed the socket
+                pass
+        signals.pthread_sigmask(signals.SIG_SETMASK, mask)
+        leave(status, prepared)
+        raise SystemExit(status)
+
+
+def socket_of(number, sockets):
+    """The socket. It is the standard input, too, which is empty from here on."""
+    posix.set_inheritable(number, False)
+    null = posix.open("/dev/null", posix.O_RDONLY)
+    posix.dup2(null, 0)
+    posix.close(null)
+    return sockets.socket(fileno=number)
+
+
+def take(fds):
+    """Puts the descriptors of a request in place: stdout, stderr and perhaps another shared memory."""
+    for i, fd in enumerate(fds):
+        if fd < 3:  # the code has closed its streams
+            fds[i] = memory.fcntl(fd, DUPLICATE, 3)
+            posix.close(fd)
+    if len(fds) > 2:
+        memory.attach(fds[2])
+    for to, fd in enumerate(fds[:2], 1):
+        posix.dup2(fd, to)
+        posix.close(fd)
+    if memory.reserve.closed:
+        memory.keep_reserve()
+
+
+def namespace(request, names):
+    """The namespace of __main__, with what the request brings. The variable result of an earlier request
+    must not be taken for the result of this one. The code still finds it, as a built-in name."""
+    builtins = vars(modules["builtins"])
+    if names is None or request["fresh"]:
+        builtins.pop("result", None)
+        names = main_program(request)
+    else:
+        if "result" in names:
+            builtins["result"] = names.pop("result")
+        bind(request, names)
+    sys.argv = request["argv"]
+    imports.path = request["path"]
+    linecache = modules.get("linecache")
+    if linecache is not None:
+        try:
+            linecache.cache.pop(imports.path, None)  # it was the file of an earlier request
+        except Exception:
+            pass
+    return names
+
+
+def perform(request, names):
+    """Does what the request asks for, replies, and returns what would be the exit code."""
+    code_starts()
+    try:
+        execute(request, names)
+    except SystemExit as asked:
+        memory.reserve.close()
+        if request["command"] == "execute" and posix.getpid() == memory.process:
+            try:
+                finish(request, names, REPLY_EXIT)
+            except Exception:  # a value that cannot be encoded does not change how the request ended
+                put('{"kind":"%s","absent":false}' % REPLY_EXIT, "null")
+        return exit_code(asked.code)
+    except BaseException as error:
+        memory.reserve.close()
+        report(error, request)
+        return 1
+    return 0
+
+
+def report(error, request):
+    try:
+        tell(error, request)
+    except BaseException:  # of an excepthook of the code's, when the reply is there
+        sys.__excepthook__(type(error), error, error.__traceback__)
+
+
+def exit_code(code):
+    """What the interpreter makes of the code of SystemExit."""
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        try:
+            return int(code) & 255
+        except Exception:
+            return 255
+    try:
+        sys.stderr.write("%s\n" % (code,))
+    except Exception:
+        pass
+    return 1
+
+
+class Streams:
+    """stdout and stderr. A thread that an earlier request has started, and that prints during a later one, would print into the
+    output of that one. So what it prints by these streams is dropped and counted."""
+
+    def __init__(self):
+        io = modules["_io"]
+        self.io, self.Stream, self.get_ident = io, type("TextIOWrapper", (io.TextIOWrapper,), {"__module__": "_io"}), own("_thread").get_ident
+        self.like = [(s.encoding, s.errors) for s in (sys.__stdout__, sys.__stderr__)]
+        self.late, self.dropped = {}, 0
+        self.pair = [None, None]
+
+    def open(self, i):
+        raw = self.io.FileIO(i + 1, "w", closefd=False)
+        raw.name = ("<stdout>", "<stderr>")[i]
+        encoding, errors = self.like[i]
+        stream = self.Stream(self.io.BufferedWriter(raw), encoding=encoding, errors=errors, newline="\n", line_buffering=True)
+        stream.mode = "w"
+        return stream
+
+    def begin(self):
+        """The code may have replaced its streams, or closed them. Each request begins with usual ones."""
+        for i, stream in enumerate(self.pair):
+            try:
+                usable = stream is not None and not stream.closed
+            except ValueError:  # detached
+                usable = False
+            if not usable:
+                self.pair[i] = self.open(i)
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__ = self.pair
+        self.dropped = 0
+        active = getattr(modules.get("threading"), "_active", None)
+        me = self.get_ident()
+        self.late = {id(t): t for ident, t in list(active.items()) if ident != me} if type(active) is dict else {}
+        if self.late:
+            self.Stream.write = self.guarded(active)
+        elif "write" in vars(self.Stream):
+            del self.Stream.write
+
+    def guarded(self, active):
+        write, get_ident, late = self.io.TextIOWrapper.write, self.get_ident, self.late
+
+        def guard(stream, text):
+            if id(active.get(get_ident())) in late:
+                self.dropped += len(text)
+                return len(text)
+            return write(stream, text)
+
+        return guard
+
+    def flush(self, status):
+        """Flushes what the code has printed. As at the end of an interpreter, 120 says that this failed."""
+        for stream in {id(s): s for s in (sys.stdout, *self.pair, sys.stderr)}.values():
+            try:
+                stream.flush()
+            except Exception:
+                if stream is sys.stdout and not status and stream in self.pair and not stream.closed:
+                    status = 120
+        return status
+
+
+def end():
+    """Ends the interpreter. Nothing of the code's runs any more, since no request would account for it;
+    but what open files have in their buffers is written."""
+    io = modules["_io"]
+    kinds = io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom
+    try:
+        found = [x for x in own("gc").get_objects() if type(x) in kinds]
+        for x in sorted(found, key=lambda x: kinds.index(type(x))):  # texts first
+            try:
+                if type(x) is not io.TextIOWrapper or type(x.buffer) in kinds:
+                    if type(getattr(getattr(x, "buffer", x), "raw", None)) is io.FileIO:
+                        x.flush()
+            except Exception:
+                pass
+    finally:
+        posix._exit(0)
