@@ -8,11 +8,14 @@ import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import py3run.Json;
+import py3run.Py3Run;
+import py3run.TransportException;
 
 /** The calls over a pool of bridges. */
 final class BridgeTest extends Calls {
     @Override
-    Py3Run.Builder transport(Py3Run.Json json) {
+    Py3Run.Builder transport(Json json) {
         return Py3Run.bridge(json);
     }
 
@@ -50,9 +53,10 @@ final class BridgeTest extends Calls {
             no JSON|              BAD_ANSWER| read line; echo hello; sleep 600
             no result|            BAD_ANSWER| read line; echo '{}'; sleep 600
             another's result|     BAD_ANSWER| read line; echo '{"success":true,"id":"other"}'; sleep 600
+            too much|             BAD_ANSWER| read line; head -c 70000000 /dev/zero | tr '\\0' x; sleep 600
             not UTF-8|            BAD_ANSWER| read line; printf '{"success":true,"result":"\\377"}\\n'; sleep 600
             """)
-    void bridgesThatAnswerSomethingElse(String how, Py3Run.TransportException.Kind kind, String answering) throws Exception {
+    void bridgesThatAnswerSomethingElse(String how, TransportException.Kind kind, String answering) throws Exception {
         answers(how, kind, "echo '{\"status\":\"ready\"}'\n" + answering.replace("sleep", "exec sleep"));
     }
 
@@ -76,8 +80,8 @@ final class BridgeTest extends Calls {
             """)
     void bridgesThatDoNotStart(String how, String script, String message) throws Exception {
         try (Py3Run py3run = client().launcher(Host.script(dir.resolve("launcher"), script)).open()) {
-            Py3Run.TransportException e = assertThrows(Py3Run.TransportException.class, () -> py3run.ping());
-            assertEquals(Py3Run.TransportException.Kind.NOT_STARTED, e.kind(), how);
+            TransportException e = assertThrows(TransportException.class, () -> py3run.ping());
+            assertEquals(TransportException.Kind.NOT_STARTED, e.kind(), how);
             assertTrue(e.getMessage().contains(message), e.getMessage());
         }
     }
