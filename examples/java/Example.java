@@ -15,6 +15,7 @@ import py3run.Result;
 public final class Example {
     public static void main(String[] args) throws Exception {
         show("exec", Py3Run.exec(new MiniJson()));
+        show("bridge", Py3Run.bridge(new MiniJson()));
     }
 
     private static void show(String transport, Py3Run.Builder builder) throws Exception {

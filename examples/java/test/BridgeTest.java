@@ -19,6 +19,11 @@ final class BridgeTest extends Calls {
         return Py3Run.bridge(json);
     }
 
+    @Override
+    String untilAsked() {
+        return "echo '{\"status\":\"ready\"}'\nread line\n";
+    }
+
     @Test
     void oneBridgeServesManyCalls() throws Exception {
         try (Py3Run py3run = client().open()) {
@@ -48,22 +53,22 @@ final class BridgeTest extends Calls {
 
     @ParameterizedTest(name = "{0}")
     @CsvSource(delimiter = '|', textBlock = """
-            nothing|              DIED|       read line
-            a line that is cut|   DIED|       read line; printf '{"success":true}'
-            no JSON|              BAD_ANSWER| read line; echo hello; sleep 600
-            no result|            BAD_ANSWER| read line; echo '{}'; sleep 600
-            another's result|     BAD_ANSWER| read line; echo '{"success":true,"id":"other"}'; sleep 600
-            too much|             BAD_ANSWER| read line; head -c 70000000 /dev/zero | tr '\\0' x; sleep 600
-            not UTF-8|            BAD_ANSWER| read line; printf '{"success":true,"result":"\\377"}\\n'; sleep 600
+            nothing|              DIED|       :
+            a line that is cut|   DIED|       printf '{"success":true}'
+            no JSON|              BAD_ANSWER| echo hello; sleep 600
+            no result|            BAD_ANSWER| echo '{}'; sleep 600
+            another's result|     BAD_ANSWER| echo '{"success":true,"id":"other"}'; sleep 600
+            too much|             BAD_ANSWER| head -c 70000000 /dev/zero | tr '\\0' x; sleep 600
+            not UTF-8|            BAD_ANSWER| printf '{"success":true,"result":"\\377"}\\n'; sleep 600
             """)
     void bridgesThatAnswerSomethingElse(String how, TransportException.Kind kind, String answering) throws Exception {
-        answers(how, kind, "echo '{\"status\":\"ready\"}'\n" + answering.replace("sleep", "exec sleep"));
+        answers(how, kind, answering.replace("sleep", "exec sleep"));
     }
 
     /** A line that nobody asked for must not become the answer to the next call. */
     @Test
     void aLineTooMany() throws Exception {
-        String script = "echo '{\"status\":\"ready\"}'\nread line\nprintf '{\"success\":true,\"result\":1}\\n{\"success\":true,\"result\":2}\\n'\nread line\nsleep 600";
+        String script = untilAsked() + "printf '{\"success\":true,\"result\":1}\\n{\"success\":true,\"result\":2}\\n'\nread line\nsleep 600";
         try (Py3Run py3run = client().launcher(Host.script(dir.resolve("launcher"), script)).open()) {
             assertEquals(1L, ok(py3run.ping()).value());
             Host.until("the bridge is ended", () -> py3run.processes().isEmpty());

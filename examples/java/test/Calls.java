@@ -36,6 +36,9 @@ abstract class Calls {
 
     abstract Py3Run.Builder transport(Json json);
 
+    /** What a script does until it has got a request. */
+    abstract String untilAsked();
+
     final Py3Run.Builder client() {
         return Host.configured(transport(new GsonJson()), dir);
     }
@@ -215,18 +218,15 @@ abstract class Calls {
         }
     }
 
+    /** The deadline behind the launcher's own: SIGTERM, then SIGKILL. */
     @Test
-    void deadlineBehindALauncherThatHangs() throws Exception {
-        try (Py3Run py3run = client().margin(Duration.ZERO).processes(1).open()) {
-            Call call = py3run.start(marked("import time\ntime.sleep(600)"), NONE.withTimeout(Duration.ofSeconds(3)));
-            untilMarked();
-            List<ProcessHandle> all = Host.tree(py3run.processes().get(0));
-            Host.signal("STOP", all.get(0).pid());
-            TransportException e = assertThrows(TransportException.class, call::await);
-            assertEquals(TransportException.Kind.DEADLINE, e.kind());
+    void aLauncherThatHangs() throws Exception {
+        String script = Host.script(dir.resolve("launcher"), untilAsked() + "trap '' TERM\nexec sleep 600\n");
+        try (Py3Run py3run = client().launcher(script).timeout(Duration.ofMillis(100)).margin(Duration.ofMillis(100)).open()) {
+            TransportException e = assertThrows(TransportException.class, py3run::ping);
+            assertEquals(TransportException.Kind.DEADLINE, e.kind(), e.getMessage());
             assertTrue(e.mayHaveRun());
-            Host.untilGone(all);
-            assertEquals(2L, ok(py3run.evaluate("1 + 1", null, NONE)).value());
+            Host.until("it is killed", () -> py3run.processes().isEmpty());
         }
     }
 
@@ -250,6 +250,28 @@ abstract class Calls {
             call.cancel(); // after the end: without effect on the next call
             assertEquals(2L, ok(py3run.evaluate("1 + 1", null, NONE)).value());
         }
+    }
+
+    /** Before its process exists, while it starts, while the code runs, while the answer comes, afterwards. */
+    @Test
+    void cancellationAtAnyMoment() throws Exception {
+        Py3Run py3run = client().processes(2).open();
+        try (py3run) {
+            for (int i = 0; i < 25; i++) {
+                Call call = py3run.start(Map.of("code", "result = list(range(100000))"), NONE);
+                long moment = System.nanoTime() + i * i * 300_000L;
+                Host.until("the moment", () -> System.nanoTime() >= moment);
+                call.cancel();
+                try {
+                    Result r = call.await();
+                    assertTrue(r.ok() || r.status().equals("cancelled"), r.line());
+                } catch (TransportException e) {
+                    assertEquals(TransportException.Kind.CANCELLED, e.kind(), e.getMessage());
+                }
+            }
+            assertEquals(2L, ok(py3run.evaluate("1 + 1", null, NONE)).value());
+        }
+        assertEquals(List.of(), py3run.processes());
     }
 
     @Test
@@ -378,7 +400,7 @@ abstract class Calls {
 
     /** A launcher that answers something else, or nothing. */
     final void answers(String how, TransportException.Kind kind, String answering) throws Exception {
-        try (Py3Run py3run = client().launcher(Host.script(dir.resolve("launcher"), answering)).open()) {
+        try (Py3Run py3run = client().launcher(Host.script(dir.resolve("launcher"), untilAsked() + answering)).open()) {
             TransportException e = assertThrows(TransportException.class, () -> py3run.ping(), how);
             assertEquals(kind, e.kind(), how + ": " + e.getMessage());
             assertTrue(e.mayHaveRun(), how);

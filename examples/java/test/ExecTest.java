@@ -11,10 +11,14 @@ final class ExecTest extends Calls {
         return Py3Run.exec(json);
     }
 
+    @Override
+    String untilAsked() {
+        return "cat > /dev/null\n";
+    }
+
     @ParameterizedTest(name = "{0}")
     @CsvSource(delimiter = ';', textBlock = """
             nothing;              DIED;       :
-            nothing, and reads;   DIED;       cat > /dev/null
             a line that is cut;   DIED;       printf '{"success":true,"status":"ok"}'
             two lines;            BAD_ANSWER; printf '{"success":true,"status":"ok"}\\n{}\\n'
             no JSON;              BAD_ANSWER; echo hello
