@@ -3,6 +3,10 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
 import java.util.Map;
+import py3run.Call;
+import py3run.Options;
+import py3run.Py3Run;
+import py3run.Result;
 
 /**
  * A few calls and their results. The environment variables PY3RUN (the launcher) and PYTHON (the interpreter,
@@ -11,6 +15,7 @@ import java.util.Map;
 public final class Example {
     public static void main(String[] args) throws Exception {
         show("exec", Py3Run.exec(new MiniJson()));
+        show("bridge", Py3Run.bridge(new MiniJson()));
     }
 
     private static void show(String transport, Py3Run.Builder builder) throws Exception {
@@ -31,9 +36,9 @@ public final class Example {
 
     private static void success(Py3Run py3run) throws Exception {
         // The audit log has the user and the address that you give for each call.
-        Py3Run.Options alice = Py3Run.Options.NONE.withUser("alice").withClientAddress("10.0.0.7");
+        Options alice = Options.NONE.withUser("alice").withClientAddress("10.0.0.7");
         Map<String, Object> variables = Map.of("tank", Map.of("name", "Kühlwasser \"Süd\" 水", "max", 10), "levels", List.of(2, 3, 1.5));
-        Py3Run.Result r = py3run.execute("""
+        Result r = py3run.execute("""
                 print('füllt', tank['name'])
                 result = {'rest': tank['max'] - sum(levels), 'big': 2**70, 'name': tank['name'] + ' ≥'}
                 """, variables, alice);
@@ -46,15 +51,15 @@ public final class Example {
     }
 
     private static void exception(Py3Run py3run) throws Exception {
-        Py3Run.Result r = py3run.start(Map.of("code", "levels = {}\nlevels['T-9']", "filename", "levels.py"), Py3Run.Options.NONE).await();
+        Result r = py3run.start(Map.of("code", "levels = {}\nlevels['T-9']", "filename", "levels.py"), Options.NONE).await();
         check(r.status().equals("error") && !r.ok() && r.value() == null, r);
         check(r.error().equals("KeyError: 'T-9'") && r.traceback().contains("File \"levels.py\", line 2"), r);
         System.out.println("  exception:    " + r.status() + ", " + r.error());
     }
 
     private static void timeLimit(Py3Run py3run) throws Exception {
-        Py3Run.Options second = Py3Run.Options.NONE.withTimeout(Duration.ofSeconds(1));
-        Py3Run.Result r = py3run.execute("print('started', flush=True)\nwhile True: pass", null, second);
+        Options second = Options.NONE.withTimeout(Duration.ofSeconds(1));
+        Result r = py3run.execute("print('started', flush=True)\nwhile True: pass", null, second);
         check(r.status().equals("timeout") && r.output().equals("started\n"), r);
         System.out.println("  time limit:   " + r.status() + ", " + r.error());
     }
@@ -65,7 +70,7 @@ public final class Example {
         try {
             Map<String, Object> request = Map.of("code", "open(marker, 'x').close()\nimport time\ntime.sleep(600)",
                     "variables", Map.of("marker", marker.toString()));
-            Py3Run.Call call = py3run.start(request, Py3Run.Options.NONE);
+            Call call = py3run.start(request, Options.NONE);
             Thread button = new Thread(() -> { // the user's stop button: it cancels once the code is running
                 try {
                     while (!Files.exists(marker)) {
@@ -77,7 +82,7 @@ public final class Example {
                 }
             });
             button.start();
-            Py3Run.Result r;
+            Result r;
             try {
                 r = call.await();
             } finally {
@@ -92,7 +97,7 @@ public final class Example {
         }
     }
 
-    private static void check(boolean expected, Py3Run.Result result) {
+    private static void check(boolean expected, Result result) {
         if (!expected) {
             throw new IllegalStateException("not as expected: " + result.line());
         }

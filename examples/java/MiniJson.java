@@ -4,13 +4,14 @@ import java.util.Collection;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import py3run.Json;
 
 /**
  * JSON (RFC 8259), small and strict, so that the example needs no library. It refuses input on which readers
  * disagree: trailing data, a name twice in one object, NaN, control characters in strings. Integers of any
  * size stay integers.
  */
-final class MiniJson implements Py3Run.Json {
+final class MiniJson implements Json {
     private static final int MAX_DEPTH = 512; // deeper input could cause a StackOverflowError, which is no RuntimeException
 
     @Override

@@ -46,7 +46,7 @@ run() {
 	[ "$code" = 0 ] || exit "$code"
 }
 
-compile "$here"/*.java
+compile "$here"/py3run/*.java "$here"/*.java
 run -cp "$tmp/classes" Example
 
 jars=${JARS:-/usr/share/java}

@@ -8,12 +8,20 @@ import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import py3run.Json;
+import py3run.Py3Run;
+import py3run.TransportException;
 
 /** The calls over a pool of bridges. */
 final class BridgeTest extends Calls {
     @Override
-    Py3Run.Builder transport(Py3Run.Json json) {
+    Py3Run.Builder transport(Json json) {
         return Py3Run.bridge(json);
+    }
+
+    @Override
+    String untilAsked() {
+        return "echo '{\"status\":\"ready\"}'\nread line\n";
     }
 
     @Test
@@ -45,21 +53,22 @@ final class BridgeTest extends Calls {
 
     @ParameterizedTest(name = "{0}")
     @CsvSource(delimiter = '|', textBlock = """
-            nothing|              DIED|       read line
-            a line that is cut|   DIED|       read line; printf '{"success":true}'
-            no JSON|              BAD_ANSWER| read line; echo hello; sleep 600
-            no result|            BAD_ANSWER| read line; echo '{}'; sleep 600
-            another's result|     BAD_ANSWER| read line; echo '{"success":true,"id":"other"}'; sleep 600
-            not UTF-8|            BAD_ANSWER| read line; printf '{"success":true,"result":"\\377"}\\n'; sleep 600
+            nothing|              DIED|       :
+            a line that is cut|   DIED|       printf '{"success":true}'
+            no JSON|              BAD_ANSWER| echo hello; sleep 600
+            no result|            BAD_ANSWER| echo '{}'; sleep 600
+            another's result|     BAD_ANSWER| echo '{"success":true,"id":"other"}'; sleep 600
+            too much|             BAD_ANSWER| head -c 70000000 /dev/zero | tr '\\0' x; sleep 600
+            not UTF-8|            BAD_ANSWER| printf '{"success":true,"result":"\\377"}\\n'; sleep 600
             """)
-    void bridgesThatAnswerSomethingElse(String how, Py3Run.TransportException.Kind kind, String answering) throws Exception {
-        answers(how, kind, "echo '{\"status\":\"ready\"}'\n" + answering.replace("sleep", "exec sleep"));
+    void bridgesThatAnswerSomethingElse(String how, TransportException.Kind kind, String answering) throws Exception {
+        answers(how, kind, answering.replace("sleep", "exec sleep"));
     }
 
     /** A line that nobody asked for must not become the answer to the next call. */
     @Test
     void aLineTooMany() throws Exception {
-        String script = "echo '{\"status\":\"ready\"}'\nread line\nprintf '{\"success\":true,\"result\":1}\\n{\"success\":true,\"result\":2}\\n'\nread line\nsleep 600";
+        String script = untilAsked() + "printf '{\"success\":true,\"result\":1}\\n{\"success\":true,\"result\":2}\\n'\nread line\nsleep 600";
         try (Py3Run py3run = client().launcher(Host.script(dir.resolve("launcher"), script)).open()) {
             assertEquals(1L, ok(py3run.ping()).value());
             Host.until("the bridge is ended", () -> py3run.processes().isEmpty());
@@ -76,8 +85,8 @@ final class BridgeTest extends Calls {
             """)
     void bridgesThatDoNotStart(String how, String script, String message) throws Exception {
         try (Py3Run py3run = client().launcher(Host.script(dir.resolve("launcher"), script)).open()) {
-            Py3Run.TransportException e = assertThrows(Py3Run.TransportException.class, () -> py3run.ping());
-            assertEquals(Py3Run.TransportException.Kind.NOT_STARTED, e.kind(), how);
+            TransportException e = assertThrows(TransportException.class, () -> py3run.ping());
+            assertEquals(TransportException.Kind.NOT_STARTED, e.kind(), how);
             assertTrue(e.getMessage().contains(message), e.getMessage());
         }
     }

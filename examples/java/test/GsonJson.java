@@ -4,9 +4,10 @@ import com.google.gson.ToNumberStrategy;
 import com.google.gson.reflect.TypeToken;
 import java.math.BigInteger;
 import java.util.Map;
+import py3run.Json;
 
 /** Gson for {@link Py3Run}: integers of any size are exact, and nulls are written. Copy it, too, if you use Gson. */
-final class GsonJson implements Py3Run.Json {
+final class GsonJson implements Json {
     /** LONG_OR_DOUBLE makes a double of every integer that does not fit into a long. */
     private static final ToNumberStrategy EXACT = in -> {
         String number = in.nextString();

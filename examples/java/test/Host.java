@@ -10,6 +10,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.Callable;
 import java.util.stream.Stream;
+import py3run.Py3Run;
 
 /** What the tests share: the launcher, its environment, and waiting for a condition. */
 final class Host {
