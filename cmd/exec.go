@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -69,7 +70,7 @@ func (app *app) exec(auditLine bool) error {
 	}
 	job := app.job(request, warnings, loaded)
 	job.Alone = true
-	job.Lasts = func() { go app.watchReader() }
+	job.Lasts = sync.OnceFunc(func() { go app.watchReader() })
 	answer := launch.Run(job)
 	if !auditLine {
 		answer.AuditLine = nil
