@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -78,7 +79,7 @@ func (app *app) exec(auditLine bool) error {
 	}
 	job := app.job(request, warnings, loaded)
 	job.Alone = true
-	job.Lasts = func() { go app.watchReader() }
+	job.Lasts = sync.OnceFunc(func() { go app.watchReader() })
 	if app.stream {
 		if app.events = app.newEventStream(); app.events != nil {
 			job.Stream, job.Heartbeat = app.events, app.heartbeat

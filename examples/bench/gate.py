@@ -16,12 +16,14 @@ Bound = collections.namedtuple("Bound", "most least why remedy")
 
 COUNT = "see with `strace -f -c` which calls are new, before and after the change"
 INSTRUCT = "see with callgrind_annotate which functions are new, before and after the change"
+SWITCH = "see with `perf record -e sched:sched_switch,sched:sched_wakeup -a` which threads wake each other, before and after the change"
 TIME = "repeat on a quiet machine; then `bench.py --only empty --only protections` tells which part it is"
 BOUNDS = {
     # In parentheses: what was measured when the bound was set. Move a bound only together with the change that
     # needs it, never because of noise.
     "system calls of the launcher": Bound(950, 300, "waits and wake-ups of the Go runtime left out, the least of five runs (677, on a busy machine 100 more)", COUNT),
     "system calls of init and Python": Bound(850, 400, "the least of five runs (709 to 716)", COUNT),
+    "context switches of py3run exec": Bound(70, 15, "voluntary ones, with those of init and Python, the least of 20 runs (46 to 55)", SWITCH),
     "instructions of py3run version": Bound(1.4e6, 1e5, "the Go runtime and the initialisation of all packages (0.92 million)", INSTRUCT),
     "instructions of py3run config show": Bound(1.6e6, 1e5, "the command tree and the configuration besides (1.08 million)", INSTRUCT),
     "instructions beside bare import json": Bound(1.2, 0.8, "runtime, hook and reply without a sandbox, as a ratio (1.02)", INSTRUCT),
@@ -67,6 +69,14 @@ def calls(command, trace):
     return count
 
 
+def switches(command, errors):
+    """Counts how often a thread of the command, or of what it has waited for, went to sleep."""
+    _, status, usage = os.wait4(bench.spawn(command, errors), 0)
+    if status:
+        raise bench.Failed(f"{command.name}: wait status {status}")
+    return usage.ru_nvcsw
+
+
 def instructions(argv, *side):
     if not shutil.which("valgrind"):
         raise Absent("valgrind is not installed")
@@ -84,6 +94,10 @@ def measures(s):
     def system_calls():
         runs = [calls(empty, s.path("trace")) for _ in range(5)]
         return [min(r[0] for r in runs), min(r[1] for r in runs)]
+
+    def cold_exec():
+        request = s.exec(s.request("empty", code="pass"))
+        return [min(switches(request, s.errors) for _ in range(20))]
 
     def launcher():
         os.environ.update(s.env, GODEBUG=GODEBUG)
@@ -110,7 +124,7 @@ def measures(s):
         return [min(bench.own(request, s.errors) for _ in range(3))]
 
     names = list(BOUNDS)
-    return [(names[0:2], system_calls), (names[2:4], launcher), (names[4:5], python), (names[5:7], times), (names[7:], memory)]
+    return [(names[0:2], system_calls), (names[2:3], cold_exec), (names[3:5], launcher), (names[5:6], python), (names[6:8], times), (names[8:], memory)]
 
 
 def judge(names, measure):

@@ -39,7 +39,7 @@ type Job struct {
 
 	Signals <-chan os.Signal // a signal from it ends the run
 	Alone   bool             // the process has this run only: it may wait for it without goroutines
-	Lasts   func()           // called once the code has run for a moment, if it runs as long; nil: nothing
+	Lasts   func()           // called when the code has run for a moment, if it runs as long, perhaps again for a second start; nil: nothing
 
 	testOnlyReached func(step string) // called after each step; nil outside of tests
 }

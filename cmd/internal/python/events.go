@@ -33,7 +33,7 @@ const anywhere = "*"
 // flagged modules, with the reason.
 func (s *Session) Events(why map[string]string, seen wire.Events) wire.Events {
 	s.children.SetReadDeadline(time.Now().Add(childrenWait)) // a process may hold the other end for ever, even one outside the run
-	if s.reading.Wait(); !s.attended {
+	if s.reading.Wait(); !s.attended && s.children != nil {
 		s.readChildren()
 	}
 	imports := int(s.word(wordImports))
