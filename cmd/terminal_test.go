@@ -69,6 +69,7 @@ func TestWhichStreams(t *testing.T) {
 		{"asked for, output to a pipe", `py3run run -t -c "$CODE" | od -c`, `T   r   u   e  \r  \n`},
 		{"asked for, nothing is one", `: | py3run run -t -c "$CODE" 2>&1 | od -c`, `T   r   u   e  \r  \n`},
 		{"the code from standard input", `echo "$CODE" | py3run run -`, "[False, False, False] \r\n"},
+		{"the terminal of another session", `setsid -w py3run run -c "$CODE"`, "[True, False, False] True\r\n"},
 		{"both", `py3run run --tty --no-tty -c "$CODE"`, "py3run: error: --tty and --no-tty exclude each other\r\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
