@@ -3,6 +3,7 @@ package cmd_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -157,6 +158,28 @@ func TestTerminalGoesAway(t *testing.T) {
 				t.Errorf("recorded %+v", end)
 			}
 		})
+	}
+}
+
+// A run whose caller ignores SIGHUP outlives the terminal: its input has an end.
+func TestTerminalGoesAwayIgnored(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	c := exec.Command("sh", "-c", `trap "" HUP; exec py3run run -c "$CODE"`)
+	c.Dir, c.Env = p.dir, append(p.env, "CODE=import os, sys; print('up'); os.mkdir('ended with %r' % sys.stdin.read())")
+	u := sitDown(t, c)
+	u.sees("up\r\n")
+	u.raw()
+	u.types("in\r")
+	u.sees("in\r\n")
+	u.slave.Close()
+	u.master.Close()
+	u.ends()
+	if _, err := os.Stat(filepath.Join(p.dir, `ended with 'in\n'`)); err != nil {
+		t.Error(err)
+	}
+	if end := p.end(t); end.Status != "ok" {
+		t.Errorf("recorded %+v", end)
 	}
 }
 
