@@ -206,7 +206,12 @@ func (c *console) take() bool {
 		return true
 	}
 	now, err := unix.IoctlGetTermios(int(c.in.Fd()), unix.TCGETS)
-	if err != nil || !foreground(c.in) {
+	if err != nil {
+		c.stopTyping()
+		c.lose()
+		return false
+	}
+	if !foreground(c.in) {
 		c.stopTyping()
 		c.entered = false
 		return false

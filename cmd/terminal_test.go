@@ -195,6 +195,30 @@ func TestTerminalIsRecorded(t *testing.T) {
 	}
 }
 
+// A terminal that shows nothing any more, as after Ctrl-S, keeps nobody from ending.
+func TestTerminalThatHangs(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	_, slave := openTerminal(t)
+	before, err := unix.IoctlGetTermios(int(slave.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := p.command("run", "--timeout-seconds=1", "-c", "while True: print('x' * 1000)")
+	c.Stdin, c.Stdout, c.Stderr = slave, slave, slave
+	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	c.Run()
+	if code := c.ProcessState.ExitCode(); code != 124 {
+		t.Errorf("exit code %d", code)
+	}
+	if now, err := unix.IoctlGetTermios(int(slave.Fd()), unix.TCGETS); err != nil || *now != *before {
+		t.Errorf("settings %+v, before %+v, %v", now, before, err)
+	}
+	if end := p.end(t); end.Status != "timeout" {
+		t.Errorf("recorded %+v", end)
+	}
+}
+
 // A program that does not read keeps nobody from ending.
 func TestTypedAndNotRead(t *testing.T) {
 	t.Parallel()
