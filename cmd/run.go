@@ -85,7 +85,7 @@ func (app *app) run(o runOptions) error {
 	app.listen()                                    // not earlier: a signal must end a read from a pipe that never ends
 	job := app.job(request, nil, loaded)
 	job.Live, job.Source = live, source
-	if wantsTerminal(o, app.inIsTerminal, app.outIsTerminal, live.Stdin == nil) {
+	if wantsTerminal(o, app.inIsTerminal && controls(app.in), app.outIsTerminal, live.Stdin == nil) {
 		console, err := app.newConsole(live.Stdin)
 		switch {
 		case err == nil:

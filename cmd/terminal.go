@@ -44,8 +44,9 @@ type console struct {
 	ignoreStop bool          // the caller ignores SIGTSTP
 }
 
-// wantsTerminal decides whether a run gets a terminal of its own. in and out say whether the streams
-// are terminals, code whether the code came from standard input: then nobody types.
+// wantsTerminal decides whether a run gets a terminal of its own. in says whether standard input is the
+// controlling terminal, out whether standard output is a terminal, code whether the code came from
+// standard input: then nobody types.
 func wantsTerminal(o runOptions, in, out, code bool) bool {
 	return o.tty || !o.noTTY && in && out && !code
 }
@@ -205,7 +206,12 @@ func (c *console) take() bool {
 		return true
 	}
 	now, err := unix.IoctlGetTermios(int(c.in.Fd()), unix.TCGETS)
-	if err != nil || !foreground(c.in) {
+	if err != nil {
+		c.stopTyping()
+		c.lose()
+		return false
+	}
+	if !foreground(c.in) {
 		c.stopTyping()
 		c.entered = false
 		return false
@@ -237,6 +243,13 @@ func (c *console) resize() {
 	if size := c.size(); size != nil {
 		c.pty.Resize(size)
 	}
+}
+
+// controls reports whether a terminal is the controlling terminal of this process. Another one, as
+// after setsid(1), may be in use by its own session, and the kernel does not tell.
+func controls(f *os.File) bool {
+	_, err := unix.IoctlGetInt(int(f.Fd()), unix.TIOCGPGRP)
+	return err == nil
 }
 
 // foreground reports whether this process may use a terminal: its group is the foreground group, or

@@ -3,6 +3,7 @@ package cmd_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -69,6 +70,7 @@ func TestWhichStreams(t *testing.T) {
 		{"asked for, output to a pipe", `py3run run -t -c "$CODE" | od -c`, `T   r   u   e  \r  \n`},
 		{"asked for, nothing is one", `: | py3run run -t -c "$CODE" 2>&1 | od -c`, `T   r   u   e  \r  \n`},
 		{"the code from standard input", `echo "$CODE" | py3run run -`, "[False, False, False] \r\n"},
+		{"the terminal of another session", `setsid -w py3run run -c "$CODE"`, "[True, False, False] True\r\n"},
 		{"both", `py3run run --tty --no-tty -c "$CODE"`, "py3run: error: --tty and --no-tty exclude each other\r\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -159,6 +161,28 @@ func TestTerminalGoesAway(t *testing.T) {
 	}
 }
 
+// A run whose caller ignores SIGHUP outlives the terminal: its input has an end.
+func TestTerminalGoesAwayIgnored(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	c := exec.Command("sh", "-c", `trap "" HUP; exec py3run run -c "$CODE"`)
+	c.Dir, c.Env = p.dir, append(p.env, "CODE=import os, sys; print('up'); os.mkdir('ended with %r' % sys.stdin.read())")
+	u := sitDown(t, c)
+	u.sees("up\r\n")
+	u.raw()
+	u.types("in\r")
+	u.sees("in\r\n")
+	u.slave.Close()
+	u.master.Close()
+	u.ends()
+	if _, err := os.Stat(filepath.Join(p.dir, `ended with 'in\n'`)); err != nil {
+		t.Error(err)
+	}
+	if end := p.end(t); end.Status != "ok" {
+		t.Errorf("recorded %+v", end)
+	}
+}
+
 // What the terminal shows is counted and hashed as standard output.
 func TestTerminalIsRecorded(t *testing.T) {
 	t.Parallel()
@@ -167,6 +191,30 @@ func TestTerminalIsRecorded(t *testing.T) {
 	u.ends()
 	u.sees("out\r\nerr\r\n")
 	if end := p.end(t); end.Status != "ok" || end.Process.StdoutBytes != 10 || end.Process.StderrBytes != 0 {
+		t.Errorf("recorded %+v", end)
+	}
+}
+
+// A terminal that shows nothing any more, as after Ctrl-S, keeps nobody from ending.
+func TestTerminalThatHangs(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	_, slave := openTerminal(t)
+	before, err := unix.IoctlGetTermios(int(slave.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := p.command("run", "--timeout-seconds=1", "-c", "while True: print('x' * 1000)")
+	c.Stdin, c.Stdout, c.Stderr = slave, slave, slave
+	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	c.Run()
+	if code := c.ProcessState.ExitCode(); code != 124 {
+		t.Errorf("exit code %d", code)
+	}
+	if now, err := unix.IoctlGetTermios(int(slave.Fd()), unix.TCGETS); err != nil || *now != *before {
+		t.Errorf("settings %+v, before %+v, %v", now, before, err)
+	}
+	if end := p.end(t); end.Status != "timeout" {
 		t.Errorf("recorded %+v", end)
 	}
 }

@@ -52,19 +52,28 @@ func (c *console) ended() {
 	switch {
 	case !c.inTerminal:
 	case c.gone():
-		c.over, c.entered = true, false
-		if signal.Ignored(syscall.SIGHUP) { // the run is to outlive the terminal
-			c.pty.SetWriteDeadline(time.Now().Add(backgroundLook)) // the program may not read
-			c.typeEnd()
-			c.pty.SetWriteDeadline(time.Time{})
-		} else {
-			c.hangUp()
-		}
+		c.lose()
 	case !foreground(c.in):
 		c.entered = false // until it is in the foreground again
 	default: // the run's terminal is gone
 		c.over = true
 	}
+}
+
+// lose ends the run because the caller's terminal has gone away. If the caller ignores SIGHUP, the run
+// is to outlive the terminal: then only its input ends.
+func (c *console) lose() {
+	if c.over {
+		return
+	}
+	c.over, c.entered = true, false
+	if !signal.Ignored(syscall.SIGHUP) {
+		c.hangUp()
+		return
+	}
+	c.pty.SetWriteDeadline(time.Now().Add(backgroundLook)) // the program may not read
+	c.typeEnd()
+	c.pty.SetWriteDeadline(time.Time{})
 }
 
 // gone reports whether the caller's terminal has hung up.

@@ -162,12 +162,18 @@ func (u *user) prompt(code int) {
 	u.restored()
 }
 
-// runs types the command of a script.
-func (u *user) runs(code string, options ...string) {
+// writes makes the script a.py.
+func (u *user) writes(code string) {
 	u.Helper()
 	if err := os.WriteFile(filepath.Join(u.cmd.Dir, "a.py"), []byte(code), 0o600); err != nil {
 		u.Fatal(err)
 	}
+}
+
+// runs makes a script and types the command that runs it.
+func (u *user) runs(code string, options ...string) {
+	u.Helper()
+	u.writes(code)
 	u.types("py3run run " + strings.Join(append(options, "a.py"), " ") + "\r")
 	u.sees("a.py\r\n")
 }

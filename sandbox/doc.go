@@ -39,6 +39,11 @@
 //   - the lifeline, a pipe that init reads: its end means that the launcher is gone;
 //   - the pid namespace: the kernel kills its processes when init ends.
 //
+// # Terminal
+//
+// With [IO.Terminal] the program has a pseudo-terminal instead of pipes, and init leads the session
+// that has it (see [Terminal]). Init reports when the program is stopped or continued there.
+//
 // # What it does not protect against
 //
 // The program may use the network, and read and write what its user may, unless the Spec says
