@@ -7,13 +7,16 @@ import (
 
 	"py3run/audit"
 	"py3run/cmd/internal/wire"
-	"py3run/sandbox"
 )
 
-// heed returns what the launcher does now and then while a run lasts; nil: nothing. It lets
-// py3runctl ps see the run, and looks whether py3runctl cancel wants it to end. A run that leaves no
-// records can be neither seen nor cancelled.
-func (r *run) heed(running *sandbox.Running) func() syscall.Signal {
+// heed returns what the launcher does now and then while a run lasts, for [sandbox.Running.Heed]; nil:
+// nothing. It lets py3runctl ps see the run, and looks whether py3runctl cancel wants it to end. Who
+// that was is in r.cancelled then. A run that leaves no records can be neither seen nor cancelled.
+//
+// Whatever waits for a run calls it, with what it waits for, and gives r.cancelled to the Evidence.
+func (r *run) heed(running interface {
+	Traces() (init int, group []string)
+}) func() syscall.Signal {
 	if r.record == nil || r.record.run == nil {
 		return nil
 	}

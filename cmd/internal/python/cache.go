@@ -106,41 +106,42 @@ func (c *cache) mac(part string, data []byte) string {
 const cacheFormat = 3
 
 // keyOf describes a candidate: any change to it, to the file that it leads to or to its pyvenv.cfg
-// gives another key. head is how the candidate begins; empty: nobody may read it.
-func keyOf(path string) (key string, head []byte, err error) {
+// gives another key.
+func keyOf(path string) (string, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "py3run %d %s %q", cacheFormat, sourcesHash(), path)
 	for _, p := range []string{path, filepath.Join(filepath.Dir(path), "pyvenv.cfg"), filepath.Join(filepath.Dir(filepath.Dir(path)), "pyvenv.cfg")} {
 		var st syscall.Stat_t
 		if err := syscall.Stat(p, &st); err != nil {
 			if p == path {
-				return "", nil, err
+				return "", err
 			}
 			b.WriteString(" -")
 			continue
 		}
-		writeStat(&b, &st)
+		fmt.Fprintf(&b, " %d:%d:%d:%d:%d", st.Dev, st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano())
 	}
+	return b.String(), nil
+}
+
+// headOf is how a candidate begins, and of a script as much as a shim has. Empty: one can execute it,
+// but not read it.
+func headOf(path string) []byte {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return b.String(), nil, nil // one can execute it, but not read it
+		return nil
 	}
 	defer f.Close()
-	head = make([]byte, 2, shimMost)
-	n, _ := io.ReadFull(f, head)
-	if head = head[:n]; isScript(head) {
-		n, _ = io.ReadFull(f, head[2:shimMost])
-		head = head[:2+n]
+	head := make([]byte, shimMost)
+	n, _ := io.ReadFull(f, head[:2])
+	if isScript(head[:n]) {
+		more, _ := io.ReadFull(f, head[2:])
+		n += more
 	}
-	return b.String(), head, nil
+	return head[:n]
 }
 
 func isScript(head []byte) bool { return len(head) >= 2 && string(head[:2]) == "#!" }
-
-// writeStat writes what changes whenever a file changes.
-func writeStat(to io.Writer, st *syscall.Stat_t) {
-	fmt.Fprintf(to, " %d:%d:%d:%d:%d", st.Dev, st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano())
-}
 
 func (c *cache) file(key string) string {
 	path := key[:strings.LastIndexByte(key, '"')+1]

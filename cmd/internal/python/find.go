@@ -302,16 +302,13 @@ func isVersion(s string) bool {
 func (f *finder) ask(c Candidate) (Interpreter, error) {
 	path, through := c.Path, []string(nil)
 	for range 3 { // a shim may lead to another
-		key, head, err := keyOf(path)
-		if err != nil {
-			return Interpreter{}, err
-		}
-		next := ""
+		head, next := headOf(path), ""
+		var err error
 		if s := identify(path, head); s != nil {
 			next, err = f.lead(s)
 		} else {
 			var ip Interpreter
-			if ip, next, err = f.examine(path, key, isScript(head)); err == nil && next == "" {
+			if ip, next, err = f.examine(path, isScript(head)); err == nil && next == "" {
 				ip.Through, ip.answers, f.answers = through, f.answers, nil
 				return ip, nil
 			}
@@ -326,7 +323,11 @@ func (f *finder) ask(c Candidate) (Interpreter, error) {
 
 // examine learns which interpreter a program is that is no known shim. If it turns out to lead to
 // another one, that is next.
-func (f *finder) examine(path, key string, script bool) (ip Interpreter, next string, err error) {
+func (f *finder) examine(path string, script bool) (ip Interpreter, next string, err error) {
+	key, err := keyOf(path)
+	if err != nil {
+		return ip, "", err
+	}
 	if !script {
 		if ip, ok := f.cache.get(key); ok {
 			ip.Identity = key
@@ -366,8 +367,7 @@ func leads(path, interpreter string) bool {
 
 // Identify is the Identity of the interpreter at a path, as it is now.
 func Identify(path string) (string, error) {
-	key, _, err := keyOf(path)
-	return key, err
+	return keyOf(path)
 }
 
 // venvOf is the directory of the virtual environment that an interpreter belongs to (PEP 405).

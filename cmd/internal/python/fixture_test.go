@@ -48,7 +48,7 @@ var interpreters = sync.OnceValue(func() (found []Interpreter) {
 			continue
 		}
 		asked[real] = true
-		if _, head, err := keyOf(path); isScript(head) || err != nil {
+		if isScript(headOf(path)) {
 			continue
 		}
 		ip, _, err := Find(Want{Interpreter: path, Environ: os.Environ(), Dir: "/"})
