@@ -44,11 +44,18 @@ error say why. Exit codes from 121 on are py3run's: see py3run help exit-codes.`
 	c.Flags().StringVarP(&code, "code", "c", "", "run this `text` instead of a file")
 	c.Flags().StringVar(&user, "user", "", "record this `name` as the user, as the caller asserts it")
 	c.Flags().StringArrayVar(&labels, "label", nil, "copy this label, `name=value`, to the record; can be given several times")
+	c.Flags().StringVar(&app.resultPath, "result-file", "", "write the result of the run as JSON to this `file`")
 	app.runFlags(c)
 	return c
 }
 
 func (app *app) run(args []string, code string, isCode bool, user string, labels *wire.Object) error {
+	if err := app.openResult(); err != nil {
+		bad := badResultFile(err)
+		app.errorf("%s", bad.Message)
+		app.hintf("%s", bad.Hint)
+		return exitCode(2)
+	}
 	request, live, source, err := app.script(args, code, isCode)
 	if err != nil {
 		return err
@@ -91,6 +98,7 @@ func (app *app) script(args []string, code string, isCode bool) (request wire.Re
 		text, path, err := readScript(args[0], app.in)
 		if err != nil {
 			app.errorf("%v", err)
+			app.keep(refused("", wire.StatusBadRequest, err, app.began))
 			return request, nil, nil, exitCode(2)
 		}
 		source, live.File = text, path
@@ -200,6 +208,9 @@ func (app *app) tell(r wire.Result, asked ...string) error {
 		}
 	}
 	code := r.ExitStatus()
+	if !app.keep(r) {
+		code = wire.Result{Status: wire.StatusInternal}.ExitStatus()
+	}
 	for _, w := range r.Warnings {
 		switch w.Code {
 		case "output_lost":
