@@ -29,6 +29,9 @@ var errUnread = errors.New("nobody reads it")
 // least for resultPatience; without a time limit it waits for ever. A signal ends the waiting. The
 // goroutine that is blocked in the write ends with the process.
 func (app *app) deliver(line []byte, limits *wire.Limits) error {
+	if len(line) == 0 {
+		return nil
+	}
 	out, ok := app.out.(*cli.Output)
 	if !ok || fits(out.File, len(line)) {
 		_, err := app.out.Write(line)

@@ -52,6 +52,7 @@ help callers, and py3run schema request.`,
 	app.runFlags(c)
 	c.Flags().BoolVar(&app.stream, "stream", false, "print what happens as events, one a line, and the result last")
 	c.Flags().Float64Var(&heartbeat, "heartbeat-seconds", heartbeat, "with --stream: time between two heartbeats, in `seconds`; 0: none")
+	c.Flags().StringVar(&app.resultPath, "result-file", "", "write the result line to this `file`, and nothing to standard output")
 	c.Flags().StringVar(&auditLine, "audit-line", "auto", "whether the end record goes to standard error: `auto|off`")
 	return c
 }
@@ -59,6 +60,10 @@ help callers, and py3run schema request.`,
 // exec answers one request. Every failure becomes a result line; the error that it returns only carries
 // the exit code.
 func (app *app) exec(auditLine bool) error {
+	if err := app.openResult(); err != nil {
+		request, _, _ := app.request(config.Default().Input)
+		return app.print(refused(request.ID, wire.StatusBadRequest, badResultFile(err), app.began), nil)
+	}
 	loaded, err := config.Load(app.sources())
 	if err != nil {
 		request, _, _ := app.request(config.Default().Input) // only for the id, which the result repeats
@@ -232,7 +237,7 @@ func (e *cancelledError) Error() string {
 // It works for a pipe and a socket; a file has no reader to lose.
 func (app *app) watchReader() {
 	out, ok := app.out.(*cli.Output)
-	if !ok {
+	if !ok || app.result != nil && !app.stream { // or nothing will be written to it
 		return
 	}
 	defer func() { recover() }() // a fault here must not end the process: it only costs the run its early end
@@ -285,11 +290,18 @@ func (app *app) print(result wire.Result, auditLine []byte) error {
 		line, _ = result.Encode()
 	}
 	code := result.ExitStatus()
+	kept := app.keepLine(line, result.Status)
 	if app.stream {
 		line = wire.ResultEvent(line, time.Now())
 		if app.events != nil {
 			line = append(app.events.close(), line...)
 		}
+	}
+	if app.result != nil && kept && !app.stream {
+		line = nil
+	}
+	if !kept { // the line goes to standard output after all: it is all that is left of the run
+		code = wire.Result{Status: wire.StatusInternal}.ExitStatus()
 	}
 	if err := app.deliver(line, result.Limits); err != nil {
 		app.errorf("write result: %v", cause(err))

@@ -61,6 +61,9 @@ type app struct {
 	heartbeat time.Duration // of exec: between two heartbeats
 	events    *eventStream  // nil: there is none, or nothing has begun
 
+	resultPath string      // of exec and run: where the result line goes; empty: nowhere else
+	result     *resultFile // of that path, once it is open
+
 	configFile string
 	flags      map[string]string // configuration key -> value
 	typed      map[string]string // configuration key -> the flag that was typed

@@ -53,6 +53,7 @@ When py3run itself ends the run, for example at a limit, at most four lines on s
 	c.Flags().StringArrayVar(&labels, "label", nil, "copy this label, `name=value`, to the record; can be given several times")
 	c.Flags().BoolVarP(&o.tty, "tty", "t", false, "give the run a terminal of its own, as it has one if standard input and output are terminals")
 	c.Flags().BoolVar(&o.noTTY, "no-tty", false, "give it none: its output is a pipe")
+	c.Flags().StringVar(&app.resultPath, "result-file", "", "write the result of the run as JSON to this `file`")
 	app.runFlags(c)
 	return c
 }
@@ -67,6 +68,12 @@ type runOptions struct {
 }
 
 func (app *app) run(o runOptions) error {
+	if err := app.openResult(); err != nil {
+		bad := badResultFile(err)
+		app.errorf("%s", bad.Message)
+		app.hintf("%s", bad.Hint)
+		return exitCode(2)
+	}
 	request, live, source, err := app.script(o.args, o.code, o.isCode)
 	if err != nil {
 		return err
@@ -132,6 +139,7 @@ func (app *app) script(args []string, code string, isCode bool) (request wire.Re
 		text, path, err := readScript(args[0], app.in)
 		if err != nil {
 			app.errorf("%v", err)
+			app.keep(refused("", wire.StatusBadRequest, err, app.began))
 			return request, nil, nil, exitCode(2)
 		}
 		source, live.File = text, path
@@ -241,6 +249,9 @@ func (app *app) tell(r wire.Result, asked ...string) error {
 		}
 	}
 	code := r.ExitStatus()
+	if !app.keep(r) {
+		code = wire.Result{Status: wire.StatusInternal}.ExitStatus()
+	}
 	for _, w := range r.Warnings {
 		switch w.Code {
 		case "output_lost":

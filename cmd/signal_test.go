@@ -111,7 +111,7 @@ time.sleep(100)
 			code := fmt.Sprintf(tidies, p.dir)
 			run := p.command(c.command, "--grace-seconds", c.grace)
 			if c.command == "run" {
-				run.Args = append(run.Args, "-c", code)
+				run.Args = append(run.Args, "--result-file", filepath.Join(p.dir, "result"), "-c", code)
 			} else {
 				run.Stdin = bytes.NewReader(mustJSON(t, map[string]any{"code": code}))
 			}
@@ -139,6 +139,9 @@ time.sleep(100)
 			end := p.end(t)
 			if exists("tidied") != c.tidied || end.Status != "cancelled" || run.ProcessState.ExitCode() != 143 && !c.close {
 				t.Errorf("tidied up %v, recorded %q, exit code %d", exists("tidied"), end.Status, run.ProcessState.ExitCode())
+			}
+			if result, err := os.ReadFile(filepath.Join(p.dir, "result")); c.command == "run" && !bytes.Contains(result, []byte(`"status":"cancelled"`)) {
+				t.Errorf("%v: the file has %q", err, result)
 			}
 			if killed := end.Process.Signal == "SIGKILL"; killed == c.tidied {
 				t.Errorf("ended by %q", end.Process.Signal)

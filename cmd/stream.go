@@ -110,7 +110,12 @@ func (s *eventStream) send(line []byte, patience time.Duration) (rest []byte) {
 		switch {
 		case n > 0:
 			line, last = line[n:], time.Now()
-		case err == unix.EINTR, err == unix.EAGAIN:
+		case err == unix.EINTR:
+		case err == unix.EAGAIN: // somebody has made the file non-blocking, and there is less room than this
+			if time.Since(last) >= patience {
+				return line
+			}
+			time.Sleep(time.Millisecond)
 		case err == unix.EPIPE:
 			s.closed = true
 		default: // a full disk, for example; the result will tell it, if it is still so

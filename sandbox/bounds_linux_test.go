@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -198,4 +199,52 @@ func scored(args []string) error {
 		return fmt.Errorf("%q, want %q", after, before)
 	}
 	return nil
+}
+
+// Whoever watches a run learns what it uses while it lives, and once that it is being ended.
+func TestWatched(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		wall time.Duration
+		want int // times that the end was asked for
+	}{{"ended by itself", 0, 0}, {"ended at a limit", 600 * time.Millisecond, 1}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			eachMethod(t, func(t *testing.T, m Method) {
+				looks, seen := make(chan Present, 1000), make(chan bool)
+				spec := shell("head -c 1 <&3; exec sleep 0.1")
+				if c.wall > 0 {
+					spec = shell("sleep 100 & wait")
+				}
+				read, write, err := os.Pipe()
+				check(t, err)
+				defer read.Close()
+				spec.Method, spec.Limits.Wall, spec.FirstFile = m, c.wall, 3
+				stopped, once := 0, sync.Once{}
+				r, err := Start(spec, IO{Stdout: io.Discard, Stderr: io.Discard, Files: []*os.File{read},
+					Watch: func(p Present) {
+						looks <- p
+						once.Do(func() { close(seen) })
+					}, Stopping: func() { stopped++ }}, OwnChild)
+				check(t, err, r.Release())
+				go func() {
+					<-seen // the program lives until it was looked at
+					write.Close()
+				}()
+				r.Wait(nil, nil)
+				close(looks)
+				var last Present
+				for p := range looks {
+					if p.Wall <= last.Wall || p.CPU < last.CPU || p.Memory < 0 || p.Processes < 0 {
+						t.Errorf("%+v behind %+v", p, last)
+					}
+					last = p
+				}
+				if last.Wall == 0 || stopped != c.want {
+					t.Errorf("%+v, stopped %d times, want %d", last, stopped, c.want)
+				}
+			})
+		})
+	}
 }

@@ -195,23 +195,30 @@ func shownPath(path string) string {
 // filesListed bounds the list of files in a record. Count, sizes and the hash always include all.
 const filesListed = 32
 
+// A fileSum is size and hash of a file.
+type fileSum struct {
+	bytes  int64
+	sha256 string
+}
+
 // filesOf returns what a record says of files; nil: there are none.
-func filesOf(names []string, hashes []string, sizes []int64) *audit.FileSet {
-	if len(names) == 0 {
+func filesOf(files map[string]fileSum) *audit.FileSet {
+	if len(files) == 0 {
 		return nil
 	}
-	order := make([]int, len(names))
-	for i := range order {
-		order[i] = i
+	names := make([]string, 0, len(files))
+	for name := range files {
+		names = append(names, name)
 	}
-	slices.SortFunc(order, func(a, b int) int { return strings.Compare(names[a], names[b]) })
+	slices.Sort(names)
 	set := &audit.FileSet{Count: len(names)}
 	all := sha256.New()
-	for n, i := range order {
-		fmt.Fprintf(all, "%s  %s\n", hashes[i], names[i])
-		set.Bytes += sizes[i]
-		if n < filesListed {
-			set.List = append(set.List, audit.FileEntry{Name: names[i], Bytes: sizes[i], SHA256: hashes[i]})
+	for i, name := range names {
+		f := files[name]
+		fmt.Fprintf(all, "%s  %s\n", f.sha256, name)
+		set.Bytes += f.bytes
+		if i < filesListed {
+			set.List = append(set.List, audit.FileEntry{Name: name, Bytes: f.bytes, SHA256: f.sha256})
 		}
 	}
 	set.SHA256 = hex.EncodeToString(all.Sum(nil))
@@ -220,20 +227,19 @@ func filesOf(names []string, hashes []string, sizes []int64) *audit.FileSet {
 
 // filesPut returns what a record says of the files of a request.
 func filesPut(files []wire.File) *audit.FileSet {
-	names, hashes, sizes := make([]string, len(files)), make([]string, len(files)), make([]int64, len(files))
-	for i, f := range files {
+	sums := make(map[string]fileSum, len(files))
+	for _, f := range files {
 		sum := sha256.Sum256([]byte(f.Content))
-		names[i], hashes[i], sizes[i] = f.Name, hex.EncodeToString(sum[:]), int64(len(f.Content))
+		sums[f.Name] = fileSum{int64(len(f.Content)), hex.EncodeToString(sum[:])}
 	}
-	return filesOf(names, hashes, sizes)
+	return filesOf(sums)
 }
 
 // filesCollected returns what the end record says of the files that were handed back.
 func filesCollected(files map[string]wire.Collected) *audit.FileSet {
-	var names, hashes []string
-	var sizes []int64
+	sums := make(map[string]fileSum, len(files))
 	for name, f := range files {
-		names, hashes, sizes = append(names, name), append(hashes, f.SHA256), append(sizes, f.Bytes)
+		sums[name] = fileSum{f.Bytes, f.SHA256}
 	}
-	return filesOf(names, hashes, sizes)
+	return filesOf(sums)
 }

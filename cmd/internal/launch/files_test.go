@@ -84,26 +84,23 @@ func TestHandedWarnings(t *testing.T) {
 	}
 }
 
-// The hash over all files is that of what sha256sum prints for them, whatever their order.
+// The hash over all files is that of what sha256sum prints for them.
 func TestFilesOf(t *testing.T) {
 	t.Parallel()
-	if filesOf(nil, nil, nil) != nil {
+	if filesOf(nil) != nil {
 		t.Error("no files are something")
 	}
-	var names, hashes []string
-	var sizes []int64
+	files, want := map[string]fileSum{}, ""
 	for i := range filesListed + 5 {
-		names, hashes, sizes = append(names, fmt.Sprintf("f%02d", (i*7)%(filesListed+5))), append(hashes, strings.Repeat("0", 63)+"1"), append(sizes, 3)
+		name, hash := fmt.Sprintf("f%02d", i), fmt.Sprintf("%064x", i)
+		files[name] = fileSum{3, hash}
+		want += hash + "  " + name + "\n"
 	}
-	got := filesOf(names, hashes, sizes)
-	want := ""
-	for _, n := range slices.Sorted(slices.Values(names)) {
-		want += hashes[0] + "  " + n + "\n"
-	}
-	if got.Count != len(names) || got.Bytes != int64(3*len(names)) || got.SHA256 != fmt.Sprintf("%x", sha256.Sum256([]byte(want))) {
+	got := filesOf(files)
+	if got.Count != len(files) || got.Bytes != int64(3*len(files)) || got.SHA256 != fmt.Sprintf("%x", sha256.Sum256([]byte(want))) {
 		t.Errorf("%+v", got)
 	}
-	if len(got.List) != filesListed || got.List[1].Name != "f01" {
+	if len(got.List) != filesListed || got.List[1].Name != "f01" || got.List[1].Bytes != 3 {
 		t.Errorf("%d entries, %+v", len(got.List), got.List)
 	}
 }
