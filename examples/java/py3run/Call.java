@@ -3,6 +3,7 @@ package py3run;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
+import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.Map;
 import java.util.concurrent.CompletableFuture;
@@ -16,12 +17,16 @@ import py3run.TransportException.Kind;
 
 /** One call in progress. Any thread may wait for it or cancel it. */
 public final class Call {
+    /** How the last line of a stream begins. */
+    private static final String RESULT = "{\"event\":\"result\",";
+
     private final Py3Run client;
     private final byte[] request;
     private final String id;
     private final Duration timeout;
     private final Consumer<Py3Run.Event> listener; // null: no stream
-    private final CompletableFuture<Result> outcome;
+    private final CompletableFuture<Result> outcome = new CompletableFuture<>();
+    private volatile int steps; // of the listener; only one thread counts. Odd: it is at work
     // Guarded by this:
     private boolean cancelled;
     private boolean late;
@@ -34,7 +39,6 @@ public final class Call {
         this.id = id;
         this.timeout = timeout;
         this.listener = listener;
-        outcome = new CompletableFuture<>();
     }
 
     /**
@@ -52,7 +56,7 @@ public final class Call {
             throw e;
         } catch (ExecutionException e) {
             if (e.getCause() instanceof TransportException none) {
-                throw none.here();
+                throw none.with("");
             }
             if (e.getCause() instanceof RuntimeException fromListener) {
                 throw fromListener;
@@ -136,7 +140,7 @@ public final class Call {
             // The order matters. A pipe holds about 64 KiB, and a write to a full pipe blocks. Suppose we wrote stdin
             // first, and the launcher wrote more than that to stdout or stderr meanwhile: both sides would block for
             // ever. So both readers start before we write the first byte, and they read to the end.
-            CompletableFuture<byte[]> answer = client.inBackground(() -> listener == null ? readAll(started) : readEvents(started));
+            CompletableFuture<byte[]> answer = client.inBackground(() -> listener == null ? read(started) : readEvents(started));
             started.write(request, true);
             started.join();
             return result(collect(started, answer), started);
@@ -146,7 +150,7 @@ public final class Call {
         }
     }
 
-    private static byte[] readAll(Launcher from) throws IOException {
+    private static byte[] read(Launcher from) throws IOException {
         ByteArrayOutputStream all = new ByteArrayOutputStream();
         byte[] chunk = new byte[64 << 10];
         InputStream in = from.process.getInputStream();
@@ -161,47 +165,56 @@ public final class Call {
         return all.toByteArray();
     }
 
-    /** Hands the events to the listener, and returns the last line: the result. */
+    /** Hands the events to the listener, up to the last, which is the result. */
     private byte[] readEvents(Launcher from) throws IOException {
         Line.Reader lines = new Line.Reader(from.process.getInputStream());
-        byte[] last = new byte[0];
         RuntimeException failed = null;
-        for (byte[] line; (line = lines.next()) != null; last = line) {
-            if (last.length > 0 && failed == null) {
+        byte[] result = new byte[0];
+        for (byte[] line; (line = lines.next()) != null;) {
+            if (new String(line, 0, Math.min(line.length, RESULT.length()), StandardCharsets.US_ASCII).equals(RESULT)) {
+                result = line;
+            } else if (failed == null) {
+                steps++;
                 try {
-                    deliver(last);
+                    Map<String, Object> fields = Line.unmodifiable(client.settings.json.parse(Line.decode(line)));
+                    listener.accept(new Py3Run.Event(String.valueOf(fields.get("event")), fields.get("text") instanceof String text ? text : "", fields));
                 } catch (RuntimeException e) { // of the listener; read on, or the launcher blocks
                     failed = e;
                     cancel();
                 }
+                steps++;
             }
         }
         if (failed != null) {
             throw failed;
         }
-        return last;
+        return result;
     }
 
-    private void deliver(byte[] line) {
-        Map<String, Object> fields = Line.unmodifiable(client.settings.json.parse(Line.decode(line)));
-        listener.accept(new Py3Run.Event(String.valueOf(fields.get("event")), fields.get("text") instanceof String text ? text : "", fields));
-    }
-
-    /** Call it after the end of the process. The pipe ends too, unless another process holds it open. */
-    private static byte[] collect(Launcher from, CompletableFuture<byte[]> answer) throws IOException {
-        try {
-            return answer.copy().orTimeout(Launcher.GRACE.toNanos(), TimeUnit.NANOSECONDS).join();
-        } catch (CompletionException e) {
-            if (e.getCause() instanceof TimeoutException) {
-                throw TransportException.mayHaveRun(Kind.BAD_ANSWER, "py3run ended, but its output does not", e);
+    /**
+     * Call it after the end of the process. The pipe ends too, unless another process holds it open: then it gives up,
+     * but not while a listener still works on what was in the pipe.
+     */
+    private byte[] collect(Launcher from, CompletableFuture<byte[]> answer) throws IOException {
+        for (;;) {
+            int before = steps;
+            try {
+                return answer.copy().orTimeout(Launcher.GRACE.toNanos(), TimeUnit.NANOSECONDS).join();
+            } catch (CompletionException e) {
+                if (e.getCause() instanceof TimeoutException) {
+                    if (before == steps && before % 2 == 0) {
+                        throw TransportException.mayHaveRun(Kind.BAD_ANSWER, "py3run ended, but its output does not", e);
+                    }
+                    continue;
+                }
+                if (e.getCause() instanceof TransportException none) {
+                    throw none.with(from.said());
+                }
+                if (e.getCause() instanceof RuntimeException fromListener) {
+                    throw fromListener;
+                }
+                throw TransportException.mayHaveRun(Kind.DIED, "read from py3run: " + e.getCause() + from.said(), e.getCause());
             }
-            if (e.getCause() instanceof TransportException tooLong) {
-                throw tooLong;
-            }
-            if (e.getCause() instanceof RuntimeException fromListener) {
-                throw fromListener;
-            }
-            throw TransportException.mayHaveRun(Kind.DIED, "read from py3run: " + e.getCause() + from.said(), e.getCause());
         }
     }
 
@@ -258,13 +271,13 @@ public final class Call {
         }
     }
 
-    private Result result(byte[] answer, Launcher from) throws TransportException {
-        if (answer.length == 0 || answer[answer.length - 1] != '\n') { // a line that was cut is no answer
+    private Result result(byte[] line, Launcher from) throws TransportException {
+        if (line.length == 0 || line[line.length - 1] != '\n') { // a line that was cut is no answer
             throw TransportException.mayHaveRun(whyNoAnswer(), "no answer from py3run" + from.said(), null);
         }
         try {
-            String line = Line.decode(answer);
-            return Result.of(line, Line.unmodifiable(client.settings.json.parse(line)));
+            String text = Line.decode(line);
+            return Result.of(text, Line.unmodifiable(client.settings.json.parse(text)));
         } catch (RuntimeException e) { // also from the JSON library
             throw TransportException.mayHaveRun(Kind.BAD_ANSWER, "py3run gave no result: " + e.getMessage() + from.said(), e);
         }

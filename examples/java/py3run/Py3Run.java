@@ -38,7 +38,13 @@ import java.util.function.Consumer;
  */
 public final class Py3Run implements AutoCloseable {
 
-    /** One event of a streamed call, such as "start", "stdout", "stderr", "heartbeat"; text is what was printed, else "". */
+    /**
+     * One event of a streamed call.
+     *
+     * @param type   "start", "stdout", "stderr" or "heartbeat"; skip what you do not know
+     * @param text   what was printed, else ""
+     * @param fields all of it, parsed: "time", "offset", "usage", ...; see py3run schema stream
+     */
     public record Event(String type, String text, Map<String, Object> fields) {
     }
 
@@ -183,8 +189,9 @@ public final class Py3Run implements AutoCloseable {
 
     /**
      * Starts a call whose output arrives while the code runs. One thread calls the listener with one event after the
-     * other; while the listener does not return, py3run holds the output. If it throws, the call is cancelled, and
-     * await throws the same. A streamed call has a launcher of its own, also if this client uses bridges.
+     * other. A slow listener slows the program; one that takes nothing for 5 s loses events, which their offsets and the
+     * warning output_not_streamed show. If it throws, the call is cancelled, and await throws the same. A streamed call
+     * has a launcher of its own, also if this client uses bridges.
      */
     public Call stream(Map<String, ?> request, Options options, Consumer<Event> listener) throws TransportException {
         return begin(request, options, Objects.requireNonNull(listener));

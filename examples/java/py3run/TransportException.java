@@ -41,9 +41,9 @@ public final class TransportException extends IOException {
         return new TransportException(kind, true, message, cause);
     }
 
-    /** The same with the stack of this thread. */
-    TransportException here() {
-        return new TransportException(kind, mayHaveRun, getMessage(), this);
+    /** The same with the stack of this thread, and a longer message. */
+    TransportException with(String more) {
+        return new TransportException(kind, mayHaveRun, getMessage() + more, this);
     }
 
     public Kind kind() {

@@ -34,8 +34,13 @@ def get_completions(request):
     except ImportError:
         out = plain_completions(lines, line, column)
         return {"completions": out, "count": len(out), "message": "jedi is not installed for %s: only keywords, built-ins, names of the code and the standard library" % sys.executable}
+    try:
+        found = jedi.Script(request["code"]).complete(line, column)
+    except OSError:  # jedi keeps what it has read in the user's cache directory, and fails if it cannot make that
+        jedi.settings.cache_directory = own("tempfile").gettempdir()
+        found = jedi.Script(request["code"]).complete(line, column)
     out = []
-    for c in jedi.Script(request["code"]).complete(line, column)[:200]:
+    for c in found[:200]:
         item = {"text": c.name, "type": c.type, "complete": c.complete}
         if c.description:
             item["description"] = c.description
