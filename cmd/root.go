@@ -157,7 +157,7 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 	case len(args) > 0 && args[0] == "run":
 		root.AddCommand(newRun(app))
 	default:
-		root.AddCommand(newExec(app), newRun(app), newPython(), newCheck(app), newExplain(app), newDoctor(app), newConfig(app), newSchema(app), cli.NewVersion("py3run", map[string]any{"protocol": wire.Protocol}))
+		root.AddCommand(newExec(app), newRun(app), newPython(), newShim(app), newCheck(app), newExplain(app), newDoctor(app), newConfig(app), newSchema(app), cli.NewVersion("py3run", map[string]any{"protocol": wire.Protocol}))
 		root.AddCommand(newMan(app))
 		root.AddCommand(newHelpTopics(app, args)...)
 		listTopics(root)
