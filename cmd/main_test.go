@@ -29,8 +29,12 @@ import (
 	"py3run/sandbox"
 )
 
-// TestMain makes the test binary the real py3run when it is started under that name.
+// TestMain makes the test binary the real py3run when it is started under that name, or by a link that
+// stands for an interpreter.
 func TestMain(m *testing.M) {
+	if python.IsLinkName(filepath.Base(os.Args[0])) { // a link of a test
+		os.Exit(cmd.Main())
+	}
 	if os.Getenv("XDG_STATE_HOME") == "" { // not this machine's own
 		os.Setenv("XDG_STATE_HOME", filepath.Join(os.TempDir(), fmt.Sprint("py3run-test-cache-", os.Geteuid()), "state"))
 	}

@@ -241,14 +241,9 @@ func readCodeOf(bare *launch.Bare, dir string) []byte {
 
 // readFileAsItIs reads a regular file; why says what is known instead.
 func readFileAsItIs(name string) (text []byte, why string) {
-	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0) // it could be a pipe
-	if errors.Is(err, fs.ErrNotExist) {
+	switch info, err := os.Stat(name); { // first: to open and close a pipe would end its writer
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, "missing"
-	} else if err != nil {
-		return nil, "unreadable"
-	}
-	defer f.Close()
-	switch info, err := f.Stat(); {
 	case err != nil:
 		return nil, "unreadable"
 	case info.IsDir():
@@ -258,6 +253,11 @@ func readFileAsItIs(name string) (text []byte, why string) {
 	case info.Size() > codeMost:
 		return nil, "too_large"
 	}
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+	if err != nil {
+		return nil, "unreadable"
+	}
+	defer f.Close()
 	if text, err = io.ReadAll(io.LimitReader(f, codeMost+1)); err != nil {
 		return nil, "unreadable"
 	} else if len(text) > codeMost {

@@ -170,7 +170,7 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 	case len(args) > 0 && args[0] == "bridge":
 		root.AddCommand(newBridge(app))
 	default:
-		root.AddCommand(newExec(app), newRun(app), newPython(), newBridge(app), newCheck(app), newExplain(app), newDoctor(app), newConfig(app), newSchema(app), cli.NewVersion("py3run", map[string]any{"protocol": wire.Protocol}))
+		root.AddCommand(newExec(app), newRun(app), newPython(), newBridge(app), newShim(app), newCheck(app), newExplain(app), newDoctor(app), newConfig(app), newSchema(app), cli.NewVersion("py3run", map[string]any{"protocol": wire.Protocol}))
 		root.AddCommand(newMan(app))
 		root.AddCommand(newHelpTopics(app, args)...)
 		listTopics(root)

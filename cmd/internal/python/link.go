@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -49,7 +48,7 @@ func LinkAt(argv0 string, environ []string, dir string) Link {
 			if filepath.IsAbs(d) {
 				path = filepath.Join(d, argv0)
 			}
-			if isItself(path) {
+			if IsItself(path) {
 				l.Path = path
 				break
 			}
@@ -101,8 +100,8 @@ var itself = sync.OnceValue(func() fs.FileInfo {
 	return info
 })
 
-// isItself reports whether a path leads to this program.
-func isItself(path string) bool {
+// IsItself reports whether a path leads to this program.
+func IsItself(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && itself() != nil && os.SameFile(info, itself())
 }
@@ -111,7 +110,7 @@ func isItself(path string) bool {
 // copy of it. Each copy would look for an interpreter and find the other. A copy is a Go program, with
 // the note of its build (ELF note "Go", in the first 4 KB); no CPython is one.
 func isPy3run(path string) bool {
-	if isItself(path) {
+	if IsItself(path) {
 		return true
 	}
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
@@ -155,33 +154,22 @@ var errOtherVersion = errors.New("has another version")
 // interpreter is asked anything. Empty: it is the configured one.
 func PathFor(want Want, link Link) (path string, skipped []Candidate, err error) {
 	for range 8 { // a virtual environment can be made by the link of another
-		home, version := environmentAround(link.Path)
-		if home == "" {
+		env, inside := environmentAround(link.Path)
+		if !inside {
 			break
 		}
-		names := []string{link.Name, "python3", "python"}
-		if version != "" {
-			names = slices.Insert(names, 0, "python"+version)
-		}
-		path = ""
-		for _, name := range names {
-			if p := filepath.Join(home, name); executable(p) == nil || isItself(p) {
-				path = p
-				break
-			}
-		}
-		if path == "" {
-			return "", nil, &NotFoundError{Want: link.Name, Skipped: []Candidate{{filepath.Join(home, link.Name), "pyvenv.cfg", "no such file, although " + pyvenvAround(link.Path) + " names this directory as home"}}}
+		if path = env.interpreter(link); path == "" {
+			return "", nil, &NotFoundError{Want: link.Name, Skipped: []Candidate{{filepath.Join(env.home, link.Name), "pyvenv.cfg", "no such file, although " + env.file + " names this directory as home"}}}
 		}
 		if !isPy3run(path) {
 			return path, nil, nil
 		}
-		link = Link{Name: link.Name, Path: path}
-		if version != "" {
-			link.Name = "python" + version
+		link = Link{Name: filepath.Base(path), Path: path}
+		if !IsLinkName(link.Name) {
+			link.Name = "python" + env.version
 		}
 	}
-	if want.Interpreter != "auto" && want.Interpreter != "" && namesOther(want.Interpreter, link.Name) == false {
+	if want.Interpreter != "auto" && want.Interpreter != "" && !namesOther(want.Interpreter, link.Name) {
 		return "", nil, nil
 	}
 	names := []string{link.Name}
@@ -222,33 +210,33 @@ func hasVersion(version, name string) bool {
 	return wanted == "" || version == wanted || strings.HasPrefix(version, wanted+".")
 }
 
-// pyvenvAround is the pyvenv.cfg of the virtual environment that a link is in; empty: it is in none.
-// CPython looks in the directory of the executable and in the one above (PEP 405).
-func pyvenvAround(link string) string {
+// An environment is a virtual environment (PEP 405), as its pyvenv.cfg describes it.
+type environment struct {
+	file       string // pyvenv.cfg
+	home       string // the directory of the interpreter that has made it
+	executable string // that interpreter; only since Python 3.11
+	version    string // "3.N"; empty: not known
+}
+
+// environmentAround finds the environment that a link is in. CPython looks in the directory of the
+// executable and in the one above.
+func environmentAround(link string) (env environment, inside bool) {
 	if link == "" {
-		return ""
+		return env, false
 	}
 	dir := filepath.Dir(link)
 	for _, path := range []string{filepath.Join(dir, "pyvenv.cfg"), filepath.Join(filepath.Dir(dir), "pyvenv.cfg")} {
 		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
-			return path
+			text, _ := os.ReadFile(path)
+			env = readPyvenv(string(text))
+			env.file = path
+			return env, env.home != ""
 		}
 	}
-	return ""
+	return env, false
 }
 
-// environmentAround is the home in the pyvenv.cfg around a link, and the version as "3.N"; empty: there
-// is none.
-func environmentAround(link string) (home, version string) {
-	path := pyvenvAround(link)
-	if path == "" {
-		return "", ""
-	}
-	text, _ := os.ReadFile(path)
-	return readPyvenv(string(text))
-}
-
-func readPyvenv(text string) (home, version string) {
+func readPyvenv(text string) (env environment) {
 	for line := range strings.Lines(text) {
 		key, value, found := strings.Cut(line, "=")
 		if !found {
@@ -256,13 +244,43 @@ func readPyvenv(text string) (home, version string) {
 		}
 		switch value = strings.TrimSpace(value); strings.ToLower(strings.TrimSpace(key)) {
 		case "home":
-			home = value
+			env.home = value
+		case "executable":
+			env.executable = value
 		case "version", "version_info": // of venv, of virtualenv
 			var major, minor int
 			if n, _ := fmt.Sscanf(value, "%d.%d", &major, &minor); n == 2 {
-				version = fmt.Sprintf("%d.%d", major, minor)
+				env.version = fmt.Sprintf("%d.%d", major, minor)
 			}
 		}
 	}
-	return home, version
+	return env
+}
+
+// interpreter is the interpreter of an environment, or a link to py3run from which that was made; empty:
+// there is none any more.
+func (env environment) interpreter(link Link) string {
+	var names []string
+	if last := lastOf(link.Path); filepath.Dir(last) == env.home { // made by that link
+		names = append(names, filepath.Base(last))
+	}
+	if env.version != "" {
+		names = append(names, "python"+env.version)
+	}
+	var own string
+	for _, name := range append(names, link.Name, "python3", "python") {
+		path := filepath.Join(env.home, name)
+		if IsItself(path) {
+			own = path
+			break
+		}
+		if executable(path) == nil {
+			return path
+		}
+	}
+	// A link may stand for another version by now than when the environment was made.
+	if filepath.IsAbs(env.executable) && executable(env.executable) == nil && !isPy3run(env.executable) {
+		return env.executable
+	}
+	return own
 }
