@@ -47,7 +47,7 @@ type bridge struct {
 }
 
 const (
-	bridgeLink = "python3-bridge" // a link of this name is a bridge
+	bridgeLink = "python3-bridge" // a link of this name is a bridge, and an interpreter beside that
 
 	unreadReply = time.Minute // for a caller to read a reply that does not fit into its pipe
 	inputPiece  = 64 << 10    // bytes that are read at once
@@ -73,11 +73,19 @@ same, whatever its arguments are. See py3run help bridge.`,
 	return c
 }
 
-// bridgeArguments returns the arguments that a link named python3-bridge stands for, from those that
-// its caller gives to what it takes for an interpreter: -u and a script, which are passed over.
+// bridgeArguments returns the arguments that a link named python3-bridge stands for. Its caller takes
+// it for an interpreter: it starts it with -u and a script, which are passed over, and with other
+// arguments, such as --version or -m pip, for what an interpreter does with them.
 func bridgeArguments(name string, args []string) []string {
 	if filepath.Base(name) != bridgeLink {
 		return args
+	}
+	rest := args
+	for len(rest) > 0 && rest[0] == "-u" {
+		rest = rest[1:]
+	}
+	if len(rest) > 0 && strings.HasPrefix(rest[0], "-") {
+		return append([]string{"python"}, args...)
 	}
 	return []string{"bridge"}
 }

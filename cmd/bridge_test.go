@@ -546,3 +546,58 @@ func TestBridgeWithoutRoom(t *testing.T) {
 		t.Errorf("with room again: %+v", r)
 	}
 }
+
+// Hundreds of requests later a bridge has no more descriptors, threads, children and memory than at first.
+func TestBridgeDoesNotGrow(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.env = append(p.env, "PY3RUN_SECURITY_ISOLATION_WORKING_DIR="+filepath.Join(p.dir, "w", "${executionId}"))
+	c := newClient(t, p, nil)
+	c.warm(p)
+	pid := c.command.Process.Pid
+	type size struct{ descriptors, threads, children, memory int }
+	measure := func() (s size) {
+		files, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		field := func(name string) (n int) {
+			_, rest, _ := strings.Cut(string(status), "\n"+name+":")
+			fmt.Sscan(rest, &n)
+			return n
+		}
+		return size{len(files), field("Threads"), len(children(pid)), field("VmRSS")}
+	}
+	ask := func(count int) {
+		for n := range count {
+			request := `{"code": "print(1); result = 2"}`
+			switch n % 10 {
+			case 1:
+				request = `{"code": "1/0"}`
+			case 2:
+				request = `{"command": "check_syntax", "code": "1"}`
+			case 3:
+				request = `{"command": "ping"}`
+			case 4:
+				request = "no request"
+			case 5:
+				request = `{"code": "import os; os.abort()"}`
+			case 6:
+				request = `{"code": "", "limits": {"processes": 5}}`
+			}
+			c.ask(request)
+		}
+	}
+	ask(50)
+	before := measure()
+	ask(250)
+	var after size
+	waitUntil(t, "it is as small as before", func() bool { // workers are made and removed beside the requests
+		after = measure()
+		return after.descriptors <= before.descriptors+8 && after.children <= before.children+4
+	})
+	if after.threads > before.threads+8 || after.memory > 2*before.memory+16<<10 {
+		t.Errorf("before %+v, after %+v", before, after)
+	}
+	if left, _ := os.ReadDir(filepath.Join(p.dir, "w")); len(left) > 6 { // the notes of two templates, and the next run's directory
+		t.Errorf("left: %v", left)
+	}
+}

@@ -122,6 +122,13 @@ func TestBridgeArguments(t *testing.T) {
 		{"/opt/x/python3-bridge", nil, []string{"bridge"}},
 		{"python3-bridge", []string{"-u", "/tmp/python_bridge.py"}, []string{"bridge"}},
 		{"python3-bridge", []string{"/tmp/python_bridge.py", "--x"}, []string{"bridge"}},
+		{"python3-bridge", []string{"-u"}, []string{"bridge"}},
+		{"python3-bridge", []string{"-u", "-u", "x.py", "-c"}, []string{"bridge"}},
+		{"python3-bridge", []string{"--version"}, []string{"python", "--version"}},
+		{"python3-bridge", []string{"-c", "import x"}, []string{"python", "-c", "import x"}},
+		{"python3-bridge", []string{"-m", "pip", "install", "x"}, []string{"python", "-m", "pip", "install", "x"}},
+		{"python3-bridge", []string{"-u", "-i"}, []string{"python", "-u", "-i"}},
+		{"python3-bridge", []string{"-"}, []string{"python", "-"}},
 		{"python3-bridges", []string{"x"}, []string{"x"}},
 	} {
 		if got := bridgeArguments(tt.name, tt.args); !reflect.DeepEqual(got, tt.want) {

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"py3run/cmd/internal/python"
@@ -36,6 +37,7 @@ func (p Plan) template() (warm.Setup, bool) {
 	}
 	if own { // what a template of this process inherits is what this run inherits
 		setup.Dir, setup.Run = p.Dir.Root, p.Job.ask
+		setup.Ahead = slices.DeleteFunc(slices.Clone(p.Spec.Env), func(e string) bool { return strings.HasPrefix(e, "TMPDIR=") })
 	} else {
 		setup.Inherited = warm.Inherited(key.Groups && key.Parent == "")
 	}

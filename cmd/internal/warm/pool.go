@@ -70,8 +70,12 @@ func (p *pool) begin() (identity string, err error) {
 	}
 	defer ip.Close()
 	p.calls, p.steps = p.setup.PoolKey.Setup()
+	environ := p.setup.Environ
+	if p.setup.Ahead != nil {
+		environ = p.setup.Ahead
+	}
 	p.template, err = python.StartTemplate(ip, python.TemplateJob{Setup: p.calls, Practice: sandbox.Practice(), UserNamespace: os.Geteuid() != 0, First: p.setup.PoolKey.FirstFile,
-		Environ: p.setup.Environ, Preload: p.setup.Preload, ImportPath: p.setup.ImportPath, Flagged: p.setup.Flagged}, importPatience)
+		Environ: environ, Preload: p.setup.Preload, ImportPath: p.setup.ImportPath, Flagged: p.setup.Flagged}, importPatience)
 	if err != nil {
 		return "", err
 	}

@@ -57,7 +57,8 @@ type Setup struct {
 	Spares   int
 	Idle     time.Duration // the template ends after so long without use; 0: never
 
-	Run python.Runner `json:"-"` // runs a candidate for the interpreter; nil: like any program
+	Run   python.Runner `json:"-"` // runs a candidate for the interpreter; nil: like any program
+	Ahead []string      `json:"-"` // the environment with which the template starts; nil: Environ. Each run gets its own in any case
 }
 
 // Dir is where the templates of this user are: a directory that is private to the user and, if
