@@ -113,6 +113,12 @@ func newHelp() *cobra.Command {
 		Use: "help [COMMAND|TOPIC]", Short: "Help about a command, or a page of the documentation",
 		Example: "  py3run help run\n  py3run help limits",
 		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 1 { // of a command and a page with one name, the page: --help prints the other
+				if text, ok := page(args[0]); ok {
+					_, err := io.WriteString(c.OutOrStdout(), text)
+					return err
+				}
+			}
 			of, rest, err := c.Root().Find(args)
 			if err == nil && len(rest) == 0 {
 				return of.Help()

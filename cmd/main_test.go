@@ -38,7 +38,8 @@ func TestMain(m *testing.M) {
 	if p := flag.Lookup("test.parallel"); p != nil {
 		p.Value.Set(strconv.Itoa(4 * runtime.GOMAXPROCS(0)))
 	}
-	testscript.Main(m, map[string]func(){"py3run": func() { os.Exit(cmd.Main()) }})
+	py3run := func() { os.Exit(cmd.Main()) }
+	testscript.Main(m, map[string]func(){"py3run": py3run, "python3-bridge": py3run})
 }
 
 // TestScripts runs testdata/script. README.md there says what a script can use.
@@ -105,7 +106,7 @@ func TestScriptReadme(t *testing.T) {
 			}
 		}
 	}
-	want := []string{"py3run", "py3runctl"}
+	want := []string{"py3run", "python3-bridge", "py3runctl"}
 	for name := range scriptConditions {
 		want = append(want, "["+name+"]")
 	}

@@ -38,7 +38,7 @@ func Main() int {
 		inIsTerminal: cli.IsTerminal(os.Stdin), errIsTerminal: cli.IsTerminal(os.Stderr),
 		oneStream: func() bool { return oneStream(os.Stdout, os.Stderr) },
 	}
-	return app.main(os.Args[1:])
+	return app.main(bridgeArguments(os.Args[0], os.Args[1:]))
 }
 
 // An app is one invocation: its streams, and what the flags of all commands have set.
@@ -153,8 +153,10 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 		root.AddCommand(newExec(app))
 	case len(args) > 0 && args[0] == "run":
 		root.AddCommand(newRun(app))
+	case len(args) > 0 && args[0] == "bridge":
+		root.AddCommand(newBridge(app))
 	default:
-		root.AddCommand(newExec(app), newRun(app), newCheck(app), newExplain(app), newDoctor(app), newConfig(app), newSchema(app), cli.NewVersion("py3run", map[string]any{"protocol": wire.Protocol}))
+		root.AddCommand(newExec(app), newRun(app), newBridge(app), newCheck(app), newExplain(app), newDoctor(app), newConfig(app), newSchema(app), cli.NewVersion("py3run", map[string]any{"protocol": wire.Protocol}))
 		root.AddCommand(newMan(app))
 		root.AddCommand(newHelpTopics(app, args)...)
 		listTopics(root)

@@ -225,6 +225,9 @@ func (c *clearing) late() bool {
 
 // remove removes what stands at a path, also nothing.
 func (c *clearing) remove(path string) error {
+	if !filepath.IsAbs(path) || filepath.Clean(path) == "/" { // an empty path would mean the current directory
+		return &StepError{Step: "remove", Object: strconv.Quote(path), Err: unix.EINVAL}
+	}
 	parent, err := unix.Open(filepath.Dir(path), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err == unix.ENOENT || err == unix.ENOTDIR || err == unix.EACCES {
 		return nil // the parent is gone, and the path with it

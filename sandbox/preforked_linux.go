@@ -231,16 +231,32 @@ func (w *Worker) Paths() []string { return w.group.Paths() }
 // Handoff returns what a launcher needs to take the worker: text and descriptors for [ReadHandoff].
 // The maker closes its own descriptors with Give.
 func (w *Worker) Handoff() (text []byte, descriptors []int) {
-	lines := append([]string{"pid " + strconv.Itoa(w.pid)}, w.group.Lines()...)
-	for _, gap := range w.gaps {
-		lines = append(lines, "missing "+gap.Name+" "+strings.ReplaceAll(gap.Why, "\n", " "))
-	}
 	for _, f := range []*os.File{w.init, w.program, w.pidfd, w.listener} {
 		if f != nil {
 			descriptors = append(descriptors, int(f.Fd()))
 		}
 	}
-	return []byte(strings.Join(lines, "\n")), descriptors
+	return []byte(strings.Join(w.lines(), "\n")), descriptors
+}
+
+// lines say what a launcher has to know of the worker.
+func (w *Worker) lines() []string {
+	lines := append([]string{"pid " + strconv.Itoa(w.pid)}, w.group.Lines()...)
+	for _, gap := range w.gaps {
+		lines = append(lines, "missing "+gap.Name+" "+strings.ReplaceAll(gap.Why, "\n", " "))
+	}
+	return lines
+}
+
+// Take gives the worker to a run of this process. The maker still calls Close when the run is over.
+func (w *Worker) Take() (*Handoff, error) {
+	fd, err := unix.FcntlInt(w.pidfd.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, &StepError{Step: "dup", Object: "pidfd of a worker", Err: err}
+	}
+	h := &Handoff{pid: w.pid, init: w.init, program: w.program, pidfd: os.NewFile(uintptr(fd), "pidfd"), listener: w.listener, lines: w.lines()}
+	w.init, w.program, w.listener = nil, nil, nil
+	return h, nil
 }
 
 // Give closes the maker's descriptors except the pidfd: the worker now belongs to a launcher, which

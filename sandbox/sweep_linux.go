@@ -20,6 +20,7 @@ import (
 // lived. Its lines are
 //
 //	at PATH       where the run finds its directory, below the root; without it: the entry's own name
+//	top NAME      the directory in the place that the run sees as its root, if it has another name: see SpareDir
 //	group PATH    a control group that it may have made
 //	file SUFFIX   a file beside the directory
 //	keep          the directory stays
@@ -274,12 +275,17 @@ func sweepEntry(c *clearing, place *os.File, root, name string) error {
 	var suffixes []string
 	var errs []error
 	rel, keep, settled := name, false, false
+	top := name + topSuffix
 	for line := range strings.Lines(string(text)) {
 		word, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 		switch word {
 		case "at": // nothing that leads out of the root, nor to what another entry is of
 			if entryName(rest) == name && filepath.IsLocal(rest) {
 				rel = rest
+			}
+		case "top":
+			if strings.HasPrefix(rest, sparePrefix) && strings.HasSuffix(rest, topSuffix) && !strings.Contains(rest, "/") {
+				top = rest
 			}
 		case "group":
 			if isRunsGroup(rest, name) {
@@ -298,7 +304,8 @@ func sweepEntry(c *clearing, place *os.File, root, name string) error {
 	if rel != name && !straight(root, filepath.Dir(rel)) {
 		rel, keep, settled = name, false, false // a link would lead elsewhere
 	}
-	path, top := filepath.Join(root, rel), filepath.Join(place.Name(), name+topSuffix)
+	path := filepath.Join(root, rel)
+	top = filepath.Join(place.Name(), top)
 	if keep {
 		errs = append(errs, moveKept(filepath.Join(top, rel), path))
 	}

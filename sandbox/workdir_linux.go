@@ -119,15 +119,23 @@ func MakeWorkdir(d Dir) (_ *Workdir, err error) {
 			return nil, err
 		}
 	}
-	fd, err := unix.Open(w.real, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, &StepError{Step: "open", Object: w.real, Err: err}
+	if err := w.hold(); err != nil {
+		return nil, err
 	}
-	w.handle = os.NewFile(uintptr(fd), w.real)
 	if w.private == nil && !w.own {
 		w.stand("")
 	}
 	return w, nil
+}
+
+// hold opens the directory.
+func (w *Workdir) hold() error {
+	fd, err := unix.Open(w.real, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &StepError{Step: "open", Object: w.real, Err: err}
+	}
+	w.handle = os.NewFile(uintptr(fd), w.real)
+	return nil
 }
 
 // makeTop makes the directory of the run's own, and in it the working directory.

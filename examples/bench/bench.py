@@ -7,9 +7,10 @@ is measured around posix_spawn and wait4. Processor time is that of all processe
 those that outlive it. Peak memory is that of the largest process. Needs Linux, Go (or --py3run) and Python
 3.8. Runs as root or as an ordinary user, and leaves nothing behind.
 
-groups: empty, json, pandas, data (8 MB of variables in, 8 MB of result out), output (10 MB printed), parallel, protections
+groups: empty, json, pandas, data (8 MB of variables in, 8 MB of result out), output (10 MB printed), parallel, bridge
+(requests to a bridge whose template is ready), protections
 """
-import argparse, collections, ctypes, datetime, glob, html, json, math, os, platform, shutil, signal, statistics, subprocess, sys, tempfile, time
+import argparse, collections, ctypes, datetime, glob, html, json, math, os, platform, select, shutil, signal, statistics, subprocess, sys, tempfile, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
@@ -18,7 +19,8 @@ DATA_MB, OUTPUT_MB, ABREAST = 8, 10, 8
 # processor time still counts.
 REST = 0.2
 
-Command = collections.namedtuple("Command", "name argv env stdin warm every", defaults=(None, os.devnull, False, 1))
+# call does the work of a command that starts no process: it gets count and abreast.
+Command = collections.namedtuple("Command", "name argv env stdin warm every call", defaults=(None, os.devnull, False, 1, None))
 Job = collections.namedtuple("Job", "group name commands rounds count abreast least", defaults=(1, 1, 0))
 Sample = collections.namedtuple("Sample", "wall cpu out")
 Row = collections.namedtuple("Row", "name runs median medians paired minima cpu peak own difference")
@@ -75,6 +77,9 @@ def measure(command, errors, count=1, abreast=1, read=False):
     """Runs the command count times and measures until all have ended. With read it also returns the output of a single run."""
     cpu, out, running, left, failed = 0.0, b"", set(), count, None
     begin = time.perf_counter()
+    if command.call:
+        command.call(count, abreast)
+        return Sample(time.perf_counter() - begin, 0.0, b"")
     if read:
         source, sink = os.pipe2(os.O_CLOEXEC)
         running.add(spawn(command, errors, sink))
@@ -170,6 +175,62 @@ def own(command, errors):
             most = max([most] + [int(line.split()[1]) for line in f if line.startswith("VmHWM:")])
     os.waitpid(pid, 0)
     return most / 1024
+
+
+# Requests to bridges: one process each, which answers lines.
+
+class Bridge:
+    REQUEST = b'{"code": "pass"}\n'
+
+    def __init__(self, sitting):
+        argv = [sitting.py3run, "bridge", "--python", sitting.python]
+        self.process = subprocess.Popen(argv, env=sitting.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        LASTING.add(self.process.pid)
+        self.input, self.output, self.reply = self.process.stdin.fileno(), self.process.stdout.fileno(), b""
+        self.read()
+        self.answers = 0
+
+    def ask(self):
+        os.write(self.input, self.REQUEST)
+
+    def read(self):
+        """Reads what is there, and tells whether a reply is whole."""
+        self.reply += os.read(self.output, 1 << 16)
+        if not self.reply.endswith(b"\n"):
+            if not self.reply:
+                raise Failed("the bridge has ended")
+            return False
+        if b'"success":false' in self.reply:
+            raise Failed(self.reply.decode())
+        self.reply = b""
+        return True
+
+    def call(self, count, abreast):
+        for _ in range(count):
+            self.ask()
+            while not self.read():
+                pass
+
+    def end(self):
+        self.process.stdin.close()
+        LASTING.discard(self.process.pid)
+        self.process.wait()
+
+
+def ask_all(bridges, count):
+    """Has bridges answer count requests, each the next one when it has answered."""
+    poll, of, left, busy = select.poll(), {b.output: b for b in bridges}, count, 0
+    for b in bridges:
+        poll.register(b.output, select.POLLIN)
+        b.ask()
+        left, busy = left - 1, busy + 1
+    while busy:
+        for fd, _ in poll.poll():
+            if of[fd].read():
+                busy -= 1
+                if left:
+                    of[fd].ask()
+                    left, busy = left - 1, busy + 1
 
 
 # The sitting: its directories, and what it compares.
@@ -289,6 +350,24 @@ class Sitting:
         LASTING.update(children())
         return found
 
+    def synced(self, count, abreast):
+        """Writes two records and waits for the disk, as every run does."""
+        fd = os.open(self.path("synced"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        for _ in range(2):
+            os.write(fd, b"x" * 1024)
+            os.fdatasync(fd)
+        os.close(fd)
+
+    def bridges(self, count):
+        """Starts bridges, and waits until their templates are ready."""
+        started = [Bridge(self) for _ in range(count)]
+        self.ending.extend(started)
+        for b in started:
+            for _ in range(2):  # the first one starts the interpreter
+                b.call(1, 1)
+                time.sleep(1)
+        return started
+
     def protections(self):
         def isolation(*options):
             i = self.ask({"code": ""}, self.env, *options)["isolation"]
@@ -309,7 +388,7 @@ class Sitting:
         o, runs = self.o, self.o.runs
         self.pandas = not subprocess.run([self.python, "-I", "-c", "import importlib.util as u; import sys; sys.exit(not u.find_spec('pandas'))"]).returncode
         want = lambda group: not o.only or group in o.only
-        peers = list(self.peers()) if any(map(want, GROUPS[:-1])) else []
+        peers = list(self.peers()) if any(map(want, GROUPS[:-2])) else []
         warm = self.warm() if any(map(want, ("empty", "json", "pandas", "parallel"))) else {}
         beside = lambda code, stdin=os.devnull, most=1: [Command(name, [*argv, self.python, "-I", "-c", code], self.bare_env, stdin, False, every)
                                                          for name, argv, every in peers if every <= most]
@@ -343,6 +422,13 @@ class Sitting:
             crowd = plain("parallel", "100 empty jobs at once", "pass", max(3, runs // 12))
             yield crowd._replace(commands=[c for c in crowd.commands if c.env is not self.bare_env or c.name == "bare Python"], count=100, abreast=100)
             yield crowd._replace(name=f"{o.count:,} empty jobs, {ABREAST} at a time", count=o.count, abreast=ABREAST)
+        if want("bridge"):
+            first, *others = self.bridges(4)
+            yield Job("bridge", "a request to a bridge", [self.bare("pass"), Command("two fdatasync", [""], call=self.synced),
+                                                          Command("py3run bridge, a request", [""], warm=True, call=first.call)], runs)
+            every = [first, *others]
+            yield Job("bridge", f"{o.count:,} requests from four callers", [self.bare("pass"), Command("py3run bridge, four of them", [""], call=lambda count, _: ask_all(every, count))],
+                      max(3, runs // 12), count=o.count, abreast=4)
         if want("protections"):
             yield Job("protections", "each protection off and on", [self.bare("pass"), self.run("pass", "py3run run, as it comes"), *self.protections()], runs)
 
@@ -359,12 +445,12 @@ class Sitting:
                 self.tell(f"{job.name}: round {max(i, 0) + 1} of {job.rounds}: {c.name}")
                 open(self.errors, "w").close()
                 try:
-                    sample = measure(c, self.errors, job.count, job.abreast, read=alone and bool(job.least or c.warm))
+                    sample = measure(c, self.errors, job.count, job.abreast, read=alone and not c.call and bool(job.least or c.warm))
                     if alone and c.warm:
                         time.sleep(REST)
                     if job.least and len(sample.out) < job.least:
                         raise Failed(f"only {len(sample.out)} bytes came out")
-                    cold[c.name] += alone and c.warm and i >= 0 and b'"warm":true' not in sample.out
+                    cold[c.name] += alone and c.warm and not c.call and i >= 0 and b'"warm":true' not in sample.out
                 except Failed as e:
                     if c.name == "bare Python":
                         raise
@@ -376,7 +462,7 @@ class Sitting:
                     samples[c.name][i] = sample._replace(out=None)
         spent = sum(seconds - before.get(pid, 0) for pid, seconds in lasting_cpu().items())
         for c in job.commands:
-            if c.warm and c.name in samples:  # add the template's work for these runs
+            if (c.warm or c.call) and c.name in samples and c.name != "two fdatasync":  # add the template's work for these runs
                 samples[c.name] = {i: s._replace(cpu=s.cpu + spent / (job.rounds + 1)) for i, s in samples[c.name].items()}
                 if cold[c.name]:
                     self.note(f"{job.name}: {c.name}: {cold[c.name]} of {job.rounds} runs were not warm")
@@ -396,7 +482,7 @@ class Sitting:
             wall = [s.wall for s in here]
             yield Row(c.name, len(wall), median(wall) * 1e3, median(wall) / median(b.wall for b in there), median(s.wall / b.wall for s, b in zip(here, there)),
                       min(wall) / min(b.wall for b in there), median(s.cpu for s in here) / median(b.cpu for b in there),
-                      largest(c, self.python) if alone and not c.warm else None, max(own(c, self.errors) for _ in range(3)) if alone else None,
+                      largest(c, self.python) if alone and not c.warm and not c.call else None, max(own(c, self.errors) for _ in range(3)) if alone and not c.call else None,
                       median((mine[i].wall - usual[i].wall) * 1e3 for i in mine) if usual and c.argv[0] == self.py3run else None)
 
     def host(self):
@@ -416,6 +502,9 @@ class Sitting:
         """Removes everything: templates, containers, processes, mounts, files."""
         self.tell()
         for argv in reversed(self.ending):
+            if isinstance(argv, Bridge):
+                argv.end()
+                continue
             env = argv.pop() if isinstance(argv[-1], dict) else self.bare_env
             try:
                 subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=20)
@@ -503,7 +592,7 @@ def chart(data):
 
 
 BEGIN, END = "<!-- bench.py -->\n", "<!-- end of bench.py -->\n"
-GROUPS = ["empty", "json", "pandas", "data", "output", "parallel", "protections"]
+GROUPS = ["empty", "json", "pandas", "data", "output", "parallel", "bridge", "protections"]
 
 
 def main():

@@ -21,6 +21,7 @@ type Config struct {
 	Input    Input
 	Python   Python
 	Warm     Warm
+	Bridge   Bridge
 	Alerts   Alerts
 }
 
@@ -98,6 +99,11 @@ type Warm struct {
 	Spares  int      // how many wait for a run
 }
 
+// Bridge holds what only `py3run bridge` needs.
+type Bridge struct {
+	TimeoutSeconds float64 // wall-clock time of one request; 0: as for any run
+}
+
 // Alerts says what py3runctl alerts looks for in the log, and where it sends alerts. 0, false and
 // empty switch a rule off.
 type Alerts struct {
@@ -161,6 +167,7 @@ const (
 type Origin struct {
 	Kind    string
 	Name    string // path of the file, name of the variable, or --set
+	Key     string // the key that was set, if the value is that of another key; see ForBridge
 	Ceiling Ceiling
 	Floor   Floor
 }

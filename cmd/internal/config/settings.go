@@ -314,6 +314,11 @@ var settings = [...]setting{
 		doc: "how many interpreters wait for a run",
 	},
 	{
+		key: "bridge.timeout-seconds", field: func(c *Config) any { return &c.Bridge.TimeoutSeconds },
+		fallback: 25.0, min: minSeconds, max: maxSeconds, unit: "seconds",
+		doc: "wall-clock time of one request to a bridge, if security.execution-timeout-seconds is not less",
+	},
+	{
 		key: "alerts.denials", field: func(c *Config) any { return &c.Alerts.Denials },
 		fallback: 5, min: 1, max: maxCount,
 		doc: "refusals of one user within alerts.denials-within-minutes that are an alert",

@@ -124,7 +124,13 @@ func want(job Job) python.Want {
 
 // find returns the job's interpreter, and the candidates that were passed over.
 func find(job Job) (python.Interpreter, []python.Candidate, *refusal) {
-	ip, skipped, err := python.Find(want(job))
+	look := func() (python.Interpreter, []python.Candidate, error) { return python.Find(want(job)) }
+	ip, skipped, err := python.Interpreter{}, []python.Candidate(nil), error(nil)
+	if job.Series != nil {
+		ip, skipped, err = job.Series.find(look)
+	} else {
+		ip, skipped, err = look()
+	}
 	if err == nil {
 		return ip, skipped, nil
 	}

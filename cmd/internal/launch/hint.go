@@ -39,7 +39,11 @@ func whoCanRaise(name string, origins map[string]config.Origin) string {
 		return ""
 	}
 	key := config.Shorts[i].Key
-	switch from := origins[key]; {
+	from := origins[key]
+	if from.Key != "" {
+		key = from.Key
+	}
+	switch {
 	case from.Ceiling.Asked != "":
 		return fmt.Sprintf("; that is the ceiling in %s, which only its owner raises", from.Ceiling.File)
 	case from.Kind == config.FromFile:

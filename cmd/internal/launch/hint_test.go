@@ -49,6 +49,7 @@ func TestRemedy(t *testing.T) {
 		{"a request that was clamped", 700, 600, config.Origin{}, "PY3RUN_SECURITY_EXECUTION_TIMEOUT_SECONDS", "request itself"},
 		{"nobody", 0, 600, config.Origin{}, "default of security.execution-timeout-seconds", "request"},
 		{"a file", 0, 600, config.Origin{Kind: config.FromFile, Name: "/home/c.toml"}, "/home/c.toml", "request"},
+		{"the limit of a bridge", 0, 25, config.Origin{Key: "bridge.timeout-seconds"}, "default of bridge.timeout-seconds, which whoever starts py3run can raise: with PY3RUN_BRIDGE_TIMEOUT_SECONDS", "execution-timeout"},
 		{"a ceiling", 0, 600, config.Origin{Kind: config.FromFlag, Ceiling: config.Ceiling{Asked: "900", File: "/etc/c.toml"}}, "ceiling in /etc/c.toml", "request"},
 	} {
 		job := Job{Config: config.Default(), Origins: map[string]config.Origin{"security.execution-timeout-seconds": tt.origin}}

@@ -27,7 +27,10 @@ type Job struct {
 
 	Source []byte // the bytes of a script file, in its own encoding; nil: the code is Request.Code
 
-	Live *Live // set by `run`, for people and shells; nil in exec
+	Live    *Live  // set by `run`, for people and shells; nil in exec
+	Command string // of py3run, for the record; empty: exec, or run with Live
+
+	Series *Series // that this run belongs to; nil: none
 
 	Signals <-chan os.Signal // a signal from it ends the run
 

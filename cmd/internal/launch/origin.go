@@ -61,6 +61,9 @@ func invocation(job Job) *audit.Invocation {
 	if job.Live != nil {
 		v.Command, first = "run", job.Live.Argv0
 	}
+	if job.Command != "" {
+		v.Command = job.Command
+	}
 	if job.Live != nil || len(job.Request.Argv) > 0 {
 		v.Argv, v.ArgvDropped = arguments(append([]string{first}, job.Request.Argv...))
 	}

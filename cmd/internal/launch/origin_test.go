@@ -56,6 +56,7 @@ func TestInvocation(t *testing.T) {
 		{"exec with arguments", Job{Request: wire.Request{Filename: "a.py", Argv: []string{"--token=x", "y"}}}, audit.Invocation{Command: "exec", Argv: []string{"a.py", "--token=***", "y"}}},
 		{"exec with input", Job{Request: wire.Request{Stdin: &abc}}, audit.Invocation{Command: "exec", Stdin: &audit.Input{Bytes: 3, SHA256: ofABC}}},
 		{"exec with no input in so many words", Job{Request: wire.Request{Stdin: &empty}}, audit.Invocation{Command: "exec", Stdin: &audit.Input{SHA256: ofNothing}}},
+		{"bridge", Job{Command: "bridge", Request: wire.Request{Filename: "main.py"}}, audit.Invocation{Command: "bridge"}},
 		{"run", Job{Live: &Live{Argv0: "./a.py", File: "/a.py"}}, audit.Invocation{Command: "run", Argv: []string{"./a.py"}}},
 		{"run with a secret", Job{Live: &Live{Argv0: "-"}, Request: wire.Request{Argv: []string{"--password", "hunter2", "z"}}}, audit.Invocation{Command: "run", Argv: []string{"-", "--password", "***", "z"}}},
 	} {

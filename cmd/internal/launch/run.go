@@ -48,7 +48,9 @@ func (r *run) execute() Evidence {
 	var early Evidence
 	var done bool
 	r.plan, early, done = prepare(r.plan)
-	r.held.add(func() error { r.plan.Interpreter.Close(); return nil })
+	if r.plan.Job.Series == nil { // else it is the series'
+		r.held.add(func() error { r.plan.Interpreter.Close(); return nil })
+	}
 	if done {
 		return early
 	}
@@ -93,7 +95,11 @@ func (r *run) conclude(e Evidence) Answer {
 	result := result(r.plan, e, verdict)
 	r.reach("judged")
 	released := make(chan []error, 1)
-	go func() { released <- r.held.release(0) }()
+	if r.plan.Job.Series == nil {
+		go func() { released <- r.held.release(0) }()
+	} else { // sweep releases it: nobody waits then
+		released <- nil
+	}
 	receipt, warnings := r.recordEnd(e, result)
 	for _, err := range <-released {
 		warnings = append(warnings, wire.Warning{Code: "cleanup_failed", Message: err.Error()})
@@ -168,10 +174,15 @@ func (r *run) makeDirectory() error {
 
 // directory makes the working directory and, if the plan has one, the file with the code. With an
 // error it may return a directory that is half made: the caller removes that too.
-func (p Plan) directory(code []byte) (*sandbox.Workdir, error) {
-	w, err := sandbox.MakeWorkdir(p.Dir)
-	if err != nil {
-		return nil, err
+func (p Plan) directory(code []byte) (_ *sandbox.Workdir, err error) {
+	var w *sandbox.Workdir
+	if p.Job.Series != nil {
+		w = p.Job.Series.directory(p.Dir)
+	}
+	if w == nil {
+		if w, err = sandbox.MakeWorkdir(p.Dir); err != nil {
+			return nil, err
+		}
 	}
 	if p.CodeFile != "" {
 		err = w.AddFile(codeSuffix, code)
@@ -254,22 +265,33 @@ func (r *run) attend(p *program) sandbox.Outcome {
 	return outcome
 }
 
-// sweep removes what killed launchers left: directories, control groups, and runs without an end
-// record. If the configuration wants a template and none had a worker for this run, sweep starts one
+// sweep removes what is left of this run and, unless the job says otherwise, what killed launchers
+// left: directories, control groups, and runs without an end record. If the configuration wants a template and none had a worker for this run, sweep starts one
 // for the next run.
 func (r *run) sweep(isolation *wire.Isolation) (err error) {
-	if r.plan.Spec.Path == "" { // the plan was not made
-		return nil
+	err = errors.Join(r.held.release(0)...) // of a run of a series: else there is nothing any more
+	if r.plan.Spec.Path == "" {             // the plan was not made
+		return err
 	}
-	if setup, wanted := r.plan.template(); wanted && r.cold {
+	series := r.plan.Job.Series
+	others := series == nil || series.sweepsOthers()
+	keep := r.plan.Interpreter.Keep
+	if series != nil {
+		keep = series.keep
+	} else if setup, wanted := r.plan.template(); wanted && r.cold {
 		warm.Start(setup, false) // py3runctl warm status reports what fails
 	}
 	if isolation != nil && isolation.Method == string(sandbox.Namespace) {
-		r.plan.Interpreter.Keep()
+		keep()
 	}
-	err = sandbox.Sweep(r.plan.Dir.Root)
+	if others {
+		err = errors.Join(err, sandbox.Sweep(r.plan.Dir.Root))
+	}
 	if r.record != nil {
-		err = errors.Join(err, r.record.log.Recover(), r.record.log.Close())
+		if others {
+			err = errors.Join(err, r.record.log.Recover())
+		}
+		err = errors.Join(err, r.record.log.Close())
 		r.record = nil
 	}
 	if r.left != nil {

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"py3run/cmd/internal/python"
@@ -15,25 +16,43 @@ import (
 // template returns the set-up of the template that can have a worker for this run. It returns false if
 // the configuration wants none, or none is possible.
 func (p Plan) template() (warm.Setup, bool) {
-	c := p.Job.Config
+	c, own := p.Job.Config, p.ownTemplates() != nil
 	key, ok := p.Spec.PoolKey()
-	if !ok || p.Facts.WarmDir == "" {
+	if !ok || !c.Warm.Enabled || p.Facts.WarmDir == "" && !own {
 		return warm.Setup{}, false
 	}
 	key.Activity = activity[c.Security.Audit.Native] // also for commands that run no code, where the plan has none
-	return warm.Setup{
+	setup := warm.Setup{
 		PoolKey: key, Interpreter: p.Interpreter.Path, Identity: p.Interpreter.Identity,
 		Environ: warm.Environ(p.Spec.Env, c.Warm.Preload), Preload: c.Warm.Preload,
 		ImportPath: c.Python.Path, Flagged: slices.Sorted(maps.Keys(c.Python.FlagImports)),
-		Inherited: warm.Inherited(key.Groups && key.Parent == ""), Dir: p.Facts.WarmDir, CacheDir: p.Facts.CacheDir, KeyFile: cacheKey(p.Job),
+		Dir: p.Facts.WarmDir, CacheDir: p.Facts.CacheDir, KeyFile: cacheKey(p.Job),
 		Spares: c.Warm.Spares, Idle: seconds(c.Security.IdleTimeoutSeconds),
-	}, true
+	}
+	if own { // what a template of this process inherits is what this run inherits
+		setup.Dir, setup.Run = p.Dir.Root, p.Job.ask
+		setup.Ahead = slices.DeleteFunc(slices.Clone(p.Spec.Env), func(e string) bool { return strings.HasPrefix(e, "TMPDIR=") })
+	} else {
+		setup.Inherited = warm.Inherited(key.Groups && key.Parent == "")
+	}
+	return setup, true
+}
+
+// ownTemplates are those of this process; nil: it has none, and templates run in the background.
+func (p Plan) ownTemplates() *warm.Own {
+	if s := p.Job.Series; s != nil {
+		return s.templates
+	}
+	return nil
 }
 
 // askForWorker asks the template for a worker; nil: there is none. The template needs a moment to
 // answer, so the caller makes the directories before it receives the worker.
 func (r *run) askForWorker() *warm.Lease {
 	if setup, wanted := r.plan.template(); wanted {
+		if own := r.plan.ownTemplates(); own != nil {
+			return own.Take(setup)
+		}
 		if lease, err := warm.Take(setup.Dir, setup.Key()); err == nil {
 			return lease
 		}

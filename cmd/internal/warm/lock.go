@@ -43,7 +43,7 @@ func (t *server) sweep() {
 	dir := t.setup.Dir
 	left := sweepFile(t.lock)
 	t.open()
-	defer func() { t.note(left) }()
+	defer func() { t.noteGroups(left) }()
 	paths, _ := filepath.Glob(filepath.Join(dir, "*"+lockSuffix))
 	for _, path := range paths {
 		lock, err := os.OpenFile(path, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -87,8 +87,8 @@ func (t *server) open() {
 	fmt.Fprintf(t.lock, "process %d\n", os.Getpid())
 }
 
-// note writes down which groups to remove if this process is killed.
-func (t *server) note(paths []string) {
+// noteGroups writes down which groups to remove if this process is killed.
+func (t *server) noteGroups(paths []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if info, err := t.lock.Stat(); err == nil && info.Size() > notesMost { // most of runs long past

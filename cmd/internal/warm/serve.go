@@ -1,7 +1,6 @@
 package warm
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,14 +11,11 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"py3run/cmd/internal/python"
-	"py3run/sandbox"
 	"py3run/sandbox/cgroup"
 )
 
@@ -51,7 +47,8 @@ func Serve(in io.Reader) error {
 		return err
 	}
 	defer dir.Close()
-	t := &server{setup: s, key: s.Key(), ready: make(chan waiting, s.Spares), want: make(chan struct{}, 1), quit: make(chan struct{}), started: time.Now(), used: time.Now()}
+	t := &server{}
+	t.pool = newPool(s, func(groups []string) { t.noteGroups(groups) })
 	path := filepath.Join(s.Dir, t.key)
 	if t.lock, err = lockFile(path+lockSuffix, glanceMost); err != nil {
 		return err
@@ -99,15 +96,7 @@ func (t *server) end(path string, listener int) {
 	// From here on no launcher finds the template.
 	os.Remove(path + socketSuffix)
 	unix.Shutdown(listener, unix.SHUT_RDWR) // and with it the accepting
-	for {
-		select {
-		case worker := <-t.ready:
-			t.remove(worker)
-			continue
-		default:
-		}
-		break
-	}
+	t.drain()
 	ended := make(chan struct{})
 	go func() { t.retire(t.template, t.using); close(ended) }()
 	t.mu.Lock()
@@ -146,46 +135,12 @@ func listen(dir *os.File, name string) (int, error) {
 	return fd, err
 }
 
+// A server is a pool with a socket, from which launchers take workers.
 type server struct {
-	setup   Setup
-	key     string
-	lock    *os.File
-	started time.Time
-
-	template *python.Template // of the filling goroutine
-	using    *sync.WaitGroup  // the template's workers
-	calls    []byte
-	steps    *sandbox.Steps
-	born     time.Time
-	forked   int
-	first    int64 // memory of a new template
-
-	ready chan waiting
-	want  chan struct{} // a worker was taken
-	quit  chan struct{}
-	once  sync.Once
-	runs  sync.WaitGroup
-
-	mu      sync.Mutex
-	used    time.Time
-	served  int
-	running int
-	process int   // of the template
-	asked   []int // connections that wait for the end
-	ended   []int // inits of workers that the interpreter has to wait for
-	table   *os.File
-	changes int // of table
+	*pool
+	lock  *os.File
+	asked []int // connections that wait for the end; under mu of the pool
 }
-
-// waiting is a worker that waits, how often the mounts had changed before it was made, and the wait
-// group of its interpreter's workers.
-type waiting struct {
-	*sandbox.Worker
-	mounts int
-	using  *sync.WaitGroup
-}
-
-func (t *server) stop() { t.once.Do(func() { close(t.quit) }) }
 
 // makeRoom ends the template that was unused for longest, if there are many.
 func makeRoom(dir string) {
@@ -204,103 +159,6 @@ func makeRoom(dir string) {
 	if n >= templatesMost {
 		Stop(dir, oldest.Key)
 	}
-}
-
-// begin starts the interpreter, and returns its identity.
-func (t *server) begin() (identity string, err error) {
-	ip, _, err := python.Find(python.Want{Interpreter: t.setup.Interpreter, Environ: t.setup.Environ, Dir: "/", CacheDir: t.setup.CacheDir, KeyFile: t.setup.KeyFile})
-	if err != nil {
-		return "", err
-	}
-	defer ip.Close()
-	t.calls, t.steps = t.setup.PoolKey.Setup()
-	t.template, err = python.StartTemplate(ip, python.TemplateJob{Setup: t.calls, Practice: sandbox.Practice(), UserNamespace: os.Geteuid() != 0, First: t.setup.PoolKey.FirstFile,
-		Environ: t.setup.Environ, Preload: t.setup.Preload, ImportPath: t.setup.ImportPath, Flagged: t.setup.Flagged}, importPatience)
-	if err != nil {
-		return "", err
-	}
-	t.born, t.forked, t.using = time.Now(), 0, new(sync.WaitGroup)
-	t.mu.Lock()
-	t.process = t.template.Process.Process.Pid
-	t.mu.Unlock()
-	t.first = resident(t.process)
-	return ip.Identity, nil
-}
-
-// fill keeps workers ready until the template is to end.
-func (t *server) fill() {
-	for {
-		if len(t.ready) >= cap(t.ready) {
-			select {
-			case <-t.want:
-			case <-t.quit:
-				return
-			}
-			continue
-		}
-		select {
-		case <-t.quit:
-			return
-		default:
-		}
-		if t.forked >= renewAfter || time.Since(t.born) > renewAge {
-			old, using := t.template, t.using
-			if _, err := t.begin(); err != nil {
-				t.template = old
-				return
-			}
-			t.runs.Go(func() { t.retire(old, using) })
-		}
-		mounts := t.mounts()
-		worker, err := t.worker()
-		if err != nil {
-			return // a template that cannot fork is of no use
-		}
-		t.using.Add(1)
-		t.ready <- waiting{worker, mounts, t.using}
-	}
-}
-
-func (t *server) worker() (*sandbox.Worker, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), workerPatience)
-	defer cancel()
-	t.forked++
-	name := fmt.Sprintf("py3run-warm-%s-%d-%d", t.key[:8], os.Getpid(), t.started.UnixNano()%1e9*1e6+int64(t.forked))
-	return sandbox.NewWorker(ctx, t.setup.PoolKey, t.steps, name, func(paths []string) { t.note(paths) }, func(files []*os.File) error {
-		var fds []int
-		for _, f := range files {
-			fds = append(fds, int(f.Fd()))
-		}
-		return sandbox.SendTo(t.template.Control, []byte("fork"), fds)
-	})
-}
-
-// retire ends an interpreter when its workers have ended. Not earlier: at its end its modules may
-// remove what the workers use.
-func (t *server) retire(template *python.Template, using *sync.WaitGroup) {
-	using.Wait()
-	template.End(endPatience)
-	t.reap()
-}
-
-func (t *server) remove(s waiting) {
-	defer s.using.Done()
-	s.Close()
-	if _, err := unix.Wait4(s.Pid(), nil, 0, nil); err == unix.ECHILD { // the interpreter's child, and this process's when that has been replaced
-		t.mu.Lock()
-		t.ended = append(t.ended, s.Pid())
-		t.mu.Unlock()
-	}
-}
-
-// reap collects the processes that a replaced interpreter has left.
-func (t *server) reap() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, pid := range t.ended {
-		unix.Wait4(pid, nil, unix.WNOHANG, nil)
-	}
-	t.ended = nil
 }
 
 // serve answers one connection.
@@ -360,51 +218,20 @@ func pidNamespaces(status string) int {
 
 // handoff gives a worker to a launcher, and removes what is left when the run is over.
 func (t *server) handoff(c int) {
-	t.mu.Lock()
-	t.used = time.Now()
-	t.mu.Unlock()
-	late := time.NewTimer(queuePatience)
-	defer late.Stop()
-	for {
-		var worker waiting
-		select {
-		case worker = <-t.ready:
-		case <-late.C:
-		case <-t.quit:
-		}
-		if worker.Worker == nil {
-			unix.Sendmsg(c, []byte("none"), nil, nil, unix.MSG_NOSIGNAL)
-			return
-		}
-		t.runs.Add(1)
-		if len(t.ready) == 0 {
-			t.refill()
-		}
-		if !worker.Alive() || worker.mounts != t.mounts() {
-			t.refill()
-			go func() { t.remove(worker); t.runs.Done() }()
-			continue
-		}
-		text, descriptors := worker.Handoff()
-		err := unix.Sendmsg(c, text, unix.UnixRights(descriptors...), nil, unix.MSG_NOSIGNAL)
-		worker.Give()
-		t.mu.Lock()
-		t.served++
-		t.running++
-		t.mu.Unlock()
-		if err == nil {
-			unix.Read(c, make([]byte, 1)) // until the launcher is done, or dead
-		}
-		t.remove(worker)
-		t.mu.Lock()
-		t.running--
-		t.used = time.Now()
-		t.mu.Unlock()
-		t.runs.Done()
-		awaitEnd(c, recordPatience)
-		t.refill() // not before: to make a worker takes as much of a processor as most runs do
+	worker, ok := t.take()
+	if !ok {
+		unix.Sendmsg(c, []byte("none"), nil, nil, unix.MSG_NOSIGNAL)
 		return
 	}
+	text, descriptors := worker.Handoff()
+	err := unix.Sendmsg(c, text, unix.UnixRights(descriptors...), nil, unix.MSG_NOSIGNAL)
+	worker.Give()
+	if err == nil {
+		unix.Read(c, make([]byte, 1)) // until the launcher is done, or dead
+	}
+	t.done(worker)
+	awaitEnd(c, recordPatience)
+	t.refill() // not before: to make a worker takes as much of a processor as most runs do
 }
 
 // awaitEnd waits for the end of the process at the other end of a connection, not for long.
@@ -421,21 +248,6 @@ func awaitEnd(c int, patience time.Duration) {
 	unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(patience.Milliseconds()))
 }
 
-// refill asks for another worker.
-func (t *server) refill() {
-	select {
-	case t.want <- struct{}{}:
-	default:
-	}
-}
-
-func (t *server) status() Status {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return Status{Key: t.key, Process: os.Getpid(), Interpreter: t.setup.Interpreter, Preload: t.setup.Preload, Started: t.started, LastUse: t.used,
-		Ready: len(t.ready), Running: t.running, Served: t.served, MemoryBytes: resident(t.process)}
-}
-
 // watch ends the template when there is a reason.
 func (t *server) watch() {
 	tick := time.NewTicker(lookEvery)
@@ -446,15 +258,7 @@ func (t *server) watch() {
 			return
 		case <-tick.C:
 		}
-		t.mu.Lock()
-		unused, busy, process := time.Since(t.used), t.running > 0, t.process
-		t.mu.Unlock()
-		identity, err := python.Identify(t.setup.Interpreter)
-		switch {
-		case t.setup.Idle > 0 && unused > t.setup.Idle && !busy,
-			err != nil || identity != t.setup.Identity,
-			resident(process) == 0, // it is gone
-			resident(process) > 2*t.first+growthMost:
+		if t.outlived() {
 			t.stop()
 		}
 		for _, suffix := range []string{socketSuffix, lockSuffix} {
@@ -463,30 +267,4 @@ func (t *server) watch() {
 			}
 		}
 	}
-}
-
-// mounts counts the changes of what is mounted. If mounts are not propagated (mount_namespaces(7)),
-// a worker does not see those that come after it.
-func (t *server) mounts() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.table == nil {
-		t.table, _ = os.Open("/proc/self/mountinfo")
-	}
-	p := []unix.PollFd{{Fd: int32(t.table.Fd()), Events: unix.POLLPRI}}
-	if n, _ := unix.Poll(p, 0); n > 0 {
-		t.changes++
-	}
-	return t.changes
-}
-
-// resident is the resident set of a process, in bytes.
-func resident(pid int) int64 {
-	text, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/statm")
-	fields := strings.Fields(string(text))
-	if len(fields) < 2 {
-		return 0
-	}
-	pages, _ := strconv.ParseInt(fields[1], 10, 64)
-	return pages * int64(os.Getpagesize())
 }

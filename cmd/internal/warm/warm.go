@@ -35,6 +35,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"py3run/cmd/internal/python"
 	"py3run/sandbox"
 )
 
@@ -50,11 +51,14 @@ type Setup struct {
 	Inherited   string   // see Inherited
 
 	// The rest may change and the template stays the same.
-	Dir      string // where its socket is
+	Dir      string // where its socket is; for Own, the root in which it notes what to remove
 	CacheDir string // of facts about interpreters
 	KeyFile  string // of their MACs
 	Spares   int
 	Idle     time.Duration // the template ends after so long without use; 0: never
+
+	Run   python.Runner `json:"-"` // runs a candidate for the interpreter; nil: like any program
+	Ahead []string      `json:"-"` // the environment with which the template starts; nil: Environ. Each run gets its own in any case
 }
 
 // Dir is where the templates of this user are: a directory that is private to the user and, if

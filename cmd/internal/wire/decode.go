@@ -18,7 +18,15 @@ const (
 // Decode reads a request by the rules of the contract. The warnings name unknown top-level fields.
 // An error is a *BadRequest. The Request beside it holds only the id, if that could be read, so
 // that the refusal can name it.
-func Decode(data []byte) (Request, []Warning, error) {
+func Decode(data []byte) (Request, []Warning, error) { return decode(data, nil) }
+
+// DecodeLine reads a request to a bridge. It also accepts the commands of a bridge alone.
+func DecodeLine(data []byte) (Request, []Warning, error) {
+	return decode(data, []Command{CommandClearGlobals, CommandShutdown})
+}
+
+// decode reads a request; more are the commands that it accepts beside those of every request.
+func decode(data []byte, more []Command) (Request, []Warning, error) {
 	v, err := strictjson.Parse(data, strictjson.Options{MaxDepth: maxRequestDepth, RawDepth: keptDepth, Empty: reasonEmpty, Secret: "api_key"})
 	if err != nil {
 		return Request{}, nil, badSyntax(err)
@@ -37,6 +45,11 @@ func Decode(data []byte) (Request, []Warning, error) {
 	}
 	object = object.WithoutNull()
 	request := Request{Filename: DefaultFilename, ResultFormat: "plain", ResultFrom: "auto"}
+	if name, ok := object.Get("command"); ok {
+		if f := readCommand(&request, name, more); f != nil {
+			return refused, nil, f.badRequest("command")
+		}
+	}
 	for i, name := range object.Names {
 		for _, row := range fields {
 			if row.name == name {
@@ -60,7 +73,7 @@ var fields = [...]struct {
 }{
 	{"protocol", readProtocol},
 	{"id", readID},
-	{"command", readCommand},
+	{"command", func(*Request, any) *fault { return nil }}, // decode reads it
 	{"code", func(r *Request, v any) *fault { return readString(&r.Code, v) }},
 	{"expression", func(r *Request, v any) *fault { return readString(&r.Expression, v) }},
 	{"module", func(r *Request, v any) *fault { return readString(&r.Module, v) }},

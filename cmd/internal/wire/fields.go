@@ -24,12 +24,17 @@ func readProtocol(_ *Request, v any) *fault {
 	return nil
 }
 
-func readCommand(r *Request, v any) *fault {
+// readCommand reads the command; more are those that are known beside those of every request.
+func readCommand(r *Request, v any, more []Command) *fault {
 	var name string
 	if f := readString(&name, v); f != nil {
 		return f
 	}
-	if name == "shutdown" || name == "clear_globals" {
+	if slices.Contains(more, Command(name)) {
+		r.Command = Command(name)
+		return nil
+	}
+	if name == string(CommandShutdown) || name == string(CommandClearGlobals) {
 		return &fault{"", strconv.Quote(name) + " is not available", "each request here is a process of its own: there is nothing to shut down or to clear"}
 	}
 	known := make([]string, len(commands))

@@ -44,6 +44,10 @@ const (
 	CommandVersion        Command = "version"
 	CommandListModules    Command = "list_modules"
 	CommandPing           Command = "ping"
+
+	// These two are only for a bridge: DecodeLine takes them, Decode does not.
+	CommandClearGlobals Command = "clear_globals"
+	CommandShutdown     Command = "shutdown"
 )
 
 // commands says which fields each command needs, and whether it runs code of the user's. Those that

@@ -324,3 +324,31 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// A line for a bridge is a request, or one of two commands more.
+func TestDecodeLine(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		line  string
+		want  Command
+		id    string
+		wrong string // in the message of the refusal
+	}{
+		{`{"command": "shutdown", "id": "x"}`, CommandShutdown, "x", ""},
+		{`{"command": "clear_globals", "code": null}` + "\r", CommandClearGlobals, "", ""},
+		{`{"command": "ping", "security_mode": null, "id": null}`, CommandPing, "", ""},
+		{`{"code": ""}`, CommandExecute, "", ""},
+		{`{"command": "Shutdown", "id": "x"}`, "", "x", "unknown command"},
+		{`{"command": 1}`, "", "", "want a string"},
+		{`{"command": "shutdown", "command": "ping"}`, "", "", "twice"},
+		{``, "", "", "empty"},
+	} {
+		r, _, err := DecodeLine([]byte(tt.line))
+		if r.Command != tt.want || r.ID != tt.id || (err == nil) != (tt.wrong == "") || err != nil && !strings.Contains(err.Error(), tt.wrong) {
+			t.Errorf("%s: %+v, %v", tt.line, r, err)
+		}
+		if _, _, err := Decode([]byte(tt.line)); (tt.want == CommandShutdown || tt.want == CommandClearGlobals) && err == nil {
+			t.Errorf("%s: accepted as a request", tt.line)
+		}
+	}
+}

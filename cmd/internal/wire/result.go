@@ -157,19 +157,26 @@ func (t Timestamp) MarshalText() ([]byte, error) {
 // Encode returns r as one line of valid UTF-8 with a newline at its end and without HTML escapes.
 // It fails when Result is not JSON or a number is not finite. It does not change r.
 func (r *Result) Encode() ([]byte, error) {
-	out := *r
-	out.Protocol = Protocol
-	out.Success = r.Status == StatusOK
+	out := r.consistent()
 	if out.ID == "" {
 		out.ID = r.RunID
 	}
+	if out.Success && out.Captured != nil {
+		out.Output = out.Stdout
+	}
+	return r.line(&out, &out.Result)
+}
+
+// consistent returns a copy of r with the fields that follow from others. The fields of success and
+// those of failure exclude each other.
+func (r *Result) consistent() Result {
+	out := *r
+	out.Protocol = Protocol
+	out.Success = r.Status == StatusOK
 	if out.Success {
 		out.Error, out.Traceback, out.Failure = "", "", nil
 		if out.Result == nil {
 			out.Result = json.RawMessage("null")
-		}
-		if out.Captured != nil {
-			out.Output = out.Stdout
 		}
 	} else {
 		out.Result, out.ResultType, out.ResultText, out.Output = nil, "", "", ""
@@ -184,9 +191,15 @@ func (r *Result) Encode() ([]byte, error) {
 		events := r.Events.WithLists()
 		out.Events = &events
 	}
+	return out
+}
+
+// line writes out, which was made from r, as one line. value is the field of out that holds the
+// value of r.
+func (r *Result) line(out any, value *json.RawMessage) ([]byte, error) {
 	// A large value is inserted at the end, so that it is checked and copied once and not three
 	// times.
-	large := out.Result
+	large := *value
 	if len(large) < 64<<10 || bytes.IndexByte(large, '\n') >= 0 || bytes.IndexByte(large, '\r') >= 0 { // blanks between tokens: only a forged value has those
 		large = nil
 	} else {
@@ -195,11 +208,11 @@ func (r *Result) Encode() ([]byte, error) {
 				return nil, err
 			}
 		}
-		out.Result = json.RawMessage("0")
+		*value = json.RawMessage("0")
 	}
 	// The line gets all of its memory at once: one that grows is copied again and again, and all of
 	// the copies stay in memory.
-	line, err := fastjson.Append(startup.Grow(nil, out.size()+len(large)), &out)
+	line, err := fastjson.Append(startup.Grow(nil, r.size()+len(large)), out)
 	if err != nil {
 		return nil, err
 	}

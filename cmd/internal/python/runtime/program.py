@@ -17,6 +17,7 @@ from .replies import finish, put, reply
 ONLY_AST, ITERABLE_COROUTINE = 0x400, 0x100  # PyCF_ONLY_AST, CO_ITERABLE_COROUTINE
 kept = False  # the interpreter compiles again and again, so it may as well have these types
 FUTURES = 0x1ff0000  # the flags that `from __future__ import` sets in code
+trees = False  # the types of syntax trees are there
 
 
 def run(first, template=None):
@@ -30,14 +31,15 @@ def run(first, template=None):
         posix.close(first + FILE_CODE)
     else:
         imports.watch_imports(template.flagged)
+        watch_faults(first)
+        syntax_trees()
         end = template.serve()
     posix.register_at_fork(after_in_child=events.forked)
     memory.attach(first + FILE_MEMORY)
     events.pipe = first + FILE_CHILDREN
     listen()
-    faulthandler.enable(file=first + FILE_DUMP)
-    faulthandler.register(SIGNAL_WHERE, file=first + FILE_DUMP)
-    faulthandler.register(SIGNAL_XCPU, file=first + FILE_DUMP)
+    if template is None:
+        watch_faults(first)
 
     request = memory.request()
     imports.path = request["path"]
@@ -74,6 +76,20 @@ def run(first, template=None):
 def code_starts():
     now = time.monotonic_ns()
     memory.words[WORD_START], memory.words[WORD_START + 1] = now & 0xFFFFFFFF, now >> 32
+
+
+def watch_faults(first):
+    """Has faults and the launcher's questions answered on the dump pipe, as soon as there is one at its number."""
+    faulthandler.enable(file=first + FILE_DUMP)
+    faulthandler.register(SIGNAL_WHERE, file=first + FILE_DUMP)
+    faulthandler.register(SIGNAL_XCPU, file=first + FILE_DUMP)
+
+
+def syntax_trees():
+    """Has the types of all syntax trees (AST) made, once for all workers of a template."""
+    global trees
+    compile("", "", "exec", 0, True)
+    trees = True
 
 
 def await_start(gate):
@@ -182,7 +198,9 @@ def compiled(source, path, mode):
     """Like compile(). The first compile() creates the types of all syntax trees (AST), which takes a
     sixth of an interpreter's start. exec and eval compile without these types, but as a file named
     "<string>". So this function calls them, stops them before the first instruction of the code, and
-    corrects the name."""
+    corrects the name. A template has created the types."""
+    if trees:
+        return compile(source, path, mode, 0, True)
     code, scope = None, {}
 
     def stop(frame, event, arg):

@@ -1,0 +1,150 @@
+package launch
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"py3run/cmd/internal/python"
+	"py3run/cmd/internal/warm"
+	"py3run/sandbox"
+)
+
+// A Series is what a process that has many runs, one after the other, makes once or ahead of time.
+// Nothing in it holds state of a run:
+//
+//   - the interpreter, which is looked for again when its file changes;
+//   - templates of its own (nil: none), whose workers are used once;
+//   - a new, empty directory for the next run, made while nobody waits.
+//
+// A run of a series releases what it has acquired in Answer.Sweep, after its result.
+type Series struct {
+	templates *warm.Own
+
+	mu          sync.Mutex
+	found       bool
+	interpreter python.Interpreter
+	skipped     []python.Candidate
+	kept        bool // it is in the cache
+	root        string
+	spare       *sandbox.SpareDir
+	swept       time.Time
+}
+
+const (
+	sweepEvery = time.Minute     // how often a series looks for what killed launchers left
+	seriesEnd  = 3 * time.Second // for the end of its templates
+)
+
+// NewSeries makes a series; warmly: with templates. Call Close at the end.
+func NewSeries(warmly bool) *Series {
+	s := &Series{}
+	if warmly {
+		s.templates = warm.NewOwn()
+	}
+	return s
+}
+
+// Begin starts the template for runs like this job. It can go on while the first runs are under way.
+// What fails here, a run will say.
+func (s *Series) Begin(job Job) {
+	plan, refused := locate(Plan{Job: job, RunID: newRunID(job.Began)})
+	if refused == nil {
+		plan, refused = complete(plan)
+	}
+	if setup, wanted := plan.template(); refused == nil && wanted && s.templates != nil {
+		s.templates.Start(setup)
+	}
+}
+
+// Next prepares for the next run. Call it when there is time: after the result of the last one.
+func (s *Series) Next() {
+	if s.templates != nil {
+		s.templates.Refill()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.spare == nil && s.root != "" {
+		s.spare, _ = sandbox.MakeSpareDir(s.root) // else a run makes its own, and says what fails
+	}
+}
+
+// Close ends what the series has.
+func (s *Series) Close() (err error) {
+	if s.templates != nil {
+		err = s.templates.Close(seriesEnd)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forget()
+	if s.spare != nil {
+		err = errors.Join(err, s.spare.Remove())
+		s.spare = nil
+	}
+	return err
+}
+
+// find returns the interpreter of the series. It looks for one if there is none yet, or if its file
+// is another one now.
+func (s *Series) find(look func() (python.Interpreter, []python.Candidate, error)) (python.Interpreter, []python.Candidate, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.found {
+		if identity, err := python.Identify(s.interpreter.Path); err == nil && identity == s.interpreter.Identity {
+			return s.interpreter, s.skipped, nil
+		}
+		s.forget()
+	}
+	ip, skipped, err := look()
+	if err == nil {
+		s.found, s.interpreter, s.skipped = true, ip, skipped
+	}
+	return ip, skipped, err
+}
+
+// forget drops the interpreter. No run uses it: runs come one after the other.
+func (s *Series) forget() {
+	if s.found {
+		s.interpreter.Close()
+		s.found, s.kept, s.interpreter, s.skipped = false, false, python.Interpreter{}, nil
+	}
+}
+
+// keep keeps in the cache what was learned of the interpreter, once.
+func (s *Series) keep() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.kept {
+		s.kept = true
+		s.interpreter.Keep()
+	}
+}
+
+// directory returns a directory that was made ahead; nil: there is none for this run.
+func (s *Series) directory(d sandbox.Dir) *sandbox.Workdir {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d.Private && !d.Keep {
+		s.root = d.Root
+	}
+	if s.spare == nil {
+		return nil
+	}
+	w, ok := s.spare.Use(d)
+	if !ok {
+		s.spare.Remove()
+	}
+	s.spare = nil
+	return w
+}
+
+// sweepsOthers reports whether this run is to look for what killed launchers left.
+func (s *Series) sweepsOthers() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(s.swept) < sweepEvery {
+		return false
+	}
+	s.swept = time.Now()
+	return true
+}

@@ -1,0 +1,97 @@
+package sandbox
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// A directory that was made ahead is like any other, and what a killed launcher leaves of it is swept.
+func TestSpareDir(t *testing.T) {
+	t.Parallel()
+	root := filepath.Join(t.TempDir(), "root")
+	left := func(step string) {
+		t.Helper()
+		if names, err := os.ReadDir(root); err != nil || len(names) > 0 {
+			t.Errorf("%s: left %v (%v)", step, names, err)
+		}
+	}
+	spare := func() *SpareDir {
+		t.Helper()
+		s, err := MakeSpareDir(root)
+		check(t, err)
+		return s
+	}
+	die := func(w *Workdir) { w.lock.Close() }
+	dir := Dir{Path: filepath.Join(root, "run"), Root: root, Private: true}
+
+	check(t, spare().Remove())
+	left("not used")
+	die(spare().w)
+	check(t, Sweep(root))
+	left("not used, and its launcher died")
+
+	w, ok := spare().Use(dir)
+	if !ok || w.Path() != dir.Path {
+		t.Fatalf("%t, %+v", ok, w)
+	}
+	check(t, w.AddFile(".py", []byte("text")), os.WriteFile(filepath.Join(w.real, "f"), nil, 0o600))
+	if c := w.Measure(true, 0); c.Files != 1 {
+		t.Errorf("%+v", c)
+	}
+	check(t, w.Remove())
+	left("used")
+	if w, ok = spare().Use(dir); !ok {
+		t.Fatal("not usable")
+	}
+	check(t, w.AddFile(".py", nil))
+	die(w)
+	check(t, Sweep(root))
+	left("used, and its launcher died")
+
+	for name, d := range map[string]Dir{
+		"that stays":        {Path: dir.Path, Root: root, Private: true, Keep: true},
+		"that others see":   {Path: dir.Path, Root: root},
+		"in another root":   {Path: filepath.Join(t.TempDir(), "run"), Root: t.TempDir(), Private: true},
+		"deeper":            {Path: filepath.Join(root, "a", "run"), Root: root, Private: true},
+		"of a spare's name": {Path: filepath.Join(root, sparePrefix+"run"), Root: root, Private: true},
+	} {
+		s := spare()
+		if _, ok := s.Use(d); ok {
+			t.Errorf("it was used for a directory %s", name)
+		}
+		check(t, s.Remove())
+	}
+	left("not usable")
+
+	taken, err := MakeWorkdir(dir)
+	check(t, err)
+	s := spare()
+	if _, ok := s.Use(dir); ok {
+		t.Error("it was used under a name that is taken")
+	}
+	check(t, s.Remove(), taken.Remove())
+	left("taken")
+
+	others := t.TempDir()
+	if _, err := MakeSpareDir(others); err == nil {
+		t.Error("a root that holds other things was accepted")
+	}
+	if names, _ := os.ReadDir(others); len(names) > 0 {
+		t.Errorf("a refusal leaves %v", names)
+	}
+}
+
+// Nothing but a whole path is removed: an empty one would mean the current directory.
+func TestRemoveWantsAPath(t *testing.T) {
+	t.Chdir(t.TempDir())
+	check(t, os.WriteFile("file", nil, 0o600))
+	for _, path := range []string{"", ".", "file", "./file", "/", "/.", "/.."} {
+		if err := (&clearing{}).remove(path); err == nil {
+			t.Errorf("%q was removed", path)
+		}
+	}
+	if _, err := os.Stat("file"); err != nil {
+		t.Error(err)
+	}
+}
