@@ -44,6 +44,10 @@ func variables(pairs ...string) func(*Job) {
 	}
 }
 
+func stdin(text string) func(*Job) {
+	return func(job *Job) { job.Request.Stdin = &text }
+}
+
 func limits(l wire.Limits) func(*Job) {
 	return func(job *Job) { job.Request.Limits = l }
 }
@@ -175,6 +179,12 @@ func TestKeeper(t *testing.T) {
 			{code: "def fail(*a): raise KeyError\nsignal.signal(signal.SIGALRM, fail); signal.setitimer(signal.ITIMER_REAL, 0.05)"},
 			{pause: 200 * time.Millisecond, code: "pass", status: wire.StatusError},
 			{code: "while True: pass", change: limits(wire.Limits{TimeoutSeconds: 0.3}), status: wire.StatusTimeout, warning: "state_lost"},
+		}},
+		{"a standard input", []keptRequest{
+			{code: "import sys; result = sys.stdin.read()", result: `""`},
+			{code: "result = [input(), sys.stdin.read()]", change: stdin("one\ntwo\nthree"), result: `["one","two\nthree"]`},
+			{code: "result = sys.stdin.readline()", change: stdin("four\n"), result: `"four\n"`},
+			{code: "result = sys.stdin.read()", result: `""`},
 		}},
 		{"what code can install", []keptRequest{
 			{code: "import sys, builtins; sys.settrace(lambda *a: None); builtins.zip = None"},

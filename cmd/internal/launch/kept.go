@@ -198,6 +198,9 @@ func cause(out sandbox.Outcome, err error) string {
 func (k *kept) do(p Plan, outputs *outputs) (out sandbox.Outcome, note uint32, err error) {
 	job := p.Python
 	job.Fresh = k.fresh
+	if text := p.Job.Request.Stdin; text != nil {
+		job.Stdin = *text
+	}
 	if err := k.code.put(job.Code); err != nil {
 		return out, 0, &sandbox.StepError{Step: "write", Object: job.Path, Err: err}
 	}

@@ -46,29 +46,38 @@ func OpenKeptWorker(job Job) (*Kept, error) {
 }
 
 // Begin writes the next job into the shared memory. It must be called while the interpreter waits.
-// The files, if there are any, are for the interpreter; the caller closes them.
+// The files, if there are any, are for the interpreter: other memory, and a standard input. The caller
+// closes them.
 func (k *Kept) Begin(job Job) (files []*os.File, err error) {
 	most := job.OutputMost
 	if most <= 0 || most > unlimitedMost {
 		most = unlimitedMost
 	}
 	request := marshal(nil, job.request(most))
-	if len(request) > k.room || most > k.size || k.used > keptMost {
-		old := k.memory
-		k.most, k.size, k.room = most, most, max(len(request), keptRoom)
-		shared, err := k.share(request, k.room-len(request))
+	if len(request) <= k.room && most <= k.size && k.used <= keptMost && job.Stdin == "" {
+		k.most = most
+		k.clear()
+		copy(k.memory[eventsSize:], request) // through the mapping: the interpreter has sealed the file against writes
+		binary.NativeEndian.PutUint32(k.memory[4*wordRequest:], uint32(len(request)))
+		return nil, nil
+	}
+	old := k.memory
+	k.most, k.size, k.room = most, most, max(len(request), keptRoom)
+	shared, err := k.share(request, k.room-len(request))
+	if err != nil {
+		return nil, err
+	}
+	unix.Munmap(old)
+	k.used, files = 0, []*os.File{shared}
+	if job.Stdin != "" {
+		stdin, err := Input(job.Stdin)
 		if err != nil {
+			shared.Close()
 			return nil, err
 		}
-		unix.Munmap(old)
-		k.used = 0
-		return []*os.File{shared}, nil
+		files = append(files, stdin)
 	}
-	k.most = most
-	k.clear()
-	copy(k.memory[eventsSize:], request) // through the mapping: the interpreter has sealed the file against writes
-	binary.NativeEndian.PutUint32(k.memory[4*wordRequest:], uint32(len(request)))
-	return nil, nil
+	return files, nil
 }
 
 // clear removes the events of the last job.

@@ -45,6 +45,7 @@ type Job struct {
 	Environ      []string          // NAME=value; only for a worker, which its template started with another environment
 	Kept         bool              // this starts an interpreter that is kept: see Kept
 	Fresh        bool              // for a kept interpreter: the globals of earlier requests are gone
+	Stdin        string            // likewise: the standard input. (Others have theirs from the start.)
 }
 
 const (
@@ -178,7 +179,7 @@ func (j Job) request(most int64) map[string]any {
 		"command": string(j.Command), "code": code, "path": j.Path, "shown": j.Shown, "argv": j.Argv, "import_path": j.ImportPath,
 		"variables": j.Variables, "module": j.Module, "function": j.Function, "args": j.Args, "kwargs": j.Kwargs,
 		"line": j.Line, "column": j.Column, "result_format": j.ResultFormat, "result_from": j.ResultFrom,
-		"kept": j.Kept, "fresh": j.Fresh, "flagged": flagged, "lazy_site": j.LazySite, "show": j.PrintError, "most": int(most),
+		"kept": j.Kept, "fresh": j.Fresh, "stdin": j.Stdin != "", "flagged": flagged, "lazy_site": j.LazySite, "show": j.PrintError, "most": int(most),
 	}
 }
 

@@ -7,7 +7,7 @@
 
 import posix, sys
 
-from . import events, imports, memory, own
+from . import events, imports, memory, own, program
 from .before import modules
 from .constants import FILE_PERIODS, REPLY_EXIT
 from .ending import leave
@@ -24,9 +24,9 @@ def serve(first, template, prepared):
     signals, sockets = own("_signal"), own("_socket")
     mask, everything = signals.pthread_sigmask(signals.SIG_BLOCK, signals.valid_signals()), signals.valid_signals()
     control = socket_of(first + FILE_PERIODS, sockets)
-    streams, names = Streams(), None
+    streams, names, program.kept = Streams(), None, True
     while True:
-        data, extra, _, _ = control.recvmsg(1, sockets.CMSG_SPACE(12), CMSG_CLOEXEC)
+        data, extra, _, _ = control.recvmsg(1, sockets.CMSG_SPACE(16), CMSG_CLOEXEC)
         if not data:
             end()
         fds = [fd for _, _, raw in extra for fd in memoryview(raw).cast("i")]
@@ -38,7 +38,7 @@ def serve(first, template, prepared):
         if template is not None:
             template.begin_again()
         names = namespace(request, names)
-        streams.begin()
+        streams.begin(request["stdin"])
         try:
             signals.pthread_sigmask(signals.SIG_SETMASK, mask)  # a handler of the code's may run here
             status = perform(request, names)
@@ -64,21 +64,26 @@ def serve(first, template, prepared):
 def socket_of(number, sockets):
     """The socket. It is the standard input, too, which is empty from here on."""
     posix.set_inheritable(number, False)
-    null = posix.open("/dev/null", posix.O_RDONLY)
-    posix.dup2(null, 0)
-    posix.close(null)
+    empty()
     return sockets.socket(fileno=number)
 
 
+def empty():
+    null = posix.open("/dev/null", posix.O_RDONLY)
+    if null:
+        posix.dup2(null, 0)
+        posix.close(null)
+
+
 def take(fds):
-    """Puts the descriptors of a request in place: stdout, stderr and perhaps another shared memory."""
+    """Puts the descriptors of a request in place: stdout, stderr, and perhaps another shared memory and stdin."""
     for i, fd in enumerate(fds):
         if fd < 3:  # the code has closed its streams
             fds[i] = memory.fcntl(fd, DUPLICATE, 3)
             posix.close(fd)
     if len(fds) > 2:
         memory.attach(fds[2])
-    for to, fd in enumerate(fds[:2], 1):
+    for to, fd in (1, fds[0]), (2, fds[1]), *((0, fd) for fd in fds[3:]):
         posix.dup2(fd, to)
         posix.close(fd)
     if memory.reserve.closed:
@@ -160,6 +165,7 @@ class Streams:
         self.like = [(s.encoding, s.errors) for s in (sys.__stdout__, sys.__stderr__)]
         self.late, self.dropped = {}, 0
         self.pair = [None, None]
+        self.with_input = False  # the last request had one
 
     def open(self, i):
         raw = self.io.FileIO(i + 1, "w", closefd=False)
@@ -169,8 +175,10 @@ class Streams:
         stream.mode = "w"
         return stream
 
-    def begin(self):
+    def begin(self, with_input):
         """The code may have replaced its streams, or closed them. Each request begins with usual ones."""
+        if with_input or self.with_input:
+            self.begin_input(with_input)
         for i, stream in enumerate(self.pair):
             try:
                 usable = stream is not None and not stream.closed
@@ -187,6 +195,15 @@ class Streams:
             self.Stream.write = self.guarded(active)
         elif "write" in vars(self.Stream):
             del self.Stream.write
+
+    def begin_input(self, given):
+        if not given:
+            empty()
+        self.with_input = given
+        encoding, errors = self.like[0]
+        sys.stdin = sys.__stdin__ = self.io.open(0, encoding=encoding, errors=errors, newline=None, closefd=False)
+        sys.stdin.buffer.raw.name = "<stdin>"
+        sys.stdin.mode = "r"
 
     def guarded(self, active):
         write, get_ident, late = self.io.TextIOWrapper.write, self.get_ident, self.late
