@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -73,21 +72,14 @@ same, whatever its arguments are. See py3run help bridge.`,
 	return c
 }
 
-// bridgeArguments returns the arguments that a link named python3-bridge stands for. Its caller takes
-// it for an interpreter: it starts it with -u and a script, which are passed over, and with other
-// arguments, such as --version or -m pip, for what an interpreter does with them.
-func bridgeArguments(name string, args []string) []string {
-	if filepath.Base(name) != bridgeLink {
-		return args
+// isBridge reports whether a command line by a link named python3-bridge means the bridge. Its caller
+// takes the link for an interpreter: it starts it with -u and a script, which are passed over, and with
+// other arguments, such as --version or -m pip, for what an interpreter does with them.
+func isBridge(args []string) bool {
+	for len(args) > 0 && args[0] == "-u" {
+		args = args[1:]
 	}
-	rest := args
-	for len(rest) > 0 && rest[0] == "-u" {
-		rest = rest[1:]
-	}
-	if len(rest) > 0 && strings.HasPrefix(rest[0], "-") {
-		return append([]string{"python"}, args...)
-	}
-	return []string{"bridge"}
+	return len(args) == 0 || !strings.HasPrefix(args[0], "-")
 }
 
 // bridge serves requests until there is a reason to end. Its error carries the exit code.

@@ -53,6 +53,8 @@ func asInterpreter(argv []string) (argv0 string, args []string, is bool) {
 		return "", nil, false
 	case python.IsLinkName(filepath.Base(argv[0])):
 		return argv[0], argv[1:], true
+	case filepath.Base(argv[0]) == bridgeLink && (!isBridge(argv[1:]) || sandbox.Inside()): // inside, it is sys.executable
+		return argv[0], argv[1:], true
 	case len(argv) > 1 && argv[1] == "python":
 		return "", argv[2:], true
 	}
@@ -67,6 +69,9 @@ func dropIn(argv0 string, args []string) int {
 	link := python.Link{Name: "python3"}
 	if argv0 != "" {
 		link = python.LinkAt(argv0, environ, dir)
+	}
+	if link.Name == bridgeLink {
+		link.Name = "python3"
 	}
 	if argv0 != "" && sandbox.Inside() {
 		return becomeInterpreter(link, append([]string{argv0}, args...), environ, dir)

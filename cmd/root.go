@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -42,7 +43,10 @@ func Main() int {
 		inIsTerminal: cli.IsTerminal(os.Stdin), outIsTerminal: cli.IsTerminal(os.Stdout), errIsTerminal: cli.IsTerminal(os.Stderr),
 		oneStream: func() bool { return oneStream(os.Stdout, os.Stderr) },
 	}
-	return app.main(bridgeArguments(os.Args[0], os.Args[1:]))
+	if filepath.Base(os.Args[0]) == bridgeLink {
+		return app.main([]string{"bridge"})
+	}
+	return app.main(os.Args[1:])
 }
 
 // An app is one invocation: its streams, and what the flags of all commands have set.
