@@ -125,6 +125,7 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*childInit
 		b.add(optional, step{name: "write", object: "tasks of the control group", measure: "control-group"}, unix.SYS_WRITE, uintptr(fd), b.text("0"), 1)
 	}
 	b.add(must, step{name: "setsid"}, unix.SYS_SETSID)
+	b.add(quiet, step{name: "prctl", object: "timer slack"}, unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, usualSlack) // the launcher's may be longer
 	at.landlock = b.descriptors(spec, at)
 	if h.root {
 		b.capabilities(spec.KeepCapabilities)
@@ -140,7 +141,6 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*childInit
 	b.add(must, step{name: "chdir", object: spec.Dir}, unix.SYS_CHDIR, b.text(spec.Dir))
 	b.umask(spec)
 	b.limits(spec, at, h)
-	b.add(quiet, step{name: "prctl", object: "timer slack"}, unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, usualSlack) // the launcher's may be longer
 	b.signals()
 	b.add(must, step{name: "execve", object: spec.Path}, unix.SYS_EXECVE, b.text(spec.Path), b.vector(spec.Args), b.vector(spec.Env), 0, 0, uintptr(at.nonce))
 
