@@ -130,6 +130,7 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*childInit
 		b.add(optional, step{name: "write", object: "tasks of the control group", measure: "control-group"}, unix.SYS_WRITE, uintptr(fd), b.text("0"), 1)
 	}
 	b.foreground(spec, c, at)
+	b.add(quiet, step{name: "prctl", object: "timer slack"}, unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, usualSlack) // the launcher's may be longer
 	if spec.Transparent {
 		b.inherit(at)
 	} else {
@@ -151,7 +152,6 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*childInit
 	}
 	b.umask(spec)
 	b.limits(spec, at, h)
-	b.add(quiet, step{name: "prctl", object: "timer slack"}, unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, usualSlack) // the launcher's may be longer
 	b.dispositions(spec.Ignored)
 	if spec.Transparent {
 		b.untilReleased(at)
