@@ -26,8 +26,9 @@ const (
 var errUnread = errors.New("nobody reads it")
 
 // deliver writes a result. It waits for the reader until the time limit of the run would be over, but at
-// least for resultPatience; without a time limit it waits for ever. A signal ends the waiting. The
-// goroutine that is blocked in the write ends with the process.
+// least for resultPatience; without a time limit it waits for ever, and without limits (nil) for
+// resultPatience. A signal ends the waiting. The goroutine that is blocked in the write ends with the
+// process.
 func (app *app) deliver(line []byte, limits *wire.Limits) error {
 	if len(line) == 0 {
 		return nil

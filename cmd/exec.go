@@ -303,7 +303,11 @@ func (app *app) print(result wire.Result, auditLine []byte) error {
 	if !kept { // the line goes to standard output after all: it is all that is left of the run
 		code = wire.Result{Status: wire.StatusInternal}.ExitStatus()
 	}
-	if err := app.deliver(line, result.Limits); err != nil {
+	limits := result.Limits
+	if result.Status == wire.StatusCancelled { // whoever has ended the run does not wait for its time limit
+		limits = nil
+	}
+	if err := app.deliver(line, limits); err != nil {
 		app.errorf("write result: %v", cause(err))
 		app.hintf("the run itself ended with status %q; the audit log has it", result.Status)
 		code = wire.Result{Status: wire.StatusInternal}.ExitStatus()

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+	"golang.org/x/sys/unix"
 
 	"py3run/cmd/internal/wire"
 )
@@ -174,6 +175,36 @@ func TestStreamNobodyReads(t *testing.T) {
 	missing += 950100 - next
 	if want := fmt.Sprintf("%d bytes of output had no event", missing); !strings.Contains(fmt.Sprint(r.Warnings), want) {
 		t.Errorf("warnings %v, want %q", r.Warnings, want)
+	}
+}
+
+// Signals end a stream that nobody reads: the first its run, the next the waiting for a reader.
+func TestStreamSignals(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	run := p.command("exec", "--stream", "--audit-line=off", "--timeout-seconds=0")
+	run.Stdin = strings.NewReader(`{"code": "while True: print('x' * 1000)"}`)
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	defer write.Close()
+	var errs bytes.Buffer
+	run.Stdout, run.Stderr = write, &errs
+	if err := run.Start(); err != nil {
+		t.Fatal(err)
+	}
+	waitUntil(t, "the pipe is full", func() bool {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(write.Fd()), Events: unix.POLLOUT}}, 0)
+		return err == nil && n == 0
+	})
+	run.Process.Signal(syscall.SIGTERM)
+	waitUntil(t, "the run has its end record", func() bool { return len(logLines(t, p.dir)) == 2 })
+	run.Process.Signal(syscall.SIGTERM)
+	run.Wait()
+	if end := p.end(t); end.Status != "cancelled" || run.ProcessState.ExitCode() != 143 || !strings.Contains(errs.String(), "before the result was read") {
+		t.Errorf("%v, recorded %q, stderr %q", run.ProcessState, end.Status, errs.String())
 	}
 }
 

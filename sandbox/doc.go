@@ -32,6 +32,13 @@
 // In a preforked worker, init and the program are forks of a Python interpreter (see
 // preforked_linux.go). They do the same.
 //
+// # Files of a working directory
+//
+// [Workdir.Put] makes files before the run, and [Workdir.Gather] reads chosen ones after it. What lies
+// there is the code's choice: both go from one name to the next, relative to the directory that the
+// launcher holds open, and follow no link (openat2(2) with RESOLVE_NO_SYMLINKS and RESOLVE_NO_XDEV).
+// Gather reads only regular files with one name, within bounds on number, size and time.
+//
 // # What ends a run when its launcher dies
 //
 //   - the parent-death signal: in an own child it is set on init (Namespace) or on the program
