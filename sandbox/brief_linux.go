@@ -42,7 +42,7 @@ func (r *Running) brief() (end ending, ok bool) {
 		return end, false
 	}
 	if m[0] == msgStopped {
-		halt()
+		halt(m)
 		return end, false
 	}
 	return endingOf(m), true

@@ -104,7 +104,7 @@ func (r *Running) follow() {
 			r.ended <- endingOf(m)
 			return
 		}
-		halt()
+		halt(m)
 	}
 }
 
