@@ -37,7 +37,7 @@ func pageBlock(name string) string {
 
 // newHelpTopics are the pages as cobra has them: commands that do nothing, listed as additional topics. There are none where the command line can
 // neither name nor list one: to read their titles would take a tenth of the time of a small command.
-func newHelpTopics(app *app, args []string) (topics []*cobra.Command) {
+func newHelpTopics(app *app, root *cobra.Command, args []string) (topics []*cobra.Command) {
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") && !strings.HasPrefix(args[0], "__complete") && args[0] != "help" && args[0] != "man" {
 		if _, named := page(args[0]); !named {
 			return nil
@@ -46,6 +46,9 @@ func newHelpTopics(app *app, args []string) (topics []*cobra.Command) {
 	files, _ := pages.ReadDir("help")
 	for _, f := range files {
 		name := strings.TrimSuffix(f.Name(), ".md")
+		if slices.ContainsFunc(root.Commands(), func(c *cobra.Command) bool { return c.Name() == name }) {
+			continue // the name is the command's; help prints the page
+		}
 		text, _ := page(name)
 		title, _, _ := strings.Cut(text, "\n")
 		_, about, _ := strings.Cut(title, ": ")
@@ -57,7 +60,7 @@ func newHelpTopics(app *app, args []string) (topics []*cobra.Command) {
 }
 
 // topicWithArguments is the error for a command line that gives arguments to a topic: who types
-// `py3run python job.py` wants to run something, and would take a page and exit code 0 for its output.
+// `py3run limits job.py` wants to run something, and would take a page and exit code 0 for its output.
 func topicWithArguments(root *cobra.Command, args []string) error {
 	if !root.HasHelpSubCommands() { // no topics were made
 		return nil
@@ -73,12 +76,10 @@ func topicWithArguments(root *cobra.Command, args []string) error {
 	}
 	e := &cli.UsageError{Text: fmt.Sprintf("%q is a help topic, not a command", topic.Name()), Hint: "did you mean py3run help " + topic.Name() + "?"}
 	switch {
-	case len(given) > 0 && (topic.Name() == "python" || looksLikeScript(given[0])):
+	case len(given) > 0 && looksLikeScript(given[0]):
 		e.Hint = "did you mean py3run run " + given[0] + "?"
 	case len(given) > 0 && topic.Name() == "warm" && slices.Contains([]string{"start", "status", "stop"}, given[0]):
 		e.Hint = "did you mean py3runctl warm " + given[0] + "?"
-	case topic.Name() == "python":
-		e.Hint = "did you mean py3run run?"
 	}
 	return e
 }

@@ -176,7 +176,7 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 	default:
 		root.AddCommand(newExec(app), newRun(app), newPython(), newBridge(app), newShim(app), newCheck(app), newExplain(app), newDoctor(app), newConfig(app), newSchema(app), cli.NewVersion("py3run", map[string]any{"protocol": wire.Protocol}))
 		root.AddCommand(newMan(app))
-		root.AddCommand(newHelpTopics(app, args)...)
+		root.AddCommand(newHelpTopics(app, root, args)...)
 		listTopics(root)
 		root.AddCommand(newWarm(app)...)
 		cli.AddHelp(root)

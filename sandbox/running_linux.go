@@ -125,7 +125,7 @@ func (r *Running) changed(m [8]byte) {
 	if r.terminal != nil {
 		r.terminal.changed(m)
 	} else {
-		halt()
+		halt(m)
 	}
 }
 

@@ -228,7 +228,7 @@ func endRecord(base audit.Record, p Plan, e Evidence, result wire.Result, took t
 	if c := result.Captured; c != nil {
 		rec.Process.StdoutBytes, rec.Process.StderrBytes = &c.StdoutBytes, &c.StderrBytes
 	}
-	if result.Status == wire.StatusOK {
+	if result.Status == wire.StatusOK && p.Job.Bare == nil {
 		rec.Process.ResultBytes = int64(len(result.Result))
 	}
 	if set := filesCollected(result.Files); set != nil {
