@@ -83,7 +83,7 @@ func (w *waiter) abandon() {
 
 // halt stops this process by the signal that has stopped its program. Go may have a handler for it.
 func halt(m [8]byte) {
-	s := uintptr(binary.NativeEndian.Uint32(m[4:]))
+	s := uintptr(binary.NativeEndian.Uint32(m[4:]) >> 8) // of a wait status (wait(2))
 	if s == uintptr(unix.SIGSTOP) {
 		unix.Kill(unix.Getpid(), unix.SIGSTOP)
 		return
