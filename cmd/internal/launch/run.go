@@ -124,7 +124,7 @@ func (r *run) start() (*program, error) {
 	asked, taken := r.askForWorker(), false
 	defer func() {
 		if asked != nil && !taken {
-			asked.Close()
+			asked.GiveUp()
 		}
 	}()
 	if r.plan.Job.Request.Command.RunsCode() {
