@@ -135,7 +135,7 @@ func (r *run) start() (*program, error) {
 	asked, taken := r.askForWorker(), false
 	defer func() {
 		if asked != nil && !taken {
-			asked.Close()
+			asked.GiveUp()
 		}
 	}()
 	if err := r.makePlaces(); err != nil {

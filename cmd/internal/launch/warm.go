@@ -70,7 +70,7 @@ func (r *run) askForWorker() *warm.Lease {
 // everything and returns nil: the caller can still start an interpreter of its own.
 func (r *run) startWorker(lease *warm.Lease) *program {
 	if lease.Receive() != nil {
-		lease.Close()
+		lease.GiveUp()
 		return nil
 	}
 	p := &program{lease: lease, before: r.held.count()}

@@ -32,6 +32,8 @@ type TemplateJob struct {
 	Preload       []string // modules to import
 	ImportPath    []string // directories that they are looked for in first
 	Flagged       []string // modules whose import is an event: the template notes which preloaded module imports them
+
+	Quit <-chan struct{} // when it is closed, StartTemplate gives up; nil: never
 }
 
 // practice is what a template runs once, to learn which memory a run touches: a little of
@@ -92,6 +94,15 @@ func StartTemplate(ip Interpreter, job TemplateJob, patience time.Duration) (_ *
 		return nil, fmt.Errorf("start template: %w", err)
 	}
 	control.SetReadDeadline(time.Now().Add(patience))
+	answered := make(chan struct{})
+	defer close(answered)
+	go func() {
+		select {
+		case <-job.Quit:
+			control.SetReadDeadline(time.Unix(1, 0))
+		case <-answered:
+		}
+	}()
 	answer := make([]byte, 4096)
 	n, err := control.Read(answer)
 	switch text := string(answer[:n]); {

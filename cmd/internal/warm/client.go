@@ -74,6 +74,14 @@ func (c *Lease) Alive() bool {
 	return n == 0 && err == nil
 }
 
+// GiveUp is Close for a worker that no run has taken.
+func (c *Lease) GiveUp() {
+	if c.Handoff != nil {
+		c.Handoff.Close()
+	}
+	c.Close()
+}
+
 // Close tells the template that the run is over.
 func (c *Lease) Close() {
 	if c.done != nil {

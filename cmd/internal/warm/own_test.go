@@ -69,8 +69,7 @@ func TestOwn(t *testing.T) {
 		if err := lease.Receive(); err != nil || !lease.Alive() || lease.Handoff == nil {
 			t.Fatalf("%v, %+v", err, lease)
 		}
-		lease.Handoff.Close()
-		lease.Close()
+		lease.GiveUp()
 		probe.Refill()
 	}
 	changed := s
@@ -105,6 +104,24 @@ func TestOwnThatFails(t *testing.T) {
 	if again := o.pool(s); again == p || again == nil {
 		t.Error("it was not tried again, later")
 	}
+	if err := o.Close(time.Minute); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(root); err != nil || len(left) > 0 {
+		t.Errorf("left: %v (%v)", left, err)
+	}
+}
+
+// The end does not wait for modules that take long to import.
+func TestOwnEndsWhileItStarts(t *testing.T) {
+	s, root := ownSetup(t)
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "imports_for_long.py"), []byte("import time\ntime.sleep(1000)\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.ImportPath, s.Preload = []string{dir}, []string{"imports_for_long"}
+	o := NewOwn()
+	o.Start(s)
 	if err := o.Close(time.Minute); err != nil {
 		t.Error(err)
 	}

@@ -75,7 +75,7 @@ func (p *pool) begin() (identity string, err error) {
 		environ = p.setup.Ahead
 	}
 	p.template, err = python.StartTemplate(ip, python.TemplateJob{Setup: p.calls, Practice: sandbox.Practice(), UserNamespace: os.Geteuid() != 0, First: p.setup.PoolKey.FirstFile,
-		Environ: environ, Preload: p.setup.Preload, ImportPath: p.setup.ImportPath, Flagged: p.setup.Flagged}, importPatience)
+		Environ: environ, Preload: p.setup.Preload, ImportPath: p.setup.ImportPath, Flagged: p.setup.Flagged, Quit: p.quit}, importPatience)
 	if err != nil {
 		return "", err
 	}
