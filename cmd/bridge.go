@@ -34,8 +34,9 @@ type bridge struct {
 
 	input  config.Input
 	loaded *config.Loaded
-	broken error      // why there is no configuration; nil: there is one
-	job    launch.Job // what all requests have in common
+	broken error          // why there is no configuration; nil: there is one
+	job    launch.Job     // what all requests have in common
+	keeper *launch.Keeper // with bridge.state = keep; else nil
 
 	failed []wire.Warning // from cleaning up after the request before: the next reply has them
 
@@ -61,7 +62,8 @@ func newBridge(app *app) *cobra.Command {
 		Use:   "bridge",
 		Short: "Serve many requests, one a line, each in a sandbox of its own",
 		Long: `Writes {"status":"ready"}, then reads JSON requests from standard input, one a line, and answers each with one line of JSON,
-in order. Every request runs in a new sandbox, with records of its own. The bridge ends after the command shutdown, at the
+in order. Every request runs in a new sandbox, with records of its own; with --state=keep the requests of one user share
+an interpreter. The bridge ends after the command shutdown, at the
 end of its input, on a signal, or with the process that has started it. A link named python3-bridge to py3run does the
 same, whatever its arguments are. See py3run help bridge.`,
 		Example: `  echo '{"command": "evaluate", "expression": "6 * 7"}' | py3run bridge`,
@@ -69,6 +71,7 @@ same, whatever its arguments are. See py3run help bridge.`,
 		RunE:    func(*cobra.Command, []string) error { return app.bridge() },
 	}
 	app.runFlags(c)
+	c.Flags().Var(&keyFlag{app, "bridge.state", "--state"}, "state", "`fresh|keep`: a new interpreter for each request, or one for all requests of a user")
 	return c
 }
 
@@ -99,6 +102,9 @@ func (app *app) bridge() error {
 	go app.watchReader()
 	b.configure()
 	b.serve()
+	if b.keeper != nil {
+		b.keeper.Close()
+	}
 	if b.job.Series != nil {
 		b.job.Series.Close()
 	}
@@ -114,6 +120,9 @@ func (b *bridge) configure() {
 		b.loaded, b.input = loaded, loaded.Config.Input
 		b.job = b.app.job(wire.Request{}, nil, loaded)
 		b.job.Command, b.job.Series = "bridge", launch.NewSeries(loaded.Config.Warm.Enabled)
+		if loaded.Config.Bridge.State == "keep" {
+			b.keeper = launch.NewKeeper()
+		}
 		job := b.job
 		job.Request = wire.Request{Command: wire.CommandExecute, ResultFormat: "plain", ResultFrom: "auto", Filename: wire.DefaultFilename}
 		go func() {
@@ -192,7 +201,12 @@ func (b *bridge) reply(line []byte, found int) bool {
 		return false
 	case b.broken != nil:
 		return b.send(refused(request.ID, wire.StatusConfigError, b.broken, began))
-	case request.Command == wire.CommandClearGlobals: // each request has globals of its own
+	case request.Command == wire.CommandClearGlobals: // without a keeper, each request has globals of its own
+		if b.keeper != nil {
+			job := b.job
+			job.Request = request
+			b.keeper.Clear(job)
+		}
 		return b.send(said(request.ID, globalsCleared))
 	}
 	answer := b.run(request, warnings, began)
@@ -232,6 +246,9 @@ func (b *bridge) run(request wire.Request, warnings []wire.Warning, began time.T
 	job.Warnings, b.failed = append(warnings, b.failed...), nil
 	job.Signals = b.begin()
 	defer b.over()
+	if b.keeper != nil {
+		return b.keeper.Run(job)
+	}
 	return launch.Run(job)
 }
 

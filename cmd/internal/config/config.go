@@ -104,6 +104,7 @@ type Warm struct {
 // Bridge holds what only `py3run bridge` needs.
 type Bridge struct {
 	TimeoutSeconds float64 // wall-clock time of one request; 0: as for any run
+	State          string  // fresh, or keep: whether an interpreter serves one request, or all of one user
 }
 
 // Alerts says what py3runctl alerts looks for in the log, and where it sends alerts. 0, false and

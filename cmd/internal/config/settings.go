@@ -324,6 +324,11 @@ var settings = [...]setting{
 		doc: "wall-clock time of one request to a bridge, if security.execution-timeout-seconds is not less",
 	},
 	{
+		key: "bridge.state", field: func(c *Config) any { return &c.Bridge.State },
+		fallback: "fresh", choices: []string{"fresh", "keep"}, strict: "fresh",
+		doc: "fresh: each request to a bridge has a new interpreter; keep: the requests of one user share one, and globals and modules stay",
+	},
+	{
 		key: "alerts.denials", field: func(c *Config) any { return &c.Alerts.Denials },
 		fallback: 5, min: 1, max: maxCount,
 		doc: "refusals of one user within alerts.denials-within-minutes that are an alert",

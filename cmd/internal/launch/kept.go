@@ -111,7 +111,9 @@ func (k *kept) unfit(limits wire.Limits) string {
 // start makes the plan of a job, and starts an interpreter for its identity. done is as in prepare.
 func (k *Keeper) start(s *slot, r *run) (early Evidence, setup error, done bool) {
 	if r.plan, early, done = prepare(r.plan); done {
-		r.plan.Interpreter.Close()
+		if r.plan.Job.Series == nil {
+			r.plan.Interpreter.Close()
+		}
 		return early, nil, true
 	}
 	s.kept, setup = startKept(r.plan)

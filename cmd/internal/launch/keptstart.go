@@ -15,7 +15,9 @@ import (
 // plan's interpreter.
 func startKept(p Plan) (*kept, error) {
 	k := &kept{run: run{plan: p}, first: p.RunID}
-	k.held.add(func() error { k.plan.Interpreter.Close(); return nil })
+	if p.Job.Series == nil { // else it is the series'
+		k.held.add(func() error { k.plan.Interpreter.Close(); return nil })
+	}
 	if err := k.start(); err != nil {
 		return nil, errors.Join(append([]error{err}, k.held.release(0)...)...)
 	}

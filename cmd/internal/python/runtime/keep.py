@@ -7,11 +7,11 @@
 
 import posix, sys
 
-from . import events, imports, memory, own, program
+from . import events, imports, memory, own
 from .before import modules
 from .constants import FILE_PERIODS, REPLY_EXIT
 from .ending import leave
-from .program import bind, code_starts, execute, main_program, tell
+from .program import bind, code_starts, execute, main_program, syntax_trees, tell
 from .replies import finish, put
 
 CMSG_CLOEXEC = 0x40000000  # MSG_CMSG_CLOEXEC
@@ -24,7 +24,8 @@ def serve(first, template, prepared):
     signals, sockets = own("_signal"), own("_socket")
     mask, everything = signals.pthread_sigmask(signals.SIG_BLOCK, signals.valid_signals()), signals.valid_signals()
     control = socket_of(first + FILE_PERIODS, sockets)
-    streams, names, program.kept = Streams(), None, True
+    streams, names = Streams(), None
+    syntax_trees()  # it compiles again and again
     while True:
         data, extra, _, _ = control.recvmsg(1, sockets.CMSG_SPACE(16), CMSG_CLOEXEC)
         if not data:

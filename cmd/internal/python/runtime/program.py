@@ -15,7 +15,6 @@ from .ending import leave, prepare
 from .replies import finish, put, reply
 
 ONLY_AST, ITERABLE_COROUTINE = 0x400, 0x100  # PyCF_ONLY_AST, CO_ITERABLE_COROUTINE
-kept = False  # the interpreter compiles again and again, so it may as well have these types
 FUTURES = 0x1ff0000  # the flags that `from __future__ import` sets in code
 trees = False  # the types of syntax trees are there
 
@@ -198,7 +197,7 @@ def compiled(source, path, mode):
     """Like compile(). The first compile() creates the types of all syntax trees (AST), which takes a
     sixth of an interpreter's start. exec and eval compile without these types, but as a file named
     "<string>". So this function calls them, stops them before the first instruction of the code, and
-    corrects the name. A template has created the types."""
+    corrects the name. A template and a kept interpreter have created the types."""
     if trees:
         return compile(source, path, mode, 0, True)
     code, scope = None, {}
@@ -211,7 +210,7 @@ def compiled(source, path, mode):
 
     # A file may name its coding in the first two lines. Codecs are Python code, which would be
     # traced.
-    known = not kept and (type(source) is str or b"coding" not in b"".join(source.split(b"\n", 2)[:2]))
+    known = type(source) is str or b"coding" not in b"".join(source.split(b"\n", 2)[:2])
     if known and sys.gettrace() is None and hasattr(_warnings, "_filters_mutated"):
         filters = modules.get("warnings", _warnings).filters
         filters.insert(0, ("error", None, Warning, None, 0))  # else a warning would show that name
