@@ -16,13 +16,17 @@ type reply struct {
 	Failure   *Failure        `json:"failure,omitempty"`
 	Warnings  []Warning       `json:"warnings,omitempty"`
 	Audit     *AuditReceipt   `json:"audit,omitempty"`
+
+	// Files is there only if the request has asked for files by the field collect, which the callers
+	// that know no more than the fields above never do.
+	Files map[string]Collected `json:"files,omitzero"`
 }
 
 // EncodeReply returns r as the reply of a bridge: one line, as Encode makes it, with fewer fields.
 func (r *Result) EncodeReply() ([]byte, error) {
 	out := r.consistent()
 	line := reply{Success: out.Success, Result: out.Result, Error: out.Error, Traceback: out.Traceback,
-		ID: out.ID, RunID: out.RunID, Failure: out.Failure, Warnings: out.Warnings, Audit: out.Audit}
+		ID: out.ID, RunID: out.RunID, Failure: out.Failure, Warnings: out.Warnings, Audit: out.Audit, Files: out.Files}
 	if out.Captured != nil {
 		line.Output = out.Stdout
 	}
