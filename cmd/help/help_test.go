@@ -47,6 +47,9 @@ import (
 
 // The documents are run with both commands: copies of this test binary under their names.
 func TestMain(m *testing.M) {
+	if python.IsLinkName(filepath.Base(os.Args[0])) { // a link that a document makes
+		os.Exit(cmd.Main())
+	}
 	testscript.Main(m, map[string]func(){
 		"py3run":    func() { os.Exit(cmd.Main()) },
 		"py3runctl": func() { os.Exit(ctl.Main(os.Args[1:])) },
