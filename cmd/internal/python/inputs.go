@@ -72,7 +72,7 @@ func (in *inputs) variables(prefixes ...string) {
 }
 
 // shellWords are what the scripts of version managers call, and what an exported function can replace.
-var shellWords = strings.Fields("[ awk basename bash builtin cat cd command cut dirname echo enable env eval exec exit export find grep head local printf pwd read readlink realpath return sed set shift shopt sort source tail test tr type unset asdf")
+const shellWords = " [ awk basename bash builtin cat cd command cut dirname echo enable env eval exec exit export find grep head local printf pwd read readlink realpath return sed set shift shopt sort source tail test tr type unset asdf "
 
 // shell adds what a shell script depends on. Many systems export functions, such as which and module:
 // their text is in the variable.
@@ -82,7 +82,7 @@ func (in *inputs) shell() {
 		name, value, _ := strings.Cut(e, "=")
 		function, is := strings.CutPrefix(name, "BASH_FUNC_")
 		function, _, _ = strings.Cut(function, "%")
-		if name == "BASH_ENV" && value != "" || is && (slices.Contains(shellWords, function) || strings.HasPrefix(function, "pyenv")) {
+		if name == "BASH_ENV" && value != "" || is && (strings.Contains(shellWords, " "+function+" ") || strings.HasPrefix(function, "pyenv")) {
 			in.doubt("the variable " + name + " changes what a shell does")
 		}
 	}
