@@ -71,11 +71,18 @@ func (in *inputs) variables(prefixes ...string) {
 	in.write("%q\n", list)
 }
 
-// shell adds what a shell script depends on.
+// shellWords are what the scripts of version managers call, and what an exported function can replace.
+const shellWords = " [ awk basename bash builtin cat cd command cut dirname echo enable env eval exec exit export find grep head local printf pwd read readlink realpath return sed set shift shopt sort source tail test tr type unset asdf "
+
+// shell adds what a shell script depends on. Many systems export functions, such as which and module:
+// their text is in the variable.
 func (in *inputs) shell() {
+	in.variables("BASH", "SHELLOPTS", "POSIXLY_CORRECT", "IFS")
 	for _, e := range in.environ {
 		name, value, _ := strings.Cut(e, "=")
-		if value != "" && (name == "BASH_ENV" || strings.HasPrefix(name, "BASH_FUNC_") || name == "SHELLOPTS" || name == "BASHOPTS" || name == "LD_PRELOAD") {
+		function, is := strings.CutPrefix(name, "BASH_FUNC_")
+		function, _, _ = strings.Cut(function, "%")
+		if name == "BASH_ENV" && value != "" || is && (strings.Contains(shellWords, " "+function+" ") || strings.HasPrefix(function, "pyenv")) {
 			in.doubt("the variable " + name + " changes what a shell does")
 		}
 	}

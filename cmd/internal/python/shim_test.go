@@ -302,10 +302,18 @@ func TestShimOfPyenv(t *testing.T) {
 		{name: "a hook", do: func(w *world) { w.write("pyenv/pyenv.d/exec/mine.bash", "versions=3.11.7\n") }, want: v11, always: true},
 		{name: "no hook", do: func(w *world) { w.remove("pyenv/pyenv.d/exec/mine.bash") }, want: v9},
 		{name: "a hook of its own", do: func(w *world) { w.write("pyenv/pyenv.d/exec/pip-rehash.bash", "\n") }, want: v9},
+		{name: "started by a shim", do: func(w *world) { w.environ = []string{"PYENV_HOOK_PATH=ROOT/pyenv/pyenv.d:/usr/lib/pyenv/hooks:"} }, want: v9},
+		{name: "with a hook elsewhere", do: func(w *world) {
+			w.write("hooks/which/mine.bash", "\n")
+			w.environ = []string{"PYENV_HOOK_PATH=ROOT/pyenv/pyenv.d:ROOT/hooks"}
+		}, want: v9, always: true},
+		{name: "with a relative path", do: func(w *world) { w.environ = []string{"PYENV_HOOK_PATH=hooks"} }, want: v9, always: true},
 		{name: "BASH_ENV", do: func(w *world) {
 			w.write("env", "export PYENV_VERSION=3.12.1\n")
 			w.environ = []string{"BASH_ENV=ROOT/env"}
 		}, want: v12, always: true},
+		{name: "an exported function", do: func(w *world) { w.environ = []string{"BASH_FUNC_module%%=() { :; }"} }, want: v9},
+		{name: "one that replaces a command", do: func(w *world) { w.environ = []string{"BASH_FUNC_cd%%=() { builtin cd \"$@\"; }"} }, want: v9, always: true},
 		{name: "pyenv itself changes", do: func(w *world) { w.environ = nil; w.write("pyenv/libexec/pyenv", pyenvManager+"\n") }, want: v9},
 		{name: "the shim is replaced by one of the same text", do: func(w *world) { w.write("pyenv/shims/python3", pyenvScript) }, want: v9},
 		{name: "the shim is replaced by another program's", do: func(w *world) {

@@ -45,18 +45,21 @@ func dependPyenv(in *inputs, s *shim) {
 // pyenvHooks adds pyenv's hooks: scripts that can change its answer. Those that it brings itself, and
 // those of pyenv-virtualenv, change nothing where the interpreter is there.
 func (in *inputs) pyenvHooks(prefix, root string) {
-	if in.get("PYENV_HOOK_PATH") != "" {
-		in.doubt("the variable PYENV_HOOK_PATH names hooks of pyenv")
-	}
-	dirs := []string{root + "/pyenv.d", prefix + "/pyenv.d", "/usr/etc/pyenv.d", "/usr/local/etc/pyenv.d", "/etc/pyenv.d", "/usr/lib/pyenv/hooks"}
+	// What a shim has started finds its hooks here, those that pyenv always has among them.
+	dirs := append(filepath.SplitList(in.get("PYENV_HOOK_PATH")),
+		root+"/pyenv.d", prefix+"/pyenv.d", "/usr/etc/pyenv.d", "/usr/local/etc/pyenv.d", "/etc/pyenv.d", "/usr/lib/pyenv/hooks")
 	for _, plugins := range slices.Compact([]string{root + "/plugins", prefix + "/plugins"}) {
 		for _, name := range in.each(plugins) {
 			dirs = append(dirs, filepath.Join(plugins, name, "etc/pyenv.d"))
 		}
 	}
 	known := []string{"pip-rehash.bash", "conda.bash", "python-config.bash", "system-site-packages.bash"}
-	for _, dir := range dirs {
-		if !in.stat(dir) {
+	slices.Sort(dirs)
+	for _, dir := range slices.Compact(dirs) {
+		if dir != "" && !filepath.IsAbs(dir) {
+			in.doubt("the variable PYENV_HOOK_PATH has a relative path")
+		}
+		if dir == "" || !in.stat(dir) {
 			continue
 		}
 		for _, at := range []string{"exec", "which", "version-name"} {
