@@ -39,7 +39,7 @@ func TestDefault(t *testing.T) {
 			"ctypes": "low-level memory access", "multiprocessing": "process creation",
 		}},
 		Warm:   Warm{Spares: 2},
-		Bridge: Bridge{TimeoutSeconds: 25},
+		Bridge: Bridge{TimeoutSeconds: 25, State: "fresh"},
 		Alerts: Alerts{Denials: 5, DenialsWithinMinutes: 5, LimitsInARow: 3, NewModules: true, NewHosts: true, Tampering: true},
 	}
 	if got := Default(); !reflect.DeepEqual(got, want) {
