@@ -20,7 +20,12 @@ type stamp struct {
 //
 // Nothing here follows a link: without a private directory another run of the same user may already
 // have put one there.
-func (w *Workdir) Put(name, content string, u *User) (err error) {
+func (w *Workdir) Put(name, content string, u *User) error { return w.put(name, content, u, false) }
+
+// Replace is Put for a directory in which a run already was: a file of that name goes first.
+func (w *Workdir) Replace(name, content string, u *User) error { return w.put(name, content, u, true) }
+
+func (w *Workdir) put(name, content string, u *User, replace bool) (err error) {
 	at := int(w.handle.Fd())
 	parts := strings.Split(name, "/")
 	last := len(parts) - 1
@@ -48,6 +53,11 @@ func (w *Workdir) Put(name, content string, u *User) (err error) {
 			unix.Close(at)
 		}
 		at = below
+	}
+	if replace {
+		if err := unix.Unlinkat(at, parts[last], 0); err != nil && err != unix.ENOENT {
+			return err
+		}
 	}
 	fd, err := unix.Openat(at, parts[last], unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -114,6 +115,12 @@ func (p *Resident) Release() error {
 
 // Protection is what is in force.
 func (p *Resident) Protection() Protection { return protection(p.r.spec, p.r.found) }
+
+// Heed is [Running.Heed] for the periods from now on.
+func (p *Resident) Heed(asked func() syscall.Signal) { p.r.Heed(asked) }
+
+// Traces is [Running.Traces].
+func (p *Resident) Traces() (init int, group []string) { return p.r.Traces() }
 
 // Alive tells whether the program still waits for a period.
 func (p *Resident) Alive() bool {

@@ -163,7 +163,7 @@ func (r *run) attendBare(p *program, warnings []wire.Warning) Evidence {
 	o := p.running.Wait(r.plan.Job.Signals, nil)
 	p.ended = true
 	r.reach("ended")
-	e := Evidence{Outcome: o, Started: o.Began, Unpinned: r.unpinned, Warnings: warnings, SetupFor: setup,
+	e := Evidence{Outcome: o, Started: o.Began, Cancelled: r.cancelled, Unpinned: r.unpinned, Warnings: warnings, SetupFor: setup,
 		ReplyErr: python.ErrNoReply, Events: python.KernelEvents(eventsOf(o.Activity)), Uncounted: p.outputs == nil}
 	if p.outputs != nil {
 		p.outputs.leave(o.Undelivered)

@@ -78,7 +78,7 @@ func (r *run) collect(p *program, o sandbox.Outcome) Evidence {
 	e.Events = p.session.Events(job.Config.Python.FlagImports, eventsOf(o.Activity))
 	p.session.Close()
 	if e.Started {
-		e.Handed = r.gather()
+		e.Handed = r.gather(r.workdir)
 	}
 	e.Contents = r.workdir.Measure(true, megabytes(limits.FileMB))
 	e.Cut, e.Full = atSizeLimit(megabytes(limits.FileMB), job.Began, e.Contents, e.Events)

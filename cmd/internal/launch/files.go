@@ -52,10 +52,10 @@ func tooManyFiles(files []wire.File, limits wire.Limits) *refusal {
 	return nil
 }
 
-// put puts the files of a request into the working directory.
-func put(w *sandbox.Workdir, files []wire.File, owner *sandbox.User) error {
+// put puts the files of a request into the working directory, by a method of it.
+func put(files []wire.File, owner *sandbox.User, by func(name, content string, owner *sandbox.User) error) error {
 	for _, f := range files {
-		if err := w.Put(f.Name, f.Content, owner); err != nil {
+		if err := by(f.Name, f.Content, owner); err != nil {
 			return err
 		}
 	}
@@ -110,8 +110,8 @@ type Handed struct {
 	Missed   []string                  // patterns that have chosen no file
 }
 
-// gather hands back the files that the request asks for. The run has ended.
-func (r *run) gather() Handed {
+// gather hands back the files of the directory that the request asks for. The run has ended.
+func (r *run) gather(workdir *sandbox.Workdir) Handed {
 	patterns := r.plan.Job.Request.Collect
 	if len(patterns) == 0 {
 		return Handed{}
@@ -138,7 +138,7 @@ func (r *run) gather() Handed {
 	if u := r.plan.Spec.RunAs; u != nil {
 		g.Owner = u
 	}
-	h.Gathered = r.workdir.Gather(g)
+	h.Gathered = workdir.Gather(g)
 	for i, hit := range s.hit {
 		if !hit {
 			h.Missed = append(h.Missed, patterns[i].Text)

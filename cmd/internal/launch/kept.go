@@ -59,6 +59,9 @@ func (r *run) closeLog() (err error) {
 func (k *Keeper) execute(s *slot, r *run) Evidence {
 	job := r.plan.Job
 	limits, warnings := limitsInForce(job)
+	if refused := tooManyFiles(job.Request.Files, limits); refused != nil {
+		return Evidence{Refused: refused}
+	}
 	if s.kept != nil {
 		if why := s.kept.unfit(limits); why != "" {
 			k.discard(s, why)
@@ -137,7 +140,7 @@ func (k *kept) next(p Plan, limits wire.Limits, warnings []wire.Warning) Plan {
 // attend lets the interpreter do the job. If it dies before it begins, another one does it.
 func (k *Keeper) attend(s *slot, r *run) Evidence {
 	outputs := s.kept.outputsFor(r.plan)
-	out, note, err := s.kept.do(r.plan, outputs)
+	out, note, err := s.kept.do(r, outputs)
 	if _, began := s.kept.session.CodeStarted(); err != nil && !began && out.Reason == sandbox.Finished && (s.kept.first != r.plan.RunID || s.kept.lease != nil) {
 		k.discard(s, "the interpreter has ended between two requests")
 		early, setup, done := k.start(s, r)
@@ -148,12 +151,14 @@ func (k *Keeper) attend(s *slot, r *run) Evidence {
 			return Evidence{Setup: setup}
 		}
 		outputs = s.kept.outputsFor(r.plan)
-		out, note, err = s.kept.do(r.plan, outputs)
+		out, note, err = s.kept.do(r, outputs)
 	}
 	r.reach("ended")
 	failed := new(sandbox.StepError)
 	if errors.As(err, &failed) {
-		k.discard(s, failed.Error())
+		if failed.Step != "put" { // nothing of the request has begun
+			k.discard(s, failed.Error())
+		}
 		return Evidence{Setup: failed}
 	}
 	s.kept.fresh = false
@@ -197,7 +202,11 @@ func cause(out sandbox.Outcome, err error) string {
 }
 
 // do lets the interpreter do a job.
-func (k *kept) do(p Plan, outputs *outputs) (out sandbox.Outcome, note uint32, err error) {
+func (k *kept) do(r *run, outputs *outputs) (out sandbox.Outcome, note uint32, err error) {
+	p := r.plan
+	if err := put(p.Job.Request.Files, p.Spec.RunAs, k.workdir.Replace); err != nil {
+		return out, 0, err
+	}
 	job := p.Python
 	job.Fresh = k.fresh
 	if text := p.Job.Request.Stdin; text != nil {
@@ -219,6 +228,7 @@ func (k *kept) do(p Plan, outputs *outputs) (out sandbox.Outcome, note uint32, e
 	period := sandbox.Period{Wall: l.Wall, CPU: l.CPU, Idle: l.Idle, Disk: l.Disk, Files: files}
 	period.Stdout, period.Stderr = outputs.writers()
 	workdir := k.workdir
+	k.program.Heed(r.heed(k.program))
 	out, note, err = k.program.Attend(period, p.Job.Signals, func() int64 { return workdir.Used(l.Disk) })
 	k.ended = err != nil
 	outputs.leave(out.Undelivered)
@@ -228,7 +238,7 @@ func (k *kept) do(p Plan, outputs *outputs) (out sandbox.Outcome, note uint32, e
 // collect gathers the evidence of a job that is over.
 func (k *kept) collect(r *run, o sandbox.Outcome, outputs *outputs) Evidence {
 	job, limits := r.plan.Job, r.plan.Limits
-	e := Evidence{Outcome: o, Started: o.Began, Warm: k.lease != nil, Unpinned: k.unpinned}
+	e := Evidence{Outcome: o, Started: o.Began, Warm: k.lease != nil, Unpinned: k.unpinned, Cancelled: r.cancelled}
 	if began, noted := k.session.CodeStarted(); noted {
 		e.SetupFor = max(0, time.Since(job.Began)-(monotonic()-began))
 	}
@@ -239,6 +249,9 @@ func (k *kept) collect(r *run, o sandbox.Outcome, outputs *outputs) Evidence {
 		e.Contents.AtLimit = ""
 	}
 	e.Cut, e.Full = atSizeLimit(megabytes(limits.FileMB), job.Began, e.Contents, e.Events)
+	if e.Started {
+		e.Handed = r.gather(k.workdir)
+	}
 	e.Printed, e.Lost = outputs.printed(), outputs.lost()
 	e.Streams = outputs.digestsOf(job.Config.Security.Audit.LogOutput == "head")
 	if !job.Config.Security.Isolation.CleanupOnExit {

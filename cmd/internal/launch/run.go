@@ -203,7 +203,7 @@ func (p Plan) directory(code []byte) (_ *sandbox.Workdir, err error) {
 		err = w.Chown(*p.Spec.RunAs)
 	}
 	if err == nil {
-		err = put(w, p.Job.Request.Files, p.Spec.RunAs)
+		err = put(p.Job.Request.Files, p.Spec.RunAs, w.Put)
 	}
 	return w, err
 }
