@@ -39,6 +39,20 @@ func alive(t *testing.T, root string, n int) map[string]audit.LiveRun {
 	return nil
 }
 
+// cancel cancels a run as py3runctl does, for a user ann.
+func cancel(t *testing.T, root, id string) {
+	t.Helper()
+	log, err := audit.Open(filepath.Join(root, "audit"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	if _, err := log.Cancel(audit.Record{RunID: id, Event: audit.Event{Action: audit.ExecutionCancel, Outcome: audit.Success}, Host: audit.ThisHost(), User: audit.User{Name: "ann"},
+		Auth: audit.Auth{Method: audit.AuthOSUser}, Cancel: &audit.Cancel{Reason: "enough"}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // In a process with several runs, as a bridge, the one is cancelled that is meant. Neither the process nor another run is told.
 func TestCancelOneOfSeveral(t *testing.T) {
 	t.Parallel()
@@ -65,21 +79,13 @@ func TestCancelOneOfSeveral(t *testing.T) {
 		})
 	}
 	runs := alive(t, root, len(names))
-	log, err := audit.Open(filepath.Join(root, "audit"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
 	for name, r := range runs {
 		if l := r.Live; l.Launcher != os.Getpid() || l.Init <= 0 || !strings.HasPrefix(l.Namespace, "pid:[") {
 			t.Errorf("%s: %+v", name, l)
 		}
 	}
 	id := runs["two"].Start.RunID
-	if _, err := log.Cancel(audit.Record{RunID: id, Event: audit.Event{Action: audit.ExecutionCancel, Outcome: audit.Success}, Host: audit.ThisHost(), User: audit.User{Name: "ann"},
-		Auth: audit.Auth{Method: audit.AuthOSUser}, Cancel: &audit.Cancel{Reason: "enough"}}); err != nil {
-		t.Fatal(err)
-	}
+	cancel(t, root, id)
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		lock.Lock()
 		_, ended := results["two"]

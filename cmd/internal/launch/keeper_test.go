@@ -62,6 +62,67 @@ func TestKeeperEviction(t *testing.T) {
 	}
 }
 
+// A request to a kept interpreter can be seen and cancelled, as any run.
+func TestKeeperCancel(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	k := NewKeeper()
+	defer k.Close()
+	named := func(job *Job) { job.Request.Labels = &wire.Object{Names: []string{"name"}, Values: []any{"it"}} }
+	keep(t, k, root, "", "x = 1")
+	done := make(chan wire.Result, 1)
+	go func() { done <- keep(t, k, root, "", "import time; time.sleep(600)", named) }()
+	cancel(t, root, alive(t, root, 1)["it"].Start.RunID)
+	if r := <-done; r.Status != wire.StatusCancelled || r.Failure.Code != "cancelled_by_operator" || warned(r, "state_lost") == "" {
+		t.Errorf("%s %+v %v", r.Status, r.Failure, r.Warnings)
+	}
+}
+
+// Files are put in and handed back for each request; a later one replaces files of its names.
+func TestKeeperFiles(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	k := NewKeeper()
+	defer k.Close()
+	with := func(files ...wire.File) func(*Job) {
+		return func(job *Job) {
+			request, _, err := wire.Decode([]byte(`{"code": "", "collect": ["*.txt"]}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			job.Request.Files, job.Request.Collect = files, request.Collect
+		}
+	}
+	text := func(r wire.Result, name string) string {
+		if f, ok := r.Files[name]; ok && f.Text != nil {
+			return *f.Text
+		}
+		return "none"
+	}
+	r := keep(t, k, root, "", "x = 1; open('out.txt', 'w').write(open('in.txt').read().upper())", with(wire.File{Name: "in.txt", Content: "abc"}))
+	if text(r, "in.txt") != "abc" || text(r, "out.txt") != "ABC" {
+		t.Errorf("%s %+v %v", r.Status, r.Failure, r.Files)
+	}
+	r = keep(t, k, root, "", "result = x; import os; os.mkdir('d'); os.remove('out.txt'); os.symlink('/etc/passwd', 'out.txt')", with(wire.File{Name: "in.txt", Content: "new"}))
+	if text(r, "in.txt") != "new" || text(r, "out.txt") != "none" || string(r.Result) != "1" || warned(r, "not_collected") == "" {
+		t.Errorf("%s %+v %v %v", r.Status, r.Failure, r.Files, r.Warnings)
+	}
+	r = keep(t, k, root, "", "result = x", with(wire.File{Name: "out.txt", Content: "mine"}))
+	if text(r, "out.txt") != "mine" {
+		t.Errorf("%s %+v %v", r.Status, r.Failure, r.Files)
+	}
+	if r = keep(t, k, root, "", "result = x", with(wire.File{Name: "d", Content: ""})); r.Status != wire.StatusLaunchFailed || r.Failure.Step != "put" {
+		t.Errorf("%s %+v", r.Status, r.Failure)
+	}
+	few := func(job *Job) { job.Request.Limits.DiskMB = 0.1 }
+	if r = keep(t, k, root, "", "result = x", with(wire.File{Name: "large", Content: strings.Repeat("x", 1<<20)}), few); r.Status != wire.StatusDiskLimit {
+		t.Errorf("%s %+v", r.Status, r.Failure)
+	}
+	if r = keep(t, k, root, "", "result = x", with()); string(r.Result) != "1" {
+		t.Errorf("%s %+v", r.Status, r.Failure)
+	}
+}
+
 func asserted(user string) Job { return Job{Request: wire.Request{User: user}} }
 
 // An interpreter that nobody uses ends, and its user is told.
