@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -93,6 +94,7 @@ func bridgeArguments(name string, args []string) []string {
 // bridge serves requests until there is a reason to end. Its error carries the exit code.
 func (app *app) bridge() error {
 	app.listen()
+	runtime.GOMAXPROCS(2) // a request writes its start record beside its start, and workers are made beside the next request
 	b := &bridge{app: app, in: newInput(app.in), ending: make(chan struct{})}
 	defer b.in.close()
 	if !b.write([]byte(wire.Ready)) {
