@@ -59,6 +59,42 @@ func recordStart(p Plan) (rec *recording, warnings []wire.Warning, err error) {
 	return &recording{log, run, base}, warnings, nil
 }
 
+// A besideStart is a start record that is written while the run is set up.
+type besideStart struct {
+	done     chan struct{}
+	record   *recording
+	warnings []wire.Warning
+	err      error
+}
+
+// recordBeside begins to write the start record of a run of a series. Such a run starts in less time
+// than the record takes to be durable, and there is a processor for both.
+func (r *run) recordBeside() {
+	if r.plan.Job.Series == nil {
+		return
+	}
+	b, plan := &besideStart{done: make(chan struct{})}, r.plan
+	r.beside = b
+	go func() {
+		defer close(b.done)
+		b.err = guarded(func() (err error) {
+			b.record, b.warnings, err = recordStart(plan)
+			return err
+		})
+	}()
+}
+
+// recorded returns when the start record is durable. It writes the record, unless that was begun.
+func (r *run) recorded() (warnings []wire.Warning, err error) {
+	if b := r.beside; b != nil {
+		<-b.done
+		r.beside, r.record = nil, b.record
+		return b.warnings, b.err
+	}
+	r.record, warnings, err = recordStart(r.plan)
+	return warnings, err
+}
+
 // recordEnd writes the end record, once. If it fails, that is a warning and no error: the run has
 // already happened.
 func (r *run) recordEnd(e Evidence, result wire.Result) (*audit.Receipt, []wire.Warning) {

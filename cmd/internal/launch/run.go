@@ -30,6 +30,7 @@ type run struct {
 	unpinned []string           // paths of py3run's own that the code could create
 	workdir  *sandbox.Workdir   // the working directory
 	record   *recording         // nil: the start record is not in the log
+	beside   *besideStart       // nil: the start record is not written beside the start
 	left     *sandbox.Leftovers // files that sweep still has to remove; nil: none
 	told     bool               // the stream knows that the code begins
 	cold     bool               // no template had a worker for this run
@@ -61,6 +62,7 @@ func (r *run) execute() Evidence {
 	r.reach("planned")
 	// Python starts while we write the start record: starting takes many times as long. The code
 	// cannot begin before the record is durable, because the gate is still closed.
+	r.recordBeside()
 	start := r.start
 	if r.plan.Job.Bare != nil {
 		start = r.startBare
@@ -68,8 +70,7 @@ func (r *run) execute() Evidence {
 	program, failed := start()
 	r.reach("started")
 	warnings := absentPaths(r.plan.Job.Config)
-	record, more, err := recordStart(r.plan)
-	r.record = record
+	more, err := r.recorded()
 	warnings = append(warnings, more...)
 	r.reach("recorded")
 	switch {
@@ -102,6 +103,9 @@ func (r *run) execute() Evidence {
 // conclude makes the answer. It writes the end record while another goroutine releases what the run
 // acquired: neither needs the other.
 func (r *run) conclude(e Evidence) Answer {
+	if r.beside != nil { // after a panic it may still be under way
+		r.recorded()
+	}
 	verdict := Judge(e, r.plan.Limits)
 	result := result(r.plan, e, verdict)
 	r.reach("judged")
