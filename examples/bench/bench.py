@@ -8,13 +8,13 @@ those that outlive it. Peak memory is that of the largest process. Needs Linux, 
 3.8. Runs as root or as an ordinary user, and leaves nothing behind.
 
 groups: empty, json, pandas, data (8 MB of variables in, 8 MB of result out), output (10 MB printed), parallel, bridge
-(requests to a bridge whose template is ready), protections
+(requests to a bridge whose template is ready), keep (requests to a bridge that keeps its interpreter), protections
 """
 import argparse, collections, ctypes, datetime, glob, html, json, math, os, platform, select, shutil, signal, statistics, subprocess, sys, tempfile, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
-DATA_MB, OUTPUT_MB, ABREAST = 8, 10, 8
+DATA_MB, OUTPUT_MB, ABREAST, KEPT = 8, 10, 8, 20
 # Seconds for a template to fork its next worker, so that this does not disturb the next command. The template's
 # processor time still counts.
 REST = 0.2
@@ -182,8 +182,10 @@ def own(command, errors):
 class Bridge:
     REQUEST = b'{"code": "pass"}\n'
 
-    def __init__(self, sitting):
-        argv = [sitting.py3run, "bridge", "--python", sitting.python]
+    def __init__(self, sitting, *options):
+        self.start(sitting, [sitting.py3run, "bridge", "--python", sitting.python, *options])
+
+    def start(self, sitting, argv):
         self.process = subprocess.Popen(argv, env=sitting.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
         LASTING.add(self.process.pid)
         self.input, self.output, self.reply = self.process.stdin.fileno(), self.process.stdout.fileno(), b""
@@ -215,6 +217,32 @@ class Bridge:
         self.process.stdin.close()
         LASTING.discard(self.process.pid)
         self.process.wait()
+
+
+class Script(Bridge):
+    """The same without isolation and records: an interpreter with a script that answers lines."""
+
+    SCRIPT = '''import io, json, sys, traceback
+from contextlib import redirect_stdout
+print('{"status": "ready"}', flush=True)
+names = {}
+for line in sys.stdin:
+    request, out = json.loads(line), io.StringIO()
+    try:
+        names.pop("result", None)
+        with redirect_stdout(out):
+            exec(compile(request["code"], "<script>", "exec"), names)
+        reply = {"success": True, "result": names.get("result"), "output": out.getvalue()}
+    except Exception as e:
+        reply = {"success": False, "error": str(e), "traceback": traceback.format_exc()}
+    print(json.dumps(reply), flush=True)
+'''
+
+    def __init__(self, sitting):
+        path = sitting.path("bridge_script.py")
+        with open(path, "w") as f:
+            f.write(self.SCRIPT)
+        self.start(sitting, [sitting.python, "-u", path])
 
 
 def ask_all(bridges, count):
@@ -358,9 +386,9 @@ class Sitting:
             os.fdatasync(fd)
         os.close(fd)
 
-    def bridges(self, count):
+    def bridges(self, count, *options):
         """Starts bridges, and waits until their templates are ready."""
-        started = [Bridge(self) for _ in range(count)]
+        started = [Bridge(self, *options) for _ in range(count)]
         self.ending.extend(started)
         for b in started:
             for _ in range(2):  # the first one starts the interpreter
@@ -388,7 +416,7 @@ class Sitting:
         o, runs = self.o, self.o.runs
         self.pandas = not subprocess.run([self.python, "-I", "-c", "import importlib.util as u; import sys; sys.exit(not u.find_spec('pandas'))"]).returncode
         want = lambda group: not o.only or group in o.only
-        peers = list(self.peers()) if any(map(want, GROUPS[:-2])) else []
+        peers = list(self.peers()) if any(map(want, GROUPS[:-3])) else []
         warm = self.warm() if any(map(want, ("empty", "json", "pandas", "parallel"))) else {}
         beside = lambda code, stdin=os.devnull, most=1: [Command(name, [*argv, self.python, "-I", "-c", code], self.bare_env, stdin, False, every)
                                                          for name, argv, every in peers if every <= most]
@@ -429,6 +457,15 @@ class Sitting:
             every = [first, *others]
             yield Job("bridge", f"{o.count:,} requests from four callers", [self.bare("pass"), Command("py3run bridge, four of them", [""], call=lambda count, _: ask_all(every, count))],
                       max(3, runs // 12), count=o.count, abreast=4)
+        if want("keep"):
+            script, (kept,) = Script(self), self.bridges(1, "--state=keep")
+            self.ending.append(script)
+            series = lambda call: lambda *_: call(KEPT, 1)
+            yield Job("keep", f"{KEPT} requests, one after the other, where bare Python is a script that answers lines", [
+                Command("bare Python", [""], call=series(script.call)),
+                Command("two fdatasync for each", [""], call=lambda *_: [self.synced(1, 1) for _ in range(KEPT)]),
+                Command("py3run bridge --state=keep", [""], warm=True, call=series(kept.call)),
+                Command("once more (what chance gives)", [""], call=series(script.call))], runs)
         if want("protections"):
             yield Job("protections", "each protection off and on", [self.bare("pass"), self.run("pass", "py3run run, as it comes"), *self.protections()], runs)
 
@@ -592,7 +629,7 @@ def chart(data):
 
 
 BEGIN, END = "<!-- bench.py -->\n", "<!-- end of bench.py -->\n"
-GROUPS = ["empty", "json", "pandas", "data", "output", "parallel", "bridge", "protections"]
+GROUPS = ["empty", "json", "pandas", "data", "output", "parallel", "bridge", "keep", "protections"]
 
 
 def main():
