@@ -217,6 +217,10 @@ func (c *console) take() bool {
 		return false
 	}
 	if c.raw == nil || *now != *c.raw { // else nobody has changed it since the last time
+		c.stopTyping()
+		if now.Lflag&unix.ICANON != 0 {
+			c.readLines()
+		}
 		raw := *now
 		makeRaw(&raw, c.shown)
 		if unix.IoctlSetTermios(int(c.in.Fd()), unix.TCSETS, &raw) != nil {

@@ -246,6 +246,18 @@ func TestTypedAndNotRead(t *testing.T) {
 	<-typed
 }
 
+// What is typed while py3run starts is for the run, with its end.
+func TestTypedAhead(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ keys, want string }{{"\x04", "['']"}, {"one\r\x04", `['one\n']`}, {"one\rtwo\x04\x04", `['one\ntwo']`}} {
+		p := newPlace(t)
+		u := sitDown(t, p.command("run", "-c", "import sys; print([sys.stdin.read()])"), tt.keys)
+		u.sees(tt.want + "\r\n")
+		u.ends()
+		u.restored()
+	}
+}
+
 // Nobody could continue a run whose group is orphaned, so Ctrl-Z does not stop it.
 func TestStopWithoutShell(t *testing.T) {
 	t.Parallel()

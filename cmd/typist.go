@@ -126,14 +126,44 @@ func (c *console) read(stop int) {
 	}
 }
 
-// typeEnd types the end-of-file character, as a user does at the end of the input. In the middle of a
-// line the first one only ends that (termios(3), VEOF).
-func (c *console) typeEnd() {
-	end := []byte{4}
-	if settings, err := c.pty.Settings(); err == nil && settings.Lflag&unix.ICANON != 0 {
-		if end[0] = settings.Cc[unix.VEOF]; c.openLine {
-			end = append(end, end...)
+// readLines reads what was typed while the caller's terminal is not raw yet: whole lines, and Ctrl-D,
+// which would be a NUL in raw mode.
+func (c *console) readLines() {
+	const most = 64 << 10
+	buffer := make([]byte, 4096) // the longest line
+	for len(c.rest) < most {
+		p := []unix.PollFd{{Fd: int32(c.in.Fd()), Events: unix.POLLIN}}
+		if n, _ := unix.Poll(p, 0); n != 1 || p[0].Revents != unix.POLLIN {
+			return
+		}
+		n, err := unix.Read(int(c.in.Fd()), buffer)
+		if err != nil {
+			return
+		}
+		c.rest = append(c.rest, buffer[:n]...)
+		if n == 0 || buffer[n-1] != '\n' {
+			end, _ := c.endOfFile()
+			c.rest = append(c.rest, end)
 		}
 	}
+}
+
+// typeEnd types the end of the input, as a user does. In the middle of a line the first Ctrl-D only
+// ends that (termios(3), VEOF).
+func (c *console) typeEnd() {
+	key, lines := c.endOfFile()
+	end := []byte{key}
+	if lines && c.openLine {
+		end = append(end, key)
+	}
 	c.pty.Write(end)
+}
+
+// endOfFile returns the key that means the end of the input at the run's terminal, and whether it is
+// read there line by line.
+func (c *console) endOfFile() (key byte, lines bool) {
+	if settings, err := c.pty.Settings(); err == nil && settings.Lflag&unix.ICANON != 0 {
+		return settings.Cc[unix.VEOF], true
+	}
+	return 4, false
 }

@@ -53,14 +53,15 @@ func openTerminal(t *testing.T) (master, slave *os.File) {
 	return master, slave
 }
 
-// sitDown starts a command at a terminal of its own, as its session leader. What prepare has set of
-// its streams stays.
-func sitDown(t *testing.T, c *exec.Cmd) *user {
+// sitDown starts a command at a terminal of its own, as its session leader. Streams of the command that
+// are set stay. ahead are keys that the user has pressed before.
+func sitDown(t *testing.T, c *exec.Cmd, ahead ...string) *user {
 	t.Helper()
 	u := &user{T: t, cmd: c, over: make(chan struct{}), ended: make(chan struct{})}
 	u.master, u.slave = openTerminal(t)
 	u.resize(24, 80)
 	u.cooked = u.settings()
+	u.types(strings.Join(ahead, ""))
 	control := 0
 	if c.Stdin == nil {
 		c.Stdin = u.slave
