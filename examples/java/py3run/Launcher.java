@@ -40,7 +40,13 @@ class Launcher {
             throw TransportException.nothingRan(TransportException.Kind.NOT_STARTED, "start " + client.settings.launcher + ": " + e.getMessage(), e);
         }
         client.started(this);
-        stderr = client.inBackground(() -> tail(process.getErrorStream()));
+        try {
+            stderr = client.inBackground(() -> tail(process.getErrorStream()));
+        } catch (RuntimeException | Error e) { // no thread
+            kill();
+            client.ended(this);
+            throw e;
+        }
         stderr.whenComplete((bytes, failure) -> { // in the thread that has read it
             join();
             client.ended(this);

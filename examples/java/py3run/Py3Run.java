@@ -71,13 +71,16 @@ public final class Py3Run implements AutoCloseable {
             return this;
         }
 
-        /** Flags for every launcher, as "--python", "3.12". */
+        /** Flags for every launcher, as "--python", "3.12": such that exec and bridge both know. */
         public Builder flags(String... more) {
             flags = List.of(more);
             return this;
         }
 
-        /** Variables for the launchers, beside those of this JVM. */
+        /**
+         * Variables for the launchers, beside those of this JVM. With PY3RUN_BRIDGE_STATE=keep each bridge keeps an
+         * interpreter for each user; a client of more than one process does not say which of its bridges serves a call.
+         */
         public Builder environment(Map<String, String> variables) {
             environment = Map.copyOf(variables);
             return this;

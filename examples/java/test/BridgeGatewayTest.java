@@ -27,6 +27,25 @@ final class BridgeGatewayTest extends GatewayCalls {
         }
     }
 
+    /** As with the client's own script, if the operator wants it so. */
+    @Test
+    void keptInterpreters() throws Exception {
+        settings.size = 1;
+        settings.environment.put("PY3RUN_BRIDGE_STATE", "keep");
+        try (Gateway gateway = new Gateway(settings)) {
+            for (int i = 1; i <= 3; i++) {
+                assertEquals(i, gateway.call("execute", "code", COUNTING).get("result").getAsInt());
+            }
+        }
+    }
+
+    /** The table of answers, too. */
+    @Test
+    void sameAnswersFromKeptInterpreters() throws Exception {
+        settings.environment.put("PY3RUN_BRIDGE_STATE", "keep");
+        sameAnswers();
+    }
+
     @Test
     void theCodeCannotBreakTheProtocol() throws Exception {
         settings.size = 1;

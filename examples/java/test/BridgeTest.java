@@ -9,6 +9,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import py3run.Json;
+import py3run.Options;
 import py3run.Py3Run;
 import py3run.TransportException;
 
@@ -34,6 +35,23 @@ final class BridgeTest extends Calls {
                 assertEquals((long) i, ok(py3run.execute("import sys\nassert not hasattr(sys, 'mine')\nsys.mine = n\nresult = n", Map.of("n", i), NONE)).value());
             }
             assertEquals(first, py3run.processes());
+        }
+    }
+
+    @Test
+    void keptInterpreters() throws Exception {
+        Map<String, String> environment = Host.environment(dir);
+        environment.put("PY3RUN_BRIDGE_STATE", "keep");
+        try (Py3Run py3run = client().environment(environment).processes(1).open()) {
+            Options alice = NONE.withUser("alice");
+            Options bob = NONE.withUser("bob");
+            String code = "import json\njson.count = getattr(json, 'count', 0) + 1\nresult = json.count";
+            assertEquals(1L, ok(py3run.execute(code, null, alice)).value());
+            assertEquals(2L, ok(py3run.execute(code, null, alice)).value());
+            assertEquals(1L, ok(py3run.execute(code, null, bob)).value());
+            assertEquals(3L, ok(py3run.execute(code, null, alice)).value());
+            assertEquals("exit", py3run.execute("import sys; sys.exit(1)", null, alice).status());
+            assertEquals(2L, ok(py3run.execute(code, null, bob)).value());
         }
     }
 
