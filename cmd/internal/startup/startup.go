@@ -7,19 +7,25 @@ package startup
 import (
 	"os"
 	"runtime"
+	"strings"
 )
 
 // Two goroutines run at a time: one can go on while the other waits in a system call, for the disk
 // for example. More would only look for work, and wake each other for that.
 func init() {
-	if runsOnce(os.Args) {
+	if len(os.Args) > 0 && runsOnce(os.Args) {
 		calmMonitor()
 	}
 	runtime.GOMAXPROCS(2)
 	askForPages()
 }
 
-// runsOnce tells whether a command line is one that runs one piece of code and ends.
+// runsOnce tells whether a command line is one that runs one piece of code and ends. A link with the
+// name of an interpreter may become one in this process, which would keep the slack, or is a bridge.
 func runsOnce(args []string) bool {
-	return len(args) < 2 || args[1] == "exec" || args[1] == "run"
+	if len(args) < 2 {
+		name := args[0]
+		return !strings.HasPrefix(name[strings.LastIndexByte(name, '/')+1:], "python")
+	}
+	return args[1] == "exec" || args[1] == "run"
 }
