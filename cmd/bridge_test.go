@@ -60,10 +60,10 @@ func newClient(t *testing.T, p place, inside []string, args ...string) *client {
 		c.command.Process.Kill()
 		out.Close()
 	})
-	t.Cleanup(func() {
-		late.Stop()
-		c.command.Process.Kill()
+	t.Cleanup(func() { // it ends by itself, or what it has noted would be removed with the test's directory
+		in.Close()
 		c.command.Wait()
+		late.Stop()
 		for _, f := range []*os.File{in, out, unread} {
 			f.Close()
 		}

@@ -13,7 +13,7 @@ import (
 // to give them another name.
 //
 //	ROOT/spare-RANDOM.run      its entry; later NAME.run
-//	ROOT/spare-RANDOM.d/       the top, which keeps this name: the entry says so
+//	ROOT/spare-RANDOM.d/       the top; later NAME.d, a moment after the entry, which says so
 //	ROOT/spare-RANDOM.d/new    the directory; later NAME
 type SpareDir struct{ w *Workdir }
 
@@ -66,7 +66,12 @@ func (s *SpareDir) Use(d Dir) (_ *Workdir, ok bool) {
 	if !rename(filepath.Join(w.place, w.name+entrySuffix), filepath.Join(w.place, entryName(name)+entrySuffix)) {
 		return nil, false
 	}
-	w.name, w.path = entryName(name), d.Path
+	w.name = entryName(name)
+	top := filepath.Join(w.place, w.name+topSuffix)
+	if !rename(w.top, top) {
+		return nil, false
+	}
+	w.top, w.real, w.path = top, filepath.Join(top, name), d.Path
 	w.note("at " + name)
 	return w, true
 }

@@ -49,6 +49,17 @@ func TestSpareDir(t *testing.T) {
 	check(t, Sweep(root))
 	left("used, and its launcher died")
 
+	// Its launcher died between the renames.
+	s := spare()
+	old := s.w.top
+	if w, ok = s.Use(dir); !ok {
+		t.Fatal("not usable")
+	}
+	check(t, os.Rename(w.top, old))
+	die(w)
+	check(t, Sweep(root))
+	left("half used, and its launcher died")
+
 	for name, d := range map[string]Dir{
 		"that stays":        {Path: dir.Path, Root: root, Private: true, Keep: true},
 		"that others see":   {Path: dir.Path, Root: root},
@@ -66,7 +77,7 @@ func TestSpareDir(t *testing.T) {
 
 	taken, err := MakeWorkdir(dir)
 	check(t, err)
-	s := spare()
+	s = spare()
 	if _, ok := s.Use(dir); ok {
 		t.Error("it was used under a name that is taken")
 	}

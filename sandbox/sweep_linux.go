@@ -20,7 +20,7 @@ import (
 // lived. Its lines are
 //
 //	at PATH       where the run finds its directory, below the root; without it: the entry's own name
-//	top NAME      the directory in the place that the run sees as its root, if it has another name: see SpareDir
+//	top NAME      what the top was called before the run was known: see SpareDir
 //	group PATH    a control group that it may have made
 //	file SUFFIX   a file beside the directory
 //	keep          the directory stays
@@ -275,7 +275,7 @@ func sweepEntry(c *clearing, place *os.File, root, name string) error {
 	var suffixes []string
 	var errs []error
 	rel, keep, settled := name, false, false
-	top := name + topSuffix
+	before := "" // what the top was called
 	for line := range strings.Lines(string(text)) {
 		word, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 		switch word {
@@ -285,7 +285,7 @@ func sweepEntry(c *clearing, place *os.File, root, name string) error {
 			}
 		case "top":
 			if strings.HasPrefix(rest, sparePrefix) && strings.HasSuffix(rest, topSuffix) && !strings.Contains(rest, "/") {
-				top = rest
+				before = rest
 			}
 		case "group":
 			if isRunsGroup(rest, name) {
@@ -304,12 +304,14 @@ func sweepEntry(c *clearing, place *os.File, root, name string) error {
 	if rel != name && !straight(root, filepath.Dir(rel)) {
 		rel, keep, settled = name, false, false // a link would lead elsewhere
 	}
-	path := filepath.Join(root, rel)
-	top = filepath.Join(place.Name(), top)
+	path, top := filepath.Join(root, rel), filepath.Join(place.Name(), name+topSuffix)
 	if keep {
 		errs = append(errs, moveKept(filepath.Join(top, rel), path))
 	}
 	errs = append(errs, c.remove(top))
+	if before != "" {
+		errs = append(errs, c.remove(filepath.Join(place.Name(), before)))
+	}
 	if strings.HasPrefix(name, leftPrefix) {
 		errs = append(errs, c.remove(filepath.Join(place.Name(), name)))
 	}
