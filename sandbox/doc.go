@@ -16,6 +16,9 @@
 //
 // One process can have many runs at once.
 //
+// A [Resident] is a program that is started once and then serves one [Period] after the other, each
+// with an Outcome of its own.
+//
 // # Processes of an own child
 //
 //	launcher ────clone────► init ──clone──► program

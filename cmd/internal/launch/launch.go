@@ -10,6 +10,9 @@
 //	 │ endRecord ─► record   record.go    pure
 //	 ▼ conclude ─► Answer    run.go       writes the end record, releases what the run acquired
 //
+// A Keeper (keep.go) does the same in interpreters that it keeps: kept.go has the steps from Plan to
+// Evidence, the others are those of every run.
+//
 // Pure means: without a system call, so that a table can test it. The package has no state, so one
 // process can have many runs at once.
 package launch

@@ -14,9 +14,10 @@ import (
 // Events and Reply are about the last job.
 type Kept struct {
 	*Session
-	room int   // bytes for a request
-	size int64 // bytes for a value
-	used int   // bytes of the shared memory behind the events that the last job has used
+	room   int    // bytes for a request
+	size   int64  // bytes for a value
+	used   int    // bytes of the shared memory behind the events that the last job has used
+	buffer []byte // for events of children
 }
 
 const (
@@ -104,13 +105,15 @@ func (k *Kept) Events(why map[string]string, seen wire.Events) wire.Events {
 	raw, err := k.children.SyscallConn()
 	if err == nil {
 		raw.Control(func(fd uintptr) {
-			buffer := make([]byte, 16<<10)
+			if k.buffer == nil {
+				k.buffer = make([]byte, 16<<10)
+			}
 			for {
-				n, err := unix.Read(int(fd), buffer)
+				n, err := unix.Read(int(fd), k.buffer)
 				if n <= 0 || err != nil {
 					return
 				}
-				k.childEvents = append(k.childEvents, buffer[:n]...)
+				k.childEvents = append(k.childEvents, k.buffer[:n]...)
 			}
 		})
 	}

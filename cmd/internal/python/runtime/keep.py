@@ -33,13 +33,14 @@ def serve(first, template, prepared):
         fds = [fd for _, _, raw in extra for fd in memoryview(raw).cast("i")]
         if len(fds) < 2:  # the code has used up all descriptors: the launcher starts another interpreter
             posix._exit(1)
-        take(fds)
+        receive(fds)
         request = memory.request()
         events.begin_again(), imports.begin_again()
         if template is not None:
             template.begin_again()
         names = namespace(request, names)
-        streams.begin(request["stdin"])
+        streams.begin(request["stdin"])  # before the output has somewhere to go
+        connect(fds)
         try:
             signals.pthread_sigmask(signals.SIG_SETMASK, mask)  # a handler of the code's may run here
             status = perform(request, names)
@@ -50,6 +51,7 @@ def serve(first, template, prepared):
             report(error, request)
             status = streams.flush(1)
         del request
+        disconnect()
         if posix.getpid() == memory.process:
             sys.settrace(None), sys.setprofile(None)
             try:
@@ -76,19 +78,36 @@ def empty():
         posix.close(null)
 
 
-def take(fds):
-    """Puts the descriptors of a request in place: stdout, stderr, and perhaps another shared memory and stdin."""
+def receive(fds):
+    """Takes the descriptors of a request: stdout, stderr, and perhaps another shared memory and stdin."""
     for i, fd in enumerate(fds):
         if fd < 3:  # the code has closed its streams
             fds[i] = memory.fcntl(fd, DUPLICATE, 3)
             posix.close(fd)
     if len(fds) > 2:
         memory.attach(fds[2])
+    if memory.reserve.closed:
+        memory.keep_reserve()
+
+
+def connect(fds):
+    """Puts the streams of a request in place."""
     for to, fd in (1, fds[0]), (2, fds[1]), *((0, fd) for fd in fds[3:]):
         posix.dup2(fd, to)
         posix.close(fd)
-    if memory.reserve.closed:
-        memory.keep_reserve()
+
+
+def disconnect():
+    """From here on nobody reads the pipes. A thread that still prints must get no error by that."""
+    try:
+        null = posix.open("/dev/null", posix.O_WRONLY)
+        for to in 1, 2:
+            if null != to:
+                posix.dup2(null, to)
+        if null > 2:
+            posix.close(null)
+    except OSError:  # the code has used up all descriptors
+        pass
 
 
 def namespace(request, names):
@@ -196,6 +215,11 @@ class Streams:
             self.Stream.write = self.guarded(active)
         elif "write" in vars(self.Stream):
             del self.Stream.write
+        for stream in self.pair:  # what is still in it is of nobody
+            try:
+                stream.flush()
+            except Exception:
+                pass
 
     def begin_input(self, given):
         if not given:
