@@ -98,9 +98,10 @@ var sessions = []struct {
 		u.types("\x1a")
 		u.sees("Stopped")
 		u.prompt(148)
-		u.types("kill %1; wait %1\r")
+		u.types("kill %1\r") // without wait, which may find it still stopped
 		u.sees("py3run: error: cancelled: the caller sent SIGTERM")
-		u.prompt(143)
+		waitUntil(u.T, "py3run has ended", func() bool { return len(children(u.cmd.Process.Pid)) == 0 })
+		u.restored()
 	}},
 	{"background", func(u *user) {
 		u.runs("import os, time\nprint('up')\nwhile not os.path.exists('go'): time.sleep(0.01)\nprint('got', input('and? '))")
