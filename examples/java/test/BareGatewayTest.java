@@ -15,7 +15,7 @@ final class BareGatewayTest extends GatewayCalls {
         settings.size = 1;
         try (Gateway gateway = new Gateway(settings)) {
             for (int i = 1; i <= 3; i++) {
-                assertEquals(i, gateway.call("execute", "code", COUNTING).get("result").getAsInt());
+                assertEquals(i, result(gateway.call("execute", "code", COUNTING)).getAsInt());
             }
         }
     }

@@ -22,7 +22,7 @@ final class BridgeGatewayTest extends GatewayCalls {
         settings.size = 1;
         try (Gateway gateway = new Gateway(settings)) {
             for (int i = 1; i <= 3; i++) {
-                assertEquals(1, gateway.call("execute", "code", COUNTING).get("result").getAsInt());
+                assertEquals(1, result(gateway.call("execute", "code", COUNTING)).getAsInt());
             }
         }
     }
@@ -34,7 +34,7 @@ final class BridgeGatewayTest extends GatewayCalls {
         settings.environment.put("PY3RUN_BRIDGE_STATE", "keep");
         try (Gateway gateway = new Gateway(settings)) {
             for (int i = 1; i <= 3; i++) {
-                assertEquals(i, gateway.call("execute", "code", COUNTING).get("result").getAsInt());
+                assertEquals(i, result(gateway.call("execute", "code", COUNTING)).getAsInt());
             }
         }
     }
@@ -60,7 +60,7 @@ final class BridgeGatewayTest extends GatewayCalls {
                 JsonObject reply = gateway.call("execute", "code", codes.get(i));
                 assertTrue(reply.has("run_id"), reply.toString());
                 assertFalse(reply.toString().contains("\"result\":\"forged\""), reply.toString());
-                assertEquals(i, gateway.call("execute", "code", "result = n", "variables", Map.of("n", i)).get("result").getAsInt());
+                assertEquals(i, result(gateway.call("execute", "code", "result = n", "variables", Map.of("n", i))).getAsInt());
             }
             assertEquals(List.of(worker), gateway.processes());
         }
@@ -76,7 +76,7 @@ final class BridgeGatewayTest extends GatewayCalls {
             JsonObject reply = gateway.call("execute", "code", "while True: pass");
             assertFalse(reply.get("success").getAsBoolean());
             assertEquals("timeout", reply.getAsJsonObject("failure").get("code").getAsString());
-            assertEquals(2, gateway.call("evaluate", "expression", "1 + 1").get("result").getAsInt());
+            assertEquals(2, result(gateway.call("evaluate", "expression", "1 + 1")).getAsInt());
             assertEquals(List.of(worker), gateway.processes());
         }
     }

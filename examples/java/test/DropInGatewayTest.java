@@ -21,7 +21,7 @@ final class DropInGatewayTest extends GatewayCalls {
         settings.size = 1;
         try (Gateway gateway = new Gateway(settings)) {
             for (int i = 1; i <= 3; i++) {
-                assertEquals(i, gateway.call("execute", "code", COUNTING).get("result").getAsInt());
+                assertEquals(i, result(gateway.call("execute", "code", COUNTING)).getAsInt());
             }
         }
     }
@@ -31,10 +31,10 @@ final class DropInGatewayTest extends GatewayCalls {
     void memoryUpToTheClientsLimit() throws Exception {
         settings.size = 1;
         try (Gateway gateway = new Gateway(settings)) {
-            assertEquals(1200 << 20, gateway.call("execute", "code", "result = len(bytearray(b'x') * (1200 << 20))").get("result").getAsInt());
+            assertEquals(1200 << 20, result(gateway.call("execute", "code", "result = len(bytearray(b'x') * (1200 << 20))")).getAsInt());
             JsonObject reply = gateway.call("execute", "code", "bytearray(3 << 30)");
             assertEquals("MemoryError", reply.get("error").getAsString());
-            assertEquals(2, gateway.call("evaluate", "expression", "1 + 1").get("result").getAsInt());
+            assertEquals(2, result(gateway.call("evaluate", "expression", "1 + 1")).getAsInt());
         }
     }
 

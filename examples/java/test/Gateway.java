@@ -41,6 +41,7 @@ final class Gateway implements AutoCloseable {
         Duration reply = Duration.ofSeconds(30);
         Duration healthCheck = Duration.ofSeconds(30);
         Duration borrow = Duration.ofSeconds(30);
+        Duration end = Duration.ofSeconds(5);
         int failures = 5;
         Duration window = Duration.ofSeconds(60);
         Duration open = Duration.ofSeconds(30);
@@ -62,7 +63,7 @@ final class Gateway implements AutoCloseable {
     private final ScheduledExecutorService health = Executors.newSingleThreadScheduledExecutor(Gateway::daemon);
     /** How many health checks there have been. */
     final AtomicInteger checks = new AtomicInteger();
-    /** How many workers did not end within 5 s after the shutdown line. */
+    /** How many workers did not end in time after the shutdown line. */
     final AtomicInteger killed = new AtomicInteger();
 
     Gateway(Settings settings) throws IOException {
@@ -247,7 +248,7 @@ final class Gateway implements AutoCloseable {
                 // it has ended
             }
             try {
-                if (!process.waitFor(5, TimeUnit.SECONDS)) {
+                if (!process.waitFor(settings.end.toNanos(), TimeUnit.NANOSECONDS)) {
                     killed.incrementAndGet();
                     process.destroyForcibly();
                     process.waitFor();

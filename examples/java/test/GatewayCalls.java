@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
+import com.google.gson.JsonPrimitive;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -39,6 +40,7 @@ abstract class GatewayCalls {
         settings.healthCheck = Duration.ofMillis(100);
         settings.reply = Host.PATIENCE;
         settings.borrow = Host.PATIENCE;
+        settings.end = Host.PATIENCE;
     }
 
     /** Counts in a module how often its process has run this. */
@@ -114,12 +116,12 @@ abstract class GatewayCalls {
                     wrong.add(lines.get(i) + "\n  gives " + reply + "\n  wants " + want);
                 }
             }
-            JsonObject version = gateway.call("version").getAsJsonObject("result");
+            JsonObject version = result(gateway.call("version")).getAsJsonObject();
             assertEquals(Set.of("version", "version_info", "executable", "platform"), version.keySet());
             assertEquals(3, version.getAsJsonObject("version_info").get("major").getAsInt());
-            assertTrue(gateway.call("list_modules").getAsJsonArray("result").contains(JsonParser.parseString("sys")));
+            assertTrue(result(gateway.call("list_modules")).getAsJsonArray().contains(new JsonPrimitive("sys")));
             assertTrue(gateway.call("clear_globals").get("success").getAsBoolean());
-            JsonObject completions = gateway.call("get_completions", "code", "import os\nos.getc", "line", 2, "column", 7).getAsJsonObject("result");
+            JsonElement completions = result(gateway.call("get_completions", "code", "import os\nos.getc", "line", 2, "column", 7));
             assertTrue(completions.toString().contains("getcwd"), completions.toString());
             assertFalse(gateway.call("no_such_command").get("success").getAsBoolean());
         }
@@ -143,7 +145,7 @@ abstract class GatewayCalls {
             Host.untilGone(killed);
             Host.until("a new worker", () -> gateway.processes().size() == 3 && !gateway.processes().contains(killed.get(0)));
             for (int i = 0; i < 6; i++) {
-                assertEquals(i, gateway.call("execute", "code", "result = n", "variables", Map.of("n", i)).get("result").getAsInt());
+                assertEquals(i, result(gateway.call("execute", "code", "result = n", "variables", Map.of("n", i))).getAsInt());
             }
             assertEquals(3, pids(gateway).size());
         }
@@ -157,7 +159,7 @@ abstract class GatewayCalls {
             for (int i = 0; i < 20; i++) { // failures of the code are none of the client's
                 assertFalse(gateway.call("execute", "code", "1/0").get("success").getAsBoolean());
             }
-            assertEquals(2, gateway.call("evaluate", "expression", "1 + 1").get("result").getAsInt());
+            assertEquals(2, result(gateway.call("evaluate", "expression", "1 + 1")).getAsInt());
             for (int i = 0; i < settings.failures; i++) {
                 int checks = gateway.checks.get();
                 Host.until("a worker", () -> gateway.checks.get() > checks && gateway.processes().stream().anyMatch(ProcessHandle::isAlive));
@@ -188,7 +190,7 @@ abstract class GatewayCalls {
     void ends() throws Exception {
         Gateway gateway = new Gateway(settings);
         List<ProcessHandle> all = gateway.processes().stream().flatMap(worker -> Host.tree(worker).stream()).toList();
-        assertEquals(2, gateway.call("evaluate", "expression", "1 + 1").get("result").getAsInt());
+        assertEquals(2, result(gateway.call("evaluate", "expression", "1 + 1")).getAsInt());
         gateway.close();
         Host.untilGone(all);
         assertEquals(0, gateway.killed.get(), "workers that did not end by themselves");
@@ -214,6 +216,11 @@ abstract class GatewayCalls {
     /** For a way that serves the protocol alone, the client uses another pythonPath for the rest. */
     Path python(String purpose) throws Exception {
         return python();
+    }
+
+    static JsonElement result(JsonObject reply) {
+        assertTrue(reply.get("success").getAsBoolean(), reply.toString());
+        return reply.get("result");
     }
 
     record Printed(int code, String text) {

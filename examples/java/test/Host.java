@@ -17,7 +17,7 @@ final class Host {
     /** py3run, as an absolute path. */
     static final Path LAUNCHER = Path.of(System.getenv("PY3RUN")).toAbsolutePath();
     /** For everything that must happen at some time: the end of the patience is a failure. */
-    static final Duration PATIENCE = Duration.ofMinutes(1);
+    static final Duration PATIENCE = Duration.ofMinutes(3);
 
     private Host() {
     }
@@ -25,6 +25,7 @@ final class Host {
     /** Variables for a launcher: a log of its own, and no limit on how often one user may call. */
     static Map<String, String> environment(Path dir) {
         Map<String, String> variables = new HashMap<>(Map.of(
+                "PY3RUN_BRIDGE_TIMEOUT_SECONDS", "600", // on a busy machine 25 s can pass for anything
                 "PY3RUN_SECURITY_AUDIT_DIR", dir.resolve("audit").toString(),
                 "PY3RUN_SECURITY_RATE_LIMIT_PER_USER_PER_MINUTE", "0",
                 "PY3RUN_SECURITY_RATE_LIMIT_PER_USER_PER_HOUR", "0",
