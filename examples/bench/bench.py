@@ -7,13 +7,14 @@ is measured around posix_spawn and wait4. Processor time is that of all processe
 those that outlive it. Peak memory is that of the largest process. Needs Linux, Go (or --py3run) and Python
 3.8. Runs as root or as an ordinary user, and leaves nothing behind.
 
-groups: empty, json, pandas, data (8 MB of variables in, 8 MB of result out), output (10 MB printed), parallel, protections
+groups: empty, json, pandas, data (8 MB of variables in, 8 MB of result out), output (10 MB printed), parallel, protections,
+        drop-in (a start, and a session of 2,000 calls by lines)
 """
 import argparse, collections, ctypes, datetime, glob, html, json, math, os, platform, shutil, signal, statistics, subprocess, sys, tempfile, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
-DATA_MB, OUTPUT_MB, ABREAST = 8, 10, 8
+DATA_MB, OUTPUT_MB, ABREAST, CALLS = 8, 10, 8, 2000
 # Seconds for a template to fork its next worker, so that this does not disturb the next command. The template's
 # processor time still counts.
 REST = 0.2
@@ -41,6 +42,31 @@ PROTECTIONS = [  # name, and the key that changes it
     ("with minimal /dev", "security.isolation.dev=minimal"),
     ("with no-new-privileges", "security.isolation.no-new-privileges=true"),
 ]
+
+
+# A program that answers lines, and one that calls it. Their start is part of a session.
+BRIDGE = """
+import json, sys
+print(json.dumps({"status": "ready"}), flush=True)
+for line in sys.stdin:
+    request = json.loads(line)
+    try:
+        reply = {"success": True, "result": eval(request["expression"])}
+    except Exception as e:
+        reply = {"success": False, "error": str(e)}
+    print(json.dumps(reply), flush=True)
+"""
+SESSION = """
+import json, subprocess, sys
+p = subprocess.Popen([sys.argv[1], "-u", sys.argv[2]], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+assert json.loads(p.stdout.readline())["status"] == "ready"
+for i in range(%d):
+    p.stdin.write(json.dumps({"command": "evaluate", "expression": "1 + %%d" %% i}).encode() + b"\\n")
+    p.stdin.flush()
+    assert json.loads(p.stdout.readline())["result"] == i + 1
+p.stdin.close()
+sys.exit(p.wait())
+"""
 
 
 class Failed(Exception):
@@ -309,7 +335,7 @@ class Sitting:
         o, runs = self.o, self.o.runs
         self.pandas = not subprocess.run([self.python, "-I", "-c", "import importlib.util as u; import sys; sys.exit(not u.find_spec('pandas'))"]).returncode
         want = lambda group: not o.only or group in o.only
-        peers = list(self.peers()) if any(map(want, GROUPS[:-1])) else []
+        peers = list(self.peers()) if any(map(want, GROUPS[:-2])) else []
         warm = self.warm() if any(map(want, ("empty", "json", "pandas", "parallel"))) else {}
         beside = lambda code, stdin=os.devnull, most=1: [Command(name, [*argv, self.python, "-I", "-c", code], self.bare_env, stdin, False, every)
                                                          for name, argv, every in peers if every <= most]
@@ -343,6 +369,21 @@ class Sitting:
             crowd = plain("parallel", "100 empty jobs at once", "pass", max(3, runs // 12))
             yield crowd._replace(commands=[c for c in crowd.commands if c.env is not self.bare_env or c.name == "bare Python"], count=100, abreast=100)
             yield crowd._replace(name=f"{o.count:,} empty jobs, {ABREAST} at a time", count=o.count, abreast=ABREAST)
+        if want("drop-in"):
+            os.makedirs(self.path("links"))
+            link = self.path("links", "python3")
+            os.symlink(self.py3run, link)
+            env = dict(self.env, PY3RUN_PYTHON_INTERPRETER=self.python)
+            request = self.request("pass", code="pass")
+            bare = Command("bare Python", [self.python, "-c", "pass"], self.bare_env)
+            yield Job("drop-in", "start", [bare, bare._replace(name="bare Python once more"), Command("link to py3run", [link, "-c", "pass"], env), self.exec(request)], runs)
+            with open(self.path("bridge.py"), "w") as f:
+                f.write(BRIDGE)
+            with open(self.path("session.py"), "w") as f:
+                f.write(SESSION % CALLS)
+            session = lambda name, python, env: Command(name, [self.python, "-I", self.path("session.py"), python, self.path("bridge.py")], env)
+            yield Job("drop-in", f"session of {CALLS:,} calls by lines", [session("bare Python", self.python, self.bare_env),
+                      session("bare Python once more", self.python, self.bare_env), session("link to py3run", link, env)], max(5, runs // 4))
         if want("protections"):
             yield Job("protections", "each protection off and on", [self.bare("pass"), self.run("pass", "py3run run, as it comes"), *self.protections()], runs)
 
@@ -503,7 +544,7 @@ def chart(data):
 
 
 BEGIN, END = "<!-- bench.py -->\n", "<!-- end of bench.py -->\n"
-GROUPS = ["empty", "json", "pandas", "data", "output", "parallel", "protections"]
+GROUPS = ["empty", "json", "pandas", "data", "output", "parallel", "protections", "drop-in"]
 
 
 def main():
