@@ -96,9 +96,20 @@ func (app *app) dropIn(bare *launch.Bare) int {
 	if loaded.Config.Security.MaxOutputSizeMB > 0 {
 		bare.OneStream = oneStream(os.Stdout, os.Stderr)
 	}
-	app.passSignals()
-	if !loaded.Config.Python.OutliveCaller && !slices.Contains(bare.Ignored, syscall.SIGHUP) {
-		afterParent(func() { app.signals <- sandbox.CallerGone })
+	app.signals = make(chan os.Signal, 64)
+	app.pass(early)
+	parent := os.Getppid()
+	bare.Released = func() {
+		app.pass(late())
+		if loaded.Config.Python.OutliveCaller || slices.Contains(bare.Ignored, syscall.SIGHUP) {
+			return
+		}
+		gone := func() { app.signals <- sandbox.CallerGone }
+		if os.Getppid() != parent {
+			gone()
+			return
+		}
+		afterParent(gone)
 	}
 	request := wire.Request{Command: wire.CommandExecute, ResultFormat: "plain", ResultFrom: "none"}
 	job := app.job(request, nil, loaded)
@@ -196,14 +207,28 @@ func ignoredSignals() (ignored []syscall.Signal) {
 	return ignored
 }
 
-// passSignals catches all signals that can be passed on to the interpreter. Left out are those that
-// nobody can catch, that Go uses itself or that are errors of this process, and what concerns this
-// process only: its children and its own writes.
-func (app *app) passSignals() {
-	app.signals = make(chan os.Signal, 64)
+// To catch a signal takes Go two switches between threads, so only those are caught early that callers
+// and terminals send before a program has done anything. Of the others, Python has no handler before
+// it has started.
+var early = []syscall.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGTSTP}
+
+// late are the other signals that can be passed on. Left out are those that nobody can catch, that Go
+// uses itself or that are errors of this process, and what concerns this process only: its children
+// and its own writes.
+func late() (all []syscall.Signal) {
 	own := []syscall.Signal{unix.SIGKILL, unix.SIGSTOP, unix.SIGCHLD, unix.SIGPIPE, unix.SIGURG, unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, unix.SIGTRAP, unix.SIGSYS}
-	for s := syscall.Signal(1); s <= 64; s++ {
-		if !slices.Contains(own, s) && (s <= 31 || s >= 35) && !signal.Ignored(s) {
+	for s := syscall.Signal(1); s <= 31; s++ { // not the real-time signals: there are too many to catch them all, and Python programs use none
+		if !slices.Contains(own, s) && !slices.Contains(early, s) {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// pass catches signals, to pass them on to the interpreter. What the caller ignores stays ignored.
+func (app *app) pass(signals []syscall.Signal) {
+	for _, s := range signals {
+		if !signal.Ignored(s) {
 			signal.Notify(app.signals, s)
 		}
 	}

@@ -144,7 +144,8 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*childInit
 	if u := spec.RunAs; u != nil {
 		b.become(*u)
 	}
-	if method == Process { // not earlier: becoming another user clears it
+	if method == Process { // not earlier: becoming another user clears the signal
+		b.markByProcess()
 		b.add(must, step{name: "prctl", object: "parent-death signal"}, unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL))
 	}
 	if spec.Dir != "" {

@@ -149,7 +149,7 @@ func TestInside(t *testing.T) {
 		t.Errorf("in a run: %q %q %+v", r.out.String(), r.err.String(), out)
 	}
 	spec.Method = Process
-	if out, r := execute(t, spec); r.out.String() != "false" {
+	if out, r := execute(t, spec); r.out.String() != "true" {
 		t.Errorf("without namespaces: %q %q %+v", r.out.String(), r.err.String(), out)
 	}
 }

@@ -8,13 +8,14 @@ those that outlive it. Peak memory is that of the largest process. Needs Linux, 
 3.8. Runs as root or as an ordinary user, and leaves nothing behind.
 
 groups: empty, json, pandas, data (8 MB of variables in, 8 MB of result out), output (10 MB printed), parallel, bridge
-(requests to a bridge whose template is ready), keep (requests to a bridge that keeps its interpreter), protections
+(requests to a bridge whose template is ready), keep (requests to a bridge that keeps its interpreter),
+drop-in (a start, and a session of 2,000 calls by lines), protections
 """
 import argparse, collections, ctypes, datetime, glob, html, json, math, os, platform, select, shutil, signal, statistics, subprocess, sys, tempfile, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
-DATA_MB, OUTPUT_MB, ABREAST, KEPT = 8, 10, 8, 20
+DATA_MB, OUTPUT_MB, ABREAST, KEPT, CALLS = 8, 10, 8, 20, 2000
 # Seconds for a template to fork its next worker, so that this does not disturb the next command. The template's
 # processor time still counts.
 REST = 0.2
@@ -43,6 +44,31 @@ PROTECTIONS = [  # name, and the key that changes it
     ("with minimal /dev", "security.isolation.dev=minimal"),
     ("with no-new-privileges", "security.isolation.no-new-privileges=true"),
 ]
+
+
+# A program that answers lines, and one that calls it. Their start is part of a session.
+BRIDGE = """
+import json, sys
+print(json.dumps({"status": "ready"}), flush=True)
+for line in sys.stdin:
+    request = json.loads(line)
+    try:
+        reply = {"success": True, "result": eval(request["expression"])}
+    except Exception as e:
+        reply = {"success": False, "error": str(e)}
+    print(json.dumps(reply), flush=True)
+"""
+SESSION = """
+import json, subprocess, sys
+p = subprocess.Popen([sys.argv[1], "-u", sys.argv[2]], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+assert json.loads(p.stdout.readline())["status"] == "ready"
+for i in range(%d):
+    p.stdin.write(json.dumps({"command": "evaluate", "expression": "1 + %%d" %% i}).encode() + b"\\n")
+    p.stdin.flush()
+    assert json.loads(p.stdout.readline())["result"] == i + 1
+p.stdin.close()
+sys.exit(p.wait())
+"""
 
 
 class Failed(Exception):
@@ -416,7 +442,7 @@ class Sitting:
         o, runs = self.o, self.o.runs
         self.pandas = not subprocess.run([self.python, "-I", "-c", "import importlib.util as u; import sys; sys.exit(not u.find_spec('pandas'))"]).returncode
         want = lambda group: not o.only or group in o.only
-        peers = list(self.peers()) if any(map(want, GROUPS[:-3])) else []
+        peers = list(self.peers()) if any(map(want, GROUPS[:-4])) else []
         warm = self.warm() if any(map(want, ("empty", "json", "pandas", "parallel"))) else {}
         beside = lambda code, stdin=os.devnull, most=1: [Command(name, [*argv, self.python, "-I", "-c", code], self.bare_env, stdin, False, every)
                                                          for name, argv, every in peers if every <= most]
@@ -466,6 +492,21 @@ class Sitting:
                 Command("two fdatasync for each", [""], call=lambda *_: [self.synced(1, 1) for _ in range(KEPT)]),
                 Command("py3run bridge --state=keep", [""], warm=True, call=series(kept.call)),
                 Command("once more (what chance gives)", [""], call=series(script.call))], runs)
+        if want("drop-in"):
+            os.makedirs(self.path("links"))
+            link = self.path("links", "python3")
+            os.symlink(self.py3run, link)
+            env = dict(self.env, PY3RUN_PYTHON_INTERPRETER=self.python)
+            request = self.request("pass", code="pass")
+            bare = Command("bare Python", [self.python, "-c", "pass"], self.bare_env)
+            yield Job("drop-in", "start", [bare, bare._replace(name="bare Python once more"), Command("link to py3run", [link, "-c", "pass"], env), self.exec(request)], runs)
+            with open(self.path("bridge.py"), "w") as f:
+                f.write(BRIDGE)
+            with open(self.path("session.py"), "w") as f:
+                f.write(SESSION % CALLS)
+            session = lambda name, python, env: Command(name, [self.python, "-I", self.path("session.py"), python, self.path("bridge.py")], env)
+            yield Job("drop-in", f"session of {CALLS:,} calls by lines", [session("bare Python", self.python, self.bare_env),
+                      session("bare Python once more", self.python, self.bare_env), session("link to py3run", link, env)], max(5, runs // 4))
         if want("protections"):
             yield Job("protections", "each protection off and on", [self.bare("pass"), self.run("pass", "py3run run, as it comes"), *self.protections()], runs)
 
@@ -629,7 +670,7 @@ def chart(data):
 
 
 BEGIN, END = "<!-- bench.py -->\n", "<!-- end of bench.py -->\n"
-GROUPS = ["empty", "json", "pandas", "data", "output", "parallel", "bridge", "keep", "protections"]
+GROUPS = ["empty", "json", "pandas", "data", "output", "parallel", "bridge", "keep", "drop-in", "protections"]
 
 
 def main():

@@ -25,6 +25,10 @@ type Bare struct {
 	Inherit []int            // the caller's descriptors, which the interpreter gets
 	Ignored []syscall.Signal // signals that stay ignored
 
+	// Released is called when the interpreter is executed. It takes a while to start, and meanwhile
+	// this process has nothing else to do.
+	Released func()
+
 	// Where the output goes if a limit on it is set: then it is copied, and counted.
 	Stdout, Stderr io.Writer
 	OneStream      bool
@@ -160,6 +164,9 @@ func (r *run) attendBare(p *program, warnings []wire.Warning) Evidence {
 	}
 	setup := time.Since(r.plan.Job.Began)
 	p.running.Heed(r.heed(p.running))
+	if released := r.plan.Job.Bare.Released; released != nil {
+		released()
+	}
 	o := p.running.Wait(r.plan.Job.Signals, nil)
 	p.ended = true
 	r.reach("ended")

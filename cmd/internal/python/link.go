@@ -133,13 +133,10 @@ func FindFor(want Want, link Link) (Interpreter, []Candidate, error) {
 	}
 	if path == "" {
 		ip, more, err := Find(want)
-		if err == nil && !hasVersion(ip.Version, link.Name) {
-			err = errOtherVersion
-			skipped = append(skipped, Candidate{ip.Path, "python.interpreter", "is Python " + ip.Version})
-			ip.Close()
-		} else {
+		if err != nil || hasVersion(ip.Version, link.Name) {
 			return ip, append(skipped, more...), err
 		}
+		ip.Close()
 		want.Interpreter = "auto"
 		return FindFor(want, Link{Name: link.Name})
 	}
@@ -147,8 +144,6 @@ func FindFor(want Want, link Link) (Interpreter, []Candidate, error) {
 	ip, more, err := Find(want)
 	return ip, append(skipped, more...), err
 }
-
-var errOtherVersion = errors.New("has another version")
 
 // PathFor is the path of the interpreter that a link stands for, as FindFor finds it, before the
 // interpreter is asked anything. Empty: it is the configured one.
