@@ -343,6 +343,10 @@ func TestHiddenMounts(t *testing.T) {
 			if !private {
 				t.Error("/ is not made private")
 			}
+			if got[markPath] != "/proc/self/ns/pid" {
+				t.Errorf("the mark is not made: %v", got)
+			}
+			delete(got, markPath)
 			if !maps.Equal(got, test.want) {
 				t.Errorf("mounts %v, want %v", got, test.want)
 			}

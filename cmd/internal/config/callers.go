@@ -1,9 +1,9 @@
 package config
 
-// ReplaceDefault lets the caller's variable for a key, such as PYTHON3_MAX_MEMORY_MB, replace the
+// replaceDefault lets the caller's variable for a key, such as PYTHON3_MAX_MEMORY_MB, replace the
 // default, also by a looser value. It is for commands whose callers set such variables for each
 // Python that they start. A value that somebody has configured stays, and a ceiling holds.
-func (l *Loaded) ReplaceDefault(key string, environ []string) {
+func (l *Loaded) replaceDefault(key string, environ []string) {
 	s, from := settingAt(key), l.Origins[key]
 	text := lookup(environ, s.tightenedBy)
 	if from.Kind != FromDefault || text == "" {
@@ -33,8 +33,19 @@ func (l *Loaded) ForBridge(environ []string) {
 		from.Key = own
 		l.set(s, limit, from)
 	}
-	l.ReplaceDefault("security.max-memory-mb", environ)
+	l.replaceDefault("security.max-memory-mb", environ)
 	if l.Origins[warm].Kind == FromDefault {
 		l.Config.Warm.Enabled = true
 	}
+}
+
+// ForDropIn makes of a configuration the one for py3run in the place of an interpreter. The program
+// has no limit on its time, its idleness and its output unless somebody has set one, and none on its
+// disk use. The caller's variable for memory replaces the default.
+func (l *Loaded) ForDropIn(environ []string) {
+	for _, key := range []string{"security.execution-timeout-seconds", "security.idle-timeout-seconds", "security.max-output-size-mb"} {
+		l.OnlyIfSet(key)
+	}
+	l.Config.Security.MaxDiskMB = 0
+	l.replaceDefault("security.max-memory-mb", environ)
 }
