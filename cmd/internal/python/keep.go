@@ -117,5 +117,6 @@ func (k *Kept) Events(why map[string]string, seen wire.Events) wire.Events {
 			}
 		})
 	}
+	k.attended = true // above; at the pipe's end, which a kept interpreter holds open, nobody arrives
 	return k.Session.Events(why, seen)
 }
