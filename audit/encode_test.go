@@ -106,7 +106,7 @@ func TestLine(t *testing.T) {
 			"repair", repairRecord(bare, Repair{Bytes: 4, SHA256: hash, Kept: "torn-000000000002-1.frag"}, "torn-end"),
 			`{"v":0,"@timestamp":"","event":{"action":"audit-repair","outcome":"success","reason":"torn-end"},"seq":0,"prev":"","run_id":"r1",` +
 				`"host":{"name":"gw-a","boot":"7b1e91ce"},"user":{"name":"alice"},"auth":{"method":"os-user","os_uid":1000},"client":{},"script":{},` +
-				`"code":{"sha256":"","bytes":0},"variables":{"count":0,"bytes":0},` +
+				`"code":{"bytes":0},"variables":{"count":0,"bytes":0},` +
 				`"repair":{"bytes":4,"sha256":"` + hash + `","kept":"torn-000000000002-1.frag"}}`,
 		},
 	} {

@@ -334,7 +334,7 @@ func endRecord(run string) Record {
 	r.Command = "execute"
 	r.Labels = map[string]string{"plant": "north", "area": "2"}
 	r.Status = "ok"
-	r.Process = &Process{ExitCode: &exit, Signal: "SIGKILL", CPUMS: 40, PeakMemoryBytes: 41 << 20, StdoutBytes: new(int64(512))}
+	r.Process = &Process{ExitCode: &exit, Signal: "SIGKILL", CPUMS: 40, PeakMemoryBytes: 41 << 20, StdoutBytes: new(int64(512)), StderrBytes: new(int64(0))}
 	r.Python = &Python{Version: "3.12.3", Executable: "/usr/bin/python3"}
 	r.Isolation = &Isolation{Method: "namespace", Enforced: []string{"pids"}, Missing: []Gap{{"cgroup", "not delegated"}}}
 	r.Hooks = &activity.Summary{

@@ -744,7 +744,7 @@ func bigLog(b *testing.B) (dir string, records int, size int64) {
 	start, end := startRecord("00000000-0000-7000-8000-000000000000"), startRecord("00000000-0000-7000-8000-000000000000")
 	end.Event = Event{Action: ExecutionEnd, Outcome: Success, DurationNS: 1272375000}
 	end.Status = "ok"
-	end.Process = &Process{ExitCode: &exit, CPUMS: 40, PeakMemoryBytes: 41 << 20, StdoutBytes: new(int64(512))}
+	end.Process = &Process{ExitCode: &exit, CPUMS: 40, PeakMemoryBytes: 41 << 20, StdoutBytes: new(int64(512)), StderrBytes: new(int64(0))}
 	end.Isolation = &Isolation{Method: "namespace", Enforced: []string{"pids", "mounts", "ipc"}, Missing: []Gap{}}
 	end.Hooks = &activity.Summary{Imports: new(14)}
 	var templates [2][]byte
