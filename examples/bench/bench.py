@@ -9,13 +9,13 @@ those that outlive it. Peak memory is that of the largest process. Needs Linux, 
 
 groups: empty, json, pandas, data (8 MB of variables in, 8 MB of result out), output (10 MB printed), parallel, bridge
 (requests to a bridge whose template is ready), keep (requests to a bridge that keeps its interpreter),
-drop-in (a start, and a session of 2,000 calls by lines), protections
+drop-in (a start, and a session of 20,000 calls by lines), protections
 """
 import argparse, collections, ctypes, datetime, glob, html, json, math, os, platform, select, shutil, signal, statistics, subprocess, sys, tempfile, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
-DATA_MB, OUTPUT_MB, ABREAST, KEPT, CALLS = 8, 10, 8, 20, 2000
+DATA_MB, OUTPUT_MB, ABREAST, KEPT, CALLS = 8, 10, 8, 20, 20000
 # Seconds for a template to fork its next worker, so that this does not disturb the next command. The template's
 # processor time still counts.
 REST = 0.2
@@ -46,7 +46,7 @@ PROTECTIONS = [  # name, and the key that changes it
 ]
 
 
-# A program that answers lines, and one that calls it. Their start is part of a session.
+# A program that answers lines, and one that calls it. The start is part of a session, so that has many calls.
 BRIDGE = """
 import json, sys
 print(json.dumps({"status": "ready"}), flush=True)
