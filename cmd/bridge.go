@@ -64,9 +64,9 @@ func newBridge(app *app) *cobra.Command {
 		Short: "Serve many requests, one a line, each in a sandbox of its own",
 		Long: `Writes {"status":"ready"}, then reads JSON requests from standard input, one a line, and answers each with one line of JSON,
 in order. Every request runs in a new sandbox, with records of its own; with --state=keep the requests of one user share
-an interpreter. The bridge ends after the command shutdown, at the
-end of its input, on a signal, or with the process that has started it. A link named python3-bridge to py3run does the
-same, whatever its arguments are. See py3run help bridge.`,
+an interpreter. The bridge ends after the command shutdown, at the end of its input, on a signal, or with the process
+that has started it. A link named python3-bridge to py3run does the same without arguments and with a script, which it
+does not run; with options such as --version or -c it stands in for python3. See py3run help bridge.`,
 		Example: `  echo '{"command": "evaluate", "expression": "6 * 7"}' | py3run bridge`,
 		Args:    cobra.NoArgs,
 		RunE:    func(*cobra.Command, []string) error { return app.bridge() },

@@ -36,19 +36,20 @@ type Running struct {
 	dump      *os.File   // read end
 	outputs   []*os.File // read ends of stdout and stderr, or of the one pipe for both
 	to        []io.Writer
-	copying   [2]bool       // the streams that are copied
-	copied    chan int      // gets the number of a stream that is at its end
-	abandoned *atomic.Bool  // nobody waits for the copying any more
-	attended  bool          // goroutines look after the run
-	recorder  *recorder     // nil: there is none
-	score     *score        // of the launcher; nil: the run cannot change it
-	printed   atomic.Int64  // bytes read from both streams so far
-	terminal  *Terminal     // of its own; nil: it has none
-	watching  func(Present) // of IO; nil: nobody watches
-	stopping  func()        // of IO; nil: nobody wants to know
-	raw       [2]int        // of a Resident: read ends that are not copied yet, or -1
-	buffer    []byte        // for what they hold
-	past      time.Duration // CPU time that the tree had used before, in earlier periods
+	copying   [2]bool                   // the streams that are copied
+	copied    chan int                  // gets the number of a stream that is at its end
+	abandoned *atomic.Bool              // nobody waits for the copying any more
+	attended  bool                      // goroutines look after the run
+	recorder  *recorder                 // nil: there is none
+	score     *score                    // of the launcher; nil: the run cannot change it
+	printed   atomic.Int64              // bytes read from both streams so far
+	terminal  *Terminal                 // of its own; nil: it has none
+	resumed   atomic.Pointer[time.Time] // when this process went on after its last stop with a transparent program
+	watching  func(Present)             // of IO; nil: nobody watches
+	stopping  func()                    // of IO; nil: nobody wants to know
+	raw       [2]int                    // of a Resident: read ends that are not copied yet, or -1
+	buffer    []byte                    // for what they hold
+	past      time.Duration             // CPU time that the tree had used before, in earlier periods
 
 	ended chan ending         // the program has ended; closed without a value: init could not say how
 	gone  chan syscall.Rusage // init has ended, with what the whole tree used
@@ -126,6 +127,8 @@ func (r *Running) changed(m [8]byte) {
 		r.terminal.changed(m)
 	} else {
 		halt(m)
+		now := time.Now()
+		r.resumed.Store(&now)
 	}
 }
 

@@ -68,8 +68,21 @@ func (r *Running) execute() error {
 	return r.readSetup(b, noWait)
 }
 
-// pass is what a signal to the launcher means for a transparent program.
-func (w *waiter) pass(s syscall.Signal) { w.signal(s) }
+// oldStop is how long after a stop a signal that stops may still be the one of that stop.
+const oldStop = time.Second
+
+// pass is what a signal to the launcher means for a transparent program. On a busy machine the
+// launcher gets to know of a SIGTSTP only when it goes on again, and the SIGCONT has discarded the one
+// that waited in init: the program would stop once more.
+func (w *waiter) pass(s syscall.Signal) {
+	switch s {
+	case unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
+		if went := w.resumed.Load(); went != nil && time.Since(*went) < oldStop {
+			return
+		}
+	}
+	w.signal(s)
+}
 
 // abandon ends the run because the caller has ended: nobody is left who could send a second signal.
 func (w *waiter) abandon() {
