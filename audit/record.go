@@ -162,7 +162,7 @@ const (
 
 // Invocation is how a run was called.
 type Invocation struct {
-	Command     string   `json:"command"`                // exec, run or python
+	Command     string   `json:"command"`                // exec, run, python or bridge
 	Argv        []string `json:"argv,omitempty"`         // sys.argv as the program finds it, with secrets redacted; of python, the interpreter's arguments
 	ArgvDropped int      `json:"argv_dropped,omitempty"` // how many more arguments there were
 	Stdin       *Input   `json:"stdin,omitempty"`        // nil: the program has the caller's own, or none was given

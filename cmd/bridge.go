@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -89,7 +88,6 @@ func isBridge(args []string) bool {
 // bridge serves requests until there is a reason to end. Its error carries the exit code.
 func (app *app) bridge() error {
 	app.listen()
-	runtime.GOMAXPROCS(2) // a request writes its start record beside its start, and workers are made beside the next request
 	b := &bridge{app: app, in: newInput(app.in), ending: make(chan struct{})}
 	defer b.in.close()
 	if !b.write([]byte(wire.Ready)) {

@@ -56,7 +56,7 @@ const (
 	readPiece   = 1 << 20 // bytes between two looks at the clock
 )
 
-// Gather hands back files of the directory when the run has ended. The code has chosen what lies
+// Gather hands back files of the directory when the run, or a period of a Resident, has ended. The code has chosen what lies
 // there, so Gather trusts nothing of it: it opens one name after the other, relative to the
 // directory that it holds open, follows no link, enters no other file system, and reads regular
 // files with one name only. (A second name could be that of a file outside, which the launcher's

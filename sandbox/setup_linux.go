@@ -13,8 +13,8 @@ import (
 const setupMost = time.Minute
 
 // readSetup reads the messages on the set-up sockets until end of file, or until a transparent
-// program is held. That is the end of the set-up: in an own child, the program's execve. The error is the step that failed. await waits for
-// the next message, for as long as the set-up may take.
+// program is held. That is the end of the set-up: in an own child, the program's execve. The error
+// is the step that failed. await waits for the next message, for as long as the set-up may take.
 func (r *Running) readSetup(b *builder, await func(from *os.File) error) error {
 	for _, from := range r.setup {
 		for more := true; more; {

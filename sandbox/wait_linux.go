@@ -25,7 +25,7 @@ const (
 // Wait waits for the end of the run, ends it at a limit, and leaves no process behind. signals
 // carries the signals that ask the caller to stop: the first goes on to the program, which then has
 // Spec.Grace to end; the second kills. SIGPIPE is no signal but the loss of the reader: it asks the
-// program to end, too, and never kills. A transparent program gets all of them, and no other end.
+// program to end, too, and never kills. A transparent program gets all of them, and they do not end it otherwise.
 // disk measures what the run has written below its directory; nil: nobody watches the disk.
 func (r *Running) Wait(signals <-chan os.Signal, disk func() int64) Outcome {
 	defer r.close()

@@ -38,7 +38,7 @@ type Bare struct {
 	File   string // the file with the code, absolute; empty: there is none
 }
 
-// Headroom is how much more memory than PYTHON3_MAX_MEMORY_MB the run may have, if that variable is its
+// headroom is how much more memory than PYTHON3_MAX_MEMORY_MB the run may have, if that variable is its
 // limit. Scripts of such callers limit their own address space by the variable. They are to get a
 // MemoryError, before the kernel ends a process.
 func headroom(mb float64) float64 { return max(32, mb/16) }

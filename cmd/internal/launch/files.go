@@ -110,7 +110,8 @@ type Handed struct {
 	Missed   []string                  // patterns that have chosen no file
 }
 
-// gather hands back the files of the directory that the request asks for. The run has ended.
+// gather hands back the files of the directory that the request asks for. The run has ended,
+// or a kept interpreter is done with the request.
 func (r *run) gather(workdir *sandbox.Workdir) Handed {
 	patterns := r.plan.Job.Request.Collect
 	if len(patterns) == 0 {

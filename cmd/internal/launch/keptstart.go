@@ -108,7 +108,7 @@ func (k *kept) end() []error {
 	return failed
 }
 
-// CodeFiles are the files with the code of jobs. The code of a job that may leave functions behind
+// codeFiles are the files with the code of jobs. The code of a job that may leave functions behind
 // keeps its file, so that tracebacks and inspect find the lines of the functions later. Other code
 // is replaced in its file by that of the next job.
 type codeFiles struct {

@@ -188,8 +188,8 @@ func (r *run) makeDirectory() error {
 }
 
 // directory makes the working directory with the files of the request and, if the plan has one, the
-// file with the code. With an
-// error it may return a directory that is half made: the caller removes that too.
+// file with the code. With an error it may return a directory that is half made: the caller removes
+// that too.
 func (p Plan) directory(code []byte) (_ *sandbox.Workdir, err error) {
 	var w *sandbox.Workdir
 	if p.Job.Series != nil {
@@ -303,8 +303,8 @@ func (r *run) attend(p *program) sandbox.Outcome {
 }
 
 // sweep removes what is left of this run and, unless the job says otherwise, what killed launchers
-// left: directories, control groups, and runs without an end record. If the configuration wants a template and none had a worker for this run, sweep starts one
-// for the next run.
+// left: directories, control groups, and runs without an end record. If the configuration wants a
+// template and none had a worker for this run, sweep starts one for the next run.
 func (r *run) sweep(isolation *wire.Isolation) (err error) {
 	err = errors.Join(r.held.release(0)...) // of a run of a series: else there is nothing any more
 	if r.plan.Spec.Path == "" {             // the plan was not made

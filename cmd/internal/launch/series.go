@@ -102,7 +102,7 @@ func (s *Series) find(look func() (python.Interpreter, []python.Candidate, error
 	return ip, skipped, err
 }
 
-// forget drops the interpreter. No run uses it: runs come one after the other.
+// forget drops the interpreter.
 func (s *Series) forget() {
 	if s.found {
 		s.interpreter.Close()

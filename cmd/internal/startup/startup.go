@@ -23,9 +23,9 @@ func init() {
 // runsOnce tells whether a command line is one that runs one piece of code and ends. A link with the
 // name of an interpreter may become one in this process, which would keep the slack, or is a bridge.
 func runsOnce(args []string) bool {
-	if len(args) < 2 {
-		name := args[0]
-		return !strings.HasPrefix(name[strings.LastIndexByte(name, '/')+1:], "python")
+	name := args[0]
+	if strings.HasPrefix(name[strings.LastIndexByte(name, '/')+1:], "python") {
+		return false
 	}
-	return args[1] == "exec" || args[1] == "run"
+	return len(args) < 2 || args[1] == "exec" || args[1] == "run"
 }
