@@ -255,8 +255,16 @@ func (b *bridge) run(request wire.Request, warnings []wire.Warning, began time.T
 // tidy removes what is left of a request whose reply was sent, and has the templates make ready
 // what it has used. What fails is in the next reply.
 func (b *bridge) tidy(answer launch.Answer) {
+	failed := func(why string) {
+		b.failed = append(b.failed, wire.Warning{Code: "cleanup_failed", Message: "after the request before: " + strings.ReplaceAll(why, "\n", "; ")})
+	}
+	defer func() {
+		if fault := recover(); fault != nil { // it must not end the requests to come
+			failed(fmt.Sprintf("internal: %v", fault))
+		}
+	}()
 	if err := answer.Sweep(); err != nil {
-		b.failed = append(b.failed, wire.Warning{Code: "cleanup_failed", Message: "after the request before: " + strings.ReplaceAll(err.Error(), "\n", "; ")})
+		failed(err.Error())
 	}
 	b.job.Series.Next()
 }

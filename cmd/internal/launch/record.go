@@ -67,10 +67,11 @@ type besideStart struct {
 	err      error
 }
 
-// recordBeside begins to write the start record of a run of a series. Such a run starts in less time
-// than the record takes to be durable, and there is a processor for both.
+// recordBeside begins to write the start record of a run of a series, or of an interpreter that is held
+// before its execve. The set-up of such a run takes less time than the record takes to be durable, and
+// there is a processor for both. Else Python starts meanwhile.
 func (r *run) recordBeside() {
-	if r.plan.Job.Series == nil {
+	if r.plan.Job.Series == nil && r.plan.Job.Bare == nil {
 		return
 	}
 	b, plan := &besideStart{done: make(chan struct{})}, r.plan
