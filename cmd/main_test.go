@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -17,7 +18,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"unsafe"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -35,6 +38,9 @@ func TestMain(m *testing.M) {
 	if python.IsLinkName(filepath.Base(os.Args[0])) { // a link of a test
 		os.Exit(cmd.Main())
 	}
+	if name := filepath.Base(os.Args[0]); name != "py3run" && name != "python3-bridge" {
+		usualSignals()
+	}
 	if os.Getenv("XDG_STATE_HOME") == "" { // not this machine's own
 		os.Setenv("XDG_STATE_HOME", filepath.Join(os.TempDir(), fmt.Sprint("py3run-test-cache-", os.Geteuid()), "state"))
 	}
@@ -44,6 +50,17 @@ func TestMain(m *testing.M) {
 	}
 	py3run := func() { os.Exit(cmd.Main()) }
 	testscript.Main(m, map[string]func(){"py3run": py3run, "python3-bridge": py3run})
+}
+
+// usualSignals gives the signals that nohup and a shell's & ignore their default action, as a caller of
+// py3run has them: a test that wants them ignored does that itself.
+func usualSignals() {
+	var usual [4]uint64 // struct sigaction: SIG_DFL, no flags, empty mask
+	for _, s := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT} {
+		if signal.Ignored(s) {
+			syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(s), uintptr(unsafe.Pointer(&usual)), 0, 8, 0, 0)
+		}
+	}
 }
 
 // TestScripts runs testdata/script. README.md there says what a script can use.
