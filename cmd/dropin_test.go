@@ -31,12 +31,16 @@ var interpreters = sync.OnceValue(func() (found []python.Interpreter) {
 	return found
 })
 
-// eachInterpreter runs a test with every interpreter, side by side.
+// eachInterpreter runs a test with the oldest and the newest interpreter, and with all where
+// PY3RUN_TEST_STARTS is "all", side by side.
 func eachInterpreter(t *testing.T, test func(t *testing.T, ip python.Interpreter)) {
 	t.Helper()
 	all := interpreters()
 	if len(all) == 0 {
 		need.That(t, "python", errors.New("no interpreter is found by its version"))
+	}
+	if os.Getenv("PY3RUN_TEST_STARTS") != "all" && len(all) > 2 {
+		all = []python.Interpreter{all[0], all[len(all)-1]}
 	}
 	for _, ip := range all {
 		t.Run(ip.Version, func(t *testing.T) {
