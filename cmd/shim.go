@@ -28,7 +28,7 @@ remove removes them. Neither touches what is not a link to this py3run. See py3r
 		RunE:    func(*cobra.Command, []string) error { return usagef("shim: want install DIR or remove DIR") },
 	}
 	dir := func(args []string) (string, error) {
-		if len(args) != 1 {
+		if len(args) != 1 || args[0] == "" { // an empty one is a variable that is not set
 			return "", usagef("shim: want one DIR")
 		}
 		return filepath.Abs(args[0])
@@ -59,9 +59,11 @@ func (app *app) installShims(dir string) error {
 		return fmt.Errorf("find the path of py3run: %w", err)
 	}
 	want := python.Want{Interpreter: "auto", Environ: app.environ}
-	if loaded, err := config.Load(app.sources()); err == nil {
-		want.Interpreter = loaded.Config.Python.Interpreter
+	loaded, err := config.Load(app.sources())
+	if err != nil {
+		return err
 	}
+	want.Interpreter = loaded.Config.Python.Interpreter
 	var names []string
 	for minor := python.Oldest; minor < 100; minor++ {
 		names = append(names, fmt.Sprintf("python3.%d", minor))
@@ -69,8 +71,13 @@ func (app *app) installShims(dir string) error {
 	found := map[string]string{} // name -> interpreter
 	for _, name := range append(names, "python3", "python") {
 		if path, _, err := python.PathFor(want, python.Link{Name: name}); err == nil && (path != "" || name == "python3" || name == "python") {
-			if path == "" {
-				path = want.Interpreter
+			if path == "" { // the configured one
+				ip, _, err := python.FindFor(want, python.Link{Name: name})
+				if err != nil {
+					return err
+				}
+				path = ip.Path
+				ip.Close()
 			}
 			found[name] = path
 		}

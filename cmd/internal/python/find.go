@@ -131,18 +131,32 @@ func lookup(environ []string, name string) string {
 	return ""
 }
 
+// searchPath returns the directories of PATH. Without that variable they are those in which execvp(3)
+// looks.
+func searchPath(environ []string) []string {
+	if !slices.ContainsFunc(environ, func(e string) bool { return strings.HasPrefix(e, "PATH=") }) {
+		return []string{"/usr/bin", "/bin"}
+	}
+	return filepath.SplitList(lookup(environ, "PATH"))
+}
+
 // automatic lists the candidates that exist, in the order in which they are asked.
 func (f *finder) automatic() (found []Candidate) {
 	add := func(from string, path string) {
-		if executable(path) == nil {
+		switch err := executable(path); {
+		case err == nil:
 			found = append(found, Candidate{Path: path, From: from})
+		case err == ErrItself && from != "PATH": // who made the environment by a link expects it to be taken
+			f.skipped = append(f.skipped, Candidate{path, from, "it was made by a link to py3run, which only such a link can use"})
 		}
 	}
 	if venv := f.env("VIRTUAL_ENV"); venv != "" {
 		add("VIRTUAL_ENV", filepath.Join(venv, "bin", "python"))
 	}
 	for dir := f.want.Dir; dir != ""; dir = filepath.Dir(dir) {
-		if path := filepath.Join(dir, ".venv", "bin", "python"); executable(path) == nil {
+		if path := filepath.Join(dir, ".venv", "bin", "python"); executable(path) == ErrItself {
+			add(".venv", path)
+		} else if executable(path) == nil {
 			if stranger := someoneElses(filepath.Join(dir, ".venv"), path); stranger == "" {
 				add(".venv", path)
 			} else { // anybody can make one in /tmp, and others work in directories below it
@@ -154,7 +168,7 @@ func (f *finder) automatic() (found []Candidate) {
 		}
 	}
 	for _, name := range []string{"python3", "python"} {
-		for _, dir := range filepath.SplitList(f.env("PATH")) {
+		for _, dir := range searchPath(f.want.Environ) {
 			if filepath.IsAbs(dir) {
 				add("PATH", filepath.Join(dir, name))
 			}
@@ -187,7 +201,7 @@ func (f *finder) version(want string) (Interpreter, []Candidate, error) {
 		minor = parts[0] + "." + parts[1]
 	}
 	var list []Candidate
-	for _, dir := range filepath.SplitList(f.env("PATH")) {
+	for _, dir := range searchPath(f.want.Environ) {
 		if filepath.IsAbs(dir) {
 			list = append(list, Candidate{Path: filepath.Join(dir, "python"+minor), From: "PATH"})
 		}
@@ -235,7 +249,7 @@ func (f *finder) named(want string) (Interpreter, []Candidate, error) {
 	path := want
 	if !strings.Contains(want, "/") {
 		path = ""
-		for _, dir := range filepath.SplitList(f.env("PATH")) {
+		for _, dir := range searchPath(f.want.Environ) {
 			if p := filepath.Join(dir, want); filepath.IsAbs(dir) && executable(p) == nil {
 				path = p
 				break

@@ -43,7 +43,7 @@ func LinkAt(argv0 string, environ []string, dir string) Link {
 	case strings.Contains(argv0, "/"):
 		l.Path = filepath.Join(dir, argv0)
 	default:
-		for _, d := range filepath.SplitList(lookupVariable(environ, "PATH")) {
+		for _, d := range searchPath(environ) {
 			path := filepath.Join(dir, d, argv0)
 			if filepath.IsAbs(d) {
 				path = filepath.Join(d, argv0)
@@ -80,15 +80,6 @@ func lastOf(path string) string {
 		path = to
 	}
 	return path
-}
-
-func lookupVariable(environ []string, name string) string {
-	for _, e := range environ {
-		if value, ok := strings.CutPrefix(e, name+"="); ok {
-			return value
-		}
-	}
-	return ""
 }
 
 // ErrItself is why a path is no interpreter: it leads to py3run.
@@ -172,7 +163,7 @@ func PathFor(want Want, link Link) (path string, skipped []Candidate, err error)
 		names = append(names, "python3")
 	}
 	for _, name := range names {
-		for _, dir := range filepath.SplitList(lookupVariable(want.Environ, "PATH")) {
+		for _, dir := range searchPath(want.Environ) {
 			p := filepath.Join(dir, name)
 			switch {
 			case !filepath.IsAbs(dir):
