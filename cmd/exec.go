@@ -45,6 +45,12 @@ help callers, and py3run schema request.`,
 			if heartbeat != 0 && !(heartbeat >= 0.1 && heartbeat <= 3600) {
 				return usagef("--heartbeat-seconds %v: want 0, for none, or 0.1 to 3600", heartbeat)
 			}
+			if c.Flags().Changed("heartbeat-seconds") && !app.stream {
+				return usagef("--heartbeat-seconds: only with --stream")
+			}
+			if c.Flags().Changed("result-file") && app.resultPath == "" { // a variable that is not set
+				return usagef("--result-file: want the name of a file")
+			}
 			app.heartbeat = time.Duration(heartbeat * float64(time.Second))
 			return app.exec(auditLine == "auto")
 		},

@@ -43,6 +43,9 @@ When py3run itself ends the run, for example at a limit, at most four lines on s
 			if o.tty && o.noTTY {
 				return usagef("--tty and --no-tty exclude each other")
 			}
+			if c.Flags().Changed("result-file") && app.resultPath == "" { // a variable that is not set
+				return usagef("--result-file: want the name of a file")
+			}
 			o.args, o.isCode, o.labels = args, c.Flags().Changed("code"), named
 			return app.run(o)
 		},

@@ -45,6 +45,9 @@ func readCommand(r *Request, v any, more []Command) *fault {
 		}
 		known[i] = string(row.name)
 	}
+	for _, command := range more {
+		known = append(known, string(command))
+	}
 	return &fault{"", "unknown command " + strictjson.Show(name) + didYouMean(name, known), "known: " + strings.Join(known, ", ")}
 }
 
