@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"encoding/binary"
+	"os"
 	"runtime"
 	"slices"
 	"strconv"
@@ -82,6 +83,16 @@ func (w *waiter) pass(s syscall.Signal) {
 		}
 	}
 	w.signal(s)
+}
+
+// asksToEnd reports whether a signal to the launcher asks it to end. The launcher of a transparent
+// program hears of others too, for the program: of each change of the window's size, for example.
+func asksToEnd(s os.Signal) bool {
+	switch s {
+	case os.Signal(CallerGone), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM:
+		return true
+	}
+	return false
 }
 
 // abandon ends the run because the caller has ended: nobody is left who could send a second signal.
