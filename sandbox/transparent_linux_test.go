@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -139,6 +141,58 @@ func TestLinks(t *testing.T) {
 	if to, err := os.Readlink(link); to != "/bin/false" {
 		t.Error("outside the link leads to", to, err)
 	}
+}
+
+// Where no small file system can be mounted for the links, the program starts without them, its /proc is
+// the right one, and the outcome says what is missing.
+func TestLinksAreRefused(t *testing.T) {
+	t.Parallel()
+	need(t, "namespaces")
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink("/bin/false", link); err != nil {
+		t.Fatal(err)
+	}
+	c := helper("linkless", link, filepath.Join(t.TempDir(), "absent"))
+	c.Path = self()
+	out, err := c.CombinedOutput()
+	if want := "/bin/false\n/proc/self/status\ntrue\n"; err != nil || string(out) != want {
+		t.Errorf("%v: %q, want %q", err, out, want)
+	}
+}
+
+// linkless is a launcher that the kernel refuses file systems mounted with the options of that for the
+// links. It runs a program with links, and says whether they are among what is missing.
+func linkless(links []string) error {
+	const number, flags = 0, 16 + 3*8 // in struct seccomp_data; the low half of the fourth argument
+	filter := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: number},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_MOUNT, Jf: 3},
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: flags},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.MS_NOSUID | unix.MS_NODEV, Jf: 1},
+		{Code: unix.BPF_RET, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EACCES)},
+		{Code: unix.BPF_RET, K: unix.SECCOMP_RET_ALLOW},
+	}
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	runtime.LockOSThread() // the filter is this thread's, and that of what it starts
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	if _, _, e := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&program))); e != 0 {
+		return e
+	}
+	spec := shell("readlink " + links[0] + "; ls /proc/self/status")
+	spec.Method = Namespace
+	for _, path := range links {
+		spec.Links = append(spec.Links, Link{path, "/bin/echo"})
+	}
+	r, err := Start(spec, IO{Stdout: os.Stdout, Stderr: os.Stderr}, OwnChild)
+	if err != nil {
+		return err
+	}
+	r.Release()
+	gaps := r.Wait(nil, nil).Protection.Gaps
+	fmt.Println(slices.ContainsFunc(gaps, func(g Gap) bool { return g.Name == linkMeasure && g.Extra }))
+	return nil
 }
 
 func TestInside(t *testing.T) {
