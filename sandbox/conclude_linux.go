@@ -144,7 +144,10 @@ func (r *Running) deliver(out *Outcome, signals <-chan os.Signal) {
 		case i := <-r.copied:
 			r.copying[i] = false
 			continue
-		case <-signals:
+		case s := <-signals:
+			if r.spec.Transparent && !asksToEnd(s) {
+				continue
+			}
 		case <-late:
 		}
 		out.Undelivered = r.copying

@@ -1,7 +1,9 @@
 package sandbox
 
 import (
+	"fmt"
 	"io"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -41,6 +43,27 @@ func TestHeed(t *testing.T) {
 		}
 		if err := r.RemoveGroup(); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// A program that is stopped gets the signal that ends it at once, not only SIGKILL after the grace.
+func TestCancelStopped(t *testing.T) {
+	t.Parallel()
+	eachMethod(t, func(t *testing.T, m Method) {
+		spec := shell("trap 'echo asked; exit 7' TERM; echo ready; kill -STOP $$; while :; do sleep 0.05; done")
+		spec.Method, spec.Grace = m, time.Minute
+		r := begin(t, spec)
+		r.Release()
+		r.ready(t)
+		eventually(t, "the program to stop", func() bool {
+			text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.program()))
+			return strings.Contains(string(text), ") T ")
+		})
+		signals := make(chan os.Signal, 1)
+		signals <- syscall.SIGTERM
+		if out := r.Wait(signals, nil); out.Reason != Cancelled || out.Cancel != syscall.SIGTERM || out.ExitCode != 7 || r.out.String() != "ready\nasked\n" {
+			t.Errorf("%+v, %q", out, r.out.String())
 		}
 	})
 }

@@ -80,6 +80,7 @@ func init() { // here, because a launcher refers to helpers itself
 		"scored-many": scoredMany,
 		"threaded":    threaded,
 		"inside":      func([]string) error { fmt.Print(Inside()); return nil },
+		"linkless":    linkless,
 	})
 }
 

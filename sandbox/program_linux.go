@@ -130,10 +130,10 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*childInit
 		b.add(optional, step{name: "write", object: "tasks of the control group", measure: "control-group"}, unix.SYS_WRITE, uintptr(fd), b.text("0"), 1)
 	}
 	b.foreground(spec, c, at)
-	b.add(quiet, step{name: "prctl", object: "timer slack"}, unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, usualSlack) // the launcher's may be longer
-	if spec.Transparent {
+	if spec.Transparent { // its timer slack is the caller's: the launcher has not changed that
 		b.inherit(at)
 	} else {
+		b.add(quiet, step{name: "prctl", object: "timer slack"}, unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, usualSlack) // the launcher's may be longer
 		at.landlock = b.descriptors(spec, at)
 	}
 	if h.root {

@@ -337,7 +337,8 @@ func TestUmask(t *testing.T) {
 	})
 }
 
-// The launcher's timer slack does not become the program's.
+// The launcher's timer slack does not become the program's, unless the program is transparent: then the
+// launcher has its caller's. Without namespaces each program has the one that is a mark.
 func TestTimerSlack(t *testing.T) {
 	t.Parallel()
 	eachMethod(t, func(t *testing.T, m Method) {
@@ -348,8 +349,17 @@ func TestTimerSlack(t *testing.T) {
 		defer unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(before), 0, 0, 0)
 		spec := shell("cat /proc/self/timerslack_ns")
 		spec.Method = m
-		if _, r := execute(t, spec); r.out.String() != "50000\n" {
-			t.Errorf("%q", r.out.String())
+		usual, transparent := "50000\n", "3000000\n"
+		if m == Process {
+			usual, transparent = "50001\n", "50001\n"
+		}
+		if _, r := execute(t, spec); r.out.String() != usual {
+			t.Errorf("%q, want %q", r.out.String(), usual)
+		}
+		r := beginTransparent(t, spec)
+		r.end(nil, nil)
+		if r.out.String() != transparent {
+			t.Errorf("transparent: %q, want %q", r.out.String(), transparent)
 		}
 	})
 }

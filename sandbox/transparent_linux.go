@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"encoding/binary"
+	"os"
 	"runtime"
 	"slices"
 	"strconv"
@@ -84,6 +85,16 @@ func (w *waiter) pass(s syscall.Signal) {
 	w.signal(s)
 }
 
+// asksToEnd reports whether a signal to the launcher asks it to end. The launcher of a transparent
+// program hears of others too, for the program: of each change of the window's size, for example.
+func asksToEnd(s os.Signal) bool {
+	switch s {
+	case os.Signal(CallerGone), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM:
+		return true
+	}
+	return false
+}
+
 // abandon ends the run because the caller has ended: nobody is left who could send a second signal.
 func (w *waiter) abandon() {
 	if w.out.Reason != Finished {
@@ -113,13 +124,14 @@ const linkMeasure = "interpreter-link"
 
 // links puts symbolic links in the place of paths. A link that is mounted on another behaves as any
 // link does, for readlink(2), too. The links themselves lie in a small file system that is detached
-// again: meanwhile it is on /proc, which is mounted anew after this.
+// again: meanwhile it is on /proc, which is mounted anew after this. If it cannot be mounted, the steps
+// after that fail, too, because nobody can make a file in procfs.
 func (b *builder) links(links []Link) {
 	if len(links) == 0 {
 		return
 	}
 	what := step{name: "mount", object: "links to the interpreter", measure: linkMeasure}
-	b.add(must, what, unix.SYS_MOUNT, b.text("tmpfs"), b.text("/proc"), b.text("tmpfs"), unix.MS_NOSUID|unix.MS_NODEV, b.text("mode=755,size=64k"))
+	b.add(optional, what, unix.SYS_MOUNT, b.text("tmpfs"), b.text("/proc"), b.text("tmpfs"), unix.MS_NOSUID|unix.MS_NODEV, b.text("mode=755,size=64k"))
 	for i, l := range links {
 		made := b.text("/proc/" + strconv.Itoa(i))
 		what := step{name: "mount", object: l.Path, measure: linkMeasure, about: l.Path}
@@ -127,5 +139,6 @@ func (b *builder) links(links []Link) {
 		b.add(optional|ifPrev, what, unix.SYS_OPEN_TREE, atFDCWD, made, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
 		b.add(optional|ifPrev|withPrev, what, unix.SYS_MOVE_MOUNT, 0, b.text(""), atFDCWD, b.text(l.Path), unix.MOVE_MOUNT_F_EMPTY_PATH)
 	}
-	b.add(must, what, unix.SYS_UMOUNT2, b.text("/proc"), unix.MNT_DETACH)
+	b.add(quiet, what, unix.SYS_MKDIRAT, atFDCWD, b.text("/proc/links"), 0o700) // only in the small file system
+	b.add(ifPrev, what, unix.SYS_UMOUNT2, b.text("/proc"), unix.MNT_DETACH)
 }

@@ -194,6 +194,7 @@ func (w *waiter) cancel(s os.Signal) {
 			sig = syscall.SIGTERM
 		}
 		w.stop(Cancelled, 0, sig)
+		w.signal(syscall.SIGCONT) // a stopped program could not end
 	case sig == syscall.SIGPIPE:
 	case ended == Cancelled && w.out.Cancel == syscall.SIGPIPE: // the first signal of the caller itself
 		w.out.Cancel = sig
