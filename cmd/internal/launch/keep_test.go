@@ -171,6 +171,14 @@ func TestKeeper(t *testing.T) {
 			{code: "import os\nfiles = []\ntry:\n    while True: files.append(os.open('/dev/null', 0))\nexcept OSError: pass"},
 			{code: "result = 'files' in globals()", result: "false", warning: "state_lost"},
 		}},
+		{"two descriptors are left for three", []keptRequest{
+			{code: "import os\nfiles = []\ntry:\n    while True: files.append(os.open('/dev/null', 0))\nexcept OSError: pass\nfor _ in range(2): os.close(files.pop())\nresult = 'first'", result: `"first"`},
+			{code: "result = [len(v), 'files' in globals()]", change: variables("v", strings.Repeat("a", 1<<20)), result: "[1048576,false]", warning: "state_lost"},
+		}},
+		{"three descriptors are left for four", []keptRequest{
+			{code: "import os\nfiles = []\ntry:\n    while True: files.append(os.open('/dev/null', 0))\nexcept OSError: pass\nfor _ in range(3): os.close(files.pop())\nresult = 'first'", result: `"first"`},
+			{code: "result = [input(), 'files' in globals()]", change: stdin("line\n"), result: `["line",false]`, warning: "state_lost"},
+		}},
 		{"signals", []keptRequest{
 			{code: "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGUSR1])"},
 			{code: "import os; os.kill(os.getpid(), signal.SIGUSR1); result = sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])) == [signal.SIGUSR1, signal.SIGTERM]", result: "true"},

@@ -62,11 +62,14 @@ func (k *Kept) Begin(job Job) (files []*os.File, err error) {
 		binary.NativeEndian.PutUint32(k.memory[4*wordRequest:], uint32(len(request)))
 		return nil, nil
 	}
-	old := k.memory
+	old, first := k.memory, k.size == 0
 	k.most, k.size, k.room = most, most, max(len(request), keptRoom)
 	shared, err := k.share(request, k.room-len(request))
 	if err != nil {
 		return nil, err
+	}
+	if !first { // an interpreter that starts still reads it; one that misses the new memory must not do the last job again
+		binary.NativeEndian.PutUint32(old[4*wordRequest:], 0)
 	}
 	unix.Munmap(old)
 	k.used, files = 0, []*os.File{shared}

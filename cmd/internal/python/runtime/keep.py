@@ -15,6 +15,7 @@ from .program import bind, code_starts, execute, main_program, syntax_trees, tel
 from .replies import finish, put
 
 CMSG_CLOEXEC = 0x40000000  # MSG_CMSG_CLOEXEC
+CUT = 8  # MSG_CTRUNC: the kernel has dropped descriptors for which this process has no number free
 DUPLICATE = 0  # F_DUPFD
 
 
@@ -27,14 +28,17 @@ def serve(first, template, prepared):
     streams, names = Streams(), None
     syntax_trees()  # it compiles again and again
     while True:
-        data, extra, _, _ = control.recvmsg(1, sockets.CMSG_SPACE(16), CMSG_CLOEXEC)
+        data, extra, flags, _ = control.recvmsg(1, sockets.CMSG_SPACE(16), CMSG_CLOEXEC)
         if not data:
             end()
         fds = [fd for _, _, raw in extra for fd in memoryview(raw).cast("i")]
-        if len(fds) < 2:  # the code has used up all descriptors: the launcher starts another interpreter
+        if len(fds) < 2 or flags & CUT:  # without the new memory, the request of before would run again
             posix._exit(1)
-        receive(fds)
-        request = memory.request()
+        try:
+            receive(fds)
+            request = memory.request()
+        except Exception:  # the code has used up descriptors or memory: the launcher starts another interpreter
+            posix._exit(1)
         events.begin_again(), imports.begin_again()
         if template is not None:
             template.begin_again()
