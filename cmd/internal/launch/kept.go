@@ -164,7 +164,7 @@ func (k *Keeper) attend(s *slot, r *run) Evidence {
 	s.kept.fresh = false
 	e := s.kept.collect(r, out, outputs)
 	if note > 0 {
-		e.Warnings = append(e.Warnings, wire.Warning{Code: "late_output", Message: fmt.Sprintf("threads of earlier requests have printed %s during this one, which is dropped", times(int64(note), "character", "characters"))})
+		e.Warnings = append(e.Warnings, wire.Warning{Code: "late_output", Message: fmt.Sprintf("threads of earlier requests have printed during this one, which is dropped: %s, as the interpreter counts them", times(int64(note), "character", "characters"))})
 	}
 	if why := k.found(s.identity); why != "" {
 		e.Warnings = append(e.Warnings, wire.Warning{Code: "state_lost", Message: "what earlier requests of this user had left in their interpreter is lost: " + why})

@@ -200,6 +200,9 @@ func (p Plan) spec(at codePlace, hide, pin []string) sandbox.Spec {
 	if job.Bare != nil {
 		p.bare(&spec)
 	}
+	if ip := p.Interpreter; ip.Link != "" {
+		spec.Links = append(spec.Links, sandbox.Link{Path: ip.Link, Target: ip.Behind})
+	}
 	if !job.Request.Command.RunsCode() { // no code of the user runs: a missing protection is no reason to refuse
 		spec.OnMissing, spec.Activity = sandbox.Warn, sandbox.NotRequested
 	}
@@ -244,7 +247,7 @@ func permitted(p Plan, at codePlace) (readable, writable []string) {
 		// Every program loads the system's libraries. Python also reads certificates, time zones and
 		// the configuration of name services.
 		system := []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/dev", "/proc", "/sys", "/run/systemd/resolve", "/run/nscd"}
-		readable = slices.Concat(dirs, own, system, ip.Prefixes, []string{filepath.Dir(ip.Path), at.file}, at.importPath)
+		readable = slices.Concat(dirs, own, system, ip.Prefixes, nonEmpty([]string{ip.Venv}), []string{filepath.Dir(ip.Path), at.file}, at.importPath)
 		if live := job.Live; live != nil && live.File != "" {
 			readable = append(readable, filepath.Dir(live.File))
 		}

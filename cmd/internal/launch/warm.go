@@ -21,7 +21,7 @@ func (p Plan) template() (warm.Setup, bool) {
 	if p.Job.Live != nil && p.Job.Live.Terminal != nil { // a worker has its session and its streams already
 		ok = false
 	}
-	if p.Job.Bare != nil {
+	if p.Job.Bare != nil || p.Interpreter.Link != "" { // a template has no mounts of its own
 		ok = false
 	}
 	if !ok || !c.Warm.Enabled || p.Facts.WarmDir == "" && !own {

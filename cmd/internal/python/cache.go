@@ -190,6 +190,9 @@ const prefixSeparator = "\x1f" // of the probe's answer and of the cache
 // later runs.
 func (ip Interpreter) Keep() {
 	if ip.code.cache != nil && ip.code.file == nil {
+		if ip.Link != "" { // what was asked is the interpreter itself
+			ip.Path, ip.Venv = ip.Behind, venvOf(ip.Behind)
+		}
 		ip.code.cache.put(ip.Identity, ip)
 	}
 	for _, a := range ip.answers {

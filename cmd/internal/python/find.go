@@ -146,17 +146,15 @@ func (f *finder) automatic() (found []Candidate) {
 		switch err := executable(path); {
 		case err == nil:
 			found = append(found, Candidate{Path: path, From: from})
-		case err == ErrItself && from != "PATH": // who made the environment by a link expects it to be taken
-			f.skipped = append(f.skipped, Candidate{path, from, "it was made by a link to py3run, which only such a link can use"})
+		case err == ErrItself && from != "PATH":
+			found = append(found, Candidate{Path: path, From: from})
 		}
 	}
 	if venv := f.env("VIRTUAL_ENV"); venv != "" {
 		add("VIRTUAL_ENV", filepath.Join(venv, "bin", "python"))
 	}
 	for dir := f.want.Dir; dir != ""; dir = filepath.Dir(dir) {
-		if path := filepath.Join(dir, ".venv", "bin", "python"); executable(path) == ErrItself {
-			add(".venv", path)
-		} else if executable(path) == nil {
+		if path := filepath.Join(dir, ".venv", "bin", "python"); executable(path) == nil || executable(path) == ErrItself {
 			if stranger := someoneElses(filepath.Join(dir, ".venv"), path); stranger == "" {
 				add(".venv", path)
 			} else { // anybody can make one in /tmp, and others work in directories below it
@@ -267,7 +265,7 @@ func (f *finder) named(want string) (Interpreter, []Candidate, error) {
 	}
 	if err := executable(path); errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return Interpreter{}, nil, &NotFoundError{Want: want, Skipped: []Candidate{{Path: path, Why: "no such file"}}}
-	} else if err != nil {
+	} else if err != nil && err != ErrItself {
 		return Interpreter{}, nil, &NotExecutableError{path, err.Error()}
 	}
 	ip, err := f.ask(Candidate{Path: path, From: "python.interpreter"})
@@ -314,6 +312,9 @@ func isVersion(s string) bool {
 // changed since, else by starting it. A shim leads to another program, which is the one that runs: a
 // shim of a known kind by what is kept of it (shim.go), any other by being started each time.
 func (f *finder) ask(c Candidate) (Interpreter, error) {
+	if IsItself(c.Path) {
+		return f.behind(c)
+	}
 	path, through := c.Path, []string(nil)
 	for range 3 { // a shim may lead to another
 		head, next := headOf(path), ""
@@ -333,6 +334,24 @@ func (f *finder) ask(c Candidate) (Interpreter, error) {
 		through, path = append(through, path), next
 	}
 	return Interpreter{}, errors.New("a script that leads to scripts only")
+}
+
+// behind is the interpreter of a virtual environment that a link to py3run has made.
+func (f *finder) behind(c Candidate) (Interpreter, error) {
+	link := Link{Name: filepath.Base(c.Path), Path: c.Path, Last: lastOf(c.Path)}
+	if _, inside := environmentAround(link.Path); !inside {
+		return Interpreter{}, ErrItself
+	}
+	path, _, err := PathFor(Want{Interpreter: "auto", Environ: f.want.Environ}, link)
+	if err != nil {
+		return Interpreter{}, err
+	}
+	ip, err := f.ask(Candidate{Path: path, From: c.From})
+	if err != nil {
+		return ip, err
+	}
+	ip.Behind, ip.Path, ip.Link, ip.Venv = ip.Path, c.Path, link.Last, venvOf(c.Path)
+	return ip, nil
 }
 
 // examine learns which interpreter a program is that is no known shim. If it turns out to lead to

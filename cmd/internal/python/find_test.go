@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -109,6 +110,20 @@ func plantCopy(t *testing.T, path, version string) {
 
 type tree = map[string]string
 
+func TestSearchPath(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ environ, want []string }{
+		{[]string{"PATH=/a:/b", "X=1"}, []string{"/a", "/b"}},
+		{[]string{"PATH="}, nil},
+		{[]string{"XPATH=/a"}, []string{"/usr/bin", "/bin"}},
+		{nil, []string{"/usr/bin", "/bin"}},
+	} {
+		if got := searchPath(tt.environ); !slices.Equal(got, tt.want) {
+			t.Errorf("%q: %q, want %q", tt.environ, got, tt.want)
+		}
+	}
+}
+
 func TestFind(t *testing.T) {
 	t.Parallel()
 	const path = "PATH=ROOT/bin:relative::ROOT/none:ROOT/more"
@@ -145,7 +160,7 @@ func TestFind(t *testing.T) {
 		{"nothing good", "auto", tree{"bin/python3": fails, "more/python3": tooOld}, []string{path}, "",
 			"bin/python3: does not answer as Python 3 does: no more\nmore/python3: is Python 3.7.9, older than 3.8",
 			"find python: no Python 3.8 or newer in VIRTUAL_ENV, .venv or PATH; ROOT/bin/python3: does not answer as Python 3 does: no more; ROOT/more/python3: is Python 3.7.9, older than 3.8"},
-		{"nothing", "auto", nil, nil, "", "", "find python: no Python 3.8 or newer in VIRTUAL_ENV, .venv or PATH"},
+		{"nothing", "auto", nil, []string{"PATH="}, "", "", "find python: no Python 3.8 or newer in VIRTUAL_ENV, .venv or PATH"},
 		{"a shim", "auto", tree{"bin/python3": wrapper, "real/python3": "3.12.1"}, []string{path}, "", "", "real/python3 3.12.1"},
 		{"a shim of a shim", "auto", tree{"bin/python3": twofold, "shims/python3": wrapper, "real/python3": "3.12.1"}, []string{path}, "", "", "real/python3 3.12.1"},
 		{"a shim that talks", "auto", tree{"bin/python3": chatty, "real/python3": "3.12.1"}, []string{path}, "", "", "real/python3 3.12.1"},

@@ -16,6 +16,8 @@ type Interpreter struct {
 	Prefixes []string // directories that it is installed in
 	Identity string   // changes whenever the interpreter or the runtime may have changed
 	Through  []string // the shims that led to it, in order
+	Link     string   // Path leads by this link to py3run: a run needs a link to Behind in its place; empty: it does not
+	Behind   string   // with Link: the interpreter itself
 	code     byteCode // the runtime, compiled by this interpreter
 	answers  []answer // of shims, that are not in the cache yet
 }
