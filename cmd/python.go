@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -22,6 +21,7 @@ import (
 	"py3run/cmd/internal/launch"
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/wire"
+	"py3run/internal/sigaction"
 	"py3run/sandbox"
 )
 
@@ -241,12 +241,7 @@ func endBy(s syscall.Signal) {
 		return
 	}
 	unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}) // the interpreter left no core dump, and this process would be the wrong one
-	var action [4]uint64                             // struct sigaction: SIG_DFL. Go would handle the signal even after signal.Reset
-	syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(s), uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0)
-	unix.Kill(unix.Getpid(), s)
-	var mask uint64 // blocked in this thread, if the caller has blocked it
-	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&mask)), 0, 8, 0, 0)
-	time.Sleep(time.Second)
+	sigaction.Raise(s)
 }
 
 // readCodeOf reads the command line of the interpreter, and the code if it can be read without taking it

@@ -3,14 +3,14 @@ package sandbox
 import (
 	"encoding/binary"
 	"os"
-	"runtime"
 	"slices"
 	"strconv"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"py3run/internal/sigaction"
 )
 
 // This file has what is different for a transparent program (Spec.Transparent).
@@ -105,19 +105,9 @@ func (w *waiter) abandon() {
 	w.grace = time.After(min(w.spec.Grace, callerGrace))
 }
 
-// halt stops this process by the signal that has stopped its program. Go may have a handler for it.
+// halt stops this process by the signal that has stopped its program.
 func halt(m [8]byte) {
-	s := uintptr(binary.NativeEndian.Uint32(m[4:]) >> 8) // of a wait status (wait(2))
-	if s == uintptr(unix.SIGSTOP) {
-		unix.Kill(unix.Getpid(), unix.SIGSTOP)
-		return
-	}
-	runtime.LockOSThread() // sent to this thread, the signal has done its work before the handler comes back
-	defer runtime.UnlockOSThread()
-	var usual, before [4]uint64 // struct sigaction: SIG_DFL, no flags, empty mask
-	syscall.RawSyscall6(unix.SYS_RT_SIGACTION, s, uintptr(unsafe.Pointer(&usual)), uintptr(unsafe.Pointer(&before)), 8, 0, 0)
-	unix.Tgkill(unix.Getpid(), unix.Gettid(), syscall.Signal(s))
-	syscall.RawSyscall6(unix.SYS_RT_SIGACTION, s, uintptr(unsafe.Pointer(&before)), 0, 8, 0, 0)
+	sigaction.Raise(syscall.Signal(binary.NativeEndian.Uint32(m[4:]) >> 8)) // of a wait status (wait(2))
 }
 
 const linkMeasure = "interpreter-link"
