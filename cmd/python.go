@@ -116,12 +116,16 @@ func (app *app) dropIn(bare *launch.Bare) int {
 	job.Bare, job.Source = bare, readCodeOf(bare, job.Dir)
 	answer := launch.Run(job)
 	code := app.notStarted(answer.Result)
-	if err := answer.Sweep(); err != nil && os.Getenv("PY3RUN_TEST_TRACE") != "" {
+	asItEnded := func() {
+		if r := answer.Result; r.Status == wire.StatusSignal {
+			endBy(syscall.Signal(r.SignalNumber))
+		}
+	}
+	err = app.sweepUntil(answer.Sweep, func() { asItEnded(); os.Exit(code) })
+	if err != nil && os.Getenv("PY3RUN_TEST_TRACE") != "" {
 		app.warnf("remove what earlier runs left: %v", err)
 	}
-	if r := answer.Result; r.Status == wire.StatusSignal {
-		endBy(syscall.Signal(r.SignalNumber))
-	}
+	asItEnded()
 	return code
 }
 
