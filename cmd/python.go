@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -150,6 +151,9 @@ func becomeInterpreter(link python.Link, argv, environ []string, dir string) int
 	}
 	app := &app{began: time.Now(), out: cli.Stdout(), err: os.Stderr, environ: environ}
 	path, _, err := python.PathFor(want, link)
+	if err == nil && path == "" && filepath.IsAbs(want.Interpreter) && !strings.Contains(link.Name, ".") && !python.IsItself(want.Interpreter) {
+		path = want.Interpreter // the name asks for no version
+	}
 	if err == nil && path == "" { // the configured one, which only a start can tell more of
 		var ip python.Interpreter
 		ip, _, err = python.FindFor(want, link)

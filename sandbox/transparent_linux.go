@@ -110,6 +110,20 @@ func halt(m [8]byte) {
 	sigaction.Raise(syscall.Signal(binary.NativeEndian.Uint32(m[4:]) >> 8)) // of a wait status (wait(2))
 }
 
+// environment returns the variables of a program.
+func (s Spec) environment(method Method, h host) []string {
+	if method == Process || !h.tree {
+		return slices.Concat(s.Env, s.Linkless)
+	}
+	return s.Env
+}
+
+// hasOpenTree reports whether this process may call open_tree(2).
+func hasOpenTree() bool {
+	_, err := unix.OpenTree(-1, "link", 0)
+	return err == unix.EBADF // neither ENOSYS nor, in a container, EPERM
+}
+
 const linkMeasure = "interpreter-link"
 
 // links puts symbolic links in the place of paths. A link that is mounted on another behaves as any
