@@ -15,7 +15,7 @@ import (
 var imports = map[string]string{
 	"":                             "cmd",
 	"audit":                        "internal/activity internal/json golang.org/x/sys/unix",
-	"cmd":                          "cmd/internal/cli cmd/internal/config cmd/internal/launch cmd/internal/python cmd/internal/startup cmd/internal/warm cmd/internal/wire internal/passwd sandbox github.com/spf13/cobra github.com/spf13/pflag golang.org/x/sys/unix",
+	"cmd":                          "cmd/internal/cli cmd/internal/config cmd/internal/launch cmd/internal/python cmd/internal/startup cmd/internal/warm cmd/internal/wire internal/passwd internal/sigaction sandbox github.com/spf13/cobra github.com/spf13/pflag golang.org/x/sys/unix",
 	"cmd/help":                     "", // the pages and their test
 	"cmd/internal/cli":             "github.com/mattn/go-isatty github.com/spf13/cobra github.com/spf13/pflag",
 	"cmd/internal/config":          "cmd/internal/spelling github.com/BurntSushi/toml",
@@ -34,7 +34,8 @@ var imports = map[string]string{
 	"internal/json":                "",
 	"internal/need":                "", // of tests
 	"internal/passwd":              "",
-	"sandbox":                      "internal/passwd sandbox/cgroup sandbox/seccomp golang.org/x/sys/unix",
+	"internal/sigaction":           "",
+	"sandbox":                      "internal/passwd internal/sigaction sandbox/cgroup sandbox/seccomp golang.org/x/sys/unix",
 	"sandbox/cgroup":               "golang.org/x/sys/unix",
 	"sandbox/seccomp":              "golang.org/x/sys/unix",
 }

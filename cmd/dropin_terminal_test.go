@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -125,9 +126,9 @@ func TestDropInAtTerminal(t *testing.T) {
 			screen.await(t, ">>> ", 1)
 			screen.write("import sys, os; [os.isatty(n) for n in (0, 1, 2)]\r")
 			screen.await(t, ">>> ", 2)
-			screen.write("import time; time.sleep(60)\r")
-			screen.await(t, "sleep(60)\r\n", 1)
-			time.Sleep(200 * time.Millisecond) // it has to sleep: what is shown does not say that
+			screen.write("import time; print(*['asl', 'eep'], sep=''); time.sleep(60)\r")
+			screen.await(t, "asleep", 1) // from here on it waits only in the sleep
+			waitUntil(t, "the interpreter sleeps", func() bool { return sleeps(screen.cmd.Process.Pid) })
 			screen.write("\x03")
 			screen.await(t, ">>> ", 3)
 			screen.write("1/0\r")
@@ -140,6 +141,15 @@ func TestDropInAtTerminal(t *testing.T) {
 			t.Errorf("bare:\n%q\nlink:\n%q", bare, link)
 		}
 	})
+}
+
+// sleeps reports whether the last process of a line waits: a process, what it has started, and so on.
+func sleeps(pid int) bool {
+	for child := children(pid); len(child) == 1; child = children(pid) {
+		pid, _ = strconv.Atoi(child[0])
+	}
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return strings.Contains(string(text), ") S ")
 }
 
 // A shell stops and continues the job, and sees by which signal it ends.

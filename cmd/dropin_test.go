@@ -53,10 +53,11 @@ func eachInterpreter(t *testing.T, test func(t *testing.T, ip python.Interpreter
 // A standIn is a directory in which python3 leads to an interpreter (bare) and one in which it leads
 // to py3run (link). Both names have the same length, and nothing else is different for who uses them.
 type standIn struct {
-	dir     string
-	version string
-	method  string
-	environ []string
+	dir        string
+	version    string
+	method     string
+	configured string // a variable of py3run for the link; empty: none
+	environ    []string
 }
 
 func newStandIn(t *testing.T, ip python.Interpreter) *standIn {
@@ -129,6 +130,9 @@ func (s *standIn) run(t *testing.T, name, id, script string, files map[string]st
 	c.Env = append(c.Env, more...)
 	if name == "link" {
 		c.Env = append(c.Env, s.py3run()...)
+		if s.configured != "" {
+			c.Env = append(c.Env, s.configured)
+		}
 	}
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
@@ -172,6 +176,40 @@ func TestDropInWithoutNamespaces(t *testing.T) {
 	s := newStandIn(t, ip)
 	s.method = "process"
 	s.compare(t, ip)
+}
+
+// Without namespaces sys.executable leads to py3run again. That finds the interpreter which the caller
+// has configured, although the run does not have the caller's variables and another one is first in PATH.
+func TestDropInWithoutNamespacesStartsItself(t *testing.T) {
+	t.Parallel()
+	all := interpreters()
+	if len(all) < 2 {
+		need.That(t, "python", errors.New("it takes two interpreters"))
+	}
+	s := newStandIn(t, all[0])
+	s.method = "process"
+	other := filepath.Join(s.dir, "other")
+	if err := os.Mkdir(other, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"python3", "python3." + strings.Split(all[0].Version, ".")[1]} {
+		if err := os.Symlink(all[1].Path, filepath.Join(other, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config := filepath.Join(s.dir, "config.toml")
+	if err := os.WriteFile(config, fmt.Appendf(nil, "[python]\ninterpreter = %q\n", all[0].Path), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	const script = `$P -c 'import subprocess, sys; print(sys.version_info[:2], flush=True); subprocess.check_call([sys.executable, "-c", "import sys; print(sys.version_info[:2], sys.argv, sys.executable)", "x"])'`
+	for _, by := range []string{"PY3RUN_PYTHON_INTERPRETER=" + all[0].Path, "PY3RUN_CONFIG=" + config} {
+		bare := s.run(t, "bare", "itself", script, nil, "PATH="+other+":/usr/bin:/bin")
+		s.configured = by
+		link := s.run(t, "link", "itself", script, nil, "PATH="+other+":/usr/bin:/bin")
+		if bare != link || bare.status != "exit status 0" {
+			t.Errorf("%s\nbare: %+v\nlink: %+v", by, bare, link)
+		}
+	}
 }
 
 // compare runs each command line with the interpreter and with the link.
@@ -229,7 +267,7 @@ var commandLines = []commandLine{
 	{script: `$P -c 'print(__name__, __doc__, sorted(globals()))'`}, {script: `$P -c 'import sys; print(getattr(sys, "orig_argv", 0))' x`},
 	// what the interpreter finds
 	{script: `$P -c 'import sys; print(sys.executable, sys._base_executable, sys.prefix, sys.base_prefix, sys.exec_prefix, sys.path, sys.flags, sys._xoptions, sys.warnoptions)'`},
-	{script: `$P -c 'import os; print(sorted(i for i in os.environ.items() if not i[0].startswith("XDG_")))'`}, {script: `umask 027; $P -c 'import os; print(os.getcwd(), oct(os.umask(0)), os.getuid(), os.getgroups())'`},
+	{script: `$P -c 'import os; print(sorted(i for i in os.environ.items() if not i[0].startswith(("XDG_", "PY3RUN_PYTHON_INTERPRETER"))))'`}, {script: `umask 027; $P -c 'import os; print(os.getcwd(), oct(os.umask(0)), os.getuid(), os.getgroups())'`},
 	{script: `$P -c 'import signal; print([s for s in range(1, 65) if s not in (32, 33) and signal.getsignal(s) == signal.SIG_IGN], signal.pthread_sigmask(0, []))'`},
 	{script: `PATH=$(dirname $P):$PATH; python3 -c 'import sys; print(sys.executable)'`}, {script: `cd $(dirname $P); ./python3 -c 'import sys; print(sys.executable)'; cd ..; bin/python3 -c 'import sys; print(sys.executable)'`},
 	{script: `mkdir d; cd d; rmdir ../d; $P -c 'print(1)'`},

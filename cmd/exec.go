@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -105,21 +106,27 @@ func (app *app) exec(auditLine bool) error {
 	return code
 }
 
-// sweep removes what other runs have left. It comes after the result, so that it does not delay that.
-// From here on a signal ends the launcher at once, with the exit code of its run: the run is over.
+// sweep removes what other runs have left, and warns if it cannot. A signal ends the launcher with the
+// exit code of its run.
 func (app *app) sweep(answer launch.Answer, ended error) {
 	code := exitCode(0)
 	errors.As(ended, &code)
+	if err := app.sweepUntil(answer.Sweep, func() { os.Exit(int(code)) }); err != nil {
+		app.warnf("remove what earlier runs left: %v", err)
+	}
+}
+
+// sweepUntil removes what other runs have left. It comes after the result, so that it does not delay
+// that. The run is over, so from here on a signal that ends a run ends the launcher at once, by end.
+func (app *app) sweepUntil(sweep func() error, end func()) error {
 	go func() {
 		for s := range app.signals {
-			if s != syscall.SIGPIPE {
-				os.Exit(int(code))
+			if slices.Contains(ending, s) {
+				end()
 			}
 		}
 	}()
-	if err := answer.Sweep(); err != nil {
-		app.warnf("remove what earlier runs left: %v", err)
-	}
+	return sweep()
 }
 
 // request reads and decodes standard input.

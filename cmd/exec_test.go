@@ -2,9 +2,13 @@ package cmd
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
+
+	"py3run/sandbox"
 )
 
 func TestReadReady(t *testing.T) {
@@ -71,4 +75,25 @@ func TestReadReady(t *testing.T) {
 			t.Errorf("%d bytes, whole %v", len(got), whole)
 		}
 	})
+}
+
+// When the run is over, a signal that ends a run ends the launcher, which still removes what others have
+// left. What else it hears of, as py3run does in the place of an interpreter, does not.
+func TestSweepUntil(t *testing.T) {
+	t.Parallel()
+	others := []os.Signal{syscall.SIGWINCH, syscall.SIGCONT, syscall.SIGTSTP, syscall.SIGPIPE, sandbox.CallerGone, syscall.SIGUSR1}
+	for _, s := range ending {
+		app := &app{signals: make(chan os.Signal)} // who sends the next one knows that the last one has been dealt with
+		ends, left := 0, errors.New("left")
+		err := app.sweepUntil(func() error {
+			for _, heard := range append(append(others, s), others...) {
+				app.signals <- heard
+			}
+			close(app.signals)
+			return left
+		}, func() { ends++ })
+		if err != left || ends != 1 {
+			t.Errorf("%v: ended %d times, %v", s, ends, err)
+		}
+	}
 }

@@ -10,9 +10,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -22,6 +22,7 @@ import (
 	"py3run/cmd/internal/launch"
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/wire"
+	"py3run/internal/sigaction"
 	"py3run/sandbox"
 )
 
@@ -116,12 +117,16 @@ func (app *app) dropIn(bare *launch.Bare) int {
 	job.Bare, job.Source = bare, readCodeOf(bare, job.Dir)
 	answer := launch.Run(job)
 	code := app.notStarted(answer.Result)
-	if err := answer.Sweep(); err != nil && os.Getenv("PY3RUN_TEST_TRACE") != "" {
+	asItEnded := func() {
+		if r := answer.Result; r.Status == wire.StatusSignal {
+			endBy(syscall.Signal(r.SignalNumber))
+		}
+	}
+	err = app.sweepUntil(answer.Sweep, func() { asItEnded(); os.Exit(code) })
+	if err != nil && os.Getenv("PY3RUN_TEST_TRACE") != "" {
 		app.warnf("remove what earlier runs left: %v", err)
 	}
-	if r := answer.Result; r.Status == wire.StatusSignal {
-		endBy(syscall.Signal(r.SignalNumber))
-	}
+	asItEnded()
 	return code
 }
 
@@ -146,6 +151,9 @@ func becomeInterpreter(link python.Link, argv, environ []string, dir string) int
 	}
 	app := &app{began: time.Now(), out: cli.Stdout(), err: os.Stderr, environ: environ}
 	path, _, err := python.PathFor(want, link)
+	if err == nil && path == "" && filepath.IsAbs(want.Interpreter) && !strings.Contains(link.Name, ".") && !python.IsItself(want.Interpreter) {
+		path = want.Interpreter // the name asks for no version
+	}
 	if err == nil && path == "" { // the configured one, which only a start can tell more of
 		var ip python.Interpreter
 		ip, _, err = python.FindFor(want, link)
@@ -241,12 +249,7 @@ func endBy(s syscall.Signal) {
 		return
 	}
 	unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}) // the interpreter left no core dump, and this process would be the wrong one
-	var action [4]uint64                             // struct sigaction: SIG_DFL. Go would handle the signal even after signal.Reset
-	syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(s), uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0)
-	unix.Kill(unix.Getpid(), s)
-	var mask uint64 // blocked in this thread, if the caller has blocked it
-	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&mask)), 0, 8, 0, 0)
-	time.Sleep(time.Second)
+	sigaction.Raise(s)
 }
 
 // readCodeOf reads the command line of the interpreter, and the code if it can be read without taking it

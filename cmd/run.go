@@ -18,6 +18,7 @@ import (
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/launch"
 	"py3run/cmd/internal/wire"
+	"py3run/internal/sigaction"
 )
 
 func newRun(app *app) *cobra.Command {
@@ -114,7 +115,7 @@ func (app *app) run(o runOptions) error {
 	ended := app.tell(answer.Result, asked(loaded.Config.Security)...)
 	app.sweep(answer, ended)
 	if live.Terminal != nil && interrupted(answer.Result) && !signal.Ignored(syscall.SIGINT) {
-		raise(syscall.SIGINT) // as Python does after a KeyboardInterrupt: then a shell ends its loop, too
+		sigaction.Raise(syscall.SIGINT) // as Python does after a KeyboardInterrupt: then a shell ends its loop, too
 	}
 	return ended
 }

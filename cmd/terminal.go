@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"py3run/cmd/internal/cli"
+	"py3run/internal/sigaction"
 	"py3run/sandbox"
 )
 
@@ -108,7 +109,7 @@ func (c *console) attach() (detach func()) {
 		<-c.done
 		signal.Stop(c.news)
 		if !c.ignoreStop {
-			setAction(unix.SIGTSTP, sigaction{sigDefault}) // the runtime does not do it
+			sigaction.Set(unix.SIGTSTP, sigaction.Default) // the runtime does not do it
 		}
 	}
 }
@@ -162,7 +163,7 @@ func (c *console) hear(s syscall.Signal) {
 		c.pty.Stop()
 	default:
 		c.leave()
-		raise(s)
+		sigaction.Raise(s)
 	}
 }
 
@@ -188,6 +189,17 @@ func (c *console) suspend() {
 	if mine {
 		c.startTyping() // not earlier: a Ctrl-Z or Ctrl-C for a program that is still stopped would be lost
 	}
+}
+
+// stopSelf stops this process and its group, as the kernel does at Ctrl-Z. It returns when somebody
+// continues them. In an orphaned group it returns at once: the kernel does not stop that, because
+// nobody could continue it. The others come first, because a shell may act as soon as it sees us
+// stop.
+func stopSelf() {
+	before := sigaction.Set(unix.SIGTSTP, sigaction.Ignore)
+	unix.Kill(0, unix.SIGTSTP)
+	sigaction.Set(unix.SIGTSTP, before)
+	sigaction.Raise(unix.SIGTSTP)
 }
 
 // enter takes the caller's terminal and starts to read. It can be called again at any time, because

@@ -278,7 +278,7 @@ func kernelFiles() (paths []string) {
 }
 
 func thisHost() host {
-	h := host{root: os.Geteuid() == 0, hard: map[uintptr]uint64{}, wait: waitKillable()}
+	h := host{root: os.Geteuid() == 0, hard: map[uintptr]uint64{}, wait: waitKillable(), tree: hasOpenTree()}
 	for _, resource := range []int{unix.RLIMIT_CPU, unix.RLIMIT_FSIZE, unix.RLIMIT_DATA, unix.RLIMIT_NPROC, unix.RLIMIT_NOFILE} {
 		var limit unix.Rlimit
 		if unix.Getrlimit(resource, &limit) == nil {

@@ -80,6 +80,7 @@ type host struct {
 	root bool               // effective uid 0 in this user namespace
 	hard map[uintptr]uint64 // hard limits in force, which only root can raise
 	wait uintptr            // SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, or 0 where the kernel does not have it
+	tree bool               // it has open_tree(2), which mounts links
 }
 
 // Numbers of the descriptors that init keeps.
@@ -158,7 +159,7 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*childInit
 		b.untilReleased(at)
 	}
 	b.unblock()
-	b.add(must, step{name: "execve", object: spec.Path}, unix.SYS_EXECVE, b.text(spec.Path), b.vector(spec.Args), b.vector(spec.Env), 0, 0, uintptr(at.nonce))
+	b.add(must, step{name: "execve", object: spec.Path}, unix.SYS_EXECVE, b.text(spec.Path), b.vector(spec.Args), b.vector(spec.environment(method, h)), 0, 0, uintptr(at.nonce))
 
 	b.list = &c.after
 	// Init keeps only the lifeline, the status pipe and the run's own terminal, at low numbers; nothing

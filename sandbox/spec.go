@@ -71,6 +71,7 @@ type Spec struct {
 	Transparent bool
 	Ignored     []syscall.Signal // of a transparent program: the signals that it finds ignored
 	Links       []Link           // what else leads to a program in the run's mount namespace
+	Linkless    []string         // variables besides Env, where Links cannot be mounted: without a mount namespace, or on a kernel before 5.2
 
 	// FirstFile is the descriptor number at which the program finds IO.Files[0]. The other files
 	// follow, then the gate (see GateFile and Release) and the dump pipe (DumpFile). If FirstFile

@@ -3,14 +3,14 @@ package sandbox
 import (
 	"encoding/binary"
 	"os"
-	"runtime"
 	"slices"
 	"strconv"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"py3run/internal/sigaction"
 )
 
 // This file has what is different for a transparent program (Spec.Transparent).
@@ -105,19 +105,23 @@ func (w *waiter) abandon() {
 	w.grace = time.After(min(w.spec.Grace, callerGrace))
 }
 
-// halt stops this process by the signal that has stopped its program. Go may have a handler for it.
+// halt stops this process by the signal that has stopped its program.
 func halt(m [8]byte) {
-	s := uintptr(binary.NativeEndian.Uint32(m[4:]) >> 8) // of a wait status (wait(2))
-	if s == uintptr(unix.SIGSTOP) {
-		unix.Kill(unix.Getpid(), unix.SIGSTOP)
-		return
+	sigaction.Raise(syscall.Signal(binary.NativeEndian.Uint32(m[4:]) >> 8)) // of a wait status (wait(2))
+}
+
+// environment returns the variables of a program.
+func (s Spec) environment(method Method, h host) []string {
+	if method == Process || !h.tree {
+		return slices.Concat(s.Env, s.Linkless)
 	}
-	runtime.LockOSThread() // sent to this thread, the signal has done its work before the handler comes back
-	defer runtime.UnlockOSThread()
-	var usual, before [4]uint64 // struct sigaction: SIG_DFL, no flags, empty mask
-	syscall.RawSyscall6(unix.SYS_RT_SIGACTION, s, uintptr(unsafe.Pointer(&usual)), uintptr(unsafe.Pointer(&before)), 8, 0, 0)
-	unix.Tgkill(unix.Getpid(), unix.Gettid(), syscall.Signal(s))
-	syscall.RawSyscall6(unix.SYS_RT_SIGACTION, s, uintptr(unsafe.Pointer(&before)), 0, 8, 0, 0)
+	return s.Env
+}
+
+// hasOpenTree reports whether this process may call open_tree(2).
+func hasOpenTree() bool {
+	_, err := unix.OpenTree(-1, "link", 0)
+	return err == unix.EBADF // neither ENOSYS nor, in a container, EPERM
 }
 
 const linkMeasure = "interpreter-link"

@@ -53,6 +53,9 @@ func (p Plan) bare(spec *sandbox.Spec) {
 	}
 	if b.Link.Last != "" {
 		spec.Links = []sandbox.Link{{Path: b.Link.Last, Target: spec.Path}}
+		// sys.executable is the link. Where it leads to py3run in the run too, that has to find the same
+		// interpreter without the caller's variables.
+		spec.Linkless = []string{"PY3RUN_PYTHON_INTERPRETER=" + spec.Path}
 	}
 	if job.Origins["security.max-memory-mb"].Name == maxMemory && job.Origins["security.max-memory-mb"].Ceiling.Asked == "" {
 		spec.Limits.Memory += megabytes(headroom(p.Limits.MemoryMB))

@@ -52,7 +52,7 @@ func TestBareMemory(t *testing.T) {
 			Limits: wire.Limits{MemoryMB: 2048}}
 		spec := sandbox.Spec{Path: "/p", Limits: sandbox.Limits{Memory: 2048 << 20}}
 		p.bare(&spec)
-		if got := spec.Limits.Memory >> 20; got != tt.want || spec.Args[0] != "/p" || !spec.Transparent || !slices.Equal(spec.Links, []sandbox.Link{{Path: "/l", Target: "/p"}}) {
+		if got := spec.Limits.Memory >> 20; got != tt.want || spec.Args[0] != "/p" || !spec.Transparent || !slices.Equal(spec.Links, []sandbox.Link{{Path: "/l", Target: "/p"}}) || !slices.Equal(spec.Linkless, []string{"PY3RUN_PYTHON_INTERPRETER=/p"}) {
 			t.Errorf("%s: %d MB, want %d; %+v", tt.name, got, tt.want, spec)
 		}
 	}
