@@ -58,6 +58,7 @@ type Workdir struct {
 	halted   atomic.Bool     // the run has ended: a look at the directory under way is of no use any more
 	placed   map[inode]stamp // what Put has made
 	gathered map[inode]bool  // what Gather has handed over
+	full     map[inode]stamp // files of the size that the last Measure asked about
 	stands   []standing      // what was made at the paths to mount on, in the order of "" and files; only of a private one in a root that is not our own
 }
 

@@ -3,7 +3,6 @@ package launch
 import (
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"py3run/cmd/internal/python"
@@ -245,9 +244,6 @@ func (k *kept) collect(r *run, o sandbox.Outcome, outputs *outputs) Evidence {
 	e.Reply, e.ReplyErr = k.session.Reply()
 	e.Events = k.session.Events(job.Config.Python.FlagImports, eventsOf(o.Activity))
 	e.Contents = k.workdir.Measure(false, megabytes(limits.FileMB))
-	if info, err := os.Lstat(e.Contents.AtLimit); err == nil && info.ModTime().Before(job.Began) { // of an earlier job
-		e.Contents.AtLimit = ""
-	}
 	e.Cut, e.Full = atSizeLimit(megabytes(limits.FileMB), job.Began, e.Contents, e.Events)
 	if e.Started {
 		e.Handed = r.gather(k.workdir)
