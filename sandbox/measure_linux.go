@@ -14,7 +14,7 @@ import (
 )
 
 // Contents is what was in a directory. Files are everything but directories, what Gather has handed
-// over, and what Put has made and the run has not changed.
+// over, and what Put has made, if the run has not changed it since.
 type Contents struct {
 	Files   int
 	Names   []string // relative paths of the first few
@@ -67,18 +67,26 @@ func (w *Workdir) measure(m *measuring) Contents {
 	}
 	m.until = time.Now().Add(cmp.Or(m.within, within))
 	m.linked = map[inode]bool{}
-	m.placed, m.gathered = w.placed, w.gathered
-	if m.atLimit > 0 && !m.ended {
-		m.noted = w.full
-		w.full = map[inode]stamp{}
-		m.full = w.full
-	}
 	from := w.handle
+	w.mu.Lock()
+	m.gathered, m.placed = w.gathered, make(map[inode]stamp, len(w.placed))
+	for _, p := range w.placed {
+		m.placed[p.inode] = p.stamp
+	}
+	if m.atLimit > 0 && !m.ended {
+		m.noted, m.full = w.full, map[inode]stamp{}
+	}
 	if w.own && w.real != w.path { // the code may write beside its file, too
 		from, m.base, m.ours = w.above, strings.TrimPrefix(w.real, w.top+"/"), w.ours
 	}
+	w.mu.Unlock()
 	if fd, err := openDir(int(from.Fd()), ".", false); err == nil {
 		m.walk(fd)
+	}
+	if m.full != nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.full = m.full
 	}
 	return m.Contents
 }
@@ -100,7 +108,7 @@ type measuring struct {
 	base     string         // path of the working directory, when the walk begins above it
 	ours     []inode        // what the launcher has made there
 	placed   map[inode]stamp
-	gathered map[inode]bool
+	gathered map[inode]stamp
 	noted    map[inode]stamp // of the size asked about, at the last measuring
 	full     map[inode]stamp // the same, at this one; nil: nobody asks again
 	path     []byte          // of the lowest level
@@ -283,7 +291,8 @@ func (m *measuring) note(l *level, e entry, st *unix.Statx_t) {
 	if put, ok := m.placed[id]; ok && put == now {
 		return
 	}
-	lost := !m.gathered[id]
+	handed, ok := m.gathered[id]
+	lost := !ok || handed != now
 	if lost {
 		m.Files++
 	}
