@@ -118,8 +118,12 @@ func TestKeeperFiles(t *testing.T) {
 	if r = keep(t, k, root, "", "result = x", with(wire.File{Name: "large", Content: strings.Repeat("x", 1<<20)}), few); r.Status != wire.StatusDiskLimit {
 		t.Errorf("%s %+v", r.Status, r.Failure)
 	}
-	if r = keep(t, k, root, "", "result = x", with()); string(r.Result) != "1" {
+	if r = keep(t, k, root, "", "result = x; import shutil; shutil.rmtree('d'); os.remove('in.txt'); open('out.txt', 'w').write('old')", with()); string(r.Result) != "1" || text(r, "out.txt") != "old" {
 		t.Errorf("%s %+v", r.Status, r.Failure)
+	}
+	r = keep(t, k, root, "", "open('late.txt', 'w').write('late'); open('lost', 'w').close(); os._exit(0)", with())
+	if text(r, "late.txt") != "late" || text(r, "out.txt") != "old" || !strings.Contains(warned(r, "files_discarded"), "1 file ") {
+		t.Errorf("%s %+v %v %v", r.Status, r.Failure, r.Files, r.Warnings)
 	}
 }
 

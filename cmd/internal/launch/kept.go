@@ -243,11 +243,11 @@ func (k *kept) collect(r *run, o sandbox.Outcome, outputs *outputs) Evidence {
 	}
 	e.Reply, e.ReplyErr = k.session.Reply()
 	e.Events = k.session.Events(job.Config.Python.FlagImports, eventsOf(o.Activity))
-	e.Contents = k.workdir.Measure(false, megabytes(limits.FileMB))
-	e.Cut, e.Full = atSizeLimit(megabytes(limits.FileMB), job.Began, e.Contents, e.Events)
 	if e.Started {
 		e.Handed = r.gather(k.workdir)
 	}
+	e.Contents = k.workdir.Measure(false, megabytes(limits.FileMB)) // after gather: what is handed back is not lost
+	e.Cut, e.Full = atSizeLimit(megabytes(limits.FileMB), job.Began, e.Contents, e.Events)
 	e.Printed, e.Lost = outputs.printed(), outputs.lost()
 	e.Streams = outputs.digestsOf(job.Config.Security.Audit.LogOutput == "head")
 	if !job.Config.Security.Isolation.CleanupOnExit {
