@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -124,6 +125,30 @@ func TestKeeperFiles(t *testing.T) {
 	r = keep(t, k, root, "", "open('late.txt', 'w').write('late'); open('lost', 'w').close(); os._exit(0)", with())
 	if text(r, "late.txt") != "late" || text(r, "out.txt") != "old" || !strings.Contains(warned(r, "files_discarded"), "1 file ") {
 		t.Errorf("%s %+v %v %v", r.Status, r.Failure, r.Files, r.Warnings)
+	}
+}
+
+// A request that is refused has the same answer whether there is an interpreter already or not.
+func TestKeeperRefuses(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	k := NewKeeper()
+	defer k.Close()
+	large := func(job *Job) {
+		job.Request.Files = []wire.File{{Name: "large", Content: strings.Repeat("x", 1<<20)}}
+		job.Request.Limits.DiskMB, job.Request.Limits.TimeoutSeconds = 0.1, 1e6
+	}
+	first := keep(t, k, root, "", "pass", large)
+	if first.Status != wire.StatusDiskLimit || warned(first, "clamped_limit") == "" {
+		t.Fatalf("%s %+v %v", first.Status, first.Failure, first.Warnings)
+	}
+	keep(t, k, root, "", "x = 1")
+	later := keep(t, k, root, "", "pass", large)
+	if later.Status != first.Status || !reflect.DeepEqual(later.Failure, first.Failure) || !reflect.DeepEqual(later.Limits, first.Limits) || !slices.Equal(later.Warnings, first.Warnings) {
+		t.Errorf("%s %+v %+v %v, want %s %+v %+v %v", later.Status, later.Failure, later.Limits, later.Warnings, first.Status, first.Failure, first.Limits, first.Warnings)
+	}
+	if r := keep(t, k, root, "", "result = x"); string(r.Result) != "1" {
+		t.Errorf("the refusal has ended the interpreter: %v", r.Warnings)
 	}
 }
 

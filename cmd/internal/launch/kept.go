@@ -58,10 +58,11 @@ func (r *run) closeLog() (err error) {
 func (k *Keeper) execute(s *slot, r *run) Evidence {
 	job := r.plan.Job
 	limits, warnings := limitsInForce(job)
-	if refused := tooManyFiles(job.Request.Files, limits); refused != nil {
-		return Evidence{Refused: refused}
-	}
+	r.plan.Limits, r.plan.Warnings = limits, warnings // also of a job that is refused
 	if s.kept != nil {
+		if refused := tooManyFiles(job.Request.Files, limits); refused != nil { // else prepare looks
+			return Evidence{Refused: refused}
+		}
 		if why := s.kept.unfit(limits); why != "" {
 			k.discard(s, why)
 		}
