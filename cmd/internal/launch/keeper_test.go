@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"py3run/audit"
+	"py3run/cmd/internal/warm"
 	"py3run/cmd/internal/wire"
 )
 
@@ -163,11 +165,7 @@ func TestKeeperIdle(t *testing.T) {
 	soon := func(job *Job) { job.Config.Security.IdleTimeoutSeconds = 0.2 }
 	keep(t, k, root, "", "f = open('out', 'w'); f.write('buffered')", soon)
 	dir := k.slots[identityKey(testJob(t, root, ""))].kept.plan.Dir
-	for limit := time.Now().Add(20 * time.Second); len(k.Identities()) > 0; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(limit) {
-			t.Fatal("it lives on")
-		}
-	}
+	eventually(t, "it has ended", func() bool { return len(k.Identities()) == 0 })
 	k.ending.Wait()
 	if names := left(root); len(names) > 0 {
 		t.Errorf("%s is left: %s", dir.Path, names)
@@ -368,11 +366,10 @@ func TestKeeperLeaks(t *testing.T) {
 	codes := []string{"x = [1] * 1000; result = x", "def f(): return len(x)\nprint(f(), end='')", "import os; pid = os.fork()\nif not pid: os._exit(0)\nos.waitpid(pid, 0)", "1/0", "import threading; t = threading.Thread(target=print, args=(1,)); t.start(); t.join()", "result = 'a' * 300000"}
 	measure := func() (files, goroutines int, memory int64, pages string) {
 		runtime.GC()
-		entries, _ := os.ReadDir("/proc/self/fd")
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
 		r := keep(t, k, root, "", "import os, re; result = [len(os.listdir('/proc/self/fd')), int(open('/proc/self/statm').read().split()[1]), len(os.listdir(os.path.dirname(os.getcwd())))]")
-		return len(entries), runtime.NumGoroutine(), int64(m.HeapAlloc), string(r.Result)
+		return len(descriptorsOf(t)), runtime.NumGoroutine(), int64(m.HeapAlloc), string(r.Result)
 	}
 	round := func(n int) {
 		for i := range n {
@@ -400,6 +397,46 @@ func TestKeeperLeaks(t *testing.T) {
 	}
 }
 
+// A start that fails before it uses its worker leaves no descriptor of it open.
+func TestKeeperStartFails(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // a collection would close them, at some time
+	root := t.TempDir()
+	series := NewSeries(true)
+	defer series.Close()
+	job := testJob(t, root, "")
+	job.Series, job.Config.Warm.Enabled, job.Config.Warm.Spares = series, true, 1
+	job.Request.Files = []wire.File{{Name: "f"}, {Name: "f/g"}}
+	plan, early, done := prepare(Plan{Job: job, RunID: newRunID(job.Began)})
+	if done {
+		t.Fatalf("%+v", early.Refused.failure)
+	}
+	setup, wanted := plan.template()
+	if !wanted {
+		t.Fatal("no template is wanted")
+	}
+	var lease *warm.Lease
+	eventually(t, "there is a worker", func() bool { lease = series.templates.Take(setup); return lease != nil })
+	before := len(descriptorsOf(t))
+	k := &kept{run: run{plan: plan}}
+	if err := k.start(lease); err == nil {
+		t.Error("it has started")
+	}
+	for _, err := range k.held.release(0) {
+		t.Error(err)
+	}
+	eventually(t, "the worker's descriptors are closed", func() bool { return len(descriptorsOf(t)) <= before-3 }) // init, program, pidfd
+}
+
+// eventually waits until a condition holds, for a minute.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited for a minute until %s", what)
+		}
+	}
+}
+
 // Code that says itself that its request is over gains next to no time: between two requests it is stopped.
 func TestKeeperLie(t *testing.T) {
 	t.Parallel()
@@ -419,11 +456,7 @@ while True: n += 1; open('n', 'w').write(str(n)); time.sleep(0.001)
 		t.Fatal(r.Failure)
 	}
 	program := k.slots[identityKey(testJob(t, root, ""))].kept.program
-	for limit := time.Now().Add(20 * time.Second); !program.Stopped(); time.Sleep(time.Millisecond) {
-		if time.Now().After(limit) {
-			t.Fatal("it is not stopped")
-		}
-	}
+	eventually(t, "it is stopped", program.Stopped)
 	if r := keep(t, k, root, "", "pass", func(job *Job) { job.Request.Limits.TimeoutSeconds = 0.3 }); r.Status != wire.StatusTimeout {
 		t.Errorf("%s: the next request has no interpreter", r.Status)
 	}
