@@ -50,6 +50,8 @@ func (b *Beside) Add(suffix string, owner *User) (*os.File, error) {
 		return nil, &StepError{Step: "chown", Object: b.w.path + suffix, Err: err}
 	}
 	b.made[suffix] = inode{uint64(st.Dev), st.Ino}
+	b.w.mu.Lock()
+	defer b.w.mu.Unlock()
 	b.w.ours = append(slices.Clip(b.w.ours), b.made[suffix])
 	return f, nil
 }
@@ -58,7 +60,9 @@ func (b *Beside) Add(suffix string, owner *User) (*os.File, error) {
 func (b *Beside) Remove(suffix string) error {
 	gone := b.made[suffix]
 	delete(b.made, suffix)
+	b.w.mu.Lock()
 	b.w.ours = slices.DeleteFunc(slices.Clone(b.w.ours), func(i inode) bool { return i == gone })
+	b.w.mu.Unlock()
 	if err := unix.Unlinkat(int(b.dir.Fd()), b.name+suffix, 0); err != nil && !errors.Is(err, unix.ENOENT) {
 		return &StepError{Step: "unlink", Object: b.w.path + suffix, Err: err}
 	}

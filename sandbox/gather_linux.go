@@ -81,16 +81,19 @@ func (w *Workdir) Gather(g Gathering) Gathered {
 	defer unix.Close(top)
 	a.walk(top, "", g.Selection)
 	slices.Sort(a.chosen)
-	w.gathered = map[inode]bool{}
+	gathered := map[inode]stamp{}
 	for _, path := range a.chosen {
 		if a.late() {
 			a.leaveOut(path, "there was no time left to read it")
 			continue
 		}
-		if id, ok := a.take(top, path); ok {
-			w.gathered[id] = true
+		if st, ok := a.take(top, path); ok {
+			gathered[inode{uint64(st.Dev), st.Ino}] = stamp{st.Size, st.Mtim}
 		}
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.gathered = gathered
 	return a.Gathered
 }
 
@@ -192,18 +195,18 @@ func (g *gathering) descend(parent int, base, name string, s Selection) {
 }
 
 // take reads one file and hands it over.
-func (g *gathering) take(top int, path string) (id inode, ok bool) {
+func (g *gathering) take(top int, path string) (st unix.Stat_t, ok bool) {
 	content, st, why := g.read(top, path)
 	switch {
 	case why != "":
 	case g.Take(path, content):
-		return inode{uint64(st.Dev), st.Ino}, true
+		return st, true
 	default:
 		g.over(TooManyBytes)
 		why = noRoom(st.Size)
 	}
 	g.leaveOut(path, why)
-	return id, false
+	return st, false
 }
 
 func noRoom(size int64) string { return fmt.Sprintf("%d bytes, for which there is no room", size) }

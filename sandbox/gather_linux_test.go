@@ -8,7 +8,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -280,6 +282,68 @@ func TestMeasureKnown(t *testing.T) {
 	after := w.Measure(true, 1)
 	if after.Files != 0 || after.Bytes != before.Bytes || after.AtLimit == "" {
 		t.Errorf("%+v, before %+v", after, before)
+	}
+}
+
+// A file that was handed back and changed later is lost with the directory.
+func TestMeasureChanged(t *testing.T) {
+	t.Parallel()
+	w, path := workdir(t)
+	defer w.Remove()
+	check(t, os.WriteFile(path+"/same", []byte("1"), 0o600), os.WriteFile(path+"/longer", []byte("1"), 0o600))
+	gather(w, nil)
+	check(t, os.WriteFile(path+"/longer", []byte("12"), 0o600))
+	if c := w.Measure(true, 0); c.Files != 1 || !slices.Equal(c.Names, []string{"longer"}) {
+		t.Errorf("%+v", c)
+	}
+}
+
+// Files are replaced, handed back and put beside the directory while a look at it is under way. What
+// is known of a file that was replaced is forgotten.
+func TestReplaceDuringLook(t *testing.T) {
+	t.Parallel()
+	root := filepath.Join(t.TempDir(), "root")
+	if _, err := MakeRoot(root); err != nil {
+		t.Fatal(err)
+	}
+	w, err := MakeWorkdir(Dir{Path: filepath.Join(root, "w"), Root: root, Private: true})
+	check(t, err)
+	defer w.Remove()
+	beside, err := w.Beside()
+	check(t, err)
+	defer beside.Close()
+	const names = 20
+	var looks sync.WaitGroup
+	over := make(chan struct{})
+	looks.Go(func() {
+		for {
+			select {
+			case <-over:
+				return
+			default:
+				w.Used(0)
+			}
+		}
+	})
+	for i := range 50 {
+		for n := range names {
+			check(t, w.Replace(fmt.Sprint("f", n), fmt.Sprint(i), nil))
+		}
+		if i%2 == 0 { // else Replace finds the file
+			check(t, os.Remove(filepath.Join(w.real, "f0")))
+		}
+		f, err := beside.Add(fmt.Sprint(".", i), nil)
+		check(t, err, beside.Remove(fmt.Sprint(".", i)))
+		f.Close()
+		gather(w, nil)
+	}
+	close(over)
+	looks.Wait()
+	if len(w.placed) != names {
+		t.Errorf("%d files are remembered, want %d", len(w.placed), names)
+	}
+	if c := w.Measure(true, 0); c.Files != 0 {
+		t.Errorf("%+v", c)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 )
 
 // Contents is what was in a directory. Files are everything but directories, what Gather has handed
-// over, and what Put has made and the run has not changed.
+// over, and what Put has made, if the run has not changed it since.
 type Contents struct {
 	Files   int
 	Names   []string // relative paths of the first few
@@ -29,13 +29,15 @@ const (
 	measureTime   = time.Second     // of the one at the end
 	lookTime      = 5 * time.Second // of one while the run lives
 	linkedMost    = 1 << 16         // files with several names that are remembered; of further ones each name counts for its share
+	fullMost      = 1 << 16         // files of the size asked about that are remembered; further ones are noted again
 	entryBytes    = 4 << 10         // what an entry takes of a disk beside its contents: a flood of empty files is one too
 )
 
 // Measure walks the directory, and what the run has put beside it, as it is now. It follows no
 // link. It notes a file of exactly atLimit bytes (0: none). A file with several names counts once.
-// While the run lives, Measure skips what the run has closed to its own user; after the run (ended)
-// modes are no obstacle.
+// While the run lives, Measure skips what the run has closed to its own user, and notes a file of
+// that size again only if it has changed since the last Measure; after the run (ended) modes are no
+// obstacle.
 func (w *Workdir) Measure(ended bool, atLimit int64) Contents {
 	return w.measure(&measuring{ended: ended, atLimit: atLimit})
 }
@@ -65,13 +67,26 @@ func (w *Workdir) measure(m *measuring) Contents {
 	}
 	m.until = time.Now().Add(cmp.Or(m.within, within))
 	m.linked = map[inode]bool{}
-	m.placed, m.gathered = w.placed, w.gathered
 	from := w.handle
+	w.mu.Lock()
+	m.gathered, m.placed = w.gathered, make(map[inode]stamp, len(w.placed))
+	for _, p := range w.placed {
+		m.placed[p.inode] = p.stamp
+	}
+	if m.atLimit > 0 && !m.ended {
+		m.noted, m.full = w.full, map[inode]stamp{}
+	}
 	if w.own && w.real != w.path { // the code may write beside its file, too
 		from, m.base, m.ours = w.above, strings.TrimPrefix(w.real, w.top+"/"), w.ours
 	}
+	w.mu.Unlock()
 	if fd, err := openDir(int(from.Fd()), ".", false); err == nil {
 		m.walk(fd)
+	}
+	if m.full != nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.full = m.full
 	}
 	return m.Contents
 }
@@ -93,8 +108,10 @@ type measuring struct {
 	base     string         // path of the working directory, when the walk begins above it
 	ours     []inode        // what the launcher has made there
 	placed   map[inode]stamp
-	gathered map[inode]bool
-	path     []byte // of the lowest level
+	gathered map[inode]stamp
+	noted    map[inode]stamp // of the size asked about, at the last measuring
+	full     map[inode]stamp // the same, at this one; nil: nobody asks again
+	path     []byte          // of the lowest level
 	levels   []level
 	buffers  buffers
 }
@@ -270,15 +287,22 @@ func (m *measuring) count(l *level, e entry) {
 // note counts a file whose content is lost with the directory, and keeps its path if that is of use.
 func (m *measuring) note(l *level, e entry, st *unix.Statx_t) {
 	id := inode{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino}
-	put, ok := m.placed[id]
-	if ok && put == (stamp{int64(st.Size), unix.Timespec{Sec: st.Mtime.Sec, Nsec: int64(st.Mtime.Nsec)}}) {
+	now := stamp{int64(st.Size), unix.Timespec{Sec: st.Mtime.Sec, Nsec: int64(st.Mtime.Nsec)}}
+	if put, ok := m.placed[id]; ok && put == now {
 		return
 	}
-	lost := !m.gathered[id]
+	handed, ok := m.gathered[id]
+	lost := !ok || handed != now
 	if lost {
 		m.Files++
 	}
 	atLimit := m.atLimit > 0 && int64(st.Size) == m.atLimit && st.Mode&unix.S_IFMT == unix.S_IFREG && !endsInHole(l.fd, e.text(), int64(st.Size))
+	if atLimit && m.full != nil {
+		atLimit = m.noted[id] != now
+		if len(m.full) < fullMost {
+			m.full[id] = now
+		}
+	}
 	if lost && len(m.Names) < contentsNames || atLimit {
 		path := m.name(l, e.text())
 		if lost && len(m.Names) < contentsNames {

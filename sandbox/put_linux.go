@@ -8,10 +8,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A stamp tells whether a file still has the content that the launcher has put there.
+// A stamp tells whether a file has the content that it had before.
 type stamp struct {
 	size  int64
 	mtime unix.Timespec
+}
+
+// A placed is a file that Put has made.
+type placed struct {
+	inode
+	stamp
 }
 
 // Put makes a file in the directory, and the directories above it, before the run. name is a path
@@ -75,10 +81,12 @@ func (w *Workdir) put(name, content string, u *User, replace bool) (err error) {
 	if e := f.Close(); err == nil {
 		err = e
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.placed == nil {
-		w.placed = map[inode]stamp{}
+		w.placed = map[string]placed{}
 	}
-	w.placed[inode{uint64(st.Dev), st.Ino}] = stamp{st.Size, st.Mtim}
+	w.placed[name] = placed{inode{uint64(st.Dev), st.Ino}, stamp{st.Size, st.Mtim}}
 	return err
 }
 

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -40,25 +42,28 @@ type Dir struct {
 //
 // Without a mount namespace Settle moves directory and files to their paths.
 type Workdir struct {
-	path     string   // where the run finds the directory
-	root     string   // see Dir
-	place    string   // where the run's entry and top are
-	name     string   // of both, without suffix
-	top      string   // see above; empty: there is none
-	real     string   // where the directory is: in the top, or at path
-	files    []string // suffixes of files beside it
-	handle   *os.File // of the directory itself, wherever it is moved
-	own      bool     // root is py3run's own, and the run sees the top there
-	above    *os.File // the top
-	lock     *os.File // of the run's entry in the place; nil: there is no usable place
-	private  error    // why other runs can see the directory; nil: they cannot
-	ours     []inode  // what of the top is not the run's
-	other    bool     // it was given to another user
-	keep     bool
-	halted   atomic.Bool     // the run has ended: a look at the directory under way is of no use any more
-	placed   map[inode]stamp // what Put has made
-	gathered map[inode]bool  // what Gather has handed over
-	stands   []standing      // what was made at the paths to mount on, in the order of "" and files; only of a private one in a root that is not our own
+	path    string   // where the run finds the directory
+	root    string   // see Dir
+	place   string   // where the run's entry and top are
+	name    string   // of both, without suffix
+	top     string   // see above; empty: there is none
+	real    string   // where the directory is: in the top, or at path
+	files   []string // suffixes of files beside it
+	handle  *os.File // of the directory itself, wherever it is moved
+	own     bool     // root is py3run's own, and the run sees the top there
+	above   *os.File // the top
+	lock    *os.File // of the run's entry in the place; nil: there is no usable place
+	private error    // why other runs can see the directory; nil: they cannot
+	other   bool     // it was given to another user
+	keep    bool
+	halted  atomic.Bool // the run has ended: a look at the directory under way is of no use any more
+	stands  []standing  // what was made at the paths to mount on, in the order of "" and files; only of a private one in a root that is not our own
+
+	mu       sync.Mutex        // of what follows: a look at the directory may be under way while the next request of a kept interpreter comes
+	ours     []inode           // what of the top is not the run's; never changed in place
+	placed   map[string]placed // what Put has made, by name
+	gathered map[inode]stamp   // what Gather has handed over
+	full     map[inode]stamp   // files of the size that the last Measure asked about
 }
 
 // An inode is a file by its numbers.
@@ -181,7 +186,9 @@ func (w *Workdir) makeTop() error {
 func (w *Workdir) mark(path string) {
 	var st unix.Stat_t
 	if unix.Lstat(path, &st) == nil {
-		w.ours = append(w.ours, inode{uint64(st.Dev), st.Ino})
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.ours = append(slices.Clip(w.ours), inode{uint64(st.Dev), st.Ino})
 	}
 }
 

@@ -267,6 +267,15 @@ func TestMeasureAtLimit(t *testing.T) {
 	if c := w.Measure(true, 1<<20); c.AtLimit != "d/f" {
 		t.Errorf("at the limit: %q", c.AtLimit)
 	}
+	for _, want := range []string{"d/f", "", ""} { // while the run lives, once
+		if c := w.Measure(false, 1<<20); c.AtLimit != want {
+			t.Errorf("at the limit while it lives: %q, want %q", c.AtLimit, want)
+		}
+	}
+	check(t, os.Chtimes(filepath.Join(path, "d", "f"), time.Time{}, time.Now().Add(-time.Hour)))
+	if c := w.Measure(false, 1<<20); c.AtLimit != "d/f" {
+		t.Errorf("at the limit again: %q", c.AtLimit)
+	}
 	if c := w.Measure(true, 1<<19); c.AtLimit != "" {
 		t.Errorf("at another limit: %q", c.AtLimit)
 	}

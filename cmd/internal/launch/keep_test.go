@@ -171,6 +171,12 @@ func TestKeeper(t *testing.T) {
 			{code: "import os\nfiles = []\ntry:\n    while True: files.append(os.open('/dev/null', 0))\nexcept OSError: pass"},
 			{code: "result = 'files' in globals()", result: "false", warning: "state_lost"},
 		}},
+		{"a file at the size limit concerns the request that has written it", []keptRequest{
+			{code: "open('f', 'wb').write(b'x' * (1 << 20)); open('g', 'w').write('y')", change: limits(wire.Limits{FileMB: 1}), status: wire.StatusDiskLimit},
+			{code: "pass", change: limits(wire.Limits{FileMB: 1})},
+			{code: "result = open('g').read()", change: limits(wire.Limits{FileMB: 1}), result: `"y"`},
+			{code: "open('h', 'wb').write(b'x' * (1 << 20))", change: limits(wire.Limits{FileMB: 1}), status: wire.StatusDiskLimit},
+		}},
 		{"two descriptors are left for three", []keptRequest{
 			{code: "import os\nfiles = []\ntry:\n    while True: files.append(os.open('/dev/null', 0))\nexcept OSError: pass\nfor _ in range(2): os.close(files.pop())\nresult = 'first'", result: `"first"`},
 			{code: "result = [len(v), 'files' in globals()]", change: variables("v", strings.Repeat("a", 1<<20)), result: "[1048576,false]", warning: "state_lost"},

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"py3run/audit"
+	"py3run/cmd/internal/warm"
 	"py3run/cmd/internal/wire"
 )
 
@@ -118,8 +121,36 @@ func TestKeeperFiles(t *testing.T) {
 	if r = keep(t, k, root, "", "result = x", with(wire.File{Name: "large", Content: strings.Repeat("x", 1<<20)}), few); r.Status != wire.StatusDiskLimit {
 		t.Errorf("%s %+v", r.Status, r.Failure)
 	}
-	if r = keep(t, k, root, "", "result = x", with()); string(r.Result) != "1" {
+	if r = keep(t, k, root, "", "result = x; import shutil; shutil.rmtree('d'); os.remove('in.txt'); open('out.txt', 'w').write('old')", with()); string(r.Result) != "1" || text(r, "out.txt") != "old" {
 		t.Errorf("%s %+v", r.Status, r.Failure)
+	}
+	r = keep(t, k, root, "", "open('late.txt', 'w').write('late'); open('lost', 'w').close(); os._exit(0)", with())
+	if text(r, "late.txt") != "late" || text(r, "out.txt") != "old" || !strings.Contains(warned(r, "files_discarded"), "1 file ") {
+		t.Errorf("%s %+v %v %v", r.Status, r.Failure, r.Files, r.Warnings)
+	}
+}
+
+// A request that is refused has the same answer whether there is an interpreter already or not.
+func TestKeeperRefuses(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	k := NewKeeper()
+	defer k.Close()
+	large := func(job *Job) {
+		job.Request.Files = []wire.File{{Name: "large", Content: strings.Repeat("x", 1<<20)}}
+		job.Request.Limits.DiskMB, job.Request.Limits.TimeoutSeconds = 0.1, 1e6
+	}
+	first := keep(t, k, root, "", "pass", large)
+	if first.Status != wire.StatusDiskLimit || warned(first, "clamped_limit") == "" {
+		t.Fatalf("%s %+v %v", first.Status, first.Failure, first.Warnings)
+	}
+	keep(t, k, root, "", "x = 1")
+	later := keep(t, k, root, "", "pass", large)
+	if later.Status != first.Status || !reflect.DeepEqual(later.Failure, first.Failure) || !reflect.DeepEqual(later.Limits, first.Limits) || !slices.Equal(later.Warnings, first.Warnings) {
+		t.Errorf("%s %+v %+v %v, want %s %+v %+v %v", later.Status, later.Failure, later.Limits, later.Warnings, first.Status, first.Failure, first.Limits, first.Warnings)
+	}
+	if r := keep(t, k, root, "", "result = x"); string(r.Result) != "1" {
+		t.Errorf("the refusal has ended the interpreter: %v", r.Warnings)
 	}
 }
 
@@ -134,11 +165,7 @@ func TestKeeperIdle(t *testing.T) {
 	soon := func(job *Job) { job.Config.Security.IdleTimeoutSeconds = 0.2 }
 	keep(t, k, root, "", "f = open('out', 'w'); f.write('buffered')", soon)
 	dir := k.slots[identityKey(testJob(t, root, ""))].kept.plan.Dir
-	for limit := time.Now().Add(20 * time.Second); len(k.Identities()) > 0; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(limit) {
-			t.Fatal("it lives on")
-		}
-	}
+	eventually(t, "it has ended", func() bool { return len(k.Identities()) == 0 })
 	k.ending.Wait()
 	if names := left(root); len(names) > 0 {
 		t.Errorf("%s is left: %s", dir.Path, names)
@@ -339,11 +366,10 @@ func TestKeeperLeaks(t *testing.T) {
 	codes := []string{"x = [1] * 1000; result = x", "def f(): return len(x)\nprint(f(), end='')", "import os; pid = os.fork()\nif not pid: os._exit(0)\nos.waitpid(pid, 0)", "1/0", "import threading; t = threading.Thread(target=print, args=(1,)); t.start(); t.join()", "result = 'a' * 300000"}
 	measure := func() (files, goroutines int, memory int64, pages string) {
 		runtime.GC()
-		entries, _ := os.ReadDir("/proc/self/fd")
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
 		r := keep(t, k, root, "", "import os, re; result = [len(os.listdir('/proc/self/fd')), int(open('/proc/self/statm').read().split()[1]), len(os.listdir(os.path.dirname(os.getcwd())))]")
-		return len(entries), runtime.NumGoroutine(), int64(m.HeapAlloc), string(r.Result)
+		return len(descriptorsOf(t)), runtime.NumGoroutine(), int64(m.HeapAlloc), string(r.Result)
 	}
 	round := func(n int) {
 		for i := range n {
@@ -371,6 +397,46 @@ func TestKeeperLeaks(t *testing.T) {
 	}
 }
 
+// A start that fails before it uses its worker leaves no descriptor of it open.
+func TestKeeperStartFails(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // a collection would close them, at some time
+	root := t.TempDir()
+	series := NewSeries(true)
+	defer series.Close()
+	job := testJob(t, root, "")
+	job.Series, job.Config.Warm.Enabled, job.Config.Warm.Spares = series, true, 1
+	job.Request.Files = []wire.File{{Name: "f"}, {Name: "f/g"}}
+	plan, early, done := prepare(Plan{Job: job, RunID: newRunID(job.Began)})
+	if done {
+		t.Fatalf("%+v", early.Refused.failure)
+	}
+	setup, wanted := plan.template()
+	if !wanted {
+		t.Fatal("no template is wanted")
+	}
+	var lease *warm.Lease
+	eventually(t, "there is a worker", func() bool { lease = series.templates.Take(setup); return lease != nil })
+	before := len(descriptorsOf(t))
+	k := &kept{run: run{plan: plan}}
+	if err := k.start(lease); err == nil {
+		t.Error("it has started")
+	}
+	for _, err := range k.held.release(0) {
+		t.Error(err)
+	}
+	eventually(t, "the worker's descriptors are closed", func() bool { return len(descriptorsOf(t)) <= before-3 }) // init, program, pidfd
+}
+
+// eventually waits until a condition holds, for a minute.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited for a minute until %s", what)
+		}
+	}
+}
+
 // Code that says itself that its request is over gains next to no time: between two requests it is stopped.
 func TestKeeperLie(t *testing.T) {
 	t.Parallel()
@@ -390,11 +456,7 @@ while True: n += 1; open('n', 'w').write(str(n)); time.sleep(0.001)
 		t.Fatal(r.Failure)
 	}
 	program := k.slots[identityKey(testJob(t, root, ""))].kept.program
-	for limit := time.Now().Add(20 * time.Second); !program.Stopped(); time.Sleep(time.Millisecond) {
-		if time.Now().After(limit) {
-			t.Fatal("it is not stopped")
-		}
-	}
+	eventually(t, "it is stopped", program.Stopped)
 	if r := keep(t, k, root, "", "pass", func(job *Job) { job.Request.Limits.TimeoutSeconds = 0.3 }); r.Status != wire.StatusTimeout {
 		t.Errorf("%s: the next request has no interpreter", r.Status)
 	}

@@ -3,7 +3,6 @@ package launch
 import (
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"py3run/cmd/internal/python"
@@ -59,10 +58,11 @@ func (r *run) closeLog() (err error) {
 func (k *Keeper) execute(s *slot, r *run) Evidence {
 	job := r.plan.Job
 	limits, warnings := limitsInForce(job)
-	if refused := tooManyFiles(job.Request.Files, limits); refused != nil {
-		return Evidence{Refused: refused}
-	}
+	r.plan.Limits, r.plan.Warnings = limits, warnings // also of a job that is refused
 	if s.kept != nil {
+		if refused := tooManyFiles(job.Request.Files, limits); refused != nil { // else prepare looks
+			return Evidence{Refused: refused}
+		}
 		if why := s.kept.unfit(limits); why != "" {
 			k.discard(s, why)
 		}
@@ -244,14 +244,11 @@ func (k *kept) collect(r *run, o sandbox.Outcome, outputs *outputs) Evidence {
 	}
 	e.Reply, e.ReplyErr = k.session.Reply()
 	e.Events = k.session.Events(job.Config.Python.FlagImports, eventsOf(o.Activity))
-	e.Contents = k.workdir.Measure(false, megabytes(limits.FileMB))
-	if info, err := os.Lstat(e.Contents.AtLimit); err == nil && info.ModTime().Before(job.Began) { // of an earlier job
-		e.Contents.AtLimit = ""
-	}
-	e.Cut, e.Full = atSizeLimit(megabytes(limits.FileMB), job.Began, e.Contents, e.Events)
 	if e.Started {
 		e.Handed = r.gather(k.workdir)
 	}
+	e.Contents = k.workdir.Measure(false, megabytes(limits.FileMB)) // after gather: what is handed back is not lost
+	e.Cut, e.Full = atSizeLimit(megabytes(limits.FileMB), job.Began, e.Contents, e.Events)
 	e.Printed, e.Lost = outputs.printed(), outputs.lost()
 	e.Streams = outputs.digestsOf(job.Config.Security.Audit.LogOutput == "head")
 	if !job.Config.Security.Isolation.CleanupOnExit {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"py3run/cmd/internal/python"
+	"py3run/cmd/internal/warm"
 	"py3run/cmd/internal/wire"
 	"py3run/sandbox"
 )
@@ -18,7 +19,7 @@ func startKept(p Plan) (*kept, error) {
 	if p.Job.Series == nil { // else it is the series'
 		k.held.add(func() error { k.plan.Interpreter.Close(); return nil })
 	}
-	if err := k.start(); err != nil {
+	if err := k.start(k.askForWorker()); err != nil {
 		return nil, errors.Join(append([]error{err}, k.held.release(0)...)...)
 	}
 	// What only the first job needs would stay in memory.
@@ -26,13 +27,13 @@ func startKept(p Plan) (*kept, error) {
 	return k, nil
 }
 
-// start makes the directories and starts the interpreter: in a worker of a template if there is one,
-// and otherwise as our own child.
-func (k *kept) start() error {
-	asked, taken := k.askForWorker(), false
+// start makes the directories and starts the interpreter: in the worker that was asked for if there is
+// one (nil: there is none), and otherwise as our own child.
+func (k *kept) start(asked *warm.Lease) error {
+	taken := false
 	defer func() {
 		if asked != nil && !taken {
-			asked.Close()
+			asked.GiveUp()
 		}
 	}()
 	if err := k.makePlaces(); err != nil {

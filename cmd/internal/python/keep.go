@@ -105,21 +105,26 @@ func (k *Kept) Reply() (Reply, error) {
 // during which they came.
 func (k *Kept) Events(why map[string]string, seen wire.Events) wire.Events {
 	k.childEvents = k.childEvents[:0]
-	raw, err := k.children.SyscallConn()
-	if err == nil {
-		raw.Control(func(fd uintptr) {
-			if k.buffer == nil {
-				k.buffer = make([]byte, 16<<10)
-			}
-			for {
-				n, err := unix.Read(int(fd), k.buffer)
-				if n <= 0 || err != nil {
-					return
-				}
-				k.childEvents = append(k.childEvents, k.buffer[:n]...)
-			}
-		})
+	if raw, err := k.children.SyscallConn(); err == nil {
+		raw.Control(k.readNow)
 	}
 	k.attended = true // above; at the pipe's end, which a kept interpreter holds open, nobody arrives
 	return k.Session.Events(why, seen)
+}
+
+// readNow reads the events of children that the pipe holds now: a child that lives on may write for
+// ever. Behind childrenMost they are dropped, as in readChildren.
+func (k *Kept) readNow(fd uintptr) {
+	if k.buffer == nil {
+		k.buffer = make([]byte, 16<<10)
+	}
+	held, _ := unix.IoctlGetInt(int(fd), unix.TIOCINQ)
+	for held > 0 {
+		n, err := unix.Read(int(fd), k.buffer[:min(held, len(k.buffer))])
+		if n <= 0 || err != nil {
+			return
+		}
+		held -= n
+		k.childEvents = append(k.childEvents, k.buffer[:min(n, childrenMost-len(k.childEvents))]...)
+	}
 }

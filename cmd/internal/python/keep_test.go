@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -128,4 +129,35 @@ func TestKept(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// Of the events of children, as many are kept as of any run, and those that come meanwhile are read
+// after the next job.
+func TestKeptEventsBound(t *testing.T) {
+	t.Parallel()
+	k, err := OpenKeptWorker(Job{Command: wire.CommandExecute, OutputMost: 1 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	events, err := memfd("events", 0) // as a pipe that holds much more than one may hold
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := string(eventWrite) + "/f\n"
+	if _, err := events.WriteAt([]byte(strings.Repeat(line, 3*childrenMost/len(line))), 0); err != nil {
+		t.Fatal(err)
+	}
+	k.children.Close()
+	k.children = events
+	if e := k.Events(nil, wire.Events{}); len(k.childEvents) != childrenMost || !slices.Equal(e.FilesWritten, []string{"/f"}) {
+		t.Errorf("%d bytes of events, want %d; files %q", len(k.childEvents), childrenMost, e.FilesWritten)
+	}
+	if e := k.Events(nil, wire.Events{}); len(k.childEvents) > 0 || len(e.FilesWritten) > 0 {
+		t.Errorf("later: %d bytes of events, files %q", len(k.childEvents), e.FilesWritten)
+	}
+	events.WriteAt([]byte(line), 3*childrenMost/int64(len(line))*int64(len(line)))
+	if e := k.Events(nil, wire.Events{}); len(e.FilesWritten) != 1 {
+		t.Errorf("for the next job: files %q", e.FilesWritten)
+	}
 }
