@@ -35,6 +35,26 @@ func pageBlock(name string) string {
 	return block
 }
 
+// pageNames are the names of all pages, sorted.
+func pageNames() (names []string) {
+	files, _ := pages.ReadDir("help")
+	for _, f := range files {
+		names = append(names, strings.TrimSuffix(f.Name(), ".md"))
+	}
+	return names
+}
+
+// pageTitle is what a page is about, as it stands in a list: with a capital, unless it begins with our name.
+func pageTitle(name string) string {
+	text, _ := page(name)
+	title, _, _ := strings.Cut(text, "\n")
+	_, about, _ := strings.Cut(title, ": ")
+	if strings.HasPrefix(about, "py3run") {
+		return about
+	}
+	return strings.ToUpper(about[:1]) + about[1:]
+}
+
 // newHelpTopics are the pages as cobra has them: commands that do nothing, listed as additional topics. There are none where the command line can
 // neither name nor list one: to read their titles would take a tenth of the time of a small command.
 func newHelpTopics(app *app, root *cobra.Command, args []string) (topics []*cobra.Command) {
@@ -43,16 +63,12 @@ func newHelpTopics(app *app, root *cobra.Command, args []string) (topics []*cobr
 			return nil
 		}
 	}
-	files, _ := pages.ReadDir("help")
-	for _, f := range files {
-		name := strings.TrimSuffix(f.Name(), ".md")
+	for _, name := range pageNames() {
 		if slices.ContainsFunc(root.Commands(), func(c *cobra.Command) bool { return c.Name() == name }) {
 			continue // the name is the command's; help prints the page
 		}
 		text, _ := page(name)
-		title, _, _ := strings.Cut(text, "\n")
-		_, about, _ := strings.Cut(title, ": ")
-		topic := &cobra.Command{Use: name, Short: strings.ToUpper(about[:1]) + about[1:]}
+		topic := &cobra.Command{Use: name, Short: pageTitle(name)}
 		topic.SetHelpFunc(func(*cobra.Command, []string) { fmt.Fprint(app.out, text) })
 		topics = append(topics, topic)
 	}
@@ -84,8 +100,8 @@ func topicWithArguments(root *cobra.Command, args []string) error {
 	return e
 }
 
-// listTopics lets the help of py3run list its topics by the command that prints them. Cobra lists them as
-// if they were commands.
+// listTopics lets the help of py3run list its pages by the command that prints them. Cobra lists topics as
+// if they were commands, and leaves out pages that are named as a command is.
 func listTopics(root *cobra.Command) {
 	usage := root.UsageFunc()
 	root.SetUsageFunc(func(c *cobra.Command) error {
@@ -101,11 +117,25 @@ func listTopics(root *cobra.Command) {
 		}
 		before, topics, _ := strings.Cut(all.String(), "\nAdditional help topics:\n")
 		if topics != "" {
-			before += "\nAdditional help topics:\n" + strings.ReplaceAll(topics, "  py3run ", "  py3run help ")
+			_, after, _ := strings.Cut(topics, "\n\n")
+			before += "\nAdditional help topics:\n" + topicLines() + "\n" + after
 		}
 		_, err := io.WriteString(out, before)
 		return err
 	})
+}
+
+// topicLines are the pages, one a line: the command that prints it, and what it is about.
+func topicLines() string {
+	var b strings.Builder
+	width := 0
+	for _, name := range pageNames() {
+		width = max(width, len(name))
+	}
+	for _, name := range pageNames() {
+		fmt.Fprintf(&b, "  py3run help %-*s  %s\n", width, name, pageTitle(name))
+	}
+	return b.String()
 }
 
 // newHelp prints the help of a command, or a page. Without a name it prints what there is.

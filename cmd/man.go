@@ -84,10 +84,8 @@ func manual(root *cobra.Command) string {
 	line(".SH EXIT STATUS\n.EX\n%s\n.EE", roff(pageBlock("exit-codes")))
 	line(".SH ENVIRONMENT\n.EX\n%s\n.EE", roff(pageBlock("environment")))
 	line(".SH TOPICS\nPages that \\fBpy3run help\\fR \\fITOPIC\\fR prints:")
-	for _, topic := range root.Commands() {
-		if topic.IsAdditionalHelpTopicCommand() {
-			line(".TP\n\\fB%s\\fR\n%s", roff(topic.Name()), roff(topic.Short))
-		}
+	for _, name := range pageNames() {
+		line(".TP\n\\fB%s\\fR\n%s", roff(name), roff(pageTitle(name)))
 	}
 	line(".SH SEE ALSO\npy3runctl \\-\\-help, https://docs.python.org/3/using/cmdline.html")
 	return b.String()

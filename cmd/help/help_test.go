@@ -308,6 +308,49 @@ func TestEveryResultFieldIsOnAPage(t *testing.T) {
 	}
 }
 
+// The table of warnings in callers.md has each code that the code gives, and no other.
+func TestWarningsAreTheTable(t *testing.T) {
+	told, given := map[string]bool{}, map[string]bool{}
+	for _, d := range documents(t) {
+		inTable := false
+		for line := range strings.Lines(d.text) {
+			inTable = d.name == "cmd/help/callers.md" && (strings.HasPrefix(line, "| warning |") || inTable && strings.HasPrefix(line, "|"))
+			if m := codeSpan.FindStringSubmatch(line); inTable && m != nil {
+				told[m[1]] = true
+			}
+		}
+	}
+	err := filepath.WalkDir(filepath.Join(top, "cmd"), func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, m := range warningCode.FindAllSubmatch(text, -1) {
+			given[string(m[1])+string(m[2])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for code := range given {
+		if !told[code] {
+			t.Errorf("callers.md does not have the warning %s", code)
+		}
+	}
+	for code := range told {
+		if !given[code] {
+			t.Errorf("callers.md has the warning %s, which nothing gives", code)
+		}
+	}
+	if len(given) < 25 {
+		t.Errorf("only %d warnings found: the code has another form now", len(given))
+	}
+}
+
+// A warning is made where it is given, but for those of the interpreter: package python has their names.
+var warningCode = regexp.MustCompile(`\bWarning\{+Code: +"(\w+)"|\b(?:warn[A-Z]\w+ += |code, message = )"(\w+)"`)
+
 var keyTable = regexp.MustCompile("^\\|.*\\bkey in `([a-z.]+)`")
 
 // settings are the keys of the configuration, without ceilings and floors.

@@ -55,6 +55,26 @@ func TestHint(t *testing.T) {
 	}
 }
 
+// What a flag wants is said in words, not as Go says it.
+func TestValueOfAFlag(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ args, want string }{
+		{"work --seconds x", `invalid argument "x" for --seconds: want a number`},
+		{"work --flag=maybe", `invalid argument "maybe" for --flag: want true or false`},
+		{"work --count 1.5", `invalid argument "1.5" for --count: want a whole number`},
+	} {
+		root := tree()
+		work, _, _ := root.Find([]string{"work"})
+		work.Flags().Float64("seconds", 1, "")
+		work.Flags().BoolP("flag", "f", false, "")
+		work.Flags().Int("count", 1, "")
+		root.SetArgs(strings.Fields(tt.args))
+		if err := root.Execute(); err == nil || err.Error() != tt.want || !IsUsage(err) {
+			t.Errorf("%s: %v, want %s", tt.args, err, tt.want)
+		}
+	}
+}
+
 // Completion in a bash that has nothing but itself completes, and says nothing.
 func TestCompletionOfBareBash(t *testing.T) {
 	t.Parallel()

@@ -3,15 +3,20 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
 
-// Suggest makes a command line name the flag that was perhaps meant by an unknown one.
+// Suggest makes a command line name the flag that was perhaps meant by an unknown one, and say what value
+// a flag wants.
 func Suggest(root *cobra.Command) {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok && errors.As(err, new(*strconv.NumError)) {
+			return Usagef("invalid argument %q for --%s: want %s", bad.GetValue(), bad.GetFlag().Name, kindOf(bad.GetFlag().Value.Type()))
+		}
 		unknown, ok := errors.AsType[*pflag.NotExistError](err)
 		if !ok {
 			return err
@@ -22,6 +27,17 @@ func Suggest(root *cobra.Command) {
 		}
 		return e
 	})
+}
+
+// kindOf is a type of flags in words.
+func kindOf(flagType string) string {
+	switch {
+	case flagType == "bool":
+		return "true or false"
+	case strings.HasPrefix(flagType, "float"):
+		return "a number"
+	}
+	return "a whole number"
 }
 
 // nearFlags are at most three flags that begin with the name or differ from it in a few letters.

@@ -213,6 +213,7 @@ func (l *Loaded) readFlags(flags, typed map[string]string) error {
 		v, err := s.fromText(flags[key])
 		if err != nil {
 			err.Where, err.Key = cmp.Or(typed[key], flagName), key
+			err.Hint = cmp.Or(err.Hint, s.flagHint(typed[key] != "")) // config check does not see this command line
 			return err
 		}
 		l.set(s, v, Origin{Kind: FromFlag, Name: cmp.Or(typed[key], flagName)})

@@ -47,6 +47,11 @@ func TestTypedFlag(t *testing.T) {
 	if !ok || e.Where != "--timeout-seconds" || e.Hint != "give the number of seconds, without a unit" {
 		t.Errorf("%+v", err)
 	}
+	const network = "security.isolation.network"
+	_, err = Load(Sources{EtcFile: "/absent", Flags: map[string]string{network: "foo"}, Typed: map[string]string{network: "--network"}})
+	if e, ok := errors.AsType[*Error](err); !ok || e.Where != "--network" || e.Hint != "want host or none; see py3run COMMAND --help" {
+		t.Errorf("%+v", err)
+	}
 	src.Flags[key] = "60"
 	l, err := Load(src)
 	if err != nil || l.Origins[key].Name != "--timeout-seconds" {

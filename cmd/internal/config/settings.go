@@ -301,7 +301,7 @@ var settings = [...]setting{
 	{
 		key: "python.outlive-caller", field: func(c *Config) any { return &c.Python.OutliveCaller },
 		fallback: false,
-		doc:      "py3run python, and links to py3run, go on when the process that has started them ends",
+		doc:      "let py3run python, and links to py3run, go on when the process that has started them ends",
 	},
 	{
 		key: "warm.enabled", field: func(c *Config) any { return &c.Warm.Enabled },
@@ -326,7 +326,7 @@ var settings = [...]setting{
 	{
 		key: "bridge.state", field: func(c *Config) any { return &c.Bridge.State },
 		fallback: "fresh", choices: []string{"fresh", "keep"}, strict: "fresh",
-		doc: "fresh: each request to a bridge has a new interpreter; keep: the requests of one user share one, and globals and modules stay",
+		doc: "state of a bridge: with fresh each request has a new interpreter; with keep the requests of one user share one, and globals and modules stay",
 	},
 	{
 		key: "alerts.denials", field: func(c *Config) any { return &c.Alerts.Denials },

@@ -123,6 +123,24 @@ func (s *setting) text(t string) (any, *Error) {
 	return t, nil
 }
 
+// flagHint says what a flag wants, and where that is told. short: it is not --set.
+func (s *setting) flagHint(short bool) string {
+	where := "py3run config init prints every key and what it can be"
+	if short {
+		where = "see py3run COMMAND --help"
+	}
+	switch s.fallback.(type) {
+	case float64, int:
+		return "want " + s.bounds() + "; " + where
+	case bool:
+		return "want true or false; " + where
+	}
+	if s.choices != nil {
+		return "want " + strings.Join(s.choices, " or ") + "; " + where
+	}
+	return where
+}
+
 func (s *setting) list(items []any) (any, *Error) {
 	var list []string // nil when empty, like the default
 	for _, item := range items {

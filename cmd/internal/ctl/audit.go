@@ -248,8 +248,8 @@ func (a *app) show() *cobra.Command {
 	var format string
 	c := &cobra.Command{
 		Use: "show RUN_ID|SEQ", Short: "Show the records of a run, or one record", Args: cobra.ExactArgs(1),
-		Long: `The first or last 8 characters of a run id, or more, are enough if no other run has them. An id
-begins with the time, so runs of the same minute have the same beginning.`,
+		Long: `The last 8 characters of a run id, or more, are enough if no other run has them. The first 8
+also count, but an id begins with the time, so runs of one minute share them.`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err

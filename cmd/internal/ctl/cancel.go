@@ -23,13 +23,20 @@ func (a *app) cancel() *cobra.Command {
 	var reason, format string
 	wait := 30.0
 	c := &cobra.Command{
-		Use: "cancel RUN...", Short: "End runs that are alive, as their caller's SIGTERM would", Args: cobra.MinimumNArgs(1),
+		Use: "cancel RUN...", Short: "End runs that are alive, as their caller's SIGTERM would",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return &cli.UsageError{Text: "cancel: want at least one RUN", Hint: listsRuns}
+			}
+			return nil
+		},
 		Long: `Ends runs that are alive, one request of a bridge, too: the program gets SIGTERM, and after
 security.grace-seconds it is killed with all that it has started. The run's status is cancelled, its
 caller gets its result, and a record of the log says who has cancelled it and why. RUN is a run id,
-or the first or last 8 characters of one, or more (py3runctl ps).
+or its last 8 characters or more (py3runctl ps). Its first 8 also count, but runs of one minute share
+them.
 
-It takes the right to write the log: a user cancels the runs of their own log, root those of root's.
+You must be able to write the log: a user cancels the runs of their own log, root those of root's.
 The command waits until the runs have ended.
 
 Exit status: 0 all have ended; 1 one is not known, was not alive, or has not ended in time.`,
@@ -49,7 +56,7 @@ Exit status: 0 all have ended; 1 one is not known, was not alive, or has not end
 		},
 	}
 	c.Flags().StringVar(&reason, "reason", "", "why: `text` for the record, and for the caller of the run")
-	c.Flags().Float64Var(&wait, "wait-seconds", wait, "wait so long for the end; 0: do not wait")
+	c.Flags().Float64Var(&wait, "wait-seconds", wait, "wait so many `seconds` for the end; 0: do not wait")
 	c.Flags().StringVar(&format, "format", "", "text or json (default: text on a terminal, else json)")
 	return c
 }
@@ -180,6 +187,13 @@ func (d logContext) tellCancelled(s shownCancel, format string) error {
 	return err
 }
 
+const listsRuns = "py3runctl ps lists them"
+
+// An unknownRun says that a text is the name of no run.
+type unknownRun struct{ text string }
+
+func (e *unknownRun) Error() string { return e.text }
+
 // meansRun tells whether a text is a run id, or enough of its beginning or end.
 func meansRun(what, id string) bool {
 	return len(what) >= prefixLeast && (strings.HasPrefix(id, what) || strings.HasSuffix(id, what))
@@ -188,7 +202,7 @@ func meansRun(what, id string) bool {
 // notAlive is why no run that is alive is meant by a text.
 func (d logContext) notAlive(what string) error {
 	if len(what) < prefixLeast {
-		return fmt.Errorf("%q is not %d characters of a run id", what, prefixLeast)
+		return &unknownRun{fmt.Sprintf("%q is not %d characters of a run id", what, prefixLeast)}
 	}
 	s, err := d.logSource()
 	if err != nil {
@@ -204,7 +218,7 @@ func (d logContext) notAlive(what string) error {
 	}
 	switch {
 	case len(list) == 0:
-		return fmt.Errorf("no run of %q in %s", what, d.dir)
+		return &unknownRun{fmt.Sprintf("no run of %q in %s", what, d.dir)}
 	case len(list) > 1:
 		return d.ambiguous(what, list)
 	case list[0].status == store.Orphaned:

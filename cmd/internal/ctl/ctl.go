@@ -71,11 +71,14 @@ func hint(err error) string {
 	var log *audit.StepError
 	var place *audit.PositionError
 	var owner *ownerError
+	var unknown *unknownRun
 	switch {
 	case errors.As(err, &conf):
 		return conf.Hint
 	case errors.As(err, &owner):
 		return fmt.Sprintf("only the owner of the log can write to it: sudo -u '#%d' py3runctl ...", owner.owner)
+	case errors.As(err, &unknown):
+		return "py3runctl ps lists the runs that are alive; --dir names another log"
 	case errors.As(err, &log) && errors.Is(err, os.ErrPermission):
 		return "the permissions of the log decide who may read it; ask its owner, or use the owner's account"
 	case errors.As(err, &log) && errors.Is(err, os.ErrNotExist):
@@ -201,7 +204,8 @@ func (a *app) history() *cobra.Command {
 	q := question{}
 	c := &cobra.Command{
 		Use: "history [RUN_ID]", Short: "Show past runs, newest first", Args: cobra.MaximumNArgs(1),
-		Long:    "With RUN_ID, show that run. The first or last 8 characters of the id, or more, are enough if no other run has them.",
+		Long: `With RUN_ID, show that run. The last 8 characters of the id, or more, are enough if no other run
+has them. The first 8 also count, but runs of one minute share them.`,
 		Example: "  py3runctl history --user alice --since 7d\n  py3runctl history --status timeout --format csv --limit 0",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := errors.Join(oneOf("format", q.format, "text", "json", "csv"), atLeast("limit", q.limit, 0)); err != nil {
