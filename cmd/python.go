@@ -74,7 +74,7 @@ func dropIn(argv0 string, args []string) int {
 	if link.Name == bridgeLink {
 		link.Name = "python3"
 	}
-	if argv0 != "" && sandbox.Inside() {
+	if sandbox.Inside() {
 		return becomeInterpreter(link, append([]string{argv0}, args...), environ, dir)
 	}
 	inherited := inheritedDescriptors() // before this process opens anything that lasts
@@ -161,6 +161,7 @@ func becomeInterpreter(link python.Link, argv, environ []string, dir string) int
 		ip.Close()
 	}
 	if err == nil {
+		argv[0] = cmp.Or(argv[0], path) // of py3run python
 		err = &python.NotExecutableError{Path: path, Why: syscall.Exec(path, argv, environ).Error()}
 	}
 	return app.notStarted(refused("", interpreterStatus(err), err, app.began))
