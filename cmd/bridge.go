@@ -77,7 +77,7 @@ does not run; with options such as --version or -c it stands in for python3. See
 }
 
 // isBridge reports whether a command line by a link named python3-bridge means the bridge. Its caller
-// takes the link for an interpreter: it starts it with -u and a script, which are passed over, and with
+// takes the link for an interpreter: it starts it with -u and a script, which are ignored, and with
 // other arguments, such as --version or -m pip, for what an interpreter does with them.
 func isBridge(args []string) bool {
 	for len(args) > 0 && args[0] == "-u" {
@@ -178,7 +178,7 @@ func (b *bridge) patience() time.Duration {
 func (b *bridge) unfinished() error {
 	n := b.lines.begun()
 	b.lines.giveUp()
-	return &wire.BadRequest{Message: fmt.Sprintf("the request has no end: %d bytes came, then nothing for %v s; the rest of the line is passed over", n, b.input.TimeoutSeconds),
+	return &wire.BadRequest{Message: fmt.Sprintf("the request has no end: %d bytes came, then nothing for %v s; the rest of the line is skipped", n, b.input.TimeoutSeconds),
 		Hint: "end each request with a newline and flush it, or raise input.timeout-seconds"}
 }
 

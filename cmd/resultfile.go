@@ -21,6 +21,8 @@ type resultFile struct {
 	name string
 }
 
+var errNotRegular = errors.New("it is not a regular file, and would be replaced")
+
 // openResultFile finds out, before anything runs, whether the file can be written.
 func openResultFile(path string) (*resultFile, error) {
 	f := &resultFile{path: path, name: filepath.Base(path)}
@@ -36,7 +38,7 @@ func openResultFile(path string) (*resultFile, error) {
 	case err != nil && err != unix.ENOENT:
 		return nil, fmt.Errorf("write %s: %w", path, err)
 	case err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG: // a link, or a device such as /dev/stdout: the new file would replace it
-		return nil, fmt.Errorf("write %s: it is not a regular file, and would be replaced", path)
+		return nil, fmt.Errorf("write %s: %w", path, errNotRegular)
 	}
 	fd, name, err := f.create()
 	if err != nil {
@@ -116,8 +118,11 @@ func (app *app) keepLine(line []byte, status wire.Status) bool {
 // badResultFile is the mistake of the caller that names a file for the result that cannot be written.
 func badResultFile(err error) *wire.BadRequest {
 	hint := "name a file in a directory that exists and that you may write to"
-	if errors.Is(err, unix.EISDIR) {
+	switch {
+	case errors.Is(err, unix.EISDIR):
 		hint = "name a file, not a directory"
+	case errors.Is(err, errNotRegular):
+		hint = "name a new or a regular file"
 	}
 	return &wire.BadRequest{Message: "--result-file: " + err.Error(), Hint: hint}
 }

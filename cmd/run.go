@@ -55,8 +55,8 @@ When py3run itself ends the run, for example at a limit, at most four lines on s
 	c.Flags().StringVarP(&o.code, "code", "c", "", "run this `text` instead of a file")
 	c.Flags().StringVar(&o.user, "user", "", "record this `name` as the user, as the caller asserts it")
 	c.Flags().StringArrayVar(&labels, "label", nil, "copy this label, `name=value`, to the record; can be given several times")
-	c.Flags().BoolVarP(&o.tty, "tty", "t", false, "give the run a terminal of its own, as it has one if standard input and output are terminals")
-	c.Flags().BoolVar(&o.noTTY, "no-tty", false, "give it none: its output is a pipe")
+	c.Flags().BoolVarP(&o.tty, "tty", "t", false, "give the run a terminal of its own, even if input or output is none")
+	c.Flags().BoolVar(&o.noTTY, "no-tty", false, "give the run no terminal; its output is a pipe")
 	c.Flags().StringVar(&app.resultPath, "result-file", "", "write the result of the run as JSON to this `file`")
 	app.runFlags(c)
 	return c

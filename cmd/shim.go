@@ -86,7 +86,9 @@ func (app *app) installShims(dir string) error {
 		return &config.Error{Where: "shim", Problem: "no interpreter in PATH that a link could stand for", Hint: "install Python 3.8 or newer, or name it with python.interpreter"}
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("mkdir %s: %w", dir, cause(err))
+		app.errorf("mkdir %s: %v", dir, cause(err))
+		app.hintf("name a directory that you may make or write to")
+		return exitCode(1)
 	}
 	code := exitCode(0)
 	for _, name := range sortedNames(found) {
@@ -142,7 +144,9 @@ func linkCause(err error) error {
 func (app *app) removeShims(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return fmt.Errorf("read %s: %w", dir, cause(err))
+		app.errorf("read %s: %v", dir, cause(err))
+		app.hintf("name the directory that py3run shim install has made the links in")
+		return exitCode(1)
 	}
 	program, err := os.Executable()
 	if err != nil {

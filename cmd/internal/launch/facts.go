@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -150,11 +152,22 @@ func find(job Job) (python.Interpreter, []python.Candidate, *refusal) {
 	var missing *python.NotFoundError
 	switch {
 	case errors.As(err, &missing):
-		status = wire.StatusPythonNotFound
+		status, failure.Hint = wire.StatusPythonNotFound, missingHint(missing, job.Dir)
 	case errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE): // that is not the interpreter's fault
 		status, failure.Errno = wire.StatusLaunchFailed, errnoName(err)
 	}
 	return ip, skipped, &refusal{status, failure}
+}
+
+// missingHint is what helps where there is no interpreter of that name; empty: what always does.
+func missingHint(missing *python.NotFoundError, dir string) string {
+	if missing.ByLink {
+		return "install it, or put its directory into PATH"
+	}
+	if info, err := os.Stat(filepath.Join(dir, missing.Want)); err == nil && info.IsDir() && !strings.Contains(missing.Want, "/") {
+		return "a name without a slash is looked for in PATH; for the directory write ./" + missing.Want
+	}
+	return ""
 }
 
 // leastFiles is how many descriptors a launcher needs for a run, and a few more for those that it

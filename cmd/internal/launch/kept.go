@@ -167,11 +167,11 @@ func (k *Keeper) attend(s *slot, r *run) Evidence {
 		e.Warnings = append(e.Warnings, wire.Warning{Code: "late_output", Message: fmt.Sprintf("threads of earlier requests have printed during this one, which is dropped: %s, as the interpreter counts them", times(int64(note), "character", "characters"))})
 	}
 	if why := k.found(s.identity); why != "" {
-		e.Warnings = append(e.Warnings, wire.Warning{Code: "state_lost", Message: "what earlier requests of this user had left in their interpreter is lost: " + why})
+		e.Warnings = append(e.Warnings, wire.Warning{Code: "state_lost", Message: "the state that earlier requests of this user left is lost: " + why})
 	}
 	if err != nil {
 		k.discard(s, "an earlier request has ended the interpreter")
-		e.Warnings = append(e.Warnings, wire.Warning{Code: "state_lost", Message: "the interpreter has ended with this request, and what requests of this user had left in it is lost: " + cause(out, err)})
+		e.Warnings = append(e.Warnings, wire.Warning{Code: "state_lost", Message: "this request ended the interpreter, and its state is lost: " + cause(out, err)})
 	} else {
 		e.Contents.Files, e.Contents.Names = 0, nil // they stay
 	}
@@ -196,9 +196,9 @@ func cause(out sandbox.Outcome, err error) string {
 	case out.Reason == sandbox.Cancelled:
 		return "the request was cancelled"
 	case out.Reason != sandbox.Finished:
-		return "the request has reached a limit"
+		return "the request reached a limit"
 	}
-	return "the code has ended its process"
+	return "the code ended the process"
 }
 
 // do lets the interpreter do a job.

@@ -49,11 +49,14 @@ type Candidate struct {
 type NotFoundError struct {
 	Want    string
 	Skipped []Candidate
+	ByLink  bool // a link to py3run stands for it
 }
 
 func (e *NotFoundError) Error() string {
 	s := "find python " + e.Want + ": not found"
-	if e.Want == "auto" {
+	if e.ByLink {
+		s = "find python: no " + e.Want + " in PATH besides py3run's links"
+	} else if e.Want == "auto" {
 		s = "find python: no Python 3.8 or newer in VIRTUAL_ENV, .venv or PATH"
 	}
 	for _, c := range e.Skipped {

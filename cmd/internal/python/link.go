@@ -174,7 +174,7 @@ func PathFor(want Want, link Link) (path string, skipped []Candidate, err error)
 			}
 		}
 	}
-	return "", skipped, &NotFoundError{Want: link.Name, Skipped: skipped}
+	return "", skipped, &NotFoundError{Want: link.Name, Skipped: skipped, ByLink: true}
 }
 
 // namesOther reports whether what is configured is certainly another version than a link's name says.
