@@ -151,7 +151,6 @@ func (p *Resident) Attend(period Period, signals <-chan os.Signal, disk func() i
 		return p.conclude(out, report, w)
 	}
 	for i := range r.to {
-		unix.SetNonblock(r.raw[i], true)
 		r.outputs = append(r.outputs, os.NewFile(uintptr(r.raw[i]), "pipe"))
 		r.raw[i] = -1
 		r.startCopy(i)
@@ -201,6 +200,7 @@ func (p *Resident) hand(period Period) error {
 			return &StepError{Step: "pipe", Err: err}
 		}
 		p.r.raw[i] = ends[0]
+		unix.SetNonblock(ends[0], true) // the program can open its stream for reading, and take what is seen to be there
 		theirs = append(theirs, ends[1])
 		if u := p.r.spec.RunAs; u != nil { // see handOver
 			unix.Fchown(ends[1], u.UID, u.GID)
@@ -232,7 +232,7 @@ func (p *Resident) brief() (report Report, ok bool) {
 		for i := range r.raw {
 			switch f := &fds[i+1]; {
 			case f.revents&unix.POLLIN != 0:
-				if n := r.pass(i); n <= 0 {
+				if r.pass(i) == 0 {
 					f.fd = -1
 				}
 			case f.revents != 0:
@@ -245,17 +245,21 @@ func (p *Resident) brief() (report Report, ok bool) {
 	return report, ok
 }
 
-// pass passes on a piece of a stream that has one. It returns the length.
+// pass passes on a piece of a stream. It returns the length; 0: the stream is at its end; -1: it
+// holds nothing now.
 func (r *Running) pass(i int) int {
 	if r.buffer == nil {
 		r.buffer = make([]byte, 32<<10)
 	}
-	n, _ := unix.Read(r.raw[i], r.buffer)
-	if n > 0 {
+	n, err := unix.Read(r.raw[i], r.buffer)
+	switch {
+	case n > 0:
 		r.printed.Add(int64(n))
 		r.guard(func() { r.to[i].Write(r.buffer[:n]) })
+	case err == unix.EAGAIN || err == unix.EINTR:
+		return -1
 	}
-	return n
+	return max(0, n)
 }
 
 // drain passes on what a pipe holds now, and closes it. Who still holds the other end gets EPIPE.
@@ -443,7 +447,7 @@ func (p *Resident) End(grace time.Duration) Outcome {
 		}
 	}
 	r.begin(Period{}, p.before)
-	r.to = nil
+	r.to, r.heed = nil, nil // the last period is over
 	p.goOn()
 	p.control.Close()
 	if grace <= 0 {

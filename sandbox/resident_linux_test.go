@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -19,11 +20,15 @@ func init() { helpers["serve"] = serve }
 
 // serve is a program that serves periods: what to do in a period comes in its third descriptor.
 func serve(args []string) error {
+	outlives := false
 	for {
 		message, rights := make([]byte, 8), make([]byte, 64)
 		n, size, _, _, err := unix.Recvmsg(number(args[0]), message, rights, unix.MSG_CMSG_CLOEXEC)
 		if err == unix.EINTR {
 			continue
+		}
+		if n == 0 && outlives {
+			linger(nil)
 		}
 		if n == 0 || err != nil {
 			return err
@@ -54,7 +59,7 @@ func serve(args []string) error {
 		case "report":
 			status = number(words[1])
 		case "leave": // a process that prints for ever
-			c := exec.Command("/bin/sh", "-c", "while echo late; do sleep 0.01; done")
+			c := exec.Command("/bin/sh", "-c", "trap '' PIPE; while :; do echo late; sleep 0.01; done")
 			c.Stdout = os.Stdout
 			c.Start()
 		case "close":
@@ -62,6 +67,12 @@ func serve(args []string) error {
 			os.Exit(5)
 		case "linger":
 			linger(nil)
+		case "outlive": // the socket's end
+			outlives = true
+		case "much": // in one piece, after some work
+			unix.FcntlInt(1, unix.F_SETPIPE_SZ, 1<<20)
+			burnMore(words[1])
+			unix.Write(1, make([]byte, 300<<10))
 		}
 		var m [8]byte
 		binary.NativeEndian.PutUint32(m[:], uint32(status))
@@ -215,6 +226,105 @@ func TestResidentRests(t *testing.T) {
 	if _, out, err := s.do("print x", Period{}); err != nil || out != "x\n" {
 		t.Errorf("%q %v", out, err)
 	}
+}
+
+// When the last period is over, nobody asks any more whether somebody wants the run to end.
+func TestResidentEndHeedsNobody(t *testing.T) {
+	t.Parallel()
+	need(t, "namespaces")
+	s := settle(t, Namespace)
+	var asked atomic.Int32
+	s.Heed(func() syscall.Signal { asked.Add(1); return 0 })
+	if o, _, err := s.do("outlive", Period{}); err != nil {
+		t.Fatalf("%v %+v", err, o)
+	}
+	before := asked.Load()
+	s.over = true
+	if s.End(5 * sampleEvery); asked.Load() != before {
+		t.Errorf("asked %d times", asked.Load()-before)
+	}
+}
+
+// A program can take from its own pipe what the launcher has seen there. The launcher does not wait
+// for that to come again, in any of the two ways in which it reads.
+func TestResidentStolen(t *testing.T) {
+	t.Parallel()
+	need(t, "namespaces")
+	for name, work := range map[string]string{"brief": "0", "long": "200"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := settle(t, Namespace)
+			read, write, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer read.Close()
+			write.WriteString("much " + work)
+			write.Close()
+			thief := &thief{s: s}
+			over := make(chan error, 1)
+			go func() {
+				_, _, err := s.Attend(Period{Stdout: thief, Stderr: &s.err, Files: []*os.File{read}}, nil, nil)
+				over <- err
+			}()
+			select {
+			case err := <-over:
+				if err != nil || thief.stolen == 0 {
+					t.Errorf("%v, %d bytes were stolen", err, thief.stolen)
+				}
+			case <-time.After(time.Minute):
+				s.over = true
+				t.Error("the launcher waits for what was stolen")
+				s.r.Kill() // so it goes on
+				<-over
+			}
+			if _, out, err := s.do("print x", Period{}); !s.over && out != "x\n" {
+				t.Errorf("%q %v", out, err)
+			}
+		})
+	}
+}
+
+// A thief is a writer that takes the rest of the stream, once the launcher has counted it for the last
+// time.
+type thief struct {
+	s      *residence
+	ready  bool // the program has reported the end of the period
+	stolen int
+}
+
+func (w *thief) Write(p []byte) (int, error) {
+	reported := func() bool {
+		fds := []pollFD{polled(w.s.control)}
+		return pollBriefly(fds, time.Millisecond)
+	}
+	if len(w.s.r.outputs) > 0 { // copied: the deadline has passed
+		raw, _ := w.s.r.outputs[0].SyscallConn()
+		late := func() bool {
+			return errors.Is(raw.Read(func(uintptr) bool { return true }), os.ErrDeadlineExceeded)
+		}
+		if !w.ready {
+			eventually(w.s.t, "the deadline to pass", late)
+			w.ready = true
+		} else if w.stolen == 0 {
+			raw.Control(func(fd uintptr) { w.steal(int(fd)) })
+		}
+		return len(p), nil
+	}
+	switch { // drained: the report is read
+	case !w.ready:
+		eventually(w.s.t, "the report", reported)
+		w.ready = true
+	case w.stolen == 0 && !reported():
+		w.steal(w.s.r.raw[0])
+	}
+	return len(p), nil
+}
+
+// steal takes what is in a pipe.
+func (w *thief) steal(fd int) {
+	held, _ := unix.IoctlGetInt(fd, unix.TIOCINQ)
+	w.stolen, _ = unix.Read(fd, make([]byte, held))
 }
 
 // Without a pid namespace nothing could stop a program with several threads, which every Go program is.

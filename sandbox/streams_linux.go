@@ -149,8 +149,9 @@ func (r *Running) copy(to io.Writer, from *os.File, abandoned *atomic.Bool) {
 	defer from.Close()
 	buffer := make([]byte, 32<<10)
 	rest := -1 // bytes still to copy, once the time after the program's end is over
+	read := from.Read
 	for rest != 0 {
-		n, err := from.Read(buffer)
+		n, err := read(buffer)
 		if n > 0 {
 			r.printed.Add(int64(n))
 			if _, werr := to.Write(buffer[:n]); werr != nil || abandoned.Load() {
@@ -165,12 +166,25 @@ func (r *Running) copy(to io.Writer, from *os.File, abandoned *atomic.Bool) {
 		} else if errors.Is(err, os.ErrDeadlineExceeded) { // the reader is slow; what the pipe holds now is all of it
 			rest = pending(from)
 			from.SetReadDeadline(time.Time{})
+			read = func(b []byte) (int, error) { return readNow(from, b) } // a program that lives on may take the rest itself
 			continue
 		}
 		if err != nil {
 			return
 		}
 	}
+}
+
+// readNow reads what a pipe holds, and does not wait. The error is EAGAIN if it holds nothing.
+func readNow(f *os.File, b []byte) (n int, err error) {
+	c, err := f.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	if failed := c.Read(func(fd uintptr) bool { n, err = unix.Read(int(fd), b); return true }); failed != nil {
+		return 0, failed
+	}
+	return n, err
 }
 
 // pending is the number of bytes in a pipe.
