@@ -184,7 +184,7 @@ func TestDropInWithoutNamespacesStartsItself(t *testing.T) {
 	t.Parallel()
 	all := interpreters()
 	if len(all) < 2 {
-		need.That(t, "python", errors.New("it takes two interpreters"))
+		need.That(t, "interpreters", errors.New("it takes two interpreters"))
 	}
 	s := newStandIn(t, all[0])
 	s.method = "process"
