@@ -153,6 +153,8 @@ func (p *Resident) Attend(period Period, signals <-chan os.Signal, disk func() i
 	for i := range r.to {
 		r.outputs = append(r.outputs, os.NewFile(uintptr(r.raw[i]), "pipe"))
 		r.raw[i] = -1
+	}
+	for i := range r.to {
 		r.startCopy(i)
 	}
 	reports := make(chan Report, 1)
