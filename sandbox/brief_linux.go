@@ -18,8 +18,8 @@ const briefMost = almostAfter
 // threads wake each other for them, takes longer than such a run in a worker, and some switches
 // between threads. If ok is false, the run needs more: call Wait then.
 //
-// It keeps its thread, and the thread keeps its right to run goroutines. So call it only if this
-// process has nothing else to do.
+// It keeps its thread, and the thread keeps its right to run goroutines. So other work of this
+// process can wait for up to briefMost.
 func (r *Running) WaitBriefly(signals <-chan os.Signal, others ...*os.File) (out Outcome, ok bool) {
 	end, ok := r.brief(others)
 	if !ok {

@@ -134,7 +134,7 @@ func build(spec Spec, method Method, userNS bool, at layout, h host) (*childInit
 	if spec.Transparent { // its timer slack is the caller's: the launcher has not changed that
 		b.inherit(at)
 	} else {
-		b.add(quiet, step{name: "prctl", object: "timer slack"}, unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, usualSlack) // the launcher's may be longer
+		b.add(quiet, step{name: "prctl", object: "timer slack"}, unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, UsualTimerSlack) // the launcher's may be longer
 		at.landlock = b.descriptors(spec, at)
 	}
 	if h.root {
@@ -326,8 +326,8 @@ func (b *builder) limits(spec Spec, at layout, h host) {
 	both(unix.RLIMIT_NOFILE, "RLIMIT_NOFILE", int64(l.OpenFiles))
 }
 
-// usualSlack is the timer slack of a fresh login, in nanoseconds.
-const usualSlack = 50_000
+// UsualTimerSlack is the timer slack of a fresh login, in nanoseconds (PR_SET_TIMERSLACK(2const)).
+const UsualTimerSlack = 50_000
 
 // processBackstop is the least RLIMIT_NPROC: the user may have this many processes already.
 const processBackstop = 4096

@@ -78,16 +78,9 @@ func (k *Keeper) execute(s *slot, r *run) Evidence {
 		}
 	}
 	r.reach("started")
-	more := absentPaths(job.Config)
-	record, notes, err := recordStart(r.plan)
-	r.record = record
-	more = append(more, notes...)
-	r.reach("recorded")
-	switch {
-	case err != nil && job.Config.Security.Audit.OnFailure == "refuse":
+	more, err := r.mayBegin()
+	if err != nil {
 		return Evidence{Unrecorded: err, Warnings: more}
-	case err != nil:
-		more = append(more, wire.Warning{Code: "audit_unavailable", Message: "this run is not in the audit log: " + err.Error()})
 	}
 	e := Evidence{Setup: setup}
 	if setup == nil {

@@ -69,15 +69,9 @@ func (r *run) execute() Evidence {
 	}
 	program, failed := start()
 	r.reach("started")
-	warnings := absentPaths(r.plan.Job.Config)
-	more, err := r.recorded()
-	warnings = append(warnings, more...)
-	r.reach("recorded")
-	switch {
-	case err != nil && r.plan.Job.Config.Security.Audit.OnFailure == "refuse":
+	warnings, err := r.mayBegin()
+	if err != nil {
 		return Evidence{Unrecorded: err, Warnings: warnings}
-	case err != nil:
-		warnings = append(warnings, wire.Warning{Code: "audit_unavailable", Message: "this run is not in the audit log: " + err.Error()})
 	}
 	if failed != nil {
 		return Evidence{Setup: failed, Warnings: warnings}
@@ -98,6 +92,20 @@ func (r *run) execute() Evidence {
 	e := r.collect(program, outcome)
 	e.Warnings = warnings
 	return e
+}
+
+// mayBegin waits until the start record is durable. An error means that the code must not begin: there is
+// no record, and the configuration demands one.
+func (r *run) mayBegin() ([]wire.Warning, error) {
+	warnings := absentPaths(r.plan.Job.Config)
+	more, err := r.recorded()
+	warnings = append(warnings, more...)
+	r.reach("recorded")
+	if err != nil && r.plan.Job.Config.Security.Audit.OnFailure != "refuse" {
+		warnings = append(warnings, wire.Warning{Code: "audit_unavailable", Message: "this run is not in the audit log: " + err.Error()})
+		err = nil
+	}
+	return warnings, err
 }
 
 // conclude makes the answer. It writes the end record while another goroutine releases what the run

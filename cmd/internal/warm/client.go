@@ -222,7 +222,7 @@ func Start(s Setup, insist bool) error {
 	// or its streams.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	unix.Prctl(unix.PR_SET_TIMERSLACK, usualSlack, 0, 0, 0) // a launcher's may be longer (package startup), and what the template starts would inherit it
+	unix.Prctl(unix.PR_SET_TIMERSLACK, sandbox.UsualTimerSlack, 0, 0, 0) // a launcher's may be longer (package startup), and what the template starts would inherit it
 	pid, err := syscall.ForkExec("/proc/self/exe", []string{"py3run", ServeCommand}, &syscall.ProcAttr{
 		Dir: "/", Env: []string{"PATH=/usr/bin:/bin"}, Files: []uintptr{read.Fd(), null.Fd(), null.Fd()}, Sys: &syscall.SysProcAttr{Setsid: true}})
 	if err != nil {
@@ -243,8 +243,6 @@ func collect(pid int) {
 		}
 	}
 }
-
-const usualSlack = 50_000 // nanoseconds, as of a fresh login
 
 // ServeCommand is the argument by which a program is a template.
 const ServeCommand = "warm-template"
