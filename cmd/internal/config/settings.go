@@ -273,6 +273,11 @@ var settings = [...]setting{
 		doc: "longest wait for a byte on standard input",
 	},
 	{
+		key: "identity.require", field: func(c *Config) any { return &c.Identity.Require },
+		fallback: false, strict: true,
+		doc: "deny a run unless its user is known: in the policy, and proved by an API key or by the operating system",
+	},
+	{
 		key: "python.interpreter", field: func(c *Config) any { return &c.Python.Interpreter },
 		fallback: "auto", rule: &notEmpty,
 		doc: `which Python: auto, a path, a version as "3.12", or a venv directory`,
@@ -379,7 +384,6 @@ var settings = [...]setting{
 // not have. They are refused like unknown ones, but not as mistakes.
 var later = [...]string{
 	"security.rate-limit",
-	"identity",
 }
 
 // otherVariables start with PY3RUN_ and are read elsewhere.
