@@ -234,20 +234,6 @@ func UserDir(environ []string) string {
 	return filepath.Join(dir, "py3run")
 }
 
-// StateDir is where py3run keeps keys, scripts and other state; empty: there is no place for it.
-func StateDir(environ []string) string {
-	if dir := lookup(environ, "XDG_STATE_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "py3run")
-	}
-	if os.Geteuid() == 0 {
-		return "/var/lib/py3run"
-	}
-	if home := lookup(environ, "HOME"); filepath.IsAbs(home) {
-		return filepath.Join(home, ".local", "state", "py3run")
-	}
-	return ""
-}
-
 // AuditDir is where the log is.
 func (c Config) AuditDir(environ []string) (string, error) {
 	if c.Security.Audit.Dir != "" {
