@@ -281,7 +281,8 @@ var settings = [...]setting{
 	{
 		key: "identity.require", field: func(c *Config) any { return &c.Identity.Require },
 		fallback: false, strict: true,
-		doc: "deny a run unless its user is known: in the policy, and proved by an API key or by the operating system",
+		doc:    "deny a run unless its user is known: in the policy, and proved by an API key or by the operating system",
+		forAll: "it is decided before the limits of a user are known",
 	},
 	{
 		key: "python.interpreter", field: func(c *Config) any { return &c.Python.Interpreter },
