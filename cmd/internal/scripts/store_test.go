@@ -348,7 +348,9 @@ func TestDamage(t *testing.T) {
 		{"a text that goes on", object, replace("1", "1\n"), "a@1", "its bytes are not those that were saved"},
 		{"an empty text", object, replace("1", ""), "a@1", "its bytes are not those that were saved"},
 		{"another author in the history", "names/a/versions.jsonl", replace("alice", "mally"), "a@1", "line 2 does not follow"},
-		{"another last line", "names/a/versions.jsonl", func(b []byte) []byte { return append(bytes.Replace(b[:len(b)-1], []byte(`"bob"`), []byte(`"bib"`), 1), '\n') }, "a@1", "its last line is not the one"},
+		{"another last line", "names/a/versions.jsonl", func(b []byte) []byte {
+			return append(bytes.Replace(b[:len(b)-1], []byte(`"bob"`), []byte(`"bib"`), 1), '\n')
+		}, "a@1", "its last line is not the one"},
 		{"a history that is cut", "names/a/versions.jsonl", func(b []byte) []byte { return b[:len(b)/2] }, "a@1", "should have"},
 		{"no history", "names/a/versions.jsonl", func([]byte) []byte { return nil }, "a@1", "has 0 bytes"},
 		{"half a meta.json", "names/a/meta.json", func(b []byte) []byte { return b[:len(b)/2] }, "a", "invalid JSON"},
