@@ -59,7 +59,7 @@ const (
 // runsCode reports whether a record is about a run.
 func runsCode(a audit.Action) bool {
 	switch a {
-	case audit.ExecutionStart, audit.ExecutionEnd, audit.ExecutionOrphaned, "execution-denied":
+	case audit.ExecutionStart, audit.ExecutionEnd, audit.ExecutionOrphaned, audit.ExecutionDenied:
 		return true
 	}
 	return false
@@ -83,7 +83,7 @@ func (r *Run) add(e Entry) {
 	switch rec.Event.Action {
 	case audit.ExecutionOrphaned:
 		r.Status = Orphaned
-	case "execution-denied":
+	case audit.ExecutionDenied:
 		r.Status = Denied
 	}
 	if r.Started.IsZero() {
