@@ -116,20 +116,6 @@ func (s *Store) Delete(name string, e Edit) (Change, error) {
 	})
 }
 
-// Describe sets the description of a script.
-func (s *Store) Describe(name, description string, e Edit) (Change, error) {
-	if err := (Draft{Description: &description}).check(); err != nil {
-		return Change{}, fmt.Errorf("change script %s: %w", name, err)
-	}
-	return s.change(name, e, false, func(w *writer) error {
-		if w.head.Description != description {
-			w.head.Description = description
-			w.note("description")
-		}
-		return nil
-	})
-}
-
 // Publish makes a script public, or private again.
 func (s *Store) Publish(name string, public bool, e Edit) (Change, error) {
 	return s.change(name, e, false, func(w *writer) error {
