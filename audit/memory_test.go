@@ -279,7 +279,9 @@ func TestComparePolicy(t *testing.T) {
 	t.Parallel()
 	dir := logDir(t)
 	off := startRecord("off")
-	file := func(hash string) []ConfigFile { return []ConfigFile{{Path: "/x.toml", SHA256: strings.Repeat(hash, 64)}} }
+	file := func(hash string) []ConfigFile {
+		return []ConfigFile{{Path: "/x.toml", SHA256: strings.Repeat(hash, 64)}}
+	}
 	must(t, ComparePolicy(dir, off, file("a")))
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
 		t.Errorf("a log where there was none: %v", err)

@@ -19,6 +19,7 @@ import (
 type Config struct {
 	Security Security
 	Input    Input
+	Identity Identity
 	Python   Python
 	Warm     Warm
 	Bridge   Bridge
@@ -82,6 +83,11 @@ type Audit struct {
 type Input struct {
 	MaxRequestMB   float64
 	TimeoutSeconds float64 // how long to wait for the next byte; 0: for ever
+}
+
+// Identity says whom py3run must know.
+type Identity struct {
+	Require bool // a run without a known user is denied
 }
 
 // Python says which interpreter runs, and which imports are flagged.

@@ -279,6 +279,11 @@ var settings = [...]setting{
 		forAll: "a request is read before its user is known",
 	},
 	{
+		key: "identity.require", field: func(c *Config) any { return &c.Identity.Require },
+		fallback: false, strict: true,
+		doc: "deny a run unless its user is known: in the policy, and proved by an API key or by the operating system",
+	},
+	{
 		key: "python.interpreter", field: func(c *Config) any { return &c.Python.Interpreter },
 		fallback: "auto", rule: &notEmpty,
 		doc: `which Python: auto, a path, a version as "3.12", or a venv directory`,
@@ -391,7 +396,6 @@ var settings = [...]setting{
 // not have. They are refused like unknown ones, but not as mistakes.
 var later = [...]string{
 	"security.rate-limit",
-	"identity",
 }
 
 // otherVariables start with PY3RUN_ and are read elsewhere.
