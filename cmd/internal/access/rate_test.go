@@ -21,7 +21,12 @@ type desk struct {
 
 func newDesk(t *testing.T) *desk {
 	d := &desk{now: instant{boot: hour * 100, wall: time.UnixMilli(1_800_000_000_000), id: "this boot"}}
-	d.Limits = NewLimits(t.TempDir())
+	dir := t.TempDir()
+	if memory, err := os.MkdirTemp("/dev/shm", "py3run-test-"); err == nil { // some tests write gigabytes
+		t.Cleanup(func() { os.RemoveAll(memory) })
+		dir = memory
+	}
+	d.Limits = NewLimits(dir)
 	d.Limits.clock = func() instant {
 		d.mu.Lock()
 		defer d.mu.Unlock()
