@@ -148,10 +148,17 @@ func (l *Limits) Take(who Subject, most Rates) (*Slot, *Limited, Notes) {
 // waitConcurrent is how often Await looks whether a run of the user has ended.
 const waitConcurrent = 50 * time.Millisecond
 
-// Await is Take that waits for a limit to let the run in. It gives up as soon as it knows that patience
-// will not do. A signal ends the wait; then it is returned, and neither a slot nor a limit.
-func (l *Limits) Await(who Subject, most Rates, patience time.Duration, signals <-chan os.Signal) (*Slot, *Limited, Notes, os.Signal) {
-	for end := time.Now().Add(patience); ; {
+// A Wait is how a run waits for a limit to let it in. The zero Wait is not to wait.
+type Wait struct {
+	Patience time.Duration
+	Signals  <-chan os.Signal // a signal from it ends the wait; nil: nothing does
+	Begins   func()           // called when there is something to wait for; nil: nothing
+}
+
+// Await is Take that waits. It gives up as soon as it knows that its patience will not do. If a signal
+// ended the wait, Await returns that, and neither a slot nor a limit.
+func (l *Limits) Await(who Subject, most Rates, w Wait) (*Slot, *Limited, Notes, os.Signal) {
+	for end := time.Now().Add(w.Patience); ; {
 		slot, limited, notes := l.take(who, most, false)
 		if limited == nil {
 			return slot, nil, notes, nil
@@ -164,9 +171,13 @@ func (l *Limits) Await(who Subject, most Rates, patience time.Duration, signals 
 			slot, limited, notes = l.take(who, most, true)
 			return slot, limited, notes, nil
 		}
+		if w.Begins != nil {
+			w.Begins()
+			w.Begins = nil
+		}
 		timer := time.NewTimer(wait)
 		select {
-		case s := <-signals:
+		case s := <-w.Signals:
 			timer.Stop()
 			return nil, nil, Notes{}, s
 		case <-timer.C:
