@@ -289,7 +289,14 @@ func now() instant {
 	return instant{boot.Nano() / int64(time.Microsecond), time.Now(), bootID()}
 }
 
+// bootID does without os.ReadFile, which would set up the poller of the Go runtime for it.
 var bootID = sync.OnceValue(func() string {
-	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return strings.TrimSpace(string(id))
+	fd, err := unix.Open("/proc/sys/kernel/random/boot_id", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	id := make([]byte, 64)
+	n, _ := unix.Read(fd, id)
+	return strings.TrimSpace(string(id[:max(n, 0)]))
 })
