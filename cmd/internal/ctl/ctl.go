@@ -74,7 +74,10 @@ func hint(err error) string {
 	var unknown *unknownRun
 	var refused refusal
 	var stranger *unknownUserError
+	var script interface{ Hint() string }
 	switch {
+	case errors.As(err, &script):
+		return script.Hint()
 	case errors.As(err, &refused):
 		return refused.Hint
 	case errors.As(err, &stranger) && stranger.near != "":
@@ -123,6 +126,7 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&a.dir, "dir", "", "the log's `directory`, instead of the configured one")
 	root.PersistentFlags().StringVar(&a.zone, "zone", "", "the time `zone` for days, tables, and times without a zone: local, UTC or a name\nsuch as Europe/Berlin (default: local; JSON and CSV are in UTC)")
 	root.AddCommand(a.audit(), a.index(), a.history(), a.ps(), a.cancel(), a.stats(), a.alerts(), a.metrics(), a.user(), a.key(), a.access(), a.backup(), a.restore(), a.warm(), cli.NewVersion(program, nil))
+	root.AddCommand(a.script())
 	cli.AddHelp(root)
 	cli.Suggest(root)
 	return root
