@@ -73,7 +73,7 @@ func TestSettings(t *testing.T) {
 		if settingOf(v) != s || settingAt(s.key) != s {
 			t.Errorf("%s: not found by key or as %s", s.key, v)
 		}
-		if isOthersVariable(v) || isLater(s.key) || isSection(s.key) {
+		if isOthersVariable(v) || isSection(s.key) {
 			t.Errorf("%s is something else too", s.key)
 		}
 		switch s.fallback.(type) {
@@ -399,16 +399,6 @@ func TestRules(t *testing.T) {
 				t.Errorf("the pattern %s does not match", tt.rule.pattern)
 			}
 		})
-	}
-}
-
-// What the table says is later must not be there already.
-func TestLater(t *testing.T) {
-	t.Parallel()
-	for _, key := range later {
-		if settingAt(key) != nil || isSection(key) {
-			t.Errorf("%s is there", key)
-		}
 	}
 }
 
