@@ -132,7 +132,7 @@ roles = ["python3-executor", "script-admin"]
 		{"another, a damaged one", policy, grant("bob"), scripts.Script{Meta: meta}, broken, wire.StatusDenied, "script_not_found", access.NotShared},
 		{"one who may read it", policy, grant("carol"), whole, nil, wire.StatusDenied, "not_shared", access.NotShared},
 		{"its author, no version", policy, grant("alice"), scripts.Script{Meta: meta}, old, wire.StatusBadRequest, "script_not_found", ""},
-		{"its author, a damaged one", policy, grant("alice"), scripts.Script{Meta: meta}, broken, wire.StatusLaunchFailed, "script_damaged", ""},
+		{"its author, a damaged one", policy, grant("alice"), scripts.Script{Meta: meta}, broken, wire.StatusLaunchFailed, "script_damaged", damagedScript},
 		{"its author, and the host has trouble", policy, grant("alice"), scripts.Script{Meta: meta}, errors.New("read: I/O error"), wire.StatusLaunchFailed, "script_unreadable", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
