@@ -46,7 +46,9 @@ type Record struct {
 	Retention *Retention         `json:"retention,omitempty"`
 	Ack       *Acknowledged      `json:"acknowledged,omitempty"`
 	Policy    *PolicyChange      `json:"policy,omitempty"`
+	Changed   *ScriptChange      `json:"script_change,omitempty"`
 	Cancel    *Cancel            `json:"cancel,omitempty"`
+	Refusals  *Refusals          `json:"refusals,omitempty"`  // in an execution-denied that stands for several
 	Truncated bool               `json:"truncated,omitempty"` // a list was dropped or a string cut
 }
 
@@ -68,8 +70,25 @@ const (
 	ExecutionEnd      Action = "execution-end"
 	ExecutionOrphaned Action = "execution-orphaned" // a start whose end nobody could record
 	AuditRepair       Action = "audit-repair"
-	PolicyChanged     Action = "policy-change" // a configuration file is not what it was at the run before
+	ExecutionDenied   Action = "execution-denied" // a run that was refused: nothing of it ran
+	PolicyChanged     Action = "policy-change"    // a configuration file is not what it was at the run before
 	Alerted           Action = "alert"
+)
+
+// The kinds of events of tools that change users, keys, scripts, policy and limits.
+const (
+	UserAdded      Action = "user-add"
+	UserChanged    Action = "user-change"
+	UserDisabled   Action = "user-disable"
+	KeyCreated     Action = "key-create"
+	KeyRevoked     Action = "key-revoke"
+	KeyRotated     Action = "key-rotate"
+	ScriptSaved    Action = "script-save"
+	ScriptShared   Action = "script-share"
+	ScriptDeleted  Action = "script-delete"
+	ScriptImported Action = "script-import"
+	PolicyRestored Action = "policy-restore"
+	LimitsReset    Action = "limits-reset"
 )
 
 // Outcome is how an event went.
@@ -93,10 +112,13 @@ type Host struct {
 	ClockJumpMS int64  `json:"clock_jump_ms,omitempty"`
 }
 
-// User is the person the work is done for.
+// User is the person the work is done for. Roles and groups are those that held then: within the cap
+// of the key, if there was one.
 type User struct {
-	ID   string `json:"id,omitempty"`
-	Name string `json:"name"`
+	ID     string   `json:"id,omitempty"`
+	Name   string   `json:"name"`
+	Roles  []string `json:"roles,omitempty"`
+	Groups []string `json:"groups,omitempty"`
 }
 
 // Auth says how far User is proved, and which user of the operating system made the call.
@@ -105,6 +127,7 @@ type Auth struct {
 	OSUID  int        `json:"os_uid"`
 	OSUser string     `json:"os_user,omitempty"`
 	KeyID  string     `json:"key_id,omitempty"`
+	Holder string     `json:"holder,omitempty"` // the key's own user, if that named another one
 
 	// LoginUID is the user that logged in, which the kernel keeps through su and sudo; nil: there
 	// was no login.
@@ -179,14 +202,39 @@ type Input struct {
 type ConfigFile struct {
 	Path   string `json:"path"`
 	SHA256 string `json:"sha256,omitempty"`
+
+	// Describe says in short sentences what has changed since the text with the given hash, which is
+	// empty where there was no file. It is called only when the hash has changed, while the log is
+	// locked: it must be quick. nil: nobody can say.
+	Describe func(oldSHA256 string) []string `json:"-"`
 }
 
-// PolicyChange says that a configuration file has changed since the last run that looked for it. A
-// hash is empty where there was no file.
+// PolicyChange says that a configuration file has changed since the last run that looked for it, or
+// that a tool has changed it. A hash is empty where there was no file.
 type PolicyChange struct {
-	Path      string `json:"path"`
-	OldSHA256 string `json:"old_sha256,omitempty"`
-	NewSHA256 string `json:"new_sha256,omitempty"`
+	Path           string   `json:"path"`
+	OldSHA256      string   `json:"old_sha256,omitempty"`
+	NewSHA256      string   `json:"new_sha256,omitempty"`
+	Changes        []string `json:"changes,omitempty"`         // what has changed, in short sentences
+	ChangesDropped int      `json:"changes_dropped,omitempty"` // how many more there were
+}
+
+// Refusals are denied runs that have no record of their own: those of one user, for one reason, within a
+// minute. The first of them has a record.
+type Refusals struct {
+	Count int    `json:"count"`
+	First string `json:"first"` // when the first came, in UTC; it is not one of Count
+	Last  string `json:"last"`
+}
+
+// ScriptChange says what a tool has changed about the stored script that Script names. Version 0 with
+// an empty hash is none: the script is new, or was deleted.
+type ScriptChange struct {
+	OldVersion int      `json:"old_version,omitempty"`
+	OldSHA256  string   `json:"old_sha256,omitempty"`
+	NewVersion int      `json:"new_version,omitempty"`
+	NewSHA256  string   `json:"new_sha256,omitempty"`
+	Changes    []string `json:"changes,omitempty"` // in short sentences
 }
 
 // Code identifies the exact bytes that were run.

@@ -68,6 +68,10 @@ type app struct {
 	resultPath string      // of exec and run: where the result line goes; empty: nowhere else
 	result     *resultFile // of that path, once it is open
 
+	key keySource // of the API key
+
+	patience time.Duration // of exec, run and bridge: how long a run waits for its turn
+
 	configFile string
 	flags      map[string]string // configuration key -> value
 	typed      map[string]string // configuration key -> the flag that was typed

@@ -19,6 +19,7 @@ import (
 type Config struct {
 	Security Security
 	Input    Input
+	Identity Identity
 	Python   Python
 	Warm     Warm
 	Bridge   Bridge
@@ -42,6 +43,7 @@ type Security struct {
 	GraceSeconds            float64 // between the polite signal and SIGKILL
 	Isolation               Isolation
 	Audit                   Audit
+	RateLimit               RateLimit
 }
 
 // Isolation says how an execution is isolated from the host and from other executions.
@@ -78,10 +80,26 @@ type Audit struct {
 	Native        string // "auto", "on" or "off"
 }
 
+// RateLimit says how many runs may begin, and how many of one user may be under way. In its numbers, 0
+// means no limit. It counts users that a key proves or a request names. The user of the operating
+// system, who can be a gateway or a loop of a shell, is counted by none of them unless OSUsers is set.
+type RateLimit struct {
+	PerUserPerMinute  int
+	PerUserPerHour    int
+	GlobalPerMinute   int // of all users that are counted
+	ConcurrentPerUser int
+	OSUsers           bool
+}
+
 // Input bounds what is read from stdin before it is decoded.
 type Input struct {
 	MaxRequestMB   float64
 	TimeoutSeconds float64 // how long to wait for the next byte; 0: for ever
+}
+
+// Identity says whom py3run must know.
+type Identity struct {
+	Require bool // a run without a known user is denied
 }
 
 // Python says which interpreter runs, and which imports are flagged.
@@ -160,7 +178,8 @@ type Looked struct {
 
 // Kinds of Origin, from the weakest to the strongest.
 const (
-	FromDefault     = "" // in words: default
+	FromDefault     = ""       // in words: default
+	FromPolicy      = "policy" // of who may run what; see Tighten
 	FromFile        = "file"
 	FromEnvironment = "environment"
 	FromFlag        = "flag"
@@ -169,7 +188,7 @@ const (
 // An Origin says who set a value.
 type Origin struct {
 	Kind    string
-	Name    string // path of the file, name of the variable, or --set
+	Name    string // path of the file, with the table of a policy; name of the variable, or --set
 	Key     string // the key that was set, if the value is that of another key; see ForBridge
 	Ceiling Ceiling
 	Floor   Floor
@@ -250,3 +269,20 @@ func (c Config) AuditDir(environ []string) (string, error) {
 	}
 	return "", errors.New("audit: no directory for the log: security.audit.dir, XDG_STATE_HOME and HOME are not set")
 }
+
+// StateDir is the directory of keys, stored scripts and other state; empty: there is no place for it.
+func StateDir(environ []string) string {
+	if dir := lookup(environ, "XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "py3run")
+	}
+	if os.Geteuid() == 0 {
+		return "/var/lib/py3run"
+	}
+	if home := lookup(environ, "HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".local", "state", "py3run")
+	}
+	return ""
+}
+
+// Lookup returns the value of a variable of an environment; empty: it is not set.
+func Lookup(environ []string, name string) string { return lookup(environ, name) }

@@ -96,6 +96,13 @@ func (l *Loaded) readUserFile(environ []string, etcPath string) error {
 	return nil
 }
 
+// OfOthers reports whether a path cannot be looked at because it lies in a directory that another
+// user has closed, as in the home of the user that sudo was called by.
+func OfOthers(path string) bool {
+	_, err := os.Lstat(path)
+	return errors.Is(err, fs.ErrPermission) && closedByOwner(path) == ""
+}
+
 // closedByOwner is the directory on the way to a path that cannot be searched, if it belongs to
 // this user; empty: it belongs to somebody else.
 func closedByOwner(path string) string {
@@ -187,11 +194,6 @@ func isOthersVariable(name string) bool {
 }
 
 func unknownVariable(name string) string {
-	for _, key := range later {
-		if v := variable(key); name == v || strings.HasPrefix(name, v+"_") {
-			return name + ": not available in this version"
-		}
-	}
 	warning := fmt.Sprintf("%q: unknown variable", name)
 	if near := nearestVariable(name); near != "" {
 		warning += ", did you mean " + near + "?"

@@ -40,6 +40,9 @@ type setting struct {
 
 	// What leaves it alone has another meaning than what says its default.
 	onlyIfSet bool
+
+	// Why it cannot differ from user to user, although a ceiling can bound it.
+	forAll string
 }
 
 // reasons is a default for a map: a map literal would be built in every
@@ -60,6 +63,8 @@ const (
 	minMB, maxMB           = 1e-6, 1 << 30
 	minSeconds, maxSeconds = 1e-3, 1e9
 	maxCount               = 1 << 30
+	maxRuns                = 1000000 // within a minute or an hour
+	maxAtOnce              = 4096    // runs of one user
 )
 
 // settings is in the order of the file: keys of one section stand together.
@@ -250,7 +255,8 @@ var settings = [...]setting{
 	{
 		key: "security.audit.retention-days", field: func(c *Config) any { return &c.Security.Audit.RetentionDays },
 		fallback: 90, min: 1, max: maxCount, unit: "days", floor: true,
-		doc: "age from which on py3runctl audit prune removes records (py3run itself removes none)",
+		doc:    "age from which on py3runctl audit prune removes records (py3run itself removes none)",
+		forAll: "all users share one log",
 	},
 	{
 		key: "security.audit.on-failure", field: func(c *Config) any { return &c.Security.Audit.OnFailure },
@@ -263,14 +269,47 @@ var settings = [...]setting{
 		doc: "also record what libraries and child programs connect to, send to, bind and start, as the kernel sees it (not: io_uring, sockets that were connected before); on: a host that cannot is treated as on-missing says",
 	},
 	{
+		key: "security.rate-limit.per-user-per-minute", field: func(c *Config) any { return &c.Security.RateLimit.PerUserPerMinute },
+		fallback: 60, min: 1, max: maxRuns,
+		doc: "runs of one user that begin within any 60 seconds; users are those that a key proves or the request names",
+	},
+	{
+		key: "security.rate-limit.per-user-per-hour", field: func(c *Config) any { return &c.Security.RateLimit.PerUserPerHour },
+		fallback: 1000, min: 1, max: maxRuns,
+		doc: "runs of one user that begin within any hour",
+	},
+	{
+		key: "security.rate-limit.global-per-minute", field: func(c *Config) any { return &c.Security.RateLimit.GlobalPerMinute },
+		fallback: 500, min: 1, max: maxRuns,
+		doc: "runs of all these users together that begin within any 60 seconds",
+	},
+	{
+		key: "security.rate-limit.concurrent-per-user", field: func(c *Config) any { return &c.Security.RateLimit.ConcurrentPerUser },
+		fallback: 8, min: 1, max: maxAtOnce,
+		doc: "runs of one user that are under way at once",
+	},
+	{
+		key: "security.rate-limit.os-users", field: func(c *Config) any { return &c.Security.RateLimit.OSUsers },
+		fallback: false, strict: true,
+		doc: "also count and limit the operating-system user, if nobody else is named; false: it is counted by none of these, because a gateway, and a shell's loop, is one such user",
+	},
+	{
 		key: "input.max-request-mb", field: func(c *Config) any { return &c.Input.MaxRequestMB },
 		fallback: 32.0, min: 1, max: 1024, noZero: true, unit: "MB",
-		doc: "size of a request",
+		doc:    "size of a request",
+		forAll: "a request is read before its user is known",
 	},
 	{
 		key: "input.timeout-seconds", field: func(c *Config) any { return &c.Input.TimeoutSeconds },
 		fallback: 10.0, min: minSeconds, max: maxSeconds, unit: "seconds",
-		doc: "longest wait for a byte on standard input",
+		doc:    "longest wait for a byte on standard input",
+		forAll: "a request is read before its user is known",
+	},
+	{
+		key: "identity.require", field: func(c *Config) any { return &c.Identity.Require },
+		fallback: false, strict: true,
+		doc:    "deny a run unless its user is known: in the policy, and proved by an API key or by the operating system",
+		forAll: "it is decided before the limits of a user are known",
 	},
 	{
 		key: "python.interpreter", field: func(c *Config) any { return &c.Python.Interpreter },
@@ -316,32 +355,38 @@ var settings = [...]setting{
 	{
 		key: "warm.spares", field: func(c *Config) any { return &c.Warm.Spares },
 		fallback: 2, min: 1, max: 64, noZero: true,
-		doc: "how many interpreters wait for a run",
+		doc:    "how many interpreters wait for a run",
+		forAll: "users share the ready interpreters",
 	},
 	{
 		key: "bridge.timeout-seconds", field: func(c *Config) any { return &c.Bridge.TimeoutSeconds },
 		fallback: 25.0, min: minSeconds, max: maxSeconds, unit: "seconds",
-		doc: "wall-clock time of one request to a bridge, if security.execution-timeout-seconds is not less",
+		doc:    "wall-clock time of one request to a bridge, if security.execution-timeout-seconds is not less",
+		forAll: "security.execution-timeout-seconds of a user holds for requests to a bridge, too",
 	},
 	{
 		key: "bridge.state", field: func(c *Config) any { return &c.Bridge.State },
 		fallback: "fresh", choices: []string{"fresh", "keep"}, strict: "fresh",
-		doc: "state of a bridge: with fresh each request has a new interpreter; with keep the requests of one user share one, and globals and modules stay",
+		doc:    "state of a bridge: with fresh each request has a new interpreter; with keep the requests of one user share one, and globals and modules stay",
+		forAll: "a bridge chooses it before it knows a user",
 	},
 	{
 		key: "alerts.denials", field: func(c *Config) any { return &c.Alerts.Denials },
 		fallback: 5, min: 1, max: maxCount,
-		doc: "refusals of one user within alerts.denials-within-minutes that are an alert",
+		doc:    "refusals of one user within alerts.denials-within-minutes that are an alert",
+		forAll: "it is for the operator, not for a run",
 	},
 	{
 		key: "alerts.denials-within-minutes", field: func(c *Config) any { return &c.Alerts.DenialsWithinMinutes },
 		fallback: 5.0, min: 0.01, max: maxCount, noZero: true, unit: "minutes",
-		doc: "the time within which alerts.denials counts",
+		doc:    "the time within which alerts.denials counts",
+		forAll: "it is for the operator, not for a run",
 	},
 	{
 		key: "alerts.limits-in-a-row", field: func(c *Config) any { return &c.Alerts.LimitsInARow },
 		fallback: 3, min: 1, max: maxCount,
-		doc: "runs of one user and script in a row that end at a limit, which are an alert",
+		doc:    "runs of one user and script in a row that end at a limit, which are an alert",
+		forAll: "it is for the operator, not for a run",
 	},
 	{
 		key: "alerts.new-modules", field: func(c *Config) any { return &c.Alerts.NewModules },
@@ -373,13 +418,6 @@ var settings = [...]setting{
 		fallback: "", rule: &webAddress,
 		doc: "address, http or https, that each alert is posted to as JSON",
 	},
-}
-
-// later lists keys and sections that the contract names and this version does
-// not have. They are refused like unknown ones, but not as mistakes.
-var later = [...]string{
-	"security.rate-limit",
-	"identity",
 }
 
 // otherVariables start with PY3RUN_ and are read elsewhere.
@@ -515,17 +553,6 @@ func leaf(key string) string    { return key[strings.LastIndexByte(key, '.')+1:]
 func isSection(key string) bool {
 	for i := range settings {
 		if strings.HasPrefix(settings[i].key, key+".") {
-			return true
-		}
-	}
-	return false
-}
-
-// isLater reports whether the key or the section around it is of a version to
-// come.
-func isLater(key string) bool {
-	for _, l := range later {
-		if key == l || strings.HasPrefix(key, l+".") {
 			return true
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"py3run/audit"
+	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/cli"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/store"
@@ -72,7 +73,18 @@ func hint(err error) string {
 	var place *audit.PositionError
 	var owner *ownerError
 	var unknown *unknownRun
+	var refused refusal
+	var stranger *unknownUserError
+	var script interface{ Hint() string }
 	switch {
+	case errors.As(err, &script):
+		return script.Hint()
+	case errors.As(err, &refused):
+		return refused.Hint
+	case errors.As(err, &stranger) && stranger.near != "":
+		return fmt.Sprintf("did you mean %q?", stranger.near)
+	case errors.As(err, &stranger):
+		return "py3runctl user list shows the users, and py3runctl user add adds one"
 	case errors.As(err, &conf):
 		return conf.Hint
 	case errors.As(err, &owner):
@@ -100,7 +112,7 @@ func hint(err error) string {
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:           program,
-		Short:         "Look after py3run: the audit log, runs past and alive, alerts, metrics and templates",
+		Short:         "Look after py3run: the audit log, runs past and alive, alerts, metrics, users, keys and templates",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
@@ -114,7 +126,8 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&a.configFile, "config", "", "read this `file` instead of the user's and the system's configuration")
 	root.PersistentFlags().StringVar(&a.dir, "dir", "", "the log's `directory`, instead of the configured one")
 	root.PersistentFlags().StringVar(&a.zone, "zone", "", "the time `zone` for days, tables, and times without a zone: local, UTC or a name\nsuch as Europe/Berlin (default: local; JSON and CSV are in UTC)")
-	root.AddCommand(a.audit(), a.index(), a.history(), a.ps(), a.cancel(), a.stats(), a.alerts(), a.metrics(), a.warm(), cli.NewVersion(program, nil))
+	root.AddCommand(a.audit(), a.index(), a.history(), a.ps(), a.cancel(), a.stats(), a.alerts(), a.metrics(), a.user(), a.key(), a.limits(), a.access(), a.backup(), a.restore(), a.warm(), cli.NewVersion(program, nil))
+	root.AddCommand(a.script())
 	cli.AddHelp(root)
 	cli.Suggest(root)
 	return root
@@ -270,6 +283,11 @@ delivered.`,
 			}
 			d, err := a.logContext()
 			fired := 0
+			if err == nil && !list {
+				if err := recordRefusals(d.dir, access.NewLimits(config.StateDir(a.environ))); err != nil { // the rules count them
+					d.warnf("%v", err)
+				}
+			}
 			switch {
 			case err != nil:
 			case list:

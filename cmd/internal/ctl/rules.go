@@ -103,9 +103,9 @@ func (w *watched) look(e store.Entry, rules config.Alerts) (found []alert) {
 		if within(rules.QuietHours, at.Local()) {
 			tell(ruleQuietHours, "a run of %s began in the quiet hours (%s)", subject(r), rules.QuietHours)
 		}
-	case "execution-denied":
+	case audit.ExecutionDenied:
 		if rules.Denials > 0 {
-			if w.denied(r.User.Name, at, rules) {
+			if w.denied(r, at, rules) {
 				tell(ruleDenials, "%s was refused %d times within %v minutes", subject(r), rules.Denials, rules.DenialsWithinMinutes)
 			}
 		}
@@ -115,10 +115,15 @@ func (w *watched) look(e store.Entry, rules config.Alerts) (found []alert) {
 	return found
 }
 
-// denied counts a refusal, and reports whether there were too many. After that the count starts again.
-func (w *watched) denied(user string, at time.Time, rules config.Alerts) bool {
+// denied counts a refusal, or those of a summary, and reports whether there were too many. After that the count starts again.
+func (w *watched) denied(r audit.Record, at time.Time, rules config.Alerts) bool {
 	span := time.Duration(rules.DenialsWithinMinutes * float64(time.Minute))
-	recent := slices.DeleteFunc(append(w.Denials[user], at), func(t time.Time) bool { return at.Sub(t) > span })
+	user, times := r.User.Name, []time.Time{at}
+	if s := r.Refusals; s != nil { // no more are needed than make an alert
+		last, _ := time.Parse(time.RFC3339Nano, s.Last)
+		times = slices.Repeat([]time.Time{last}, min(s.Count, rules.Denials))
+	}
+	recent := slices.DeleteFunc(append(w.Denials[user], times...), func(t time.Time) bool { return at.Sub(t) > span })
 	if len(recent) >= rules.Denials {
 		delete(w.Denials, user)
 		return true

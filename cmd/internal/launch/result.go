@@ -39,6 +39,7 @@ func outline(p Plan, v Verdict) wire.Result {
 	if p.Spec.Path != "" {
 		r.Limits = &p.Limits
 	}
+	r.Script = scriptOf(p)
 	return r
 }
 
@@ -47,6 +48,9 @@ func result(p Plan, e Evidence, v Verdict) wire.Result {
 	if !e.ran() {
 		r := outline(p, v)
 		r.Warnings = slices.Concat(p.Warnings, e.Warnings)
+		if e.Refused != nil {
+			r.SignalNumber = int(e.Refused.signal)
+		}
 		if e.Direct != nil && v.Status == wire.StatusOK {
 			r.Result, r.ResultType = encode(e.Direct.Value), e.Direct.Type
 		}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"py3run/audit"
+	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/warm"
 	"py3run/cmd/internal/wire"
@@ -26,6 +27,7 @@ const (
 type run struct {
 	plan Plan
 	held holdings
+	slot *access.Slot // one of the runs that the user may have; nil: nobody counts them
 
 	unpinned []string           // paths of py3run's own that the code could create
 	workdir  *sandbox.Workdir   // the working directory
@@ -34,6 +36,10 @@ type run struct {
 	left     *sandbox.Leftovers // files that sweep still has to remove; nil: none
 	told     bool               // the stream knows that the code begins
 	cold     bool               // no template had a worker for this run
+
+	limits  *access.Limits   // that have due
+	due     []access.Summary // refusals that are to be recorded
+	trouble *access.Trouble  // with the file of limits, to be recorded; nil: none
 
 	cancelled *audit.Record // who wants the run to end, besides the caller; nil: nobody
 }
@@ -121,6 +127,7 @@ func (r *run) conclude(e Evidence) Answer {
 	if r.plan.Job.Series == nil {
 		go func() { released <- r.held.release(0) }()
 	} else { // sweep releases it: nobody waits then
+		r.slot.Release() // but who has this answer may send the next request, to another bridge, too
 		released <- nil
 	}
 	receipt, warnings := r.recordEnd(e, result)
@@ -333,6 +340,7 @@ func (r *run) sweep(isolation *wire.Isolation) (err error) {
 		err = errors.Join(err, sandbox.Sweep(r.plan.Dir.Root))
 	}
 	if r.record != nil {
+		err = errors.Join(err, r.recordLimits(r.record.log))
 		if others {
 			err = errors.Join(err, r.record.log.Recover())
 		}

@@ -56,11 +56,11 @@ const (
 	Running  = "running" // only in queries and answers: there is no end yet
 )
 
-// runsCode reports whether a record is about a run.
-func runsCode(a audit.Action) bool {
-	switch a {
-	case audit.ExecutionStart, audit.ExecutionEnd, audit.ExecutionOrphaned, "execution-denied":
-		return true
+// runsCode reports whether a record is about a run. A summary of refusals is about several.
+func runsCode(r audit.Record) bool {
+	switch r.Event.Action {
+	case audit.ExecutionStart, audit.ExecutionEnd, audit.ExecutionOrphaned, audit.ExecutionDenied:
+		return r.Refusals == nil
 	}
 	return false
 }
@@ -83,7 +83,7 @@ func (r *Run) add(e Entry) {
 	switch rec.Event.Action {
 	case audit.ExecutionOrphaned:
 		r.Status = Orphaned
-	case "execution-denied":
+	case audit.ExecutionDenied:
 		r.Status = Denied
 	}
 	if r.Started.IsZero() {
@@ -268,7 +268,7 @@ type Action struct {
 // more.
 func actionOf(r audit.Record) Action {
 	a := Action{Name: string(r.Event.Action), Count: 1}
-	if !runsCode(r.Event.Action) {
+	if !runsCode(r) {
 		a.Reason = r.Event.Reason
 	}
 	return a
@@ -377,7 +377,7 @@ func (l Log) once(q Query, take func(*Run), look func(Entry)) error {
 			return err
 		}
 		look(e)
-		if !runsCode(e.Record.Event.Action) {
+		if !runsCode(e.Record) {
 			continue
 		}
 		r := open[e.Record.RunID]

@@ -44,6 +44,7 @@ type Result struct {
 	Limits    *Limits       `json:"limits,omitempty"`
 	Isolation *Isolation    `json:"isolation,omitempty"`
 	Python    *Python       `json:"python,omitempty"`
+	Script    *Script       `json:"script,omitempty"` // a stored script that ran instead of code
 	Audit     *AuditReceipt `json:"audit,omitempty"`
 	Events    *Events       `json:"events,omitempty"`
 	Warnings  []Warning     `json:"warnings,omitempty"`
@@ -75,6 +76,7 @@ type Failure struct {
 	Errno        string    `json:"errno,omitempty"`  // as EPERM
 	Limit        *LimitHit `json:"limit,omitempty"`
 	Where        []Frame   `json:"where,omitempty"` // user frames when a limit struck, innermost last
+	Variables    []Fault   `json:"variables,omitempty"`
 	Retryable    bool      `json:"retryable"`
 	RetryAfterMS int64     `json:"retry_after_ms,omitempty"`
 }
@@ -84,6 +86,14 @@ type LimitHit struct {
 	Name       string  `json:"name"`
 	Configured float64 `json:"configured"`
 	Used       float64 `json:"used"`
+}
+
+// A Fault is what is wrong with a variable of a request by the declaration of a stored script. It does
+// not have the value, which may be a secret.
+type Fault struct {
+	Name    string `json:"name"`
+	Rule    string `json:"rule"` // required, type, min, max, choices, pattern or unknown
+	Message string `json:"message"`
 }
 
 // A Frame is one place in the caller's code.
@@ -126,6 +136,13 @@ type Python struct {
 	Version    string `json:"version"`
 	Executable string `json:"executable"`
 	Venv       string `json:"venv,omitempty"`
+}
+
+// Script is the stored script that ran. The fields are those of the audit record.
+type Script struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Source  string `json:"source"` // store
 }
 
 // An AuditReceipt points to the end record of this run.
