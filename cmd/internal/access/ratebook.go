@@ -124,7 +124,7 @@ func isSafeDir(dir string) error {
 // repaired notes that counts were lost.
 func (b *book) repaired(why string) {
 	if b.trouble == nil {
-		b.trouble = &Trouble{"limits_repaired", "the file of limits was damaged (" + why + "): what it had counted there begins anew"}
+		b.trouble = &Trouble{warnRepaired, "the file of limits was damaged (" + why + "): what it had counted there begins anew"}
 	}
 }
 
@@ -331,7 +331,7 @@ func (b *book) shared() (seat, error) {
 	}
 	t.window, t.moved = t.window.settle(b.now.boot)
 	if len(t.window) == 0 && b.trouble == nil {
-		b.trouble = &Trouble{"limits_full", fmt.Sprintf("more than %d users have run something within an hour: others share the limits of one user", entries*indexes*3/4)}
+		b.trouble = &Trouble{warnFull, fmt.Sprintf("more than %d users have run something within an hour: others share the limits of one user", entries*indexes*3/4)}
 	}
 	return seat{tally: t, page: othersPage}, nil
 }
