@@ -4,6 +4,7 @@
 #   PY3RUN=path/to/py3run PYTHON=path/to/python3 JAVA_HOME=path/to/jdk ./run.sh
 #
 # PY3RUN       the launcher; default: py3run in PATH, or else ../../py3run
+# PY3RUNCTL    the operators' command, for the tests of the web service; default: py3runctl beside py3run
 # PYTHON       the interpreter; default: what py3run finds
 # JAVA_HOME    a JDK from version 17 on; default: the javac in PATH
 # JARS         the directory of junit-platform-console-standalone.jar and gson.jar; default: where Debian's packages
@@ -26,7 +27,7 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
-export PY3RUN PY3RUN_SECURITY_AUDIT_DIR="$tmp/audit" XDG_CACHE_HOME="$tmp/cache"
+export PY3RUN PY3RUN_SECURITY_AUDIT_DIR="$tmp/audit" XDG_CACHE_HOME="$tmp/cache" XDG_STATE_HOME="$tmp/state"
 
 compile() { # the sources are UTF-8, whatever the locale says
 	"${bin}javac" -J-XX:-UsePerfData --release 17 -encoding UTF-8 -Xlint:all -Werror -d "$tmp/classes" "$@"
@@ -46,7 +47,7 @@ run() {
 	[ "$code" = 0 ] || exit "$code"
 }
 
-compile "$here"/py3run/*.java "$here"/*.java
+compile "$here"/py3run/*.java "$here"/web/*.java "$here"/*.java
 run -cp "$tmp/classes" Example
 
 jars=${JARS:-/usr/share/java}
