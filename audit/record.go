@@ -105,6 +105,7 @@ type Auth struct {
 	OSUID  int        `json:"os_uid"`
 	OSUser string     `json:"os_user,omitempty"`
 	KeyID  string     `json:"key_id,omitempty"`
+	Holder string     `json:"holder,omitempty"` // the key's own user, if that named another one
 
 	// LoginUID is the user that logged in, which the kernel keeps through su and sudo; nil: there
 	// was no login.

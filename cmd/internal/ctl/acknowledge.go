@@ -11,6 +11,7 @@ import (
 
 	"py3run/audit"
 	"py3run/cmd/internal/cli"
+	"py3run/cmd/internal/store"
 )
 
 func (a *app) acknowledge() *cobra.Command {
@@ -130,9 +131,9 @@ func (d logContext) recordedAlerts() (list []alert, err error) {
 	return list, nil
 }
 
-// listAlerts prints the alerts in the log since a time.
-func (d logContext) listAlerts(since, format string, now time.Time) error {
-	from, err := parseTime("since", since, now.In(d.local()))
+// listAlerts prints the alerts in the log that a filter selects.
+func (d logContext) listAlerts(f filter, format string, now time.Time) error {
+	wanted, err := f.query(now.In(d.local()))
 	if err != nil {
 		return err
 	}
@@ -141,7 +142,8 @@ func (d logContext) listAlerts(since, format string, now time.Time) error {
 		return err
 	}
 	for _, a := range list {
-		if at, err := time.Parse(time.RFC3339Nano, a.Time); err == nil && at.Before(from) {
+		at, _ := time.Parse(time.RFC3339Nano, a.Time)
+		if !wanted.Matches(&store.Run{User: a.User, Script: a.Script, Started: at}) {
 			continue
 		}
 		if err := d.printAlert(a, format); err != nil {

@@ -34,25 +34,8 @@ func (a *app) audit() *cobra.Command {
 	return c
 }
 
-// A selection says which records are wanted.
-type selection struct {
-	user, script, status string
-	since, until         time.Time
-}
-
-func (s selection) wants(line audit.Line, rec audit.Record) bool {
-	return (s.user == "" || rec.User.Name == s.user) && (s.script == "" || rec.Script.Name == s.script) && (s.status == "" || rec.Status == s.status) &&
-		(s.since.IsZero() || !line.Time.Before(s.since)) && (s.until.IsZero() || line.Time.Before(s.until))
-}
-
-func (s *selection) flags(c *cobra.Command) {
-	c.Flags().StringVar(&s.user, "user", "", "only records of this user")
-	c.Flags().StringVar(&s.script, "script", "", "only records of this script")
-	c.Flags().StringVar(&s.status, "status", "", "only end records with this status")
-}
-
 func (a *app) tail() *cobra.Command {
-	var s selection
+	var f filter
 	var follow bool
 	var format string
 	count := 10
@@ -60,7 +43,11 @@ func (a *app) tail() *cobra.Command {
 		Use: "tail", Short: "Show the newest records, and with -f those that follow", Args: cobra.NoArgs,
 		Long: "Prints a line for people on a terminal; else the exact lines of the log, which can be hashed.",
 		RunE: a.at(func(d logContext) error {
-			if err := errors.Join(oneOf("format", format, "text", "json"), oneOf("status", s.status, statuses()...), atLeast("lines", count, 0)); err != nil {
+			if err := errors.Join(oneOf("format", format, "text", "json"), atLeast("lines", count, 0)); err != nil {
+				return err
+			}
+			s, err := f.selection(time.Now().In(d.local()))
+			if err != nil {
 				return err
 			}
 			ctx, stop := context.WithCancel(context.Background()) // a signal ends the process, as it ends any reader
@@ -74,7 +61,9 @@ func (a *app) tail() *cobra.Command {
 			return d.tail(ctx, s, count, follow, format)
 		}),
 	}
-	s.flags(c)
+	f.identity(c)
+	f.outcome(c)
+	f.times(c)
 	c.Flags().IntVarP(&count, "lines", "n", count, "show so many of the records that there are")
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with each record that is written")
 	c.Flags().StringVar(&format, "format", "", "text or json (default: text on a terminal, else json)")
@@ -233,9 +222,9 @@ func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location
 	if ms := rec.Host.ClockJumpMS; ms != 0 {
 		add("the clock has jumped by %v", time.Duration(ms)*time.Millisecond)
 	}
-	who := plain(rec.User.Name)
+	who := plain(named(rec.User.Name, rec.Auth.Method))
 	if rec.Script.Name != "" {
-		who += " " + plain(rec.Script.Name)
+		who += " " + plain(scriptOf(rec.Script.Name, rec.Script.Version))
 	}
 	status := fmt.Sprintf("%-14s", plain(what))
 	if colour && paint != "" {
@@ -261,7 +250,7 @@ also count, but an id begins with the time, so runs of one minute share them.`,
 			return d.show(args[0], format)
 		},
 	}
-	c.Flags().StringVar(&format, "format", "", "text (indented) or json: the exact lines (default: text on a terminal, else json)")
+	c.Flags().StringVar(&format, "format", "", "text (a summary, and the record indented) or json: the exact lines (default: text on a terminal, else json)")
 	return c
 }
 
@@ -301,7 +290,7 @@ func (d logContext) show(what, format string) error {
 		if i := slices.IndexFunc(runs, func(c candidate) bool { return c.id == line.RunID }); i >= 0 {
 			runs[i].status = status
 		} else {
-			runs = append(runs, candidate{line.RunID, line.Time, rec.User.Name, status})
+			runs = append(runs, candidate{line.RunID, line.Time, named(rec.User.Name, rec.Auth.Method), status})
 		}
 	}
 	if err := d.ambiguous(what, runs); err != nil {
@@ -317,6 +306,9 @@ func (d logContext) show(what, format string) error {
 	for _, line := range found {
 		text := line.Text
 		if d.formatOf(format) == "text" {
+			if err := d.linePrinter("text")(line); err != nil { // it marks what the record says with names only
+				return err
+			}
 			var indented bytes.Buffer
 			if err := json.Indent(&indented, text, "", "  "); err != nil {
 				return err
@@ -332,7 +324,8 @@ func (d logContext) show(what, format string) error {
 
 // csvColumns are the columns of an export. They stay; new ones come at the end.
 var csvColumns = []string{"seq", "time", "action", "outcome", "reason", "run_id", "request_id", "host", "user", "auth", "os_uid", "client_ip", "script", "command", "code_sha256", "code_bytes",
-	"status", "duration_ms", "cpu_ms", "peak_memory_bytes", "exit_code", "signal", "stdout_bytes", "stderr_bytes", "isolation", "missing", "flagged_imports", "connections", "hash"}
+	"status", "duration_ms", "cpu_ms", "peak_memory_bytes", "exit_code", "signal", "stdout_bytes", "stderr_bytes", "isolation", "missing", "flagged_imports", "connections", "hash",
+	"os_user", "key_id", "holder", "script_version", "script_source", "script_path", "invocation", "labels"}
 
 func csvPrinter(to io.Writer, header bool) func(audit.Line, audit.Record) error {
 	w := csv.NewWriter(to)
@@ -380,6 +373,11 @@ func csvPrinter(to io.Writer, header bool) func(audit.Line, audit.Record) error 
 			}
 		}
 		row = append(row, method, strings.Join(missing, " "), strings.Join(modules, " "), strings.Join(hosts, " "), line.Hash().String())
+		invocation := ""
+		if r.Invoked != nil {
+			invocation = r.Invoked.Command
+		}
+		row = append(row, r.Auth.OSUser, r.Auth.KeyID, r.Auth.Holder, r.Script.Version, string(r.Script.Source), r.Script.Path, invocation, store.LabelText(r.Labels))
 		for i := range row {
 			if _, err := strconv.ParseFloat(row[i], 64); err != nil {
 				row[i] = cell(row[i])

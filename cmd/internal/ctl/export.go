@@ -33,7 +33,7 @@ const commitLast = "last"
 
 func (a *app) export() *cobra.Command {
 	var e exporting
-	var since, until string
+	var f filter
 	c := &cobra.Command{
 		Use: "export", Short: "Write records for other programs, from where the last export ended", Args: cobra.NoArgs,
 		Long: `With --cursor, an export begins after the last record that its reader has. The cursor moves only
@@ -55,7 +55,7 @@ cursors beside the log (cursor-*.json).`,
 				return err
 			}
 			switch {
-			case e.cursor != "" && until != "": // the cursor would pass records that the next export must have
+			case e.cursor != "" && f.until != "": // the cursor would pass records that the next export must have
 				return cli.Usagef("invalid argument --until: not with --cursor")
 			case e.to != "" && e.output != "":
 				return cli.Usagef("invalid argument --to: not with --output")
@@ -67,12 +67,8 @@ cursors beside the log (cursor-*.json).`,
 			if e.output == "-" {
 				e.output = ""
 			}
-			now := time.Now().In(d.local())
 			var err error
-			if e.since, err = parseTime("since", since, now); err == nil {
-				e.until, err = parseTime("until", until, now)
-			}
-			if err != nil {
+			if e.selection, err = f.selection(time.Now().In(d.local())); err != nil {
 				return err
 			}
 			return d.exportAll(e)
@@ -84,8 +80,9 @@ cursors beside the log (cursor-*.json).`,
 	c.Flags().StringVar(&e.commit, "commit", "", "export nothing; say that the reader of the last export to standard output has all of it,\nor all up to the record `seq`")
 	c.Flags().Lookup("commit").NoOptDefVal = commitLast
 	c.Flags().StringVar(&e.format, "format", "json", "json (the exact lines) or csv")
-	c.Flags().StringVar(&since, "since", "", "only records since this `time`")
-	c.Flags().StringVar(&until, "until", "", "only records before this `time`")
+	f.identity(c)
+	f.outcome(c)
+	f.times(c)
 	return c
 }
 
