@@ -17,7 +17,7 @@ var imports = map[string]string{
 	"audit":                        "internal/activity internal/json golang.org/x/sys/unix",
 	"cmd":                          "cmd/internal/access cmd/internal/cli cmd/internal/config cmd/internal/launch cmd/internal/python cmd/internal/scripts cmd/internal/startup cmd/internal/warm cmd/internal/wire internal/passwd internal/sigaction sandbox github.com/spf13/cobra github.com/spf13/pflag golang.org/x/sys/unix",
 	"cmd/help":                     "", // the pages and their test
-	"cmd/internal/access":          "cmd/internal/config github.com/BurntSushi/toml golang.org/x/sys/unix",
+	"cmd/internal/access":          "cmd/internal/config cmd/internal/spelling github.com/BurntSushi/toml golang.org/x/sys/unix",
 	"cmd/internal/cli":             "github.com/mattn/go-isatty github.com/spf13/cobra github.com/spf13/pflag",
 	"cmd/internal/config":          "cmd/internal/spelling github.com/BurntSushi/toml",
 	"cmd/internal/ctl":             "audit cmd/internal/access cmd/internal/cli cmd/internal/config cmd/internal/scripts cmd/internal/store cmd/internal/warm cmd/internal/wire internal/passwd sandbox/cgroup github.com/spf13/cobra golang.org/x/mod/sumdb/note golang.org/x/mod/sumdb/tlog golang.org/x/sys/unix",

@@ -27,8 +27,11 @@ func (r Receipt) head() head { return head{seq: r.Seq, hash: r.Hash} }
 // The line escapes everything except printable ASCII. Invalid UTF-8 becomes U+FFFD, and a string
 // that takes more than 2048 bytes in the line ends in an ellipsis. A record over 16 KiB loses the
 // heads of Output, then entries of lists: first those of Hooks, then the reasons in
-// Isolation.Missing, the arguments, Labels, Variables.List, and the lists of Files. Both set
-// Truncated.
+// Isolation.Missing, the arguments, Labels, Variables.List, the lists of Files, Policy.Changes and
+// User.Groups. Both set Truncated.
+//
+// A record with a Policy is that of a tool that has changed the file: the next run finds the file as
+// NewSHA256 says, and reports no change.
 //
 // After an error of the steps "look at" and "sync" the record may be in the log. After all other
 // errors it is not.
@@ -155,7 +158,7 @@ func (w *entry) put(d draft, e *entering) (Receipt, error) {
 		remember(w.lock, origin) // or the first record of all, if its writer is killed after it, would look like one whose note is gone
 	}
 	var files []byte
-	if len(d.record.Config) > 0 {
+	if len(filesOf(d.record)) > 0 {
 		if files, err = w.compareFiles(w.lock, d.record, w.note); err != nil {
 			return Receipt{}, err
 		}
@@ -166,6 +169,9 @@ func (w *entry) put(d draft, e *entering) (Receipt, error) {
 	}
 	if files != nil {
 		rememberFiles(w.lock, files)
+	}
+	if p := d.record.Policy; p != nil && d.record.Event.Action != PolicyChanged {
+		w.rememberChange(w.lock, *p) // else the next run reports the change again
 	}
 	if err := w.lookAt(w.segment); err != nil {
 		return Receipt{}, w.failed("look at", currentName, err)

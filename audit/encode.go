@@ -28,12 +28,13 @@ type cut func(d *draft, over int) error
 
 // cuts are what a record can do without, the least important first. In the lists of hooks, long
 // texts are shortened before entries are dropped, and the first entries of each list stay as long
-// as other lists have more. What is dropped is counted. User, auth and code always stay. The two
-// last cuts only shorten strings, and leave room for hashes and run ids, which have up to 64 bytes.
+// as other lists have more. What is dropped is counted, except groups. User, roles, auth and
+// code always stay. The two last cuts only shorten strings, and leave room for hashes and run ids,
+// which have up to 64 bytes.
 var cuts = slices.Concat(
 	[]cut{always(dropHeads), shorten(120, 8)}, thin(firstKept),
 	[]cut{always(dropReasons), always(dropArguments), trimLabels(firstKept), trimVariables(firstKept), trimFiles(firstKept), shorten(40, 3)}, thin(0),
-	[]cut{trimLabels(0), trimVariables(0), trimFiles(0), always(func(d *draft) { d.maxString = 256 }), always(func(d *draft) { d.maxString = 64 })},
+	[]cut{trimChanges(firstKept), trimGroups(firstKept), trimLabels(0), trimVariables(0), trimFiles(0), trimChanges(0), trimGroups(0), always(func(d *draft) { d.maxString = 256 }), always(func(d *draft) { d.maxString = 64 })},
 )
 
 // firstKept is how many entries of each list stay as long as other lists have more.
@@ -127,6 +128,29 @@ func trimFiles(least int) cut {
 		}
 		d.record.Files = &f
 		return nil
+	}
+}
+
+// trimChanges drops sentences about a change of the policy, and counts them.
+func trimChanges(least int) cut {
+	return func(d *draft, over int) error {
+		if d.record.Policy == nil {
+			return nil
+		}
+		p := *d.record.Policy
+		kept, err := fitting(p.Changes, least, over+len(`,"changes_dropped":`), d.maxString)
+		p.ChangesDropped += len(p.Changes) - len(kept)
+		p.Changes = kept
+		d.record.Policy = &p
+		return err
+	}
+}
+
+// trimGroups drops groups of the user. Roles always stay: they say what was allowed.
+func trimGroups(least int) cut {
+	return func(d *draft, over int) (err error) {
+		d.record.User.Groups, err = fitting(d.record.User.Groups, least, over, d.maxString)
+		return err
 	}
 }
 

@@ -455,3 +455,31 @@ func TestFitFiles(t *testing.T) {
 		}
 	}
 }
+
+// Groups and the sentences of a change go before a name is cut; the roles stay, and the sentences are counted.
+func TestFitPolicy(t *testing.T) {
+	t.Parallel()
+	r := startRecord("r1")
+	r.User.Roles = []string{"python3-executor", "auditor"}
+	r.Policy = &PolicyChange{Path: "/etc/py3run/policy.toml"}
+	for i := range 2000 {
+		r.User.Groups = append(r.User.Groups, fmt.Sprintf("group-%04d", i))
+		r.Policy.Changes = append(r.Policy.Changes, fmt.Sprintf("user u%04d: roles: + auditor", i))
+	}
+	d, err := fit(r, maxLine-1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, _, err := d.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := d.record
+	if len(line) >= maxLine || len(got.User.Roles) != 2 || !got.Truncated || len(got.Policy.Changes) < firstKept || len(got.User.Groups) < firstKept ||
+		len(got.Policy.Changes)+got.Policy.ChangesDropped != 2000 {
+		t.Errorf("%d bytes, %d groups, %d changes and %d more: %.300s", len(line), len(got.User.Groups), len(got.Policy.Changes), got.Policy.ChangesDropped, line)
+	}
+	if len(r.Policy.Changes) != 2000 || len(r.User.Groups) != 2000 {
+		t.Error("the caller's record was changed")
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -155,7 +156,11 @@ func policyChanges(lock int, files []ConfigFile) (changes []PolicyChange, lines 
 			continue
 		}
 		known[at] = line
-		changes = append(changes, PolicyChange{Path: f.Path, OldSHA256: strings.TrimPrefix(was, noFile), NewSHA256: f.SHA256})
+		change := PolicyChange{Path: f.Path, OldSHA256: strings.TrimPrefix(was, noFile), NewSHA256: f.SHA256}
+		if f.Describe != nil {
+			change.Changes = f.Describe(change.OldSHA256)
+		}
+		changes = append(changes, change)
 	}
 	if !fresh {
 		return nil, nil, nil
@@ -171,10 +176,10 @@ func policyChanges(lock int, files []ConfigFile) (changes []PolicyChange, lines 
 	return changes, lines, nil
 }
 
-// compareFiles notes a policy-change record for each configuration file of a start that has
+// compareFiles notes a policy-change record for each configuration file of a record that has
 // changed. The lines are for rememberFiles.
 func (l *Log) compareFiles(lock int, start Record, note func(Record) error) (lines []byte, err error) {
-	changes, lines, err := policyChanges(lock, start.Config)
+	changes, lines, err := policyChanges(lock, filesOf(start))
 	if err != nil {
 		return nil, l.failed("read", lockName, err)
 	}
@@ -184,6 +189,27 @@ func (l *Log) compareFiles(lock int, start Record, note func(Record) error) (lin
 		}
 	}
 	return lines, nil
+}
+
+// rememberChange notes the file of a change that a tool has made and recorded itself, so that the next
+// run does not take it for a change by somebody else.
+func (l *Log) rememberChange(lock int, change PolicyChange) error {
+	_, lines, err := policyChanges(lock, []ConfigFile{{Path: change.Path, SHA256: change.NewSHA256}})
+	if err == nil && lines != nil {
+		err = rememberFiles(lock, lines)
+	}
+	return err
+}
+
+// filesOf are the configuration files that a record speaks for. A tool has found the file that it changes
+// as OldSHA256 says: where that is not what the last run has found, somebody else has changed the file
+// in between.
+func filesOf(r Record) []ConfigFile {
+	p := r.Policy
+	if p == nil || r.Event.Action == PolicyChanged || slices.ContainsFunc(r.Config, func(f ConfigFile) bool { return f.Path == p.Path }) {
+		return r.Config
+	}
+	return append(slices.Clip(r.Config), ConfigFile{Path: p.Path, SHA256: p.OldSHA256})
 }
 
 // rememberFiles writes the lines after the note of the newest record.

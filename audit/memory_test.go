@@ -166,7 +166,7 @@ func TestOrphanSaysNothingTwice(t *testing.T) {
 	mustAppend(t, l, startRecord("r1"))
 	must(t, os.Truncate(filepath.Join(dir, lockName), 0))
 	r := startRecord("r2")
-	r.Config = []ConfigFile{{"/x.toml", ""}}
+	r.Config = []ConfigFile{{Path: "/x.toml", SHA256: ""}}
 	run, _, err := l.Begin(r)
 	must(t, err)
 	run.release()
@@ -205,13 +205,13 @@ func TestPolicyChange(t *testing.T) {
 		files []ConfigFile
 		want  string // the changes: reason, path, old and new hash, by their first letters
 	}{
-		{[]ConfigFile{{etc, a}, {own, ""}}, ""},
-		{[]ConfigFile{{etc, a}, {own, ""}}, ""},
-		{[]ConfigFile{{etc, b}, {own, ""}}, "file-changed " + etc + " a b"},
-		{[]ConfigFile{{etc, b}, {own, a}}, "file-appeared " + own + "  a"},
-		{[]ConfigFile{{etc, b}, {odd, a}}, ""}, // named instead of the user's own, which nobody looked for
-		{[]ConfigFile{{etc, ""}, {own, b}}, "file-removed " + etc + " b ,file-changed " + own + " a b"},
-		{[]ConfigFile{{etc, ""}, {odd, b}}, "file-changed " + odd + " a b"},
+		{[]ConfigFile{{Path: etc, SHA256: a}, {Path: own, SHA256: ""}}, ""},
+		{[]ConfigFile{{Path: etc, SHA256: a}, {Path: own, SHA256: ""}}, ""},
+		{[]ConfigFile{{Path: etc, SHA256: b}, {Path: own, SHA256: ""}}, "file-changed " + etc + " a b"},
+		{[]ConfigFile{{Path: etc, SHA256: b}, {Path: own, SHA256: a}}, "file-appeared " + own + "  a"},
+		{[]ConfigFile{{Path: etc, SHA256: b}, {Path: odd, SHA256: a}}, ""}, // named instead of the user's own, which nobody looked for
+		{[]ConfigFile{{Path: etc, SHA256: ""}, {Path: own, SHA256: b}}, "file-removed " + etc + " b ,file-changed " + own + " a b"},
+		{[]ConfigFile{{Path: etc, SHA256: ""}, {Path: odd, SHA256: b}}, "file-changed " + odd + " a b"},
 		{nil, ""},
 	} {
 		r := startRecord(fmt.Sprint("r", i))
@@ -255,7 +255,7 @@ func TestPolicyMemoryIsBounded(t *testing.T) {
 	hash := strings.Repeat("c", 64)
 	for i := range 300 {
 		r := startRecord(fmt.Sprint("r", i))
-		r.Config = []ConfigFile{{fmt.Sprintf("/tmp/%060d.toml", i), hash}}
+		r.Config = []ConfigFile{{Path: fmt.Sprintf("/tmp/%060d.toml", i), SHA256: hash}}
 		mustAppend(t, l, r)
 	}
 	text, err := os.ReadFile(filepath.Join(dir, lockName))
@@ -266,7 +266,7 @@ func TestPolicyMemoryIsBounded(t *testing.T) {
 	must(t, os.Truncate(filepath.Join(dir, lockName), int64(len(text)-10)))
 	for _, hash := range []string{hash, strings.Repeat("d", 64)} {
 		r := startRecord("next")
-		r.Config = []ConfigFile{{fmt.Sprintf("/tmp/%060d.toml", 299), hash}, {fmt.Sprintf("/tmp/%060d.toml", 298), hash}}
+		r.Config = []ConfigFile{{Path: fmt.Sprintf("/tmp/%060d.toml", 299), SHA256: hash}, {Path: fmt.Sprintf("/tmp/%060d.toml", 298), SHA256: hash}}
 		mustAppend(t, l, r)
 	}
 	if got := strings.Count(changesIn(t, dir), "file-changed"); got != 2 {
@@ -279,7 +279,9 @@ func TestComparePolicy(t *testing.T) {
 	t.Parallel()
 	dir := logDir(t)
 	off := startRecord("off")
-	file := func(hash string) []ConfigFile { return []ConfigFile{{"/x.toml", strings.Repeat(hash, 64)}} }
+	file := func(hash string) []ConfigFile {
+		return []ConfigFile{{Path: "/x.toml", SHA256: strings.Repeat(hash, 64)}}
+	}
 	must(t, ComparePolicy(dir, off, file("a")))
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
 		t.Errorf("a log where there was none: %v", err)
@@ -297,4 +299,48 @@ func TestComparePolicy(t *testing.T) {
 	if got := actions(verify(t, dir)); got != "execution-start policy-change" {
 		t.Errorf("records %s", got)
 	}
+}
+
+// A change says what has changed, and is asked for that only once. A change by a tool, with a record of its own, is not reported
+// again; one that somebody else has made before it is.
+func TestPolicyChanges(t *testing.T) {
+	t.Parallel()
+	dir := logDir(t)
+	l := openLog(t, dir)
+	const path = "/etc/py3run/policy.toml"
+	hash := func(letter string) string { return strings.Repeat(letter, 64) }
+	asked := 0
+	file := func(letter string) []ConfigFile {
+		return []ConfigFile{{Path: path, SHA256: hash(letter), Describe: func(old string) []string {
+			asked++
+			return []string{"from " + old[:min(1, len(old))] + " to " + letter}
+		}}}
+	}
+	run := func(letter string) {
+		r := startRecord("r")
+		r.Config = file(letter)
+		mustAppend(t, l, r)
+	}
+	tool := func(old, now string) {
+		r := startRecord("")
+		r.Event = Event{Action: UserChanged, Outcome: Success}
+		r.Policy = &PolicyChange{Path: path, OldSHA256: hash(old), NewSHA256: hash(now), Changes: []string{"user alice: roles: + auditor"}}
+		mustAppend(t, l, r)
+	}
+	tool("x", "a") // before any run
+	run("a")
+	run("b")
+	run("b")
+	tool("b", "c")
+	run("c")
+	tool("d", "e") // somebody has changed it to d
+	run("e")
+	want := "file-changed " + path + " a b,file-changed " + path + " c d"
+	if got := changesIn(t, dir); got != want {
+		t.Errorf("changes %q, want %q", got, want)
+	}
+	if text := strings.Join(linesOf(t, dir), ""); asked != 1 || !strings.Contains(text, `"changes":["from a to b"]`) {
+		t.Errorf("asked %d times: %s", asked, text)
+	}
+	verify(t, dir)
 }

@@ -68,8 +68,25 @@ const (
 	ExecutionEnd      Action = "execution-end"
 	ExecutionOrphaned Action = "execution-orphaned" // a start whose end nobody could record
 	AuditRepair       Action = "audit-repair"
-	PolicyChanged     Action = "policy-change" // a configuration file is not what it was at the run before
+	ExecutionDenied   Action = "execution-denied" // a run that was refused: nothing of it ran
+	PolicyChanged     Action = "policy-change"    // a configuration file is not what it was at the run before
 	Alerted           Action = "alert"
+)
+
+// The kinds of events of tools that change users, keys, scripts, policy and limits.
+const (
+	UserAdded      Action = "user-add"
+	UserChanged    Action = "user-change"
+	UserDisabled   Action = "user-disable"
+	KeyCreated     Action = "key-create"
+	KeyRevoked     Action = "key-revoke"
+	KeyRotated     Action = "key-rotate"
+	ScriptSaved    Action = "script-save"
+	ScriptShared   Action = "script-share"
+	ScriptDeleted  Action = "script-delete"
+	ScriptImported Action = "script-import"
+	PolicyRestored Action = "policy-restore"
+	LimitsReset    Action = "limits-reset"
 )
 
 // Outcome is how an event went.
@@ -93,10 +110,13 @@ type Host struct {
 	ClockJumpMS int64  `json:"clock_jump_ms,omitempty"`
 }
 
-// User is the person the work is done for.
+// User is the person the work is done for. Roles and groups are those that held then: within the cap
+// of the key, if there was one.
 type User struct {
-	ID   string `json:"id,omitempty"`
-	Name string `json:"name"`
+	ID     string   `json:"id,omitempty"`
+	Name   string   `json:"name"`
+	Roles  []string `json:"roles,omitempty"`
+	Groups []string `json:"groups,omitempty"`
 }
 
 // Auth says how far User is proved, and which user of the operating system made the call.
@@ -180,14 +200,21 @@ type Input struct {
 type ConfigFile struct {
 	Path   string `json:"path"`
 	SHA256 string `json:"sha256,omitempty"`
+
+	// Describe says in short sentences what has changed since the text with the given hash, which is
+	// empty where there was no file. It is called only when the hash has changed, while the log is
+	// locked: it must be quick. nil: nobody can say.
+	Describe func(oldSHA256 string) []string `json:"-"`
 }
 
-// PolicyChange says that a configuration file has changed since the last run that looked for it. A
-// hash is empty where there was no file.
+// PolicyChange says that a configuration file has changed since the last run that looked for it, or
+// that a tool has changed it. A hash is empty where there was no file.
 type PolicyChange struct {
-	Path      string `json:"path"`
-	OldSHA256 string `json:"old_sha256,omitempty"`
-	NewSHA256 string `json:"new_sha256,omitempty"`
+	Path           string   `json:"path"`
+	OldSHA256      string   `json:"old_sha256,omitempty"`
+	NewSHA256      string   `json:"new_sha256,omitempty"`
+	Changes        []string `json:"changes,omitempty"`         // what has changed, in short sentences
+	ChangesDropped int      `json:"changes_dropped,omitempty"` // how many more there were
 }
 
 // Code identifies the exact bytes that were run.

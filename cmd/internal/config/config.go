@@ -19,6 +19,7 @@ import (
 type Config struct {
 	Security Security
 	Input    Input
+	Identity Identity
 	Python   Python
 	Warm     Warm
 	Bridge   Bridge
@@ -82,6 +83,11 @@ type Audit struct {
 type Input struct {
 	MaxRequestMB   float64
 	TimeoutSeconds float64 // how long to wait for the next byte; 0: for ever
+}
+
+// Identity says whom py3run must know.
+type Identity struct {
+	Require bool // a run without a known user is denied
 }
 
 // Python says which interpreter runs, and which imports are flagged.
@@ -160,7 +166,8 @@ type Looked struct {
 
 // Kinds of Origin, from the weakest to the strongest.
 const (
-	FromDefault     = "" // in words: default
+	FromDefault     = ""       // in words: default
+	FromPolicy      = "policy" // of who may run what; see Tighten
 	FromFile        = "file"
 	FromEnvironment = "environment"
 	FromFlag        = "flag"
@@ -169,7 +176,7 @@ const (
 // An Origin says who set a value.
 type Origin struct {
 	Kind    string
-	Name    string // path of the file, name of the variable, or --set
+	Name    string // path of the file, with the table of a policy; name of the variable, or --set
 	Key     string // the key that was set, if the value is that of another key; see ForBridge
 	Ceiling Ceiling
 	Floor   Floor
@@ -249,4 +256,18 @@ func (c Config) AuditDir(environ []string) (string, error) {
 		return filepath.Join(home, ".local", "state", "py3run", "audit"), nil
 	}
 	return "", errors.New("audit: no directory for the log: security.audit.dir, XDG_STATE_HOME and HOME are not set")
+}
+
+// StateDir is the directory of keys, stored scripts and other state; empty: there is no place for it.
+func StateDir(environ []string) string {
+	if dir := lookup(environ, "XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "py3run")
+	}
+	if os.Geteuid() == 0 {
+		return "/var/lib/py3run"
+	}
+	if home := lookup(environ, "HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".local", "state", "py3run")
+	}
+	return ""
 }

@@ -96,6 +96,13 @@ func (l *Loaded) readUserFile(environ []string, etcPath string) error {
 	return nil
 }
 
+// OfOthers reports whether a path cannot be looked at because it lies in a directory that another
+// user has closed, as in the home of the user that sudo was called by.
+func OfOthers(path string) bool {
+	_, err := os.Lstat(path)
+	return errors.Is(err, fs.ErrPermission) && closedByOwner(path) == ""
+}
+
 // closedByOwner is the directory on the way to a path that cannot be searched, if it belongs to
 // this user; empty: it belongs to somebody else.
 func closedByOwner(path string) string {

@@ -369,7 +369,7 @@ func TestRefusedElsewhere(t *testing.T) {
 		{name: "more than a list", environ: []string{"PY3RUN_PYTHON_PATH=[]\nx = 1"}, want: `PY3RUN_PYTHON_PATH: python.path: must be a list of texts such as ["a", "b"], not "[]\nx = 1"`},
 		{name: "list for a table", environ: []string{`PY3RUN_PYTHON_FLAG_IMPORTS=["os"]`}, want: `PY3RUN_PYTHON_FLAG_IMPORTS: python.flag-imports: must be a table of texts such as { a = "b" }, not a list`},
 		{name: "unknown flag key", flags: map[string]string{"security.max-memroy-mb": "5"}, want: `--set: security.max-memroy-mb: unknown key, the nearest is security.max-memory-mb`, hint: `did you mean "security.max-memory-mb"?`},
-		{name: "later flag key", flags: map[string]string{"identity.require": "true"}, want: `--set: identity.require: not available in this version`},
+		{name: "later flag key", flags: map[string]string{"security.rate-limit.per-user-per-hour": "5"}, want: `--set: security.rate-limit.per-user-per-hour: not available in this version`},
 		{name: "ceiling by flag", flags: map[string]string{"ceiling.security.max-disk-mb": "5"}, want: `--set: ceiling.security.max-disk-mb: unknown key, the nearest is security.max-disk-mb`, hint: `did you mean "security.max-disk-mb"?`},
 		{name: "flag value", flags: map[string]string{"security.max-disk-mb": ""}, want: `--set: security.max-disk-mb: must be a number, not ""`,
 			hint: "want 0 (no limit) or from 0.000001 to 1073741824; py3run config init prints every key and what it can be"},
@@ -467,9 +467,9 @@ func TestRefusedCeiling(t *testing.T) {
 		hint string
 	}{
 		{"text", "[ceiling.python]\ninterpreter = 'auto'\n", `:2: ceiling.python.interpreter: cannot have a ceiling`,
-			"numbers can, and security.isolation.on-missing, security.isolation.network, security.isolation.shm, security.isolation.dev, security.isolation.seccomp, security.isolation.no-new-privileges, security.audit.enabled, security.audit.log-code, security.audit.native, bridge.state"},
+			"numbers can, and security.isolation.on-missing, security.isolation.network, security.isolation.shm, security.isolation.dev, security.isolation.seccomp, security.isolation.no-new-privileges, security.audit.enabled, security.audit.log-code, security.audit.native, identity.require, bridge.state"},
 		{"truth", "[ceiling]\nsecurity.isolation.cleanup-on-exit = true\n", `:2: ceiling.security.isolation.cleanup-on-exit: cannot have a ceiling`,
-			"numbers can, and security.isolation.on-missing, security.isolation.network, security.isolation.shm, security.isolation.dev, security.isolation.seccomp, security.isolation.no-new-privileges, security.audit.enabled, security.audit.log-code, security.audit.native, bridge.state"},
+			"numbers can, and security.isolation.on-missing, security.isolation.network, security.isolation.shm, security.isolation.dev, security.isolation.seccomp, security.isolation.no-new-privileges, security.audit.enabled, security.audit.log-code, security.audit.native, identity.require, bridge.state"},
 		{"0", "[ceiling.security]\nmax-disk-mb = 0\n", `:2: ceiling.security.max-disk-mb: 0 is no limit, so this ceiling would bound nothing`, "leave it out"},
 		{"count 0", "[ceiling.security]\nmax-processes = 0\n", `:2: ceiling.security.max-processes: 0 is no limit, so this ceiling would bound nothing`, "leave it out"},
 		{"bounds", "[ceiling.security]\nmax-open-files = 5\n", `:2: ceiling.security.max-open-files: must be 0 (no limit) or from 64 to 1073741824, not 5`, ""},
@@ -510,7 +510,6 @@ func TestWarnings(t *testing.T) {
 		{"nothing near", "PY3RUN_ZEBRA=5", []string{`"PY3RUN_ZEBRA": unknown variable`}},
 		{"a section", "PY3RUN_SECURITY=5", []string{`"PY3RUN_SECURITY": unknown variable`}},
 		{"strange name", "PY3RUN_\x1b[31m=5", []string{`"PY3RUN_\x1b[31m": unknown variable`}},
-		{"key of a later section", "PY3RUN_IDENTITY_REQUIRE=true", []string{`PY3RUN_IDENTITY_REQUIRE: not available in this version`}},
 		{"later section", "PY3RUN_SECURITY_RATE_LIMIT_PER_USER_PER_HOUR=5", []string{`PY3RUN_SECURITY_RATE_LIMIT_PER_USER_PER_HOUR: not available in this version`}},
 		{"empty", "PY3RUN_ZEBRA=", nil},
 		{"no value", "PY3RUN_ZEBRA", nil},

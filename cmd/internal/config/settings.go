@@ -40,6 +40,9 @@ type setting struct {
 
 	// What leaves it alone has another meaning than what says its default.
 	onlyIfSet bool
+
+	// Why it cannot differ from user to user, although a ceiling can bound it.
+	forAll string
 }
 
 // reasons is a default for a map: a map literal would be built in every
@@ -250,7 +253,8 @@ var settings = [...]setting{
 	{
 		key: "security.audit.retention-days", field: func(c *Config) any { return &c.Security.Audit.RetentionDays },
 		fallback: 90, min: 1, max: maxCount, unit: "days", floor: true,
-		doc: "age from which on py3runctl audit prune removes records (py3run itself removes none)",
+		doc:    "age from which on py3runctl audit prune removes records (py3run itself removes none)",
+		forAll: "all users share one log",
 	},
 	{
 		key: "security.audit.on-failure", field: func(c *Config) any { return &c.Security.Audit.OnFailure },
@@ -265,12 +269,19 @@ var settings = [...]setting{
 	{
 		key: "input.max-request-mb", field: func(c *Config) any { return &c.Input.MaxRequestMB },
 		fallback: 32.0, min: 1, max: 1024, noZero: true, unit: "MB",
-		doc: "size of a request",
+		doc:    "size of a request",
+		forAll: "a request is read before its user is known",
 	},
 	{
 		key: "input.timeout-seconds", field: func(c *Config) any { return &c.Input.TimeoutSeconds },
 		fallback: 10.0, min: minSeconds, max: maxSeconds, unit: "seconds",
-		doc: "longest wait for a byte on standard input",
+		doc:    "longest wait for a byte on standard input",
+		forAll: "a request is read before its user is known",
+	},
+	{
+		key: "identity.require", field: func(c *Config) any { return &c.Identity.Require },
+		fallback: false, strict: true,
+		doc: "deny a run unless its user is known: in the policy, and proved by an API key or by the operating system",
 	},
 	{
 		key: "python.interpreter", field: func(c *Config) any { return &c.Python.Interpreter },
@@ -316,32 +327,38 @@ var settings = [...]setting{
 	{
 		key: "warm.spares", field: func(c *Config) any { return &c.Warm.Spares },
 		fallback: 2, min: 1, max: 64, noZero: true,
-		doc: "how many interpreters wait for a run",
+		doc:    "how many interpreters wait for a run",
+		forAll: "users share the ready interpreters",
 	},
 	{
 		key: "bridge.timeout-seconds", field: func(c *Config) any { return &c.Bridge.TimeoutSeconds },
 		fallback: 25.0, min: minSeconds, max: maxSeconds, unit: "seconds",
-		doc: "wall-clock time of one request to a bridge, if security.execution-timeout-seconds is not less",
+		doc:    "wall-clock time of one request to a bridge, if security.execution-timeout-seconds is not less",
+		forAll: "security.execution-timeout-seconds of a user holds for requests to a bridge, too",
 	},
 	{
 		key: "bridge.state", field: func(c *Config) any { return &c.Bridge.State },
 		fallback: "fresh", choices: []string{"fresh", "keep"}, strict: "fresh",
-		doc: "state of a bridge: with fresh each request has a new interpreter; with keep the requests of one user share one, and globals and modules stay",
+		doc:    "state of a bridge: with fresh each request has a new interpreter; with keep the requests of one user share one, and globals and modules stay",
+		forAll: "a bridge chooses it before it knows a user",
 	},
 	{
 		key: "alerts.denials", field: func(c *Config) any { return &c.Alerts.Denials },
 		fallback: 5, min: 1, max: maxCount,
-		doc: "refusals of one user within alerts.denials-within-minutes that are an alert",
+		doc:    "refusals of one user within alerts.denials-within-minutes that are an alert",
+		forAll: "it is for the operator, not for a run",
 	},
 	{
 		key: "alerts.denials-within-minutes", field: func(c *Config) any { return &c.Alerts.DenialsWithinMinutes },
 		fallback: 5.0, min: 0.01, max: maxCount, noZero: true, unit: "minutes",
-		doc: "the time within which alerts.denials counts",
+		doc:    "the time within which alerts.denials counts",
+		forAll: "it is for the operator, not for a run",
 	},
 	{
 		key: "alerts.limits-in-a-row", field: func(c *Config) any { return &c.Alerts.LimitsInARow },
 		fallback: 3, min: 1, max: maxCount,
-		doc: "runs of one user and script in a row that end at a limit, which are an alert",
+		doc:    "runs of one user and script in a row that end at a limit, which are an alert",
+		forAll: "it is for the operator, not for a run",
 	},
 	{
 		key: "alerts.new-modules", field: func(c *Config) any { return &c.Alerts.NewModules },
@@ -379,7 +396,6 @@ var settings = [...]setting{
 // not have. They are refused like unknown ones, but not as mistakes.
 var later = [...]string{
 	"security.rate-limit",
-	"identity",
 }
 
 // otherVariables start with PY3RUN_ and are read elsewhere.

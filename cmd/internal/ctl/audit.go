@@ -201,6 +201,7 @@ func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location
 		if p := rec.Policy; p != nil {
 			add("%s", p.Path)
 		}
+		changed(rec.Policy, add)
 	case audit.AuditRetention:
 		paint = "\x1b[33m"
 		if rec.Retention != nil {
@@ -217,7 +218,10 @@ func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location
 		}
 	default:
 		paint = "\x1b[33m"
-		add("%s", cmp.Or(rec.Event.Reason, "-"))
+		if rec.Policy == nil || rec.Event.Reason != "" {
+			add("%s", cmp.Or(rec.Event.Reason, "-"))
+		}
+		changed(rec.Policy, add)
 	}
 	if ms := rec.Host.ClockJumpMS; ms != 0 {
 		add("the clock has jumped by %v", time.Duration(ms)*time.Millisecond)
@@ -231,6 +235,19 @@ func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location
 		status = paint + status + "\x1b[0m"
 	}
 	return fmt.Sprintf("%s %7d %s %-16s %s  %s", line.Time.In(zone).Format("2006-01-02 15:04:05"), line.Seq, status, who, plain(rec.RunID), plain(strings.Join(words, ", ")))
+}
+
+// changed adds what has changed in the policy.
+func changed(p *audit.PolicyChange, add func(format string, args ...any)) {
+	if p == nil {
+		return
+	}
+	for _, change := range p.Changes {
+		add("%s", change)
+	}
+	if p.ChangesDropped > 0 {
+		add("and %d more changes", p.ChangesDropped)
+	}
 }
 
 func (a *app) show() *cobra.Command {

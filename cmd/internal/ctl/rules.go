@@ -103,7 +103,7 @@ func (w *watched) look(e store.Entry, rules config.Alerts) (found []alert) {
 		if within(rules.QuietHours, at.Local()) {
 			tell(ruleQuietHours, "a run of %s began in the quiet hours (%s)", subject(r), rules.QuietHours)
 		}
-	case "execution-denied":
+	case audit.ExecutionDenied:
 		if rules.Denials > 0 {
 			if w.denied(r.User.Name, at, rules) {
 				tell(ruleDenials, "%s was refused %d times within %v minutes", subject(r), rules.Denials, rules.DenialsWithinMinutes)

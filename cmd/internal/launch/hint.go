@@ -46,7 +46,7 @@ func whoCanRaise(name string, origins map[string]config.Origin) string {
 	switch {
 	case from.Ceiling.Asked != "":
 		return fmt.Sprintf("; that is the ceiling in %s, which only its owner raises", from.Ceiling.File)
-	case from.Kind == config.FromFile:
+	case from.Kind == config.FromFile, from.Kind == config.FromPolicy:
 		return fmt.Sprintf("; %s is set in %s, whose owner can raise it", key, from.Name)
 	case from.Kind != config.FromDefault:
 		return fmt.Sprintf("; whoever starts py3run has set %s, by %s, and can raise it", key, from.Name)

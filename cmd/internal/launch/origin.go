@@ -110,7 +110,7 @@ func clip(text string, most int) string {
 func configFiles(job Job) []audit.ConfigFile {
 	files := make([]audit.ConfigFile, len(job.Looked))
 	for i, f := range job.Looked {
-		files[i] = audit.ConfigFile(f)
+		files[i] = audit.ConfigFile{Path: f.Path, SHA256: f.SHA256}
 	}
 	return files
 }

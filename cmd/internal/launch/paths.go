@@ -6,22 +6,12 @@ import (
 	"strconv"
 	"strings"
 
+	"py3run/cmd/internal/config"
 	"py3run/sandbox"
 )
 
 // StateDir returns the directory of keys and of other state; empty: there is no place for it.
-func StateDir(environ []string) string {
-	if dir := env(environ, "XDG_STATE_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "py3run")
-	}
-	if os.Geteuid() == 0 {
-		return "/var/lib/py3run"
-	}
-	if home := env(environ, "HOME"); filepath.IsAbs(home) {
-		return filepath.Join(home, ".local", "state", "py3run")
-	}
-	return ""
-}
+func StateDir(environ []string) string { return config.StateDir(environ) }
 
 // CacheDir returns the directory of cached facts about interpreters; empty: there is no place for it.
 func CacheDir(environ []string) string {

@@ -65,7 +65,7 @@ const (
 // runsCode reports whether a record is about a run.
 func runsCode(a audit.Action) bool {
 	switch a {
-	case audit.ExecutionStart, audit.ExecutionEnd, audit.ExecutionOrphaned, "execution-denied":
+	case audit.ExecutionStart, audit.ExecutionEnd, audit.ExecutionOrphaned, audit.ExecutionDenied:
 		return true
 	}
 	return false
@@ -104,8 +104,8 @@ func (r *Run) add(e Entry) {
 	switch rec.Event.Action {
 	case audit.ExecutionOrphaned:
 		r.Status = Orphaned
-	case "execution-denied":
-		r.Status = cmp.Or(rec.Status, Denied) // a rate limit has a status of its own
+	case audit.ExecutionDenied:
+		r.Status = cmp.Or(rec.Status, Denied)
 	}
 	if r.Started.IsZero() {
 		r.Started = at.Add(-r.Duration)

@@ -45,6 +45,15 @@ func decode(data []byte, more []Command) (Request, []Warning, error) {
 	}
 	object = object.WithoutNull()
 	request := Request{Filename: DefaultFilename, ResultFormat: "plain", ResultFrom: "auto"}
+	if key, ok := object.Get("api_key"); ok { // first: a refusal, too, leaves it nowhere
+		f := readKey(&request, key)
+		if text, ok := key.(string); ok {
+			strictjson.Forget(data, text)
+		}
+		if f != nil {
+			return refused, nil, f.badRequest("api_key")
+		}
+	}
 	if name, ok := object.Get("command"); ok {
 		if f := readCommand(&request, name, more); f != nil {
 			return refused, nil, f.badRequest("command")
@@ -88,9 +97,9 @@ var fields = [...]struct {
 	{"filename", readFilename},
 	{"user", readUser},
 	{"client_ip", readClientIP},
-	{"security_mode", func(r *Request, v any) *fault {
-		return readChoice(&r.SecurityMode, v, "ADMIN", "DESIGNER_ADMIN", "RESTRICTED")
-	}},
+	{"api_key", func(*Request, any) *fault { return nil }}, // decode reads it
+	{"script", readScript},
+	{"security_mode", readMode},
 	{"limits", readLimits},
 	{"result_format", func(r *Request, v any) *fault { return readChoice(&r.ResultFormat, v, "plain", "tagged") }},
 	{"result_from", func(r *Request, v any) *fault {
@@ -99,12 +108,7 @@ var fields = [...]struct {
 	{"labels", readLabels},
 	{"files", readFiles},
 	{"collect", readCollect},
-
-	{"script", func(*Request, any) *fault { return notYet("send the script's text as code") }},
-	{"api_key", func(*Request, any) *fault { return notYet("leave it out; a key that nobody checks proves nothing") }},
 }
-
-func notYet(hint string) *fault { return &fault{text: "not available in this version", hint: hint} }
 
 func fieldNames() []string {
 	names := make([]string, len(fields))
@@ -119,7 +123,7 @@ func (r *Request) settleCommand(given *Object) *fault {
 		for _, by := range [...]struct {
 			field   string
 			command Command
-		}{{"code", CommandExecute}, {"expression", CommandEvaluate}, {"module", CommandCallModule}} {
+		}{{"code", CommandExecute}, {"script", CommandExecute}, {"expression", CommandEvaluate}, {"module", CommandCallModule}} {
 			if _, ok := given.Get(by.field); ok {
 				r.Command = by.command
 				break
@@ -127,11 +131,17 @@ func (r *Request) settleCommand(given *Object) *fault {
 		}
 	}
 	if r.Command == "" {
-		return &fault{"", `nothing to do: want "code", "expression", "module" with "function", or a "command"`, hintExample}
+		return &fault{"", `nothing to do: want "code", "script", "expression", "module" with "function", or a "command"`, hintExample}
+	}
+	if f := r.settleScript(given); f != nil {
+		return f
 	}
 	for _, row := range commands {
 		if row.name == r.Command {
 			for _, need := range row.needs {
+				if need == "code" && r.Script != "" {
+					continue
+				}
 				if _, ok := given.Get(need); !ok {
 					return &fault{need, "missing; " + string(r.Command) + " needs " + strings.Join(row.needs, ", "), ""}
 				}
@@ -145,6 +155,22 @@ func (r *Request) settleCommand(given *Object) *fault {
 				}
 			}
 		}
+	}
+	return nil
+}
+
+// settleScript refuses a stored script beside other code.
+func (r *Request) settleScript(given *Object) *fault {
+	if r.Script == "" {
+		return nil
+	}
+	for _, other := range [...]string{"code", "expression", "module"} {
+		if _, ok := given.Get(other); ok {
+			return &fault{"script", "stands beside " + other, "a request has one of the two"}
+		}
+	}
+	if r.Command != CommandExecute {
+		return &fault{"script", string(r.Command) + " runs no stored script", "only execute does; leave the command out"}
 	}
 	return nil
 }

@@ -85,6 +85,56 @@ func readUser(r *Request, v any) *fault {
 	return length(r.User, 1, 256)
 }
 
+const (
+	keyMost    = 256 // bytes of an API key; those that py3run makes are shorter
+	scriptMost = 256 // characters of a script's name with its version
+)
+
+// readKey reads an API key. No message has anything of it.
+func readKey(r *Request, v any) *fault {
+	text, ok := v.(string)
+	switch {
+	case !ok:
+		return wrongKind(v, "a string")
+	case text == "":
+		return &fault{text: "empty", hint: "leave it out to come without a key"}
+	case len(text) > keyMost:
+		return &fault{text: fmt.Sprintf("longer than %d bytes, which no API key is", keyMost)}
+	}
+	r.Key = Secret(text)
+	return nil
+}
+
+// readScript reads the name of a stored script. Whether there is such a script is not known here.
+func readScript(r *Request, v any) *fault {
+	if f := readString(&r.Script, v); f != nil {
+		return f
+	}
+	for _, c := range r.Script {
+		if !unicode.IsPrint(c) {
+			return &fault{text: "want printable characters"}
+		}
+	}
+	return length(r.Script, 1, scriptMost)
+}
+
+// SecurityModes are those that need no profile in a policy.
+var SecurityModes = []string{"ADMIN", "DESIGNER_ADMIN", "RESTRICTED"}
+
+// readMode reads the name of a profile. Whether the policy has one of that name is not known here.
+func readMode(r *Request, v any) *fault {
+	if f := readString(&r.SecurityMode, v); f != nil {
+		return f
+	}
+	for i, c := range []byte(r.SecurityMode) {
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !letter && (i == 0 || c != '.' && c != '_' && c != '@' && c != '-') {
+			return &fault{text: "want " + strings.Join(SecurityModes, ", ") + " or the name of another profile"}
+		}
+	}
+	return length(r.SecurityMode, 1, 64)
+}
+
 func readClientIP(r *Request, v any) *fault {
 	if f := readString(&r.ClientIP, v); f != nil {
 		return f

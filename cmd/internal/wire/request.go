@@ -1,5 +1,7 @@
 package wire
 
+import "unsafe"
+
 // DefaultFilename is the name of code that has none.
 const DefaultFilename = "main.py"
 
@@ -25,7 +27,9 @@ type Request struct {
 	Filename string  // what tracebacks show; never opened
 
 	User, ClientIP string
-	SecurityMode   string // ADMIN, DESIGNER_ADMIN, RESTRICTED or empty
+	Key            Secret // the API key that was presented; nil: none was
+	Script         string // a stored script instead of Code: its name, with @VERSION or without; empty: none
+	SecurityMode   string // name of a profile, or empty
 	Limits         Limits
 	ResultFormat   string  // plain or tagged
 	ResultFrom     string  // auto, last_expression, result or none
@@ -34,6 +38,21 @@ type Request struct {
 	Files   []File    // to be put into the working directory: no name twice, none also a directory
 	Collect []Pattern // of the files to be handed back
 }
+
+// A Secret is text that can be overwritten, unlike a string: see Forget.
+type Secret []byte
+
+// Text returns the secret as a string without a copy. The string must not be used after Forget.
+func (s Secret) Text() string { return unsafe.String(unsafe.SliceData(s), len(s)) }
+
+// Forget overwrites the secret.
+func (s Secret) Forget() { clear(s) }
+
+// String keeps a secret out of messages.
+func (s Secret) String() string { return "[secret]" }
+
+// GoString does the same.
+func (s Secret) GoString() string { return s.String() }
 
 // A Command is what a request asks for.
 type Command string
@@ -60,7 +79,7 @@ var commands = [...]struct {
 	needs []string
 	runs  bool
 }{
-	{CommandExecute, []string{"code"}, true},
+	{CommandExecute, []string{"code"}, true}, // or a script
 	{CommandEvaluate, []string{"expression"}, true},
 	{CommandCallModule, []string{"module", "function"}, true},
 	{CommandCheckSyntax, []string{"code"}, false},

@@ -353,3 +353,40 @@ func TestDecodeLine(t *testing.T) {
 		}
 	}
 }
+
+// The text of a key is nowhere in the request's bytes once it was read, and the key itself is gone after Forget. What else the
+// request holds stays as it was.
+func TestForgetKey(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, request string
+		refused       bool
+	}{
+		{"accepted", `{"code": "result = 1", "api_key": "p3r_s3cr3t", "variables": {"v": [1, 2]}}`, false},
+		{"refused for another field", `{"code": 7, "api_key": "p3r_s3cr3t"}`, true},
+		{"refused for the key", `{"code": "", "api_key": "p3r_s3cr3t` + strings.Repeat("x", keyMost) + `"}`, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			data := []byte(tt.request)
+			r, _, err := Decode(data)
+			if (err != nil) != tt.refused {
+				t.Fatal(err)
+			}
+			if strings.Contains(string(data), "s3cr3t") {
+				t.Errorf("it is still in %q", data)
+			}
+			if tt.refused {
+				return
+			}
+			if r.Key.Text() != "p3r_s3cr3t" || r.Code != "result = 1" || strings.Contains(fmt.Sprintf("%v %+v %#v", r, r, r), "s3cr3t") {
+				t.Errorf("%+v", r)
+			}
+			held := r.Key
+			r.Key.Forget()
+			if strings.Contains(string(held), "s3cr3t") {
+				t.Error("Forget leaves it")
+			}
+		})
+	}
+}

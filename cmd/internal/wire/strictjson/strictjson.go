@@ -100,6 +100,15 @@ func Inspect(data []byte, o Options) (Findings, error) {
 // textOf is data as a text, without a copy.
 func textOf(data []byte) string { return unsafe.String(unsafe.SliceData(data), len(data)) }
 
+// Forget overwrites the bytes of data that a string of its tree is made of. A string with escapes is a
+// copy, and data keeps what was escaped.
+func Forget(data []byte, part string) {
+	at := uintptr(unsafe.Pointer(unsafe.StringData(part))) - uintptr(unsafe.Pointer(unsafe.SliceData(data)))
+	if len(part) > 0 && at < uintptr(len(data)) && uintptr(len(part)) <= uintptr(len(data))-at {
+		clear(data[at : at+uintptr(len(part))])
+	}
+}
+
 // A SyntaxError says where a text stops being strict JSON. Path and Reason hold names and kinds,
 // never a value of the text: a secret must not come back in a message.
 type SyntaxError struct {

@@ -1,0 +1,191 @@
+package access
+
+import (
+	"strings"
+
+	"github.com/BurntSushi/toml"
+)
+
+// A statement is one statement of a TOML text: the header of a table, or a key with its value. What
+// stands between two statements are comments and empty lines.
+type statement struct {
+	header     bool
+	path       []string // with a header's path in front
+	start, end int      // bytes of the text, from the first letter to the end of the last line
+	line       int      // from 1
+}
+
+// statements splits a text that a TOML decoder has accepted. It is linear in the length of the text,
+// and for other texts it returns something, too.
+func statements(text string) (list []statement) {
+	var table []string
+	for at, line := 0, 1; at < len(text); {
+		start, first := at, line
+		for at < len(text) && (text[at] == ' ' || text[at] == '\t' || text[at] == '\r') {
+			at++
+		}
+		if at == len(text) || text[at] == '\n' || text[at] == '#' {
+			at, line = nextLine(text, at), line+1
+			continue
+		}
+		s := statement{start: start, line: first}
+		key := at
+		if text[at] == '[' {
+			s.header = true
+			key += len(text[at:]) - len(strings.TrimLeft(text[at:], "["))
+		}
+		end := endOfKey(text, key)
+		name := splitKey(text[key:end])
+		if s.header {
+			table, s.path = name, name
+			at = nextLine(text, end)
+			line++
+		} else {
+			s.path = append(table[:len(table):len(table)], name...)
+			at = endOfValue(text, end)
+			line += strings.Count(text[start:at], "\n")
+			if at == len(text) && !strings.HasSuffix(text, "\n") {
+				line++
+			}
+		}
+		s.end = at
+		list = append(list, s)
+	}
+	return list
+}
+
+func nextLine(text string, at int) int {
+	if n := strings.IndexByte(text[at:], '\n'); n >= 0 {
+		return at + n + 1
+	}
+	return len(text)
+}
+
+// endOfKey is where a dotted key ends that begins at this place: before = or ].
+func endOfKey(text string, at int) int {
+	for at < len(text) {
+		switch text[at] {
+		case '=', ']', '\n':
+			return at
+		case '"', '\'':
+			at = endOfString(text, at)
+		default:
+			at++
+		}
+	}
+	return at
+}
+
+// splitKey splits a dotted key into its names.
+func splitKey(key string) (names []string) {
+	for at, from := 0, 0; ; {
+		if at < len(key) && (key[at] == '"' || key[at] == '\'') {
+			at = endOfString(key, at)
+			continue
+		}
+		if at < len(key) && key[at] != '.' {
+			at++
+			continue
+		}
+		names = append(names, unquote(strings.TrimSpace(key[from:at])))
+		if at >= len(key) {
+			return names
+		}
+		at++
+		from = at
+	}
+}
+
+func unquote(name string) string {
+	if !strings.HasPrefix(name, `"`) && !strings.HasPrefix(name, "'") {
+		return name
+	}
+	var v struct{ V string }
+	if _, err := toml.Decode("V = "+name, &v); err != nil {
+		return name
+	}
+	return v.V
+}
+
+// endOfString is behind the string that begins at this place.
+func endOfString(text string, at int) int {
+	quote := text[at : at+1]
+	if long := strings.Repeat(quote, 3); strings.HasPrefix(text[at:], long) {
+		for at += 3; at < len(text); at++ {
+			if text[at] == '\\' && quote == `"` {
+				at++
+				continue
+			}
+			if strings.HasPrefix(text[at:], long) {
+				at += 3
+				for n := 0; n < 2 && at < len(text) && text[at:at+1] == quote; n++ { // up to two more quotes belong to the text
+					at++
+				}
+				return at
+			}
+		}
+		return len(text)
+	}
+	for at++; at < len(text) && text[at] != '\n'; at++ {
+		if text[at] == '\\' && quote == `"` {
+			at++
+			continue
+		}
+		if text[at:at+1] == quote {
+			return at + 1
+		}
+	}
+	return min(at, len(text))
+}
+
+// endOfValue is behind the line in which the value ends that begins after this place.
+func endOfValue(text string, at int) int {
+	for open := 0; at < len(text); {
+		switch text[at] {
+		case '"', '\'':
+			at = endOfString(text, at)
+			continue
+		case '[', '{':
+			open++
+		case ']', '}':
+			open--
+		case '#':
+			if open <= 0 {
+				return nextLine(text, at)
+			}
+			at = nextLine(text, at)
+			continue
+		case '\n':
+			if open <= 0 {
+				return at + 1
+			}
+		}
+		at++
+	}
+	return len(text)
+}
+
+// lineOf returns the line of a key, or of the nearest table around it; 0: it is not in the text. The
+// names of a key that a policy has contain no dot.
+func lineOf(list []statement, path []string) int {
+	for n := len(path); n > 0; n-- {
+		for _, s := range list {
+			if begins(s.path, path[:n]) {
+				return s.line
+			}
+		}
+	}
+	return 0
+}
+
+func begins(path, with []string) bool {
+	if len(path) < len(with) {
+		return false
+	}
+	for i := range with {
+		if path[i] != with[i] {
+			return false
+		}
+	}
+	return true
+}
