@@ -24,7 +24,7 @@ var imports = map[string]string{
 	"cmd/internal/launch":          "audit cmd/internal/access cmd/internal/config cmd/internal/python cmd/internal/redact cmd/internal/scripts cmd/internal/warm cmd/internal/wire internal/activity internal/json internal/passwd sandbox golang.org/x/sys/unix",
 	"cmd/internal/python":          "cmd/internal/redact cmd/internal/startup cmd/internal/wire internal/activity internal/passwd golang.org/x/sys/unix",
 	"cmd/internal/redact":          "",
-	"cmd/internal/scripts":         "cmd/internal/access cmd/internal/wire github.com/BurntSushi/toml golang.org/x/sys/unix",
+	"cmd/internal/scripts":         "cmd/internal/access cmd/internal/spelling cmd/internal/wire github.com/BurntSushi/toml golang.org/x/sys/unix",
 	"cmd/internal/spelling":        "",
 	"cmd/internal/startup":         "",
 	"cmd/internal/store":           "audit modernc.org/sqlite",

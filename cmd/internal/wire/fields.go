@@ -194,9 +194,9 @@ func readNames(to **Object, v any) *fault {
 		return f
 	}
 	for _, name := range object.Names {
-		if reason := badName(name); reason != "" {
+		if reason := BadName(name); reason != "" {
 			f := &fault{at: strictjson.Member(name), text: reason}
-			if better := pythonName(name); badName(better) == "" {
+			if better := pythonName(name); BadName(better) == "" {
 				f.hint = `rename it, for example to "` + better + `", or put it into an object of its own`
 			}
 			return f

@@ -6,11 +6,11 @@ import (
 	"unicode/utf8"
 )
 
-// badName says why Python code cannot, or must not, bind name; "" if it can. Python normalises
+// BadName says why Python code cannot, or must not, bind name; "" if it can. Python normalises
 // names by NFKC, which Go's standard library does not have: a name that NFKC changes is accepted
 // here, and the Python runtime normalises it. The accepted letters never become an underscore that way,
 // so no name turns into a dunder name.
-func badName(name string) string {
+func BadName(name string) string {
 	switch {
 	case utf8.RuneCountInString(name) > 256:
 		return "longer than 256 characters"
@@ -49,7 +49,7 @@ func first(s string) rune {
 }
 
 // What may be in an identifier: XID_Start and XID_Continue of the Unicode Standard, Annex 31,
-// except characters that NFKC turns into an underscore: see badName.
+// except characters that NFKC turns into an underscore: see BadName.
 
 func isNameStart(r rune) bool {
 	return r == '_' || unicode.IsLetter(r) || r > 0x7f && unicode.In(r, unicode.Nl, unicode.Other_ID_Start)
