@@ -30,7 +30,7 @@ func (a *app) audit() *cobra.Command {
 			c.Help()
 			return cli.ExitCode(exitUsage)
 		}}
-	c.AddCommand(a.tail(), a.show(), a.verify(), a.export(), a.prune(), a.checkpoint(), a.keygen(), a.acknowledge())
+	c.AddCommand(a.tail(), a.show(), a.verify(), a.export(), a.prune(), a.checkpoint(), a.keygen(), a.acknowledge(), a.proof())
 	return c
 }
 
@@ -252,10 +252,15 @@ func changed(p *audit.PolicyChange, add func(format string, args ...any)) {
 
 func (a *app) show() *cobra.Command {
 	var format string
+	var code bool
 	c := &cobra.Command{
 		Use: "show RUN_ID|SEQ", Short: "Show the records of a run, or one record", Args: cobra.ExactArgs(1),
 		Long: `The last 8 characters of a run id, or more, are enough if no other run has them. The first 8
-also count, but an id begins with the time, so runs of one minute share them.`,
+also count, but an id begins with the time, so runs of one minute share them.
+
+--code prints the code that was run instead, byte for byte as its hash in the record has it: if it
+was kept (security.audit.log-code), or if the script store still has that version.`,
+		Example: "  py3runctl audit show 5d1f09e2\n  py3runctl audit show 5d1f09e2 --code > was-run.py",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err
@@ -264,14 +269,19 @@ also count, but an id begins with the time, so runs of one minute share them.`,
 			if err != nil {
 				return err
 			}
+			if code && format != "" {
+				return cli.Usagef("invalid argument --code: not with --format")
+			}
+			if code {
+				return d.showCode(args[0])
+			}
 			return d.show(args[0], format)
 		},
 	}
 	c.Flags().StringVar(&format, "format", "", "text (a summary, and the record indented) or json: the exact lines (default: text on a terminal, else json)")
+	c.Flags().BoolVar(&code, "code", false, "print the code that was run")
 	return c
 }
-
-const prefixLeast = 8 // characters of a run id that are looked for
 
 func (d logContext) show(what, format string) error {
 	r, err := audit.OpenReader(d.dir)
@@ -279,46 +289,9 @@ func (d logContext) show(what, format string) error {
 		return err
 	}
 	defer r.Close()
-	what = strings.ToLower(what)
-	seq, numberErr := strconv.ParseUint(what, 10, 64)
-	if numberErr != nil && len(what) < prefixLeast {
-		return fmt.Errorf("%q is neither a number nor %d characters of a run id", what, prefixLeast)
-	}
-	whole := numberErr == nil && (len(what) < prefixLeast || what[0] != '0') // else the end of a run id can have no letter
-	var numbered, found []audit.Line
-	var runs []candidate
-	for line, err := range r.Records(audit.Position{}) {
-		if err != nil {
-			d.warnf("%v", err)
-			continue
-		}
-		if whole && line.Seq == seq {
-			numbered = append(numbered, line)
-		}
-		if len(what) < prefixLeast || !strings.HasPrefix(line.RunID, what) && !strings.HasSuffix(line.RunID, what) {
-			continue
-		}
-		found = append(found, line)
-		rec, _ := line.Record()
-		status := cmp.Or(rec.Status, strings.TrimPrefix(string(line.Action), "execution-"))
-		if line.Action == audit.ExecutionStart {
-			status = store.Running
-		}
-		if i := slices.IndexFunc(runs, func(c candidate) bool { return c.id == line.RunID }); i >= 0 {
-			runs[i].status = status
-		} else {
-			runs = append(runs, candidate{line.RunID, line.Time, named(rec.User.Name, rec.Auth.Method), status})
-		}
-	}
-	if err := d.ambiguous(what, runs); err != nil {
+	found, err := d.find(r, what)
+	if err != nil {
 		return err
-	}
-	if len(numbered) > 0 && len(found) > 0 {
-		return fmt.Errorf("%s is the number of a record, and part of the run id %s: say that whole", what, plain(runs[0].id))
-	}
-	found = append(found, numbered...)
-	if len(found) == 0 {
-		return fmt.Errorf("no record of %q in %s", what, r.Dir())
 	}
 	for _, line := range found {
 		text := line.Text

@@ -72,6 +72,8 @@ func hint(err error) string {
 	var place *audit.PositionError
 	var owner *ownerError
 	var unknown *unknownRun
+	var code *codeError
+	var open *uncovered
 	switch {
 	case errors.As(err, &conf):
 		return conf.Hint
@@ -79,6 +81,10 @@ func hint(err error) string {
 		return fmt.Sprintf("only the owner of the log can write to it: sudo -u '#%d' py3runctl ...", owner.owner)
 	case errors.As(err, &unknown):
 		return "py3runctl ps lists the runs that are alive; --dir names another log"
+	case errors.As(err, &code):
+		return code.hint
+	case errors.As(err, &open):
+		return fmt.Sprintf("sign what the log is now, and ask again: py3runctl audit checkpoint --key KEY --out %s", open.dir)
 	case errors.As(err, &log) && errors.Is(err, os.ErrPermission):
 		return "the permissions of the log decide who may read it; ask its owner, or use the owner's account"
 	case errors.As(err, &log) && errors.Is(err, os.ErrNotExist):
@@ -141,7 +147,7 @@ func (a *app) logContext() (logContext, error) {
 			return logContext{}, err
 		}
 	}
-	return logContext{dir: dir, config: loaded.Config, origins: loaded.Origins, zone: zone, out: a.out, err: a.err, outIsTerminal: a.outIsTerminal, errIsTerminal: a.errIsTerminal}, nil
+	return logContext{dir: dir, config: loaded.Config, origins: loaded.Origins, environ: a.environ, zone: zone, out: a.out, err: a.err, outIsTerminal: a.outIsTerminal, errIsTerminal: a.errIsTerminal}, nil
 }
 
 // at adapts a function to a cobra RunE.
