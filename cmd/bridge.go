@@ -71,6 +71,7 @@ does not run; with options such as --version or -c it stands in for python3. See
 		RunE:    func(*cobra.Command, []string) error { return app.bridge() },
 	}
 	app.runFlags(c)
+	app.keyFlags(c)
 	c.Flags().Lookup("timeout-seconds").Value.(*keyFlag).key = "bridge.timeout-seconds" // the limit of a request here
 	c.Flags().Var(&keyFlag{app, "bridge.state", "--state"}, "state", "`fresh|keep`: a new interpreter for each request, or one for all requests of a user")
 	return c
@@ -202,11 +203,15 @@ func (b *bridge) reply(line []byte, found int) bool {
 		return false
 	case b.broken != nil:
 		return b.send(refused(request.ID, wire.StatusConfigError, b.broken, began))
-	case request.Command == wire.CommandClearGlobals: // without a keeper, each request has globals of its own
-		if b.keeper != nil {
-			job := b.job
-			job.Request = request
-			b.keeper.Clear(job)
+	}
+	if err := b.app.withKey(&request, patienceOf(b.input)); err != nil {
+		return b.send(refused(request.ID, wire.StatusConfigError, err, began))
+	}
+	if request.Command == wire.CommandClearGlobals { // without a keeper, each request has globals of its own
+		job := b.job
+		job.Request, job.Began = request, began
+		if refused := b.keeper.Clear(job); refused != nil {
+			return b.send(*refused)
 		}
 		return b.send(said(request.ID, globalsCleared))
 	}

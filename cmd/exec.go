@@ -57,6 +57,7 @@ help callers, and py3run schema request.`,
 		},
 	}
 	app.runFlags(c)
+	app.keyFlags(c)
 	c.Flags().BoolVar(&app.stream, "stream", false, "print what happens as events, one a line, and the result last")
 	c.Flags().Float64Var(&heartbeat, "heartbeat-seconds", heartbeat, "with --stream: time between two heartbeats, in `seconds`; 0: none")
 	c.Flags().StringVar(&app.resultPath, "result-file", "", "write the result line to this `file`, and nothing to standard output")
@@ -85,6 +86,9 @@ func (app *app) exec(auditLine bool) error {
 	}
 	if err != nil {
 		return app.print(refused(request.ID, wire.StatusBadRequest, err, app.began), nil)
+	}
+	if err := app.withKey(&request, patienceOf(loaded.Config.Input)); err != nil {
+		return app.print(refused(request.ID, wire.StatusConfigError, err, app.began), nil)
 	}
 	for _, w := range loaded.Warnings {
 		warnings = append(warnings, wire.Warning{Code: "config", Message: w})
@@ -139,12 +143,17 @@ func (app *app) request(limits config.Input) (wire.Request, []wire.Warning, erro
 	if !whole {
 		waiting := time.Now()
 		defer func() { app.began = app.began.Add(time.Since(waiting)) }() // the wait for the caller is no part of the run
-		data, err = read(app.in, data, app.signals, int64(limits.MaxRequestMB*(1<<20)), time.Duration(limits.TimeoutSeconds*float64(time.Second)))
+		data, err = read(app.in, data, app.signals, int64(limits.MaxRequestMB*(1<<20)), patienceOf(limits))
 	}
 	if err != nil {
 		return wire.Request{}, nil, err
 	}
 	return wire.Decode(data)
+}
+
+// patienceOf is how long to wait for a byte; 0: for ever.
+func patienceOf(c config.Input) time.Duration {
+	return time.Duration(c.TimeoutSeconds * float64(time.Second))
 }
 
 // readReady reads what is available without waiting. whole reports whether that is the entire input, and
@@ -283,7 +292,7 @@ func (app *app) watchReader() {
 func (app *app) job(request wire.Request, warnings []wire.Warning, loaded *config.Loaded) launch.Job {
 	dir, _ := os.Getwd()
 	return launch.Job{Request: request, Warnings: warnings, Config: loaded.Config, Looked: loaded.Looked, Origins: loaded.Origins, Environ: app.environ, Dir: dir, Caller: caller(), Umask: app.umask,
-		NamedConfig: app.sources().Named(dir), LoginUID: cli.LoginUID(), Began: app.began, Signals: app.signals}
+		KeyFile: app.keyPlace(), NamedConfig: app.sources().Named(dir), LoginUID: cli.LoginUID(), Began: app.began, Signals: app.signals}
 }
 
 // caller returns the operating-system user. A user that is not in /etc/passwd has its number as its name.

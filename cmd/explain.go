@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -34,6 +35,7 @@ do it, a FILE as run would; its code does not run.`,
 	}
 	c.Flags().SetInterspersed(false)
 	app.runFlags(c)
+	app.keyFlags(c)
 	c.Flags().StringVar(&format, "format", "text", "form of the output: `text|json`")
 	return c
 }
@@ -49,7 +51,7 @@ func (app *app) explain(format string, args []string) error {
 	var source []byte
 	switch {
 	case len(args) > 0:
-		if request, live, source, err = app.script(args, "", false); err != nil {
+		if request, live, source, err = app.script(runOptions{args: args}); err != nil {
 			return err
 		}
 		loaded.OnlyIfSet("security.max-output-size-mb")
@@ -63,6 +65,9 @@ func (app *app) explain(format string, args []string) error {
 				return err
 			}
 		}
+	}
+	if err := app.withKey(&request, patienceOf(loaded.Config.Input)); err != nil {
+		return err
 	}
 	job := app.job(request, warnings, loaded)
 	job.Origins, job.Live, job.Source = loaded.Origins, live, source
@@ -88,6 +93,16 @@ func (app *app) explainText(e launch.Explanation) {
 			fmt.Fprintf(table, "%s\t%s\n", name, value)
 		}
 	}
+	if id := e.Identity; id != nil {
+		line("user", describeIdentity(id))
+		line("roles", strings.Join(id.Roles, ", "))
+		line("groups", strings.Join(id.Groups, ", "))
+		line("policy", cmp.Or(id.Policy, "none"))
+		line("rule", id.Rule)
+	}
+	if s := e.Script; s != nil {
+		line("stored script", s.Name+"@"+s.Version)
+	}
 	if p := e.Python; p != nil {
 		line("python", p.Version+" at "+p.Executable)
 		line("virtual environment", p.Venv)
@@ -107,6 +122,9 @@ func (app *app) explainText(e launch.Explanation) {
 			}
 		}
 		line("limits", strings.Join(limits, ", "))
+	}
+	for _, from := range e.LimitsFrom {
+		line("limit from", from.Limit+": "+from.From)
 	}
 	line("working directory", e.WorkingDir)
 	line("current directory", e.CurrentDir)
@@ -149,6 +167,18 @@ func (app *app) explainText(e launch.Explanation) {
 			app.hintf("%s", f.Hint)
 		}
 	}
+}
+
+// describeIdentity says who a run is for, and how that is known.
+func describeIdentity(id *launch.Identity) string {
+	text := id.User + ", " + map[string]string{"api-key": "by the API key " + id.KeyID, "os-user": "of the operating system", "asserted": "asserted, not proved", "none": "anonymous"}[id.Method]
+	if id.Holder != "" {
+		text += ", named by " + id.Holder
+	}
+	if id.Policy != "" && !id.Known {
+		text += ", not known to the policy"
+	}
+	return text
 }
 
 func newDoctor(app *app) *cobra.Command {

@@ -113,6 +113,9 @@ func (app *app) dropIn(bare *launch.Bare) int {
 		afterParent(gone)
 	}
 	request := wire.Request{Command: wire.CommandExecute, ResultFormat: "plain", ResultFrom: "none"}
+	if err := app.withKey(&request, patienceOf(loaded.Config.Input)); err != nil {
+		return app.notStarted(refused("", wire.StatusConfigError, err, app.began))
+	}
 	job := app.job(request, nil, loaded)
 	job.Bare, job.Source = bare, readCodeOf(bare, job.Dir)
 	answer := launch.Run(job)

@@ -68,6 +68,8 @@ type app struct {
 	resultPath string      // of exec and run: where the result line goes; empty: nowhere else
 	result     *resultFile // of that path, once it is open
 
+	key keySource // of the API key
+
 	configFile string
 	flags      map[string]string // configuration key -> value
 	typed      map[string]string // configuration key -> the flag that was typed

@@ -34,7 +34,8 @@ When py3run itself ends the run, for example at a limit, at most four lines on s
 121 on are py3run's: see py3run help exit-codes.`,
 		Example: `  py3run run --timeout-seconds 60 report.py january.csv
   cat job.py | py3run run - --verbose
-  py3run run -c 'import sys; print(sys.version)'`,
+  py3run run -c 'import sys; print(sys.version)'
+  py3run run --script tank-balance@3 --api-key-file key.txt 17`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
 			named, err := wire.ParseLabels(labels)
@@ -47,18 +48,23 @@ When py3run itself ends the run, for example at a limit, at most four lines on s
 			if c.Flags().Changed("result-file") && app.resultPath == "" { // a variable that is not set
 				return usagef("--result-file: want the name of a file")
 			}
+			if c.Flags().Changed("script") && (o.script == "" || c.Flags().Changed("code")) {
+				return usagef("--script: want the name of a stored script, and no --code")
+			}
 			o.args, o.isCode, o.labels = args, c.Flags().Changed("code"), named
 			return app.run(o)
 		},
 	}
 	c.Flags().SetInterspersed(false)
 	c.Flags().StringVarP(&o.code, "code", "c", "", "run this `text` instead of a file")
+	c.Flags().StringVar(&o.script, "script", "", "run this stored `script`, NAME or NAME@VERSION, instead of a file")
 	c.Flags().StringVar(&o.user, "user", "", "record this `name` as the user, as the caller asserts it")
 	c.Flags().StringArrayVar(&labels, "label", nil, "copy this label, `name=value`, to the record; can be given several times")
 	c.Flags().BoolVarP(&o.tty, "tty", "t", false, "give the run a terminal of its own, even if input or output is none")
 	c.Flags().BoolVar(&o.noTTY, "no-tty", false, "give the run no terminal; its output is a pipe")
 	c.Flags().StringVar(&app.resultPath, "result-file", "", "write the result of the run as JSON to this `file`")
 	app.runFlags(c)
+	app.keyFlags(c)
 	return c
 }
 
@@ -66,7 +72,8 @@ When py3run itself ends the run, for example at a limit, at most four lines on s
 type runOptions struct {
 	args       []string
 	code, user string
-	isCode     bool // the code is in code, not in a file
+	script     string // the stored script that is run; empty: none
+	isCode     bool   // the code is in code, not in a file
 	labels     *wire.Object
 	tty, noTTY bool
 }
@@ -78,7 +85,7 @@ func (app *app) run(o runOptions) error {
 		app.hintf("%s", bad.Hint)
 		return exitCode(2)
 	}
-	request, live, source, err := app.script(o.args, o.code, o.isCode)
+	request, live, source, err := app.script(o)
 	if err != nil {
 		return err
 	}
@@ -90,6 +97,9 @@ func (app *app) run(o runOptions) error {
 	}
 	loaded, err := config.Load(app.sources())
 	if err != nil {
+		return app.tell(refused("", wire.StatusConfigError, err, app.began))
+	}
+	if err := app.withKey(&request, patienceOf(loaded.Config.Input)); err != nil {
 		return app.tell(refused("", wire.StatusConfigError, err, app.began))
 	}
 	loaded.OnlyIfSet("security.max-output-size-mb") // run passes output on, so it needs no limit by default
@@ -128,16 +138,21 @@ func interrupted(r wire.Result) bool {
 	return r.Status == wire.StatusSignal && r.SignalNumber == int(syscall.SIGINT)
 }
 
-// script returns what the arguments of run mean: the code, from a file, from standard input or given
-// directly, and the arguments of the program.
-func (app *app) script(args []string, code string, isCode bool) (request wire.Request, live *launch.Live, source []byte, err error) {
+// script returns what the arguments of run mean: the code, from a file, from standard input, given
+// directly or stored, and the arguments of the program.
+func (app *app) script(o runOptions) (request wire.Request, live *launch.Live, source []byte, err error) {
+	args := o.args
 	live = &launch.Live{Stdin: app.in, Stdout: app.out, Stderr: app.err, Argv0: "-c", OneStream: app.oneStream()}
 	request = wire.Request{Command: wire.CommandExecute, Filename: "<string>", ResultFormat: "plain", ResultFrom: "none", Argv: args}
 	switch {
-	case isCode:
-		source = []byte(code)
+	case o.script != "": // launch reads it, once it is known who asks
+		request.Script = o.script
+		live.Argv0, _, _ = strings.Cut(o.script, "@")
+		return request, live, nil, nil
+	case o.isCode:
+		source = []byte(o.code)
 	case len(args) == 0:
-		return request, nil, nil, usagef("run: no FILE given (- for standard input, -c for code)")
+		return request, nil, nil, usagef("run: no FILE given (- for standard input, -c for code, --script for a stored script)")
 	default:
 		live.Argv0, request.Filename, request.Argv = args[0], args[0], args[1:]
 		text, path, err := readScript(args[0], app.in)

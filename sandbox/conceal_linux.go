@@ -26,6 +26,10 @@ var memory struct {
 	revealing bool // it was when this process began: not so in a set-user-ID program, and then it stays undumpable
 }
 
+// Conceal makes the memory of this process undumpable, as the first run does. It is for a launcher
+// that has a secret before it starts anything.
+func Conceal() { conceal() }
+
 // conceal makes the launcher's memory undumpable.
 func conceal() {
 	memory.Lock()

@@ -351,7 +351,7 @@ func TestWarningsAreTheTable(t *testing.T) {
 // A warning is made where it is given, but for those of the interpreter: package python has their names.
 var warningCode = regexp.MustCompile(`\bWarning\{+Code: +"(\w+)"|\b(?:warn[A-Z]\w+ += |code, message = )"(\w+)"`)
 
-var keyTable = regexp.MustCompile("^\\|.*\\bkey in `([a-z.]+)`")
+var keyTable = regexp.MustCompile("^\\|.*\\bkey in `([a-z.-]+)`")
 
 // settings are the keys of the configuration, without ceilings and floors.
 func settings() (keys []string) {

@@ -11,8 +11,9 @@ import (
 type statement struct {
 	header     bool
 	path       []string // with a header's path in front
-	start, end int      // bytes of the text, from the first letter to the end of the last line
-	line       int      // from 1
+	start, end int      // bytes of the text: whole lines
+	line       int      // of start, from 1
+	value      [2]int   // bytes of the value, without comments around it; of no header
 }
 
 // statements splits a text that a TOML decoder has accepted. It is linear in the length of the text,
@@ -42,7 +43,8 @@ func statements(text string) (list []statement) {
 			line++
 		} else {
 			s.path = append(table[:len(table):len(table)], name...)
-			at = endOfValue(text, end)
+			s.value = valueAt(text, end)
+			at = nextLine(text, s.value[1])
 			line += strings.Count(text[start:at], "\n")
 			if at == len(text) && !strings.HasSuffix(text, "\n") {
 				line++
@@ -138,12 +140,17 @@ func endOfString(text string, at int) int {
 	return min(at, len(text))
 }
 
-// endOfValue is behind the line in which the value ends that begins after this place.
-func endOfValue(text string, at int) int {
+// valueAt is where the value is whose = stands at this place.
+func valueAt(text string, at int) (value [2]int) {
+	for at++; at < len(text) && (text[at] == ' ' || text[at] == '\t'); at++ {
+	}
+	at = min(at, len(text))
+	value = [2]int{at, at}
 	for open := 0; at < len(text); {
 		switch text[at] {
 		case '"', '\'':
 			at = endOfString(text, at)
+			value[1] = at
 			continue
 		case '[', '{':
 			open++
@@ -151,18 +158,21 @@ func endOfValue(text string, at int) int {
 			open--
 		case '#':
 			if open <= 0 {
-				return nextLine(text, at)
+				return value
 			}
 			at = nextLine(text, at)
 			continue
 		case '\n':
 			if open <= 0 {
-				return at + 1
+				return value
 			}
 		}
 		at++
+		if c := text[at-1]; c != ' ' && c != '\t' && c != '\r' && c != '\n' {
+			value[1] = at
+		}
 	}
-	return len(text)
+	return value
 }
 
 // lineOf returns the line of a key, or of the nearest table around it; 0: it is not in the text. The

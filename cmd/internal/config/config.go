@@ -43,6 +43,7 @@ type Security struct {
 	GraceSeconds            float64 // between the polite signal and SIGKILL
 	Isolation               Isolation
 	Audit                   Audit
+	RateLimit               RateLimit
 }
 
 // Isolation says how an execution is isolated from the host and from other executions.
@@ -77,6 +78,17 @@ type Audit struct {
 	RetentionDays int    // how long py3runctl audit prune keeps records; 0: for ever
 	OnFailure     string // "refuse" or "warn"
 	Native        string // "auto", "on" or "off"
+}
+
+// RateLimit says how many runs may begin, and how many of one user may be under way. In its numbers, 0
+// means no limit. It counts users that a key proves or a request names. The user of the operating
+// system, who can be a gateway or a loop of a shell, is counted by none of them unless OSUsers is set.
+type RateLimit struct {
+	PerUserPerMinute  int
+	PerUserPerHour    int
+	GlobalPerMinute   int // of all users that are counted
+	ConcurrentPerUser int
+	OSUsers           bool
 }
 
 // Input bounds what is read from stdin before it is decoded.

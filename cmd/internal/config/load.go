@@ -194,11 +194,6 @@ func isOthersVariable(name string) bool {
 }
 
 func unknownVariable(name string) string {
-	for _, key := range later {
-		if v := variable(key); name == v || strings.HasPrefix(name, v+"_") {
-			return name + ": not available in this version"
-		}
-	}
 	warning := fmt.Sprintf("%q: unknown variable", name)
 	if near := nearestVariable(name); near != "" {
 		warning += ", did you mean " + near + "?"

@@ -295,7 +295,6 @@ func TestRefusedInFile(t *testing.T) {
 		{"inline table", "\nsecurity = { max-memroy-mb = 5 }\n", `:2: security.max-memroy-mb: unknown key, the nearest is security.max-memory-mb`, `did you mean "max-memory-mb"?`},
 		{"nothing near", "[zebra]\nx = 1\n", `:1: zebra: unknown key`, `py3run config init prints every key`},
 		{"strange name", "\"a\\u001b.b\" = 1\n", `:1: "a\u001b.b": unknown key`, `py3run config init prints every key`},
-		{"later section", "[security.rate-limit]\nper-user-per-hour = 1\n", `:1: security.rate-limit: not available in this version`, ``},
 		{"later choice", "security.isolation.method = 'container'\n", `:1: security.isolation.method: "container" is not available in this version`, ``},
 		{"section as value", "security = 5\n", `:1: security: must be a section, not 5`, `write [security]`},
 		{"section as list", "[[security.audit]]\n", `:1: security.audit: must be a section, not a list`, `write [security.audit]`},
@@ -369,7 +368,6 @@ func TestRefusedElsewhere(t *testing.T) {
 		{name: "more than a list", environ: []string{"PY3RUN_PYTHON_PATH=[]\nx = 1"}, want: `PY3RUN_PYTHON_PATH: python.path: must be a list of texts such as ["a", "b"], not "[]\nx = 1"`},
 		{name: "list for a table", environ: []string{`PY3RUN_PYTHON_FLAG_IMPORTS=["os"]`}, want: `PY3RUN_PYTHON_FLAG_IMPORTS: python.flag-imports: must be a table of texts such as { a = "b" }, not a list`},
 		{name: "unknown flag key", flags: map[string]string{"security.max-memroy-mb": "5"}, want: `--set: security.max-memroy-mb: unknown key, the nearest is security.max-memory-mb`, hint: `did you mean "security.max-memory-mb"?`},
-		{name: "later flag key", flags: map[string]string{"security.rate-limit.per-user-per-hour": "5"}, want: `--set: security.rate-limit.per-user-per-hour: not available in this version`},
 		{name: "ceiling by flag", flags: map[string]string{"ceiling.security.max-disk-mb": "5"}, want: `--set: ceiling.security.max-disk-mb: unknown key, the nearest is security.max-disk-mb`, hint: `did you mean "security.max-disk-mb"?`},
 		{name: "flag value", flags: map[string]string{"security.max-disk-mb": ""}, want: `--set: security.max-disk-mb: must be a number, not ""`,
 			hint: "want 0 (no limit) or from 0.000001 to 1073741824; py3run config init prints every key and what it can be"},
@@ -467,9 +465,9 @@ func TestRefusedCeiling(t *testing.T) {
 		hint string
 	}{
 		{"text", "[ceiling.python]\ninterpreter = 'auto'\n", `:2: ceiling.python.interpreter: cannot have a ceiling`,
-			"numbers can, and security.isolation.on-missing, security.isolation.network, security.isolation.shm, security.isolation.dev, security.isolation.seccomp, security.isolation.no-new-privileges, security.audit.enabled, security.audit.log-code, security.audit.native, identity.require, bridge.state"},
+			"numbers can, and security.isolation.on-missing, security.isolation.network, security.isolation.shm, security.isolation.dev, security.isolation.seccomp, security.isolation.no-new-privileges, security.audit.enabled, security.audit.log-code, security.audit.native, security.rate-limit.os-users, identity.require, bridge.state"},
 		{"truth", "[ceiling]\nsecurity.isolation.cleanup-on-exit = true\n", `:2: ceiling.security.isolation.cleanup-on-exit: cannot have a ceiling`,
-			"numbers can, and security.isolation.on-missing, security.isolation.network, security.isolation.shm, security.isolation.dev, security.isolation.seccomp, security.isolation.no-new-privileges, security.audit.enabled, security.audit.log-code, security.audit.native, identity.require, bridge.state"},
+			"numbers can, and security.isolation.on-missing, security.isolation.network, security.isolation.shm, security.isolation.dev, security.isolation.seccomp, security.isolation.no-new-privileges, security.audit.enabled, security.audit.log-code, security.audit.native, security.rate-limit.os-users, identity.require, bridge.state"},
 		{"0", "[ceiling.security]\nmax-disk-mb = 0\n", `:2: ceiling.security.max-disk-mb: 0 is no limit, so this ceiling would bound nothing`, "leave it out"},
 		{"count 0", "[ceiling.security]\nmax-processes = 0\n", `:2: ceiling.security.max-processes: 0 is no limit, so this ceiling would bound nothing`, "leave it out"},
 		{"bounds", "[ceiling.security]\nmax-open-files = 5\n", `:2: ceiling.security.max-open-files: must be 0 (no limit) or from 64 to 1073741824, not 5`, ""},
@@ -477,7 +475,6 @@ func TestRefusedCeiling(t *testing.T) {
 		{"no section", "[ceiling]\nmax-memory-mb = 5\n", `:2: ceiling.max-memory-mb: unknown key, the nearest is ceiling.security.max-memory-mb`, `did you mean "security.max-memory-mb"?`},
 		{"no table", "ceiling = 5\n", `:1: ceiling: must be a section, not 5`, `write [ceiling]`},
 		{"section as value", "ceiling.security = 5\n", `:1: ceiling.security: must be a section, not 5`, `write [ceiling.security]`},
-		{"later", "[ceiling.security.rate-limit]\nglobal-per-minute = 5\n", `:1: ceiling.security.rate-limit: not available in this version`, ``},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -510,7 +507,6 @@ func TestWarnings(t *testing.T) {
 		{"nothing near", "PY3RUN_ZEBRA=5", []string{`"PY3RUN_ZEBRA": unknown variable`}},
 		{"a section", "PY3RUN_SECURITY=5", []string{`"PY3RUN_SECURITY": unknown variable`}},
 		{"strange name", "PY3RUN_\x1b[31m=5", []string{`"PY3RUN_\x1b[31m": unknown variable`}},
-		{"later section", "PY3RUN_SECURITY_RATE_LIMIT_PER_USER_PER_HOUR=5", []string{`PY3RUN_SECURITY_RATE_LIMIT_PER_USER_PER_HOUR: not available in this version`}},
 		{"empty", "PY3RUN_ZEBRA=", nil},
 		{"no value", "PY3RUN_ZEBRA", nil},
 		{"key file", "PY3RUN_API_KEY_FILE=/x", nil},

@@ -12,9 +12,7 @@ import (
 // names that it is compared with; within is the part that need not be written at this place.
 func unknownKey(prefix, key, within string) *Error {
 	e := &Error{Key: prefix + key, Problem: "unknown key"}
-	if isLater(key) {
-		e.Problem = "not available in this version"
-	} else if isSection(key) {
+	if isSection(key) {
 		e.Problem = "is a section, not a key"
 	} else if near := cmp.Or(nearest(key), shortFor(strings.ReplaceAll(key, "_", "-"))); near != "" {
 		e.Problem += ", the nearest is " + prefix + near

@@ -63,6 +63,8 @@ const (
 	minMB, maxMB           = 1e-6, 1 << 30
 	minSeconds, maxSeconds = 1e-3, 1e9
 	maxCount               = 1 << 30
+	maxRuns                = 1000000 // within a minute or an hour
+	maxAtOnce              = 4096    // runs of one user
 )
 
 // settings is in the order of the file: keys of one section stand together.
@@ -267,6 +269,31 @@ var settings = [...]setting{
 		doc: "also record what libraries and child programs connect to, send to, bind and start, as the kernel sees it (not: io_uring, sockets that were connected before); on: a host that cannot is treated as on-missing says",
 	},
 	{
+		key: "security.rate-limit.per-user-per-minute", field: func(c *Config) any { return &c.Security.RateLimit.PerUserPerMinute },
+		fallback: 60, min: 1, max: maxRuns,
+		doc: "runs of one user that begin within any 60 seconds; users are those that a key proves or the request names",
+	},
+	{
+		key: "security.rate-limit.per-user-per-hour", field: func(c *Config) any { return &c.Security.RateLimit.PerUserPerHour },
+		fallback: 1000, min: 1, max: maxRuns,
+		doc: "runs of one user that begin within any hour",
+	},
+	{
+		key: "security.rate-limit.global-per-minute", field: func(c *Config) any { return &c.Security.RateLimit.GlobalPerMinute },
+		fallback: 500, min: 1, max: maxRuns,
+		doc: "runs of all these users together that begin within any 60 seconds",
+	},
+	{
+		key: "security.rate-limit.concurrent-per-user", field: func(c *Config) any { return &c.Security.RateLimit.ConcurrentPerUser },
+		fallback: 8, min: 1, max: maxAtOnce,
+		doc: "runs of one user that are under way at once",
+	},
+	{
+		key: "security.rate-limit.os-users", field: func(c *Config) any { return &c.Security.RateLimit.OSUsers },
+		fallback: false, strict: true,
+		doc: "also count and limit the operating-system user, if nobody else is named; false: it is counted by none of these, because a gateway, and a shell's loop, is one such user",
+	},
+	{
 		key: "input.max-request-mb", field: func(c *Config) any { return &c.Input.MaxRequestMB },
 		fallback: 32.0, min: 1, max: 1024, noZero: true, unit: "MB",
 		doc:    "size of a request",
@@ -281,7 +308,8 @@ var settings = [...]setting{
 	{
 		key: "identity.require", field: func(c *Config) any { return &c.Identity.Require },
 		fallback: false, strict: true,
-		doc: "deny a run unless its user is known: in the policy, and proved by an API key or by the operating system",
+		doc:    "deny a run unless its user is known: in the policy, and proved by an API key or by the operating system",
+		forAll: "it is decided before the limits of a user are known",
 	},
 	{
 		key: "python.interpreter", field: func(c *Config) any { return &c.Python.Interpreter },
@@ -390,12 +418,6 @@ var settings = [...]setting{
 		fallback: "", rule: &webAddress,
 		doc: "address, http or https, that each alert is posted to as JSON",
 	},
-}
-
-// later lists keys and sections that the contract names and this version does
-// not have. They are refused like unknown ones, but not as mistakes.
-var later = [...]string{
-	"security.rate-limit",
 }
 
 // otherVariables start with PY3RUN_ and are read elsewhere.
@@ -531,17 +553,6 @@ func leaf(key string) string    { return key[strings.LastIndexByte(key, '.')+1:]
 func isSection(key string) bool {
 	for i := range settings {
 		if strings.HasPrefix(settings[i].key, key+".") {
-			return true
-		}
-	}
-	return false
-}
-
-// isLater reports whether the key or the section around it is of a version to
-// come.
-func isLater(key string) bool {
-	for _, l := range later {
-		if key == l || strings.HasPrefix(key, l+".") {
 			return true
 		}
 	}

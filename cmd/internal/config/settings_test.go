@@ -32,6 +32,7 @@ func TestDefault(t *testing.T) {
 				EnvKeep: []string{"LANG", "LC_*", "TZ", "PATH", "HOME", "USER", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_*", "REQUESTS_CA_BUNDLE"},
 			},
 			Audit: Audit{Enabled: true, LogVariables: "names", LogOutput: "sizes", RetentionDays: 90, OnFailure: "refuse", Native: "auto"},
+			RateLimit: RateLimit{PerUserPerMinute: 60, PerUserPerHour: 1000, GlobalPerMinute: 500, ConcurrentPerUser: 8},
 		},
 		Input: Input{MaxRequestMB: 32, TimeoutSeconds: 10},
 		Python: Python{Interpreter: "auto", Site: "eager", FlagImports: map[string]string{
@@ -72,7 +73,7 @@ func TestSettings(t *testing.T) {
 		if settingOf(v) != s || settingAt(s.key) != s {
 			t.Errorf("%s: not found by key or as %s", s.key, v)
 		}
-		if isOthersVariable(v) || isLater(s.key) || isSection(s.key) {
+		if isOthersVariable(v) || isSection(s.key) {
 			t.Errorf("%s is something else too", s.key)
 		}
 		switch s.fallback.(type) {
@@ -398,16 +399,6 @@ func TestRules(t *testing.T) {
 				t.Errorf("the pattern %s does not match", tt.rule.pattern)
 			}
 		})
-	}
-}
-
-// What the table says is later must not be there already.
-func TestLater(t *testing.T) {
-	t.Parallel()
-	for _, key := range later {
-		if settingAt(key) != nil || isSection(key) {
-			t.Errorf("%s is there", key)
-		}
 	}
 }
 

@@ -51,7 +51,7 @@ func Doctor(job Job) []sandbox.Check {
 	checks = append(checks, probes...)
 	facts := Facts{RunID: newRunID(job.Began)}
 	facts.Root, _ = roots(job)
-	checks = append(checks, sandbox.ProbeDir(workdir(c.Security.Isolation.WorkingDir, facts, job.Caller.UID, user(job).name)))
+	checks = append(checks, sandbox.ProbeDir(workdir(c.Security.Isolation.WorkingDir, facts, job.Caller.UID, (Plan{Job: job}).user().name)))
 	return append(checks, auditCheck(c, job.Environ))
 }
 

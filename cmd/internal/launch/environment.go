@@ -32,7 +32,7 @@ func environment(job Job, limits wire.Limits, workdir string) []string {
 	}
 	for _, e := range job.Environ {
 		name, _, _ := strings.Cut(e, "=")
-		if name == "TMPDIR" || name == maxMemory || name == maxCPU || has(name) {
+		if name == "TMPDIR" || strings.HasPrefix(name, "PY3RUN_") || name == maxMemory || name == maxCPU || has(name) {
 			continue
 		}
 		if slices.ContainsFunc(keep, func(pattern string) bool {

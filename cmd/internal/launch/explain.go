@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/wire"
 	"py3run/internal/passwd"
@@ -16,10 +17,13 @@ import (
 type Explanation struct {
 	Command     wire.Command    `json:"command"`
 	Refused     *wire.Failure   `json:"refused,omitempty"` // why the run would not start
+	Identity    *Identity       `json:"identity,omitempty"`
+	Script      *wire.Script    `json:"script,omitempty"`
 	Python      *wire.Python    `json:"python,omitempty"`
 	Shims       []string        `json:"shims,omitempty"` // what led to this interpreter, in order
 	PassedOver  []Skipped       `json:"passed_over,omitempty"`
 	Limits      *wire.Limits    `json:"limits,omitempty"`
+	LimitsFrom  []LimitOrigin   `json:"limits_from,omitempty"` // those that are not the default
 	Isolation   *wire.Isolation `json:"isolation,omitempty"`
 	Effects     []string        `json:"effects,omitempty"` // how the isolation can affect a correct program
 	Network     string          `json:"network,omitempty"`
@@ -38,6 +42,27 @@ type Explanation struct {
 	Warnings    []wire.Warning  `json:"warnings,omitempty"`
 }
 
+// Identity is who a run would be for, and what lets that user run it.
+type Identity struct {
+	User   string   `json:"user"`
+	Method string   `json:"method"`
+	Known  bool     `json:"known"` // proved, and in the policy
+	Roles  []string `json:"roles,omitempty"`
+	Groups []string `json:"groups,omitempty"`
+	KeyID  string   `json:"key_id,omitempty"`
+	Holder string   `json:"holder,omitempty"` // the key's own user, if that has named another one
+	Policy string   `json:"policy,omitempty"` // its file; absent: there is none
+	SHA256 string   `json:"policy_sha256,omitempty"`
+	Rule   string   `json:"rule,omitempty"` // that allows it, or that denies it
+}
+
+// LimitOrigin says who has set a limit, apart from the request.
+type LimitOrigin struct {
+	Limit string `json:"limit"`
+	Key   string `json:"key"`
+	From  string `json:"from"`
+}
+
 // Skipped is an interpreter that was passed over.
 type Skipped struct {
 	Path string `json:"path"`
@@ -48,13 +73,23 @@ type Skipped struct {
 // Explain plans a run and tries its isolation. Instead of the code it runs the interpreter with -V.
 func Explain(job Job) Explanation {
 	e := Explanation{Command: job.Request.Command, Warnings: job.Warnings}
-	plan, refused := locate(Plan{Job: job, RunID: newRunID(job.Began), Warnings: job.Warnings})
-	for _, c := range plan.Skipped {
-		e.PassedOver = append(e.PassedOver, Skipped{c.Path, c.From, c.Why})
-	}
 	refuse := func(status wire.Status, f *wire.Failure) Explanation {
 		e.Refused = fail(status, f).Failure
 		return e
+	}
+	admitted, policy, refused := identified(newRun(job).plan, false)
+	if refused == nil && job.Request.Command.RunsCode() {
+		admitted, refused = allowed(admitted, policy)
+	}
+	e.Identity = identityOf(admitted)
+	if refused != nil {
+		return refuse(refused.status, refused.failure)
+	}
+	job = admitted.Job
+	e.Script, e.LimitsFrom = scriptOf(admitted), limitOrigins(job.Origins)
+	plan, refused := locate(admitted)
+	for _, c := range plan.Skipped {
+		e.PassedOver = append(e.PassedOver, Skipped{c.Path, c.From, c.Why})
 	}
 	if refused != nil {
 		return refuse(refused.status, refused.failure)
@@ -93,6 +128,43 @@ func Explain(job Job) Explanation {
 	return e
 }
 
+// identityOf describes who a plan is for; nil: nothing was found out.
+func identityOf(p Plan) *Identity {
+	g := p.Grant
+	if g.Method == "" {
+		return nil
+	}
+	id := &Identity{User: g.User, Method: string(g.Method), Known: g.Known, Groups: g.Groups, KeyID: g.KeyID, Holder: g.Holder, SHA256: g.Policy, Rule: p.Rule}
+	for _, r := range g.Roles {
+		id.Roles = append(id.Roles, string(r))
+	}
+	for _, f := range p.Policy {
+		if f.SHA256 != "" {
+			id.Policy, id.SHA256 = f.Path, f.SHA256
+		}
+	}
+	return id
+}
+
+// limitOrigins says where the limits come from that are not the default.
+func limitOrigins(origins map[string]config.Origin) (list []LimitOrigin) {
+	for _, name := range wire.LimitNames() {
+		i := slices.IndexFunc(config.Shorts[:], func(s config.Short) bool { return s.Name == strings.ReplaceAll(name, "_", "-") })
+		if i < 0 {
+			continue
+		}
+		key := config.Shorts[i].Key
+		from := origins[key]
+		switch {
+		case from.Ceiling.Asked != "":
+			list = append(list, LimitOrigin{name, key, from.Ceiling.File})
+		case from.Kind != config.FromDefault:
+			list = append(list, LimitOrigin{name, key, from.Name})
+		}
+	}
+	return list
+}
+
 // Refused returns why this configuration would keep every run from starting on this host; nil: it
 // would not. It finds what the configuration's own check cannot, because that depends on the host.
 func Refused(job Job) *wire.Failure {
@@ -106,7 +178,7 @@ func Refused(job Job) *wire.Failure {
 	if failed != nil {
 		return fail(failed.status, failed.failure).Failure
 	}
-	if _, err := Make(job, ip, limits, facts); err != nil {
+	if _, err := Make(Plan{Job: job, Interpreter: ip, Limits: limits}, facts); err != nil {
 		return fail(wire.StatusConfigError, configFailure(err)).Failure
 	}
 	if name := job.Config.Security.Audit.Group; name != "" {

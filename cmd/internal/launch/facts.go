@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/warm"
@@ -42,6 +43,7 @@ type Facts struct {
 type refusal struct {
 	status  wire.Status
 	failure *wire.Failure
+	denial  *access.Denial // why it was denied, which can be more than the caller learns; nil: it was not
 }
 
 // prepare makes the plan of a job. With done, no program has to run: early holds the answer to the
@@ -68,7 +70,7 @@ func prepare(p Plan) (_ Plan, early Evidence, done bool) {
 // locate finds the interpreter of a job, and the limits in force.
 func locate(p Plan) (Plan, *refusal) {
 	if n := hardFileLimit(); n < leastFiles { // check first: with so few descriptors a run could not clean up
-		return p, &refusal{wire.StatusLaunchFailed, &wire.Failure{Step: "descriptors", Errno: "EMFILE",
+		return p, &refusal{status: wire.StatusLaunchFailed, failure: &wire.Failure{Step: "descriptors", Errno: "EMFILE",
 			Message: fmt.Sprintf("descriptors: py3run may have %d files open (RLIMIT_NOFILE), and a run takes up to %d", n, leastFiles),
 			Hint:    "raise the limit for the process that starts py3run: ulimit -n 1024, or LimitNOFILE= of its systemd unit"}}
 	}
@@ -86,11 +88,10 @@ func complete(p Plan) (Plan, *refusal) {
 	if refused != nil {
 		return p, refused
 	}
-	made, err := Make(p.Job, p.Interpreter, p.Limits, facts)
+	made, err := Make(p, facts)
 	if err != nil {
-		return p, &refusal{wire.StatusConfigError, configFailure(err)}
+		return p, &refusal{status: wire.StatusConfigError, failure: configFailure(err)}
 	}
-	made.Skipped, made.Warnings = p.Skipped, p.Warnings
 	return made, nil
 }
 
@@ -112,7 +113,7 @@ func factsOf(job Job, runID string) (facts Facts, failed *refusal) {
 		facts.Config = append(facts.Config, config.SystemDir)
 	}
 	if facts.RunAs, err = runAs(job.Config.Security.Isolation.RunAs); err != nil {
-		return facts, &refusal{wire.StatusConfigError, configFailure(err)}
+		return facts, &refusal{status: wire.StatusConfigError, failure: configFailure(err)}
 	}
 	if facts.WarmDirs = warm.Dirs(job.Environ); job.Config.Warm.Enabled {
 		facts.WarmDir = warm.Dir(job.Environ)
@@ -120,7 +121,7 @@ func factsOf(job Job, runID string) (facts Facts, failed *refusal) {
 	facts.LogDir, _ = job.Config.AuditDir(job.Environ)
 	if job.Config.Security.Audit.Enabled {
 		if facts.AuditDir, err = job.Config.AuditDir(job.Environ); err != nil {
-			return facts, &refusal{wire.StatusAuditUnavailable, &wire.Failure{Message: err.Error(), Hint: "set security.audit.dir"}}
+			return facts, &refusal{status: wire.StatusAuditUnavailable, failure: &wire.Failure{Message: err.Error(), Hint: "set security.audit.dir"}}
 		}
 	}
 	return facts, nil
@@ -156,7 +157,7 @@ func find(job Job) (python.Interpreter, []python.Candidate, *refusal) {
 	case errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE): // that is not the interpreter's fault
 		status, failure.Errno = wire.StatusLaunchFailed, errnoName(err)
 	}
-	return ip, skipped, &refusal{status, failure}
+	return ip, skipped, &refusal{status: status, failure: failure}
 }
 
 // missingHint is what helps where there is no interpreter of that name; empty: what always does.

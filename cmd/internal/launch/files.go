@@ -29,7 +29,7 @@ func tooManyFiles(files []wire.File, limits wire.Limits) *refusal {
 	refuse := func(name string, used int64, text string) *refusal {
 		v := limitReached(limits, wire.StatusDiskLimit, name, mb(float64(used)), text)
 		v.Failure.Hint = "put in less, or have security.max-disk-mb or security.max-file-size-mb raised; nothing ran"
-		return &refusal{v.Status, v.Failure}
+		return &refusal{status: v.Status, failure: v.Failure}
 	}
 	var used int64
 	dirs := map[string]bool{}

@@ -21,6 +21,7 @@ type Job struct {
 	Environ     []string
 	Dir         string // the caller's current directory
 	Umask       *int   // the caller's, for the code; nil: the umask of this process
+	KeyFile     string // the file that the API key is read from, absolute; empty: none
 	NamedConfig string // the configuration file that the caller named instead of the usual ones; empty: none
 	Caller      Caller
 	LoginUID    *int      // the login user id that the kernel keeps (loginuid); nil: not set
@@ -69,13 +70,16 @@ type identity struct {
 	method audit.AuthMethod
 }
 
-// user returns the user that the request names, which is asserted only. Without one it returns the
-// operating-system user.
-func user(job Job) identity {
-	if name := job.Request.User; name != "" {
-		return identity{name, audit.AuthAsserted}
+// user returns who the run is for. Of a plan whose job was not admitted that is the user that the
+// request names, which is asserted only, or else the operating-system user.
+func (p Plan) user() identity {
+	switch {
+	case p.Grant.Method != "":
+		return identity{p.Grant.User, audit.AuthMethod(p.Grant.Method)}
+	case p.Job.Request.User != "":
+		return identity{p.Job.Request.User, audit.AuthAsserted}
 	}
-	return identity{job.Caller.Name, audit.AuthOSUser}
+	return identity{p.Job.Caller.Name, audit.AuthOSUser}
 }
 
 // codeOf returns the code of a job: the bytes that run, and that the record hashes.

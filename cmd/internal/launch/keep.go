@@ -4,23 +4,26 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/wire"
 )
 
 // A Keeper does jobs as [Run] does, in interpreters that it keeps between the jobs: globals,
 // modules and everything else of an interpreter stay for the next job of the same identity. No two
-// identities ever share an interpreter. The identity of a job is the user that its request names
-// or, without one, the operating-system user.
+// identities ever share an interpreter. The identity of a job is its user, how that is known, and the
+// user of the key that has named it.
 //
 // Each job has records, limits, verdict and usage of its own. An interpreter ends when a job dies in
 // it or reaches a limit, when it was not used for security.idle-timeout-seconds, when a ninth
 // identity needs its place, and when a job needs other settings than it was started with. The
 // reply that is concerned has the warning state_lost.
 //
-// All jobs of a Keeper have the same configuration, environment and caller. Several goroutines can
+// All jobs of a Keeper have the same configuration, environment and caller, apart from what the policy
+// makes of it for their users. Several goroutines can
 // call its methods at once; jobs of one identity wait for each other.
 type Keeper struct {
 	mu     sync.Mutex
@@ -55,9 +58,9 @@ func NewKeeper() *Keeper { return &Keeper{slots: map[string]*slot{}} }
 
 // identityKey tells identities apart. A user that a request asserts is another one than the
 // operating-system user of that name.
-func identityKey(job Job) string {
-	who := user(job)
-	return string(who.method) + "\x00" + who.name
+func identityKey(p Plan) string {
+	who := p.user()
+	return string(who.method) + "\x00" + who.name + "\x00" + p.Grant.Holder
 }
 
 // Run does the job. Commands that run no code, and jobs for which all places are in use, run in a
@@ -66,15 +69,40 @@ func (k *Keeper) Run(job Job) Answer {
 	if !job.Request.Command.RunsCode() || job.Live != nil {
 		return Run(job)
 	}
-	s := k.take(identityKey(job))
+	r := newRun(job)
+	if e, done := r.admit(); done {
+		k.revoke(e)
+		return r.conclude(e)
+	}
+	s := k.take(identityKey(r.plan))
 	if s == nil {
-		job.Warnings = append(slices.Clip(job.Warnings), wire.Warning{Code: "not_kept", Message: "all interpreters that can be kept are in use: this request ran in a new one"})
-		return Run(job)
+		r.plan.Job.Warnings = append(slices.Clip(job.Warnings), wire.Warning{Code: "not_kept", Message: "all interpreters that can be kept are in use: this request ran in a new one"})
+		return r.carryOut()
 	}
 	defer k.give(s)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return k.serve(s, job)
+	return k.serve(s, r)
+}
+
+// revoke ends the interpreters of a user that the policy no longer lets run code: if it does so again,
+// the user begins anew. A key that was not accepted says nothing about a user.
+func (k *Keeper) revoke(e Evidence) {
+	if e.Refused == nil || e.Refused.denial == nil {
+		return
+	}
+	switch e.Refused.denial.Code {
+	case access.DisabledUser, access.MissingRole, access.RevokedKey, access.ExpiredKey, access.MayNotAssert, access.UnknownUser, access.AssertedAdmin, identityRequired:
+	default:
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, s := range k.slots {
+		if _, user, _ := strings.Cut(s.identity, "\x00"); s.jobs == 0 && strings.HasPrefix(user, e.Refused.denial.User+"\x00") {
+			k.drop(s, "the policy did not let this user run code")
+		}
+	}
 }
 
 // take returns the place of an identity. If there are too many, the one that was not used for the
@@ -190,13 +218,22 @@ func (k *Keeper) found(identity string) (why string) {
 }
 
 // Clear gives the identity of a job new globals: its next job begins with them, and what the old
-// ones held is freed then. Modules stay loaded.
-func (k *Keeper) Clear(job Job) {
+// ones held is freed then. Modules stay loaded. It returns the refusal of a job whose key is not
+// accepted; nil: it was not refused. A nil Keeper only looks at the key.
+func (k *Keeper) Clear(job Job) *wire.Result {
+	plan, _, refused := identified(newRun(job).plan, k == nil)
+	if refused != nil {
+		r := outline(plan, fail(refused.status, refused.failure))
+		return &r
+	}
+	if k == nil {
+		return nil
+	}
 	k.mu.Lock()
-	s := k.slots[identityKey(job)]
+	s := k.slots[identityKey(plan)]
 	if s == nil {
 		k.mu.Unlock()
-		return
+		return nil
 	}
 	k.occupy(s)
 	k.mu.Unlock()
@@ -206,6 +243,7 @@ func (k *Keeper) Clear(job Job) {
 	if s.kept != nil {
 		s.kept.fresh = true
 	}
+	return nil
 }
 
 // expire ends an interpreter that nobody has used again.

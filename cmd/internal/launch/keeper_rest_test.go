@@ -49,7 +49,7 @@ func TestKeeperStops(t *testing.T) {
 // interpreterOf is the process id of the interpreter that is kept for a job.
 func interpreterOf(t *testing.T, k *Keeper, job Job) int {
 	t.Helper()
-	init, _ := k.slots[identityKey(job)].kept.program.Traces()
+	init, _ := k.slots[identityKey(Plan{Job: job})].kept.program.Traces()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", init, init))
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +79,7 @@ while True: n += 1; open('n', 'w').write(str(n)); time.sleep(0.001)
 	if r := keep(t, k, root, "", lie); r.Status != wire.StatusOK {
 		t.Fatal(r.Failure)
 	}
-	program := k.slots[identityKey(testJob(t, root, ""))].kept.program
+	program := k.slots[identityKey(Plan{Job: testJob(t, root, "")})].kept.program
 	eventually(t, "it is stopped", program.Stopped)
 	if r := keep(t, k, root, "", "pass", func(job *Job) { job.Request.Limits.TimeoutSeconds = 0.3 }); r.Status != wire.StatusTimeout {
 		t.Errorf("%s: the next request has no interpreter", r.Status)

@@ -53,7 +53,7 @@ func TestKeeperEviction(t *testing.T) {
 	}
 	keep(t, k, root, "user0", "pass") // so user1 is the oldest
 	keep(t, k, root, "user8", "x = 1")
-	if names := k.Identities(); len(names) != keptMost || slices.Contains(names, identityKey(asserted("user1"))) || !slices.Contains(names, identityKey(asserted("user0"))) {
+	if names := k.Identities(); len(names) != keptMost || slices.Contains(names, identityKey(Plan{Job: asserted("user1")})) || !slices.Contains(names, identityKey(Plan{Job: asserted("user0")})) {
 		t.Errorf("%q", names)
 	}
 	if r := keep(t, k, root, "user0", "result = x"); string(r.Result) != "1" || warned(r, "state_lost") != "" {
@@ -164,7 +164,7 @@ func TestKeeperIdle(t *testing.T) {
 	defer k.Close()
 	soon := func(job *Job) { job.Config.Security.IdleTimeoutSeconds = 0.2 }
 	keep(t, k, root, "", "f = open('out', 'w'); f.write('buffered')", soon)
-	dir := k.slots[identityKey(testJob(t, root, ""))].kept.plan.Dir
+	dir := k.slots[identityKey(Plan{Job: testJob(t, root, "")})].kept.plan.Dir
 	eventually(t, "it has ended", func() bool { return len(k.Identities()) == 0 })
 	k.ending.Wait()
 	if names := left(root); len(names) > 0 {

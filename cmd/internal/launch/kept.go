@@ -3,8 +3,10 @@ package launch
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"time"
 
+	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/warm"
 	"py3run/cmd/internal/wire"
@@ -26,8 +28,7 @@ type kept struct {
 }
 
 // serve does a job in the interpreter of its identity. The place is locked.
-func (k *Keeper) serve(s *slot, job Job) (answer Answer) {
-	r := &run{plan: Plan{Job: job, RunID: newRunID(job.Began)}}
+func (k *Keeper) serve(s *slot, r *run) (answer Answer) {
 	defer func() {
 		if fault := recover(); fault != nil {
 			k.discard(s, "py3run had a fault")
@@ -47,8 +48,9 @@ func (k *Keeper) serve(s *slot, job Job) (answer Answer) {
 
 // closeLog is what is left to do after a job in an interpreter that was there already.
 func (r *run) closeLog() (err error) {
+	err = errors.Join(r.held.release(0)...)
 	if r.record != nil {
-		err = r.record.log.Close()
+		err = errors.Join(err, r.record.log.Close())
 		r.record = nil
 	}
 	return err
@@ -63,7 +65,7 @@ func (k *Keeper) execute(s *slot, r *run) Evidence {
 		if refused := tooManyFiles(job.Request.Files, limits); refused != nil { // else prepare looks
 			return Evidence{Refused: refused}
 		}
-		if why := s.kept.unfit(limits); why != "" {
+		if why := s.kept.unfit(job.Config.Security, limits); why != "" {
 			k.discard(s, why)
 		}
 	}
@@ -91,7 +93,7 @@ func (k *Keeper) execute(s *slot, r *run) Evidence {
 }
 
 // unfit returns why the interpreter cannot do a job under these limits; empty: it can.
-func (k *kept) unfit(limits wire.Limits) string {
+func (k *kept) unfit(security config.Security, limits wire.Limits) string {
 	if !k.program.Alive() {
 		return "the interpreter had ended between two requests"
 	}
@@ -101,7 +103,19 @@ func (k *kept) unfit(limits wire.Limits) string {
 			return fmt.Sprintf("an interpreter gets %s at its start: it was %s, and this request has %s", name, number(was), number(is))
 		}
 	}
+	if was := k.plan.Job.Config.Security; !reflect.DeepEqual(atStart(was), atStart(security)) {
+		return "an interpreter gets its protections at its start, and the policy gives this request others"
+	}
 	return ""
+}
+
+// atStart leaves of a configuration what an interpreter gets at its start, without the limits that a
+// request has, too.
+func atStart(s config.Security) config.Security {
+	s.ExecutionTimeoutSeconds, s.MaxCPUSeconds, s.MaxMemoryMB, s.MaxProcesses = 0, 0, 0, 0
+	s.MaxOutputSizeMB, s.MaxFileSizeMB, s.MaxDiskMB, s.IdleTimeoutSeconds, s.GraceSeconds = 0, 0, 0, 0, 0
+	s.Audit = config.Audit{Native: s.Audit.Native}
+	return s
 }
 
 // start makes the plan of a job, and starts an interpreter for its identity. done is as in prepare.
@@ -121,6 +135,7 @@ func (k *Keeper) start(s *slot, r *run) (early Evidence, setup error, done bool)
 func (k *kept) next(p Plan, limits wire.Limits, warnings []wire.Warning) Plan {
 	next := k.plan
 	next.Job, next.RunID, next.Limits, next.Warnings = p.Job, p.RunID, limits, warnings
+	next.Grant, next.Rule, next.Stored, next.Policy = p.Grant, p.Rule, p.Stored, p.Policy
 	l := &next.Spec.Limits
 	l.Wall, l.CPU, l.Idle, l.Disk = seconds(limits.TimeoutSeconds), seconds(limits.CPUSeconds), seconds(limits.IdleSeconds), megabytes(limits.DiskMB)
 	at := place(next.Job, next.Dir.Path)

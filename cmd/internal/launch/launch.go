@@ -3,6 +3,7 @@
 // no step writes into an earlier one.
 //
 //	Job                      job.go       request, configuration and caller
+//	 │ admit ─► Plan         admit.go     who asks, and whether that user may run this; the plan begins
 //	 │ prepare ─► Plan       facts.go     asks the host for the facts; Make (plan.go) is pure
 //	 │ execute ─► Evidence   run.go       starts and ends the program; collect.go gathers, once
 //	 │ Judge ─► Verdict      verdict.go   pure: kernel evidence overrides what the interpreter reports
@@ -29,7 +30,17 @@ type Answer struct {
 // Run does the job and always returns a result. A panic becomes status internal. If Run has written
 // a start record, it writes the end record too.
 func Run(job Job) (answer Answer) {
-	r := &run{plan: Plan{Job: job, RunID: newRunID(job.Began)}}
+	r := newRun(job)
+	if e, done := r.admit(); done {
+		return r.conclude(e)
+	}
+	return r.carryOut()
+}
+
+func newRun(job Job) *run { return &run{plan: Plan{Job: job, RunID: newRunID(job.Began)}} }
+
+// carryOut does the job of a run that was admitted.
+func (r *run) carryOut() (answer Answer) {
 	defer func() {
 		if fault := recover(); fault != nil {
 			answer = r.conclude(Evidence{Fault: fault})

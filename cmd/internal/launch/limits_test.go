@@ -18,7 +18,7 @@ func TestEachLimitReachesTheSpec(t *testing.T) {
 	facts := Facts{RunID: newRunID(made(nil).Job.Began), FileMax: 1 << 16}
 	plan := func(job Job) Plan {
 		limits, _ := limitsInForce(job)
-		p, err := Make(job, ip, limits, facts)
+		p, err := Make(Plan{Job: job, Interpreter: ip, Limits: limits}, facts)
 		if err != nil {
 			t.Fatal(err)
 		}

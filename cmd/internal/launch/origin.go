@@ -14,9 +14,10 @@ import (
 	"py3run/internal/passwd"
 )
 
-// auth describes the caller, from what the kernel, sudo's variables and the request say.
-func auth(job Job, method audit.AuthMethod, isUser func(name string, uid int) bool) audit.Auth {
-	a := audit.Auth{Method: method, OSUID: job.Caller.UID, OSUser: job.Caller.Name, LoginUID: job.LoginUID}
+// auth describes the caller, from what its key, the kernel, sudo's variables and the request say.
+func auth(p Plan, isUser func(name string, uid int) bool) audit.Auth {
+	job := p.Job
+	a := audit.Auth{Method: p.user().method, KeyID: p.Grant.KeyID, Holder: p.Grant.Holder, OSUID: job.Caller.UID, OSUser: job.Caller.Name, LoginUID: job.LoginUID}
 	if a.SudoUser = env(job.Environ, "SUDO_USER"); a.SudoUser != "" {
 		a.SudoSource = audit.SudoAsserted
 		if a.LoginUID != nil && env(job.Environ, "SUDO_UID") == strconv.Itoa(*a.LoginUID) && isUser(a.SudoUser, *a.LoginUID) {
@@ -36,8 +37,11 @@ func isUser(name string, uid int) bool {
 // script returns the name of the code. For a file it is the last part of the path, so that runs of one
 // script count together from whatever directory they are started. A stream that the shell opens, as
 // `run <(...)` does, has no name.
-func script(job Job) audit.Script {
+func script(p Plan) audit.Script {
+	job := p.Job
 	switch name := job.Request.Filename; {
+	case job.Request.Script != "":
+		return storedScript(p)
 	case job.Bare != nil:
 		return job.Bare.script()
 	case job.Live == nil && name != "" && name != wire.DefaultFilename:
@@ -106,13 +110,13 @@ func clip(text string, most int) string {
 	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
-// configFiles lists the files in which the configuration was looked for.
-func configFiles(job Job) []audit.ConfigFile {
-	files := make([]audit.ConfigFile, len(job.Looked))
-	for i, f := range job.Looked {
-		files[i] = audit.ConfigFile{Path: f.Path, SHA256: f.SHA256}
+// configFiles lists the files in which the configuration and the policy were looked for.
+func configFiles(p Plan) []audit.ConfigFile {
+	files := make([]audit.ConfigFile, 0, len(p.Job.Looked)+len(p.Policy))
+	for _, f := range p.Job.Looked {
+		files = append(files, audit.ConfigFile{Path: f.Path, SHA256: f.SHA256})
 	}
-	return files
+	return append(files, p.Policy...)
 }
 
 // recordPolicy is for a run that leaves no records. It still records if a configuration file has
@@ -122,7 +126,7 @@ func recordPolicy(p Plan) []wire.Warning {
 	if err != nil || len(p.Job.Looked) == 0 {
 		return nil
 	}
-	if err := audit.ComparePolicy(dir, record(p.Job, p.Limits, p.RunID), configFiles(p.Job)); err != nil {
+	if err := audit.ComparePolicy(dir, record(p), configFiles(p)); err != nil {
 		return []wire.Warning{{Code: "audit_unavailable", Message: "whether the configuration has changed is not in the audit log: " + err.Error()}}
 	}
 	return nil

@@ -35,7 +35,7 @@ func TestScriptName(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			if got := script(tt.job); got != tt.want {
+			if got := script(Plan{Job: tt.job}); got != tt.want {
 				t.Errorf("got %+v, want %+v", got, tt.want)
 			}
 		})
@@ -118,7 +118,7 @@ func TestAuth(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			job := Job{Environ: tt.environ, LoginUID: tt.login, Caller: Caller{0, "root", ""}}
-			if got := auth(job, audit.AuthOSUser, func(name string, uid int) bool { return name == "alice" && uid == 1000 }); !reflect.DeepEqual(got, tt.want) {
+			if got := auth(Plan{Job: job}, func(name string, uid int) bool { return name == "alice" && uid == 1000 }); !reflect.DeepEqual(got, tt.want) {
 				t.Errorf("got %+v, want %+v", got, tt.want)
 			}
 		})
@@ -162,7 +162,7 @@ func TestGrace(t *testing.T) {
 	job := Job{Config: config.Default(), Dir: "/home/alice"}
 	for _, s := range []float64{0.5, 0.001, 7} {
 		job.Config.Security.GraceSeconds = s
-		plan, err := Make(job, python.Interpreter{Path: "/usr/bin/python3"}, wire.Limits{}, Facts{RunID: aRunID})
+		plan, err := Make(Plan{Job: job, Interpreter: python.Interpreter{Path: "/usr/bin/python3"}, Limits: wire.Limits{}}, Facts{RunID: aRunID})
 		if err != nil || plan.Spec.Grace.Seconds() != s {
 			t.Errorf("%v: %v, %v", s, plan.Spec.Grace, err)
 		}

@@ -7,8 +7,11 @@ import (
 	"strings"
 	"syscall"
 
+	"py3run/audit"
+	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/python"
+	"py3run/cmd/internal/scripts"
 	"py3run/cmd/internal/wire"
 	"py3run/sandbox"
 )
@@ -16,8 +19,12 @@ import (
 // A Plan is what a run will do, as far as py3run can know that beforehand.
 type Plan struct {
 	// what it was made from
-	Job         Job
+	Job         Job // as it was admitted: with the limits of its user, and the code of a stored script
 	RunID       string
+	Grant       access.Grant       // who it is for; without a Method: not found out yet
+	Rule        string             // that lets the user run this
+	Stored      *scripts.Script    // the stored script that runs; nil: the request brings its code along
+	Policy      []audit.ConfigFile // the files in which a policy was looked for
 	Interpreter python.Interpreter
 	Skipped     []python.Candidate // interpreters that were passed over
 	Limits      wire.Limits        // in force
@@ -34,12 +41,13 @@ type Plan struct {
 	// start makes the directories of Config and Own that are missing, so that the code cannot.
 }
 
-// Make plans a run. It makes no system call. Its error is a *config.Error: a mistake of the caller
-// or of the operator.
-func Make(job Job, ip python.Interpreter, limits wire.Limits, facts Facts) (Plan, error) {
-	plan := Plan{Job: job, RunID: facts.RunID, Interpreter: ip, Limits: limits, Facts: facts}
+// Make completes the plan of a run whose job, interpreter and limits are known. It makes no system
+// call. Its error is a *config.Error: a mistake of the caller or of the operator.
+func Make(plan Plan, facts Facts) (Plan, error) {
+	job := plan.Job
+	plan.RunID, plan.Facts = facts.RunID, facts
 	isolation := job.Config.Security.Isolation
-	plan.Dir = workdir(isolation.WorkingDir, facts, job.Caller.UID, user(job).name)
+	plan.Dir = workdir(isolation.WorkingDir, facts, job.Caller.UID, plan.user().name)
 	plan.Dir.Private, plan.Dir.Keep = isolation.Method != string(sandbox.Process), !isolation.CleanupOnExit
 	at := place(job, plan.Dir.Path)
 	if job.Bare == nil && (job.Live == nil || job.Live.File == "") {
@@ -99,6 +107,9 @@ func place(job Job, own string) codePlace {
 		return codePlace{file: job.Bare.File, dir: job.Dir}
 	case live == nil:
 		at.importPath = slices.Clone(configured)
+	case job.Request.Script != "": // what lies in the caller's directory must not stand in for its modules
+		at.dir, at.argv0 = job.Dir, live.Argv0
+		at.importPath = slices.Clone(configured)
 	case live.File == "":
 		at.dir, at.argv0 = job.Dir, live.Argv0
 		at.importPath = append([]string{job.Dir}, configured...)
@@ -128,13 +139,30 @@ func (p Plan) hidden() (hide, pin []string) {
 			pin = append(pin, dir)
 		}
 	}
-	hide = append(hide, pin...)
+	if key := p.Job.KeyFile; key != "" && !slices.Contains(pin, key) {
+		pin = append(pin, key)
+	}
+	hide = append(append(hide, pin...), p.policies()...)
 	for _, root := range p.Facts.OtherRoots {
 		if !within(root, own) && !slices.Contains(hide, root) {
 			hide = append(hide, root)
 		}
 	}
 	return hide, pin
+}
+
+// policies returns the files of a policy that may exist: the code must not see whom it names. That
+// it cannot change them follows from Config.
+func (p Plan) policies() (paths []string) {
+	for _, environ := range [][]string{p.Job.Environ, {"HOME=" + p.Job.Caller.Home}} {
+		for _, path := range access.Places(environ) {
+			absent := slices.ContainsFunc(p.Policy, func(f audit.ConfigFile) bool { return f.Path == path && f.SHA256 == "" })
+			if !absent && !slices.Contains(paths, path) {
+				paths = append(paths, path)
+			}
+		}
+	}
+	return paths
 }
 
 // reachable returns an error if the run could not see something that it needs: the path is hidden,

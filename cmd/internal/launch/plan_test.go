@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"py3run/audit"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/wire"
@@ -171,7 +172,7 @@ func TestTerminalInPlan(t *testing.T) {
 	} {
 		job := Job{Config: config.Default(), Live: tt.live, Request: wire.Request{Command: wire.CommandExecute}, Environ: []string{"TERM=xterm", "TERMCAP=x"}}
 		job.Config.Security.Isolation.Dev, job.Config.Security.Isolation.WriteDirs = tt.dev, []string{"/srv"}
-		p, err := Make(job, python.Interpreter{Path: "/usr/bin/python3"}, wire.Limits{}, Facts{RunID: aRunID})
+		p, err := Make(Plan{Job: job, Interpreter: python.Interpreter{Path: "/usr/bin/python3"}, Limits: wire.Limits{}}, Facts{RunID: aRunID})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -254,7 +255,7 @@ func TestMake(t *testing.T) {
 			job := base()
 			tt.change(&job)
 			before := slices.Clone(job.Config.Python.Path)
-			p, err := Make(job, ip, wire.Limits{TimeoutSeconds: 1.5, MemoryMB: 2, OutputMB: 0.5, Processes: 8}, Facts{RunID: aRunID, AuditDir: "/var/log/py3run", CacheDir: "/var/cache/py3run", FileMax: 1 << 20})
+			p, err := Make(Plan{Job: job, Interpreter: ip, Limits: wire.Limits{TimeoutSeconds: 1.5, MemoryMB: 2, OutputMB: 0.5, Processes: 8}, Policy: []audit.ConfigFile{{Path: "/etc/py3run/policy.toml"}}}, Facts{RunID: aRunID, AuditDir: "/var/log/py3run", CacheDir: "/var/cache/py3run", FileMax: 1 << 20})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -293,7 +294,7 @@ func TestMakeTrail(t *testing.T) {
 	for _, tt := range tests {
 		job := Job{Config: config.Default(), Request: wire.Request{Command: tt.command}}
 		job.Config.Security.Audit.Native = tt.native
-		p, err := Make(job, python.Interpreter{Path: "/usr/bin/python3"}, wire.Limits{}, Facts{RunID: aRunID})
+		p, err := Make(Plan{Job: job, Interpreter: python.Interpreter{Path: "/usr/bin/python3"}, Limits: wire.Limits{}}, Facts{RunID: aRunID})
 		if err != nil || p.Spec.Activity != tt.want {
 			t.Errorf("%s, %s: %q, %v; want %q", tt.command, tt.native, p.Spec.Activity, err, tt.want)
 		}
@@ -336,7 +337,7 @@ func TestMakeHidden(t *testing.T) {
 			if tt.file != "" {
 				job.Live = &Live{File: tt.file, Argv0: tt.file}
 			}
-			_, err := Make(job, python.Interpreter{Path: "/usr/bin/python3"}, wire.Limits{}, Facts{RunID: aRunID, AuditDir: tt.audit})
+			_, err := Make(Plan{Job: job, Interpreter: python.Interpreter{Path: "/usr/bin/python3"}, Limits: wire.Limits{}}, Facts{RunID: aRunID, AuditDir: tt.audit})
 			if tt.want == "" {
 				if err != nil {
 					t.Error(err)
@@ -559,7 +560,7 @@ func TestRunAsEnvironment(t *testing.T) {
 	t.Parallel()
 	job := Job{Environ: []string{"HOME=/root", "USER=root", "LANG=C"}, Config: config.Default()}
 	job.Request.Command = wire.CommandExecute
-	plan, err := Make(job, python.Interpreter{Path: "/usr/bin/python3"}, wire.Limits{}, Facts{RunID: "01900000-0000-7000-8000-0123456789ab", RunAs: &account{sandbox.User{UID: 7, GID: 8}, "plant", "/home/plant"}})
+	plan, err := Make(Plan{Job: job, Interpreter: python.Interpreter{Path: "/usr/bin/python3"}, Limits: wire.Limits{}}, Facts{RunID: "01900000-0000-7000-8000-0123456789ab", RunAs: &account{sandbox.User{UID: 7, GID: 8}, "plant", "/home/plant"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -578,7 +579,7 @@ func TestKeepCapabilities(t *testing.T) {
 	job := Job{Config: config.Default()}
 	job.Config.Security.Isolation.KeepCapabilities = []string{"CAP_CHOWN"}
 	var conf *config.Error
-	if _, err := Make(job, python.Interpreter{Path: "/p"}, wire.Limits{}, Facts{RunID: "01900000-0000-7000-8000-0123456789ab"}); !errors.As(err, &conf) || conf.Key != "isolation.keep-capabilities" {
+	if _, err := Make(Plan{Job: job, Interpreter: python.Interpreter{Path: "/p"}, Limits: wire.Limits{}}, Facts{RunID: "01900000-0000-7000-8000-0123456789ab"}); !errors.As(err, &conf) || conf.Key != "isolation.keep-capabilities" {
 		t.Errorf("%v", err)
 	}
 }
@@ -597,7 +598,7 @@ func TestRunFromTheRoot(t *testing.T) {
 	} {
 		job := Job{Config: config.Default(), Request: wire.Request{Command: wire.CommandExecute}, Dir: tt.dir, Live: &Live{File: tt.file, Argv0: tt.file}}
 		job.Config.Security.Isolation.WorkingDir = tt.template
-		_, err := Make(job, python.Interpreter{Path: "/usr/bin/python3"}, wire.Limits{}, Facts{RunID: aRunID, RootPrivate: tt.covered, FileMax: 1 << 20})
+		_, err := Make(Plan{Job: job, Interpreter: python.Interpreter{Path: "/usr/bin/python3"}, Limits: wire.Limits{}}, Facts{RunID: aRunID, RootPrivate: tt.covered, FileMax: 1 << 20})
 		if (err != nil) != tt.refused {
 			t.Errorf("%s: %v", tt.name, err)
 		}
@@ -632,7 +633,7 @@ func TestShmOfTheHost(t *testing.T) {
 	for template, private := range map[string]bool{"/srv/w/${executionId}": true, "/dev/shm/w/${executionId}": false, "/dev/shmw/${executionId}": true} {
 		job := Job{Config: config.Default(), Request: wire.Request{Command: wire.CommandExecute}}
 		job.Config.Security.Isolation.WorkingDir = template
-		p, err := Make(job, python.Interpreter{Path: "/usr/bin/python3"}, wire.Limits{}, Facts{RunID: aRunID, FileMax: 1 << 20})
+		p, err := Make(Plan{Job: job, Interpreter: python.Interpreter{Path: "/usr/bin/python3"}, Limits: wire.Limits{}}, Facts{RunID: aRunID, FileMax: 1 << 20})
 		if err != nil || p.Spec.PrivateShm != private {
 			t.Errorf("%s: %t, %v", template, p.Spec.PrivateShm, err)
 		}

@@ -51,7 +51,7 @@ func recordStart(p Plan) (rec *recording, warnings []wire.Warning, err error) {
 	}
 	start := base
 	start.Event = audit.Event{Action: audit.ExecutionStart, Outcome: audit.Unknown}
-	start.Config = configFiles(p.Job)
+	start.Config = configFiles(p)
 	run, _, err := log.Begin(start)
 	if err != nil {
 		return nil, warnings, err
@@ -103,6 +103,9 @@ func (r *run) recordEnd(e Evidence, result wire.Result) (*audit.Receipt, []wire.
 	if !r.plan.Job.Config.Security.Audit.Enabled && r.plan.Job.Request.Command.RunsCode() && begun {
 		return nil, []wire.Warning{{Code: "audit_off", Message: "auditing is switched off by the configuration: this run is not recorded"}}
 	}
+	if e.Refused != nil && e.Refused.denial != nil {
+		return r.recordDenial(*e.Refused)
+	}
 	if r.record == nil || r.record.run == nil {
 		return nil, nil
 	}
@@ -120,7 +123,7 @@ func (r *run) recordEnd(e Evidence, result wire.Result) (*audit.Receipt, []wire.
 // and reads the key for hashed values there, as far as the configuration asks for that.
 func baseRecord(log *audit.Log, p Plan) (rec audit.Record, err error) {
 	c := p.Job.Config.Security.Audit
-	rec = record(p.Job, p.Limits, p.RunID)
+	rec = record(p)
 	if c.LogCode && rec.Code.SHA256 != "" {
 		if err := log.KeepCode(codeOf(p.Job)); err != nil {
 			return rec, err
@@ -158,8 +161,9 @@ func output(p Plan, e Evidence, result wire.Result) *audit.Output {
 // variablesMost bounds the list of variables in a record. Count and total size always include all.
 const variablesMost = 64
 
-// record returns the part of a record that follows from the job alone.
-func record(job Job, limits wire.Limits, runID string) audit.Record {
+// record returns the part of a record that follows from the plan alone.
+func record(p Plan) audit.Record {
+	job := p.Job
 	code := codeOf(job)
 	sum := sha256.Sum256(code)
 	about := audit.Code{SHA256: hex.EncodeToString(sum[:]), Bytes: int64(len(code))}
@@ -167,24 +171,28 @@ func record(job Job, limits wire.Limits, runID string) audit.Record {
 		if about.Source = b.Source; job.Source == nil {
 			about = audit.Code{Source: b.Source}
 		}
+	} else if job.Request.Script != "" && p.Stored == nil { // it was not found
+		about = audit.Code{}
 	}
-	who := user(job)
 	rec := audit.Record{
-		RunID: runID, RequestID: job.Request.ID,
+		RunID: p.RunID, RequestID: job.Request.ID,
 		Host:    audit.ThisHost(),
-		User:    audit.User{Name: who.name},
-		Auth:    auth(job, who.method, isUser),
-		Script:  script(job),
+		User:    audit.User{Name: p.user().name, Groups: p.Grant.Groups},
+		Auth:    auth(p, isUser),
+		Script:  script(p),
 		Command: string(job.Request.Command),
 		Invoked: invocation(job),
 		Code:    about,
 		Limits:  map[string]float64{},
 	}
+	for _, role := range p.Grant.Roles {
+		rec.User.Roles = append(rec.User.Roles, string(role))
+	}
 	if ip := job.Request.ClientIP; ip != "" {
 		rec.Client = audit.Client{IP: ip, IPSource: "asserted"}
 	}
 	for _, name := range wire.LimitNames() {
-		if v, _ := limits.Get(name); v > 0 {
+		if v, _ := p.Limits.Get(name); v > 0 {
 			rec.Limits[name] = v
 		}
 	}

@@ -39,6 +39,7 @@ func outline(p Plan, v Verdict) wire.Result {
 	if p.Spec.Path != "" {
 		r.Limits = &p.Limits
 	}
+	r.Script = scriptOf(p)
 	return r
 }
 

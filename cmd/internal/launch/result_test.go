@@ -91,7 +91,7 @@ func TestResult(t *testing.T) {
 		{"gaps", func() Plan { p := made(nil); p.Spec.PrivateShm = false; return p }(),
 			Evidence{Outcome: sandbox.Outcome{Reason: sandbox.Finished, Protection: sandbox.Protection{Method: sandbox.Namespace, Enforced: []string{"pid-namespace"}, Gaps: []sandbox.Gap{{Name: "memory-limit", Why: "no group"}}}}, Started: true, Reply: value, Unpinned: []string{"/o"}, Warm: true},
 			`"method":"namespace","enforced":["pid-namespace"],"missing":[{"name":"memory-limit","why":"no group"},{"name":"private-shm"|{"name":"pinned-paths","why":"/o does not exist|"warm":true`, "", "clamped_limit"},
-		{"refused", Plan{Job: made(nil).Job, RunID: "run"}, Evidence{Refused: &refusal{wire.StatusPythonNotFound, &wire.Failure{Message: "no Python"}}},
+		{"refused", Plan{Job: made(nil).Job, RunID: "run"}, Evidence{Refused: &refusal{status: wire.StatusPythonNotFound, failure: &wire.Failure{Message: "no Python"}}},
 			`"status":"python_not_found"|"error":"no Python"`, `"usage"|"limits"|"python":|"isolation"|"stdout"`, ""},
 		{"no record", made(nil), Evidence{Unrecorded: errors.New("read-only"), Warnings: []wire.Warning{{Code: "audit_group"}}},
 			`"status":"audit_unavailable"|audit: read-only|repair the audit directory`, `"usage"|"stdout"`, "clamped_limit audit_group"},

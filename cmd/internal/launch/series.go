@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/warm"
 	"py3run/sandbox"
@@ -15,13 +16,15 @@ import (
 //
 //   - the interpreter, which is looked for again when its file changes;
 //   - templates of its own (nil: none), whose workers are used once;
-//   - a new, empty directory for the next run, made while nobody waits.
+//   - a new, empty directory for the next run, made while nobody waits;
+//   - the policy, which is read again when its file changes.
 //
 // A run of a series releases what it has acquired in Answer.Sweep, after its result.
 type Series struct {
 	templates *warm.Own
 
 	mu          sync.Mutex
+	policy      *access.Policy // that was read last; nil: there was none
 	found       bool
 	interpreter python.Interpreter
 	skipped     []python.Candidate
@@ -82,6 +85,15 @@ func (s *Series) Close() (err error) {
 		s.spare = nil
 	}
 	return err
+}
+
+// readPolicy returns the policy that holds now.
+func (s *Series) readPolicy(places []string) (*access.Policy, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	policy, err := access.Load(places, s.policy)
+	s.policy = policy
+	return policy, err
 }
 
 // find returns the interpreter of the series. It looks for one if there is none yet, or if its file

@@ -44,6 +44,7 @@ type Result struct {
 	Limits    *Limits       `json:"limits,omitempty"`
 	Isolation *Isolation    `json:"isolation,omitempty"`
 	Python    *Python       `json:"python,omitempty"`
+	Script    *Script       `json:"script,omitempty"` // a stored script that ran instead of code
 	Audit     *AuditReceipt `json:"audit,omitempty"`
 	Events    *Events       `json:"events,omitempty"`
 	Warnings  []Warning     `json:"warnings,omitempty"`
@@ -126,6 +127,13 @@ type Python struct {
 	Version    string `json:"version"`
 	Executable string `json:"executable"`
 	Venv       string `json:"venv,omitempty"`
+}
+
+// Script is the stored script that ran. The fields are those of the audit record.
+type Script struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Source  string `json:"source"` // store
 }
 
 // An AuditReceipt points to the end record of this run.

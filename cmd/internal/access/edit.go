@@ -1,0 +1,383 @@
+package access
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+	"golang.org/x/sys/unix"
+
+	"py3run/cmd/internal/config"
+)
+
+// A policy is changed as text, so that comments and order stay:
+//
+//	lock the directory ─► read and parse ─► change a copy of the policy ─► make the same change in the text
+//	─► parse that: it has to be exactly the changed copy ─► temporary file, fsync, rename, fsync of the directory
+
+// An EditError says that a change cannot be made in the text as it is written.
+type EditError struct {
+	Path string
+	Why  string
+}
+
+func (e *EditError) Error() string { return "change " + e.Path + ": " + e.Why }
+
+// An Editing is a change of the policy at one place.
+type Editing struct {
+	Path   string
+	System bool
+	Group  int    // that may read a new file; -1: none
+	State  string // the directory for the texts before and after; empty: they are not kept
+}
+
+// Apply changes the policy by a function that changes a copy of it, and returns both. It makes the
+// file if there is none. If nothing is different then, it writes nothing and returns the same twice.
+func (e Editing) Apply(change func(*Policy) error) (before, after *Policy, err error) {
+	return e.replace(func(now *Policy) (string, error) {
+		want := now.clone()
+		if err := change(want); err != nil {
+			return "", err
+		}
+		return rewrite(now, want)
+	})
+}
+
+// Replace puts another text in the place of the policy, which has to be one.
+func (e Editing) Replace(text string) (before, after *Policy, err error) {
+	return e.replace(func(*Policy) (string, error) { return text, nil })
+}
+
+// emptyText is the policy that a new file begins with.
+const emptyText = "version = 1\n"
+
+func (e Editing) replace(make func(now *Policy) (string, error)) (before, after *Policy, err error) {
+	dir := filepath.Dir(e.Path)
+	mode := os.FileMode(0o700)
+	if e.System {
+		mode = 0o755
+	}
+	if err := os.MkdirAll(dir, mode); err != nil {
+		return nil, nil, err
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer unix.Close(lock)
+	before, err = load(e.Path, e.System, nil)
+	var broken *PolicyError
+	if errors.As(err, &broken) && broken.Code == CodeBroken {
+		return nil, nil, fmt.Errorf("change the policy: it is broken, and has to be mended by hand: %w", err)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	now := before
+	if now == nil {
+		var findings []config.Finding
+		if now, findings = Parse(e.Path, emptyText); findings != nil {
+			return nil, nil, &findings[0]
+		}
+	}
+	text, err := make(now)
+	if err != nil {
+		return nil, nil, err
+	}
+	if before != nil && text == before.Text {
+		return before, before, nil
+	}
+	after, findings := Parse(e.Path, text)
+	if findings != nil {
+		return nil, nil, &PolicyError{CodeBroken, findings}
+	}
+	after.System = e.System
+	for _, p := range []*Policy{before, after} {
+		if err := Keep(e.State, p); err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := e.write(lock, text); err != nil {
+		return nil, nil, err
+	}
+	return before, after, nil
+}
+
+// lockDir locks a directory until the descriptor is closed.
+func lockDir(dir string) (int, error) {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &fs.PathError{Op: "open", Path: dir, Err: err}
+	}
+	for {
+		err = unix.Flock(fd, unix.LOCK_EX)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, &fs.PathError{Op: "lock", Path: dir, Err: err}
+	}
+	return fd, nil
+}
+
+// write replaces the file as a whole. It keeps owner, group and mode. A new policy of the whole host
+// can be read by a group, or else by everybody: who cannot read it can run nothing. It holds hashes
+// of random keys, which help nobody.
+func (e Editing) write(dir int, text string) error {
+	mode, uid, gid := uint32(0o600), -1, -1
+	var st unix.Stat_t
+	switch err := unix.Lstat(e.Path, &st); {
+	case err == nil:
+		mode, uid, gid = st.Mode&0o7777, int(st.Uid), int(st.Gid)
+	case e.System && e.Group >= 0:
+		mode, gid = 0o640, e.Group
+	case e.System:
+		mode = 0o644
+	}
+	return writeFile(dir, e.Path, text, mode, uid, gid)
+}
+
+// temporary begins the names of files that are not whole yet. A killed writer leaves one; the next
+// writer removes it, because it has the lock.
+const temporary = ".new-"
+
+// writeFile writes a file as a whole, while the caller has the lock of its directory, which is dir.
+// uid and gid may be -1: they stay as they come.
+func writeFile(dir int, path, text string, mode uint32, uid, gid int) error {
+	name := filepath.Join(filepath.Dir(path), temporary+filepath.Base(path))
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if err == nil && (uid >= 0 || gid >= 0) {
+		if err = f.Chown(uid, gid); errors.Is(err, fs.ErrPermission) && uid != os.Geteuid() {
+			err = fmt.Errorf("keep the owner of %s: %w", path, err)
+		}
+	}
+	if err == nil {
+		err = unix.Fchmod(int(f.Fd()), mode)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(name, path)
+	}
+	if err != nil {
+		os.Remove(name)
+		return err
+	}
+	if err := unix.Fsync(dir); err != nil {
+		return &fs.PathError{Op: "sync", Path: filepath.Dir(path), Err: err}
+	}
+	return nil
+}
+
+// clone is a copy that can be changed.
+func (p *Policy) clone() *Policy {
+	c := *p
+	c.Users, c.Groups, c.Keys = maps.Clone(p.Users), maps.Clone(p.Groups), maps.Clone(p.Keys)
+	return &c
+}
+
+// means reports whether two policies say the same. An empty list of groups says as much as none; a
+// key without roles does not.
+func (p *Policy) means(q *Policy) bool {
+	return reflect.DeepEqual(p.tables(), q.tables()) && reflect.DeepEqual(p.RoleLimits, q.RoleLimits) && reflect.DeepEqual(p.Profiles, q.Profiles)
+}
+
+// A field is one key of a table, with its value as TOML.
+type field struct{ name, value string }
+
+// A rendered table is what a user, a group or a key says.
+type rendered struct {
+	section, name string
+	fields        []field // in the order in which they are written
+	limits        []field // of the table below it
+}
+
+// tables are all users, groups and keys, by section and name.
+func (p *Policy) tables() map[string]rendered {
+	all := map[string]rendered{}
+	if p == nil {
+		return all
+	}
+	for _, g := range p.Groups {
+		all["group "+g.Name] = rendered{section: "group", name: g.Name, fields: fields(field{"roles", roleList(g.Roles)})}
+	}
+	for _, u := range p.Users {
+		t := rendered{section: "user", name: u.Name, fields: fields(field{"roles", roleList(u.Roles)}, field{"groups", textList(u.Groups)},
+			field{"full-name", text(u.FullName)}, field{"os-user", text(u.OSUser)}, field{"disabled", yes(u.Disabled)})}
+		for _, key := range u.Limits.Keys() {
+			t.limits = append(t.limits, field{key, u.Limits.Text(key)})
+		}
+		all["user "+u.Name] = t
+	}
+	for _, k := range p.Keys {
+		roles := roleList(k.Roles)
+		if k.Roles != nil && len(k.Roles) == 0 {
+			roles = "[]"
+		}
+		all["key "+k.ID] = rendered{section: "key", name: k.ID, fields: fields(field{"user", text(k.User)}, field{"sha256", text(k.SHA256)},
+			field{"created", when(k.Created)}, field{"expires", when(k.Expires)}, field{"revoked", when(k.Revoked)},
+			field{"roles", roles}, field{"may-assert", textList(k.MayAssert)}, field{"comment", text(k.Comment)})}
+	}
+	return all
+}
+
+// fields are those that say something.
+func fields(all ...field) []field {
+	return slices.DeleteFunc(all, func(f field) bool { return f.value == "" })
+}
+
+func text(s string) string {
+	if s == "" {
+		return ""
+	}
+	return strconv.Quote(s) // which is TOML for what Parse accepts: see [config.Limits.Text]
+}
+
+func textList(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	quoted := make([]string, len(list))
+	for i, s := range list {
+		quoted[i] = strconv.Quote(s)
+	}
+	return "[" + strings.Join(quoted, ", ") + "]"
+}
+
+func roleList(roles []Role) string {
+	names := make([]string, len(roles))
+	for i, r := range roles {
+		names[i] = string(r)
+	}
+	return textList(names)
+}
+
+func yes(b bool) string {
+	if b {
+		return "true"
+	}
+	return ""
+}
+
+// rewrite makes in the text of one policy the changes that lead to the other.
+func rewrite(now, want *Policy) (string, error) {
+	old, new := now.tables(), want.tables()
+	text := now.Text
+	for _, id := range slices.SortedFunc(maps.Keys(new), bySection) {
+		t, before := new[id], old[id]
+		path := []string{t.section, t.name}
+		if _, there := old[id]; !there && len(t.fields) == 0 {
+			text = appendTable(text, path)
+		}
+		text = rewriteTable(text, path, before.fields, t.fields)
+		text = rewriteTable(text, append(path, "limits"), before.limits, t.limits)
+	}
+	after, findings := Parse(now.Path, text)
+	switch {
+	case findings != nil:
+		return "", &EditError{now.Path, "the policy would be broken: " + findings[0].Error() + "; change it by hand"}
+	case !after.means(want):
+		return "", &EditError{now.Path, "the text is written in a way in which this change cannot be made without changing more; change it by hand"}
+	}
+	return text, nil
+}
+
+// bySection sorts tables so that those come first to which others refer.
+func bySection(a, b string) int {
+	rank := func(id string) int { return strings.Index("group user key", id[:3]) }
+	if d := rank(a) - rank(b); d != 0 {
+		return d
+	}
+	return strings.Compare(a, b)
+}
+
+// rewriteTable makes the changes of one table.
+func rewriteTable(text string, path []string, old, new []field) string {
+	value := func(of []field, name string) string {
+		if i := slices.IndexFunc(of, func(f field) bool { return f.name == name }); i >= 0 {
+			return of[i].value
+		}
+		return ""
+	}
+	for _, f := range old {
+		if value(new, f.name) == "" {
+			text = removeField(text, append(path[:len(path):len(path)], splitKey(f.name)...))
+		}
+	}
+	for _, f := range new {
+		if value(old, f.name) != f.value {
+			text = setField(text, path, f)
+		}
+	}
+	return text
+}
+
+func removeField(text string, path []string) string {
+	for _, s := range statements(text) {
+		if !s.header && slices.Equal(s.path, path) {
+			return text[:s.start] + text[s.end:]
+		}
+	}
+	return text
+}
+
+// setField sets a key of a table: in its place if it is there, else after the last key below the
+// table's header, else in a new table at the end. Where none of that can be done, the text stays,
+// and rewrite notices.
+func setField(text string, table []string, f field) string {
+	path := append(table[:len(table):len(table)], splitKey(f.name)...)
+	all := statements(text)
+	for _, s := range all {
+		if !s.header && slices.Equal(s.path, path) {
+			return text[:s.value[0]] + f.value + text[s.value[1]:]
+		}
+	}
+	at := -1
+	inside := false
+	for _, s := range all {
+		if s.header {
+			inside = slices.Equal(s.path, table)
+		}
+		if !s.header && !inside && begins(s.path, table) { // dotted keys or an inline table make it, and TOML allows no header besides
+			return text
+		}
+		if inside {
+			at = s.end
+		}
+	}
+	if at < 0 {
+		text = appendTable(text, table)
+		at = len(text)
+	}
+	line := f.name + " = " + f.value + "\n"
+	if at > 0 && text[at-1] != '\n' {
+		line = "\n" + line
+	}
+	return text[:at] + line + text[at:]
+}
+
+// appendTable adds the header of a table at the end.
+func appendTable(text string, path []string) string {
+	if text != "" && !strings.HasSuffix(text, "\n") {
+		text += "\n"
+	}
+	return text + "\n[" + toml.Key(path).String() + "]\n"
+}

@@ -1,0 +1,350 @@
+package access
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A book is the open file of limits while it is locked.
+type book struct {
+	fd      int
+	kept    bool // the descriptor belongs to a slot
+	now     instant
+	isNew   bool // the file was empty
+	pages   int  // of the file
+	trouble *Trouble
+	all     *tally // of all users; nil: not read yet
+}
+
+// forming is the boot of a file that is being made.
+const forming = "forming"
+
+// open opens and locks the file. If it is missing, open makes it, or returns an error if it may not.
+// What is damaged it makes anew.
+func (l *Limits) open(create bool) (*book, error) {
+	if l.path == "" {
+		return nil, errors.New("limits: there is no state directory: neither XDG_STATE_HOME nor HOME is set")
+	}
+	b := &book{fd: -1}
+	if err := b.openFile(l.path, create); err != nil {
+		return nil, fmt.Errorf("open %s: %w", l.path, err)
+	}
+	b.now = l.clock() // not earlier: others came first while this one waited
+	if err := b.check(); err != nil {
+		b.close()
+		return nil, fmt.Errorf("%s: %w", l.path, err)
+	}
+	return b, nil
+}
+
+// close unlocks the file.
+func (b *book) close() {
+	unlock(b.fd, bookPlace)
+	if !b.kept {
+		unix.Close(b.fd)
+	}
+}
+
+// openFile opens and locks the file. It must belong to this user alone: what else is in its place,
+// openFile removes.
+func (b *book) openFile(path string, create bool) error {
+	deadline, made := time.Now().Add(patience), false
+	if err := isSafe(filepath.Dir(path)); err != nil {
+		return err
+	}
+	for {
+		flags := unix.O_RDWR | unix.O_NOFOLLOW | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY
+		if create {
+			flags |= unix.O_CREAT
+		}
+		fd, err := unix.Open(path, flags, 0o600)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.ENOENT && create && !made:
+			made = true
+			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+				return err
+			}
+			continue
+		case err == unix.ELOOP || err == unix.ENXIO: // a symbolic link, a socket
+		case err != nil:
+			return err
+		}
+		var st unix.Stat_t
+		if err == nil {
+			if err := lock(fd, bookPlace, deadline); err != nil {
+				unix.Close(fd)
+				return err
+			}
+			if err := unix.Fstat(fd, &st); err != nil {
+				unix.Close(fd)
+				return err
+			}
+			if st.Mode&unix.S_IFMT == unix.S_IFREG && st.Nlink == 1 && int(st.Uid) == os.Geteuid() && st.Mode&0o022 == 0 {
+				b.fd, b.isNew, b.pages = fd, st.Size == 0, int(st.Size/pageSize)
+				return nil
+			}
+			unix.Close(fd)
+			if st.Nlink == 0 { // somebody has replaced it
+				continue
+			}
+		}
+		if time.Now().After(deadline) {
+			return errors.New("not a file of this user alone")
+		}
+		if err := unix.Unlink(path); err != nil && err != unix.ENOENT {
+			return fmt.Errorf("not a file of this user alone, and it cannot be removed: %w", err)
+		}
+		b.repaired("there was something else in the place of the file")
+	}
+}
+
+// isSafe returns an error if another user can put a file of its own into a directory. A directory that
+// does not exist is safe.
+func isSafe(dir string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		if err == unix.ENOENT {
+			return nil
+		}
+		return err
+	}
+	if st.Uid != 0 && int(st.Uid) != os.Geteuid() || st.Mode&0o002 != 0 && st.Mode&unix.S_ISVTX == 0 {
+		return errors.New("the directory belongs to another user, or everybody can write there")
+	}
+	return nil
+}
+
+// repaired notes that counts were lost.
+func (b *book) repaired(why string) {
+	if b.trouble == nil {
+		b.trouble = &Trouble{"limits_repaired", "the file of limits was damaged (" + why + "): what it had counted there begins anew"}
+	}
+}
+
+// check makes the file anew if it is not whole, or of another boot.
+func (b *book) check() error {
+	if b.isNew {
+		return b.form(nil)
+	}
+	head, err := b.read(headPage)
+	if err != nil {
+		return err
+	}
+	boot, whole := head.boot()
+	switch {
+	case !whole || b.pages < firstUser && boot != forming:
+		b.repaired("its head")
+	case boot == b.now.id:
+		return nil
+	}
+	waiting, err := b.refusals()
+	if err != nil {
+		return err
+	}
+	return b.form(waiting)
+}
+
+// form makes the file anew, without users. Refusals that no record has yet stay.
+func (b *book) form(waiting []refusal) error {
+	if err := b.write(headPage, headOf(forming)); err != nil {
+		return err
+	}
+	all := tally{}
+	for i := range waiting {
+		if waiting[i].again == 0 {
+			waiting[i] = refusal{}
+			continue
+		}
+		waiting[i].over, waiting[i].claimed = true, 0
+		all.due = 1 // at once
+	}
+	text := all.page()
+	text = append(text, refusalText(waiting)...)
+	text = append(text, tally{who: Subject{Standing: Others}}.page()...)
+	for range indexes {
+		text = append(text, newPage(kindIndex).seal()...)
+	}
+	if err := b.write(globalPage, text); err != nil {
+		return err
+	}
+	if err := unix.Ftruncate(b.fd, firstUser*pageSize); err != nil {
+		return err
+	}
+	b.pages, b.all = firstUser, nil
+	return b.write(headPage, headOf(b.now.id))
+}
+
+func (b *book) read(number int) (page, error) {
+	p := make(page, pageSize)
+	for n := 0; n < pageSize; {
+		got, err := unix.Pread(b.fd, p[n:], int64(number)*pageSize+int64(n))
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return nil, fmt.Errorf("read: %w", err)
+		case got == 0: // beyond the end
+			return p, nil
+		default:
+			n += got
+		}
+	}
+	return p, nil
+}
+
+func (b *book) write(number int, text []byte) error {
+	for n := 0; n < len(text); {
+		put, err := unix.Pwrite(b.fd, text[n:], int64(number)*pageSize+int64(n))
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return fmt.Errorf("write: %w", err)
+		default:
+			n += put
+		}
+	}
+	b.pages = max(b.pages, number+len(text)/pageSize)
+	return nil
+}
+
+// global returns the count of all users, which is kept for the time of the lock.
+func (b *book) global() (*tally, error) {
+	if b.all != nil {
+		return b.all, nil
+	}
+	p, err := b.read(globalPage)
+	if err != nil {
+		return nil, err
+	}
+	t, whole := p.tally(globalMost)
+	if !whole {
+		b.repaired("the count of all users")
+		t = tally{due: 1}
+	}
+	t.window, t.moved = t.window.settle(b.now.boot)
+	b.all = &t
+	return b.all, nil
+}
+
+// A seat is where the count of a user is, or where it would be.
+type seat struct {
+	tally     tally
+	page      int
+	index     page // nil: the user has no entry, and shares a count with others
+	indexPage int
+	entry     int
+}
+
+// idle is for how long a user has not run anything when another can have its place, in seconds.
+const idle = 3600 + 60
+
+// find returns the seat of a user. It writes nothing: a user that is refused needs none.
+func (b *book) find(who Subject) (seat, error) {
+	id := who.id()
+	at := seat{indexPage: indexPage + int(id[0])%indexes}
+	var err error
+	if at.index, err = b.read(at.indexPage); err != nil {
+		return seat{}, err
+	}
+	if !at.index.is(kindIndex) {
+		b.repaired("the index of users")
+		at.index = newPage(kindIndex)
+	}
+	place := -1 // a free entry, else the one that was not used for the longest time
+	var used int64
+	for i := range entries {
+		e := at.index.entry(i)
+		if e.page != 0 && e.id == id {
+			at.entry, at.page = i, e.page
+			return at, b.seated(&at, who, id)
+		}
+		if e.used = min(e.used, b.now.boot/1e6); e.page == 0 {
+			e.used = -1
+		}
+		if place < 0 || e.used < used {
+			place, used = i, e.used
+		}
+	}
+	at.entry, at.tally = place, tally{id: id, who: who}
+	at.page = at.index.entry(place).page
+	switch {
+	case used < 0:
+		at.page, err = b.newPage()
+	case used > b.now.boot/1e6-idle:
+		at.page = 0
+	default:
+		var busy bool
+		if busy, err = b.busy(at.page); busy { // a run that has lasted for longer than an hour
+			at.page = 0
+		}
+	}
+	if err != nil || at.page != 0 {
+		return at, err
+	}
+	return b.shared()
+}
+
+// seated reads the count of a user that has a place.
+func (b *book) seated(at *seat, who Subject, id subjectID) error {
+	p, err := b.read(at.page)
+	if err != nil {
+		return err
+	}
+	t, whole := p.tally(marksMost)
+	if !whole {
+		b.repaired("the count of a user")
+	}
+	if !whole || t.id != id { // of another: a kill came before its place was noted, so it has counted nothing
+		t = tally{id: id, who: who}
+	}
+	t.window, t.moved = t.window.settle(b.now.boot)
+	at.tally = t
+	return nil
+}
+
+// newPage is a page at the end of the file. Runs of a user that was forgotten there may still be under way.
+func (b *book) newPage() (int, error) {
+	for n := max(b.pages, firstUser); n < usersMost; n++ {
+		if busy, err := b.busy(n); err != nil || !busy {
+			return n, err
+		}
+	}
+	return 0, nil
+}
+
+// shared is the seat of all users for whom there is no place.
+func (b *book) shared() (seat, error) {
+	p, err := b.read(othersPage)
+	if err != nil {
+		return seat{}, err
+	}
+	t, whole := p.tally(marksMost)
+	if !whole {
+		b.repaired("the count of other users")
+		t = tally{who: Subject{Standing: Others}}
+	}
+	t.window, t.moved = t.window.settle(b.now.boot)
+	if len(t.window) == 0 && b.trouble == nil {
+		b.trouble = &Trouble{"limits_full", fmt.Sprintf("more than %d users have run something within an hour: others share the limits of one user", entries*indexes*3/4)}
+	}
+	return seat{tally: t, page: othersPage}, nil
+}
+
+// keep writes the count of a user, and where it is. A kill in between costs a page and no count.
+func (b *book) keep(at seat) error {
+	if err := b.write(at.page, at.tally.page()); err != nil || at.index == nil {
+		return err
+	}
+	was, is := at.index.entry(at.entry), entry{at.tally.id, at.page, b.now.boot / 1e6}
+	if was.id == is.id && was.page == is.page && is.used-was.used < 60 && is.used >= was.used {
+		return nil
+	}
+	at.index.setEntry(at.entry, is)
+	return b.write(at.indexPage, at.index.seal())
+}

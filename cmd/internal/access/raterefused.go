@@ -1,0 +1,269 @@
+package access
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"time"
+)
+
+// A Summary is the refusals of a user that have no record of their own, all for the same reason and
+// within a minute. The refusal at First has one.
+type Summary struct {
+	User, Code  string
+	Count       int
+	First, Last time.Time
+
+	place int // in the file
+	id    refusalID
+}
+
+// Refused counts a refusal for a reason other than a limit. It reports whether to record it: the first
+// of a user, for this reason and within a minute, is recorded, and the others come in a Summary. User can
+// be empty.
+func (l *Limits) Refused(user, code string) (record bool, notes Notes) {
+	b, err := l.open(true)
+	if err != nil {
+		return true, unusable(err)
+	}
+	defer b.close()
+	if record, err = b.refuse(user, code); err == nil {
+		notes.Due, err = b.due()
+	}
+	if err != nil {
+		return true, unusable(err)
+	}
+	notes.Trouble = b.trouble
+	return record, notes
+}
+
+// Due returns the summaries that have to be recorded now.
+func (l *Limits) Due() Notes {
+	b, err := l.open(false)
+	if err != nil {
+		return Notes{}
+	}
+	defer b.close()
+	due, err := b.due()
+	if err != nil {
+		return unusable(err)
+	}
+	return Notes{b.trouble, due}
+}
+
+// Recorded says that summaries are in the log. Until it is called, they will come again.
+func (l *Limits) Recorded(due []Summary) {
+	if len(due) == 0 {
+		return
+	}
+	b, err := l.open(false)
+	if err != nil {
+		return
+	}
+	defer b.close()
+	list, err := b.refusals()
+	if err != nil {
+		return
+	}
+	for _, s := range due {
+		r := &list[s.place]
+		if r.id != s.id || !r.over || !r.first.Equal(s.First) {
+			continue
+		}
+		if r.again -= s.Count; r.again <= 0 {
+			*r = refusal{}
+		} else { // more came while the summary was written, which happens only at manyPlace
+			r.began, r.first, r.over, r.claimed = b.now.boot, s.Last, false, 0
+		}
+	}
+	b.setRefusals(list)
+}
+
+const (
+	refusalWindow = minute
+	claimTime     = int64(10 * time.Second / time.Microsecond) // after which somebody who has to record a summary is dead
+)
+
+type refusalID [8]byte
+
+func idOfRefusal(user, code string) refusalID {
+	sum := sha256.Sum256([]byte(code + "\x00" + user))
+	return refusalID(sum[:8])
+}
+
+// A refusal is those of a user for one reason, within a window that begins with the first.
+type refusal struct {
+	id          refusalID // zero: the place is free
+	began       int64     // microseconds since the boot
+	claimed     int64     // when somebody was told to record them; 0: nobody
+	first, last time.Time // to the millisecond
+	again       int       // how many came after the first
+	over        bool      // the window is closed: they wait for their record
+	user, code  string
+}
+
+const (
+	refusalSize = 160
+	onPage      = (pageSize - pageBegin) / refusalSize
+	refusalMost = refusals * onPage // 100
+	manyPlace   = refusalMost - 1   // of all refusals for which there is no other place
+
+	refusalUser = 48
+	refusalCode = 120
+)
+
+// isOver reports whether the window has ended. A beginning that lies ahead is of a clock that went back.
+func (r *refusal) isOver(now int64) bool {
+	return r.over || now-r.began >= refusalWindow || r.began > now
+}
+
+// refuse counts a refusal, and reports whether it is the first of its window.
+func (b *book) refuse(user, code string) (first bool, err error) {
+	list, err := b.refusals()
+	if err != nil {
+		return false, err
+	}
+	id := idOfRefusal(user, code)
+	place := -1
+	for i := range list[:manyPlace] {
+		r := &list[i]
+		if r.id == id && !r.isOver(b.now.boot) {
+			place = i
+			break
+		}
+		if place < 0 && (r.id == refusalID{} || r.again == 0 && r.isOver(b.now.boot)) {
+			place = i
+		}
+	}
+	if place < 0 { // a flood under many names
+		place, user, code = manyPlace, "(others)", "(several)"
+		id = idOfRefusal(user, code)
+	}
+	r := &list[place]
+	if first = r.id != id || r.again == 0 && r.isOver(b.now.boot); first {
+		*r = refusal{id: id, began: b.now.boot, first: b.now.wall, user: user, code: code}
+	} else {
+		r.again++
+	}
+	r.last = b.now.wall
+	return first, b.setRefusals(list)
+}
+
+// due returns the summaries of windows that have ended. Whoever is told of one has some time to record
+// it; then the next is told.
+func (b *book) due() ([]Summary, error) {
+	all, err := b.global()
+	if err != nil || all.due == 0 || b.now.boot < all.due {
+		return nil, err
+	}
+	list, err := b.refusals()
+	if err != nil {
+		return nil, err
+	}
+	var due []Summary
+	for i := range list {
+		r := &list[i]
+		claimed := r.claimed != 0 && r.claimed <= b.now.boot && b.now.boot-r.claimed < claimTime
+		if r.again == 0 || !r.isOver(b.now.boot) || claimed {
+			continue
+		}
+		r.over, r.claimed = true, b.now.boot
+		due = append(due, Summary{User: r.user, Code: r.code, Count: r.again, First: r.first, Last: r.last, place: i, id: r.id})
+	}
+	return due, b.setRefusals(list)
+}
+
+func (b *book) refusals() ([]refusal, error) {
+	list := make([]refusal, 0, refusalMost)
+	for n := range refusals {
+		p, err := b.read(refusalPage + n)
+		if err != nil {
+			return nil, err
+		}
+		whole := p.is(kindRefusal)
+		if !whole && b.pages >= firstUser {
+			b.repaired("refusals")
+		}
+		for i := range onPage {
+			r := refusal{}
+			if whole {
+				r = refusalAt(p[pageBegin+i*refusalSize:][:refusalSize])
+			}
+			list = append(list, r)
+		}
+	}
+	return list, nil
+}
+
+// setRefusals writes all refusals, and when the next of them are due.
+func (b *book) setRefusals(list []refusal) error {
+	all, err := b.global()
+	if err != nil {
+		return err
+	}
+	all.due = 0
+	for i := range list {
+		r := &list[i]
+		if r.again == 0 {
+			continue
+		}
+		due := r.began + refusalWindow
+		switch {
+		case r.claimed != 0:
+			due = r.claimed + claimTime
+		case r.isOver(b.now.boot):
+			due = b.now.boot
+		}
+		if all.due == 0 || due < all.due {
+			all.due = max(due, 1)
+		}
+	}
+	if err := b.write(refusalPage, refusalText(list)); err != nil {
+		return err
+	}
+	return b.write(globalPage, all.page())
+}
+
+// refusalText is the pages of refusals.
+func refusalText(list []refusal) (text []byte) {
+	for n := range refusals {
+		p := newPage(kindRefusal)
+		for i := range onPage {
+			if at := n*onPage + i; at < len(list) {
+				list[at].put(p[pageBegin+i*refusalSize:])
+			}
+		}
+		text = append(text, p.seal()...)
+	}
+	return text
+}
+
+func (r *refusal) put(at []byte) {
+	if r.id == (refusalID{}) {
+		return
+	}
+	copy(at, r.id[:])
+	binary.LittleEndian.PutUint64(at[8:], uint64(r.began))
+	binary.LittleEndian.PutUint64(at[16:], uint64(r.claimed))
+	binary.LittleEndian.PutUint64(at[24:], uint64(r.first.UnixMilli()))
+	binary.LittleEndian.PutUint32(at[32:], uint32(max(r.last.Sub(r.first).Milliseconds(), 0)))
+	binary.LittleEndian.PutUint32(at[36:], uint32(r.again))
+	if r.over {
+		at[40] = 1
+	}
+	at[41] = byte(copy(at[refusalUser:refusalCode], cutName(r.user, refusalCode-refusalUser)))
+	at[42] = byte(copy(at[refusalCode:refusalSize], cutName(r.code, refusalSize-refusalCode)))
+}
+
+func refusalAt(at []byte) refusal {
+	r := refusal{
+		id: refusalID(at), began: int64(binary.LittleEndian.Uint64(at[8:])), claimed: int64(binary.LittleEndian.Uint64(at[16:])),
+		first: time.UnixMilli(int64(binary.LittleEndian.Uint64(at[24:]))), again: int(binary.LittleEndian.Uint32(at[36:])), over: at[40] == 1,
+	}
+	if r.id == (refusalID{}) {
+		return refusal{}
+	}
+	r.last = r.first.Add(time.Duration(binary.LittleEndian.Uint32(at[32:])) * time.Millisecond)
+	r.user = string(at[refusalUser:][:min(int(at[41]), refusalCode-refusalUser)])
+	r.code = string(at[refusalCode:][:min(int(at[42]), refusalSize-refusalCode)])
+	return r
+}

@@ -1,0 +1,127 @@
+package launch
+
+import (
+	"errors"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"py3run/audit"
+	"py3run/cmd/internal/access"
+	"py3run/cmd/internal/scripts"
+	"py3run/cmd/internal/wire"
+)
+
+// A request can name a stored script instead of code. The bytes that the store returns are those that
+// run and that the record hashes: they are read once, and their hash was compared.
+
+// ScriptsDir is where stored scripts are; empty: there is no place for them.
+func ScriptsDir(environ []string) string {
+	if state := StateDir(environ); state != "" {
+		return filepath.Join(state, "scripts")
+	}
+	return ""
+}
+
+// resolve finds the code of a job, and asks whether its user may run it.
+func resolve(p Plan, policy *access.Policy) (Plan, *refusal) {
+	p, refused := allow(p, policy, access.Object{Kind: access.AdHocCode})
+	ref := p.Job.Request.Script
+	if refused != nil || ref == "" {
+		return p, refused
+	}
+	script, err := readStored(p.Job.Environ, ref)
+	if p, refused = mayRunStored(p, policy, script, err); refused != nil {
+		return p, refused
+	}
+	return withStored(p, script)
+}
+
+func readStored(environ []string, ref string) (scripts.Script, error) {
+	dir := ScriptsDir(environ)
+	if dir == "" {
+		return scripts.Script{}, scripts.NotFound(ref)
+	}
+	store, err := scripts.Open(dir)
+	if err != nil {
+		return scripts.Script{}, err
+	}
+	defer store.Close()
+	return store.Resolve(ref)
+}
+
+// unknownScript is the code of a denial for a script that does not exist. A user who must not know of
+// a script gets the same answer for one that exists.
+const unknownScript = "unknown-script"
+
+// mayRunStored says whether the user of a plan may run a script that was looked for; err says why it
+// was not found whole. It makes no system call.
+func mayRunStored(p Plan, policy *access.Policy, script scripts.Script, err error) (Plan, *refusal) {
+	if wrong, ok := errors.AsType[*scripts.NameError](err); ok {
+		return p, &refusal{status: wire.StatusBadRequest, failure: &wire.Failure{Message: "script: " + wrong.Error(), Hint: wrong.Hint()}}
+	}
+	missing, isMissing := errors.AsType[*scripts.NotFoundError](err)
+	o := script.Meta.Object()
+	exists := script.Meta.Name != ""
+	seen := policy.Can(p.Grant, access.ToList, o).Allowed && (exists || policy.Can(p.Grant, access.ToManage, access.Object{Kind: access.StoredScript}).Allowed)
+	if !seen {
+		hidden := &access.Denial{Code: unknownScript, Told: true, User: p.Grant.User, KeyID: p.Grant.KeyID,
+			Message: scripts.NotFound(p.Job.Request.Script).Error(), Hint: "py3runctl script list shows those that this user may run"}
+		refused := deniedFor(hidden)
+		refused.failure.Code = "script_not_found"
+		if exists {
+			refused.denial = policy.Can(p.Grant, access.ToRun, o).Denial(p.Grant, access.ToRun, o)
+		}
+		return p, refused
+	}
+	if exists {
+		var refused *refusal
+		if p, refused = allow(p, policy, o); refused != nil {
+			return p, refused
+		}
+	}
+	switch damaged, isDamaged := errors.AsType[*scripts.DamageError](err); {
+	case err == nil:
+		return p, nil
+	case isMissing:
+		return p, &refusal{status: wire.StatusBadRequest, failure: &wire.Failure{Code: "script_not_found", Message: missing.Error(), Hint: missing.Hint()}}
+	case isDamaged:
+		return p, &refusal{status: wire.StatusLaunchFailed, failure: &wire.Failure{Code: "script_damaged", Step: "script", Message: damaged.Error(), Hint: damaged.Hint()}}
+	default:
+		return p, &refusal{status: wire.StatusLaunchFailed, failure: &wire.Failure{Code: "script_unreadable", Step: "script", Errno: errnoName(err), Message: err.Error()}}
+	}
+}
+
+// withStored gives a plan the code of a script, and checks the variables that it declares. It makes no
+// system call.
+func withStored(p Plan, script scripts.Script) (Plan, *refusal) {
+	request := &p.Job.Request
+	p.Job.Source, request.Filename = append([]byte{}, script.Code...), script.Meta.Name
+	script.Code = nil
+	p.Stored = &script
+	variables, err := script.Version.Check(request.Variables)
+	if wrong, ok := errors.AsType[*scripts.VariablesError](err); ok {
+		return p, &refusal{status: wire.StatusBadRequest, failure: &wire.Failure{Code: "script_variables", Message: wrong.Error(), Hint: wrong.Hint()}}
+	}
+	request.Variables = variables
+	return p, nil
+}
+
+// scriptOf is what a result says of the stored script of a plan; nil: there is none.
+func scriptOf(p Plan) *wire.Script {
+	if p.Stored == nil {
+		return nil
+	}
+	s := storedScript(p)
+	return &wire.Script{Name: s.Name, Version: s.Version, Source: string(s.Source)}
+}
+
+// storedScript is what a record says of the stored script of a plan. One that was not found has the
+// name and the version that the request asks for.
+func storedScript(p Plan) audit.Script {
+	if s := p.Stored; s != nil {
+		return audit.Script{Name: s.Meta.Name, Version: strconv.Itoa(s.Version.Number), Source: audit.ScriptStored}
+	}
+	name, version, _ := strings.Cut(p.Job.Request.Script, "@")
+	return audit.Script{Name: name, Version: version, Source: audit.ScriptStored}
+}
