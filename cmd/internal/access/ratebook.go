@@ -54,7 +54,7 @@ func (b *book) close() {
 // openFile removes.
 func (b *book) openFile(path string, create bool) error {
 	deadline, made := time.Now().Add(patience), false
-	if err := isSafe(filepath.Dir(path)); err != nil {
+	if err := isSafeDir(filepath.Dir(path)); err != nil {
 		return err
 	}
 	for {
@@ -105,9 +105,9 @@ func (b *book) openFile(path string, create bool) error {
 	}
 }
 
-// isSafe returns an error if another user can put a file of its own into a directory. A directory that
+// isSafeDir returns an error if another user can put a file of its own into a directory. A directory that
 // does not exist is safe.
-func isSafe(dir string) error {
+func isSafeDir(dir string) error {
 	var st unix.Stat_t
 	if err := unix.Stat(dir, &st); err != nil {
 		if err == unix.ENOENT {
