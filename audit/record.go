@@ -47,6 +47,7 @@ type Record struct {
 	Ack       *Acknowledged      `json:"acknowledged,omitempty"`
 	Policy    *PolicyChange      `json:"policy,omitempty"`
 	Cancel    *Cancel            `json:"cancel,omitempty"`
+	Refusals  *Refusals          `json:"refusals,omitempty"`  // in an execution-denied that stands for several
 	Truncated bool               `json:"truncated,omitempty"` // a list was dropped or a string cut
 }
 
@@ -215,6 +216,14 @@ type PolicyChange struct {
 	NewSHA256      string   `json:"new_sha256,omitempty"`
 	Changes        []string `json:"changes,omitempty"`         // what has changed, in short sentences
 	ChangesDropped int      `json:"changes_dropped,omitempty"` // how many more there were
+}
+
+// Refusals are denied runs that have no record of their own: those of one user, for one reason, within a
+// minute. The first of them has a record.
+type Refusals struct {
+	Count int    `json:"count"`
+	First string `json:"first"` // when the first came, in UTC; it is not one of Count
+	Last  string `json:"last"`
 }
 
 // Code identifies the exact bytes that were run.

@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -118,7 +119,7 @@ func (d logContext) recordedAlerts() (list []alert, err error) {
 		case rec.Ack != nil:
 			said[rec.Ack.Alert] = rec.Acknowledgement()
 		case rec.Alert != nil:
-			list = append(list, alert{Rule: rec.Alert.Rule, Title: rec.Alert.Title, Time: rec.Timestamp, Seq: rec.Alert.Seq, RunID: rec.RunID, User: rec.User.Name, Script: rec.Script.Name,
+			list = append(list, alert{Rule: rec.Alert.Rule, Title: rec.Alert.Title, Time: rec.Timestamp, Seq: cmp.Or(rec.Alert.Seq, rec.Seq), RunID: rec.RunID, User: rec.User.Name, Script: rec.Script.Name,
 				Host: rec.Host.Name, Record: rec.Seq})
 		}
 	}

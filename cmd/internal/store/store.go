@@ -55,18 +55,20 @@ type Run struct {
 	EndHash     string // as in the run's receipt
 }
 
-// Statuses that do not occur in results.
+// Statuses of runs that have not ended by themselves. Orphaned and Running do not occur in results.
 const (
-	Orphaned = "orphaned" // died with its launcher
-	Denied   = "denied"
-	Running  = "running" // only in queries and answers: there is no end yet
+	Orphaned    = "orphaned" // died with its launcher
+	Denied      = "denied"
+	RateLimited = "rate_limited"
+	Running     = "running" // only in queries and answers: there is no end yet
 )
 
-// runsCode reports whether a record is about a run.
-func runsCode(a audit.Action) bool {
-	switch a {
+// aboutRun reports whether a record is about a run. A summary of refusals is about several, without
+// their ids.
+func aboutRun(r audit.Record) bool {
+	switch r.Event.Action {
 	case audit.ExecutionStart, audit.ExecutionEnd, audit.ExecutionOrphaned, audit.ExecutionDenied:
-		return true
+		return r.Refusals == nil
 	}
 	return false
 }
@@ -192,7 +194,10 @@ func single(r *Run) *Group {
 	if r.Status != "ok" {
 		g.Failed = 1
 	}
-	if r.Status != Orphaned { // how long it took is not known
+	switch r.Status {
+	case Orphaned: // how long it took is not known
+	case Denied, RateLimited: // nothing ran
+	default:
 		g.durations.Add(r.Duration)
 	}
 	return g
@@ -296,7 +301,7 @@ type Action struct {
 // more.
 func actionOf(r audit.Record) Action {
 	a := Action{Name: string(r.Event.Action), Count: 1}
-	if !runsCode(r.Event.Action) {
+	if !aboutRun(r) {
 		a.Reason = r.Event.Reason
 	}
 	return a
@@ -405,7 +410,7 @@ func (l Log) once(q Query, take func(*Run), look func(Entry)) error {
 			return err
 		}
 		look(e)
-		if !runsCode(e.Record.Event.Action) {
+		if !aboutRun(e.Record) {
 			continue
 		}
 		r := open[e.Record.RunID]

@@ -142,16 +142,22 @@ func all(t testing.TB, s Source, q Query) (runs []Run) {
 var queries = func() (list []Query) {
 	day := func(d, h int) time.Time { return time.Date(2026, 10, d, h, 0, 0, 0, time.UTC) }
 	for _, q := range []Query{{}, {User: "alice"}, {User: `o'hara "x"`}, {User: "nobody"}, {Script: "report"}, {Status: "ok"}, {Status: "timeout"}, {Status: Orphaned},
-		{Labels: map[string]string{"job": "7"}}, {Labels: map[string]string{"line": "north", "job": "7"}, Limit: 3}, {Labels: map[string]string{`<job`: `"7"`}}, {Labels: map[string]string{"line": ""}},
-		{Labels: map[string]string{"": ""}}, {Labels: map[string]string{"job": ""}}, {Script: "report", Version: "2"}, {Client: netip.MustParsePrefix("10.0.0.7/32")}, {Client: netip.MustParsePrefix("10.0.0.0/24"), User: "bob"},
-		{Client: netip.MustParsePrefix("fe80::/10"), Limit: 2}, {Client: netip.MustParsePrefix("0.0.0.0/0")}, {Code: fmt.Sprintf("%064x", 7)}, {Code: "00000000"}, {Code: fmt.Sprintf("%063x", 1)}, {Failed: true}, {Failed: true, User: "alice"},
-		{Failed: true, Status: "ok"}, {Holder: "gateway-a"}, {Holder: "alice"}, {Holder: "alice", Failed: true, Limit: 5}, {Key: "k7qm2x9a"}, {Key: "k", Labels: map[string]string{"job": "7"}},
 		{Status: Running}, {User: "Zoë", Script: "pumps", Status: "error"}, {Limit: 7}, {User: "bob", Limit: 3}} {
 		list = append(list, q)
 		for _, times := range [][2]time.Time{{day(5, 0), {}}, {{}, day(5, 13)}, {day(3, 7), day(9, 19)}, {day(3, 7), day(3, 19)}, {day(3, 23), day(4, 1)}, {day(9, 0), day(3, 0)}} {
 			q.Since, q.Until = times[0], times[1]
 			list = append(list, q)
 		}
+	}
+	for _, q := range []Query{
+		{Labels: map[string]string{"job": "7"}}, {Labels: map[string]string{"line": "north", "job": "7"}, Limit: 3}, {Labels: map[string]string{`<job`: `"7"`}}, {Labels: map[string]string{"line": ""}},
+		{Labels: map[string]string{"": ""}}, {Labels: map[string]string{"job": ""}}, {Script: "report", Version: "2"}, {Client: netip.MustParsePrefix("10.0.0.7/32")}, {Client: netip.MustParsePrefix("10.0.0.0/24"), User: "bob"},
+		{Client: netip.MustParsePrefix("fe80::/10"), Limit: 2}, {Client: netip.MustParsePrefix("0.0.0.0/0")}, {Code: fmt.Sprintf("%064x", 7)}, {Code: "00000000"}, {Code: fmt.Sprintf("%063x", 1)}, {Failed: true}, {Failed: true, User: "alice"},
+		{Failed: true, Status: "ok"}, {Holder: "gateway-a"}, {Holder: "alice"}, {Holder: "alice", Failed: true, Limit: 5}, {Key: "k7qm2x9a"}, {Key: "k", Labels: map[string]string{"job": "7"}},
+	} {
+		list = append(list, q)
+		q.Since, q.Until = day(3, 7), day(9, 19)
+		list = append(list, q)
 	}
 	return list
 }()

@@ -123,7 +123,7 @@ func (w *Writer) Add(e Entry) error {
 	w.changed = true
 	a := actionOf(e.Record)
 	w.actions[action{w.segment, a.Name, a.Reason}] += a.Count
-	if !runsCode(e.Record.Event.Action) {
+	if !aboutRun(e.Record) {
 		return nil
 	}
 	id := e.Record.RunID
