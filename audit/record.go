@@ -46,6 +46,7 @@ type Record struct {
 	Retention *Retention         `json:"retention,omitempty"`
 	Ack       *Acknowledged      `json:"acknowledged,omitempty"`
 	Policy    *PolicyChange      `json:"policy,omitempty"`
+	Changed   *ScriptChange      `json:"script_change,omitempty"`
 	Cancel    *Cancel            `json:"cancel,omitempty"`
 	Refusals  *Refusals          `json:"refusals,omitempty"`  // in an execution-denied that stands for several
 	Truncated bool               `json:"truncated,omitempty"` // a list was dropped or a string cut
@@ -224,6 +225,16 @@ type Refusals struct {
 	Count int    `json:"count"`
 	First string `json:"first"` // when the first came, in UTC; it is not one of Count
 	Last  string `json:"last"`
+}
+
+// ScriptChange says what a tool has changed about the stored script that Script names. Version 0 with
+// an empty hash is none: the script is new, or was deleted.
+type ScriptChange struct {
+	OldVersion int      `json:"old_version,omitempty"`
+	OldSHA256  string   `json:"old_sha256,omitempty"`
+	NewVersion int      `json:"new_version,omitempty"`
+	NewSHA256  string   `json:"new_sha256,omitempty"`
+	Changes    []string `json:"changes,omitempty"` // in short sentences
 }
 
 // Code identifies the exact bytes that were run.

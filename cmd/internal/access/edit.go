@@ -293,7 +293,7 @@ func rewrite(now, want *Policy) (string, error) {
 	after, findings := Parse(now.Path, text)
 	switch {
 	case findings != nil:
-		return "", &EditError{now.Path, "the policy would be broken: " + findings[0].Error() + "; change it by hand"}
+		return "", &EditError{now.Path, findings[0].Key + ": " + findings[0].Problem} // its line is that of a text that nobody sees
 	case !after.means(want):
 		return "", &EditError{now.Path, "the text is written in a way in which this change cannot be made without changing more; change it by hand"}
 	}
@@ -351,12 +351,12 @@ func setField(text string, table []string, f field) string {
 		}
 	}
 	at := -1
-	inside := false
+	inside, below := false, false
 	for _, s := range all {
 		if s.header {
-			inside = slices.Equal(s.path, table)
+			inside, below = slices.Equal(s.path, table), begins(s.path, table)
 		}
-		if !s.header && !inside && begins(s.path, table) { // dotted keys or an inline table make it, and TOML allows no header besides
+		if !s.header && !below && begins(s.path, table) { // dotted keys or an inline table make it, and TOML allows no header besides
 			return text
 		}
 		if inside {

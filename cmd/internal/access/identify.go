@@ -67,6 +67,19 @@ func (p *Policy) Identify(c Claim) (Grant, *Denial) {
 	return asserted, nil
 }
 
+// GrantOf is what a user of the policy has who has proved to be it, or else somebody whom the policy
+// does not know. A disabled user has nothing.
+func (p *Policy) GrantOf(name string) Grant {
+	g := Grant{User: name, Method: ByClaim, Policy: p.hash()}
+	if p == nil {
+		return g
+	}
+	if u, ok := p.Users[name]; ok && !u.Disabled {
+		g.Method, g.Known, g.Roles, g.Groups = ByKey, true, p.rolesOf(u), slices.Clone(u.Groups)
+	}
+	return g
+}
+
 // byKey is the identity that a key proves, or that its holder may assert.
 func (p *Policy) byKey(c Claim) (Grant, *Denial) {
 	refuse := func(code, id, user, why string) (Grant, *Denial) {
@@ -192,6 +205,17 @@ func (p *Policy) rolesOf(u User) (roles []Role) {
 		}
 	}
 	return roles
+}
+
+// RolesOf are the roles of a user of the policy, those of its groups included, in the order of Roles.
+// A disabled user has none.
+func (p *Policy) RolesOf(name string) []Role {
+	if u := p.Users[name]; !u.Disabled {
+		if roles := p.rolesOf(u); roles != nil {
+			return roles
+		}
+	}
+	return []Role{}
 }
 
 // within are the roles that a key's cap leaves; a nil cap leaves all.

@@ -164,8 +164,46 @@ func load(path string, system bool, known *Policy) (*Policy, error) {
 	return p, nil
 }
 
+// Check returns everything that is wrong with the policy in a file, first with the file itself. The
+// policy is nil if its text is wrong.
+func Check(path string) (*Policy, []config.Finding) {
+	f, st, err := openFile(path)
+	if err != nil {
+		return nil, unreadable(path, err).Findings
+	}
+	defer f.Close()
+	var findings []config.Finding
+	if err := isSafe(st, os.Geteuid()); err != nil {
+		findings = unreadable(path, err).Findings
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > policyMost {
+		return nil, findings
+	}
+	var dir unix.Stat_t
+	if unix.Stat(filepath.Dir(path), &dir) == nil && dir.Mode&0o022 != 0 {
+		findings = append(findings, config.Finding{Where: filepath.Dir(path), Problem: fmt.Sprintf("others than its owner can replace the policy (mode %04o)", dir.Mode&0o7777), Hint: "chmod go-w " + filepath.Dir(path)})
+	}
+	text, err := io.ReadAll(io.LimitReader(f, policyMost))
+	if err != nil {
+		return nil, append(findings, unreadable(path, err).Findings...)
+	}
+	p, wrong := Parse(path, string(text))
+	return p, append(findings, wrong...)
+}
+
 // open opens a policy that nobody else can have written.
 func open(path string) (*os.File, unix.Stat_t, error) {
+	f, st, err := openFile(path)
+	if err == nil {
+		if err = isSafe(st, os.Geteuid()); err != nil {
+			f.Close()
+		}
+	}
+	return f, st, err
+}
+
+// openFile opens a file, whatever it is, and never waits for that.
+func openFile(path string) (*os.File, unix.Stat_t, error) {
 	var st unix.Stat_t
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	for err == unix.EINTR {
@@ -178,10 +216,7 @@ func open(path string) (*os.File, unix.Stat_t, error) {
 		return nil, st, err
 	}
 	f := os.NewFile(uintptr(fd), path)
-	if err = unix.Fstat(fd, &st); err == nil {
-		err = isSafe(st, os.Geteuid())
-	}
-	if err != nil {
+	if err := unix.Fstat(fd, &st); err != nil {
 		f.Close()
 		return nil, st, err
 	}
@@ -317,7 +352,7 @@ func (r *reading) known(t table, names ...string) {
 			continue
 		}
 		problem, hint := "unknown key", "the keys here are "+strings.Join(names, ", ")
-		if near := nearest(name, names); near != "" {
+		if near := Nearest(name, names); near != "" {
 			problem += ", the nearest is " + toml.Key(t.at(near)).String()
 			hint = "did you mean " + strconv.Quote(near) + "?"
 		}
@@ -325,8 +360,8 @@ func (r *reading) known(t table, names ...string) {
 	}
 }
 
-// nearest is the name that was probably meant by a similar one, or "".
-func nearest(name string, names []string) (best string) {
+// Nearest is the name that was probably meant by a similar one, or "".
+func Nearest(name string, names []string) (best string) {
 	least := max(2, len(name)/3) + 1
 	for _, known := range names {
 		if d := spelling.Distance(strings.ToLower(name), strings.ToLower(known)); d < least {
@@ -548,7 +583,7 @@ func (r *reading) unknown(at []string, kind, name string, names []string) {
 	if kind == "role" {
 		hint = "the roles are " + strings.Join(names, ", ")
 	}
-	if near := nearest(name, names); near != "" {
+	if near := Nearest(name, names); near != "" {
 		problem += ", the nearest is " + strconv.Quote(near)
 	}
 	r.mistake(at, problem, hint)

@@ -68,9 +68,6 @@ func Kept(state, sha256 string) (*Policy, error) {
 	return p, nil
 }
 
-// changesMost is how many sentences Diff returns.
-const changesMost = 40
-
 // Describe says what the difference is between the policy that had this hash and the one now; nil:
 // it cannot be known, because the text before is not kept. An empty hash is no policy.
 func Describe(state, oldSHA256 string, now *Policy) []string {
@@ -121,10 +118,6 @@ func Diff(old, new *Policy) (changes []string) {
 		default:
 			changes = append(changes, fieldChanges("profile "+name+": ", limitFields(was), limitFields(is))...)
 		}
-	}
-	if len(changes) > changesMost {
-		more := len(changes) - changesMost + 1
-		changes = append(changes[:changesMost-1:changesMost-1], fmt.Sprintf("and %d more changes", more))
 	}
 	return changes
 }

@@ -286,3 +286,6 @@ func StateDir(environ []string) string {
 	}
 	return ""
 }
+
+// Lookup returns the value of a variable of an environment; empty: it is not set.
+func Lookup(environ []string, name string) string { return lookup(environ, name) }

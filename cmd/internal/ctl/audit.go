@@ -218,10 +218,15 @@ func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location
 		}
 	default:
 		paint = "\x1b[33m"
-		if rec.Policy == nil || rec.Event.Reason != "" {
+		if rec.Policy == nil && rec.Changed == nil || rec.Event.Reason != "" {
 			add("%s", cmp.Or(rec.Event.Reason, "-"))
 		}
 		changed(rec.Policy, add)
+		if c := rec.Changed; c != nil {
+			for _, change := range c.Changes {
+				add("%s", change)
+			}
+		}
 	}
 	if ms := rec.Host.ClockJumpMS; ms != 0 {
 		add("the clock has jumped by %v", time.Duration(ms)*time.Millisecond)

@@ -74,7 +74,18 @@ func hint(err error) string {
 	var unknown *unknownRun
 	var code *codeError
 	var open *uncovered
+	var refused refusal
+	var stranger *unknownUserError
+	var script interface{ Hint() string }
 	switch {
+	case errors.As(err, &script):
+		return script.Hint()
+	case errors.As(err, &refused):
+		return refused.Hint
+	case errors.As(err, &stranger) && stranger.near != "":
+		return fmt.Sprintf("did you mean %q?", stranger.near)
+	case errors.As(err, &stranger):
+		return "py3runctl user list shows the users, and py3runctl user add adds one"
 	case errors.As(err, &conf):
 		return conf.Hint
 	case errors.As(err, &owner):
@@ -106,7 +117,7 @@ func hint(err error) string {
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:           program,
-		Short:         "Look after py3run: the audit log, runs past and alive, alerts, metrics and templates",
+		Short:         "Look after py3run: the audit log, runs past and alive, alerts, metrics, users, keys and templates",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
@@ -122,7 +133,8 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&a.zone, "tz", "", "the time `zone` for days, tables, and times without a zone: local, UTC or a name\nsuch as Europe/Berlin (default: local; JSON and CSV are in UTC)")
 	root.PersistentFlags().StringVar(&a.zone, "zone", "", "as --tz, its earlier name")
 	root.PersistentFlags().MarkHidden("zone")
-	root.AddCommand(a.audit(), a.index(), a.history(), a.ps(), a.cancel(), a.stats(), a.alerts(), a.metrics(), a.warm(), cli.NewVersion(program, nil))
+	root.AddCommand(a.audit(), a.index(), a.history(), a.ps(), a.cancel(), a.stats(), a.alerts(), a.metrics(), a.user(), a.key(), a.access(), a.backup(), a.restore(), a.warm(), cli.NewVersion(program, nil))
+	root.AddCommand(a.script())
 	cli.AddHelp(root)
 	cli.Suggest(root)
 	return root

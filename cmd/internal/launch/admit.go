@@ -40,6 +40,13 @@ func (r *run) admit() (e Evidence, done bool) {
 		plan, refused = allowed(plan, policy)
 	}
 	r.plan = plan
+	switch {
+	case !runs:
+	case refused == nil:
+		refused = r.take()
+	case refused.denial != nil:
+		refused.summarised = !r.counted(refused.denial)
+	}
 	return Evidence{Refused: refused}, refused != nil
 }
 

@@ -5,8 +5,9 @@ import (
 	"py3run/cmd/internal/wire"
 )
 
-// recordDenial writes the record of a run that was denied. It has the reason's own code, which can be
-// more than the caller learns. That there is no record is no reason to let the run begin.
+// recordDenial writes the record of a run that was denied, unless a summary will have it. It has the
+// reason's own code, which can be more than the caller learns. That there is no record is no reason to
+// let the run begin.
 func (r *run) recordDenial(refused refusal) (*audit.Receipt, []wire.Warning) {
 	p := r.plan
 	if !p.Job.Request.Command.RunsCode() {
@@ -16,14 +17,14 @@ func (r *run) recordDenial(refused refusal) (*audit.Receipt, []wire.Warning) {
 	if !p.Job.Config.Security.Audit.Enabled {
 		return nil, recordPolicy(p)
 	}
-	receipt, warnings, err := appendDenial(p, refused)
+	receipt, warnings, err := r.appendDenial(p, refused)
 	if err != nil {
 		warnings = append(warnings, wire.Warning{Code: "audit_unavailable", Message: "this refusal is not in the audit log: " + err.Error()})
 	}
 	return receipt, warnings
 }
 
-func appendDenial(p Plan, refused refusal) (*audit.Receipt, []wire.Warning, error) {
+func (r *run) appendDenial(p Plan, refused refusal) (*audit.Receipt, []wire.Warning, error) {
 	dir, err := p.Job.Config.AuditDir(p.Job.Environ)
 	if err != nil {
 		return nil, nil, err
@@ -36,6 +37,12 @@ func appendDenial(p Plan, refused refusal) (*audit.Receipt, []wire.Warning, erro
 	warnings, err := shareStrictly(log, p.Job.Config)
 	if err != nil {
 		return nil, warnings, err
+	}
+	if err := r.recordLimits(log); err != nil {
+		return nil, warnings, err
+	}
+	if refused.summarised {
+		return nil, warnings, nil
 	}
 	rec := record(p)
 	rec.Event = audit.Event{Action: audit.ExecutionDenied, Outcome: audit.Denied, Reason: refused.denial.Code}

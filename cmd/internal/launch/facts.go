@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -44,6 +45,9 @@ type refusal struct {
 	status  wire.Status
 	failure *wire.Failure
 	denial  *access.Denial // why it was denied, which can be more than the caller learns; nil: it was not
+
+	summarised bool           // it has no record of its own: a summary will have it
+	signal     syscall.Signal // with StatusCancelled: what the caller sent
 }
 
 // prepare makes the plan of a job. With done, no program has to run: early holds the answer to the

@@ -38,6 +38,8 @@ type Job struct {
 	Stream    Stream        // of exec: told what happens; nil: nobody wants to know
 	Heartbeat time.Duration // between two heartbeats of the stream; 0: none
 
+	Patience time.Duration // how long it waits if its user has as many runs as allowed
+
 	Signals <-chan os.Signal // a signal from it ends the run
 	Alone   bool             // the process has this run only: it may wait for it without goroutines
 	Lasts   func()           // called when the code has run for a moment, if it runs as long, perhaps again for a second start; nil: nothing

@@ -48,6 +48,9 @@ func result(p Plan, e Evidence, v Verdict) wire.Result {
 	if !e.ran() {
 		r := outline(p, v)
 		r.Warnings = slices.Concat(p.Warnings, e.Warnings)
+		if e.Refused != nil {
+			r.SignalNumber = int(e.Refused.signal)
+		}
 		if e.Direct != nil && v.Status == wire.StatusOK {
 			r.Result, r.ResultType = encode(e.Direct.Value), e.Direct.Type
 		}

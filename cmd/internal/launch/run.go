@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"py3run/audit"
+	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/warm"
 	"py3run/cmd/internal/wire"
@@ -34,6 +35,10 @@ type run struct {
 	left     *sandbox.Leftovers // files that sweep still has to remove; nil: none
 	told     bool               // the stream knows that the code begins
 	cold     bool               // no template had a worker for this run
+
+	limits  *access.Limits   // that have due
+	due     []access.Summary // refusals that are to be recorded
+	trouble *access.Trouble  // with the file of limits, to be recorded; nil: none
 
 	cancelled *audit.Record // who wants the run to end, besides the caller; nil: nobody
 }
@@ -333,6 +338,7 @@ func (r *run) sweep(isolation *wire.Isolation) (err error) {
 		err = errors.Join(err, sandbox.Sweep(r.plan.Dir.Root))
 	}
 	if r.record != nil {
+		err = errors.Join(err, r.recordLimits(r.record.log))
 		if others {
 			err = errors.Join(err, r.record.log.Recover())
 		}

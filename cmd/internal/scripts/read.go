@@ -281,6 +281,17 @@ type Entry struct {
 // place, and the list goes on.
 func (s *Store) List() iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
+		for e, err := range s.All() {
+			if (err != nil || e.Current > 0) && !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+// All returns the scripts as List does, deleted ones included.
+func (s *Store) All() iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
 		names, err := s.names()
 		if err != nil {
 			yield(Entry{}, err)
@@ -288,10 +299,7 @@ func (s *Store) List() iter.Seq2[Entry, error] {
 		}
 		for _, name := range names {
 			h, err := s.head(name)
-			if err == unix.ENOENT || err == nil && h.Current == 0 {
-				continue
-			}
-			if !yield(Entry{h.Meta, h.Version}, err) {
+			if err != unix.ENOENT && !yield(Entry{h.Meta, h.Version}, err) {
 				return
 			}
 		}

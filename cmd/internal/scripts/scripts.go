@@ -98,7 +98,7 @@ var types = []Type{String, Integer, Number, Boolean, Array, Map}
 // Bounds, in bytes where nothing else is said.
 const (
 	CodeMost    = 16 << 20 // of one version
-	textMost    = 2000     // of a description or a comment
+	TextMost    = 2000     // of a description or a comment
 	sharesMost  = 500      // of one script
 	metaMost    = 1 << 20
 	historyMost = 64 << 20

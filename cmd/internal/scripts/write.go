@@ -2,6 +2,7 @@ package scripts
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -86,6 +87,18 @@ func (s *Store) Save(name string, d Draft, e Edit) (Change, error) {
 	})
 }
 
+// Try says whether Save would succeed, and stores nothing.
+func (s *Store) Try(name string, d Draft, e Edit) error {
+	if err := BadName(name); err != nil {
+		return err
+	}
+	_, err := Declared(d.Code)
+	if err = cmp.Or(err, d.check()); err != nil {
+		return fmt.Errorf("save script %s: %w", name, err)
+	}
+	return s.mayChange(name, e, true)
+}
+
 func (d Draft) check() error {
 	description := ""
 	if d.Description != nil {
@@ -100,8 +113,8 @@ func (d Draft) check() error {
 		return errors.New("has a NUL byte, which Python does not accept")
 	}
 	for _, text := range []struct{ what, text string }{{"description", description}, {"comment", d.Comment}} {
-		if len(text.text) > textMost || !utf8.ValidString(text.text) {
-			return fmt.Errorf("%s: want at most %d bytes of UTF-8", text.what, textMost)
+		if len(text.text) > TextMost || !utf8.ValidString(text.text) {
+			return fmt.Errorf("%s: want at most %d bytes of UTF-8", text.what, TextMost)
 		}
 	}
 	return nil
@@ -113,20 +126,6 @@ func (s *Store) Delete(name string, e Edit) (Change, error) {
 	return s.change(name, e, false, func(w *writer) error {
 		w.head.Public, w.head.Shares = false, nil
 		return w.addVersion(Version{Author: e.By, At: e.At, Deleted: true})
-	})
-}
-
-// Describe sets the description of a script.
-func (s *Store) Describe(name, description string, e Edit) (Change, error) {
-	if err := (Draft{Description: &description}).check(); err != nil {
-		return Change{}, fmt.Errorf("change script %s: %w", name, err)
-	}
-	return s.change(name, e, false, func(w *writer) error {
-		if w.head.Description != description {
-			w.head.Description = description
-			w.note("description")
-		}
-		return nil
 	})
 }
 

@@ -1,0 +1,581 @@
+package ctl
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"py3run/audit"
+	"py3run/cmd/internal/access"
+	"py3run/cmd/internal/scripts"
+)
+
+// A backup is a tar file, or a compressed one where its name ends in .gz or .tgz:
+//
+//	policy.toml                         users, roles and the hashes of keys
+//	policies/SHA256.toml                earlier policies, of which the log tells
+//	scripts/objects/…  scripts/names/…  the stored scripts with their history
+//	manifest.json                       the last: SHA-256 and size of each file
+//
+// Without its last file it is not whole, and is refused.
+
+const (
+	backupPolicy   = access.FileName
+	backupManifest = "manifest.json"
+	backupVersion  = 1
+
+	backupFileMost  = 64 << 20 // bytes of one file
+	backupFilesMost = 1 << 20  // files
+	backupMost      = 16 << 30 // bytes of all files
+)
+
+// backupNames are the only files that a backup can have.
+var backupNames = regexp.MustCompile(`^(policy\.toml|policies/[0-9a-f]{64}\.toml|scripts/objects/[0-9a-f]{64}|scripts/names/[a-z0-9][a-z0-9._+-]*/(meta\.json|versions\.jsonl))$`)
+
+// A manifest says what a backup has.
+type manifest struct {
+	Version int               `json:"version"`
+	Created time.Time         `json:"created"`
+	Host    string            `json:"host"`
+	By      string            `json:"by"`
+	Files   []audit.FileEntry `json:"files"` // by name
+}
+
+// set describes the files for a record.
+func (m manifest) set() *audit.FileSet {
+	set := audit.FileSet{Count: len(m.Files)}
+	sum := sha256.New()
+	for _, f := range m.Files {
+		fmt.Fprintf(sum, "%s  %s\n", f.SHA256, f.Name)
+		set.Bytes += f.Bytes
+	}
+	set.SHA256 = hex.EncodeToString(sum.Sum(nil))
+	set.List = m.Files[:min(len(m.Files), 20)]
+	return &set
+}
+
+func (m *manifest) sort() {
+	slices.SortFunc(m.Files, func(a, b audit.FileEntry) int { return strings.Compare(a.Name, b.Name) })
+}
+
+func (a *app) backup() *cobra.Command {
+	return &cobra.Command{
+		Use: "backup FILE", Short: "Write policy, keys and stored scripts to one file", Args: cobra.ExactArgs(1),
+		Long: `Writes a tar file, compressed if its name ends in .gz or .tgz: the policy with the hashes of the keys,
+the texts of earlier policies, the stored scripts with their history, and a manifest with the SHA-256
+of each. FILE gets mode 0600 and must not exist. The log is not in it: py3runctl audit export.
+
+Whoever may read the policy can make a backup, as far as the files let it.`,
+		Example: "  py3runctl backup /backup/py3run-$(date +%F).tar.gz",
+		RunE: func(_ *cobra.Command, args []string) error {
+			who, err := a.actor()
+			if err != nil {
+				return err
+			}
+			if err := who.may(access.ToRead, access.Object{Kind: access.ThePolicy}); err != nil {
+				return err
+			}
+			m, err := writeBackup(args[0], who, time.Now().UTC().Truncate(time.Second))
+			if err != nil {
+				return fmt.Errorf("back up to %s: %w", args[0], err)
+			}
+			set := m.set()
+			_, err = fmt.Fprintf(a.out, "%s: %d files, %d bytes, SHA-256 of all %s\n", args[0], set.Count, set.Bytes, set.SHA256)
+			return err
+		},
+	}
+}
+
+// writeBackup writes a file as a whole: it has its name only when everything is in it.
+func writeBackup(path string, who actor, now time.Time) (m manifest, err error) {
+	if _, err := os.Lstat(path); err == nil {
+		return m, fs.ErrExist
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-")
+	if err != nil {
+		return m, err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	var to io.Writer = f
+	var packed *gzip.Writer
+	if isPacked(path) {
+		packed = gzip.NewWriter(f)
+		to = packed
+	}
+	w := tar.NewWriter(to)
+	rec := who.record()
+	m = manifest{Version: backupVersion, Created: now, Host: rec.Host.Name, By: rec.User.Name, Files: []audit.FileEntry{}}
+	put := func(name string, text []byte) error {
+		err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: int64(len(text)), ModTime: now, Typeflag: tar.TypeReg})
+		if err == nil {
+			_, err = w.Write(text)
+		}
+		return err
+	}
+	err = who.saved(func(name string, text []byte) error {
+		sum := sha256.Sum256(text)
+		m.Files = append(m.Files, audit.FileEntry{Name: name, Bytes: int64(len(text)), SHA256: hex.EncodeToString(sum[:])})
+		return put(name, text)
+	})
+	if err != nil {
+		return m, err
+	}
+	m.sort()
+	text, err := json.MarshalIndent(m, "", " ")
+	if err == nil {
+		err = put(backupManifest, append(text, '\n'))
+	}
+	err = errors.Join(err, w.Close())
+	if packed != nil {
+		err = errors.Join(err, packed.Close())
+	}
+	if err = errors.Join(err, f.Sync()); err != nil {
+		return m, err
+	}
+	if err := unix.Renameat2(unix.AT_FDCWD, f.Name(), unix.AT_FDCWD, path, unix.RENAME_NOREPLACE); err != nil {
+		return m, err
+	}
+	return m, syncDir(filepath.Dir(path))
+}
+
+func isPacked(path string) bool {
+	return strings.HasSuffix(path, ".gz") || strings.HasSuffix(path, ".tgz")
+}
+
+// saved yields everything that a backup has. Of a script it reads first what is written last, so that
+// all is there to which it refers, although others may be saving scripts.
+func (who actor) saved(yield func(name string, text []byte) error) error {
+	if p := who.policy; p != nil {
+		if err := yield(backupPolicy, []byte(p.Text)); err != nil {
+			return err
+		}
+	}
+	if who.state == "" {
+		return nil
+	}
+	root, err := os.OpenRoot(who.state)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	var names []string
+	list := func(dir string, below ...string) error {
+		f, err := root.Open(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		found, err := f.Readdirnames(-1)
+		slices.Sort(found)
+		for _, name := range found {
+			for _, rest := range below {
+				if path := dir + "/" + name + rest; backupNames.MatchString(path) {
+					names = append(names, path)
+				}
+			}
+		}
+		return err
+	}
+	if err := errors.Join(list("policies", ""), list(scriptsName+"/names", "/meta.json", "/versions.jsonl")); err != nil {
+		return err
+	}
+	read := func() error {
+		for _, name := range names {
+			text, err := readInside(root, name)
+			if errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(name, scriptsName+"/names/") {
+				continue // a script that is being made
+			}
+			if err == nil {
+				err = yield(name, text)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := read(); err != nil {
+		return err
+	}
+	names = nil
+	if err := list(scriptsName+"/objects", ""); err != nil {
+		return err
+	}
+	return read()
+}
+
+// readInside reads a regular file of bounded size.
+func readInside(root *os.Root, name string) ([]byte, error) {
+	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(io.LimitReader(f, backupFileMost+1))
+	if err == nil && len(text) > backupFileMost {
+		err = fmt.Errorf("%s is larger than %d MB", name, backupFileMost>>20)
+	}
+	return text, err
+}
+
+func (a *app) restore() *cobra.Command {
+	var dryRun bool
+	c := &cobra.Command{
+		Use: "restore FILE", Short: "Put policy, keys and stored scripts back as they were in a backup", Args: cobra.ExactArgs(1),
+		Long: `Checks the whole backup first: each file by its SHA-256, the policy, every version of every script.
+Then it replaces the scripts and the policy, each in one step. What was there before is kept in the
+state directory. Two records tell it: one before, with the hash of what was there, and one after.
+
+Keys are accepted again as the backup says: a key that was revoked since is not revoked any more. It
+lists all changes; with --dry-run it does nothing else.`,
+		Example: "  py3runctl restore --dry-run /backup/py3run-2026-11-24.tar.gz",
+		RunE: func(_ *cobra.Command, args []string) error {
+			c, err := a.beginChange()
+			if err != nil {
+				return err
+			}
+			defer c.log.Close()
+			if err := c.restore(args[0], dryRun, time.Now().UTC()); err != nil {
+				return fmt.Errorf("restore %s: %w", args[0], err)
+			}
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&dryRun, "dry-run", false, "only check the backup, and say what would change")
+	return c
+}
+
+func (c policyChange) restore(path string, dryRun bool, now time.Time) error {
+	if c.who.state == "" {
+		return errors.New("no place for scripts: HOME and XDG_STATE_HOME are not set")
+	}
+	if err := os.MkdirAll(c.who.state, 0o700); err != nil {
+		return err
+	}
+	staged, err := os.MkdirTemp(c.who.state, ".restore-")
+	if err != nil {
+		return err
+	}
+	keep := false
+	defer func() {
+		if !keep {
+			os.RemoveAll(staged)
+		}
+	}()
+	m, err := unpack(path, staged)
+	if err != nil {
+		return err
+	}
+	text, policy, err := stagedPolicy(staged, c.who.path)
+	if err != nil {
+		return err
+	}
+	if err := checkScripts(filepath.Join(staged, scriptsName)); err != nil {
+		return err
+	}
+	current := manifest{}
+	err = c.who.saved(func(name string, text []byte) error {
+		sum := sha256.Sum256(text)
+		current.Files = append(current.Files, audit.FileEntry{Name: name, Bytes: int64(len(text)), SHA256: hex.EncodeToString(sum[:])})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	current.sort()
+	if policy == nil {
+		c.warnf("the backup has no policy: the one that holds here stays")
+	}
+	differences := scriptChanges(current, m)
+	if dryRun {
+		if policy != nil {
+			for _, change := range access.Diff(c.who.policy, policy) {
+				fmt.Fprintln(c.out, plain(change))
+			}
+		}
+		for _, change := range differences {
+			fmt.Fprintln(c.out, plain(change))
+		}
+		_, err := fmt.Fprintf(c.out, "%s of %s by %s on %s is whole: %d files\n", path, m.Created.Format(time.RFC3339), plain(m.By), plain(m.Host), len(m.Files))
+		return err
+	}
+	rec := c.who.record()
+	rec.Event = audit.Event{Action: audit.PolicyRestored, Outcome: audit.Unknown, Reason: "before"}
+	rec.Files = &audit.Files{Put: current.set()}
+	if _, err := c.log.Append(rec); err != nil {
+		return err
+	}
+	before, after := c.who.policy, c.who.policy
+	swap, err := exchange(filepath.Join(staged, scriptsName), filepath.Join(c.who.state, scriptsName))
+	if err != nil {
+		return err
+	}
+	if policy != nil {
+		if before, after, err = c.edit.Replace(text); err != nil {
+			return errors.Join(err, swap())
+		}
+	}
+	keep = true
+	kept := filepath.Join(c.who.state, "replaced-"+now.Format("20060102T150405.000Z"))
+	os.Remove(filepath.Join(staged, backupPolicy)) // that is in its place now, and the one before is kept by its hash
+	if err := errors.Join(os.Rename(staged, kept), keepPolicies(kept, c.who.state), syncDir(c.who.state)); err != nil {
+		c.warn(err)
+	}
+	for _, change := range differences {
+		c.say("%s", change)
+	}
+	rec.Event.Outcome, rec.Event.Reason = audit.Success, "after"
+	rec.Files = &audit.Files{Put: m.set()}
+	if before != after {
+		err = c.recordChange(rec, before, after)
+	} else {
+		_, err = c.log.Append(rec)
+	}
+	c.say("the stored scripts as they were before are in %s; remove them when you do not need them", kept)
+	return err
+}
+
+// unpack writes the files of a backup into an empty directory, and compares them with the manifest.
+func unpack(path, dir string) (m manifest, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return m, err
+	}
+	defer f.Close()
+	var from io.Reader = f
+	if isPacked(path) {
+		if from, err = gzip.NewReader(f); err != nil {
+			return m, fmt.Errorf("decompress: %w", err)
+		}
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return m, err
+	}
+	defer root.Close()
+	var found []audit.FileEntry
+	var total int64
+	for r := tar.NewReader(from); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return m, fmt.Errorf("read: %w", err)
+		}
+		isFile := h.Typeflag == tar.TypeReg && (h.Name == backupManifest || backupNames.MatchString(h.Name))
+		total += h.Size
+		switch {
+		case !isFile:
+			return m, fmt.Errorf("%q is no file of a backup", h.Name)
+		case h.Size > backupFileMost, total > backupMost, len(found) >= backupFilesMost:
+			return m, fmt.Errorf("%s: too large", h.Name)
+		case m.Version != 0:
+			return m, fmt.Errorf("%s stands behind the manifest", h.Name)
+		}
+		text, err := io.ReadAll(r)
+		if err != nil {
+			return m, fmt.Errorf("read %s: %w", h.Name, err)
+		}
+		if h.Name == backupManifest {
+			if err := json.Unmarshal(text, &m); err != nil {
+				return m, fmt.Errorf("read %s: %w", h.Name, err)
+			}
+			if m.Version != backupVersion {
+				return m, fmt.Errorf("the backup is of version %d, and this py3runctl reads version %d", m.Version, backupVersion)
+			}
+			continue
+		}
+		sum := sha256.Sum256(text)
+		found = append(found, audit.FileEntry{Name: h.Name, Bytes: int64(len(text)), SHA256: hex.EncodeToString(sum[:])})
+		if err := root.MkdirAll(filepath.Dir(h.Name), 0o700); err != nil {
+			return m, err
+		}
+		if err := writeInside(root, h.Name, text); err != nil {
+			return m, err
+		}
+	}
+	if m.Version == 0 {
+		return m, errors.New("the backup is not whole: it has no manifest")
+	}
+	if err := root.MkdirAll(scriptsName, 0o700); err != nil {
+		return m, err
+	}
+	slices.SortFunc(found, func(a, b audit.FileEntry) int { return strings.Compare(a.Name, b.Name) })
+	for i := range max(len(found), len(m.Files)) {
+		switch {
+		case i >= len(found) || i < len(m.Files) && m.Files[i].Name < found[i].Name:
+			return m, fmt.Errorf("%s is missing", m.Files[i].Name)
+		case i >= len(m.Files) || m.Files[i].Name > found[i].Name:
+			return m, fmt.Errorf("%s is not in the manifest", found[i].Name)
+		case m.Files[i] != found[i]:
+			return m, fmt.Errorf("%s is not what the manifest says", found[i].Name)
+		}
+	}
+	return m, syncAll(dir)
+}
+
+// syncAll waits until everything below a directory is on the disk, names included.
+func syncAll(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := unix.Syncfs(int(f.Fd())); err != nil {
+		return fmt.Errorf("sync %s: %w", dir, err)
+	}
+	return nil
+}
+
+func writeInside(root *os.Root, name string, text []byte) error {
+	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, f.Close())
+}
+
+// stagedPolicy is the policy of a backup; nil: it has none.
+func stagedPolicy(staged, path string) (string, *access.Policy, error) {
+	text, err := os.ReadFile(filepath.Join(staged, backupPolicy))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil, nil
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	p, findings := access.Parse(path, string(text))
+	if findings != nil {
+		return "", nil, &findings[0]
+	}
+	return string(text), p, nil
+}
+
+// checkScripts reads every version of every script in a store.
+func checkScripts(dir string) error {
+	store, err := scripts.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	entries, err := os.ReadDir(filepath.Join(dir, "names"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		name := strings.ReplaceAll(e.Name(), "+", "/")
+		_, versions, err := store.History(name)
+		if err != nil {
+			return err
+		}
+		for _, v := range versions {
+			if v.Deleted {
+				continue
+			}
+			if _, err := store.Text(name, v.Number); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// scriptChanges says in which scripts two states differ.
+func scriptChanges(old, new manifest) (changes []string) {
+	histories := func(m manifest) map[string]string {
+		all := map[string]string{}
+		for _, f := range m.Files {
+			parts := strings.Split(f.Name, "/")
+			if len(parts) == 4 && parts[1] == "names" {
+				all[strings.ReplaceAll(parts[2], "+", "/")] += f.SHA256
+			}
+		}
+		return all
+	}
+	was, is := histories(old), histories(new)
+	for name, state := range is {
+		if before, ok := was[name]; !ok {
+			changes = append(changes, "script "+name+": added")
+		} else if before != state {
+			changes = append(changes, "script "+name+": another state of it")
+		}
+	}
+	for name := range was {
+		if _, ok := is[name]; !ok {
+			changes = append(changes, "script "+name+": removed")
+		}
+	}
+	slices.Sort(changes)
+	return changes
+}
+
+// exchange puts a directory in the place of another one in one step, and returns what undoes that.
+func exchange(from, to string) (undo func() error, err error) {
+	flags := uint(unix.RENAME_EXCHANGE)
+	if _, err := os.Lstat(to); errors.Is(err, fs.ErrNotExist) {
+		flags = unix.RENAME_NOREPLACE
+	}
+	if err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, flags); err != nil {
+		return nil, fmt.Errorf("put %s in its place: %w", to, err)
+	}
+	return func() error {
+		if flags == unix.RENAME_NOREPLACE {
+			return os.Rename(to, from)
+		}
+		return unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, flags)
+	}, nil
+}
+
+// keepPolicies moves the texts of earlier policies that a backup has to those that are kept. Their
+// names are their hashes, so none is overwritten with another one.
+func keepPolicies(from, state string) error {
+	entries, err := os.ReadDir(filepath.Join(from, "policies"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		text, err := os.ReadFile(filepath.Join(from, "policies", e.Name()))
+		if err != nil {
+			return err
+		}
+		sum := sha256.Sum256(text)
+		if err := access.Keep(state, &access.Policy{SHA256: hex.EncodeToString(sum[:]), Text: string(text)}); err != nil {
+			return err
+		}
+	}
+	return os.RemoveAll(filepath.Join(from, "policies"))
+}

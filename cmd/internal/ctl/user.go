@@ -1,0 +1,347 @@
+package ctl
+
+import (
+	"encoding/csv"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"py3run/audit"
+	"py3run/cmd/internal/access"
+	"py3run/cmd/internal/cli"
+	"py3run/cmd/internal/config"
+)
+
+func (a *app) user() *cobra.Command {
+	c := &cobra.Command{Use: "user", Short: "Add, change and list the users of the policy", Args: cobra.NoArgs,
+		Long: `Users stand in the policy file: /etc/py3run/policy.toml for the whole host, else policy.toml in the
+directory of your own configuration. Comments in it stay. Each change is a record of the log.
+
+Root may change the host's policy, and you your own; everybody else needs the role script-admin.
+py3run help access tells more.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			c.Help()
+			return cli.ExitCode(exitUsage)
+		}}
+	c.AddCommand(a.userAdd(), a.userChange(), a.userSwitch(true), a.userSwitch(false), a.userList())
+	return c
+}
+
+// A userEdit is what the flags say about a user.
+type userEdit struct {
+	roles, noRoles, groups, noGroups, limits, noLimits []string
+	fullName, osUser                                   string
+	given                                              func(flag string) bool
+}
+
+func (e *userEdit) flags(c *cobra.Command, add string) {
+	f := c.Flags()
+	f.StringArrayVar(&e.roles, add+"role", nil, "give this `role`: "+roleList()+"; can be repeated")
+	f.StringArrayVar(&e.groups, add+"group", nil, "put the user into this `group` of the policy; can be repeated")
+	f.StringArrayVar(&e.limits, "limit", nil, "limit the user's runs: `KEY=VALUE`, as security.max-memory-mb=256; can be repeated")
+	f.StringVar(&e.fullName, "full-name", "", "the user's `name` for people")
+	f.StringVar(&e.osUser, "os-user", "", "this `user` of the operating system is the user")
+	e.given = f.Changed
+	c.RegisterFlagCompletionFunc(add+"role", cobra.FixedCompletions(roleNames(), cobra.ShellCompDirectiveNoFileComp))
+	c.RegisterFlagCompletionFunc("limit", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		var keys []string
+		for _, key := range config.LimitKeys() {
+			keys = append(keys, key+"=")
+		}
+		return keys, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+	})
+}
+
+func roleNames() (names []string) {
+	for _, r := range access.Roles {
+		names = append(names, string(r))
+	}
+	return names
+}
+
+func roleList() string { return strings.Join(roleNames(), ", ") }
+
+// parseRoles checks the roles of a flag.
+func parseRoles(flag string, names []string) (roles []access.Role, err error) {
+	for _, name := range names {
+		if err := oneOf(flag, name, roleNames()...); err != nil {
+			return nil, err
+		}
+		roles = append(roles, access.Role(name))
+	}
+	return roles, nil
+}
+
+// apply changes a user as the flags say. Its errors are mistakes on the command line.
+func (e userEdit) apply(u access.User) (access.User, error) {
+	more, err := parseRoles("role", e.roles)
+	if err != nil {
+		return u, err
+	}
+	less, err := parseRoles("remove-role", e.noRoles)
+	if err != nil {
+		return u, err
+	}
+	u.Roles = without(with(u.Roles, more), less)
+	u.Groups = without(with(u.Groups, e.groups), e.noGroups)
+	if e.given("full-name") {
+		u.FullName = e.fullName
+	}
+	if e.given("os-user") {
+		u.OSUser = e.osUser
+	}
+	u.Limits = maps.Clone(u.Limits)
+	for _, text := range e.limits {
+		key, value, err := config.ParseLimit(text)
+		if err != nil {
+			return u, cli.Usagef("invalid argument %q for --limit: %v", text, err)
+		}
+		if u.Limits == nil {
+			u.Limits = config.Limits{}
+		}
+		u.Limits[key] = value
+	}
+	for _, key := range e.noLimits {
+		if _, ok := u.Limits[key]; !ok {
+			return u, cli.Usagef("invalid argument %q for --remove-limit: the user has no such limit", key)
+		}
+		delete(u.Limits, key)
+	}
+	return u, nil
+}
+
+// with is a list with more items, each once; without is one with less. Neither changes its argument.
+func with[T comparable](list, more []T) []T {
+	list = slices.Clone(list)
+	for _, item := range more {
+		if !slices.Contains(list, item) {
+			list = append(list, item)
+		}
+	}
+	return list
+}
+
+func without[T comparable](list, less []T) []T {
+	return slices.DeleteFunc(slices.Clone(list), func(item T) bool { return slices.Contains(less, item) })
+}
+
+func (a *app) userAdd() *cobra.Command {
+	var e userEdit
+	c := &cobra.Command{
+		Use: "add NAME", Short: "Add a user", Args: cobra.ExactArgs(1),
+		Long: `Adds a user to the policy, and makes the policy if there is none. From then on a user that the policy
+knows needs the role python3-executor to run code.`,
+		Example: "  py3runctl user add alice --role python3-executor --os-user alice --full-name \"Alice Example\"\n" +
+			"  py3runctl user add gateway-a --role python3-executor --limit security.max-memory-mb=512",
+		RunE: func(_ *cobra.Command, args []string) error {
+			name := args[0]
+			if !access.ValidName(name) {
+				return cli.Usagef("invalid argument %q: a user's name is 1 to 64 ASCII letters, digits and . _ @ -, the first a letter or digit", name)
+			}
+			u, err := e.apply(access.User{Name: name})
+			if err != nil {
+				return err
+			}
+			_, err = a.changePolicy(audit.UserAdded, func(p *access.Policy) error {
+				if _, ok := p.Users[name]; ok {
+					return fmt.Errorf("add user %s: the policy has it already", name)
+				}
+				p.Users[name] = u
+				return nil
+			})
+			return err
+		},
+	}
+	e.flags(c, "")
+	return c
+}
+
+func (a *app) userChange() *cobra.Command {
+	var e userEdit
+	c := &cobra.Command{
+		Use: "change NAME", Short: "Change a user's roles, groups, limits and names", Args: cobra.ExactArgs(1),
+		Long:    "Roles are read at each use: a change holds from the next run on, also for the user's keys.",
+		Example: "  py3runctl user change alice --add-role script-admin\n  py3runctl user change alice --remove-limit security.max-memory-mb",
+		RunE: func(c *cobra.Command, args []string) error {
+			if c.Flags().NFlag() == 0 {
+				return cli.Usagef("requires a flag that says what to change")
+			}
+			return a.changeUser(args[0], audit.UserChanged, e.apply)
+		},
+		ValidArgsFunction: a.completeUsers,
+	}
+	e.flags(c, "add-")
+	c.Flags().StringArrayVar(&e.noRoles, "remove-role", nil, "take this `role` away; can be repeated")
+	c.Flags().StringArrayVar(&e.noGroups, "remove-group", nil, "take the user out of this `group`; can be repeated")
+	c.Flags().StringArrayVar(&e.noLimits, "remove-limit", nil, "remove the limit of this `key`; can be repeated")
+	c.RegisterFlagCompletionFunc("remove-role", cobra.FixedCompletions(roleNames(), cobra.ShellCompDirectiveNoFileComp))
+	return c
+}
+
+func (a *app) userSwitch(disable bool) *cobra.Command {
+	c := &cobra.Command{
+		Use: "enable NAME", Short: "Let a disabled user run code again", Args: cobra.ExactArgs(1),
+		Long:              "The user has the roles and keys that it had before, except those that were taken away since.",
+		ValidArgsFunction: a.completeUsers,
+	}
+	action := audit.UserChanged
+	if disable {
+		action = audit.UserDisabled
+		c.Use, c.Short = "disable NAME", "Refuse everything to a user, at once"
+		c.Long = `Refuses each run of the user from now on: with its keys, by its user of the operating system, and
+where only its name is given. Runs that are alive go on: py3runctl ps and py3runctl cancel end them.
+The user stays in the policy, so that the log's names keep their meaning.`
+	}
+	c.RunE = func(_ *cobra.Command, args []string) error {
+		return a.changeUser(args[0], action, func(u access.User) (access.User, error) {
+			u.Disabled = disable
+			return u, nil
+		})
+	}
+	return c
+}
+
+// changeUser changes a user that the policy has.
+func (a *app) changeUser(name string, action audit.Action, change func(access.User) (access.User, error)) error {
+	_, err := a.changePolicy(action, func(p *access.Policy) error {
+		u, ok := p.Users[name]
+		if !ok {
+			return unknownUser(p, name)
+		}
+		u, err := change(u)
+		p.Users[name] = u
+		return err
+	})
+	return err
+}
+
+// An unknownUserError says that the policy has no such user.
+type unknownUserError struct{ name, near string }
+
+func unknownUser(p *access.Policy, name string) error {
+	return &unknownUserError{name, access.Nearest(name, slices.Sorted(maps.Keys(p.Users)))}
+}
+
+func (e *unknownUserError) Error() string {
+	return fmt.Sprintf("find user %q: not in the policy", e.name)
+}
+
+func (a *app) completeUsers(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	p, err := access.Load(access.Places(a.environ), nil)
+	if err != nil || p == nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return slices.Sorted(maps.Keys(p.Users)), cobra.ShellCompDirectiveNoFileComp
+}
+
+// shownUser is a user in JSON.
+type shownUser struct {
+	Name     string            `json:"name"`
+	FullName string            `json:"full_name,omitempty"`
+	Roles    []access.Role     `json:"roles"`
+	Groups   []string          `json:"groups"`
+	OSUser   string            `json:"os_user,omitempty"`
+	Disabled bool              `json:"disabled"`
+	Limits   map[string]string `json:"limits,omitempty"`
+	Keys     int               `json:"keys"` // that are accepted now
+}
+
+func (a *app) userList() *cobra.Command {
+	var format string
+	c := &cobra.Command{
+		Use: "list", Short: "Show the users with their roles", Args: cobra.NoArgs,
+		Long: "Roles are those that hold: the user's own, and those of its groups.",
+		RunE: a.at(func(d logContext) error {
+			if err := oneOf("format", format, "text", "json", "csv"); err != nil {
+				return err
+			}
+			p, err := a.readPolicy()
+			if p == nil || err != nil {
+				return err
+			}
+			return d.listUsers(p, format)
+		}),
+	}
+	c.Flags().StringVar(&format, "format", "", "text, json (one object a line) or csv (default: text on a terminal, else json)")
+	return c
+}
+
+// readPolicy returns the policy for a command that shows it. Where there is none, it says so.
+func (a *app) readPolicy() (*access.Policy, error) {
+	who, err := a.actor()
+	if err != nil {
+		return nil, err
+	}
+	if who.policy == nil {
+		a.messages().Warnf("there is no policy: everybody may run code")
+		return nil, nil
+	}
+	return who.policy, who.may(access.ToRead, access.Object{Kind: access.ThePolicy})
+}
+
+func (d logContext) listUsers(p *access.Policy, format string) error {
+	var list []shownUser
+	for _, name := range slices.Sorted(maps.Keys(p.Users)) {
+		u := p.Users[name]
+		s := shownUser{Name: name, FullName: u.FullName, Roles: p.RolesOf(name), Groups: with([]string{}, u.Groups), OSUser: u.OSUser, Disabled: u.Disabled, Keys: len(acceptedKeys(p, name))}
+		for _, key := range u.Limits.Keys() {
+			if s.Limits == nil {
+				s.Limits = map[string]string{}
+			}
+			s.Limits[key] = u.Limits.Text(key)
+		}
+		list = append(list, s)
+	}
+	return printList(d, format, list, []string{"user", "roles", "groups", "os_user", "keys", "disabled", "full_name"}, func(s shownUser) []string {
+		return []string{s.Name, joined(s.Roles), strings.Join(s.Groups, " "), s.OSUser, fmt.Sprint(s.Keys), map[bool]string{true: "disabled"}[s.Disabled], s.FullName}
+	})
+}
+
+func joined(roles []access.Role) string {
+	names := make([]string, len(roles))
+	for i, r := range roles {
+		names[i] = string(r)
+	}
+	return strings.Join(names, " ")
+}
+
+// printList prints a list as a table, as CSV, or as one JSON object a line.
+func printList[T any](d logContext, format string, list []T, columns []string, cells func(T) []string) error {
+	switch d.formatOf(format) {
+	case "json":
+		for _, item := range list {
+			if err := writeJSON(d.out, item); err != nil {
+				return err
+			}
+		}
+		return nil
+	case "csv":
+		w := csv.NewWriter(d.out)
+		w.Write(columns)
+		for _, item := range list {
+			row := cells(item)
+			for i := range row {
+				row[i] = cell(row[i])
+			}
+			w.Write(row)
+		}
+		w.Flush()
+		return w.Error()
+	}
+	w := tabwriter.NewWriter(d.out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, strings.ToUpper(strings.Join(columns, "\t")))
+	for _, item := range list {
+		row := cells(item)
+		for i := range row {
+			if row[i] = plain(row[i]); row[i] == "" {
+				row[i] = "-"
+			}
+		}
+		fmt.Fprintln(w, strings.Join(row, "\t"))
+	}
+	return w.Flush()
+}
