@@ -138,6 +138,7 @@ func (d logContext) listAlerts(f filter, format string, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	wanted.Owner = d.only
 	list, err := d.recordedAlerts()
 	if err != nil {
 		return err

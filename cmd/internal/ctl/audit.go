@@ -42,7 +42,7 @@ func (a *app) tail() *cobra.Command {
 	c := &cobra.Command{
 		Use: "tail", Short: "Show the newest records, and with -f those that follow", Args: cobra.NoArgs,
 		Long: "Prints a line for people on a terminal; else the exact lines of the log, which can be hashed.",
-		RunE: a.at(func(d logContext) error {
+		RunE: a.seeing(func(d logContext) error {
 			if err := errors.Join(oneOf("format", format, "text", "json"), atLeast("lines", count, 0)); err != nil {
 				return err
 			}
@@ -58,7 +58,7 @@ func (a *app) tail() *cobra.Command {
 				defer watch.Wait()
 				defer stop()
 			}
-			return d.tail(ctx, s, count, follow, format)
+			return d.tail(ctx, s.seenBy(d), count, follow, format)
 		}),
 	}
 	f.identity(c)
@@ -270,7 +270,7 @@ was kept (security.audit.log-code), or if the script store still has that versio
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err
 			}
-			d, err := a.logContext()
+			d, err := a.sightedContext()
 			if err != nil {
 				return err
 			}

@@ -228,7 +228,7 @@ has them. The first 8 also count, but runs of one minute share them.`,
 			if err := errors.Join(oneOf("format", q.format, "text", "json", "csv"), atLeast("limit", q.limit, 0)); err != nil {
 				return err
 			}
-			d, err := a.logContext()
+			d, err := a.sightedContext()
 			if err != nil {
 				return err
 			}
@@ -252,7 +252,7 @@ func (a *app) stats() *cobra.Command {
 are in the zone of --tz. A user whom callers only named (asserted) is a
 group apart from the user who has proved to be that one.`,
 		Example: "  py3runctl stats --by user --since 30d\n  py3runctl stats --by day --script tank-balance --format csv",
-		RunE: a.at(func(d logContext) error {
+		RunE: a.seeing(func(d logContext) error {
 			if err := errors.Join(oneOf("by", by, "user", "script", "status", "day", "all"), oneOf("format", q.format, "text", "json", "csv")); err != nil {
 				return err
 			}
@@ -287,7 +287,11 @@ delivered.`,
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err
 			}
-			d, err := a.logContext()
+			context := a.logContext
+			if list {
+				context = a.sightedContext
+			}
+			d, err := context()
 			fired := 0
 			switch {
 			case err != nil:

@@ -50,7 +50,7 @@ cursors beside the log (cursor-*.json).`,
 		Example: "  py3runctl audit export --format csv --since 30d > runs.csv\n" +
 			"  py3runctl audit export --cursor /var/log/py3run/cursor-siem.json --to to-siem\n" +
 			"  py3runctl audit export --cursor c.json | to-siem && py3runctl audit export --cursor c.json --commit",
-		RunE: a.at(func(d logContext) error {
+		RunE: a.seeing(func(d logContext) error {
 			if err := oneOf("format", e.format, "json", "csv"); err != nil {
 				return err
 			}
@@ -71,6 +71,7 @@ cursors beside the log (cursor-*.json).`,
 			if e.selection, err = f.selection(time.Now().In(d.local())); err != nil {
 				return err
 			}
+			e.selection = e.selection.seenBy(d)
 			return d.exportAll(e)
 		}),
 	}

@@ -184,6 +184,12 @@ func (f filter) selection(now time.Time) (selection, error) {
 	return s, err
 }
 
+// seenBy is the selection without what the caller may not see.
+func (s selection) seenBy(d logContext) selection {
+	s.runs.Owner = d.only
+	return s
+}
+
 func (s selection) wants(line audit.Line, rec audit.Record) bool {
 	return (s.since.IsZero() || !line.Time.Before(s.since)) && (s.until.IsZero() || line.Time.Before(s.until)) && s.runs.Matches(store.RunOf(rec))
 }

@@ -12,6 +12,7 @@ import (
 
 	"py3run/audit"
 	"py3run/cmd/internal/store"
+	"py3run/internal/activity"
 )
 
 // record makes a run of what the log says of it.
@@ -27,6 +28,7 @@ func (b *fixture) record(rec audit.Record, status string) {
 		return
 	}
 	rec.Status, rec.Event = status, audit.Event{Action: audit.ExecutionEnd, Outcome: audit.Success, DurationNS: 1e9}
+	rec.Process, rec.Hooks, rec.Isolation = &audit.Process{}, &activity.Summary{}, &audit.Isolation{Enforced: []string{}, Missing: []audit.Gap{}}
 	_, err = run.End(rec)
 	b.must(err)
 }

@@ -29,14 +29,22 @@ func (d logContext) find(r *audit.Reader, what string) ([]audit.Line, error) {
 			d.warnf("%v", err)
 			continue
 		}
-		if whole && line.Seq == seq {
+		isNumber := whole && line.Seq == seq
+		isRun := len(what) >= prefixLeast && (strings.HasPrefix(line.RunID, what) || strings.HasSuffix(line.RunID, what))
+		if !isNumber && !isRun {
+			continue
+		}
+		rec, _ := line.Record()
+		if !d.seen(rec) {
+			continue
+		}
+		if isNumber {
 			numbered = append(numbered, line)
 		}
-		if len(what) < prefixLeast || !strings.HasPrefix(line.RunID, what) && !strings.HasSuffix(line.RunID, what) {
+		if !isRun {
 			continue
 		}
 		found = append(found, line)
-		rec, _ := line.Record()
 		status := cmp.Or(rec.Status, strings.TrimPrefix(string(line.Action), "execution-"))
 		if line.Action == audit.ExecutionStart {
 			status = store.Running
@@ -63,7 +71,7 @@ func (d logContext) find(r *audit.Reader, what string) ([]audit.Line, error) {
 // noRecord is the error for what the log does not have.
 func (d logContext) noRecord(r *audit.Reader, what string) error {
 	if oldest, err := r.Oldest(); err == nil && oldest > 1 {
-		return fmt.Errorf("no record of %q in %s, which begins with record %d: retention has removed what was before", what, r.Dir(), oldest)
+		return fmt.Errorf("no record of %q%s in %s, which begins with record %d: retention has removed what was before", what, d.mine(), r.Dir(), oldest)
 	}
-	return fmt.Errorf("no record of %q in %s", what, r.Dir())
+	return fmt.Errorf("no record of %q%s in %s", what, d.mine(), r.Dir())
 }

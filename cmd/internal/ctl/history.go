@@ -99,6 +99,7 @@ func shown(r store.Run) shownRun {
 // ask reads a question, and opens the source that answers it. The caller closes the source.
 func (d logContext) ask(q question, now time.Time) (store.Query, store.Source, error) {
 	query, err := q.query(now.In(d.local()))
+	query.Owner = d.only
 	if err != nil {
 		return query, nil, err
 	}
@@ -187,14 +188,14 @@ func (d logContext) history(q question, now time.Time) error {
 // oneRun refuses a text that is the beginning or the end of several run ids, or of none.
 func (d logContext) oneRun(s store.Source, q store.Query) error {
 	var found []candidate
-	for r, err := range s.History(store.Query{Run: q.Run}) {
+	for r, err := range s.History(store.Query{Run: q.Run, Owner: q.Owner}) {
 		if err != nil {
 			return err
 		}
 		found = append(found, candidate{r.ID, r.Started, named(r.User, audit.AuthMethod(r.Auth)), cmp.Or(r.Status, store.Running)})
 	}
 	if len(found) == 0 {
-		return fmt.Errorf("no run of %q in %s", q.Run, d.dir)
+		return fmt.Errorf("no run of %q%s in %s", q.Run, d.mine(), d.dir)
 	}
 	return d.ambiguous(q.Run, found)
 }

@@ -84,7 +84,7 @@ The records have to be in the log still. Records that retention has removed befo
 matter.`,
 		Example: "  py3runctl audit proof 5d1f09e2 --checkpoints /root/py3run-checkpoints --key /root/py3run-checkpoint.key.pub --out run.json",
 		RunE: func(_ *cobra.Command, args []string) error {
-			d, err := a.logContext()
+			d, err := a.sightedContext()
 			if err != nil {
 				return err
 			}

@@ -26,7 +26,7 @@ what it uses so far. The permissions of the log decide who sees them. A run that
 (security.audit.enabled = false) is not shown. What a run uses is known from its first tenth of a
 second on, if its control group or its processes can be seen from here.`,
 		Example: "  py3runctl ps\n  py3runctl ps --format json | jq 'select(.age_seconds > 3600) | .run_id'",
-		RunE: a.at(func(d logContext) error {
+		RunE: a.seeing(func(d logContext) error {
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err
 			}
@@ -78,6 +78,7 @@ func (d logContext) ps(f filter, format string, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	wanted.Owner = d.only
 	all := len(runs)
 	runs = slices.DeleteFunc(runs, func(run audit.LiveRun) bool { return !wanted.Matches(store.RunOf(run.Start)) })
 	out := bufio.NewWriter(d.out)
@@ -90,7 +91,7 @@ func (d logContext) ps(f filter, format string, now time.Time) error {
 		return out.Flush()
 	}
 	if len(runs) == 0 {
-		if all > 0 {
+		if all > 0 && d.only == "" {
 			d.say("no such run is alive, and %s", counted(all, "other"))
 		} else {
 			d.say("no run is alive")

@@ -12,6 +12,7 @@ import (
 // same, and Matches only for what SQLite cannot tell.
 type Query struct {
 	User    string
+	Owner   string // only runs of this user, whatever User says: others may not be seen
 	Holder  string // whose API key it was, whoever the user is
 	Key     string // id of the API key
 	Client  netip.Prefix
@@ -33,7 +34,7 @@ const CodeLeast = 8
 
 // Matches reports whether a query selects a run.
 func (q Query) Matches(r *Run) bool {
-	return (q.User == "" || r.User == q.User) && (q.Holder == "" || r.heldBy(q.Holder)) && (q.Key == "" || r.KeyID == q.Key) &&
+	return (q.User == "" || r.User == q.User) && (q.Owner == "" || r.User == q.Owner) && (q.Holder == "" || r.heldBy(q.Holder)) && (q.Key == "" || r.KeyID == q.Key) &&
 		(q.Script == "" || r.Script == q.Script) && (q.Version == "" || r.Version == q.Version) && strings.HasPrefix(r.Code, q.Code) &&
 		(q.Run == "" || strings.HasPrefix(r.ID, q.Run) || strings.HasSuffix(r.ID, q.Run)) &&
 		(q.Status == "" || r.Status == q.Status || q.Status == Running && r.Status == "") && (!q.Failed || r.Status != "" && r.Status != "ok") &&
@@ -67,10 +68,13 @@ func (r *Run) heldBy(user string) bool {
 	return r.Holder == user || r.Holder == "" && r.Auth == string(audit.AuthAPIKey) && r.User == user
 }
 
-// condition is the query for the columns that runs and days have both.
+// names is the query for the columns that runs and days have both.
 func (q Query) names(c *condition) {
 	if q.User != "" {
 		c.and("user = ?", q.User)
+	}
+	if q.Owner != "" {
+		c.and("user = ?", q.Owner)
 	}
 	if q.Script != "" {
 		c.and("script = ? AND script <> ''", q.Script)

@@ -153,7 +153,7 @@ var queries = func() (list []Query) {
 		{Labels: map[string]string{"job": "7"}}, {Labels: map[string]string{"line": "north", "job": "7"}, Limit: 3}, {Labels: map[string]string{`<job`: `"7"`}}, {Labels: map[string]string{"line": ""}},
 		{Labels: map[string]string{"": ""}}, {Labels: map[string]string{"job": ""}}, {Script: "report", Version: "2"}, {Client: netip.MustParsePrefix("10.0.0.7/32")}, {Client: netip.MustParsePrefix("10.0.0.0/24"), User: "bob"},
 		{Client: netip.MustParsePrefix("fe80::/10"), Limit: 2}, {Client: netip.MustParsePrefix("0.0.0.0/0")}, {Code: fmt.Sprintf("%064x", 7)}, {Code: "00000000"}, {Code: fmt.Sprintf("%063x", 1)}, {Failed: true}, {Failed: true, User: "alice"},
-		{Failed: true, Status: "ok"}, {Holder: "gateway-a"}, {Holder: "alice"}, {Holder: "alice", Failed: true, Limit: 5}, {Key: "k7qm2x9a"}, {Key: "k", Labels: map[string]string{"job": "7"}},
+		{Failed: true, Status: "ok"}, {Owner: "alice", Failed: true}, {Owner: "alice", User: "bob"}, {Holder: "gateway-a"}, {Holder: "alice"}, {Holder: "alice", Failed: true, Limit: 5}, {Key: "k7qm2x9a"}, {Key: "k", Labels: map[string]string{"job": "7"}},
 	} {
 		list = append(list, q)
 		q.Since, q.Until = day(3, 7), day(9, 19)
@@ -203,7 +203,7 @@ func TestSourcesAgree(t *testing.T) {
 func nobody(q Query) bool {
 	job, asksJob := q.Labels["job"]
 	_, asksNothing := q.Labels[""]
-	return q.User == "nobody" || asksNothing || asksJob && job == "" || q.Failed && q.Status == "ok" || q.Key == "k"
+	return q.User == "nobody" || asksNothing || asksJob && job == "" || q.Owner != "" && q.User != "" || q.Failed && q.Status == "ok" || q.Key == "k"
 }
 
 // answersOf are a source's answers to all questions, each in words, and how many runs are in them.
