@@ -221,6 +221,9 @@ func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location
 		if rec.Policy == nil && rec.Changed == nil || rec.Event.Reason != "" {
 			add("%s", cmp.Or(rec.Event.Reason, "-"))
 		}
+		if more := rec.Refusals; more != nil {
+			add("%s without a record of their own, up to %s", counted(uint64(max(more.Count, 0)), "more refusal"), more.Last)
+		}
 		changed(rec.Policy, add)
 		if c := rec.Changed; c != nil {
 			for _, change := range c.Changes {
