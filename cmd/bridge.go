@@ -71,6 +71,7 @@ does not run; with options such as --version or -c it stands in for python3. See
 		RunE:    func(*cobra.Command, []string) error { return app.bridge() },
 	}
 	app.runFlags(c)
+	app.waitFlag(c)
 	app.keyFlags(c)
 	c.Flags().Lookup("timeout-seconds").Value.(*keyFlag).key = "bridge.timeout-seconds" // the limit of a request here
 	c.Flags().Var(&keyFlag{app, "bridge.state", "--state"}, "state", "`fresh|keep`: a new interpreter for each request, or one for all requests of a user")

@@ -57,6 +57,7 @@ help callers, and py3run schema request.`,
 		},
 	}
 	app.runFlags(c)
+	app.waitFlag(c)
 	app.keyFlags(c)
 	c.Flags().BoolVar(&app.stream, "stream", false, "print what happens as events, one a line, and the result last")
 	c.Flags().Float64Var(&heartbeat, "heartbeat-seconds", heartbeat, "with --stream: time between two heartbeats, in `seconds`; 0: none")
@@ -292,7 +293,7 @@ func (app *app) watchReader() {
 func (app *app) job(request wire.Request, warnings []wire.Warning, loaded *config.Loaded) launch.Job {
 	dir, _ := os.Getwd()
 	return launch.Job{Request: request, Warnings: warnings, Config: loaded.Config, Looked: loaded.Looked, Origins: loaded.Origins, Environ: app.environ, Dir: dir, Caller: caller(), Umask: app.umask,
-		KeyFile: app.keyPlace(), NamedConfig: app.sources().Named(dir), LoginUID: cli.LoginUID(), Began: app.began, Signals: app.signals}
+		KeyFile: app.keyPlace(), NamedConfig: app.sources().Named(dir), LoginUID: cli.LoginUID(), Began: app.began, Signals: app.signals, Patience: app.patience}
 }
 
 // caller returns the operating-system user. A user that is not in /etc/passwd has its number as its name.

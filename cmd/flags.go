@@ -1,7 +1,9 @@
 package cmd
 
 import (
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -28,6 +30,28 @@ func (f *keyFlag) Set(value string) error {
 }
 func (f *keyFlag) String() string { return "" }
 func (f *keyFlag) Type() string   { return "value" }
+
+// waitFlag is --wait.
+func (app *app) waitFlag(c *cobra.Command) {
+	c.Flags().Var((*durationFlag)(&app.patience), "wait", "if the user has as many runs as security.rate-limit allows, wait so long for a turn: a `duration` such as 30s, 5m")
+}
+
+// durationFlag is a time to wait: a number of seconds, or numbers with units.
+type durationFlag time.Duration
+
+func (f *durationFlag) Set(text string) error {
+	d, err := time.ParseDuration(text)
+	if n, notNumber := strconv.ParseFloat(text, 64); notNumber == nil && n <= 1e9 {
+		d, err = time.Duration(n*float64(time.Second)), nil
+	}
+	if err != nil || d < 0 {
+		return usagef("want a time such as 30s or 5m")
+	}
+	*f = durationFlag(d)
+	return nil
+}
+func (f *durationFlag) String() string { return "" }
+func (f *durationFlag) Type() string   { return "duration" }
 
 // setFlag is --set KEY=VALUE for every configuration key.
 func (app *app) setFlag(c *cobra.Command) {

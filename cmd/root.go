@@ -70,6 +70,8 @@ type app struct {
 
 	key keySource // of the API key
 
+	patience time.Duration // of exec, run and bridge: how long a run waits for its turn
+
 	configFile string
 	flags      map[string]string // configuration key -> value
 	typed      map[string]string // configuration key -> the flag that was typed

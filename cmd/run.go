@@ -64,6 +64,7 @@ When py3run itself ends the run, for example at a limit, at most four lines on s
 	c.Flags().BoolVar(&o.noTTY, "no-tty", false, "give the run no terminal; its output is a pipe")
 	c.Flags().StringVar(&app.resultPath, "result-file", "", "write the result of the run as JSON to this `file`")
 	app.runFlags(c)
+	app.waitFlag(c)
 	app.keyFlags(c)
 	return c
 }

@@ -39,6 +39,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"py3run/cmd"
+	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/ctl"
 	"py3run/cmd/internal/python"
@@ -50,6 +51,7 @@ func TestMain(m *testing.M) {
 	if python.IsLinkName(filepath.Base(os.Args[0])) { // a link that a document makes
 		os.Exit(cmd.Main())
 	}
+	access.SystemFile = filepath.Join(os.Getenv("HOME"), "etc-py3run", access.FileName) // never this machine's own
 	testscript.Main(m, map[string]func(){
 		"py3run":    func() { os.Exit(cmd.Main()) },
 		"py3runctl": func() { os.Exit(ctl.Main(os.Args[1:])) },
@@ -715,6 +717,13 @@ func TestBlocks(t *testing.T) {
 					t.Errorf("%s: %s", at, problem)
 				}
 			case "toml":
+				if strings.HasPrefix(b.text, "version = ") { // a policy
+					_, findings := access.Parse("policy", b.text)
+					for i := range findings {
+						t.Errorf("%s: %s", at, findings[i].Error())
+					}
+					continue
+				}
 				file := filepath.Join(t.TempDir(), "config.toml")
 				if err := os.WriteFile(file, []byte(b.text), 0o600); err != nil {
 					t.Fatal(err)
@@ -764,7 +773,7 @@ var (
 	part      = regexp.MustCompile(`[A-Za-z0-9_]+`)
 	testFunc  = regexp.MustCompile(`(?m)^func (Test\w+|Fuzz\w+|Benchmark\w+)\(`)
 	isVar     = regexp.MustCompile(`^[A-Z][A-Z0-9]*(_[A-Z0-9]+)+\*?$`)
-	isKey     = regexp.MustCompile(`^((?:floor\.|ceiling\.)?(?:security|input|python|warm|bridge|alerts)(?:\.[a-z0-9-]+)+)( = .*)?$`)
+	isKey     = regexp.MustCompile(`^((?:floor\.|ceiling\.)?(?:security|input|identity|python|warm|bridge|alerts)(?:\.[a-z0-9-]+)+)( = .*)?$`)
 	isTest    = regexp.MustCompile(`^(Test|Fuzz|Benchmark)[A-Z]\w+$`)
 	isFile    = regexp.MustCompile(`^[\w.*{}-]+(/[\w.*{}-]+)*/?$`)
 	isName    = regexp.MustCompile(`^[\w-]+(\.[\w-]+)*(\(\))?$`)

@@ -148,10 +148,17 @@ func (l *Limits) Take(who Subject, most Rates) (*Slot, *Limited, Notes) {
 // waitConcurrent is how often Await looks whether a run of the user has ended.
 const waitConcurrent = 50 * time.Millisecond
 
-// Await is Take that waits for a limit to let the run in. It gives up as soon as it knows that patience
-// will not do. A signal ends the wait; then it is returned, and neither a slot nor a limit.
-func (l *Limits) Await(who Subject, most Rates, patience time.Duration, signals <-chan os.Signal) (*Slot, *Limited, Notes, os.Signal) {
-	for end := time.Now().Add(patience); ; {
+// A Wait is how a run waits for a limit to let it in. The zero Wait is not to wait.
+type Wait struct {
+	Patience time.Duration
+	Signals  <-chan os.Signal // a signal from it ends the wait; nil: nothing does
+	Begins   func()           // called when there is something to wait for; nil: nothing
+}
+
+// Await is Take that waits. It gives up as soon as it knows that its patience will not do. If a signal
+// ended the wait, Await returns that, and neither a slot nor a limit.
+func (l *Limits) Await(who Subject, most Rates, w Wait) (*Slot, *Limited, Notes, os.Signal) {
+	for end := time.Now().Add(w.Patience); ; {
 		slot, limited, notes := l.take(who, most, false)
 		if limited == nil {
 			return slot, nil, notes, nil
@@ -164,9 +171,13 @@ func (l *Limits) Await(who Subject, most Rates, patience time.Duration, signals 
 			slot, limited, notes = l.take(who, most, true)
 			return slot, limited, notes, nil
 		}
+		if w.Begins != nil {
+			w.Begins()
+			w.Begins = nil
+		}
 		timer := time.NewTimer(wait)
 		select {
-		case s := <-signals:
+		case s := <-w.Signals:
 			timer.Stop()
 			return nil, nil, Notes{}, s
 		case <-timer.C:
@@ -278,7 +289,14 @@ func now() instant {
 	return instant{boot.Nano() / int64(time.Microsecond), time.Now(), bootID()}
 }
 
+// bootID does without os.ReadFile, which would set up the poller of the Go runtime for it.
 var bootID = sync.OnceValue(func() string {
-	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return strings.TrimSpace(string(id))
+	fd, err := unix.Open("/proc/sys/kernel/random/boot_id", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	id := make([]byte, 64)
+	n, _ := unix.Read(fd, id)
+	return strings.TrimSpace(string(id[:max(n, 0)]))
 })

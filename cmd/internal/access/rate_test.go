@@ -21,7 +21,12 @@ type desk struct {
 
 func newDesk(t *testing.T) *desk {
 	d := &desk{now: instant{boot: hour * 100, wall: time.UnixMilli(1_800_000_000_000), id: "this boot"}}
-	d.Limits = NewLimits(t.TempDir())
+	dir := t.TempDir()
+	if memory, err := os.MkdirTemp("/dev/shm", "py3run-test-"); err == nil { // some tests write gigabytes
+		t.Cleanup(func() { os.RemoveAll(memory) })
+		dir = memory
+	}
+	d.Limits = NewLimits(dir)
 	d.Limits.clock = func() instant {
 		d.mu.Lock()
 		defer d.mu.Unlock()
@@ -215,16 +220,16 @@ func TestAwait(t *testing.T) {
 			time.Sleep(20 * time.Millisecond)
 			slot.Release()
 		}()
-		slot, limited, _, s := d.Await(alice, one, time.Minute, nil)
+		slot, limited, _, s := d.Await(alice, one, Wait{Patience: time.Minute})
 		if slot == nil || limited != nil || s != nil {
 			t.Fatal(slot, limited, s)
 		}
-		if _, limited, _, _ = d.Await(alice, one, time.Millisecond, nil); limited == nil || !limited.Record {
+		if _, limited, _, _ = d.Await(alice, one, Wait{Patience: time.Millisecond}); limited == nil || !limited.Record {
 			t.Errorf("without the patience: %+v", limited)
 		}
 		signals := make(chan os.Signal, 1)
 		signals <- os.Interrupt
-		if _, limited, _, s = d.Await(alice, one, time.Hour, signals); limited != nil || s != os.Interrupt {
+		if _, limited, _, s = d.Await(alice, one, Wait{Patience: time.Hour, Signals: signals}); limited != nil || s != os.Interrupt {
 			t.Errorf("with a signal: %v %v", limited, s)
 		}
 		slot.Release()
@@ -241,13 +246,13 @@ func TestAwait(t *testing.T) {
 		d.Limits.clock = func() instant { // from here on time passes
 			return instant{at.boot + time.Since(began).Microseconds(), at.wall.Add(time.Since(began)), at.id}
 		}
-		slot, limited, _, _ := d.Await(alice, one, time.Minute, nil)
+		slot, limited, _, _ := d.Await(alice, one, Wait{Patience: time.Minute})
 		if slot == nil || limited != nil {
 			t.Fatal(limited)
 		}
 		slot.Release()
 		began = time.Now().Add(-time.Since(began))
-		if _, limited, _, _ = d.Await(alice, one, 50*time.Second, nil); limited == nil || limited.RetryAfter < 50*time.Second {
+		if _, limited, _, _ = d.Await(alice, one, Wait{Patience: 50 * time.Second}); limited == nil || limited.RetryAfter < 50*time.Second {
 			t.Errorf("with too little patience: %+v", limited)
 		}
 	})

@@ -57,7 +57,7 @@ func TestWindowNeverExceeds(t *testing.T) {
 			random := rand.New(rand.NewPCG(1, 2))
 			var w window
 			var began []int64
-			for now := int64(1); now < 5*hour/4 && len(began) < 200_000; now += random.Int64N(2 * tt.gap) {
+			for now := int64(1); now < 10*hour/9 && len(began) < 200_000; now += random.Int64N(2 * tt.gap) {
 				for range tt.burst {
 					w, _ = w.settle(now)
 					if tt.perMin > 0 && w.free(now, minute, tt.perMin) > 0 || tt.perHr > 0 && w.free(now, hour, tt.perHr) > 0 {

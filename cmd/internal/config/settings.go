@@ -392,13 +392,11 @@ var settings = [...]setting{
 		key: "alerts.keys", field: func(c *Config) any { return &c.Alerts.Keys },
 		fallback: true,
 		doc:      "alert at the use of an API key that is unknown, expired or revoked, or whose secret is wrong",
-		forAll:   "it is for the operator, not for a run",
 	},
 	{
 		key: "alerts.policy", field: func(c *Config) any { return &c.Alerts.Policy },
 		fallback: true,
 		doc:      "alert at roles that are granted, keys that may name any user, and a policy that was edited beside py3runctl",
-		forAll:   "it is for the operator, not for a run",
 	},
 	{
 		key: "alerts.limits-in-a-row", field: func(c *Config) any { return &c.Alerts.LimitsInARow },

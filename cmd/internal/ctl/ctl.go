@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"py3run/audit"
+	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/cli"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/store"
@@ -133,7 +134,7 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&a.zone, "tz", "", "the time `zone` for days, tables, and times without a zone: local, UTC or a name\nsuch as Europe/Berlin (default: local; JSON and CSV are in UTC)")
 	root.PersistentFlags().StringVar(&a.zone, "zone", "", "as --tz, its earlier name")
 	root.PersistentFlags().MarkHidden("zone")
-	root.AddCommand(a.audit(), a.index(), a.history(), a.ps(), a.cancel(), a.stats(), a.alerts(), a.metrics(), a.user(), a.key(), a.access(), a.backup(), a.restore(), a.warm(), cli.NewVersion(program, nil))
+	root.AddCommand(a.audit(), a.index(), a.history(), a.ps(), a.cancel(), a.stats(), a.alerts(), a.metrics(), a.user(), a.key(), a.limits(), a.access(), a.backup(), a.restore(), a.warm(), cli.NewVersion(program, nil))
 	root.AddCommand(a.script())
 	cli.AddHelp(root)
 	cli.Suggest(root)
@@ -293,6 +294,11 @@ delivered.`,
 			}
 			d, err := context()
 			fired := 0
+			if err == nil && !list {
+				if err := recordRefusals(d.dir, access.NewLimits(config.StateDir(a.environ))); err != nil { // the rules count them
+					d.warnf("%v", err)
+				}
+			}
 			switch {
 			case err != nil:
 			case list:

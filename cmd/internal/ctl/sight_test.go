@@ -64,7 +64,9 @@ func TestOwnRunsOnly(t *testing.T) {
 	only.only = "alice"
 	now := time.Now()
 	const others, own = 4, 3 // runs of the fixture: gateway-a's, and alice's with a key
-	run := func(n int) string { return []string{3: "01a20d4b-0000-7000-8000-000000000003", 4: "01a20d4b-0000-7000-8000-000000000004"}[n] }
+	run := func(n int) string {
+		return []string{3: "01a20d4b-0000-7000-8000-000000000003", 4: "01a20d4b-0000-7000-8000-000000000004"}[n]
+	}
 	for _, indexed := range []bool{false, true} {
 		if indexed {
 			b.must(b.update(b.indexPath(""), false, false))

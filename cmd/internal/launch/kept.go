@@ -103,18 +103,22 @@ func (k *kept) unfit(security config.Security, limits wire.Limits) string {
 			return fmt.Sprintf("an interpreter gets %s at its start: it was %s, and this request has %s", name, number(was), number(is))
 		}
 	}
-	if was := k.plan.Job.Config.Security; !reflect.DeepEqual(atStart(was), atStart(security)) {
+	if !sameStart(k.plan.Job.Config.Security, security) {
 		return "an interpreter gets its protections at its start, and the policy gives this request others"
 	}
 	return ""
 }
+
+// sameStart reports whether an interpreter that was started under one configuration can do a job under
+// another.
+func sameStart(was, is config.Security) bool { return reflect.DeepEqual(atStart(was), atStart(is)) }
 
 // atStart leaves of a configuration what an interpreter gets at its start, without the limits that a
 // request has, too.
 func atStart(s config.Security) config.Security {
 	s.ExecutionTimeoutSeconds, s.MaxCPUSeconds, s.MaxMemoryMB, s.MaxProcesses = 0, 0, 0, 0
 	s.MaxOutputSizeMB, s.MaxFileSizeMB, s.MaxDiskMB, s.IdleTimeoutSeconds, s.GraceSeconds = 0, 0, 0, 0, 0
-	s.Audit = config.Audit{Native: s.Audit.Native}
+	s.Audit, s.RateLimit = config.Audit{Native: s.Audit.Native}, config.RateLimit{}
 	return s
 }
 

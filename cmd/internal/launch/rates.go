@@ -3,6 +3,7 @@ package launch
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 	"time"
 
@@ -22,7 +23,11 @@ func (r *run) take() *refusal {
 		return nil
 	}
 	limits, most := access.NewLimits(StateDir(job.Environ)), access.RatesOf(job.Config.Security.RateLimit)
-	slot, limited, notes, signal := limits.Await(who, most, job.Patience, job.Signals)
+	began := time.Now()
+	slot, limited, notes, signal := limits.Await(who, most, access.Wait{Patience: job.Patience, Signals: job.Signals, Begins: job.Lasts})
+	if job.Patience > 0 { // waiting for its turn is no part of the run
+		r.plan.Job.Began = job.Began.Add(time.Since(began))
+	}
 	r.note(limits, notes)
 	switch {
 	case signal != nil:
@@ -32,6 +37,7 @@ func (r *run) take() *refusal {
 	case limited != nil:
 		return limitedBy(r.plan, limited)
 	}
+	r.slot = slot
 	r.held.add(func() error { slot.Release(); return nil })
 	return nil
 }
@@ -39,7 +45,7 @@ func (r *run) take() *refusal {
 // limitedBy makes the refusal of a limit. Only the first of a window has a record of its own.
 func limitedBy(p Plan, limited *access.Limited) *refusal {
 	wait := max(limited.RetryAfter, time.Millisecond)
-	f := &wire.Failure{Message: limited.Error(), Hint: "wait for retry_after_ms and send it again, or let it wait with --wait",
+	f := &wire.Failure{Code: strings.ReplaceAll(limited.Limit, "-", "_"), Message: limited.Error(), Hint: "wait for retry_after_ms and send it again, or let it wait with --wait",
 		Limit:        &wire.LimitHit{Name: limited.Limit, Configured: float64(limited.Configured), Used: float64(limited.Used)},
 		RetryAfterMS: (wait + time.Millisecond - 1).Milliseconds()}
 	return &refusal{status: wire.StatusRateLimited, failure: f, summarised: !limited.Record,

@@ -27,6 +27,7 @@ const (
 type run struct {
 	plan Plan
 	held holdings
+	slot *access.Slot // one of the runs that the user may have; nil: nobody counts them
 
 	unpinned []string           // paths of py3run's own that the code could create
 	workdir  *sandbox.Workdir   // the working directory
@@ -126,6 +127,7 @@ func (r *run) conclude(e Evidence) Answer {
 	if r.plan.Job.Series == nil {
 		go func() { released <- r.held.release(0) }()
 	} else { // sweep releases it: nobody waits then
+		r.slot.Release() // but who has this answer may send the next request, to another bridge, too
 		released <- nil
 	}
 	receipt, warnings := r.recordEnd(e, result)

@@ -54,6 +54,9 @@ func readStored(environ []string, ref string) (scripts.Script, error) {
 // a script gets the same answer for one that exists.
 const unknownScript = "unknown-script"
 
+// damagedScript is the code of a script whose files are not as they were saved.
+const damagedScript = "script_damaged"
+
 // mayRunStored says whether the user of a plan may run a script that was looked for; err says why it
 // was not found whole. It makes no system call.
 func mayRunStored(p Plan, policy *access.Policy, script scripts.Script, err error) (Plan, *refusal) {
@@ -85,8 +88,9 @@ func mayRunStored(p Plan, policy *access.Policy, script scripts.Script, err erro
 		return p, nil
 	case isMissing:
 		return p, &refusal{status: wire.StatusBadRequest, failure: &wire.Failure{Code: "script_not_found", Message: missing.Error(), Hint: missing.Hint()}}
-	case isDamaged:
-		return p, &refusal{status: wire.StatusLaunchFailed, failure: &wire.Failure{Code: "script_damaged", Step: "script", Message: damaged.Error(), Hint: damaged.Hint()}}
+	case isDamaged: // a record tells it, and py3runctl alerts
+		return p, &refusal{status: wire.StatusLaunchFailed, failure: &wire.Failure{Code: damagedScript, Step: "script", Message: damaged.Error(), Hint: damaged.Hint()},
+			denial: &access.Denial{Code: damagedScript, Message: damaged.Error(), Told: true, User: p.Grant.User, KeyID: p.Grant.KeyID}}
 	default:
 		return p, &refusal{status: wire.StatusLaunchFailed, failure: &wire.Failure{Code: "script_unreadable", Step: "script", Errno: errnoName(err), Message: err.Error()}}
 	}
@@ -101,10 +105,17 @@ func withStored(p Plan, script scripts.Script) (Plan, *refusal) {
 	p.Stored = &script
 	variables, err := script.Version.Check(request.Variables)
 	if wrong, ok := errors.AsType[*scripts.VariablesError](err); ok {
-		return p, &refusal{status: wire.StatusBadRequest, failure: &wire.Failure{Code: "script_variables", Message: wrong.Error(), Hint: wrong.Hint()}}
+		return p, &refusal{status: wire.StatusBadRequest, failure: &wire.Failure{Code: "script_variables", Message: wrong.Error(), Hint: wrong.Hint(), Variables: faults(wrong)}}
 	}
 	request.Variables = variables
 	return p, nil
+}
+
+func faults(wrong *scripts.VariablesError) (list []wire.Fault) {
+	for _, f := range wrong.Findings[:min(len(wrong.Findings), scripts.FindingsShown)] {
+		list = append(list, wire.Fault{Name: f.Variable, Rule: f.Rule, Message: f.Text})
+	}
+	return list
 }
 
 // scriptOf is what a result says of the stored script of a plan; nil: there is none.

@@ -21,15 +21,15 @@ type Finding struct {
 	Variable, Rule, Text string
 }
 
-// findingsShown is how many findings a message has at most: a caller can name any number of variables.
-const findingsShown = 20
+// FindingsShown is how many findings a message tells at most: a caller can name any number of variables.
+const FindingsShown = 20
 
 func (e *VariablesError) Error() string {
 	var texts []string
-	for _, f := range e.Findings[:min(len(e.Findings), findingsShown)] {
+	for _, f := range e.Findings[:min(len(e.Findings), FindingsShown)] {
 		texts = append(texts, "variable "+shown(f.Variable)+": "+f.Text)
 	}
-	if more := len(e.Findings) - findingsShown; more > 0 {
+	if more := len(e.Findings) - FindingsShown; more > 0 {
 		texts = append(texts, fmt.Sprintf("and %d more", more))
 	}
 	return strings.Join(texts, "; ")

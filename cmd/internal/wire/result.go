@@ -76,6 +76,7 @@ type Failure struct {
 	Errno        string    `json:"errno,omitempty"`  // as EPERM
 	Limit        *LimitHit `json:"limit,omitempty"`
 	Where        []Frame   `json:"where,omitempty"` // user frames when a limit struck, innermost last
+	Variables    []Fault   `json:"variables,omitempty"`
 	Retryable    bool      `json:"retryable"`
 	RetryAfterMS int64     `json:"retry_after_ms,omitempty"`
 }
@@ -85,6 +86,14 @@ type LimitHit struct {
 	Name       string  `json:"name"`
 	Configured float64 `json:"configured"`
 	Used       float64 `json:"used"`
+}
+
+// A Fault is what is wrong with a variable of a request by the declaration of a stored script. It does
+// not have the value, which may be a secret.
+type Fault struct {
+	Name    string `json:"name"`
+	Rule    string `json:"rule"` // required, type, min, max, choices, pattern or unknown
+	Message string `json:"message"`
 }
 
 // A Frame is one place in the caller's code.

@@ -1,0 +1,232 @@
+package ctl
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"py3run/audit"
+	"py3run/cmd/internal/access"
+	"py3run/cmd/internal/cli"
+	"py3run/cmd/internal/config"
+)
+
+func (a *app) limits() *cobra.Command {
+	c := &cobra.Command{Use: "limits", Short: "Show and reset how many runs users have had", Args: cobra.NoArgs,
+		Long: `The limits of security.rate-limit count the runs of users that a key proves or a request names. The
+counts are those of one user of the operating system: root sees root's. py3run help limits tells more.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			c.Help()
+			return cli.ExitCode(exitUsage)
+		}}
+	c.AddCommand(a.limitsShow(), a.limitsReset())
+	return c
+}
+
+func (a *app) limitsShow() *cobra.Command {
+	var user, format string
+	c := &cobra.Command{
+		Use: "show", Short: "Show the runs that count for each user, and what is left", Args: cobra.NoArgs,
+		Long: `Shows, for each user with a run within the last hour, how many began within the last minute and hour
+and how many are under way, each with its limit; and the limit that would refuse a run now. The limits
+are those of the configuration and of the policy. Showing counts nothing.
+
+The first row is about all users. "known" is a user that a key or the operating system proves, and
+"asserted" a name that requests gave: the two count apart. "others" are users for whom the file had
+no place any more.`,
+		Example: "  py3runctl limits show --user alice",
+		RunE: func(*cobra.Command, []string) error {
+			if err := oneOf("format", format, "text", "json", "csv"); err != nil {
+				return err
+			}
+			return a.showLimits(user, format)
+		},
+	}
+	c.Flags().StringVar(&user, "user", "", "show only this `user`")
+	c.Flags().StringVar(&format, "format", "", "text, json (one object a line) or csv (default: text on a terminal, else json)")
+	c.RegisterFlagCompletionFunc("user", a.completeUsers)
+	return c
+}
+
+// shownUse is what counts for a user, in JSON. A limit that is absent does not limit.
+type shownUse struct {
+	User       string      `json:"user"`
+	Standing   string      `json:"standing"` // known, asserted, os-user, others; all: of all users together
+	Minute     int         `json:"minute"`
+	PerMinute  int         `json:"per_minute,omitempty"`
+	Hour       int         `json:"hour"`
+	PerHour    int         `json:"per_hour,omitempty"`
+	Running    *int        `json:"running,omitempty"`
+	Concurrent int         `json:"concurrent,omitempty"`
+	Last       string      `json:"last,omitempty"` // when the last run began
+	Refused    *shownLimit `json:"refused,omitempty"`
+}
+
+// shownLimit is a limit that would refuse a run now.
+type shownLimit struct {
+	Limit        string `json:"limit"`
+	RetryAfterMS int64  `json:"retry_after_ms"`
+}
+
+// showLimits also writes the summaries of refusals that are due: the next run may come late.
+func (a *app) showLimits(user, format string) error {
+	d, err := a.logContext()
+	if err != nil {
+		return err
+	}
+	who, err := a.actor()
+	if err != nil {
+		return err
+	}
+	if err := who.may(access.ToRead, access.Object{Kind: access.ThePolicy}); err != nil {
+		return err
+	}
+	loaded, err := config.Load(config.Sources{Environ: a.environ, File: a.configFile, Flags: map[string]string{}})
+	if err != nil {
+		return err
+	}
+	limits := access.NewLimits(who.state)
+	all, users, notes := limits.Usage()
+	if notes.Trouble != nil {
+		d.warnf("%v", notes.Trouble)
+	}
+	var list []shownUse
+	if user == "" {
+		list = append(list, shownUse{Standing: "all", Minute: all.Minute, PerMinute: loaded.Config.Security.RateLimit.GlobalPerMinute, Hour: all.Hour, Last: shownTime(all.Last)})
+	}
+	for _, u := range users {
+		if user == "" || u.Name == user {
+			list = append(list, shownUseOf(u, all, ratesFor(u, loaded, who.policy)))
+		}
+	}
+	if err := recordRefusals(d.dir, limits); err != nil {
+		d.warnf("%v", err)
+	}
+	return printList(d, format, list, []string{"user", "standing", "minute", "hour", "running", "refused_by", "free_in", "last"}, func(s shownUse) []string {
+		running, by, in := "", "", ""
+		if s.Running != nil {
+			running = used(*s.Running, s.Concurrent)
+		}
+		if s.Refused != nil {
+			by, in = s.Refused.Limit, shortTime(time.Duration(s.Refused.RetryAfterMS)*time.Millisecond)
+		}
+		return []string{s.User, s.Standing, used(s.Minute, s.PerMinute), used(s.Hour, s.PerHour), running, by, in, s.Last}
+	})
+}
+
+// used is a count and its limit in one word.
+func used(n, most int) string {
+	if most == 0 {
+		return fmt.Sprint(n)
+	}
+	return fmt.Sprintf("%d/%d", n, most)
+}
+
+func shownTime(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+func shownUseOf(u, all access.Use, most access.Rates) shownUse {
+	s := shownUse{User: u.Name, Standing: string(u.Standing), Minute: u.Minute, PerMinute: most.PerMinute, Hour: u.Hour, PerHour: most.PerHour,
+		Running: &u.Running, Concurrent: most.Concurrent, Last: shownTime(u.Last)}
+	if l := u.Next(all, most); l != nil {
+		s.Refused = &shownLimit{l.Limit, (l.RetryAfter + time.Millisecond - 1).Milliseconds()}
+	}
+	return s
+}
+
+// ratesFor is what the configuration and the policy allow a user.
+func ratesFor(u access.Use, loaded *config.Loaded, policy *access.Policy) access.Rates {
+	grant := access.Grant{User: u.Name, Method: access.ByClaim}
+	if u.Standing == access.Proved && policy != nil {
+		grant = access.Grant{User: u.Name, Method: access.ByKey, Known: true, Roles: policy.RolesOf(u.Name)}
+	}
+	c, _ := config.Tighten(loaded.Config, loaded.Origins, policy.LimitsFor(grant, ""))
+	return access.RatesOf(c.Security.RateLimit)
+}
+
+// recordRefusals writes summaries of refusals that have no record yet.
+func recordRefusals(dir string, limits *access.Limits) error {
+	notes := limits.Due()
+	if len(notes.Due) == 0 {
+		return nil
+	}
+	log, err := audit.Open(dir)
+	if err != nil {
+		return fmt.Errorf("refusals are not recorded yet: %w", err)
+	}
+	defer log.Close()
+	for i, s := range notes.Due {
+		rec := operator()
+		rec.User = audit.User{Name: s.User}
+		rec.Event = audit.Event{Action: audit.ExecutionDenied, Outcome: audit.Denied, Reason: s.Code}
+		rec.Refusals = &audit.Refusals{Count: s.Count, First: s.First.UTC().Format(time.RFC3339Nano), Last: s.Last.UTC().Format(time.RFC3339Nano)}
+		if _, err := log.Append(rec); err != nil {
+			limits.Recorded(notes.Due[:i])
+			return fmt.Errorf("refusals are not recorded yet: %w", err)
+		}
+	}
+	limits.Recorded(notes.Due)
+	return nil
+}
+
+func (a *app) limitsReset() *cobra.Command {
+	var user string
+	var everybody bool
+	c := &cobra.Command{
+		Use: "reset {--user NAME | --all}", Short: "Forget the runs of a user, or of all", Args: cobra.NoArgs,
+		Long: `Forgets the runs that began, so that the user can begin as many again. What is under way still counts
+for concurrent-per-user, and for one user the count of all users stays. It needs the role script-admin,
+where there is a policy, or its owner; a record of the log says who did it.`,
+		Example: "  py3runctl limits reset --user alice",
+		RunE: func(c *cobra.Command, _ []string) error {
+			if everybody == c.Flags().Changed("user") || !everybody && user == "" {
+				return cli.Usagef("requires either --user NAME or --all")
+			}
+			return a.resetLimits(user)
+		},
+	}
+	c.Flags().StringVar(&user, "user", "", "the `name`, whether it is known or asserted")
+	c.Flags().BoolVar(&everybody, "all", false, "all users")
+	c.RegisterFlagCompletionFunc("user", a.completeUsers)
+	return c
+}
+
+func (a *app) resetLimits(user string) error {
+	d, err := a.logContext()
+	if err != nil {
+		return err
+	}
+	who, err := a.actor()
+	if err != nil {
+		return err
+	}
+	if err := who.may(access.ToManage, access.Object{Kind: access.ThePolicy}); err != nil {
+		return err
+	}
+	log, err := audit.Open(d.dir) // first: what cannot be recorded is not done
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	n, failed := access.NewLimits(who.state).Reset(user)
+	rec := who.record()
+	rec.Event = audit.Event{Action: audit.LimitsReset, Outcome: audit.Success, Reason: "all users"}
+	if user != "" {
+		rec.Event.Reason = "user " + user
+	}
+	if failed != nil {
+		rec.Event.Outcome = audit.Failure
+	}
+	receipt, err := log.Append(rec)
+	if err := errors.Join(failed, err); err != nil {
+		return err
+	}
+	d.say("the runs of %d users are forgotten; record %d tells it", n, receipt.Seq)
+	return nil
+}

@@ -1,0 +1,243 @@
+package launch
+
+import (
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"py3run/audit"
+	"py3run/cmd/internal/access"
+	"py3run/cmd/internal/config"
+	"py3run/cmd/internal/scripts"
+	"py3run/cmd/internal/wire"
+)
+
+func aPolicy(t *testing.T, text string) *access.Policy {
+	t.Helper()
+	p, wrong := access.Parse("/etc/py3run/policy.toml", "version = 1\n"+text)
+	if wrong != nil {
+		t.Fatal(wrong)
+	}
+	return p
+}
+
+// What is kept of a key outlives the key, whose bytes are overwritten.
+func TestKeyIsForgotten(t *testing.T) {
+	t.Parallel()
+	id, text := access.NewKey()
+	for _, tt := range []struct{ name, policy, code string }{
+		{"accepted", "[user.alice]\nroles = [\"python3-executor\"]\n[key." + id + "]\nuser = \"alice\"\nsha256 = \"" + access.HashKey(text) + "\"\ncreated = 2020-01-01T00:00:00Z\n", ""},
+		{"refused", "", access.UnknownKey},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			key := wire.Secret(text)
+			p, denial := identify(Plan{Job: Job{Request: wire.Request{Command: wire.CommandExecute}}}, aPolicy(t, tt.policy), key)
+			key.Forget()
+			if strings.Trim(string(key), "\x00") != "" {
+				t.Errorf("%q is left", key)
+			}
+			if p.Grant.KeyID != id || p.Grant.Method != access.ByKey || (denial != nil) != (tt.code != "") || denial != nil && (denial.Code != tt.code || denial.KeyID != id) {
+				t.Errorf("%+v, %+v", p.Grant, denial)
+			}
+		})
+	}
+}
+
+// A caller learns the same of every key that is not accepted.
+func TestRefusedKeysLookAlike(t *testing.T) {
+	t.Parallel()
+	var first *refusal
+	for _, code := range []string{access.MalformedKey, access.BadChecksum, access.UnknownKey, access.WrongKey, access.RevokedKey, access.ExpiredKey, access.NoPolicy, access.DisabledUser} {
+		got := deniedFor(&access.Denial{Code: code, Message: "the secret reason", Hint: "of " + code, User: "alice", KeyID: "k7qm2x9a"})
+		if first == nil {
+			first = got
+		}
+		if got.status != wire.StatusDenied || !reflect.DeepEqual(got.failure, first.failure) || got.denial.Code != code {
+			t.Errorf("%s: %+v", code, got.failure)
+		}
+	}
+}
+
+// A mode that no profile stands for is a mistake of the caller's, except those that each host knows. A profile only tightens.
+func TestSecurityModes(t *testing.T) {
+	t.Parallel()
+	policy := aPolicy(t, "[profile.night]\nsecurity.max-memory-mb = 64\n[profile.RESTRICTED]\nsecurity.isolation.network = \"none\"\n")
+	for _, tt := range []struct {
+		mode    string
+		policy  *access.Policy
+		refused bool
+		memory  float64
+		network string
+	}{
+		{"", nil, false, 1024, "host"},
+		{"ADMIN", nil, false, 1024, "host"},
+		{"RESTRICTED", nil, false, 1024, "host"},
+		{"night", nil, true, 1024, "host"},
+		{"ADMIN", policy, false, 1024, "host"},
+		{"RESTRICTED", policy, false, 1024, "none"},
+		{"night", policy, false, 64, "host"},
+		{"Night", policy, true, 1024, "host"},
+	} {
+		job := Job{Config: config.Default(), Request: wire.Request{SecurityMode: tt.mode}}
+		p, refused := tighten(Plan{Job: job}, tt.policy)
+		s := p.Job.Config.Security
+		if (refused != nil) != tt.refused || s.MaxMemoryMB != tt.memory || s.Isolation.Network != tt.network {
+			t.Errorf("%q: %+v, %v MB, %s", tt.mode, refused, s.MaxMemoryMB, s.Isolation.Network)
+		}
+		if refused != nil && (refused.status != wire.StatusBadRequest || !strings.Contains(refused.failure.Hint, "RESTRICTED")) {
+			t.Errorf("%q: %+v", tt.mode, refused.failure)
+		}
+	}
+}
+
+// Whoever must not know of a script gets the same answer whether it exists or not; the record tells them apart.
+func TestStoredScriptsOfOthers(t *testing.T) {
+	t.Parallel()
+	policy := aPolicy(t, `[user.alice]
+roles = ["python3-executor"]
+[user.bob]
+roles = ["python3-executor"]
+[user.boss]
+roles = ["python3-executor", "script-admin"]
+`)
+	grant := func(name string, roles ...access.Role) access.Grant {
+		return access.Grant{User: name, Method: access.ByKey, Known: true, Roles: append(roles, access.Executor)}
+	}
+	meta := scripts.Meta{Name: "tank", Author: "alice", Current: 2, Latest: 2, Shares: []access.Share{{With: "carol", Actions: []access.Action{access.ToRead}}}}
+	whole := scripts.Script{Meta: meta, Version: scripts.Version{Number: 2}, Code: []byte("1")}
+	old := &scripts.NotFoundError{Ref: "tank@9", Of: &meta}
+	broken := &scripts.DamageError{Name: "tank", What: "objects/x", Cause: "its bytes are others"}
+	for _, tt := range []struct {
+		name   string
+		policy *access.Policy
+		grant  access.Grant
+		script scripts.Script
+		err    error
+
+		status wire.Status // empty: it may be run
+		code   string      // of the result
+		reason string      // of the record
+	}{
+		{"no policy", nil, access.Grant{User: "x", Method: access.ByOSUser}, whole, nil, "", "", ""},
+		{"no policy, no script", nil, access.Grant{User: "x"}, scripts.Script{}, scripts.NotFound("tank"), wire.StatusBadRequest, "script_not_found", ""},
+		{"its author", policy, grant("alice"), whole, nil, "", "", ""},
+		{"an admin", policy, grant("boss", access.ScriptAdmin), whole, nil, "", "", ""},
+		{"an admin, no script", policy, grant("boss", access.ScriptAdmin), scripts.Script{}, scripts.NotFound("tank"), wire.StatusBadRequest, "script_not_found", ""},
+		{"another", policy, grant("bob"), whole, nil, wire.StatusDenied, "script_not_found", access.NotShared},
+		{"another, no script", policy, grant("bob"), scripts.Script{}, scripts.NotFound("tank"), wire.StatusDenied, "script_not_found", unknownScript},
+		{"another, no version", policy, grant("bob"), scripts.Script{Meta: meta}, old, wire.StatusDenied, "script_not_found", access.NotShared},
+		{"another, a damaged one", policy, grant("bob"), scripts.Script{Meta: meta}, broken, wire.StatusDenied, "script_not_found", access.NotShared},
+		{"one who may read it", policy, grant("carol"), whole, nil, wire.StatusDenied, "not_shared", access.NotShared},
+		{"its author, no version", policy, grant("alice"), scripts.Script{Meta: meta}, old, wire.StatusBadRequest, "script_not_found", ""},
+		{"its author, a damaged one", policy, grant("alice"), scripts.Script{Meta: meta}, broken, wire.StatusLaunchFailed, "script_damaged", damagedScript},
+		{"its author, and the host has trouble", policy, grant("alice"), scripts.Script{Meta: meta}, errors.New("read: I/O error"), wire.StatusLaunchFailed, "script_unreadable", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p := Plan{Grant: tt.grant, Job: Job{Request: wire.Request{Script: "tank"}}}
+			_, refused := mayRunStored(p, tt.policy, tt.script, tt.err)
+			if refused == nil {
+				refused = &refusal{failure: &wire.Failure{}}
+			}
+			reason := ""
+			if refused.denial != nil {
+				reason = refused.denial.Code
+			}
+			if refused.status != tt.status || refused.failure.Code != tt.code || reason != tt.reason {
+				t.Errorf("%s %s %q: %s", refused.status, refused.failure.Code, reason, refused.failure.Message)
+			}
+			if tt.code == "script_not_found" && tt.status == wire.StatusDenied && refused.failure.Message != `script "tank": not found` && refused.failure.Message != "script tank: not found" {
+				t.Errorf("%s", refused.failure.Message)
+			}
+		})
+	}
+}
+
+// The code of a script, its name and its variables come into the plan, and with them into the record.
+func TestStoredInThePlan(t *testing.T) {
+	t.Parallel()
+	script := scripts.Script{Meta: scripts.Meta{Name: "plant/tank"}, Version: scripts.Version{Number: 3}, Code: []byte{}}
+	job := Job{Request: wire.Request{Command: wire.CommandExecute, Script: "plant/tank", Filename: wire.DefaultFilename}}
+	p, refused := withStored(Plan{Job: job}, script)
+	if refused != nil || p.Job.Source == nil || p.Job.Request.Filename != "plant/tank" {
+		t.Fatalf("%+v, %+v", p.Job, refused)
+	}
+	rec := record(p)
+	if want := (audit.Script{Name: "plant/tank", Version: "3", Source: audit.ScriptStored}); rec.Script != want || rec.Code.SHA256 != "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" {
+		t.Errorf("%+v, %+v", rec.Script, rec.Code)
+	}
+	live := p.Job
+	live.Dir, live.Live = "/home/alice", &Live{Argv0: "plant/tank"}
+	if at := place(live, "/w"); slices.Contains(at.importPath, "/home/alice") || at.dir != "/home/alice" || at.argv0 != "plant/tank" || at.shown != "plant/tank" {
+		t.Errorf("%+v", at)
+	}
+	missing := record(Plan{Job: Job{Request: wire.Request{Script: "tank@7"}}})
+	if want := (audit.Script{Name: "tank", Version: "7", Source: audit.ScriptStored}); missing.Script != want || missing.Code != (audit.Code{}) {
+		t.Errorf("%+v, %+v", missing.Script, missing.Code)
+	}
+}
+
+// The code sees no policy, and none is hidden that is not there: each path costs a run a system call.
+func TestPolicyIsHidden(t *testing.T) {
+	t.Parallel()
+	const etc, own, home = "/etc/py3run/policy.toml", "/x/py3run/policy.toml", "/home/alice/.config/py3run/policy.toml"
+	for _, tt := range []struct {
+		name  string
+		found []audit.ConfigFile
+		want  []string
+	}{
+		{"not looked for", nil, []string{etc, own, home}},
+		{"none", []audit.ConfigFile{{Path: etc}, {Path: own}}, []string{home}},
+		{"the system's", []audit.ConfigFile{{Path: etc, SHA256: "a"}}, []string{etc, own, home}},
+		{"the user's", []audit.ConfigFile{{Path: etc}, {Path: own, SHA256: "a"}}, []string{own, home}},
+	} {
+		p := Plan{Policy: tt.found, Job: Job{Environ: []string{"XDG_CONFIG_HOME=/x"}, Caller: Caller{Home: "/home/alice"}, KeyFile: "/run/key"}}
+		if got := p.policies(); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %q", tt.name, got)
+		}
+		if hide, pin := p.hidden(); !slices.Contains(hide, "/run/key") || !slices.Contains(pin, "/run/key") || !slices.Contains(hide, home) {
+			t.Errorf("%s: hides %q, pins %q", tt.name, hide, pin)
+		}
+	}
+}
+
+// No two of these ever get the interpreter of each other.
+func TestIdentityKeys(t *testing.T) {
+	t.Parallel()
+	keys := map[string]access.Grant{}
+	for _, g := range []access.Grant{
+		{User: "alice", Method: access.ByKey}, {User: "alice", Method: access.ByOSUser}, {User: "alice", Method: access.ByClaim},
+		{User: "alice", Method: access.ByKey, Holder: "gateway"}, {User: "alice", Method: access.ByKey, Holder: "other"}, {User: "alic", Method: access.ByKey, Holder: "e"}, {User: "bob", Method: access.ByKey},
+	} {
+		key := identityKey(Plan{Grant: g})
+		if other, taken := keys[key]; taken {
+			t.Errorf("%+v and %+v", g, other)
+		}
+		keys[key] = g
+	}
+}
+
+// An interpreter that was started with other protections than the policy gives now is not used again.
+func TestKeptWithOtherProtections(t *testing.T) {
+	t.Parallel()
+	was := config.Default().Security
+	for _, tt := range []struct {
+		name   string
+		change func(*config.Security)
+		fits   bool
+	}{
+		{"the same", func(*config.Security) {}, true},
+		{"another time limit", func(s *config.Security) { s.ExecutionTimeoutSeconds = 1 }, true},
+		{"no network", func(s *config.Security) { s.Isolation.Network = "none" }, false},
+		{"fewer open files", func(s *config.Security) { s.MaxOpenFiles = 64 }, false},
+	} {
+		now := was
+		tt.change(&now)
+		if got := sameStart(was, now); got != tt.fits {
+			t.Errorf("%s: %v", tt.name, got)
+		}
+	}
+}
