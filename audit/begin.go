@@ -48,6 +48,7 @@ func (v *verifier) begin() error {
 	}
 	slices.SortStableFunc(v.witnesses, func(a, b Witness) int { return cmp.Compare(a.Seq, b.Seq) })
 	slices.Sort(v.Sizes)
+	slices.Sort(v.Prove)
 	v.report.Ranges = map[uint64]*Range{}
 	v.findBase()
 	return nil
@@ -129,8 +130,11 @@ func (v *verifier) measure() {
 	}
 }
 
-func (v *verifier) addLeaf(h Hash) {
+func (v *verifier) addLeaf(seq uint64, h Hash) {
 	t := v.report.Tree
+	if len(v.Prove) > 0 {
+		v.include(seq, h)
+	}
 	t.add(h)
 	if s := v.report.Since; s != nil && s.End == t.End-1 {
 		s.add(h)

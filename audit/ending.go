@@ -70,7 +70,7 @@ func (v *verifier) end() {
 	rep := v.report
 	rep.Last, rep.LastTime = Place{v.last.seq, v.last.hash}, v.lastAt
 	if len(rep.Unread) > 0 { // no tree of what was not read
-		rep.Tree, rep.Ranges, rep.Since = nil, map[uint64]*Range{}, nil
+		rep.Tree, rep.Ranges, rep.Since, rep.Inclusions, rep.Included = nil, map[uint64]*Range{}, nil, nil, 0
 		for i := range rep.Segments {
 			rep.Segments[i].Tree = nil
 		}

@@ -3,6 +3,8 @@ package audit
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -10,6 +12,47 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+// KeptCodeMost is how long kept code may be, in bytes.
+const KeptCodeMost = 64 << 20
+
+// KeptCode is the code with a SHA-256, in lower-case hexadecimal, as [Log.KeepCode] has kept it. The
+// error wraps ENOENT where it was not kept, or was removed by [Log.PruneCode].
+func (r *Reader) KeptCode(sum string) ([]byte, error) {
+	path := filepath.Join(codeName, sum)
+	failed := func(err error) ([]byte, error) { return nil, r.failed("read", path, err) }
+	if _, err := parseHash(sum); err != nil {
+		return failed(err)
+	}
+	dir, err := unix.Openat(r.dir, codeName, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return failed(err)
+	}
+	defer unix.Close(dir)
+	fd, err := unix.Openat(dir, sum, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return failed(err)
+	}
+	file := os.NewFile(uintptr(fd), path)
+	defer file.Close()
+	info, err := file.Stat()
+	switch {
+	case err != nil:
+		return failed(err)
+	case !info.Mode().IsRegular():
+		return failed(errors.New("not a regular file"))
+	case info.Size() > KeptCodeMost:
+		return failed(fmt.Errorf("longer than %d MB", KeptCodeMost>>20))
+	}
+	code, err := io.ReadAll(io.LimitReader(file, KeptCodeMost))
+	if err != nil {
+		return failed(err)
+	}
+	if got := hexSHA256(code); got != sum {
+		return failed(fmt.Errorf("it is not the code that was run: its SHA-256 is %s", got))
+	}
+	return code, nil
+}
 
 // code compares each file of kept code with its name, which is the hash of the code.
 func (v *verifier) code() {

@@ -24,6 +24,7 @@ type Check struct {
 	Tree  bool     // also compute the Merkle tree, which takes as long again
 	Sizes []uint64 // also the ranges of the first so many records, for Report.Ranges
 	Since uint64   // where Report.Since begins
+	Prove []uint64 // seqs of records, for Report.Inclusions
 
 	Progress func(done, total int64) // bytes; nil: not wanted
 
@@ -68,6 +69,9 @@ type Report struct {
 	Tree   *Range            // of all records; nil: not asked for
 	Ranges map[uint64]*Range // by size, of Check.Sizes that the log still has or reaches
 	Since  *Range            // from Check.Since on; nil if that is not in the log
+
+	Inclusions []Inclusion // of the records of Check.Prove that the log has, in its order
+	Included   uint64      // the smallest of Check.Sizes whose tree has all of them; 0: there is none
 }
 
 // Verify checks that the log is whole. It checks the form of every line, the chain through all
@@ -76,7 +80,7 @@ type Report struct {
 func (r *Reader) Verify(c Check) (*Report, error) {
 	const most = 20
 	for tries := 1; ; tries++ {
-		c.Sizes = slices.Clone(c.Sizes)
+		c.Sizes, c.Prove = slices.Clone(c.Sizes), slices.Clone(c.Prove)
 		v := &verifier{Check: c, reader: r, report: &Report{Dir: r.path}, open: map[string]opened{}}
 		err := v.verify()
 		if v.removed == "" || err != nil {

@@ -130,8 +130,8 @@ func (v *verifier) absorb(j *job) bool {
 	v.absorbWitnesses(j, lines)
 	v.line = lines + len(d.hashes)
 	v.report.Orphaned += d.orphaned
-	for _, leaf := range d.leaves {
-		v.addLeaf(leaf)
+	for i, leaf := range d.leaves {
+		v.addLeaf(d.seq+uint64(i), leaf)
 	}
 	n := uint64(len(d.hashes))
 	hash := d.hashes[n-1].String()
@@ -233,7 +233,7 @@ func (v *verifier) record(line []byte, end int64) {
 		}
 	}
 	if v.Tree && (v.baseTree == nil || f.seq > v.base.LastSeq) {
-		v.addLeaf(v.leaf.hash(line))
+		v.addLeaf(f.seq, v.leaf.hash(line))
 	}
 	v.report.Records++
 	seg.Records++

@@ -130,6 +130,9 @@ type Bridge struct {
 type Alerts struct {
 	Denials              int     // refusals of one user
 	DenialsWithinMinutes float64 // within this time
+	RateLimits           int     // refusals of one user by a rate limit, within the same time
+	Keys                 bool    // unknown, wrong, expired and revoked API keys
+	Policy               bool    // roles granted, keys that may name anybody, a policy edited beside the tool
 	LimitsInARow         int     // runs in a row, of one user and script, that ended at a limit
 	NewModules           bool    // a user's first import of a flagged module
 	NewHosts             bool    // a first connection to a host

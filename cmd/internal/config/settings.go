@@ -379,8 +379,24 @@ var settings = [...]setting{
 	{
 		key: "alerts.denials-within-minutes", field: func(c *Config) any { return &c.Alerts.DenialsWithinMinutes },
 		fallback: 5.0, min: 0.01, max: maxCount, noZero: true, unit: "minutes",
-		doc:    "the time within which alerts.denials counts",
+		doc:    "the time within which alerts.denials and alerts.rate-limits count",
 		forAll: "it is for the operator, not for a run",
+	},
+	{
+		key: "alerts.rate-limits", field: func(c *Config) any { return &c.Alerts.RateLimits },
+		fallback: 30, min: 1, max: maxCount,
+		doc:    "refusals of one user by security.rate-limit within alerts.denials-within-minutes that are an alert",
+		forAll: "it is for the operator, not for a run",
+	},
+	{
+		key: "alerts.keys", field: func(c *Config) any { return &c.Alerts.Keys },
+		fallback: true,
+		doc:      "alert at the use of an API key that is unknown, expired or revoked, or whose secret is wrong",
+	},
+	{
+		key: "alerts.policy", field: func(c *Config) any { return &c.Alerts.Policy },
+		fallback: true,
+		doc:      "alert at roles that are granted, keys that may name any user, and a policy that was edited beside py3runctl",
 	},
 	{
 		key: "alerts.limits-in-a-row", field: func(c *Config) any { return &c.Alerts.LimitsInARow },
@@ -406,7 +422,7 @@ var settings = [...]setting{
 	{
 		key: "alerts.tampering", field: func(c *Config) any { return &c.Alerts.Tampering },
 		fallback: true,
-		doc:      "alert at repairs of the log, lost or early pruned records, jumps of the clock, orphaned runs, acknowledgements",
+		doc:      "alert at repairs of the log, lost or early pruned records, clock jumps, orphaned runs, acknowledgements, damaged scripts and limits",
 	},
 	{
 		key: "alerts.command", field: func(c *Config) any { return &c.Alerts.Command },

@@ -41,7 +41,7 @@ func TestDefault(t *testing.T) {
 		}},
 		Warm:   Warm{Spares: 2},
 		Bridge: Bridge{TimeoutSeconds: 25, State: "fresh"},
-		Alerts: Alerts{Denials: 5, DenialsWithinMinutes: 5, LimitsInARow: 3, NewModules: true, NewHosts: true, Tampering: true},
+		Alerts: Alerts{Denials: 5, DenialsWithinMinutes: 5, RateLimits: 30, Keys: true, Policy: true, LimitsInARow: 3, NewModules: true, NewHosts: true, Tampering: true},
 	}
 	if got := Default(); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 
 	"py3run/audit"
 	"py3run/cmd/internal/cli"
+	"py3run/cmd/internal/store"
 )
 
 func (a *app) acknowledge() *cobra.Command {
@@ -117,7 +119,7 @@ func (d logContext) recordedAlerts() (list []alert, err error) {
 		case rec.Ack != nil:
 			said[rec.Ack.Alert] = rec.Acknowledgement()
 		case rec.Alert != nil:
-			list = append(list, alert{Rule: rec.Alert.Rule, Title: rec.Alert.Title, Time: rec.Timestamp, Seq: rec.Alert.Seq, RunID: rec.RunID, User: rec.User.Name, Script: rec.Script.Name,
+			list = append(list, alert{Rule: rec.Alert.Rule, Title: rec.Alert.Title, Time: rec.Timestamp, Seq: cmp.Or(rec.Alert.Seq, rec.Seq), RunID: rec.RunID, User: rec.User.Name, Script: rec.Script.Name,
 				Host: rec.Host.Name, Record: rec.Seq})
 		}
 	}
@@ -130,18 +132,20 @@ func (d logContext) recordedAlerts() (list []alert, err error) {
 	return list, nil
 }
 
-// listAlerts prints the alerts in the log since a time.
-func (d logContext) listAlerts(since, format string, now time.Time) error {
-	from, err := parseTime("since", since, now.In(d.local()))
+// listAlerts prints the alerts in the log that a filter selects.
+func (d logContext) listAlerts(f filter, format string, now time.Time) error {
+	wanted, err := f.query(now.In(d.local()))
 	if err != nil {
 		return err
 	}
+	wanted.Owner = d.only
 	list, err := d.recordedAlerts()
 	if err != nil {
 		return err
 	}
 	for _, a := range list {
-		if at, err := time.Parse(time.RFC3339Nano, a.Time); err == nil && at.Before(from) {
+		at, _ := time.Parse(time.RFC3339Nano, a.Time)
+		if !wanted.Matches(&store.Run{User: a.User, Script: a.Script, Started: at}) {
 			continue
 		}
 		if err := d.printAlert(a, format); err != nil {

@@ -166,6 +166,9 @@ func (d logContext) record(found *[]alert) error {
 	defer log.Close()
 	for ; len(*found) > 0; *found = (*found)[1:] {
 		a := (*found)[0]
+		if a.Record > 0 {
+			continue // it is in the log
+		}
 		if _, err := log.Append(audit.Record{
 			Event: audit.Event{Action: audit.Alerted, Outcome: audit.Unknown, Reason: a.Rule}, RunID: a.RunID, Host: audit.ThisHost(),
 			User: audit.User{Name: a.User}, Auth: audit.Auth{Method: audit.AuthNone, OSUID: os.Getuid()}, Script: audit.Script{Name: a.Script},

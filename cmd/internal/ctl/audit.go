@@ -30,37 +30,24 @@ func (a *app) audit() *cobra.Command {
 			c.Help()
 			return cli.ExitCode(exitUsage)
 		}}
-	c.AddCommand(a.tail(), a.show(), a.verify(), a.export(), a.prune(), a.checkpoint(), a.keygen(), a.acknowledge())
+	c.AddCommand(a.tail(), a.show(), a.verify(), a.export(), a.prune(), a.checkpoint(), a.keygen(), a.acknowledge(), a.proof())
 	return c
 }
 
-// A selection says which records are wanted.
-type selection struct {
-	user, script, status string
-	since, until         time.Time
-}
-
-func (s selection) wants(line audit.Line, rec audit.Record) bool {
-	return (s.user == "" || rec.User.Name == s.user) && (s.script == "" || rec.Script.Name == s.script) && (s.status == "" || rec.Status == s.status) &&
-		(s.since.IsZero() || !line.Time.Before(s.since)) && (s.until.IsZero() || line.Time.Before(s.until))
-}
-
-func (s *selection) flags(c *cobra.Command) {
-	c.Flags().StringVar(&s.user, "user", "", "only records of this user")
-	c.Flags().StringVar(&s.script, "script", "", "only records of this script")
-	c.Flags().StringVar(&s.status, "status", "", "only end records with this status")
-}
-
 func (a *app) tail() *cobra.Command {
-	var s selection
+	var f filter
 	var follow bool
 	var format string
 	count := 10
 	c := &cobra.Command{
 		Use: "tail", Short: "Show the newest records, and with -f those that follow", Args: cobra.NoArgs,
 		Long: "Prints a line for people on a terminal; else the exact lines of the log, which can be hashed.",
-		RunE: a.at(func(d logContext) error {
-			if err := errors.Join(oneOf("format", format, "text", "json"), oneOf("status", s.status, statuses()...), atLeast("lines", count, 0)); err != nil {
+		RunE: a.seeing(func(d logContext) error {
+			if err := errors.Join(oneOf("format", format, "text", "json"), atLeast("lines", count, 0)); err != nil {
+				return err
+			}
+			s, err := f.selection(time.Now().In(d.local()))
+			if err != nil {
 				return err
 			}
 			ctx, stop := context.WithCancel(context.Background()) // a signal ends the process, as it ends any reader
@@ -71,10 +58,12 @@ func (a *app) tail() *cobra.Command {
 				defer watch.Wait()
 				defer stop()
 			}
-			return d.tail(ctx, s, count, follow, format)
+			return d.tail(ctx, s.seenBy(d), count, follow, format)
 		}),
 	}
-	s.flags(c)
+	f.identity(c)
+	f.outcome(c)
+	f.times(c)
 	c.Flags().IntVarP(&count, "lines", "n", count, "show so many of the records that there are")
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with each record that is written")
 	c.Flags().StringVar(&format, "format", "", "text or json (default: text on a terminal, else json)")
@@ -232,6 +221,9 @@ func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location
 		if rec.Policy == nil && rec.Changed == nil || rec.Event.Reason != "" {
 			add("%s", cmp.Or(rec.Event.Reason, "-"))
 		}
+		if more := rec.Refusals; more != nil {
+			add("%s without a record of their own, up to %s", counted(uint64(max(more.Count, 0)), "more refusal"), more.Last)
+		}
 		changed(rec.Policy, add)
 		if c := rec.Changed; c != nil {
 			for _, change := range c.Changes {
@@ -242,9 +234,9 @@ func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location
 	if ms := rec.Host.ClockJumpMS; ms != 0 {
 		add("the clock has jumped by %v", time.Duration(ms)*time.Millisecond)
 	}
-	who := plain(rec.User.Name)
+	who := plain(named(rec.User.Name, rec.Auth.Method))
 	if rec.Script.Name != "" {
-		who += " " + plain(rec.Script.Name)
+		who += " " + plain(scriptOf(rec.Script.Name, rec.Script.Version))
 	}
 	status := fmt.Sprintf("%-14s", plain(what))
 	if colour && paint != "" {
@@ -268,26 +260,36 @@ func changed(p *audit.PolicyChange, add func(format string, args ...any)) {
 
 func (a *app) show() *cobra.Command {
 	var format string
+	var code bool
 	c := &cobra.Command{
 		Use: "show RUN_ID|SEQ", Short: "Show the records of a run, or one record", Args: cobra.ExactArgs(1),
 		Long: `The last 8 characters of a run id, or more, are enough if no other run has them. The first 8
-also count, but an id begins with the time, so runs of one minute share them.`,
+also count, but an id begins with the time, so runs of one minute share them.
+
+--code prints the code that was run instead, byte for byte as its hash in the record has it: if it
+was kept (security.audit.log-code), or if the script store still has that version.`,
+		Example: "  py3runctl audit show 5d1f09e2\n  py3runctl audit show 5d1f09e2 --code > was-run.py",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err
 			}
-			d, err := a.logContext()
+			d, err := a.sightedContext()
 			if err != nil {
 				return err
+			}
+			if code && format != "" {
+				return cli.Usagef("invalid argument --code: not with --format")
+			}
+			if code {
+				return d.showCode(args[0])
 			}
 			return d.show(args[0], format)
 		},
 	}
-	c.Flags().StringVar(&format, "format", "", "text (indented) or json: the exact lines (default: text on a terminal, else json)")
+	c.Flags().StringVar(&format, "format", "", "text (a summary, and the record indented) or json: the exact lines (default: text on a terminal, else json)")
+	c.Flags().BoolVar(&code, "code", false, "print the code that was run")
 	return c
 }
-
-const prefixLeast = 8 // characters of a run id that are looked for
 
 func (d logContext) show(what, format string) error {
 	r, err := audit.OpenReader(d.dir)
@@ -295,50 +297,16 @@ func (d logContext) show(what, format string) error {
 		return err
 	}
 	defer r.Close()
-	what = strings.ToLower(what)
-	seq, numberErr := strconv.ParseUint(what, 10, 64)
-	if numberErr != nil && len(what) < prefixLeast {
-		return fmt.Errorf("%q is neither a number nor %d characters of a run id", what, prefixLeast)
-	}
-	whole := numberErr == nil && (len(what) < prefixLeast || what[0] != '0') // else the end of a run id can have no letter
-	var numbered, found []audit.Line
-	var runs []candidate
-	for line, err := range r.Records(audit.Position{}) {
-		if err != nil {
-			d.warnf("%v", err)
-			continue
-		}
-		if whole && line.Seq == seq {
-			numbered = append(numbered, line)
-		}
-		if len(what) < prefixLeast || !strings.HasPrefix(line.RunID, what) && !strings.HasSuffix(line.RunID, what) {
-			continue
-		}
-		found = append(found, line)
-		rec, _ := line.Record()
-		status := cmp.Or(rec.Status, strings.TrimPrefix(string(line.Action), "execution-"))
-		if line.Action == audit.ExecutionStart {
-			status = store.Running
-		}
-		if i := slices.IndexFunc(runs, func(c candidate) bool { return c.id == line.RunID }); i >= 0 {
-			runs[i].status = status
-		} else {
-			runs = append(runs, candidate{line.RunID, line.Time, rec.User.Name, status})
-		}
-	}
-	if err := d.ambiguous(what, runs); err != nil {
+	found, err := d.find(r, what)
+	if err != nil {
 		return err
-	}
-	if len(numbered) > 0 && len(found) > 0 {
-		return fmt.Errorf("%s is the number of a record, and part of the run id %s: say that whole", what, plain(runs[0].id))
-	}
-	found = append(found, numbered...)
-	if len(found) == 0 {
-		return fmt.Errorf("no record of %q in %s", what, r.Dir())
 	}
 	for _, line := range found {
 		text := line.Text
 		if d.formatOf(format) == "text" {
+			if err := d.linePrinter("text")(line); err != nil { // it marks what the record says with names only
+				return err
+			}
 			var indented bytes.Buffer
 			if err := json.Indent(&indented, text, "", "  "); err != nil {
 				return err
@@ -354,7 +322,8 @@ func (d logContext) show(what, format string) error {
 
 // csvColumns are the columns of an export. They stay; new ones come at the end.
 var csvColumns = []string{"seq", "time", "action", "outcome", "reason", "run_id", "request_id", "host", "user", "auth", "os_uid", "client_ip", "script", "command", "code_sha256", "code_bytes",
-	"status", "duration_ms", "cpu_ms", "peak_memory_bytes", "exit_code", "signal", "stdout_bytes", "stderr_bytes", "isolation", "missing", "flagged_imports", "connections", "hash"}
+	"status", "duration_ms", "cpu_ms", "peak_memory_bytes", "exit_code", "signal", "stdout_bytes", "stderr_bytes", "isolation", "missing", "flagged_imports", "connections", "hash",
+	"os_user", "key_id", "holder", "script_version", "script_source", "script_path", "invocation", "labels"}
 
 func csvPrinter(to io.Writer, header bool) func(audit.Line, audit.Record) error {
 	w := csv.NewWriter(to)
@@ -402,6 +371,11 @@ func csvPrinter(to io.Writer, header bool) func(audit.Line, audit.Record) error 
 			}
 		}
 		row = append(row, method, strings.Join(missing, " "), strings.Join(modules, " "), strings.Join(hosts, " "), line.Hash().String())
+		invocation := ""
+		if r.Invoked != nil {
+			invocation = r.Invoked.Command
+		}
+		row = append(row, r.Auth.OSUser, r.Auth.KeyID, r.Auth.Holder, r.Script.Version, string(r.Script.Source), r.Script.Path, invocation, store.LabelText(r.Labels))
 		for i := range row {
 			if _, err := strconv.ParseFloat(row[i], 64); err != nil {
 				row[i] = cell(row[i])

@@ -10,11 +10,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"py3run/audit"
+	"py3run/cmd/internal/store"
 )
 
 const evil = "evil\x1b[31m\u202e\u2028\x7f\nnew"
@@ -56,8 +58,8 @@ func TestTail(t *testing.T) {
 		count int
 		want  string
 	}{
-		{selection{}, 2, "[5 6]"}, {selection{}, 0, "[]"}, {selection{user: "alice"}, 3, "[2 5 6]"}, {selection{status: "timeout"}, 9, "[4]"}, {selection{script: "none"}, 9, "[]"},
-		{selection{user: evil}, 9, "[3 4]"},
+		{selection{}, 2, "[5 6]"}, {selection{}, 0, "[]"}, {selection{runs: store.Query{User: "alice"}}, 3, "[2 5 6]"}, {selection{runs: store.Query{Status: "timeout"}}, 9, "[4]"}, {selection{runs: store.Query{Script: "none"}}, 9, "[]"},
+		{selection{runs: store.Query{User: evil}}, 9, "[3 4]"},
 	} {
 		if got := fmt.Sprint(seqsOf(t, tail(c.selection, c.count, "json"))); got != c.want {
 			t.Errorf("%+v: %s, want %s", c, got, c.want)
@@ -178,7 +180,7 @@ func TestExport(t *testing.T) {
 	if len(rows) != 9 || strings.Join(rows[0], ",") != strings.Join(csvColumns, ",") {
 		t.Fatalf("%d rows, %q", len(rows), rows)
 	}
-	user, hash := 8, len(csvColumns)-1
+	user, hash := 8, slices.Index(csvColumns, "hash")
 	if rows[3][user] != "'=cmd|' /C calc'!A0" || rows[5][user] != `evil\x1b[31m\u202e\u2028\x7f\nnew` || csvColumns[user] != "user" {
 		t.Errorf("cells %q and %q", rows[3][user], rows[5][user])
 	}

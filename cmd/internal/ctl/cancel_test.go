@@ -48,7 +48,7 @@ func TestCancelCommand(t *testing.T) {
 	b := newFixture(t)
 	one, ended := b.launcher("ann", true)
 	two, _ := b.launcher("bob", false)
-	b.must(b.ps("text"))
+	b.must(b.ps(filter{}, "text", time.Now()))
 	if out, err := b.said(); strings.Count(out, "\n") != 3 || !strings.Contains(out, "ann") || !strings.Contains(out, two) || err != "" {
 		t.Errorf("alive: %s%s", out, err)
 	}
@@ -72,7 +72,7 @@ func TestCancelCommand(t *testing.T) {
 	if out, err := b.said(); out != two+"  is to end; record 5 says who has cancelled it\n" || !strings.Contains(err, operator().User.Name+" has cancelled "+two+" already: record 5") {
 		t.Errorf("once more: %s%s", out, err)
 	}
-	b.must(b.ps("json"))
+	b.must(b.ps(filter{}, "json", time.Now()))
 	if out, _ := b.said(); !strings.Contains(out, `"cancelled_by":"`+operator().User.Name+`"`) || strings.Count(out, "\n") != 1 {
 		t.Errorf("alive: %s", out)
 	}
@@ -99,7 +99,7 @@ func TestCancelOfAnotherUser(t *testing.T) {
 	id, _ := b.launcher("ann", false)
 	b.must(os.Chown(b.dir, 65534, 65534))
 	defer os.Chown(b.dir, 0, 0)
-	b.must(b.ps("json"))
+	b.must(b.ps(filter{}, "json", time.Now()))
 	if out, _ := b.said(); !strings.Contains(out, id) {
 		t.Errorf("alive: %s", out)
 	}
@@ -117,7 +117,7 @@ func TestCancelOfAnotherUser(t *testing.T) {
 func TestPsOfNothing(t *testing.T) {
 	t.Parallel()
 	b := newFixture(t)
-	b.must(b.ps("json"))
+	b.must(b.ps(filter{}, "json", time.Now()))
 	if out, err := b.said(); out+err != "" {
 		t.Errorf("%s%s", out, err)
 	}
@@ -125,7 +125,7 @@ func TestPsOfNothing(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	b.dir += "/none"
-	if err := b.ps("json"); !errors.Is(err, os.ErrNotExist) {
+	if err := b.ps(filter{}, "json", time.Now()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
 }

@@ -42,6 +42,10 @@ type checkpoint struct {
 	time   time.Time
 	text   []byte // signed
 
+	signedText string // without the signatures
+	signature  note.Signature
+	signer     string
+
 	previous int64 // size of the tree that the proof begins with; 0: there is no proof
 	proof    tlog.TreeProof
 }
@@ -168,17 +172,7 @@ func (c *checkpoint) follow(last checkpoint, rep *audit.Report) error {
 			known[tlog.StoredHashIndex(n.Level, int64(n.Index))] = tlog.Hash(n.Hash)
 		}
 	}
-	proof, err := tlog.ProveTree(c.tree.N, last.tree.N, tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
-		var hashes []tlog.Hash
-		for _, i := range indexes {
-			h, ok := known[i]
-			if !ok {
-				return nil, fmt.Errorf("no hash %d", i)
-			}
-			hashes = append(hashes, h)
-		}
-		return hashes, nil
-	}))
+	proof, err := tlog.ProveTree(c.tree.N, last.tree.N, hashesOf(known))
 	if err == nil {
 		err = tlog.CheckTree(proof, c.tree.N, c.tree.Hash, last.tree.N, last.tree.Hash)
 	}
@@ -291,6 +285,7 @@ func parseCheckpoint(text []byte, keys []signingKey) (c checkpoint, err error) {
 	for _, k := range keys {
 		for _, s := range signed.Sigs {
 			if k.Name() == s.Name && k.KeyHash() == s.Hash && k.covers(c.time) {
+				c.signedText, c.signature, c.signer = signed.Text, s, k.Name()
 				return c, nil
 			}
 		}

@@ -9,7 +9,7 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
-	_ "time/tzdata" // for --zone on hosts without it
+	_ "time/tzdata" // for --tz on hosts without it
 
 	"github.com/spf13/cobra"
 
@@ -73,6 +73,8 @@ func hint(err error) string {
 	var place *audit.PositionError
 	var owner *ownerError
 	var unknown *unknownRun
+	var code *codeError
+	var open *uncovered
 	var refused refusal
 	var stranger *unknownUserError
 	var script interface{ Hint() string }
@@ -91,6 +93,10 @@ func hint(err error) string {
 		return fmt.Sprintf("only the owner of the log can write to it: sudo -u '#%d' py3runctl ...", owner.owner)
 	case errors.As(err, &unknown):
 		return "py3runctl ps lists the runs that are alive; --dir names another log"
+	case errors.As(err, &code):
+		return code.hint
+	case errors.As(err, &open):
+		return fmt.Sprintf("sign what the log is now, and ask again: py3runctl audit checkpoint --key KEY --out %s", open.dir)
 	case errors.As(err, &log) && errors.Is(err, os.ErrPermission):
 		return "the permissions of the log decide who may read it; ask its owner, or use the owner's account"
 	case errors.As(err, &log) && errors.Is(err, os.ErrNotExist):
@@ -125,7 +131,9 @@ func (a *app) root() *cobra.Command {
 	root.SetErr(a.err)
 	root.PersistentFlags().StringVar(&a.configFile, "config", "", "read this `file` instead of the user's and the system's configuration")
 	root.PersistentFlags().StringVar(&a.dir, "dir", "", "the log's `directory`, instead of the configured one")
-	root.PersistentFlags().StringVar(&a.zone, "zone", "", "the time `zone` for days, tables, and times without a zone: local, UTC or a name\nsuch as Europe/Berlin (default: local; JSON and CSV are in UTC)")
+	root.PersistentFlags().StringVar(&a.zone, "tz", "", "the time `zone` for days, tables, and times without a zone: local, UTC or a name\nsuch as Europe/Berlin (default: local; JSON and CSV are in UTC)")
+	root.PersistentFlags().StringVar(&a.zone, "zone", "", "as --tz, its earlier name")
+	root.PersistentFlags().MarkHidden("zone")
 	root.AddCommand(a.audit(), a.index(), a.history(), a.ps(), a.cancel(), a.stats(), a.alerts(), a.metrics(), a.user(), a.key(), a.limits(), a.access(), a.backup(), a.restore(), a.warm(), cli.NewVersion(program, nil))
 	root.AddCommand(a.script())
 	cli.AddHelp(root)
@@ -152,7 +160,7 @@ func (a *app) logContext() (logContext, error) {
 			return logContext{}, err
 		}
 	}
-	return logContext{dir: dir, config: loaded.Config, origins: loaded.Origins, zone: zone, out: a.out, err: a.err, outIsTerminal: a.outIsTerminal, errIsTerminal: a.errIsTerminal}, nil
+	return logContext{dir: dir, config: loaded.Config, origins: loaded.Origins, environ: a.environ, zone: zone, out: a.out, err: a.err, outIsTerminal: a.outIsTerminal, errIsTerminal: a.errIsTerminal}, nil
 }
 
 // at adapts a function to a cobra RunE.
@@ -188,13 +196,10 @@ stats and metrics bring it up to date themselves. If there is none, they read th
 }
 
 func (q *question) flags(c *cobra.Command) {
-	f := c.Flags()
-	f.StringVar(&q.user, "user", "", "only runs of this user")
-	f.StringVar(&q.script, "script", "", "only runs of this script")
-	f.StringVar(&q.status, "status", "", "only runs with this status: ok, error, timeout, … orphaned, denied, running")
-	f.StringVar(&q.since, "since", "", "only runs since this `time`: 2026-11-24, 2026-11-24T10:00:00Z, or how long ago, such as 24h or 7d")
-	f.StringVar(&q.until, "until", "", "only runs before this `time`")
-	f.StringVar(&q.format, "format", "", "text, json (one object a line) or csv (default: text on a terminal, else json)")
+	q.identity(c)
+	q.outcome(c)
+	q.times(c)
+	c.Flags().StringVar(&q.format, "format", "", "text, json (one object a line) or csv (default: text on a terminal, else json)")
 	indexFlag(c, &q.index)
 }
 
@@ -217,14 +222,14 @@ func (a *app) history() *cobra.Command {
 	q := question{}
 	c := &cobra.Command{
 		Use: "history [RUN_ID]", Short: "Show past runs, newest first", Args: cobra.MaximumNArgs(1),
-		Long: `With RUN_ID, show that run. The last 8 characters of the id, or more, are enough if no other run
+		Long: `With RUN_ID, show that run; as text, with all its fields. The last 8 characters of the id, or more, are enough if no other run
 has them. The first 8 also count, but runs of one minute share them.`,
-		Example: "  py3runctl history --user alice --since 7d\n  py3runctl history --status timeout --format csv --limit 0",
+		Example: "  py3runctl history --user alice --since 7d\n  py3runctl history --label job=7 --script tank-balance --since yesterday --failed\n  py3runctl history --status timeout --format csv --limit 0",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := errors.Join(oneOf("format", q.format, "text", "json", "csv"), atLeast("limit", q.limit, 0)); err != nil {
 				return err
 			}
-			d, err := a.logContext()
+			d, err := a.sightedContext()
 			if err != nil {
 				return err
 			}
@@ -245,9 +250,10 @@ func (a *app) stats() *cobra.Command {
 		Use: "stats", Short: "Show what past runs have used", Args: cobra.NoArgs,
 		Long: `Prints, for each group of runs that have ended: how many, failures, percentiles of the duration
 (exact to within 3 %), processor time and peak memory. Days, and the times of --since and --until,
-are in the zone of --zone.`,
+are in the zone of --tz. A user whom callers only named (asserted) is a
+group apart from the user who has proved to be that one.`,
 		Example: "  py3runctl stats --by user --since 30d\n  py3runctl stats --by day --script tank-balance --format csv",
-		RunE: a.at(func(d logContext) error {
+		RunE: a.seeing(func(d logContext) error {
 			if err := errors.Join(oneOf("by", by, "user", "script", "status", "day", "all"), oneOf("format", q.format, "text", "json", "csv")); err != nil {
 				return err
 			}
@@ -260,7 +266,8 @@ are in the zone of --zone.`,
 }
 
 func (a *app) alerts() *cobra.Command {
-	var state, format, since string
+	var f filter
+	var state, format string
 	var everything, list bool
 	c := &cobra.Command{
 		Use: "alerts", Short: "Report what is unusual in the log since the last call", Args: cobra.NoArgs,
@@ -281,7 +288,11 @@ delivered.`,
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err
 			}
-			d, err := a.logContext()
+			context := a.logContext
+			if list {
+				context = a.sightedContext
+			}
+			d, err := context()
 			fired := 0
 			if err == nil && !list {
 				if err := recordRefusals(d.dir, access.NewLimits(config.StateDir(a.environ))); err != nil { // the rules count them
@@ -291,7 +302,7 @@ delivered.`,
 			switch {
 			case err != nil:
 			case list:
-				err = d.listAlerts(since, format, time.Now())
+				err = d.listAlerts(f, format, time.Now())
 			default:
 				fired, err = d.alerts(state, format, everything)
 			}
@@ -308,7 +319,12 @@ delivered.`,
 	c.Flags().StringVar(&state, "state", "", "`file` that keeps what was seen so far (default: "+alertsName+" beside the log)")
 	c.Flags().StringVar(&format, "format", "", "text or json (default: text on a terminal, else json)")
 	c.Flags().BoolVar(&list, "list", false, "only print the alerts in the log, with their acknowledgements (py3runctl audit acknowledge)")
-	c.Flags().StringVar(&since, "since", "", "with --list: only alerts since this `time`")
+	c.Flags().StringVar(&f.user, "user", "", "with --list: only alerts about this user")
+	c.Flags().StringVar(&f.script, "script", "", "with --list: only alerts about this script")
+	f.times(c)
+	for _, name := range []string{"since", "until"} {
+		c.Flags().Lookup(name).Usage = "with --list: " + c.Flags().Lookup(name).Usage
+	}
 	c.Flags().BoolVar(&everything, "everything", false, "on the first call: report what is in the log already, instead of learning from it")
 	return c
 }

@@ -27,10 +27,10 @@ func (b *fixture) answers() (out, warned string) {
 	now := time.Now()
 	for _, ask := range []func() error{
 		func() error { return b.history(question{}, now) },
-		func() error { return b.history(question{limit: 7, user: "user3"}, now) },
-		func() error { return b.history(question{status: "timeout"}, now) },
+		func() error { return b.history(question{filter: filter{user: "user3"}, limit: 7}, now) },
+		func() error { return b.history(question{filter: filter{status: "timeout"}}, now) },
 		func() error { return b.stats(question{}, store.ByUser, now) },
-		func() error { return b.stats(question{since: "1h"}, store.ByDay, now) },
+		func() error { return b.stats(question{filter: filter{since: "1h"}}, store.ByDay, now) },
 		func() error { return b.metrics("", "", openMetrics, time.Unix(0, 0)) },
 	} {
 		if err := ask(); err != nil {

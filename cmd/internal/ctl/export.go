@@ -33,7 +33,7 @@ const commitLast = "last"
 
 func (a *app) export() *cobra.Command {
 	var e exporting
-	var since, until string
+	var f filter
 	c := &cobra.Command{
 		Use: "export", Short: "Write records for other programs, from where the last export ended", Args: cobra.NoArgs,
 		Long: `With --cursor, an export begins after the last record that its reader has. The cursor moves only
@@ -50,12 +50,12 @@ cursors beside the log (cursor-*.json).`,
 		Example: "  py3runctl audit export --format csv --since 30d > runs.csv\n" +
 			"  py3runctl audit export --cursor /var/log/py3run/cursor-siem.json --to to-siem\n" +
 			"  py3runctl audit export --cursor c.json | to-siem && py3runctl audit export --cursor c.json --commit",
-		RunE: a.at(func(d logContext) error {
+		RunE: a.seeing(func(d logContext) error {
 			if err := oneOf("format", e.format, "json", "csv"); err != nil {
 				return err
 			}
 			switch {
-			case e.cursor != "" && until != "": // the cursor would pass records that the next export must have
+			case e.cursor != "" && f.until != "": // the cursor would pass records that the next export must have
 				return cli.Usagef("invalid argument --until: not with --cursor")
 			case e.to != "" && e.output != "":
 				return cli.Usagef("invalid argument --to: not with --output")
@@ -67,14 +67,11 @@ cursors beside the log (cursor-*.json).`,
 			if e.output == "-" {
 				e.output = ""
 			}
-			now := time.Now().In(d.local())
 			var err error
-			if e.since, err = parseTime("since", since, now); err == nil {
-				e.until, err = parseTime("until", until, now)
-			}
-			if err != nil {
+			if e.selection, err = f.selection(time.Now().In(d.local())); err != nil {
 				return err
 			}
+			e.selection = e.selection.seenBy(d)
 			return d.exportAll(e)
 		}),
 	}
@@ -84,8 +81,9 @@ cursors beside the log (cursor-*.json).`,
 	c.Flags().StringVar(&e.commit, "commit", "", "export nothing; say that the reader of the last export to standard output has all of it,\nor all up to the record `seq`")
 	c.Flags().Lookup("commit").NoOptDefVal = commitLast
 	c.Flags().StringVar(&e.format, "format", "json", "json (the exact lines) or csv")
-	c.Flags().StringVar(&since, "since", "", "only records since this `time`")
-	c.Flags().StringVar(&until, "until", "", "only records before this `time`")
+	f.identity(c)
+	f.outcome(c)
+	f.times(c)
 	return c
 }
 

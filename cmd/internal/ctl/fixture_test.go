@@ -144,10 +144,10 @@ func TestHistoryAndStats(t *testing.T) {
 		if err != nil || len(rows) != 4 || rows[3][3] != "'=cmd|' /C calc'!A0" {
 			t.Errorf("csv %q, %v", rows, err)
 		}
-		if got := ask(question{user: "alice", status: "ok", since: "1h"}); strings.Count(got, "\n") != 1 {
+		if got := ask(question{filter: filter{user: "alice", status: "ok", since: "1h"}}); strings.Count(got, "\n") != 1 {
 			t.Errorf("alice: %s", got)
 		}
-		if got := ask(question{until: "1h"}); got != "" {
+		if got := ask(question{filter: filter{until: "1h"}}); got != "" {
 			t.Errorf("before: %s", got)
 		}
 		b.must(b.stats(question{}, store.ByStatus, now))
@@ -169,11 +169,11 @@ func TestHistoryAndStats(t *testing.T) {
 	rec := audit.Record{RunID: "01a20d4b-0000-7000-8000-000000000004", Status: "error", User: audit.User{Name: "bob"}, Event: audit.Event{Action: audit.ExecutionEnd}}
 	_, err := open.End(rec)
 	b.must(err)
-	if got := ask(question{user: "bob"}); !strings.Contains(got, `"status":"error"`) {
+	if got := ask(question{filter: filter{user: "bob"}}); !strings.Contains(got, `"status":"error"`) {
 		t.Errorf("bob: %s", got)
 	}
-	for _, bad := range []question{{since: "yesterday"}, {until: "-5h"}, {since: "x d"}, {status: "tiemout"}} {
-		if err := b.history(bad, now); err == nil || !cli.IsUsage(err) {
+	for _, bad := range []filter{{since: "tomorrow"}, {until: "-5h"}, {since: "x d"}, {status: "tiemout"}, {client: "10.0.0.0/33"}, {code: "0123456"}, {code: "0123456g"}, {labels: []string{"job"}}, {labels: []string{"a=1", "a=2"}}} {
+		if err := b.history(question{filter: bad}, now); err == nil || !cli.IsUsage(err) {
 			t.Errorf("%+v: %v", bad, err)
 		}
 	}

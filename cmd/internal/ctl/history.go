@@ -15,67 +15,25 @@ import (
 	"time"
 
 	"py3run/audit"
-	"py3run/cmd/internal/cli"
 	"py3run/cmd/internal/store"
-	"py3run/cmd/internal/wire"
 )
 
 // A question is what history and stats are asked, as on the command line.
 type question struct {
-	user, script, status string
-	run                  string // the beginning or the end of a run's id
-	since, until         string
-	limit                int
-	index                string // file; empty: the usual one
-	format               string // text, json or csv; empty: text on a terminal, else json
+	filter
+	run    string // the beginning or the end of a run's id
+	limit  int
+	index  string // file; empty: the usual one
+	format string // text, json or csv; empty: text on a terminal, else json
 }
 
 func (q question) query(now time.Time) (store.Query, error) {
-	since, err := parseTime("since", q.since, now)
-	if err != nil {
-		return store.Query{}, err
+	query, err := q.filter.query(now)
+	if err == nil && q.run != "" && len(q.run) < prefixLeast {
+		err = fmt.Errorf("%q is not %d characters of a run id", q.run, prefixLeast)
 	}
-	until, err := parseTime("until", q.until, now)
-	if err != nil {
-		return store.Query{}, err
-	}
-	if err := oneOf("status", q.status, statuses()...); err != nil {
-		return store.Query{}, err
-	}
-	if q.run != "" && len(q.run) < prefixLeast {
-		return store.Query{}, fmt.Errorf("%q is not %d characters of a run id", q.run, prefixLeast)
-	}
-	return store.Query{Run: strings.ToLower(q.run), User: q.user, Script: q.script, Status: q.status, Since: since, Until: until, Limit: q.limit, Zone: now.Location()}, nil
-}
-
-// statuses are all that a run can have: those of results, and two that no result has.
-func statuses() (list []string) {
-	for _, s := range wire.Statuses() {
-		list = append(list, string(s))
-	}
-	return append(list, store.Orphaned, store.Running)
-}
-
-// parseTime reads the time that was given for a flag: in RFC 3339, as a day, or as how long ago it
-// was: 30m, 24h, 7d. A time without a zone is in the zone of now.
-func parseTime(what, s string, now time.Time) (time.Time, error) {
-	if s == "" {
-		return time.Time{}, nil
-	}
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02"} {
-		if t, err := time.ParseInLocation(layout, s, now.Location()); err == nil {
-			return t, nil
-		}
-	}
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		if n, err := strconv.ParseFloat(days, 64); err == nil && n >= 0 {
-			return now.Add(-time.Duration(n * 24 * float64(time.Hour))), nil
-		}
-	}
-	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
-		return now.Add(-d), nil
-	}
-	return time.Time{}, cli.Usagef("invalid argument %q for --%s: want 2026-11-24, 2026-11-24T10:00:00Z, or how long ago, as 24h or 7d", s, what)
+	query.Run, query.Limit = strings.ToLower(q.run), q.limit
+	return query, err
 }
 
 func (d logContext) formatOf(asked string) string { return formatOf(asked, d.outIsTerminal) }
@@ -89,35 +47,47 @@ func formatOf(asked string, terminal bool) string {
 
 // shownRun is a run as history prints it in JSON.
 type shownRun struct {
-	RunID       string  `json:"run_id"`
-	Started     string  `json:"started"`
-	Ended       string  `json:"ended,omitempty"`
-	User        string  `json:"user"`
-	Auth        string  `json:"auth,omitempty"`
-	Client      string  `json:"client_ip,omitempty"`
-	Host        string  `json:"host,omitempty"`
-	Script      string  `json:"script,omitempty"`
-	Version     string  `json:"script_version,omitempty"`
-	Command     string  `json:"command,omitempty"`
-	Code        string  `json:"code_sha256,omitempty"`
-	CodeBytes   int64   `json:"code_bytes"`
-	Status      string  `json:"status"`
-	Reason      string  `json:"reason,omitempty"`
-	Duration    float64 `json:"duration_seconds,omitempty"` // 0: not known, of runs under way and orphaned ones
-	CPU         float64 `json:"cpu_seconds"`
-	PeakMemory  int64   `json:"peak_memory_bytes"`
-	StdoutBytes int64   `json:"stdout_bytes"`
-	StderrBytes int64   `json:"stderr_bytes"`
-	ExitCode    *int    `json:"exit_code,omitempty"`
-	Signal      string  `json:"signal,omitempty"`
-	StartSeq    uint64  `json:"start_seq,omitempty"`
-	Seq         uint64  `json:"seq,omitempty"`
-	Hash        string  `json:"hash,omitempty"` // of the end record: it is the run's receipt
+	RunID       string            `json:"run_id"`
+	Started     string            `json:"started"`
+	Ended       string            `json:"ended,omitempty"`
+	User        string            `json:"user"`
+	Auth        string            `json:"auth,omitempty"`
+	OSUser      string            `json:"os_user,omitempty"`
+	KeyID       string            `json:"key_id,omitempty"`
+	Holder      string            `json:"holder,omitempty"`
+	Client      string            `json:"client_ip,omitempty"`
+	Host        string            `json:"host,omitempty"`
+	Script      string            `json:"script,omitempty"`
+	Version     string            `json:"script_version,omitempty"`
+	Source      string            `json:"script_source,omitempty"`
+	Path        string            `json:"script_path,omitempty"`
+	Invocation  string            `json:"invocation,omitempty"` // exec, run, python or bridge
+	Command     string            `json:"command,omitempty"`
+	Labels      map[string]string `json:"labels,omitempty"`
+	Code        string            `json:"code_sha256,omitempty"`
+	CodeBytes   int64             `json:"code_bytes"`
+	Status      string            `json:"status"`
+	Reason      string            `json:"reason,omitempty"`
+	Duration    float64           `json:"duration_seconds,omitempty"` // 0: not known, of runs under way and orphaned ones
+	CPU         float64           `json:"cpu_seconds"`
+	PeakMemory  int64             `json:"peak_memory_bytes"`
+	StdoutBytes int64             `json:"stdout_bytes"`
+	StderrBytes int64             `json:"stderr_bytes"`
+	ExitCode    *int              `json:"exit_code,omitempty"`
+	Signal      string            `json:"signal,omitempty"`
+	StartSeq    uint64            `json:"start_seq,omitempty"`
+	Seq         uint64            `json:"seq,omitempty"`
+	Hash        string            `json:"hash,omitempty"` // of the end record: it is the run's receipt
 }
 
 func shown(r store.Run) shownRun {
-	s := shownRun{r.ID, r.Started.UTC().Format(time.RFC3339Nano), "", r.User, r.Auth, r.Client, r.Host, r.Script, r.Version, r.Command, r.Code, r.CodeBytes,
-		r.Status, r.Reason, secondsOf(r.Duration), secondsOf(r.CPU), r.PeakMemory, r.StdoutBytes, r.StderrBytes, r.ExitCode, r.Signal, r.StartSeq, r.EndSeq, r.EndHash}
+	s := shownRun{
+		RunID: r.ID, Started: r.Started.UTC().Format(time.RFC3339Nano), User: r.User, Auth: r.Auth, OSUser: r.OSUser, KeyID: r.KeyID, Holder: r.Holder,
+		Client: r.Client, Host: r.Host, Script: r.Script, Version: r.Version, Source: r.Source, Path: r.Path, Invocation: r.Invocation, Command: r.Command,
+		Labels: r.Labels, Code: r.Code, CodeBytes: r.CodeBytes, Status: r.Status, Reason: r.Reason, Duration: secondsOf(r.Duration), CPU: secondsOf(r.CPU),
+		PeakMemory: r.PeakMemory, StdoutBytes: r.StdoutBytes, StderrBytes: r.StderrBytes, ExitCode: r.ExitCode, Signal: r.Signal,
+		StartSeq: r.StartSeq, Seq: r.EndSeq, Hash: r.EndHash,
+	}
 	if r.Status == "" {
 		s.Status = store.Running
 	} else if !r.Ended.IsZero() {
@@ -129,6 +99,7 @@ func shown(r store.Run) shownRun {
 // ask reads a question, and opens the source that answers it. The caller closes the source.
 func (d logContext) ask(q question, now time.Time) (store.Query, store.Source, error) {
 	query, err := q.query(now.In(d.local()))
+	query.Owner = d.only
 	if err != nil {
 		return query, nil, err
 	}
@@ -150,6 +121,9 @@ func (d logContext) history(q question, now time.Time) error {
 	}
 	buffered := bufio.NewWriter(d.out)
 	put, done := d.runPrinter(buffered, d.formatOf(q.format))
+	if query.Run != "" && d.formatOf(q.format) == "text" {
+		put, done = func(r store.Run) error { return d.printRun(buffered, r) }, func() error { return nil }
+	}
 	log, err := audit.OpenReader(d.dir)
 	if err == nil {
 		defer log.Close()
@@ -214,14 +188,14 @@ func (d logContext) history(q question, now time.Time) error {
 // oneRun refuses a text that is the beginning or the end of several run ids, or of none.
 func (d logContext) oneRun(s store.Source, q store.Query) error {
 	var found []candidate
-	for r, err := range s.History(store.Query{Run: q.Run}) {
+	for r, err := range s.History(store.Query{Run: q.Run, Owner: q.Owner}) {
 		if err != nil {
 			return err
 		}
-		found = append(found, candidate{r.ID, r.Started, r.User, cmp.Or(r.Status, store.Running)})
+		found = append(found, candidate{r.ID, r.Started, named(r.User, audit.AuthMethod(r.Auth)), cmp.Or(r.Status, store.Running)})
 	}
 	if len(found) == 0 {
-		return fmt.Errorf("no run of %q in %s", q.Run, d.dir)
+		return fmt.Errorf("no run of %q%s in %s", q.Run, d.mine(), d.dir)
 	}
 	return d.ambiguous(q.Run, found)
 }
@@ -230,7 +204,7 @@ func (d logContext) oneRun(s store.Source, q store.Query) error {
 type candidate struct {
 	id     string
 	at     time.Time
-	user   string
+	user   string // as people read it
 	status string
 }
 
@@ -257,38 +231,105 @@ func (d logContext) ambiguous(what string, found []candidate) error {
 	return errors.New(text)
 }
 
+// runColumns are the columns of history as CSV. They stay; new ones come at the end.
+var runColumns = []string{"run_id", "started", "ended", "user", "script", "status", "reason", "duration_seconds", "cpu_seconds", "peak_memory_bytes", "seq", "hash",
+	"auth", "os_user", "key_id", "holder", "client_ip", "host", "script_version", "script_source", "script_path", "invocation", "command", "labels", "code_sha256", "code_bytes"}
+
 func (d logContext) runPrinter(to io.Writer, format string) (put func(store.Run) error, done func() error) {
 	switch format {
 	case "json":
 		return func(r store.Run) error { return writeJSON(to, shown(r)) }, func() error { return nil }
 	case "csv":
 		w := csv.NewWriter(to)
-		w.Write([]string{"run_id", "started", "ended", "user", "script", "status", "reason", "duration_seconds", "cpu_seconds", "peak_memory_bytes", "seq", "hash"})
+		w.Write(runColumns)
 		return func(r store.Run) error {
 				s := shown(r)
 				return w.Write([]string{cell(s.RunID), s.Started, s.Ended, cell(s.User), cell(s.Script), cell(s.Status), cell(s.Reason), decimal(s.Duration), decimal(s.CPU),
-					strconv.FormatInt(s.PeakMemory, 10), strconv.FormatUint(s.Seq, 10), s.Hash})
+					strconv.FormatInt(s.PeakMemory, 10), strconv.FormatUint(s.Seq, 10), s.Hash,
+					cell(s.Auth), cell(s.OSUser), cell(s.KeyID), cell(s.Holder), cell(s.Client), cell(s.Host), cell(s.Version), cell(s.Source), cell(s.Path), cell(s.Invocation),
+					cell(s.Command), cell(store.LabelText(s.Labels)), cell(s.Code), strconv.FormatInt(s.CodeBytes, 10)})
 			}, func() error {
 				w.Flush()
 				return w.Error()
 			}
 	}
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "STARTED\tUSER\tSCRIPT\tSTATUS\tTIME\tCPU\tMEMORY\tRUN")
+	fmt.Fprintln(w, "STARTED\tUSER\tSCRIPT\tCALL\tSTATUS\tTIME\tCPU\tMEMORY\tRUN\tLABELS")
 	return func(r store.Run) error {
 		s := shown(r)
 		took, cpu, memory := shortTime(r.Duration), shortTime(r.CPU), shortSize(r.PeakMemory)
 		if r.Status == "" || r.Status == store.Orphaned {
 			took, cpu, memory = "-", "-", "-"
 		}
-		_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Started.In(d.local()).Format("2006-01-02 15:04:05"), plain(s.User), plain(cmp.Or(s.Script, "-")), plain(s.Status), took, cpu, memory, plain(s.RunID))
+		_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Started.In(d.local()).Format("2006-01-02 15:04:05"), plain(named(s.User, audit.AuthMethod(s.Auth))),
+			plain(cmp.Or(scriptOf(s.Script, s.Version), "-")), plain(cmp.Or(s.Invocation, "-")), plain(s.Status), took, cpu, memory, plain(s.RunID), plain(shortLabels(s.Labels)))
 		return err
 	}, w.Flush
+}
+
+// printRun prints all that history knows of one run, for people: a field on a line.
+func (d logContext) printRun(to io.Writer, r store.Run) error {
+	s := shown(r)
+	at := func(t time.Time) string {
+		if t.IsZero() {
+			return ""
+		}
+		return t.In(d.local()).Format("2006-01-02 15:04:05.000 MST")
+	}
+	number := func(n uint64) string {
+		if n == 0 {
+			return ""
+		}
+		return strconv.FormatUint(n, 10)
+	}
+	key, exit, code, took := s.KeyID, "", s.Code, ""
+	if s.Holder != "" {
+		key += " of " + s.Holder
+	}
+	if s.ExitCode != nil {
+		exit = strconv.Itoa(*s.ExitCode)
+	}
+	if code != "" {
+		code += ", " + counted(uint64(max(s.CodeBytes, 0)), "byte")
+	}
+	script := scriptOf(s.Script, s.Version)
+	for _, more := range []string{s.Source, s.Path} {
+		if more != "" {
+			script += ", " + more
+		}
+	}
+	if r.Status != "" && r.Status != store.Orphaned {
+		took = shortTime(r.Duration)
+	}
+	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
+	for _, f := range [][2]string{
+		{"run", s.RunID}, {"status", s.Status}, {"reason", s.Reason}, {"exit code", exit}, {"signal", s.Signal},
+		{"user", named(s.User, audit.AuthMethod(s.Auth))}, {"known by", s.Auth}, {"API key", key}, {"called by", s.OSUser}, {"client", s.Client}, {"host", s.Host},
+		{"call", strings.TrimSpace(s.Invocation + " " + s.Command)}, {"script", script}, {"code", code}, {"labels", shortLabels(s.Labels)},
+		{"started", at(r.Started)}, {"ended", at(r.Ended)}, {"time", took}, {"CPU", shortTime(r.CPU)}, {"memory", shortSize(r.PeakMemory)},
+		{"output", fmt.Sprintf("%s, %s of errors", counted(uint64(max(s.StdoutBytes, 0)), "byte"), counted(uint64(max(s.StderrBytes, 0)), "byte"))},
+		{"start record", number(s.StartSeq)}, {"end record", number(s.Seq)}, {"receipt", s.Hash},
+	} {
+		if f[1] != "" {
+			fmt.Fprintf(w, "%s\t%s\n", f[0], plain(f[1]))
+		}
+	}
+	return w.Flush()
+}
+
+// shortLabels are labels for people, by name.
+func shortLabels(labels map[string]string) string {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		list = append(list, name+"="+labels[name])
+	}
+	return strings.Join(list, " ")
 }
 
 // shownGroup is a line of stats in JSON.
 type shownGroup struct {
 	Key         string           `json:"key"`
+	Asserted    bool             `json:"asserted,omitempty"` // of a user: the runs in which nothing but the caller's word says so
 	Runs        int64            `json:"runs"`
 	Failed      int64            `json:"failed"`
 	Statuses    map[string]int64 `json:"statuses"`
@@ -304,7 +345,7 @@ type shownGroup struct {
 
 func shownGroupOf(g store.Group) shownGroup {
 	at := func(p float64) float64 { return secondsOf(g.Percentile(p)) }
-	return shownGroup{g.Key, g.Runs, g.Failed, g.Statuses, at(0.5), at(0.95), at(0.99), at(1), secondsOf(g.CPU), g.PeakMemory, g.OutputBytes, g.Last.UTC().Format(time.RFC3339)}
+	return shownGroup{g.Key, g.Asserted, g.Runs, g.Failed, g.Statuses, at(0.5), at(0.95), at(0.99), at(1), secondsOf(g.CPU), g.PeakMemory, g.OutputBytes, g.Last.UTC().Format(time.RFC3339)}
 }
 
 // stats prints what groups of ended runs have used.
@@ -328,11 +369,11 @@ func (d logContext) stats(q question, by store.By, now time.Time) error {
 		return nil
 	case "csv":
 		w := csv.NewWriter(d.out)
-		w.Write([]string{string(by), "runs", "failed", "p50_seconds", "p95_seconds", "p99_seconds", "max_seconds", "cpu_seconds", "peak_memory_bytes", "output_bytes", "last_started"})
+		w.Write([]string{string(by), "runs", "failed", "p50_seconds", "p95_seconds", "p99_seconds", "max_seconds", "cpu_seconds", "peak_memory_bytes", "output_bytes", "last_started", "asserted"})
 		for _, g := range groups {
 			s := shownGroupOf(g)
 			w.Write([]string{cell(s.Key), strconv.FormatInt(s.Runs, 10), strconv.FormatInt(s.Failed, 10), decimal(s.P50), decimal(s.P95), decimal(s.P99), decimal(s.Max), decimal(s.CPU),
-				strconv.FormatInt(s.PeakMemory, 10), strconv.FormatInt(s.OutputBytes, 10), s.Last})
+				strconv.FormatInt(s.PeakMemory, 10), strconv.FormatInt(s.OutputBytes, 10), s.Last, strconv.FormatBool(s.Asserted)})
 		}
 		w.Flush()
 		return w.Error()
@@ -340,37 +381,18 @@ func (d logContext) stats(q question, by store.By, now time.Time) error {
 	w := tabwriter.NewWriter(d.out, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "%s\tRUNS\tFAILED\tP50\tP95\tP99\tMAX\tCPU\tMEMORY\tFAILURES\n", strings.ToUpper(string(by)))
 	for _, g := range groups {
+		key := cmp.Or(g.Key, "-")
+		if g.Asserted {
+			key = named(key, audit.AuthAsserted)
+		}
 		var failures []string
 		for _, status := range slices.Sorted(maps.Keys(g.Statuses)) {
 			if status != "ok" {
 				failures = append(failures, fmt.Sprintf("%s %d", plain(status), g.Statuses[status]))
 			}
 		}
-		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", plain(cmp.Or(g.Key, "-")), g.Runs, g.Failed, shortTime(g.Percentile(0.5)), shortTime(g.Percentile(0.95)),
+		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", plain(key), g.Runs, g.Failed, shortTime(g.Percentile(0.5)), shortTime(g.Percentile(0.95)),
 			shortTime(g.Percentile(0.99)), shortTime(g.Percentile(1)), shortTime(g.CPU), shortSize(g.PeakMemory), strings.Join(failures, ", "))
 	}
 	return w.Flush()
-}
-
-// loadZone finds the zone for days, and for times without a zone.
-func loadZone(name string) (*time.Location, error) {
-	if name == "" || name == "local" {
-		return time.Local, nil
-	}
-	if strings.EqualFold(name, "utc") {
-		return time.UTC, nil
-	}
-	zone, err := time.LoadLocation(name)
-	if err != nil {
-		return nil, cli.Usagef("invalid argument %q for --zone: want local, UTC or a name such as Europe/Berlin", name)
-	}
-	return zone, nil
-}
-
-// local is the zone for days and tables.
-func (d logContext) local() *time.Location {
-	if d.zone == nil {
-		return time.Local
-	}
-	return d.zone
 }

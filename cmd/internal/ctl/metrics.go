@@ -142,7 +142,7 @@ func (m measurement) writeRuns(e *exposition) {
 // writeUsers writes what the users with the most processor time have used, and what all others have
 // used together.
 func (m measurement) writeUsers(e *exposition) {
-	slices.SortFunc(m.users, func(a, b store.Group) int {
+	slices.SortStableFunc(m.users, func(a, b store.Group) int {
 		if a.CPU != b.CPU {
 			return int(min(max(b.CPU-a.CPU, -1), 1))
 		}
@@ -160,7 +160,11 @@ func (m measurement) writeUsers(e *exposition) {
 	perUser := func(name, help string, value func(store.Group) any) {
 		e.family(name, "counter", help)
 		for _, g := range named {
-			e.sample(name+"_total", value(g), "user", g.Key)
+			labels := []string{"user", g.Key}
+			if g.Asserted {
+				labels = append(labels, "asserted", "true")
+			}
+			e.sample(name+"_total", value(g), labels...)
 		}
 		if len(rest) > 0 {
 			e.sample(name+"_total", value(other), "user", "other")

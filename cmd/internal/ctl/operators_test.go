@@ -160,11 +160,11 @@ func TestZone(t *testing.T) {
 				t.Errorf("%s, index %v: %s", name, indexed, out)
 			}
 			// the day that stats name is the day that --since means
-			b.must(b.history(question{since: want[0], until: want[0] + "T23:59:59", format: "text"}, time.Now()))
+			b.must(b.history(question{filter: filter{since: want[0], until: want[0] + "T23:59:59"}, format: "text"}, time.Now()))
 			if out, _ := b.said(); !strings.Contains(out, want[1]) {
 				t.Errorf("%s, index %v: %s", name, indexed, out)
 			}
-			b.must(b.stats(question{since: want[0], until: want[0] + "T23:59:59"}, store.ByDay, time.Now()))
+			b.must(b.stats(question{filter: filter{since: want[0], until: want[0] + "T23:59:59"}}, store.ByDay, time.Now()))
 			if out, _ := b.said(); !strings.Contains(out, want[0]) {
 				t.Errorf("%s, index %v: %s", name, indexed, out)
 			}
@@ -290,16 +290,16 @@ func TestAcknowledgedAlert(t *testing.T) {
 	if out, _ := b.said(); !strings.Contains(out, "acknowledged") || !strings.Contains(out, "the alert new-host of record 4: the new mirror") {
 		t.Errorf("it tells %s", out)
 	}
-	b.must(b.listAlerts("", "text", time.Now()))
+	b.must(b.listAlerts(filter{}, "text", time.Now()))
 	out, _ := b.said()
 	if !strings.Contains(out, "new-host") || !strings.Contains(out, "(acknowledged by "+operator().User.Name+" at 20") || strings.Contains(out, "\x1b") || strings.Count(out, "\n") != 2 {
 		t.Errorf("the list is %q", out)
 	}
-	b.must(b.listAlerts("", "json", time.Now()))
+	b.must(b.listAlerts(filter{}, "json", time.Now()))
 	if out, _ := b.said(); !strings.Contains(out, `"acknowledged":{"seq":6,`) || !strings.Contains(out, `"record":5`) {
 		t.Errorf("the list is %q", out)
 	}
-	b.must(b.listAlerts("2099-01-01", "json", time.Now()))
+	b.must(b.listAlerts(filter{since: "2099-01-01"}, "json", time.Now()))
 	if out, _ := b.said(); out != "" {
 		t.Errorf("of later there is %q", out)
 	}
@@ -331,7 +331,7 @@ func TestAlertsComeAgain(t *testing.T) {
 	if n, err := b.alerts(state, "", false); n != 0 || err != nil {
 		t.Errorf("%d alerts, %v", n, err)
 	}
-	b.must(b.listAlerts("", "", time.Now()))
+	b.must(b.listAlerts(filter{}, "", time.Now()))
 	if out, _ := b.said(); strings.Count(out, "new-host") != 1 {
 		t.Errorf("recorded are %s", out)
 	}
@@ -562,7 +562,7 @@ func TestAcknowledgedFinding(t *testing.T) {
 	}
 	b.must(b.acknowledge([]string{strings.ToUpper(rep.Findings[0].ID)}, "moved by hand", verification{}))
 	b.said()
-	b.must(b.listAlerts("", "text", time.Now()))
+	b.must(b.listAlerts(filter{}, "text", time.Now()))
 	if out, _ := b.said(); !strings.Contains(out, ruleTampering) || !strings.Contains(out, ": moved by hand)") {
 		t.Errorf("the list is %s", out)
 	}

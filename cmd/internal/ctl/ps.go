@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"os"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -12,9 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"py3run/audit"
+	"py3run/cmd/internal/store"
 )
 
 func (a *app) ps() *cobra.Command {
+	var f filter
 	var format string
 	c := &cobra.Command{
 		Use: "ps", Short: "Show the runs that are alive on this host", Args: cobra.NoArgs,
@@ -23,47 +26,61 @@ what it uses so far. The permissions of the log decide who sees them. A run that
 (security.audit.enabled = false) is not shown. What a run uses is known from its first tenth of a
 second on, if its control group or its processes can be seen from here.`,
 		Example: "  py3runctl ps\n  py3runctl ps --format json | jq 'select(.age_seconds > 3600) | .run_id'",
-		RunE: a.at(func(d logContext) error {
+		RunE: a.seeing(func(d logContext) error {
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err
 			}
-			return d.ps(format)
+			return d.ps(f, format, time.Now())
 		}),
 	}
+	f.identity(c)
+	f.times(c)
 	c.Flags().StringVar(&format, "format", "", "text or json (default: text on a terminal, else json)")
 	return c
 }
 
 // shownLive is a run that is alive as ps prints it in JSON. The names are those of history.
 type shownLive struct {
-	RunID      string   `json:"run_id"`
-	Started    string   `json:"started"`
-	Age        float64  `json:"age_seconds"`
-	User       string   `json:"user"`
-	Auth       string   `json:"auth,omitempty"`
-	OSUser     string   `json:"os_user,omitempty"`
-	Client     string   `json:"client_ip,omitempty"`
-	Host       string   `json:"host,omitempty"`
-	Script     string   `json:"script,omitempty"`
-	Version    string   `json:"script_version,omitempty"`
-	Invocation string   `json:"invocation,omitempty"` // exec, run, python or bridge
-	Command    string   `json:"command,omitempty"`
-	Code       string   `json:"code_sha256,omitempty"`
-	CodeBytes  int64    `json:"code_bytes"`
-	CPU        *float64 `json:"cpu_seconds,omitempty"`
-	Memory     *int64   `json:"memory_bytes,omitempty"` // anonymous and shared
-	Processes  *int     `json:"processes,omitempty"`    // and threads
-	UseFrom    string   `json:"use_from,omitempty"`     // group or processes
-	Launcher   int      `json:"launcher,omitempty"`     // process id
-	Cancelled  string   `json:"cancelled_by,omitempty"` // who wants it to end
-	StartSeq   uint64   `json:"start_seq"`
+	RunID      string            `json:"run_id"`
+	Started    string            `json:"started"`
+	Age        float64           `json:"age_seconds"`
+	User       string            `json:"user"`
+	Auth       string            `json:"auth,omitempty"`
+	OSUser     string            `json:"os_user,omitempty"`
+	KeyID      string            `json:"key_id,omitempty"`
+	Holder     string            `json:"holder,omitempty"`
+	Client     string            `json:"client_ip,omitempty"`
+	Host       string            `json:"host,omitempty"`
+	Script     string            `json:"script,omitempty"`
+	Version    string            `json:"script_version,omitempty"`
+	Source     string            `json:"script_source,omitempty"`
+	Path       string            `json:"script_path,omitempty"`
+	Invocation string            `json:"invocation,omitempty"` // exec, run, python or bridge
+	Command    string            `json:"command,omitempty"`
+	Labels     map[string]string `json:"labels,omitempty"`
+	Code       string            `json:"code_sha256,omitempty"`
+	CodeBytes  int64             `json:"code_bytes"`
+	CPU        *float64          `json:"cpu_seconds,omitempty"`
+	Memory     *int64            `json:"memory_bytes,omitempty"` // anonymous and shared
+	Processes  *int              `json:"processes,omitempty"`    // and threads
+	UseFrom    string            `json:"use_from,omitempty"`     // group or processes
+	Launcher   int               `json:"launcher,omitempty"`     // process id
+	Cancelled  string            `json:"cancelled_by,omitempty"` // who wants it to end
+	StartSeq   uint64            `json:"start_seq"`
 }
 
-func (d logContext) ps(format string) error {
+func (d logContext) ps(f filter, format string, now time.Time) error {
+	wanted, err := f.query(now.In(d.local()))
+	if err != nil {
+		return err
+	}
 	runs, err := d.live()
 	if err != nil {
 		return err
 	}
+	wanted.Owner = d.only
+	all := len(runs)
+	runs = slices.DeleteFunc(runs, func(run audit.LiveRun) bool { return !wanted.Matches(store.RunOf(run.Start)) })
 	out := bufio.NewWriter(d.out)
 	if d.formatOf(format) == "json" {
 		for _, run := range runs {
@@ -74,7 +91,11 @@ func (d logContext) ps(format string) error {
 		return out.Flush()
 	}
 	if len(runs) == 0 {
-		d.say("no run is alive")
+		if all > 0 && d.only == "" {
+			d.say("no such run is alive, and %s", counted(all, "other"))
+		} else {
+			d.say("no run is alive")
+		}
 		return nil
 	}
 	table := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
@@ -94,7 +115,7 @@ func (d logContext) ps(format string) error {
 		if s.Launcher > 0 {
 			launcher = fmt.Sprint(s.Launcher)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", plain(s.User), plain(cmp.Or(s.Script, "-")), plain(cmp.Or(s.Invocation, s.Command)),
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", plain(named(s.User, run.Start.Auth.Method)), plain(cmp.Or(scriptOf(s.Script, s.Version), "-")), plain(cmp.Or(s.Invocation, s.Command)),
 			shortTime(time.Duration(s.Age*float64(time.Second))), cpu, memory, processes, launcher, plain(s.RunID))
 	}
 	table.Flush()
@@ -118,8 +139,8 @@ func (d logContext) live() ([]audit.LiveRun, error) {
 func shownAlive(run audit.LiveRun, now time.Time) shownLive {
 	r := run.Start
 	started, _ := time.Parse(time.RFC3339Nano, r.Timestamp)
-	s := shownLive{RunID: r.RunID, Started: started.UTC().Format(time.RFC3339Nano), Age: secondsOf(age(r, started, now)), User: r.User.Name, Auth: string(r.Auth.Method), OSUser: r.Auth.OSUser,
-		Client: r.Client.IP, Host: r.Host.Name, Script: r.Script.Name, Version: r.Script.Version, Command: r.Command, Code: r.Code.SHA256, CodeBytes: r.Code.Bytes, StartSeq: r.Seq}
+	s := shownLive{RunID: r.RunID, Started: started.UTC().Format(time.RFC3339Nano), Age: secondsOf(age(r, started, now)), User: r.User.Name, Auth: string(r.Auth.Method), OSUser: r.Auth.OSUser, KeyID: r.Auth.KeyID, Holder: r.Auth.Holder,
+		Client: r.Client.IP, Host: r.Host.Name, Script: r.Script.Name, Version: r.Script.Version, Source: string(r.Script.Source), Path: r.Script.Path, Command: r.Command, Labels: r.Labels, Code: r.Code.SHA256, CodeBytes: r.Code.Bytes, StartSeq: r.Seq}
 	if r.Invoked != nil {
 		s.Invocation = r.Invoked.Command
 	}
@@ -170,7 +191,7 @@ func (d logContext) oneLive(what string, runs []audit.LiveRun) (audit.LiveRun, e
 		}
 		started, _ := time.Parse(time.RFC3339Nano, run.Start.Timestamp)
 		found = append(found, run)
-		list = append(list, candidate{run.Start.RunID, started, run.Start.User.Name, "running"})
+		list = append(list, candidate{run.Start.RunID, started, named(run.Start.User.Name, run.Start.Auth.Method), "running"})
 	}
 	if err := d.ambiguous(what, list); err != nil {
 		return audit.LiveRun{}, err

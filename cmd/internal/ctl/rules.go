@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,6 +22,7 @@ type alert struct {
 	Seq    uint64 `json:"seq"`  // of the record
 	RunID  string `json:"run_id,omitempty"`
 	User   string `json:"user,omitempty"`
+	Auth   string `json:"auth,omitempty"` // how the user is known
 	Script string `json:"script,omitempty"`
 	Host   string `json:"host,omitempty"` // of the log
 
@@ -52,6 +52,8 @@ type watched struct {
 	Limits  map[string]int             `json:"limits"`  // by user and script: how many runs in a row ended at a limit
 	Modules map[string]map[string]bool `json:"modules"` // by user: the flagged modules that were imported
 	Hosts   map[string]bool            `json:"hosts"`   // that runs have connected to
+	Rates   map[string][]time.Time     `json:"rates"`   // by user: recent refusals by a limit on how often or how many
+	Keys    map[string]time.Time       `json:"keys"`    // by key and reason: when a refused key was last told
 
 	// When users and hosts were last seen: what retention removes from the log is removed here, too.
 	LastUsers map[string]time.Time `json:"last_users,omitempty"`
@@ -61,7 +63,8 @@ type watched struct {
 }
 
 func newWatched() *watched {
-	return &watched{LastUsers: map[string]time.Time{}, LastHosts: map[string]time.Time{}, Denials: map[string][]time.Time{}, Limits: map[string]int{}, Modules: map[string]map[string]bool{}, Hosts: map[string]bool{}}
+	return &watched{LastUsers: map[string]time.Time{}, LastHosts: map[string]time.Time{}, Denials: map[string][]time.Time{}, Limits: map[string]int{}, Modules: map[string]map[string]bool{}, Hosts: map[string]bool{},
+		Rates: map[string][]time.Time{}, Keys: map[string]time.Time{}}
 }
 
 // look applies the rules to the next record of the log.
@@ -70,7 +73,7 @@ func (w *watched) look(e store.Entry, rules config.Alerts) (found []alert) {
 	at, _ := time.Parse(time.RFC3339Nano, r.Timestamp)
 	tell := func(rule, format string, args ...any) {
 		found = append(found, alert{Rule: rule, Title: fmt.Sprintf(format, args...), Time: r.Timestamp, Seq: r.Seq, RunID: r.RunID,
-			User: r.User.Name, Script: r.Script.Name, Host: r.Host.Name})
+			User: r.User.Name, Auth: string(r.Auth.Method), Script: r.Script.Name, Host: r.Host.Name})
 	}
 	if rules.Tampering {
 		if w.Seq > 0 && (r.Seq != w.Seq+1 || r.Prev != w.Hash) {
@@ -104,32 +107,22 @@ func (w *watched) look(e store.Entry, rules config.Alerts) (found []alert) {
 			tell(ruleQuietHours, "a run of %s began in the quiet hours (%s)", subject(r), rules.QuietHours)
 		}
 	case audit.ExecutionDenied:
-		if rules.Denials > 0 {
-			if w.denied(r, at, rules) {
-				tell(ruleDenials, "%s was refused %d times within %v minutes", subject(r), rules.Denials, rules.DenialsWithinMinutes)
-			}
+		w.refused(r, at, rules, tell)
+	case audit.Alerted:
+		if a := r.Alert; rules.Tampering && a != nil && strings.HasPrefix(a.Rule, "limits_") { // a launcher has written it
+			tell(ruleLimitsFile, "%s", a.Title)
+			found[len(found)-1].Record = r.Seq // it is its own record
 		}
 	case audit.ExecutionEnd:
 		w.ended(r, rules, tell)
 	}
+	if r.Policy != nil && rules.Policy {
+		w.changed(r, tell)
+	}
+	if rules.Tampering && r.Event.Reason == "script_damaged" {
+		tell(ruleScript, "the stored script %s is not as it was saved, and was not run for %s", scriptOf(r.Script.Name, r.Script.Version), named(r.User.Name, r.Auth.Method))
+	}
 	return found
-}
-
-// denied counts a refusal, or those of a summary, and reports whether there were too many. After that the count starts again.
-func (w *watched) denied(r audit.Record, at time.Time, rules config.Alerts) bool {
-	span := time.Duration(rules.DenialsWithinMinutes * float64(time.Minute))
-	user, times := r.User.Name, []time.Time{at}
-	if s := r.Refusals; s != nil { // no more are needed than make an alert
-		last, _ := time.Parse(time.RFC3339Nano, s.Last)
-		times = slices.Repeat([]time.Time{last}, min(s.Count, rules.Denials))
-	}
-	recent := slices.DeleteFunc(append(w.Denials[user], times...), func(t time.Time) bool { return at.Sub(t) > span })
-	if len(recent) >= rules.Denials {
-		delete(w.Denials, user)
-		return true
-	}
-	w.Denials[user] = recent
-	return false
 }
 
 func (w *watched) ended(r audit.Record, rules config.Alerts, tell func(rule, format string, args ...any)) {
@@ -194,6 +187,8 @@ func (w *watched) forget(before, now time.Time) {
 		return known && at.Before(before)
 	}
 	maps.DeleteFunc(w.Denials, func(user string, _ []time.Time) bool { return gone(w.LastUsers, user) })
+	maps.DeleteFunc(w.Rates, func(user string, _ []time.Time) bool { return gone(w.LastUsers, user) })
+	maps.DeleteFunc(w.Keys, func(_ string, at time.Time) bool { return at.Before(now.Add(-keyAgain)) })
 	maps.DeleteFunc(w.Limits, func(key string, _ int) bool { user, _, _ := strings.Cut(key, "\x00"); return gone(w.LastUsers, user) })
 	maps.DeleteFunc(w.Modules, func(user string, _ map[string]bool) bool { return gone(w.LastUsers, user) })
 	maps.DeleteFunc(w.Hosts, func(host string, _ bool) bool { return gone(w.LastHosts, host) })
@@ -210,10 +205,11 @@ func isLimit(status string) bool {
 
 // subject is a user, with the script if there is one.
 func subject(r audit.Record) string {
+	name := cmp.Or(named(r.User.Name, r.Auth.Method), "somebody")
 	if r.Script.Name != "" {
-		return fmt.Sprintf("%s (script %s)", r.User.Name, r.Script.Name)
+		return fmt.Sprintf("%s (script %s)", name, r.Script.Name)
 	}
-	return r.User.Name
+	return name
 }
 
 // who names the user of the operating system who did something to the log, and who had logged in.

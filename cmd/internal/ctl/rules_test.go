@@ -26,6 +26,19 @@ func TestRules(t *testing.T) {
 	denied := func(user string, after time.Duration) event {
 		return event{after, audit.Record{Event: audit.Event{Action: "execution-denied"}, User: audit.User{Name: user}}}
 	}
+	refused := func(reason, key string, after time.Duration) event {
+		return event{after, audit.Record{Event: audit.Event{Action: audit.ExecutionDenied, Outcome: audit.Denied, Reason: reason}, Auth: audit.Auth{Method: audit.AuthAPIKey, KeyID: key, OSUser: "gateway"}}}
+	}
+	limited := func(user, status, limit string, after time.Duration) event {
+		return event{after, audit.Record{Event: audit.Event{Action: audit.ExecutionDenied, Outcome: audit.Denied, Reason: limit}, User: audit.User{Name: user}, Status: status}}
+	}
+	several := func(e event, count int) event {
+		e.Refusals = &audit.Refusals{Count: count, First: noon.UTC().Format(time.RFC3339Nano), Last: noon.Add(time.Minute).UTC().Format(time.RFC3339Nano)}
+		return e
+	}
+	policy := func(action audit.Action, changes ...string) event {
+		return event{0, audit.Record{Event: audit.Event{Action: action}, User: audit.User{Name: "root"}, Policy: &audit.PolicyChange{Path: "/etc/py3run/policy.toml", Changes: changes}}}
+	}
 	modules := func(direct bool, names ...string) *activity.Summary {
 		h := &activity.Summary{}
 		for _, n := range names {
@@ -60,6 +73,24 @@ func TestRules(t *testing.T) {
 		{"refusals", all, slices.Repeat([]event{denied("a", time.Minute)}, 6), "denials@5"},
 		{"refusals of several", all, []event{denied("a", 0), denied("b", 0), denied("c", 0), denied("d", 0), denied("e", 0)}, ""},
 		{"slow refusals", all, slices.Repeat([]event{denied("a", 2*time.Minute)}, 9), ""},
+		{"a summary of refusals", all, []event{denied("a", 0), several(denied("a", time.Minute), 3), several(denied("b", 0), 500), denied("a", time.Minute)}, "denials@3 denials@4"},
+		{"an old summary", all, []event{several(denied("a", 30*time.Minute), 500)}, ""},
+		{"one name, asserted and not", all, slices.Concat(slices.Repeat([]event{denied("a", 0)}, 4), []event{{0, audit.Record{Event: audit.Event{Action: audit.ExecutionDenied}, User: audit.User{Name: "a"}, Auth: audit.Auth{Method: audit.AuthAsserted}}}}), ""},
+		{"refused keys", all, []event{refused("unknown-key", "k1", 0), refused("unknown-key", "k1", time.Minute), refused("expired-key", "k2", 0), refused("revoked-key", "k3", 0), refused("wrong-key", "k1", time.Minute),
+			refused("unknown-key", "k1", time.Hour)}, "key-refused@1 key-refused@3 key-refused@4 key-refused@5 denials@5 key-refused@6"},
+		{"keys that were mistyped, and other reasons", all, []event{refused("malformed-key", "", 0), refused("key-checksum", "k", 0), refused("missing-role", "k", 0), several(refused("unknown-key", "", 0), 2)}, "denials@4"},
+		{"rate limits", all, []event{several(limited("a", "", "per-user-per-minute", 0), 29), limited("a", "rate_limited", "global-per-minute", 0), limited("b", "rate_limited", "concurrent-per-user", 0)}, "rate-limits@2"},
+		{"rate limits are no other refusals", all, slices.Repeat([]event{limited("a", "rate_limited", "per-user-per-hour", time.Second)}, 20), ""},
+		{"limits whose file was damaged", all, []event{{0, audit.Record{Event: audit.Event{Action: audit.Alerted, Reason: "limits_repaired"}, Alert: &audit.Alert{Rule: "limits_repaired", Title: "counts were lost"}}},
+			{0, audit.Record{Event: audit.Event{Action: audit.Alerted}, Alert: &audit.Alert{Rule: ruleLimitsFile, Title: "counts were lost"}}}}, "limits-file@1"},
+		{"a damaged script", all, []event{{0, audit.Record{Event: audit.Event{Action: audit.ExecutionEnd, Reason: "script_damaged"}, Script: audit.Script{Name: "tank", Version: "3"}, Status: "launch_failed"}}}, "script-damaged@1"},
+		{"roles by a tool", all, []event{policy(audit.UserAdded, `user bob: added: roles ["python3-executor"]`), policy(audit.UserChanged, "user bob: full-name: Bob -> Bobby"), policy(audit.UserChanged, "user bob: roles: + auditor, - python3-executor"),
+			policy(audit.UserChanged, "user bob: roles: - auditor"), policy(audit.UserChanged, "user bob: groups: + admins"), policy(audit.UserAdded, "user eve: added"), policy("group-change", "group admins: roles: + script-admin")},
+			"role-granted@1 role-granted@3 role-granted@5 role-granted@7"},
+		{"a key for anybody", all, []event{policy(audit.KeyCreated, `key k7: added: user "gateway", may-assert ["alice", "*"]`), policy(audit.KeyCreated, `key k8: added: user "gateway", may-assert ["group:operators"], comment "not *"`),
+			policy(audit.UserChanged, "key k8: may-assert: + *"), policy(audit.UserChanged, "key k8: may-assert: - *"), policy(audit.UserChanged, `key k8: roles: ["auditor"] -> none`)}, "key-for-anyone@1 key-for-anyone@3 role-granted@5"},
+		{"an edit beside the tool", all, []event{policy(audit.PolicyChanged), policy(audit.PolicyChanged, "user bob: roles: + auditor", "user a: disabled", "user b: disabled", "user c: disabled", "user d: disabled"),
+			{0, audit.Record{Event: audit.Event{Action: audit.PolicyChanged}, Policy: &audit.PolicyChange{Path: "/etc/py3run/config.toml"}}}}, "policy-edited@1 policy-edited@2 role-granted@2"},
 		{"flagged modules", all, []event{end("a", "ok", modules(true, "os", "ctypes")), end("a", "ok", modules(true, "os")), end("b", "ok", modules(true, "os"))}, "new-module@1 new-module@1 new-module@3"},
 		{"flagged modules of libraries", all, []event{end("a", "ok", modules(false, "os"))}, ""},
 		{"hosts", all, []event{end("a", "ok", hosts("10.0.0.1", "10.0.0.2")), end("b", "ok", hosts("10.0.0.1")), end("b", "ok", hosts("10.0.0.3", "10.0.0.3"))}, "new-host@1 new-host@3"},
@@ -68,7 +99,8 @@ func TestRules(t *testing.T) {
 		{"a repair", all, []event{{0, audit.Record{Event: audit.Event{Action: audit.AuditRepair, Reason: "log-lost"}, Repair: &audit.Repair{Expected: &audit.Place{Seq: 9}, Found: &audit.Place{}}}}}, "tampering@1"},
 		{"a jump of the clock", all, []event{{0, audit.Record{Event: audit.Event{Action: audit.ExecutionStart}, Host: audit.Host{ClockJumpMS: -7200000}}}}, "clock-jump@1"},
 		{"an orphan", all, []event{{0, audit.Record{Event: audit.Event{Action: audit.ExecutionOrphaned, Reason: "host-restarted"}}}}, "orphaned@1"},
-		{"all rules off", off, slices.Concat(slices.Repeat([]event{denied("a", 0), end("a", "timeout", hosts("h"))}, 9), []event{end("a", "ok", modules(true, "os")),
+		{"all rules off", off, slices.Concat(slices.Repeat([]event{denied("a", 0), end("a", "timeout", hosts("h")), refused("unknown-key", "k", 0), limited("a", "rate_limited", "global-per-minute", 0)}, 40), []event{
+			policy(audit.PolicyChanged, "user bob: roles: + auditor"), {0, audit.Record{Event: audit.Event{Action: audit.Alerted}, Alert: &audit.Alert{Rule: "limits_full"}}}, end("a", "ok", modules(true, "os")),
 			{0, audit.Record{Event: audit.Event{Action: audit.AuditRepair}}}}), ""},
 		{"its own records", all, slices.Repeat([]event{{0, audit.Record{Event: audit.Event{Action: audit.Alerted}}}}, 9), ""},
 	} {

@@ -23,8 +23,10 @@ type logContext struct {
 	dir           string // of the log
 	config        config.Config
 	origins       map[string]config.Origin // where each key of the configuration comes from
-	etc           string                   // file of the operator's configuration; empty: the usual one
-	zone          *time.Location           // for days, and for times without a zone; nil: local
+	environ       []string
+	etc           string         // file of the operator's configuration; empty: the usual one
+	only          string         // the one user whose runs the caller may see; empty: everybody's
+	zone          *time.Location // for days, and for times without a zone; nil: local
 	out, err      io.Writer
 	outIsTerminal bool
 	errIsTerminal bool

@@ -44,7 +44,7 @@ func (with *verification) check() error {
 
 func (a *app) verify() *cobra.Command {
 	var with verification
-	var format string
+	var format, proof string
 	c := &cobra.Command{
 		Use: "verify", Short: "Check that the log is whole", Args: cobra.NoArgs,
 		Long: `Checks the form of every line, the chain through all segments, that every run has a start and an
@@ -59,6 +59,9 @@ or make all of it again. What other people keep shows that:
   --checkpoints DIR   checkpoints that py3runctl audit checkpoint has signed; --key names the file
                       with the public keys
 
+  --proof FILE        what py3runctl audit proof has written of one run: the file and the public key
+                      are all that it takes. Each claim is printed
+
 The last lines say which records form one chain, up to which record a receipt or checkpoint proves
 them, and how many records nothing else proves. A finding that somebody has acknowledged (py3runctl
 audit acknowledge) is still shown, and counts as a warning.
@@ -66,10 +69,20 @@ audit acknowledge) is still shown, and counts as a warning.
 Exit status: 0 the log is whole; 1 warnings (nothing is lost), or no record at all; 2 broken
 (records were changed, removed or inserted); 3 something could not be read, so verify cannot tell.`,
 		Example: "  py3runctl audit verify\n  py3runctl audit verify --receipts gateway.csv --format json\n" +
-			"  py3runctl audit verify --checkpoints /mnt/witness/gw-a --key py3run-checkpoint.key.pub",
+			"  py3runctl audit verify --checkpoints /mnt/witness/gw-a --key py3run-checkpoint.key.pub\n" +
+			"  py3runctl audit verify --proof run.json --key py3run-checkpoint.key.pub",
 		RunE: func(*cobra.Command, []string) error {
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err
+			}
+			if proof != "" && with.checkpoints+with.receipts != "" {
+				return cli.Usagef("invalid argument --proof: not with --receipts or --checkpoints, which are compared with the log")
+			}
+			if proof != "" && with.keys == "" {
+				return cli.Usagef("requires --key with --proof: without the key that has signed it a proof proves nothing")
+			}
+			if proof != "" {
+				return a.verifyProof(proof, with.keys, format)
 			}
 			if err := with.check(); err != nil {
 				return err
@@ -98,6 +111,7 @@ Exit status: 0 the log is whole; 1 warnings (nothing is lost), or no record at a
 		},
 	}
 	with.flags(c)
+	c.Flags().StringVar(&proof, "proof", "", "check this `file` of audit proof instead, without any log; --key names the file with the public keys")
 	c.Flags().StringVar(&format, "format", "text", "text or json")
 	return c
 }

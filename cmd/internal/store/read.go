@@ -54,44 +54,14 @@ func (c *condition) String() string {
 	return " WHERE " + strings.Join(c.terms, " AND ")
 }
 
-func (q Query) names(c *condition) {
-	if q.User != "" {
-		c.and("user = ?", q.User)
-	}
-	if q.Script != "" {
-		c.and("script = ? AND script <> ''", q.Script)
-	}
-	switch q.Status {
-	case "":
-	case Running:
-		c.and("status = '' AND status <> 'ok'")
-	case "ok":
-		c.and("status = 'ok'")
-	default:
-		c.and("status = ? AND status <> 'ok'", q.Status) // the second term lets SQLite use the partial index
-	}
-	if q.Run != "" {
-		c.and("(substr(run_id, 1, ?) = ? OR substr(run_id, -?) = ?)", len(q.Run), q.Run, len(q.Run), q.Run)
-	}
-}
-
-func (q Query) times(c *condition, since, until time.Time) {
-	if !since.IsZero() {
-		c.and("started >= ?", since.UnixMicro())
-	}
-	if !until.IsZero() {
-		c.and("started < ?", until.UnixMicro())
-	}
-}
-
 // History reads only as far as the caller iterates.
 func (x *Index) History(q Query) iter.Seq2[Run, error] {
 	return func(yield func(Run, error) bool) {
 		var where condition
-		q.names(&where)
+		q.runs(&where)
 		q.times(&where, q.Since, q.Until)
-		limit := q.Limit
-		if limit <= 0 {
+		limit, rest := q.Limit, q.hasRest()
+		if limit <= 0 || rest {
 			limit = -1
 		}
 		rows, err := x.db.Query("SELECT "+columns+" FROM runs"+where.String()+" ORDER BY seq DESC LIMIT ?", append(where.args, limit)...)
@@ -100,9 +70,15 @@ func (x *Index) History(q Query) iter.Seq2[Run, error] {
 			return
 		}
 		defer rows.Close()
-		for rows.Next() {
+		for told := 0; rows.Next(); {
 			r, err := scanRun(rows)
+			if err == nil && !q.matchesRest(&r) {
+				continue
+			}
 			if !yield(r, damage(err)) || err != nil {
+				return
+			}
+			if told++; rest && told == q.Limit {
 				return
 			}
 		}
@@ -131,7 +107,7 @@ func (x *Index) stats(q Query, by By) ([]Group, error) {
 		last = midnight(last)
 	}
 	noWholeDay := !first.IsZero() && !last.IsZero() && !first.Before(last)
-	if noWholeDay || q.Run != "" || by == ByDay && !q.countsUTC() { // there are only sums of whole days in UTC, of all runs
+	if noWholeDay || !q.ofDays() || by == ByDay && !q.countsUTC() { // there are only sums of whole days in UTC, by what is in their key
 		err := x.cut(all, q, by, q.Since, q.Until)
 		return all.sorted(by), err
 	}
@@ -153,7 +129,7 @@ func (x *Index) stats(q Query, by By) ([]Group, error) {
 		if err != nil {
 			return nil, err
 		}
-		all.add(keyOf(by, key.user, key.script, key.status, key.day), &g)
+		all.add(keyOf(by, key), &g)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -170,7 +146,7 @@ func (x *Index) stats(q Query, by By) ([]Group, error) {
 
 // cut adds the ended runs that began between two times.
 func (x *Index) cut(all grouping, q Query, by By, since, until time.Time) error {
-	return endedRuns(x.db, q, since, until, func(r *Run) { all.add(keyOf(by, r.User, r.Script, r.Status, q.day(r.Started)), single(r)) })
+	return endedRuns(x.db, q, since, until, func(r *Run) { all.add(keyOf(by, r.in(q)), single(r)) })
 }
 
 type querier interface {
@@ -180,7 +156,7 @@ type querier interface {
 // endedRuns passes each ended run that began between two times to take.
 func endedRuns(db querier, q Query, since, until time.Time, take func(*Run)) error {
 	var where condition
-	q.names(&where)
+	q.runs(&where)
 	q.times(&where, since, until)
 	where.and("ended IS NOT NULL")
 	rows, err := db.Query("SELECT "+columns+" FROM runs"+where.String(), where.args...)
@@ -193,7 +169,9 @@ func endedRuns(db querier, q Query, since, until time.Time, take func(*Run)) err
 		if err != nil {
 			return err
 		}
-		take(&r)
+		if q.matchesRest(&r) {
+			take(&r)
+		}
 	}
 	return rows.Err()
 }

@@ -16,16 +16,17 @@ import (
 )
 
 // schemaVersion is the version of the tables. A file of another version is made again from the log.
-const schemaVersion = 3
+const schemaVersion = 4
 
-// The tables. Times are microseconds since 1970, durations are microseconds. ended is null until a
+// The tables. labels is one JSON object with its names sorted, empty without a label. Times are microseconds since 1970, durations are microseconds. ended is null until a
 // run has its end. days holds sums of the ended runs by the day of their start (UTC), so that
 // statistics need not go through all runs. actions holds counts by segment of the log, so that
 // those of a removed segment can be removed.
 const schema = `
 CREATE TABLE runs (
-  seq INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, user TEXT NOT NULL, auth TEXT NOT NULL, client TEXT NOT NULL, host TEXT NOT NULL,
-  script TEXT NOT NULL, version TEXT NOT NULL, command TEXT NOT NULL, code TEXT NOT NULL, code_bytes INTEGER NOT NULL,
+  seq INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, user TEXT NOT NULL, auth TEXT NOT NULL, os_user TEXT NOT NULL, key_id TEXT NOT NULL,
+  holder TEXT NOT NULL, client TEXT NOT NULL, host TEXT NOT NULL, script TEXT NOT NULL, version TEXT NOT NULL, source TEXT NOT NULL,
+  path TEXT NOT NULL, invocation TEXT NOT NULL, command TEXT NOT NULL, labels TEXT NOT NULL, code TEXT NOT NULL, code_bytes INTEGER NOT NULL,
   started INTEGER NOT NULL, ended INTEGER, status TEXT NOT NULL, reason TEXT NOT NULL, duration INTEGER NOT NULL, cpu INTEGER NOT NULL,
   peak_memory INTEGER NOT NULL, stdout_bytes INTEGER NOT NULL, stderr_bytes INTEGER NOT NULL, exit_code INTEGER, signal TEXT NOT NULL,
   start_seq INTEGER NOT NULL, end_seq INTEGER NOT NULL, end_hash TEXT NOT NULL, sum INTEGER NOT NULL
@@ -33,11 +34,12 @@ CREATE TABLE runs (
 CREATE INDEX runs_user ON runs (user);
 CREATE INDEX runs_script ON runs (script) WHERE script <> '';
 CREATE INDEX runs_status ON runs (status) WHERE status <> 'ok';
+CREATE INDEX runs_code ON runs (substr(code, 1, 8)) WHERE code <> '';
 CREATE INDEX runs_started ON runs (started);
 CREATE TABLE days (
-  day TEXT NOT NULL, user TEXT NOT NULL, script TEXT NOT NULL, status TEXT NOT NULL, runs INTEGER NOT NULL, cpu INTEGER NOT NULL,
+  day TEXT NOT NULL, user TEXT NOT NULL, asserted INTEGER NOT NULL, script TEXT NOT NULL, status TEXT NOT NULL, runs INTEGER NOT NULL, cpu INTEGER NOT NULL,
   peak_memory INTEGER NOT NULL, output_bytes INTEGER NOT NULL, last INTEGER NOT NULL, durations BLOB NOT NULL,
-  sum INTEGER NOT NULL, PRIMARY KEY (day, user, script, status)
+  sum INTEGER NOT NULL, PRIMARY KEY (day, user, asserted, script, status)
 ) WITHOUT ROWID, STRICT;
 CREATE TABLE actions (segment INTEGER NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (segment, name, reason)) WITHOUT ROWID, STRICT;
 CREATE TABLE cursor (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL, hash TEXT NOT NULL, segment INTEGER NOT NULL, offset INTEGER NOT NULL,
@@ -45,7 +47,8 @@ CREATE TABLE cursor (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NU
 `
 
 // columns are those of runs, in the order in which they are written and read.
-const columns = "seq, run_id, user, auth, client, host, script, version, command, code, code_bytes, started, ended, status, reason, duration, cpu, " +
+const columns = "seq, run_id, user, auth, os_user, key_id, holder, client, host, script, version, source, path, invocation, command, labels, code, " +
+	"code_bytes, started, ended, status, reason, duration, cpu, " +
 	"peak_memory, stdout_bytes, stderr_bytes, exit_code, signal, start_seq, end_seq, end_hash, sum"
 
 // rowSum is a checksum of a row: SQLite notices damage to the structure of its pages, but not to

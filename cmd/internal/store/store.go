@@ -8,7 +8,6 @@ import (
 	"errors"
 	"iter"
 	"slices"
-	"strings"
 	"time"
 
 	"py3run/audit"
@@ -26,11 +25,18 @@ type Run struct {
 	ID          string
 	User        string
 	Auth        string
+	OSUser      string // who called, to the operating system
+	KeyID       string
+	Holder      string // the key's own user, where that is not User
 	Client      string // address, as the caller said
 	Host        string
 	Script      string
 	Version     string // of the script
+	Source      string // where the name of the script comes from
+	Path        string // of the script's file
+	Invocation  string // exec, run, python or bridge
 	Command     string
+	Labels      map[string]string
 	Code        string // SHA-256
 	CodeBytes   int64
 	Started     time.Time
@@ -49,15 +55,17 @@ type Run struct {
 	EndHash     string // as in the run's receipt
 }
 
-// Statuses that do not occur in results.
+// Statuses of runs that have not ended by themselves. Orphaned and Running do not occur in results.
 const (
-	Orphaned = "orphaned" // died with its launcher
-	Denied   = "denied"
-	Running  = "running" // only in queries and answers: there is no end yet
+	Orphaned    = "orphaned" // died with its launcher
+	Denied      = "denied"
+	RateLimited = "rate_limited"
+	Running     = "running" // only in queries and answers: there is no end yet
 )
 
-// runsCode reports whether a record is about a run. A summary of refusals is about several.
-func runsCode(r audit.Record) bool {
+// aboutRun reports whether a record is about a run. A summary of refusals is about several, without
+// their ids.
+func aboutRun(r audit.Record) bool {
 	switch r.Event.Action {
 	case audit.ExecutionStart, audit.ExecutionEnd, audit.ExecutionOrphaned, audit.ExecutionDenied:
 		return r.Refusals == nil
@@ -65,12 +73,27 @@ func runsCode(r audit.Record) bool {
 	return false
 }
 
+// RunOf is a run as far as one record shows it.
+func RunOf(rec audit.Record) *Run {
+	r := &Run{}
+	r.add(Entry{Record: rec})
+	return r
+}
+
 // add adds to a run what a record says about it.
 func (r *Run) add(e Entry) {
 	rec := e.Record
 	at, _ := time.Parse(time.RFC3339Nano, rec.Timestamp)
-	r.ID, r.User, r.Auth, r.Client, r.Host = rec.RunID, rec.User.Name, string(rec.Auth.Method), rec.Client.IP, rec.Host.Name
-	r.Script, r.Version, r.Command, r.Code, r.CodeBytes = rec.Script.Name, rec.Script.Version, rec.Command, rec.Code.SHA256, rec.Code.Bytes
+	r.ID, r.User, r.Auth, r.OSUser, r.KeyID, r.Holder = rec.RunID, rec.User.Name, string(rec.Auth.Method), rec.Auth.OSUser, rec.Auth.KeyID, rec.Auth.Holder
+	r.Client, r.Host = rec.Client.IP, rec.Host.Name
+	r.Script, r.Version, r.Source, r.Path = rec.Script.Name, rec.Script.Version, string(rec.Script.Source), rec.Script.Path
+	r.Command, r.Code, r.CodeBytes = rec.Command, rec.Code.SHA256, rec.Code.Bytes
+	if r.Invocation = ""; rec.Invoked != nil {
+		r.Invocation = rec.Invoked.Command
+	}
+	if r.Labels = nil; len(rec.Labels) > 0 {
+		r.Labels = rec.Labels
+	}
 	if rec.Event.Action == audit.ExecutionStart {
 		r.Started, r.StartSeq = at, rec.Seq
 		return
@@ -84,7 +107,7 @@ func (r *Run) add(e Entry) {
 	case audit.ExecutionOrphaned:
 		r.Status = Orphaned
 	case audit.ExecutionDenied:
-		r.Status = Denied
+		r.Status = cmp.Or(rec.Status, Denied)
 	}
 	if r.Started.IsZero() {
 		r.Started = at.Add(-r.Duration)
@@ -111,21 +134,8 @@ func (r *Run) Place() uint64 {
 	return r.EndSeq
 }
 
-// A Query selects runs. An empty field selects all.
-type Query struct {
-	User, Script, Status string
-	Run                  string         // the beginning or the end of a run's id
-	Since, Until         time.Time      // by the start; Until is not included
-	Limit                int            // of History, 0: none
-	Zone                 *time.Location // of the days of Stats; nil: UTC
-}
-
-func (q Query) matches(r *Run) bool {
-	return (q.User == "" || r.User == q.User) && (q.Script == "" || r.Script == q.Script) &&
-		(q.Run == "" || strings.HasPrefix(r.ID, q.Run) || strings.HasSuffix(r.ID, q.Run)) &&
-		(q.Status == "" || r.Status == q.Status || q.Status == Running && r.Status == "") &&
-		(q.Since.IsZero() || !r.Started.Before(q.Since)) && (q.Until.IsZero() || r.Started.Before(q.Until))
-}
+// Asserted reports whether nothing but the caller's word says who the user is.
+func (r *Run) Asserted() bool { return r.Auth == string(audit.AuthAsserted) }
 
 // By is what statistics are grouped by.
 type By string
@@ -143,6 +153,7 @@ const (
 // within 3 %, and cover the runs whose duration is known.
 type Group struct {
 	Key         string
+	Asserted    bool // by user: nothing but the callers' word says that these runs were the user's
 	Runs        int64
 	Failed      int64 // every status but ok
 	Statuses    map[string]int64
@@ -183,18 +194,28 @@ func single(r *Run) *Group {
 	if r.Status != "ok" {
 		g.Failed = 1
 	}
-	if r.Status != Orphaned { // how long it took is not known
+	switch r.Status {
+	case Orphaned: // how long it took is not known
+	case Denied, RateLimited: // nothing ran
+	default:
 		g.durations.Add(r.Duration)
 	}
 	return g
 }
 
-// A grouping collects groups by their keys.
-type grouping map[string]*Group
+// A groupKey is what the runs of a group have in common. A user whom callers only named is not the
+// one who has proved to be that user.
+type groupKey struct {
+	key      string
+	asserted bool
+}
 
-func (all grouping) add(key string, g *Group) {
+// A grouping collects groups by their keys.
+type grouping map[groupKey]*Group
+
+func (all grouping) add(key groupKey, g *Group) {
 	if all[key] == nil {
-		all[key] = &Group{Key: key}
+		all[key] = &Group{Key: key.key, Asserted: key.asserted}
 	}
 	all[key].merge(g)
 }
@@ -211,23 +232,35 @@ func (all grouping) sorted(by By) []Group {
 				return c
 			}
 		}
-		return cmp.Compare(a.Key, b.Key)
+		return cmp.Or(cmp.Compare(a.Key, b.Key), cmp.Compare(bit(a.Asserted), bit(b.Asserted)))
 	})
 	return list
 }
 
-func keyOf(by By, user, script, status, day string) string {
+func keyOf(by By, of day) groupKey {
 	switch by {
 	case ByUser:
-		return user
+		return groupKey{of.user, of.asserted}
 	case ByScript:
-		return script
+		return groupKey{key: of.script}
 	case ByStatus:
-		return status
+		return groupKey{key: of.status}
 	case ByDay:
-		return day
+		return groupKey{key: of.day}
 	}
-	return string(ByAll)
+	return groupKey{key: string(ByAll)}
+}
+
+// A day is what the sums of a day are kept by.
+type day struct {
+	day, user      string
+	asserted       bool
+	script, status string
+}
+
+// in is the day of a run's start, as the query counts days, with the rest of the key.
+func (r *Run) in(q Query) day {
+	return day{q.day(r.Started), r.User, r.Asserted(), r.Script, r.Status}
 }
 
 const dayLayout = "2006-01-02"
@@ -268,7 +301,7 @@ type Action struct {
 // more.
 func actionOf(r audit.Record) Action {
 	a := Action{Name: string(r.Event.Action), Count: 1}
-	if !runsCode(r) {
+	if !aboutRun(r) {
 		a.Reason = r.Event.Reason
 	}
 	return a
@@ -345,8 +378,8 @@ func (l Log) Totals(first, second By) (one, two []Group, actions []Action, err e
 	begin := func() { a, b, all = grouping{}, grouping{}, counting{} }
 	err = l.read(begin, Query{}, func(r *Run) {
 		if r.Status != "" {
-			a.add(keyOf(first, r.User, r.Script, r.Status, dayOf(r.Started)), single(r))
-			b.add(keyOf(second, r.User, r.Script, r.Status, dayOf(r.Started)), single(r))
+			a.add(keyOf(first, r.in(Query{})), single(r))
+			b.add(keyOf(second, r.in(Query{})), single(r))
 		}
 	}, func(e Entry) { all.add(actionOf(e.Record)) })
 	return a.sorted(first), b.sorted(second), all.sorted(), err
@@ -377,7 +410,7 @@ func (l Log) once(q Query, take func(*Run), look func(Entry)) error {
 			return err
 		}
 		look(e)
-		if !runsCode(e.Record) {
+		if !aboutRun(e.Record) {
 			continue
 		}
 		r := open[e.Record.RunID]
@@ -388,13 +421,13 @@ func (l Log) once(q Query, take func(*Run), look func(Entry)) error {
 		r.add(e)
 		if r.Status != "" {
 			delete(open, r.ID)
-			if q.matches(r) {
+			if q.Matches(r) {
 				take(r)
 			}
 		}
 	}
 	for _, r := range open {
-		if q.matches(r) {
+		if q.Matches(r) {
 			take(r)
 		}
 	}
@@ -406,7 +439,7 @@ func (l Log) Stats(q Query, by By) ([]Group, error) {
 	var all grouping
 	if err := l.each(q, func() { all = grouping{} }, func(r *Run) {
 		if r.Status != "" {
-			all.add(keyOf(by, r.User, r.Script, r.Status, q.day(r.Started)), single(r))
+			all.add(keyOf(by, r.in(q)), single(r))
 		}
 	}); err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,6 +26,8 @@ const layout = "2006-01-02T15:04:05.000000Z"
 func records(n int, seed uint64) []Entry {
 	r := rand.New(rand.NewPCG(seed, 1))
 	users, scripts := []string{"alice", "bob", "carol", `o'hara "x"`, "Zoë"}, []string{"", "", "tank-balance", "report", "pumps"}
+	clients := []string{"", "10.0.0.7", "10.0.1.7", "::ffff:10.0.0.9", "fe80::1%eth0", "no address"}
+	labels := []map[string]string{nil, nil, {}, {"job": "7"}, {"job": "7", "line": "north"}, {"job": "77"}, {"a,\"job": "7"}, {`<job`: `"7"`, "line": ""}}
 	statuses := []string{"ok", "ok", "ok", "ok", "ok", "error", "timeout", "memory_limit"}
 	at := time.Date(2026, 9, 30, 22, 0, 0, 0, time.UTC)
 	var list []Entry
@@ -40,7 +43,19 @@ func records(n int, seed uint64) []Entry {
 		base := audit.Record{
 			RunID: fmt.Sprintf("01a20d4b-%04x-7659-b179-%012x", i&0xffff, i), User: audit.User{Name: users[r.IntN(len(users))]}, Auth: audit.Auth{Method: audit.AuthOSUser},
 			Script: audit.Script{Name: scripts[r.IntN(len(scripts))]}, Command: "execute", Code: audit.Code{SHA256: fmt.Sprintf("%064x", r.IntN(50)), Bytes: 10},
-			Host: audit.Host{Name: "gw"}, Client: audit.Client{IP: "10.0.0.7"},
+			Host: audit.Host{Name: "gw"}, Client: audit.Client{IP: clients[r.IntN(len(clients))]}, Labels: labels[r.IntN(len(labels))],
+			Invoked: &audit.Invocation{Command: "exec"},
+		}
+		if base.Script.Name != "" {
+			base.Script.Version, base.Script.Source, base.Script.Path = fmt.Sprint(r.IntN(3)), audit.ScriptStored, "/x"
+		}
+		switch i % 5 {
+		case 1:
+			base.Auth = audit.Auth{Method: audit.AuthAsserted, OSUser: "gateway"}
+		case 2:
+			base.Auth = audit.Auth{Method: audit.AuthAPIKey, KeyID: "k7qm2x9a", Holder: "gateway-a"}
+		case 3:
+			base.Auth = audit.Auth{Method: audit.AuthAPIKey, KeyID: "k" + base.User.Name}
 		}
 		start := base
 		start.Event = audit.Event{Action: audit.ExecutionStart, Outcome: audit.Unknown}
@@ -134,6 +149,16 @@ var queries = func() (list []Query) {
 			list = append(list, q)
 		}
 	}
+	for _, q := range []Query{
+		{Labels: map[string]string{"job": "7"}}, {Labels: map[string]string{"line": "north", "job": "7"}, Limit: 3}, {Labels: map[string]string{`<job`: `"7"`}}, {Labels: map[string]string{"line": ""}},
+		{Labels: map[string]string{"": ""}}, {Labels: map[string]string{"job": ""}}, {Script: "report", Version: "2"}, {Client: netip.MustParsePrefix("10.0.0.7/32")}, {Client: netip.MustParsePrefix("10.0.0.0/24"), User: "bob"},
+		{Client: netip.MustParsePrefix("fe80::/10"), Limit: 2}, {Client: netip.MustParsePrefix("0.0.0.0/0")}, {Code: fmt.Sprintf("%064x", 7)}, {Code: "00000000"}, {Code: fmt.Sprintf("%063x", 1)}, {Failed: true}, {Failed: true, User: "alice"},
+		{Failed: true, Status: "ok"}, {Owner: "alice", Failed: true}, {Owner: "alice", User: "bob"}, {Holder: "gateway-a"}, {Holder: "alice"}, {Holder: "alice", Failed: true, Limit: 5}, {Key: "k7qm2x9a"}, {Key: "k", Labels: map[string]string{"job": "7"}},
+	} {
+		list = append(list, q)
+		q.Since, q.Until = day(3, 7), day(9, 19)
+		list = append(list, q)
+	}
 	return list
 }()
 
@@ -144,6 +169,11 @@ func TestSourcesAgree(t *testing.T) {
 	want, found := answersOf(t, Log{sequence(list)})
 	if found < 1000 {
 		t.Errorf("only %d runs in all answers", found)
+	}
+	for _, q := range queries {
+		if n := len(all(t, Log{sequence(list)}, q)); n == 0 && q.Since.IsZero() && q.Until.IsZero() && !nobody(q) {
+			t.Errorf("%+v selects nothing: it would show no difference", q)
+		}
 	}
 	for _, piece := range []int{len(list), 500, 37} {
 		t.Run(fmt.Sprint(piece), func(t *testing.T) {
@@ -167,6 +197,13 @@ func TestSourcesAgree(t *testing.T) {
 			}
 		})
 	}
+}
+
+// nobody reports whether a query is one that selects nothing.
+func nobody(q Query) bool {
+	job, asksJob := q.Labels["job"]
+	_, asksNothing := q.Labels[""]
+	return q.User == "nobody" || asksNothing || asksJob && job == "" || q.Owner != "" && q.User != "" || q.Failed && q.Status == "ok" || q.Key == "k"
 }
 
 // answersOf are a source's answers to all questions, each in words, and how many runs are in them.
@@ -198,7 +235,7 @@ func answersOf(t *testing.T, s Source) (answers []string, runs int) {
 
 func rounded(groups []Group) (lines []string) {
 	for _, g := range groups {
-		lines = append(lines, fmt.Sprint(g.Key, g.Runs, g.Failed, g.Statuses, g.CPU, g.PeakMemory, g.OutputBytes, g.Last,
+		lines = append(lines, fmt.Sprint(g.Key, g.Asserted, g.Runs, g.Failed, g.Statuses, g.CPU, g.PeakMemory, g.OutputBytes, g.Last,
 			g.Percentile(0.5), g.Percentile(0.95), g.Percentile(1)))
 	}
 	return lines
@@ -414,7 +451,8 @@ func BenchmarkIndex(b *testing.B) {
 	}{
 		{"history", Query{Limit: 50}, ""}, {"history of a user", Query{User: "alice", Limit: 50}, ""}, {"history of orphans", Query{Status: Orphaned, Limit: 50}, ""},
 		{"history of a user's failures", Query{User: "alice", Status: "timeout", Limit: 50}, ""}, {"history of an unknown user", Query{User: "nobody", Limit: 50}, ""},
-		{"history of a day", Query{Since: at.Add(-40 * 24 * time.Hour), Until: at.Add(-39 * 24 * time.Hour), Limit: 50}, ""},
+		{"history of a code", Query{Code: fmt.Sprintf("%064x", 3), Limit: 50}, ""}, {"history of a label that nobody has", Query{Labels: map[string]string{"job": "8"}, Limit: 50}, ""},
+		{"stats by user, of a network", Query{Client: netip.MustParsePrefix("10.0.1.0/24")}, ByUser}, {"history of a day", Query{Since: at.Add(-40 * 24 * time.Hour), Until: at.Add(-39 * 24 * time.Hour), Limit: 50}, ""},
 		{"stats", Query{}, ByAll}, {"stats by user", Query{}, ByUser}, {"stats by script, of two weeks and a half day", Query{Since: at.Add(-14*24*time.Hour - 12*time.Hour)}, ByScript},
 		{"stats by day", Query{User: "alice"}, ByDay},
 	} {

@@ -3,11 +3,13 @@ package store
 import (
 	"cmp"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -31,9 +33,6 @@ type Writer struct {
 }
 
 const lockGap = 10 * time.Millisecond
-
-// A day is the key of a row of sums.
-type day struct{ day, user, script, status string }
 
 // An action is the key of a row of counts.
 type action struct {
@@ -81,7 +80,7 @@ func (w *Writer) Begin() (audit.Position, error) {
 		return audit.Position{}, damage(err)
 	}
 	w.tx, w.pending, w.days, w.actions = tx, map[string]*Run{}, map[day]*Group{}, map[action]int64{}
-	if w.insert, err = tx.Prepare("INSERT OR REPLACE INTO runs (" + columns + ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"); err == nil {
+	if w.insert, err = tx.Prepare("INSERT OR REPLACE INTO runs (" + columns + ") VALUES (?" + strings.Repeat(",?", strings.Count(columns, ",")) + ")"); err == nil {
 		w.find, err = tx.Prepare("SELECT " + columns + " FROM runs WHERE run_id = ?")
 	}
 	var at audit.Position
@@ -124,7 +123,7 @@ func (w *Writer) Add(e Entry) error {
 	w.changed = true
 	a := actionOf(e.Record)
 	w.actions[action{w.segment, a.Name, a.Reason}] += a.Count
-	if !runsCode(e.Record) {
+	if !aboutRun(e.Record) {
 		return nil
 	}
 	id := e.Record.RunID
@@ -144,7 +143,7 @@ func (w *Writer) Add(e Entry) error {
 	had := r.Status != ""
 	r.add(e)
 	if r.Status != "" && !had {
-		key := day{dayOf(r.Started), r.User, r.Script, r.Status}
+		key := r.in(Query{})
 		if w.days[key] == nil {
 			w.days[key] = &Group{}
 		}
@@ -191,13 +190,13 @@ func (w *Writer) flush(at audit.Position) error {
 // addDays adds to the sums of days.
 func (w *Writer) addDays(days map[day]*Group) error {
 	for key, g := range days {
-		_, old, err := scanDay(w.tx.QueryRow("SELECT * FROM days WHERE day=? AND user=? AND script=? AND status=?", key.day, key.user, key.script, key.status))
+		_, old, err := scanDay(w.tx.QueryRow("SELECT * FROM days WHERE day=? AND user=? AND asserted=? AND script=? AND status=?", key.day, key.user, bit(key.asserted), key.script, key.status))
 		if err == nil {
 			g.merge(&old)
 		} else if !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
-		if _, err := w.tx.Exec("INSERT OR REPLACE INTO days VALUES (?,?,?,?,?,?,?,?,?,?,?)", append(g.row(key), rowSum(g.row(key)...))...); err != nil {
+		if _, err := w.tx.Exec("INSERT OR REPLACE INTO days VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", append(g.row(key), rowSum(g.row(key)...))...); err != nil {
 			return err
 		}
 	}
@@ -288,7 +287,7 @@ func (w *Writer) forget(first int64) error {
 			return err
 		}
 		if err := endedRuns(w.tx, Query{}, since, since.AddDate(0, 0, 1), func(r *Run) {
-			key := day{dayOf(r.Started), r.User, r.Script, r.Status}
+			key := r.in(Query{})
 			if sums[key] == nil {
 				sums[key] = &Group{}
 			}
@@ -343,7 +342,8 @@ func (r *Run) row() []any {
 	if r.ExitCode != nil {
 		exit = int64(*r.ExitCode)
 	}
-	return []any{int64(r.Place()), r.ID, r.User, r.Auth, r.Client, r.Host, r.Script, r.Version, r.Command, r.Code, r.CodeBytes,
+	return []any{int64(r.Place()), r.ID, r.User, r.Auth, r.OSUser, r.KeyID, r.Holder, r.Client, r.Host, r.Script, r.Version, r.Source, r.Path, r.Invocation, r.Command,
+		LabelText(r.Labels), r.Code, r.CodeBytes,
 		r.Started.UnixMicro(), ended, r.Status, r.Reason, r.Duration.Microseconds(), r.CPU.Microseconds(), r.PeakMemory, r.StdoutBytes, r.StderrBytes,
 		exit, r.Signal, int64(r.StartSeq), int64(r.EndSeq), r.EndHash}
 }
@@ -351,7 +351,9 @@ func (r *Run) row() []any {
 func scanRun(from row) (r Run, err error) {
 	var seq, started, duration, cpu, startSeq, endSeq, sum int64
 	var ended, exit sql.NullInt64
-	if err = from.Scan(&seq, &r.ID, &r.User, &r.Auth, &r.Client, &r.Host, &r.Script, &r.Version, &r.Command, &r.Code, &r.CodeBytes,
+	var labels string
+	if err = from.Scan(&seq, &r.ID, &r.User, &r.Auth, &r.OSUser, &r.KeyID, &r.Holder, &r.Client, &r.Host, &r.Script, &r.Version, &r.Source, &r.Path, &r.Invocation, &r.Command,
+		&labels, &r.Code, &r.CodeBytes,
 		&started, &ended, &r.Status, &r.Reason, &duration, &cpu, &r.PeakMemory, &r.StdoutBytes, &r.StderrBytes, &exit, &r.Signal, &startSeq, &endSeq, &r.EndHash, &sum); err != nil {
 		return r, err
 	}
@@ -364,21 +366,40 @@ func scanRun(from row) (r Run, err error) {
 		code := int(exit.Int64)
 		r.ExitCode = &code
 	}
+	if labels != "" && json.Unmarshal([]byte(labels), &r.Labels) != nil {
+		return r, errSum
+	}
 	if rowSum(r.row()...) != sum || int64(r.Place()) != seq {
 		err = errSum
 	}
 	return r, err
 }
 
+// LabelText is the text of labels: a JSON object with its names sorted, or nothing for none.
+func LabelText(labels map[string]string) string {
+	if len(labels) == 0 {
+		return ""
+	}
+	text, _ := json.Marshal(labels) // strings can always be written
+	return string(text)
+}
+
+func bit(set bool) int64 {
+	if set {
+		return 1
+	}
+	return 0
+}
+
 // row is the row of a group in days, without the checksum.
 func (g *Group) row(key day) []any {
-	return []any{key.day, key.user, key.script, key.status, g.Runs, g.CPU.Microseconds(), g.PeakMemory, g.OutputBytes, g.Last.UnixMicro(), g.durations.encode()}
+	return []any{key.day, key.user, bit(key.asserted), key.script, key.status, g.Runs, g.CPU.Microseconds(), g.PeakMemory, g.OutputBytes, g.Last.UnixMicro(), g.durations.encode()}
 }
 
 func scanDay(from row) (key day, g Group, err error) {
 	var cpu, last, sum int64
 	var durations []byte
-	if err := from.Scan(&key.day, &key.user, &key.script, &key.status, &g.Runs, &cpu, &g.PeakMemory, &g.OutputBytes, &last, &durations, &sum); err != nil {
+	if err := from.Scan(&key.day, &key.user, &key.asserted, &key.script, &key.status, &g.Runs, &cpu, &g.PeakMemory, &g.OutputBytes, &last, &durations, &sum); err != nil {
 		return key, g, err
 	}
 	g.CPU, g.Last, g.Statuses = time.Duration(cpu)*time.Microsecond, time.UnixMicro(last).UTC(), map[string]int64{key.status: g.Runs}

@@ -1,0 +1,200 @@
+package ctl
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"py3run/audit"
+	"py3run/cmd/internal/access"
+	"py3run/cmd/internal/config"
+	"py3run/cmd/internal/store"
+)
+
+// The rules about who may do what, by their names in alerts.
+const (
+	ruleKeys       = "key-refused"
+	ruleRates      = "rate-limits"
+	ruleRoles      = "role-granted"
+	ruleAnyone     = "key-for-anyone"
+	rulePolicy     = "policy-edited"
+	ruleLimitsFile = "limits-file"
+	ruleScript     = "script-damaged"
+)
+
+// keyAgain is for how long a key that is refused for the same reason is told once.
+const keyAgain = time.Hour
+
+// refused looks at a refusal, or at those that a summary stands for.
+func (w *watched) refused(r audit.Record, at time.Time, rules config.Alerts, tell func(rule, format string, args ...any)) {
+	if why := keyProblem(r.Event.Reason); why != "" && rules.Keys && r.Refusals == nil {
+		id := r.Auth.KeyID + "\x00" + r.Event.Reason
+		if last, known := w.Keys[id]; !known || at.Sub(last) >= keyAgain || at.Before(last) {
+			w.Keys[id] = at
+			key := "an API key"
+			if r.Auth.KeyID != "" {
+				key = "the API key " + r.Auth.KeyID
+			}
+			from := ""
+			if r.Client.IP != "" {
+				from = ", from " + r.Client.IP
+			}
+			tell(ruleKeys, "%s was used, which %s: by %s%s", key, why, caller(r), from)
+		}
+	}
+	if isRateLimit(r) {
+		if rules.RateLimits > 0 && countWithin(w.Rates, r, at, rules.RateLimits, rules.DenialsWithinMinutes) {
+			tell(ruleRates, "%s has met rate limits %d times within %v minutes, the last time %s", subject(r), rules.RateLimits, rules.DenialsWithinMinutes, r.Event.Reason)
+		}
+		return
+	}
+	if rules.Denials > 0 && countWithin(w.Denials, r, at, rules.Denials, rules.DenialsWithinMinutes) {
+		tell(ruleDenials, "%s was refused %d times within %v minutes", subject(r), rules.Denials, rules.DenialsWithinMinutes)
+	}
+}
+
+// countWithin counts a refusal, or those of a summary, and reports whether there were too many. After
+// that the count starts again.
+func countWithin(counts map[string][]time.Time, r audit.Record, at time.Time, most int, minutes float64) bool {
+	span := time.Duration(minutes * float64(time.Minute))
+	user, times := named(r.User.Name, r.Auth.Method), []time.Time{at}
+	if s := r.Refusals; s != nil { // more than make an alert need not be kept
+		last, err := time.Parse(time.RFC3339Nano, s.Last)
+		if err != nil {
+			last = at
+		}
+		times = slices.Repeat([]time.Time{last}, max(0, min(s.Count, most)))
+	}
+	recent := slices.DeleteFunc(append(counts[user], times...), func(t time.Time) bool { return at.Sub(t) > span })
+	if len(recent) >= most {
+		delete(counts, user)
+		return true
+	}
+	counts[user] = recent
+	return false
+}
+
+// keyProblem is what was wrong with a key that was refused; empty: it was another reason. A key that was
+// mistyped is nobody's attempt.
+func keyProblem(reason string) string {
+	switch reason {
+	case access.UnknownKey:
+		return "is not in the policy"
+	case access.WrongKey:
+		return "has another secret"
+	case access.ExpiredKey:
+		return "has expired"
+	case access.RevokedKey:
+		return "was revoked"
+	}
+	return ""
+}
+
+// isRateLimit reports whether a refusal is that of a limit on how often or how many at once.
+func isRateLimit(r audit.Record) bool {
+	switch r.Event.Reason {
+	case access.PerUserPerMinute, access.PerUserPerHour, access.GlobalPerMinute, access.ConcurrentPerUser:
+		return true
+	}
+	return r.Status == store.RateLimited
+}
+
+// changed looks at a change of the policy, by a tool or beside it.
+func (w *watched) changed(r audit.Record, tell func(rule, format string, args ...any)) {
+	p := r.Policy
+	outside := r.Event.Action == audit.PolicyChanged
+	if outside && filepath.Base(p.Path) == access.FileName {
+		what := "nobody can say what has changed"
+		if len(p.Changes) > 0 {
+			what = someOf(p.Changes)
+		}
+		tell(rulePolicy, "%s is not as py3runctl has left it: %s", p.Path, what)
+	}
+	by := who(r)
+	if outside {
+		by = "an edit of the file"
+	}
+	var roles, anyone []string
+	for _, change := range p.Changes {
+		if grantsRole(change) {
+			roles = append(roles, change)
+		}
+		if mayAssertAnyone(change) {
+			anyone = append(anyone, change)
+		}
+	}
+	if len(roles) > 0 {
+		tell(ruleRoles, "%s has granted roles: %s", by, someOf(roles))
+	}
+	if len(anyone) > 0 {
+		tell(ruleAnyone, "%s lets an API key name any user: %s", by, someOf(anyone))
+	}
+	if p.ChangesDropped > 0 {
+		tell(ruleRoles, "%s has changed more than the record has room for, %s; roles may be among them", by, counted(p.ChangesDropped, "change"))
+	}
+}
+
+// grantsRole reports whether a sentence about the policy (access.Diff) gives somebody a role: a user, a
+// group, a user by its group, or a key whose cap was raised.
+func grantsRole(change string) bool {
+	kind, _, _ := strings.Cut(change, " ")
+	field := fieldsOf(change)
+	switch kind {
+	case "user":
+		return gives(field["roles"]) || gives(field["groups"])
+	case "group":
+		return gives(field["roles"])
+	case "key":
+		return strings.HasSuffix(field["roles"], "-> none") || strings.Contains(field["roles"], "+ ")
+	}
+	return false
+}
+
+// mayAssertAnyone reports whether a sentence about the policy lets a key name everybody.
+func mayAssertAnyone(change string) bool {
+	value := fieldsOf(change)["may-assert"]
+	return strings.HasPrefix(change, "key ") && (strings.Contains(value, `"*"`) && !strings.Contains(value, "-> ") || strings.Contains(value, "+ *"))
+}
+
+// gives reports whether a list is new and not empty, or has new items.
+func gives(value string) bool { return strings.HasPrefix(value, `["`) || strings.Contains(value, "+ ") }
+
+// fieldsOf are the fields that a sentence is about: of "user alice: roles: + auditor" the one, and of
+// "key k7: added: user "gateway", may-assert ["*"]" all of them.
+func fieldsOf(change string) map[string]string {
+	_, rest, _ := strings.Cut(change, ": ")
+	name, value, found := strings.Cut(rest, ": ")
+	if !found {
+		return nil
+	}
+	if name != "added" {
+		return map[string]string{name: value}
+	}
+	fields := map[string]string{}
+	for _, name := range []string{"roles", "groups", "may-assert"} {
+		if _, list, has := strings.Cut(" "+value, " "+name+" ["); has {
+			list, _, _ = strings.Cut(list, "]")
+			fields[name] = "[" + list + "]"
+		}
+	}
+	return fields
+}
+
+const changesMost = 3 // how many changes an alert quotes
+
+// someOf is the beginning of a list of changes.
+func someOf(changes []string) string {
+	if more := len(changes) - changesMost; more > 0 {
+		return strings.Join(changes[:changesMost], "; ") + "; and " + counted(more, "more change")
+	}
+	return strings.Join(changes, "; ")
+}
+
+// caller names who called, as far as that is known.
+func caller(r audit.Record) string {
+	if r.Auth.OSUser != "" {
+		return "the operating-system user " + r.Auth.OSUser
+	}
+	return "somebody"
+}
