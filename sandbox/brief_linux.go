@@ -20,12 +20,15 @@ const briefMost = almostAfter
 //
 // It keeps its thread, and the thread keeps its right to run goroutines. So other work of this
 // process can wait for up to briefMost.
+//
+// It leaves the descriptors of the run open: to close them takes a moment too, and nobody waits for
+// that. Call [Running.Close] when there is time.
 func (r *Running) WaitBriefly(signals <-chan os.Signal, others ...*os.File) (out Outcome, ok bool) {
 	end, ok := r.brief(others)
 	if !ok {
 		return out, false
 	}
-	defer r.close()
+	defer func() { r.score.release(); r.score = nil }()
 	out.Reason = Finished
 	if end.left {
 		r.attend()

@@ -195,6 +195,12 @@ func pending(f *os.File) (n int) {
 	return n
 }
 
+// atEnd tells whether a pipe holds nothing and has no writer any more.
+func atEnd(f *os.File) bool {
+	p := []pollFD{polled(f)}
+	return pollBriefly(p, time.Nanosecond) && p[0].revents&(unix.POLLIN|unix.POLLHUP) == unix.POLLHUP
+}
+
 // fd is the number of a file for the child, in blocking mode.
 func fd(f *os.File) int {
 	n := int(f.Fd())

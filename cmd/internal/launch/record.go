@@ -76,13 +76,18 @@ func (r *run) recordBeside() {
 	}
 	b, plan := &besideStart{done: make(chan struct{})}, r.plan
 	r.beside = b
-	go func() {
+	write := func() {
 		defer close(b.done)
 		b.err = guarded(func() (err error) {
 			b.record, b.warnings, err = recordStart(plan)
 			return err
 		})
-	}()
+	}
+	if series := plan.Job.Series; series != nil {
+		series.aside.do(write)
+	} else {
+		go write()
+	}
 }
 
 // recorded returns when the start record is durable. It writes the record, unless that was begun.

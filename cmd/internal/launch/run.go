@@ -69,6 +69,9 @@ func (r *run) execute() Evidence {
 	}
 	program, failed := start()
 	r.reach("started")
+	if program != nil && program.lease != nil && r.beside != nil { // while the record is written
+		program.running.Settle()
+	}
 	warnings, err := r.mayBegin()
 	if err != nil {
 		return Evidence{Unrecorded: err, Warnings: warnings}
@@ -268,6 +271,7 @@ func (r *run) startBy(p *program, spec sandbox.Spec, by sandbox.Backend) error {
 			p.running.Kill()
 			p.running.Wait(nil, nil)
 		}
+		p.running.Close()
 		if p.lease != nil && p.lease.Alive() { // the template removes the group
 			return nil
 		}

@@ -21,6 +21,8 @@ import (
 type Series struct {
 	templates *warm.Own
 
+	aside *aside // for what goes on beside a run; nil: there is none
+
 	mu          sync.Mutex
 	found       bool
 	interpreter python.Interpreter
@@ -38,7 +40,7 @@ const (
 
 // NewSeries makes a series; warmly: with templates. Call Close at the end.
 func NewSeries(warmly bool) *Series {
-	s := &Series{}
+	s := &Series{aside: newAside()}
 	if warmly {
 		s.templates = warm.NewOwn()
 	}
@@ -74,6 +76,7 @@ func (s *Series) Close() (err error) {
 	if s.templates != nil {
 		err = s.templates.Close(seriesEnd)
 	}
+	s.aside.end()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.forget()
