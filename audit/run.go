@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -373,6 +374,11 @@ func (l *Log) scan(name string, line func([]byte)) error {
 // ThisHost is the machine that this process runs on.
 func ThisHost() Host {
 	name, _ := os.Hostname()
-	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return Host{Name: name, Boot: strings.TrimSpace(string(boot))}
+	return Host{Name: name, Boot: bootID()}
 }
+
+// bootID names the current boot of the machine.
+var bootID = sync.OnceValue(func() string {
+	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(boot))
+})

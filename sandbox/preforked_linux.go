@@ -215,6 +215,9 @@ func (w *Worker) await(from *os.File, b *builder) error {
 	}
 }
 
+// Ready prepares the worker for a run with these limits. It still serves runs with others.
+func (w *Worker) Ready(l Limits) { w.group.Ready(l.ofGroup()) }
+
 // Alive tells whether the worker still waits.
 func (w *Worker) Alive() bool {
 	p := []unix.PollFd{{Fd: int32(w.pidfd.Fd()), Events: unix.POLLIN}}
@@ -254,7 +257,7 @@ func (w *Worker) Take() (*Handoff, error) {
 	if err != nil {
 		return nil, &StepError{Step: "dup", Object: "pidfd of a worker", Err: err}
 	}
-	h := &Handoff{pid: w.pid, init: w.init, program: w.program, pidfd: os.NewFile(uintptr(fd), "pidfd"), listener: w.listener, lines: w.lines()}
+	h := &Handoff{group: w.group.Handover(), pid: w.pid, init: w.init, program: w.program, pidfd: os.NewFile(uintptr(fd), "pidfd"), listener: w.listener, lines: w.lines()}
 	w.init, w.program, w.listener = nil, nil, nil
 	return h, nil
 }

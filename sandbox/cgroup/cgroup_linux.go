@@ -27,6 +27,7 @@ type Group struct {
 	why     map[string]string // ability: why it is not there
 	limits  Limits
 	adopted bool
+	ahead   *Limits       // that Ready has set; nil: none
 	spent   time.Duration // CPU time before the group was adopted
 	memory  *dir          // that has the controller, or nil
 	pids    *dir
@@ -101,6 +102,19 @@ func (p Place) Prepare(name string, l Limits) (*Group, error) {
 	return g, nil
 }
 
+// Ready sets the limits that a group will probably get. Limit does not set the same ones again. It sets all of them if there is one that the host does not
+// give, or one for each disk, because disks come and go.
+func (g *Group) Ready(l Limits) {
+	if l.ReadRate == 0 && l.WriteRate == 0 && len(g.Limit(l)) == 0 {
+		g.ahead = &l
+	}
+}
+
+// Handover is the group for a run of this process: as [Adopt] of its Lines, with what Ready has set.
+func (g *Group) Handover() *Group {
+	return &Group{dirs: slices.Clone(g.dirs), why: maps.Clone(g.why), ahead: g.ahead, adopted: true}
+}
+
 // Limit sets the limits of a group, and returns those that the host does not give.
 func (g *Group) Limit(l Limits) (gaps []Gap) {
 	lack := func(controller, why string) { gaps = append(gaps, Gap{controller, why}) }
@@ -113,9 +127,11 @@ func (g *Group) Limit(l Limits) (gaps []Gap) {
 			if !need[c] {
 				continue
 			}
-			if err := d.version.limit(d.path, c, l); err != nil {
-				g.why[c] = plain(err)
-				continue
+			if g.ahead == nil || *g.ahead != l {
+				if err := d.version.limit(d.path, c, l); err != nil {
+					g.why[c] = plain(err)
+					continue
+				}
 			}
 			need[c] = false
 			if c == "io" && l.WriteRate > 0 && d.version.directOnly() {
@@ -256,6 +272,9 @@ func (g *Group) PeakProcesses() int {
 	}
 	return int(number(filepath.Join(g.pids.path, "pids.peak"))) // since Linux 6.1
 }
+
+// Counted tells whether the group counts CPU time.
+func (g *Group) Counted() bool { return g.cpu != nil }
 
 // CPU is the time that all processes of the group have used, dead ones included, since it was made
 // or adopted. known is false where it is not counted.
