@@ -204,7 +204,11 @@ func (r *run) makeDirectory() error {
 func (p Plan) directory(code []byte) (_ *sandbox.Workdir, err error) {
 	var w *sandbox.Workdir
 	if p.Job.Series != nil {
-		w = p.Job.Series.directory(p.Dir)
+		suffix := codeSuffix
+		if p.CodeFile == "" {
+			suffix = ""
+		}
+		w = p.Job.Series.directory(p.Dir, suffix)
 	}
 	if w == nil {
 		if w, err = sandbox.MakeWorkdir(p.Dir); err != nil {

@@ -78,7 +78,7 @@ func (r *run) startWorker(lease *warm.Lease) *program {
 	job := r.plan.Python
 	job.Environ = r.plan.Spec.Env
 	var err error
-	if p.session, err = python.OpenWorker(job); err == nil {
+	if p.session, err = python.OpenWorker(job, r.plan.Job.Series.session(job.OutputMost)); err == nil {
 		err = r.startBy(p, r.plan.Spec, lease.Handoff)
 	}
 	if err != nil {
