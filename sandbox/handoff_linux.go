@@ -48,6 +48,9 @@ func (h *Handoff) Close() {
 			f.Close()
 		}
 	}
+	if h.group != nil {
+		h.group.Close()
+	}
 }
 
 // start uses the worker for a run. It ignores Path, Args and Env of the Spec: the template has fixed

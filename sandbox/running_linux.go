@@ -246,6 +246,7 @@ func (r *Running) close() {
 	if r.init != nil {
 		r.init.close()
 	}
+	r.group.Close()
 	if r.recorder != nil {
 		r.recorder.finish()
 		r.recorder = nil

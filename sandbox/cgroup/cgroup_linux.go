@@ -28,6 +28,7 @@ type Group struct {
 	limits  Limits
 	adopted bool
 	ahead   *Limits       // that Ready has set; nil: none
+	kept    *kept         // files that Ready has opened; nil: none
 	spent   time.Duration // CPU time before the group was adopted
 	memory  *dir          // that has the controller, or nil
 	pids    *dir
@@ -103,16 +104,24 @@ func (p Place) Prepare(name string, l Limits) (*Group, error) {
 }
 
 // Ready sets the limits that a group will probably get. Limit does not set the same ones again. It sets all of them if there is one that the host does not
-// give, or one for each disk, because disks come and go.
+// give, or one for each disk, because disks come and go. Ready also opens the files that will be read.
 func (g *Group) Ready(l Limits) {
 	if l.ReadRate == 0 && l.WriteRate == 0 && len(g.Limit(l)) == 0 {
 		g.ahead = &l
 	}
+	g.kept = newKept()
+	g.CPU()
+	g.OutOfMemory()
+	g.PeakMemory()
+	g.PeakProcesses()
+	g.Refused()
 }
 
-// Handover is the group for a run of this process: as [Adopt] of its Lines, with what Ready has set.
+// Handover is the group for a run of this process: as [Adopt] of its Lines, with what Ready has done. The run closes it.
 func (g *Group) Handover() *Group {
-	return &Group{dirs: slices.Clone(g.dirs), why: maps.Clone(g.why), ahead: g.ahead, adopted: true}
+	h := &Group{dirs: slices.Clone(g.dirs), why: maps.Clone(g.why), ahead: g.ahead, kept: g.kept, adopted: true}
+	g.kept = nil
+	return h
 }
 
 // Limit sets the limits of a group, and returns those that the host does not give.
@@ -220,8 +229,9 @@ func (g *Group) Entries() ([]*os.File, error) {
 // owns it.
 func (g *Group) Unified() *os.File { return g.unified }
 
-// Close closes these files, which are needed until the program has entered.
+// Close closes these files, which are needed until the program has entered, and those that Ready has opened.
 func (g *Group) Close() {
+	g.kept.close()
 	for _, f := range g.tasks {
 		f.Close()
 	}
@@ -246,7 +256,7 @@ func (g *Group) PeakMemory() int64 {
 	if g.memory == nil {
 		return 0
 	}
-	return g.memory.version.peakMemory(g.memory.path)
+	return g.memory.version.peakMemory(g.kept, g.memory.path)
 }
 
 // Refused is how often a process or thread could not be made because of the limit.
@@ -254,7 +264,7 @@ func (g *Group) Refused() int64 {
 	if g.pids == nil {
 		return 0
 	}
-	return field(filepath.Join(g.pids.path, "pids.events"), "max")
+	return g.kept.field(filepath.Join(g.pids.path, "pids.events"), "max")
 }
 
 // Processes is how many processes and threads there are now.
@@ -262,7 +272,7 @@ func (g *Group) Processes() int {
 	if g.pids == nil {
 		return 0
 	}
-	return int(number(filepath.Join(g.pids.path, "pids.current")))
+	return int(g.kept.number(filepath.Join(g.pids.path, "pids.current")))
 }
 
 // PeakProcesses is the most processes and threads at once; 0 if that is not known.
@@ -270,7 +280,7 @@ func (g *Group) PeakProcesses() int {
 	if g.pids == nil {
 		return 0
 	}
-	return int(number(filepath.Join(g.pids.path, "pids.peak"))) // since Linux 6.1
+	return int(g.kept.number(filepath.Join(g.pids.path, "pids.peak"))) // since Linux 6.1
 }
 
 // Counted tells whether the group counts CPU time.
@@ -282,5 +292,5 @@ func (g *Group) CPU() (used time.Duration, known bool) {
 	if g.cpu == nil {
 		return 0, false
 	}
-	return g.cpu.version.cpu(g.cpu.path) - g.spent, true
+	return g.cpu.version.cpu(g.kept, g.cpu.path) - g.spent, true
 }

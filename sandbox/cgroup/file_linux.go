@@ -55,19 +55,21 @@ func open(path string, flags int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-func words(path string) []string {
-	text, _ := read(path)
+func words(path string) []string { return (*kept)(nil).words(path) }
+
+func (k *kept) words(path string) []string {
+	text, _ := k.read(path)
 	return strings.Fields(string(text))
 }
 
-func number(path string) int64 {
-	text, _ := read(path)
+func (k *kept) number(path string) int64 {
+	text, _ := k.read(path)
 	n, _ := strconv.ParseInt(string(bytes.TrimSpace(text)), 10, 64)
 	return n
 }
 
 // field is the number behind a name in a flat keyed file.
-func field(path, name string) int64 { return named(words(path), name) }
+func (k *kept) field(path, name string) int64 { return named(k.words(path), name) }
 
 func named(list []string, name string) int64 {
 	for i := 0; i+1 < len(list); i += 2 {

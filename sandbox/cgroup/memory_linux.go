@@ -39,5 +39,5 @@ func (g *Group) OutOfMemory() (kills int64, failed bool) {
 	if g.memory == nil {
 		return 0, false
 	}
-	return g.memory.version.outOfMemory(g.memory.path)
+	return g.memory.version.outOfMemory(g.kept, g.memory.path)
 }

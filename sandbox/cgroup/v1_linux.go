@@ -72,12 +72,12 @@ func (v1) limit(path, controller string, l Limits) error {
 	return nil
 }
 
-func (v1) cpu(path string) time.Duration {
-	return time.Duration(number(filepath.Join(path, "cpuacct.usage")))
+func (v1) cpu(k *kept, path string) time.Duration {
+	return time.Duration(k.number(filepath.Join(path, "cpuacct.usage")))
 }
 
-func (v1) peakMemory(path string) int64 {
-	return number(filepath.Join(path, "memory.max_usage_in_bytes"))
+func (v1) peakMemory(k *kept, path string) int64 {
+	return k.number(filepath.Join(path, "memory.max_usage_in_bytes"))
 }
 
 // memory (cgroup-v1/memory.rst, section 5.2): the total_ fields include the groups below; rss is
@@ -88,8 +88,8 @@ func (v1) memory(stat []byte) Memory {
 	return Memory{Held: fields["total_rss"] + fields["total_shmem"] + fields["total_swap"]}
 }
 
-func (v1) outOfMemory(path string) (kills int64, failed bool) {
-	kills = field(filepath.Join(path, "memory.oom_control"), "oom_kill")
+func (v1) outOfMemory(k *kept, path string) (kills int64, failed bool) {
+	kills = k.field(filepath.Join(path, "memory.oom_control"), "oom_kill")
 	return kills, kills > 0
 }
 

@@ -122,12 +122,12 @@ func (v2) limit(path, controller string, l Limits) error {
 	return nil
 }
 
-func (v2) cpu(path string) time.Duration {
-	return time.Duration(field(filepath.Join(path, "cpu.stat"), "usage_usec")) * time.Microsecond
+func (v2) cpu(k *kept, path string) time.Duration {
+	return time.Duration(k.field(filepath.Join(path, "cpu.stat"), "usage_usec")) * time.Microsecond
 }
 
-func (v2) peakMemory(path string) int64 {
-	return number(filepath.Join(path, "memory.peak")) // since Linux 5.19
+func (v2) peakMemory(k *kept, path string) int64 {
+	return k.number(filepath.Join(path, "memory.peak")) // since Linux 5.19
 }
 
 // memory (cgroup-v2.rst): every field includes the groups below, kernel is all that the kernel
@@ -144,8 +144,8 @@ func (v2) memory(stat []byte) (m Memory) {
 	return m
 }
 
-func (v2) outOfMemory(path string) (kills int64, failed bool) {
-	list := words(filepath.Join(path, "memory.events"))
+func (v2) outOfMemory(k *kept, path string) (kills int64, failed bool) {
+	list := k.words(filepath.Join(path, "memory.events"))
 	kills = named(list, "oom_kill")
 	return kills, kills > 0 || named(list, "oom") > 0
 }
