@@ -129,6 +129,24 @@ func TestStayingSeesWhatHappened(t *testing.T) {
 		"another .lock": func(dir string) error {
 			return os.Rename(filepath.Join(dir, lockName), filepath.Join(dir, ".lock-old"))
 		},
+		"a copy of .lock": func(dir string) error {
+			path := filepath.Join(dir, lockName)
+			text, err := os.ReadFile(path)
+			if err == nil {
+				err = os.Rename(path, path+"-old")
+			}
+			if err == nil {
+				err = os.WriteFile(path, bytes.Replace(text, []byte("00004"), []byte("00003"), 1), 0o600)
+			}
+			return err
+		},
+		"other runs": func(dir string) error {
+			path := filepath.Join(dir, runsName)
+			if err := os.Rename(path, path+"-old"); err != nil {
+				return err
+			}
+			return os.Mkdir(path, 0o700)
+		},
 		"no runs":         func(dir string) error { return os.RemoveAll(filepath.Join(dir, runsName)) },
 		"runs moved away": func(dir string) error { return os.Rename(filepath.Join(dir, runsName), filepath.Join(dir, "runs-old")) },
 		"a file for runs": func(dir string) error { return os.WriteFile(filepath.Join(dir, runsName, "x"), nil, 0o600) },

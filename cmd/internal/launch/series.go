@@ -15,11 +15,13 @@ import (
 //
 //   - the interpreter, which is looked for again when its file changes;
 //   - templates of its own (nil: none), whose workers are used once;
-//   - a new, empty directory for the next run, made while nobody waits.
+//   - a new, empty directory for the next run, made while nobody waits;
+//   - the audit log, open, without anything of a record.
 //
 // A run of a series releases what it has acquired in Answer.Sweep, after its result.
 type Series struct {
 	templates *warm.Own
+	log       seriesLog
 
 	mu          sync.Mutex
 	found       bool
@@ -74,6 +76,7 @@ func (s *Series) Close() (err error) {
 	if s.templates != nil {
 		err = s.templates.Close(seriesEnd)
 	}
+	err = errors.Join(err, s.log.end())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.forget()
