@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"py3run/internal/activity"
@@ -295,13 +296,19 @@ func fitLine(r Record, limit int) (draft, []byte, error) {
 
 // encode makes the record's line, without newline, and reports whether a string was too long for it.
 func (d draft) encode() (line []byte, shortened bool, err error) {
-	text, err := json.Append(nil, &d.record)
+	room := rooms.Get().(*[]byte)
+	defer rooms.Put(room)
+	text, err := json.Append((*room)[:0], &d.record)
 	if err != nil {
 		return nil, false, err
 	}
+	*room = text
 	line, shortened = printable(text, d.maxString)
 	return line, shortened, nil
 }
+
+// rooms are memory for text that becomes a line.
+var rooms = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
 
 // printable rewrites JSON with the characters from space to tilde and with \uXXXX for all others.
 // It ends strings of more than limit bytes with an ellipsis. The input is as encoding/json writes

@@ -233,6 +233,9 @@ func (r *Running) close() {
 	if r.init != nil {
 		r.init.close()
 	}
+	if r.group != nil {
+		r.group.CloseFiles()
+	}
 	if r.recorder != nil {
 		r.recorder.finish()
 	}

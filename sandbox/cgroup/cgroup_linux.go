@@ -33,6 +33,7 @@ type Group struct {
 	cpu     *dir       // accounts for CPU time
 	tasks   []*os.File // v1
 	unified *os.File   // v2
+	files   *files     // nil: each look opens them
 }
 
 // A dir is a group in one hierarchy.
@@ -230,7 +231,7 @@ func (g *Group) PeakMemory() int64 {
 	if g.memory == nil {
 		return 0
 	}
-	return g.memory.version.peakMemory(g.memory.path)
+	return g.memory.version.peakMemory(g.read, g.memory.path)
 }
 
 // Refused is how often a process or thread could not be made because of the limit.
@@ -238,7 +239,7 @@ func (g *Group) Refused() int64 {
 	if g.pids == nil {
 		return 0
 	}
-	return field(filepath.Join(g.pids.path, "pids.events"), "max")
+	return reader(g.read).field(filepath.Join(g.pids.path, "pids.events"), "max")
 }
 
 // Processes is how many processes and threads there are now.
@@ -246,7 +247,7 @@ func (g *Group) Processes() int {
 	if g.pids == nil {
 		return 0
 	}
-	return int(number(filepath.Join(g.pids.path, "pids.current")))
+	return int(reader(g.read).number(filepath.Join(g.pids.path, "pids.current")))
 }
 
 // PeakProcesses is the most processes and threads at once; 0 if that is not known.
@@ -254,7 +255,7 @@ func (g *Group) PeakProcesses() int {
 	if g.pids == nil {
 		return 0
 	}
-	return int(number(filepath.Join(g.pids.path, "pids.peak"))) // since Linux 6.1
+	return int(reader(g.read).number(filepath.Join(g.pids.path, "pids.peak"))) // since Linux 6.1
 }
 
 // CPU is the time that all processes of the group have used, dead ones included, since it was made
@@ -263,5 +264,5 @@ func (g *Group) CPU() (used time.Duration, known bool) {
 	if g.cpu == nil {
 		return 0, false
 	}
-	return g.cpu.version.cpu(g.cpu.path) - g.spent, true
+	return g.cpu.version.cpu(g.read, g.cpu.path) - g.spent, true
 }
