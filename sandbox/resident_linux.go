@@ -128,7 +128,7 @@ func (p *Resident) Traces() (init int, group []string) { return p.r.Traces() }
 // Alive tells whether the program still waits for a period.
 func (p *Resident) Alive() bool {
 	fds := []pollFD{polled(p.control)}
-	pollBriefly(fds, time.Nanosecond)
+	pollNow(fds)
 	return fds[0].fd >= 0 && fds[0].revents&(unix.POLLHUP|unix.POLLERR|unix.POLLIN) == 0 && len(p.r.ended) == 0
 }
 
