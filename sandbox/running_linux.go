@@ -246,7 +246,9 @@ func (r *Running) close() {
 	if r.init != nil {
 		r.init.close()
 	}
-	r.group.Close()
+	if r.group != nil {
+		r.group.CloseFiles()
+	}
 	if r.recorder != nil {
 		r.recorder.finish()
 		r.recorder = nil

@@ -198,7 +198,8 @@ func pending(f *os.File) (n int) {
 // atEnd tells whether a pipe holds nothing and has no writer any more.
 func atEnd(f *os.File) bool {
 	p := []pollFD{polled(f)}
-	return pollBriefly(p, time.Nanosecond) && p[0].revents&(unix.POLLIN|unix.POLLHUP) == unix.POLLHUP
+	pollNow(p)
+	return p[0].revents&(unix.POLLIN|unix.POLLHUP) == unix.POLLHUP
 }
 
 // fd is the number of a file for the child, in blocking mode.

@@ -65,6 +65,7 @@ type Workdir struct {
 	placed   map[string]placed // what Put has made, by name
 	gathered map[inode]stamp   // what Gather has handed over
 	full     map[inode]stamp   // files of the size that the last Measure asked about
+	empty    []lastChange      // of directories in which the last Measure has found nothing
 }
 
 // An inode is a file by its numbers.

@@ -28,13 +28,13 @@ type Group struct {
 	limits  Limits
 	adopted bool
 	ahead   *Limits       // that Ready has set; nil: none
-	kept    *kept         // files that Ready has opened; nil: none
 	spent   time.Duration // CPU time before the group was adopted
 	memory  *dir          // that has the controller, or nil
 	pids    *dir
 	cpu     *dir       // accounts for CPU time
 	tasks   []*os.File // v1
 	unified *os.File   // v2
+	files   *files     // nil: each look opens them
 }
 
 // A dir is a group in one hierarchy.
@@ -109,7 +109,7 @@ func (g *Group) Ready(l Limits) {
 	if l.ReadRate == 0 && l.WriteRate == 0 && len(g.Limit(l)) == 0 {
 		g.ahead = &l
 	}
-	g.kept = newKept()
+	g.KeepOpen()
 	g.CPU()
 	g.OutOfMemory()
 	g.PeakMemory()
@@ -117,10 +117,10 @@ func (g *Group) Ready(l Limits) {
 	g.Refused()
 }
 
-// Handover is the group for a run of this process: as [Adopt] of its Lines, with what Ready has done. The run closes it.
+// Handover is the group for a run of this process: as [Adopt] of its Lines, with what Ready has done. The run closes its files.
 func (g *Group) Handover() *Group {
-	h := &Group{dirs: slices.Clone(g.dirs), why: maps.Clone(g.why), ahead: g.ahead, kept: g.kept, adopted: true}
-	g.kept = nil
+	h := &Group{dirs: slices.Clone(g.dirs), why: maps.Clone(g.why), ahead: g.ahead, files: g.files, adopted: true}
+	g.files = nil
 	return h
 }
 
@@ -231,7 +231,7 @@ func (g *Group) Unified() *os.File { return g.unified }
 
 // Close closes these files, which are needed until the program has entered, and those that Ready has opened.
 func (g *Group) Close() {
-	g.kept.close()
+	g.CloseFiles()
 	for _, f := range g.tasks {
 		f.Close()
 	}
@@ -256,7 +256,7 @@ func (g *Group) PeakMemory() int64 {
 	if g.memory == nil {
 		return 0
 	}
-	return g.memory.version.peakMemory(g.kept, g.memory.path)
+	return g.memory.version.peakMemory(g.read, g.memory.path)
 }
 
 // Refused is how often a process or thread could not be made because of the limit.
@@ -264,7 +264,7 @@ func (g *Group) Refused() int64 {
 	if g.pids == nil {
 		return 0
 	}
-	return g.kept.field(filepath.Join(g.pids.path, "pids.events"), "max")
+	return reader(g.read).field(filepath.Join(g.pids.path, "pids.events"), "max")
 }
 
 // Processes is how many processes and threads there are now.
@@ -272,7 +272,7 @@ func (g *Group) Processes() int {
 	if g.pids == nil {
 		return 0
 	}
-	return int(g.kept.number(filepath.Join(g.pids.path, "pids.current")))
+	return int(reader(g.read).number(filepath.Join(g.pids.path, "pids.current")))
 }
 
 // PeakProcesses is the most processes and threads at once; 0 if that is not known.
@@ -280,7 +280,7 @@ func (g *Group) PeakProcesses() int {
 	if g.pids == nil {
 		return 0
 	}
-	return int(g.kept.number(filepath.Join(g.pids.path, "pids.peak"))) // since Linux 6.1
+	return int(reader(g.read).number(filepath.Join(g.pids.path, "pids.peak"))) // since Linux 6.1
 }
 
 // Counted tells whether the group counts CPU time.
@@ -292,5 +292,5 @@ func (g *Group) CPU() (used time.Duration, known bool) {
 	if g.cpu == nil {
 		return 0, false
 	}
-	return g.cpu.version.cpu(g.kept, g.cpu.path) - g.spent, true
+	return g.cpu.version.cpu(g.read, g.cpu.path) - g.spent, true
 }

@@ -6,35 +6,6 @@ import (
 	"testing"
 )
 
-// A file that is kept open is read anew each time, like one that is not; when it is gone, or nothing is kept any more, as by its path.
-func TestKept(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "events")
-	put := func(text string) {
-		t.Helper()
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	k := newKept()
-	for _, open := range []bool{true, false} {
-		for _, text := range []string{"max 3\n", "low 1\nmax 41\n", "max 5\n"} {
-			put(text)
-			if got, want := k.field(path, "max"), (*kept)(nil).field(path, "max"); got != want || want == 0 {
-				t.Errorf("open %t: %d, want %d", open, got, want)
-			}
-			if (len(k.open) == 1) != open {
-				t.Errorf("open %t: %v", open, k.open)
-			}
-		}
-		k.close()
-	}
-	if _, err := newKept().read(path + ".none"); !os.IsNotExist(err) {
-		t.Errorf("error %v, want that of a file that does not exist", err)
-	}
-	(*kept)(nil).close()
-}
-
 // Limits that were set ahead are not set again; others are. Who prepared them has handed over the open files.
 func TestReady(t *testing.T) {
 	t.Parallel()
@@ -63,14 +34,14 @@ func TestReady(t *testing.T) {
 	}
 	os.Truncate(filepath.Join(place, "memory.limit_in_bytes"), 0)
 	run := g.Handover()
-	if g.kept != nil || run.kept == nil {
+	if g.files != nil || run.files == nil {
 		t.Error("the open files were not handed over")
 	}
 	if gaps := run.Limit(usual); len(gaps) > 0 || limit() != "" || !run.Limits("memory") {
 		t.Errorf("gaps %v, limit %q, in force %t", gaps, limit(), run.Limits("memory"))
 	}
 	run.Close()
-	if run.kept.open != nil {
+	if run.files.open != nil {
 		t.Error("files are still open")
 	}
 	run = prepared(usual).Handover()

@@ -48,7 +48,7 @@ func (k *Keeper) serve(s *slot, job Job) (answer Answer) {
 // closeLog is what is left to do after a job in an interpreter that was there already.
 func (r *run) closeLog() (err error) {
 	if r.record != nil {
-		err = r.record.log.Close()
+		err = r.record.log.close()
 		r.record = nil
 	}
 	return err

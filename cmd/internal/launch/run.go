@@ -344,7 +344,7 @@ func (r *run) sweep(isolation *wire.Isolation) (err error) {
 		if others {
 			err = errors.Join(err, r.record.log.Recover())
 		}
-		err = errors.Join(err, r.record.log.Close())
+		err = errors.Join(err, r.record.log.close())
 		r.record = nil
 	}
 	if r.left != nil {

@@ -16,11 +16,13 @@ import (
 //   - the interpreter, which is looked for again when its file changes;
 //   - templates of its own (nil: none), whose workers are used once;
 //   - a new, empty directory for the next run, and new memory to share with its interpreter, made while
-//     nobody waits.
+//     nobody waits;
+//   - the audit log, open, without anything of a record.
 //
 // A run of a series releases what it has acquired in Answer.Sweep, after its result.
 type Series struct {
 	templates *warm.Own
+	log       seriesLog
 
 	aside *aside // for what goes on beside a run; nil: there is none
 
@@ -83,6 +85,7 @@ func (s *Series) Close() (err error) {
 		err = s.templates.Close(seriesEnd)
 	}
 	s.aside.end()
+	err = errors.Join(err, s.log.end())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.forget()
