@@ -22,6 +22,7 @@ type Handoff struct {
 	init, program, pidfd, listener *os.File
 	lines                          []string
 	group                          *cgroup.Group // nil: it follows from the lines
+	pipes                          pipeStock
 }
 
 // ReadHandoff reads what [Worker.Handoff] has sent. The Handoff owns the descriptors.
@@ -51,6 +52,7 @@ func (h *Handoff) Close() {
 	if h.group != nil {
 		h.group.Close()
 	}
+	h.pipes.close()
 }
 
 // start uses the worker for a run. It ignores Path, Args and Env of the Spec: the template has fixed
@@ -61,6 +63,7 @@ func (h *Handoff) start(spec Spec, stdio IO) (_ *Running, err error) {
 		h.group = cgroup.Adopt(h.lines)
 	}
 	r := newRunning(spec, h.group, observed{method: Namespace, userNS: os.Geteuid() != 0, root: os.Geteuid() == 0})
+	r.pipes, h.pipes = h.pipes, pipeStock{}
 	worker := &preforkedInit{r: r, pidfd: h.pidfd}
 	r.pid, r.init, r.setup = h.pid, worker, []*os.File{h.init, h.program}
 	defer onFailure(&err, func() {

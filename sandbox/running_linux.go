@@ -36,6 +36,7 @@ type Running struct {
 	status    *os.File   // read end
 	gate      *os.File   // write end
 	dump      *os.File   // read end
+	pipes     pipeStock  // made ahead
 	outputs   []*os.File // read ends of stdout and stderr, or of the one pipe for both
 	to        []io.Writer
 	copying   [2]bool                   // the streams that are copied
@@ -243,6 +244,7 @@ func (r *Running) close() {
 			f.Close()
 		}
 	}
+	r.pipes.close()
 	if r.init != nil {
 		r.init.close()
 	}
