@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,18 +41,26 @@ type entering struct {
 	starts bool                    // the record is a start, which can still be refused: it opens new segments and reserves room
 	before func(line []byte) error // gets the line before it is written; may be nil
 	after  func()                  // is called when the line is written; may be nil
+
+	cached *cached // of the Log, as long as the record is added; nil: another goroutine uses it. add sets it
 }
 
 func (l *Log) add(r Record, e *entering) (Receipt, error) {
-	d, err := l.fitWide(r)
+	d, wide, err := l.fitWide(r)
 	if err != nil {
 		return Receipt{}, err
 	}
-	lock, err := l.lock()
+	w := entry{Log: l, segment: -1, wide: wide}
+	if l.cached.stays && l.cached.mu.TryLock() { // else another goroutine is adding a record
+		defer l.cached.mu.Unlock()
+		w.cached, e.cached = &l.cached, &l.cached
+		w.lock, err = l.cached.lockOf(l)
+	} else {
+		w.lock, err = l.lock()
+	}
 	if err != nil {
 		return Receipt{}, err
 	}
-	w := entry{Log: l, lock: lock, segment: -1}
 	receipt, err := w.putAndUnlock(d, e)
 	return receipt, w.close(err) // not under the lock: to wait for the disk takes longest
 }
@@ -63,7 +70,15 @@ func (l *Log) add(r Record, e *entering) (Receipt, error) {
 func (w *entry) putAndUnlock(d draft, e *entering) (receipt Receipt, err error) {
 	done := false
 	defer func() {
-		unlock(w.lock)
+		switch {
+		case w.cached == nil:
+			unlock(w.lock)
+		case done:
+			unix.Flock(w.lock, unix.LOCK_UN)
+		default:
+			unix.Flock(w.lock, unix.LOCK_UN)
+			w.cached.forget(w.segment)
+		}
 		if !done && w.segment >= 0 {
 			unix.Close(w.segment)
 		}
@@ -78,29 +93,29 @@ func (w *entry) putAndUnlock(d draft, e *entering) (receipt Receipt, err error) 
 
 // addLocked adds a record while the caller holds the lock.
 func (l *Log) addLocked(lock int, r Record) (Receipt, error) {
-	d, err := l.fitWide(r)
+	d, wide, err := l.fitWide(r)
 	if err != nil {
 		return Receipt{}, err
 	}
-	w := entry{Log: l, lock: lock, segment: -1}
+	w := entry{Log: l, lock: lock, segment: -1, wide: wide}
 	receipt, err := w.put(d, &entering{})
 	return receipt, w.close(err)
 }
 
 // fitWide fits a record with the widest numbers that it can get, so that it need not be fitted
 // again under the lock.
-func (l *Log) fitWide(r Record) (draft, error) {
-	r.follow(head{seq: math.MaxUint64 - 1, hash: origin.hash})
+func (l *Log) fitWide(r Record) (draft, []byte, error) {
+	r.follow(widest)
 	r.Host.ClockJumpMS = math.MinInt64
 	return l.fit(r)
 }
 
-func (l *Log) fit(r Record) (draft, error) {
-	d, err := fit(r, maxLine-1)
+func (l *Log) fit(r Record) (draft, []byte, error) {
+	d, line, err := fitLine(r, maxLine-1)
 	if err != nil {
-		return draft{}, l.failed("encode record for", currentName, err)
+		return draft{}, nil, l.failed("encode record for", currentName, err)
 	}
-	return d, nil
+	return d, line, nil
 }
 
 // An entry is one record on its way into the log, while the lock is held. The package comment has a
@@ -111,6 +126,10 @@ type entry struct {
 	segment int   // descriptor of the current segment; -1: not open yet
 	end     int64 // of the last record in it
 	last    head  // the newest record
+
+	wide   []byte      // the line of the entry's own record with the widest numbers; nil: it has to be encoded
+	cached *cached     // nil: this entry opens files of its own, and closes them
+	found  unix.Stat_t // what current has seen; Ino 0: nothing
 }
 
 // close waits until the segment is on the disk, unless the entry has failed, and closes it.
@@ -118,7 +137,12 @@ func (w *entry) close(err error) error {
 	if w.segment < 0 {
 		return err
 	}
-	defer unix.Close(w.segment)
+	if w.cached == nil || err != nil {
+		defer unix.Close(w.segment)
+		if w.cached != nil {
+			w.cached.forget(w.segment)
+		}
+	}
 	if err != nil || w.NoSync {
 		return err
 	}
@@ -147,7 +171,7 @@ func (w *entry) put(d draft, e *entering) (Receipt, error) {
 		}
 	}
 	if e.starts {
-		if err := w.reserve(w.segment, w.end); err != nil {
+		if err := w.makeRoom(); err != nil {
 			return Receipt{}, err
 		}
 	}
@@ -163,7 +187,7 @@ func (w *entry) put(d draft, e *entering) (Receipt, error) {
 			return Receipt{}, err
 		}
 	}
-	receipt, err := w.write(d, e.before)
+	receipt, err := w.write(d, w.wide, e.before)
 	if err != nil {
 		return Receipt{}, err
 	}
@@ -173,9 +197,10 @@ func (w *entry) put(d draft, e *entering) (Receipt, error) {
 	if p := d.record.Policy; p != nil && d.record.Event.Action != PolicyChanged {
 		w.rememberChange(w.lock, *p) // else the next run reports the change again
 	}
-	if err := w.lookAt(w.segment); err != nil {
+	if err := w.lookAt(); err != nil {
 		return Receipt{}, w.failed("look at", currentName, err)
 	}
+	w.keep(&receipt.record, receipt.Line[:len(receipt.Line)+1])
 	return receipt, nil
 }
 
@@ -183,17 +208,28 @@ func (w *entry) put(d draft, e *entering) (Receipt, error) {
 // close the segment and open the next one.
 func (w *entry) open(starts bool) (torn []byte, err error) {
 	if w.segment < 0 {
+		w.segment = w.current()
+	}
+	if w.segment < 0 {
 		if w.segment, err = w.openCurrent(); err != nil {
 			return nil, err
 		}
+		if w.cached != nil {
+			w.cached.take(w.segment)
+		}
 	}
-	if w.last, w.end, torn, err = readTail(w.segment); err != nil {
-		return nil, w.failed("read the end of", currentName, err)
+	if !w.goesOn() {
+		if w.last, w.end, torn, err = readTail(w.segment); err != nil {
+			return nil, w.failed("read the end of", currentName, err)
+		}
 	}
 	if starts && w.end > 0 && len(torn) == 0 {
-		if first, due := w.due(w.segment, w.end); due {
+		if first, due := w.isDue(); due {
 			if next := w.rotate(w.segment, w.end, first); next != w.segment {
-				w.segment, w.end = next, 0
+				w.segment, w.end, w.found = next, 0, unix.Stat_t{}
+				if w.cached != nil {
+					w.cached.take(next)
+				}
 			}
 		}
 	}
@@ -257,7 +293,8 @@ func (w *entry) repair(d draft, noted memory) (draft, error) {
 		return d, nil
 	case beside:
 		d.record.Repair = gap
-		return w.fit(d.record)
+		d, w.wide, err = w.fitWide(d.record)
+		return d, err
 	}
 	return d, note(*gap, memoryLost)
 }
@@ -265,27 +302,32 @@ func (w *entry) repair(d draft, noted memory) (draft, error) {
 // note writes a record before the one that the entry is for.
 func (w *entry) note(r Record) error {
 	r.follow(w.last)
-	d, err := w.fit(r)
+	d, _, err := w.fit(r)
 	if err == nil {
-		_, err = w.write(d, nil)
+		_, err = w.write(d, nil, nil)
 	}
 	return err
 }
 
-// write makes d the newest record, in one write at the end of the segment. before, which may be
-// nil, gets the line first.
-func (w *entry) write(d draft, before func([]byte) error) (Receipt, error) {
+// write makes d the newest record, in one write at the end of the segment. wide is its line with the
+// widest numbers, or nil. before, which may be nil, gets the line first.
+func (w *entry) write(d draft, wide []byte, before func([]byte) error) (Receipt, error) {
 	d.record.follow(w.last)
-	line, _, err := d.encode()
-	if err != nil {
-		return Receipt{}, w.failed("encode record for", currentName, err)
+	line := narrow(wide, &d.record)
+	if line == nil {
+		var err error
+		if line, _, err = d.encode(); err != nil {
+			return Receipt{}, w.failed("encode record for", currentName, err)
+		}
 	}
 	if before != nil {
 		if err := before(line); err != nil {
 			return Receipt{}, err
 		}
 	}
-	n, err := unix.Write(w.segment, append(line, '\n'))
+	whole := append(line, '\n')
+	line = whole[:len(line)]
+	n, err := unix.Write(w.segment, whole)
 	if err == nil && n <= len(line) {
 		// To the kernel, a disk that fills up in the middle is not an error.
 		err = io.ErrShortWrite
@@ -305,13 +347,15 @@ func (w *entry) write(d draft, before func([]byte) error) (Receipt, error) {
 	return receipt, nil
 }
 
-// lookAt fails when the log's path no longer leads to the file behind fd.
-func (l *Log) lookAt(fd int) error {
+// lookAt fails when the log's path no longer leads to the segment.
+func (w *entry) lookAt() error {
 	var written, there unix.Stat_t
-	if err := unix.Fstat(fd, &written); err != nil {
+	if c := w.cached; c != nil && c.at.ino != 0 {
+		written.Dev, written.Ino = c.at.dev, c.at.ino
+	} else if err := unix.Fstat(w.segment, &written); err != nil {
 		return err
 	}
-	if err := unix.Lstat(filepath.Join(l.path, currentName), &there); err != nil {
+	if err := unix.Lstat(w.Log.current, &there); err != nil {
 		return fmt.Errorf("removed while it was written: %w", err)
 	}
 	if written.Dev != there.Dev || written.Ino != there.Ino {

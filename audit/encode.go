@@ -1,10 +1,12 @@
 package audit
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"py3run/internal/activity"
@@ -273,6 +275,12 @@ func dropArguments(d *draft) {
 
 // fit cuts r until its line, without newline, has at most limit bytes.
 func fit(r Record, limit int) (draft, error) {
+	d, _, err := fitLine(r, limit)
+	return d, err
+}
+
+// fitLine does that, and returns the line, too.
+func fitLine(r Record, limit int) (draft, []byte, error) {
 	if r.Isolation != nil {
 		// These two lists are always there; a nil slice would come out as null.
 		i := *r.Isolation
@@ -287,38 +295,44 @@ func fit(r Record, limit int) (draft, error) {
 	d := draft{record: r, maxString: maxString}
 	line, shortened, err := d.encode()
 	if err != nil {
-		return draft{}, err
+		return draft{}, nil, err
 	}
 	if len(line) <= limit && !shortened {
-		return d, nil
+		return d, line, nil
 	}
 	d.record.Truncated = true
 	for next := 0; ; next++ {
 		line, _, err := d.encode()
 		if err != nil {
-			return draft{}, err
+			return draft{}, nil, err
 		}
 		if len(line) <= limit {
-			return d, nil
+			return d, line, nil
 		}
 		if next == len(cuts) {
-			return draft{}, fmt.Errorf("record has %d bytes with everything cut that may be, and %d are allowed", len(line), limit)
+			return draft{}, nil, fmt.Errorf("record has %d bytes with everything cut that may be, and %d are allowed", len(line), limit)
 		}
 		if err := cuts[next](&d, len(line)-limit); err != nil {
-			return draft{}, err
+			return draft{}, nil, err
 		}
 	}
 }
 
 // encode makes the record's line, without newline, and reports whether a string was too long for it.
 func (d draft) encode() (line []byte, shortened bool, err error) {
-	text, err := json.Append(nil, &d.record)
+	room := rooms.Get().(*[]byte)
+	defer rooms.Put(room)
+	text, err := json.Append((*room)[:0], &d.record)
 	if err != nil {
 		return nil, false, err
 	}
+	*room = text
 	line, shortened = printable(text, d.maxString)
 	return line, shortened, nil
 }
+
+// rooms are memory for text that becomes a line.
+var rooms = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
 
 // printable rewrites JSON with the characters from space to tilde and with \uXXXX for all others.
 // It ends strings of more than limit bytes with an ellipsis. The input is as encoding/json writes
@@ -326,24 +340,34 @@ func (d draft) encode() (line []byte, shortened bool, err error) {
 // controls and characters such as U+202E, which terminals and viewers obey.
 func printable(in []byte, limit int) (out []byte, shortened bool) {
 	out = make([]byte, 0, len(in)+len(in)/8+1) // +1: the newline
-	var (
-		inside bool // a string
-		start  int  // where its text starts in out
-		full   bool // it has its ellipsis
-		char   [12]byte
-	)
-	for len(in) > 0 {
-		if in[0] == '"' || !inside {
-			if in[0] == '"' {
-				inside = !inside
-				start, full = len(out)+1, false
-			}
-			out = append(out, in[0])
-			in = in[1:]
-			continue
+	for {
+		quote := bytes.IndexByte(in, '"')
+		if quote < 0 {
+			return append(out, in...), shortened
 		}
-		size, text := 1, in[:1]
+		out = append(out, in[:quote+1]...)
+		in = in[quote+1:]
+		var cut bool
+		out, in, cut = printableString(out, in, limit)
+		shortened = shortened || cut
+	}
+}
+
+// printableString does that for the rest of one string, the quote at its end included.
+func printableString(out, in []byte, limit int) (_, rest []byte, shortened bool) {
+	var char [12]byte
+	start := len(out)
+	for len(in) > 0 {
+		n := 0
+		for n < len(in) && in[n] >= ' ' && in[n] < 0x7f && in[n] != '"' && in[n] != '\\' {
+			n++
+		}
+		size, text := n, in[:n]
 		switch {
+		case n > 0:
+			text = in[:min(n, max(0, limit-(len(out)-start)))]
+		case in[0] == '"':
+			return append(out, '"'), in[1:], shortened
 		case in[0] == '\\' && in[1] == 'u':
 			size, text = 6, in[:6]
 		case in[0] == '\\':
@@ -352,18 +376,20 @@ func printable(in []byte, limit int) (out []byte, shortened bool) {
 			var r rune
 			r, size = utf8.DecodeRune(in)
 			text = appendEscaped(char[:0], r)
-		}
-		in = in[size:]
-		switch {
-		case full:
-		case len(out)-start+len(text) > limit:
-			out = appendEscaped(out, '…')
-			full, shortened = true, true
 		default:
+			size, text = 1, in[:1]
+		}
+		whole := len(text) >= n && len(out)-start+len(text) <= limit
+		if !shortened && (whole || n > 0) {
 			out = append(out, text...)
 		}
+		if !shortened && !whole {
+			out = appendEscaped(out, '…')
+			shortened = true
+		}
+		in = in[size:]
 	}
-	return out, shortened
+	return out, nil, shortened
 }
 
 // appendEscaped appends \uXXXX, or the two of a surrogate pair.

@@ -44,11 +44,14 @@ type Log struct {
 	NoSync bool
 
 	path     string // absolute, of the directory
+	current  string // path of the current segment
 	dir      int    // descriptor of the directory; -1: closed
 	group    int    // its members may read the log; -1: none
 	patience time.Duration
 
 	segmentMost int64
+
+	cached cached
 }
 
 // Open opens the log in dir. If the directory does not exist, Open makes it with mode 0700, and
@@ -73,8 +76,11 @@ func Open(dir string) (*Log, error) {
 	if err != nil {
 		return nil, &StepError{step, path, err}
 	}
-	return &Log{path: path, dir: fd, group: -1, patience: lockPatience, segmentMost: segmentMost}, nil
+	return &Log{path: path, current: filepath.Join(path, currentName), dir: fd, group: -1, patience: lockPatience, segmentMost: segmentMost, cached: cached{lock: -1, segment: -1, stays: staysAlways}}, nil
 }
+
+// staysAlways makes each Log stay. Tests set it.
+var staysAlways bool
 
 func makeDir(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -134,6 +140,7 @@ var networks = map[int64]string{
 
 // Close closes the directory. A record needs no Close to be complete.
 func (l *Log) Close() error {
+	l.cached.close()
 	fd := l.dir
 	l.dir = -1
 	if err := unix.Close(fd); err != nil {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,6 +34,8 @@ type Run struct {
 	id   string
 	dir  int // of the directory runs
 	file *os.File
+	size int64    // of its start record there, with the newline
+	runs *runsDir // that dir belongs to; nil: dir is this run's own
 
 	beside bool // there may be more files of the run: see removeBeside
 }
@@ -68,26 +71,38 @@ func (l *Log) Begin(r Record) (*Run, Receipt, error) {
 			run.release()
 		}
 	}()
-	receipt, err := l.add(r, &entering{before: run.enter, starts: true})
+	e := &entering{starts: true}
+	e.before = func(line []byte) error { return run.enter(line, e.cached) }
+	receipt, err := l.add(r, e)
 	returned = true
 	if failed := new(StepError); errors.As(err, &failed) && (failed.Step == "sync" || failed.Step == "look at") {
 		run.release() // the record may be there: Recover gives it an end
 		return nil, Receipt{}, err
 	}
 	if err != nil {
-		run.leave()
+		run.leave(nil)
 		return nil, Receipt{}, err
 	}
 	return run, receipt, nil
 }
 
-// enter makes the run's file, with its start record.
-func (run *Run) enter(line []byte) (err error) {
-	if run.dir, err = run.log.openRuns(true); err != nil {
+// enter makes the run's file, with its start record. c is as in entering.
+func (run *Run) enter(line []byte, c *cached) (err error) {
+	if c == nil {
+		run.dir, err = run.log.openRuns(true)
+	} else if run.runs, err = c.runsOf(run.log, true); err == nil {
+		run.runs.users.Add(1)
+		run.dir = run.runs.fd
+	}
+	if err != nil {
 		return err
 	}
+	text := append(slices.Clip(line), '\n')
+	if c != nil && c.useSpare(run, text) {
+		return nil
+	}
 	name := filepath.Join(runsName, run.id)
-	fd, err := unix.Openat(run.dir, run.id, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_APPEND|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	fd, err := unix.Openat(run.dir, run.id, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return run.log.failed("make", name, err)
 	}
@@ -96,11 +111,11 @@ func (run *Run) enter(line []byte) (err error) {
 		unix.Unlinkat(run.dir, run.id, 0)
 		return run.log.failed("lock", name, err)
 	}
-	run.file = os.NewFile(uintptr(fd), filepath.Join(run.log.path, name))
+	run.file, run.size = os.NewFile(uintptr(fd), filepath.Join(run.log.path, name)), int64(len(text))
 	if err := run.log.share(fd, name, sharedFile); err != nil {
 		return err
 	}
-	if _, err := run.file.Write(append(slices.Clip(line), '\n')); err != nil {
+	if _, err := run.file.WriteAt(text, 0); err != nil {
 		return run.log.failed("write", name, err)
 	}
 	return nil
@@ -110,7 +125,9 @@ func (run *Run) enter(line []byte) (err error) {
 // kept beside it: then the error is a [*KeptError]. Call End once.
 func (run *Run) End(r Record) (Receipt, error) {
 	defer run.release()
-	receipt, err := run.log.add(r, &entering{after: run.leave})
+	e := &entering{}
+	e.after = func() { run.leave(e.cached) }
+	receipt, err := run.log.add(r, e)
 	if err != nil && run.file != nil {
 		err = run.keep(r, err)
 	}
@@ -126,7 +143,7 @@ func (run *Run) keep(r Record, because error) error {
 		line, _, err = d.encode()
 	}
 	if err == nil {
-		_, err = run.file.Write(append(line, '\n'))
+		_, err = run.file.WriteAt(append(line, '\n'), run.size)
 	}
 	if err == nil {
 		err = run.file.Sync()
@@ -134,12 +151,12 @@ func (run *Run) keep(r Record, because error) error {
 	if err != nil {
 		return fmt.Errorf("%w; %w", because, err)
 	}
-	return &KeptError{run.file.Name(), because}
+	return &KeptError{filepath.Join(run.log.path, runsName, run.id), because}
 }
 
-// leave removes the run's file.
-func (run *Run) leave() {
-	if run.file != nil {
+// leave removes the run's file, or keeps it for the next run. c is as in entering.
+func (run *Run) leave(c *cached) {
+	if run.file != nil && (c == nil || !c.keepSpare(run)) {
 		unix.Unlinkat(run.dir, run.id, 0)
 	}
 	run.release()
@@ -150,13 +167,18 @@ func (run *Run) release() {
 		run.file.Close()
 		run.file = nil
 	}
-	if run.dir >= 0 {
-		if run.beside {
-			removeBeside(run.dir, run.id)
-		}
-		unix.Close(run.dir)
-		run.dir = -1
+	if run.dir < 0 {
+		return
 	}
+	if run.beside {
+		removeBeside(run.dir, run.id)
+	}
+	if run.runs != nil {
+		run.runs.leave()
+	} else {
+		unix.Close(run.dir)
+	}
+	run.dir, run.runs = -1, nil
 }
 
 // openRuns opens the directory of the runs under way.
@@ -193,6 +215,45 @@ func (l *Log) running() int {
 	return len(names)
 }
 
+// running is the same, by the directory that is open already.
+func (w *entry) running() int {
+	d, err := w.cached.runsOf(w.Log, false)
+	if err != nil {
+		return 0
+	}
+	n, ok := countRuns(d.fd, w.cached.room(4<<10))
+	if !ok {
+		return w.Log.running()
+	}
+	return n
+}
+
+// countRuns counts the runs in a directory. ok is false where something else stands there.
+func countRuns(dir int, room []byte) (n int, ok bool) {
+	if _, err := unix.Seek(dir, 0, io.SeekStart); err != nil {
+		return 0, false
+	}
+	var names []string
+	for {
+		size, err := unix.Getdents(dir, room)
+		if err != nil {
+			return 0, false
+		}
+		if size == 0 {
+			return n, true
+		}
+		_, _, names = unix.ParseDirent(room[:size], -1, names[:0])
+		for _, name := range names {
+			switch {
+			case isRunID(name):
+				n++
+			case name[0] != '.':
+				return 0, false
+			}
+		}
+	}
+}
+
 func (l *Log) listRuns() ([]string, error) {
 	fd, err := l.openRuns(false)
 	if err != nil {
@@ -215,6 +276,7 @@ func (l *Log) listRuns() ([]string, error) {
 // Recover writes the end records that were kept beside the log. For a run whose writer has died it
 // writes a record that the run is orphaned. It is quick where there are none.
 func (l *Log) Recover() error {
+	l.removeSpares()
 	names, err := l.listRuns()
 	if errors.Is(err, unix.ENOENT) || err == nil && len(names) == 0 {
 		return nil
@@ -259,6 +321,32 @@ func (l *Log) Recover() error {
 		}
 	}
 	return nil
+}
+
+// removeSpares removes the spares of dead processes.
+func (l *Log) removeSpares() {
+	dir, err := l.openRuns(false)
+	if err != nil {
+		return
+	}
+	defer unix.Close(dir)
+	var names []string
+	for room := make([]byte, 4<<10); ; {
+		size, err := unix.Getdents(dir, room)
+		if err != nil || size == 0 {
+			break
+		}
+		_, _, names = unix.ParseDirent(room[:size], -1, names)
+	}
+	for _, name := range names {
+		if !strings.HasPrefix(name, spareMark) {
+			continue
+		}
+		if f := claim(dir, name); f != nil {
+			unix.Unlinkat(dir, name, 0)
+			f.Close()
+		}
+	}
 }
 
 // claim opens and locks the file of a run whose writer is dead; nil: the writer lives.
@@ -373,6 +461,11 @@ func (l *Log) scan(name string, line func([]byte)) error {
 // ThisHost is the machine that this process runs on.
 func ThisHost() Host {
 	name, _ := os.Hostname()
-	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return Host{Name: name, Boot: strings.TrimSpace(string(boot))}
+	return Host{Name: name, Boot: bootID()}
 }
+
+// bootID names the boot of the machine. No process outlives it.
+var bootID = sync.OnceValue(func() string {
+	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(boot))
+})

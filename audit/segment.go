@@ -25,7 +25,28 @@ func (l *Log) due(fd int, end int64) (first uint64, due bool) {
 		return 0, false
 	}
 	first, began, ok := firstKeys(window)
-	return first, ok && (end >= l.segmentMost || time.Since(began) >= segmentAge)
+	return first, ok && l.isFull(end, began)
+}
+
+// isDue is due for the current segment. The beginning of a segment never changes, so it is read once.
+func (w *entry) isDue() (first uint64, due bool) {
+	c := w.cached
+	if c == nil {
+		return w.due(w.segment, w.end)
+	}
+	if c.first == 0 {
+		window := make([]byte, min(w.end, lineStart))
+		if readAt(w.segment, window, 0) != nil {
+			return 0, false
+		}
+		c.first, c.began, _ = firstKeys(window)
+	}
+	return c.first, c.first > 0 && w.isFull(w.end, c.began)
+}
+
+// isFull reports whether a segment that began then, and ends at end, is to be closed.
+func (l *Log) isFull(end int64, began time.Time) bool {
+	return end >= l.segmentMost || time.Since(began) >= segmentAge
 }
 
 // firstKeys reads seq and time from the beginning of a line. What stands before these keys is
@@ -65,8 +86,11 @@ func segmentName(first uint64) string { return fmt.Sprintf("audit-%012d.jsonl", 
 // reserve takes room on the disk after the end of the segment: for a start, for its end, and for
 // the ends of all runs under way. Room that is already reserved costs nothing. Some file systems
 // cannot reserve; there, on a full disk, the end of a run waits in its file in runs.
-func (l *Log) reserve(fd int, end int64) error {
-	err := unix.Fallocate(fd, unix.FALLOC_FL_KEEP_SIZE, end, int64(2+l.running())*maxLine)
+func (l *Log) reserve(fd int, end int64) error { return l.reserveFor(fd, end, l.running()) }
+
+// reserveFor does that for so many runs under way.
+func (l *Log) reserveFor(fd int, end int64, running int) error {
+	err := unix.Fallocate(fd, unix.FALLOC_FL_KEEP_SIZE, end, int64(2+running)*maxLine)
 	if err == unix.EOPNOTSUPP || err == unix.ENOSYS || err == unix.EPERM || err == nil {
 		return nil
 	}

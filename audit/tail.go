@@ -70,11 +70,16 @@ func parseHead(line []byte) (h head, ok bool) {
 	if err := json.Unmarshal(line, &r); err != nil || r.V <= 0 || r.Seq == 0 {
 		return head{}, false
 	}
-	h = head{seq: r.Seq, hash: hexSHA256(line), prev: r.Prev}
-	if wall, err := time.Parse(timeLayout, r.Time); err == nil && r.Host.UptimeMS > 0 {
-		h.at = moment{wall, time.Duration(r.Host.UptimeMS) * time.Millisecond, r.Host.Boot}
+	return head{seq: r.Seq, hash: hexSHA256(line), prev: r.Prev, at: momentOf(r.Time, r.Host)}, true
+}
+
+// momentOf is when a record was written, by both clocks, as it says.
+func momentOf(timestamp string, host Host) moment {
+	wall, err := time.Parse(timeLayout, timestamp)
+	if err != nil || host.UptimeMS <= 0 {
+		return moment{}
 	}
-	return h, true
+	return moment{wall, time.Duration(host.UptimeMS) * time.Millisecond, host.Boot}
 }
 
 func readAt(fd int, b []byte, offset int64) error {

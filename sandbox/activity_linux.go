@@ -86,7 +86,8 @@ func (t *recorder) start(spawn func(do, done func())) {
 // finish ends the recording of a tree that has ended, and returns what the recorder has found.
 func (t *recorder) finish() Activity {
 	if !t.started { // nobody has asked anything
-		close(t.done)
+		t.listener.Close()
+		return t.found.activity(t.refusals.most)
 	}
 	t.listener.SetReadDeadline(time.Now())
 	select {

@@ -20,12 +20,15 @@ const briefMost = almostAfter
 //
 // It keeps its thread, and the thread keeps its right to run goroutines. So other work of this
 // process can wait for up to briefMost.
+//
+// It leaves the descriptors of the run open: to close them takes a moment too, and nobody waits for
+// that. Call [Running.Close] when there is time.
 func (r *Running) WaitBriefly(signals <-chan os.Signal, others ...*os.File) (out Outcome, ok bool) {
 	end, ok := r.brief(others)
 	if !ok {
 		return out, false
 	}
-	defer r.close()
+	defer func() { r.score.release(); r.score = nil }()
 	out.Reason = Finished
 	if end.left {
 		r.attend()
@@ -83,8 +86,7 @@ func pollBriefly(p []pollFD, most time.Duration) bool {
 	if most <= 0 {
 		return false
 	}
-	t := unix.NsecToTimespec(int64(most))
-	n, _, errno := syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), uintptr(unsafe.Pointer(&t)), 0, 0, 0)
+	n, errno := ppoll(p, most)
 	if errno == syscall.EINTR {
 		for i := range p {
 			p[i].revents = 0
@@ -92,6 +94,16 @@ func pollBriefly(p []pollFD, most time.Duration) bool {
 		return true
 	}
 	return errno == 0 && n > 0
+}
+
+// pollNow looks at descriptors without waiting. (The shortest wait takes as long as the thread's timer
+// slack: 50 microseconds and two switches between threads.)
+func pollNow(p []pollFD) { ppoll(p, 0) }
+
+func ppoll(p []pollFD, most time.Duration) (ready int, errno syscall.Errno) {
+	t := unix.NsecToTimespec(int64(most))
+	n, _, errno := syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), uintptr(unsafe.Pointer(&t)), 0, 0, 0)
+	return int(n), errno
 }
 
 // awaitBriefly waits for one descriptor as pollBriefly does, through interruptions.

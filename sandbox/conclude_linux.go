@@ -37,14 +37,18 @@ func (r *Running) conclude(out Outcome, end ending, known bool, w *watch, signal
 		r.found.rings = out.Activity.Rings
 	}
 	r.account(&out, usage, count, w)
-	for i, o := range r.outputs { // all writers are gone; the deadline is for processes that survived even so
-		o.SetReadDeadline(time.Now().Add(drainWait))
+	for i, o := range r.outputs {
+		if r.attended || pending(o) > 0 { // all writers are gone; the deadline is for processes that survived even so
+			o.SetReadDeadline(time.Now().Add(drainWait))
+		}
 		if !r.attended && pending(o) > 0 {
 			r.startCopy(i)
 		}
 	}
 	r.deliver(&out, signals)
-	out.Dump = append(out.Dump, r.readDump(dumpQuiet)...)
+	if !atEnd(r.dump) {
+		out.Dump = append(out.Dump, r.readDump(dumpQuiet)...)
+	}
 	r.decide(&out, count.kills)
 	out.Protection = protection(r.spec, r.found)
 	if out.Fault == nil {
@@ -129,6 +133,9 @@ func (r *Running) account(out *Outcome, usage syscall.Rusage, count counters, w 
 // for it; but deliver does not wait for longer than the run may last, nor after the caller has been
 // asked to stop. Without a wall limit it waits until then.
 func (r *Running) deliver(out *Outcome, signals <-chan os.Signal) {
+	if !r.copying[0] && !r.copying[1] {
+		return
+	}
 	var late <-chan time.Time
 	if wall := r.spec.Limits.Wall; out.Reason != Finished || !r.begins || wall > 0 {
 		patience := drainWait

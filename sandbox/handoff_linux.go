@@ -21,6 +21,8 @@ type Handoff struct {
 	pid                            int
 	init, program, pidfd, listener *os.File
 	lines                          []string
+	group                          *cgroup.Group // nil: it follows from the lines
+	pipes                          pipeStock
 }
 
 // ReadHandoff reads what [Worker.Handoff] has sent. The Handoff owns the descriptors.
@@ -47,13 +49,21 @@ func (h *Handoff) Close() {
 			f.Close()
 		}
 	}
+	if h.group != nil {
+		h.group.Close()
+	}
+	h.pipes.close()
 }
 
 // start uses the worker for a run. It ignores Path, Args and Env of the Spec: the template has fixed
 // them. start does not wait: if the set-up in the worker fails, [Running.Release] returns the error.
 // The first of the files must be nil: it is the interpreter's own code, which the template has.
 func (h *Handoff) start(spec Spec, stdio IO) (_ *Running, err error) {
-	r := newRunning(spec, cgroup.Adopt(h.lines), observed{method: Namespace, userNS: os.Geteuid() != 0, root: os.Geteuid() == 0})
+	if h.group == nil {
+		h.group = cgroup.Adopt(h.lines)
+	}
+	r := newRunning(spec, h.group, observed{method: Namespace, userNS: os.Geteuid() != 0, root: os.Geteuid() == 0})
+	r.pipes, h.pipes = h.pipes, pipeStock{}
 	worker := &preforkedInit{r: r, pidfd: h.pidfd}
 	r.pid, r.init, r.setup = h.pid, worker, []*os.File{h.init, h.program}
 	defer onFailure(&err, func() {

@@ -39,7 +39,14 @@ const (
 // that size again only if it has changed since the last Measure; after the run (ended) modes are no
 // obstacle.
 func (w *Workdir) Measure(ended bool, atLimit int64) Contents {
-	return w.measure(&measuring{ended: ended, atLimit: atLimit})
+	if !ended && w.stillEmpty() {
+		return Contents{}
+	}
+	m := &measuring{ended: ended, atLimit: atLimit}
+	began := time.Now()
+	found := w.measure(m)
+	w.noteEmpty(m, began)
+	return found
 }
 
 // Used is what the directory takes of the disk while the run lives. It stops looking when that is
@@ -114,6 +121,10 @@ type measuring struct {
 	path     []byte          // of the lowest level
 	levels   []level
 	buffers  buffers
+	room     [2]lastChange
+	entered  []lastChange // the first directories of the walk, before they were read
+	many     bool         // there were more
+	whole    bool         // the walk came to its end
 }
 
 // A level is a directory that has more entries than were looked at, or the lowest one.
@@ -148,6 +159,7 @@ func (m *measuring) walk(top int) {
 		}
 	}()
 	m.enter(top, 1, 0)
+	defer func() { m.whole = !m.Short }()
 	for len(m.levels) > 0 {
 		l := &m.levels[len(m.levels)-1]
 		e, ok := l.read()
@@ -204,6 +216,12 @@ func (m *measuring) descend(l *level, e entry) bool {
 func (m *measuring) enter(fd, up, length int) {
 	var st unix.Stat_t
 	unix.Fstat(fd, &st)
+	if len(m.entered) < len(m.room) {
+		m.room[len(m.entered)] = lastChange{inode{uint64(st.Dev), st.Ino}, st.Ctim}
+		m.entered = m.room[:len(m.entered)+1]
+	} else {
+		m.many = true
+	}
 	if m.ended && st.Mode&0o500 != 0o500 {
 		unix.Fchmod(fd, 0o700)
 	}

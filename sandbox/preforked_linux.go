@@ -132,6 +132,7 @@ type Worker struct {
 	pidfd         *os.File
 	listener      *os.File // nil: there is none
 	group         *cgroup.Group
+	pipes         pipeStock // of the run
 	gaps          []Gap
 }
 
@@ -215,6 +216,12 @@ func (w *Worker) await(from *os.File, b *builder) error {
 	}
 }
 
+// Ready prepares the worker for a run with these limits. It still serves runs with others.
+func (w *Worker) Ready(l Limits) {
+	w.group.Ready(l.ofGroup())
+	w.pipes = newPipeStock()
+}
+
 // Alive tells whether the worker still waits.
 func (w *Worker) Alive() bool {
 	p := []unix.PollFd{{Fd: int32(w.pidfd.Fd()), Events: unix.POLLIN}}
@@ -254,8 +261,8 @@ func (w *Worker) Take() (*Handoff, error) {
 	if err != nil {
 		return nil, &StepError{Step: "dup", Object: "pidfd of a worker", Err: err}
 	}
-	h := &Handoff{pid: w.pid, init: w.init, program: w.program, pidfd: os.NewFile(uintptr(fd), "pidfd"), listener: w.listener, lines: w.lines()}
-	w.init, w.program, w.listener = nil, nil, nil
+	h := &Handoff{group: w.group.Handover(), pipes: w.pipes, pid: w.pid, init: w.init, program: w.program, pidfd: os.NewFile(uintptr(fd), "pidfd"), listener: w.listener, lines: w.lines()}
+	w.init, w.program, w.listener, w.pipes = nil, nil, nil, pipeStock{}
 	return h, nil
 }
 
@@ -273,6 +280,7 @@ func (w *Worker) Give() {
 // Close ends a worker, unless it has ended, and removes its control group.
 func (w *Worker) Close() error {
 	w.Give()
+	w.pipes.close()
 	if w.pidfd != nil {
 		p := []unix.PollFd{{Fd: int32(w.pidfd.Fd()), Events: unix.POLLIN}}
 		if n, _ := unix.Poll(p, 0); n == 0 {

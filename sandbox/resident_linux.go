@@ -40,11 +40,11 @@ type Resident struct {
 	r       *Running
 	control *os.File
 	before  before
-	pause   *time.Timer // until the tree is stopped; nil: nothing waits
 
 	mu      sync.Mutex
-	resting bool // no period is under way
-	stopped bool // init has stopped the tree
+	pause   *time.Timer // looks whether the tree is to be stopped; nil: nobody will look
+	resting time.Time   // since when no period is under way; zero: one is
+	stopped bool        // init has stopped the tree
 }
 
 // restAfter is how long a tree of one thread may wait for the next period without being stopped:
@@ -94,6 +94,9 @@ func StartResident(spec Spec, stdio IO, by Backend) (_ *Resident, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.group != nil {
+		r.group.KeepOpen()
+	}
 	return &Resident{r: r, control: ours}, nil
 }
 
@@ -125,7 +128,7 @@ func (p *Resident) Traces() (init int, group []string) { return p.r.Traces() }
 // Alive tells whether the program still waits for a period.
 func (p *Resident) Alive() bool {
 	fds := []pollFD{polled(p.control)}
-	pollBriefly(fds, time.Nanosecond)
+	pollNow(fds)
 	return fds[0].fd >= 0 && fds[0].revents&(unix.POLLHUP|unix.POLLERR|unix.POLLIN) == 0 && len(p.r.ended) == 0
 }
 
@@ -391,23 +394,39 @@ func (p *Resident) account(out *Outcome, w *watch, tasks int) (kills int64) {
 	return kills
 }
 
-// rest begins the time between two periods. With atOnce the tree is stopped now.
+// rest begins the time between two periods. With atOnce the tree is stopped now, else after
+// restAfter. A timer that runs already is left alone: to set one for each of many short periods
+// would wake a thread each time.
 func (p *Resident) rest(atOnce bool) {
 	p.mu.Lock()
-	p.resting = true
-	p.mu.Unlock()
-	if atOnce {
+	defer p.mu.Unlock()
+	p.resting = time.Now()
+	switch {
+	case atOnce:
 		p.stop()
-	} else {
-		p.pause = time.AfterFunc(restAfter, p.stop)
+	case p.pause == nil:
+		p.pause = time.AfterFunc(restAfter, p.look)
 	}
 }
 
-// stop has init stop the tree, if it still rests.
-func (p *Resident) stop() {
+// look stops a tree that has rested for long enough.
+func (p *Resident) look() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.resting && !p.stopped {
+	p.pause = nil
+	if p.resting.IsZero() {
+		return
+	}
+	if left := restAfter - time.Since(p.resting); left > 0 {
+		p.pause = time.AfterFunc(left, p.look)
+		return
+	}
+	p.stop()
+}
+
+// stop has init stop the tree. p.mu is locked.
+func (p *Resident) stop() {
+	if !p.stopped {
 		p.stopped = true
 		p.r.signal(lifelineStop)
 	}
@@ -422,12 +441,9 @@ func (p *Resident) Stopped() bool {
 
 // goOn ends the time between two periods.
 func (p *Resident) goOn() {
-	if p.pause != nil {
-		p.pause.Stop()
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.resting = false
+	p.resting = time.Time{}
 	if p.stopped {
 		p.stopped = false
 		p.r.signal(lifelineGo)

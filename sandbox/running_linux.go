@@ -17,16 +17,18 @@ import (
 
 // A Running is a program that was started and waits at its gate, or runs.
 type Running struct {
-	spec     Spec
-	found    observed
-	started  time.Time
-	init     initProcess
-	pid      int           // of init, in the launcher's pid namespace
-	process  int           // the program's id; 0: nobody has asked for it yet
-	begins   bool          // Release was called
-	released bool          // the gate was opened
-	group    *cgroup.Group // without directories: none could be made, or none was wanted
-	workdir  *Workdir      // nil: it has none
+	spec      Spec
+	found     observed
+	started   time.Time
+	init      initProcess
+	pid       int           // of init, in the launcher's pid namespace
+	process   int           // the program's id; 0: nobody has asked for it yet
+	begins    bool          // Release was called
+	settled   bool          // Settle was called
+	unsettled error         // why the set-up has failed
+	released  bool          // the gate was opened
+	group     *cgroup.Group // without directories: none could be made, or none was wanted
+	workdir   *Workdir      // nil: it has none
 
 	lifeline  *os.File   // write end
 	setup     []*os.File // our ends of sockets
@@ -34,6 +36,7 @@ type Running struct {
 	status    *os.File   // read end
 	gate      *os.File   // write end
 	dump      *os.File   // read end
+	pipes     pipeStock  // made ahead
 	outputs   []*os.File // read ends of stdout and stderr, or of the one pipe for both
 	to        []io.Writer
 	copying   [2]bool                   // the streams that are copied
@@ -156,15 +159,23 @@ func (r *Running) giveUp() {
 	}
 }
 
+// Settle waits until the set-up is done, and the program waits at its gate. Release does that too:
+// call Settle where there is something else to wait for before the gate can be opened.
+func (r *Running) Settle() {
+	if !r.settled {
+		r.settled, r.unsettled = true, r.init.settle()
+	}
+}
+
 // Release opens the gate: a byte that the program reads at descriptor Spec.GateFile, or that lets a
 // transparent program be executed. The wall clock starts now.
 //
 // An error means that the set-up has failed, or that the program has ended already. The run is over
 // then: call Wait, which returns an Outcome whose Began is false.
 func (r *Running) Release() error {
-	if err := r.init.settle(); err != nil {
+	if r.Settle(); r.unsettled != nil {
 		r.Kill()
-		return err
+		return r.unsettled
 	}
 	r.started, r.begins = time.Now(), true
 	_, err := r.gate.Write([]byte{1})
@@ -224,17 +235,25 @@ func (r *Running) answers(s syscall.Signal) bool {
 	return found && err == nil && mask&(1<<(uint(s)-1)) != 0
 }
 
+// Close closes what WaitBriefly has left open. It does nothing after Wait.
+func (r *Running) Close() { r.close() }
+
 func (r *Running) close() {
 	for _, f := range slices.Concat([]*os.File{r.lifeline, r.status, r.gate, r.dump}, r.setup, r.outputs) {
 		if f != nil {
 			f.Close()
 		}
 	}
+	r.pipes.close()
 	if r.init != nil {
 		r.init.close()
 	}
+	if r.group != nil {
+		r.group.CloseFiles()
+	}
 	if r.recorder != nil {
 		r.recorder.finish()
+		r.recorder = nil
 	}
 	r.score.release()
 	r.score = nil

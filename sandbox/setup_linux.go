@@ -92,7 +92,7 @@ func (r *Running) refuse() error {
 // lookForSight finds out what can be seen of the run's use.
 func (r *Running) lookForSight() {
 	s := sight{limited: r.spec.Limits.Processes == 0 || r.group.Limits("pids")}
-	_, s.counted = r.group.CPU()
+	s.counted = r.group.Counted()
 	s.seen = s.counted && s.limited || readable(r.pid)
 	r.found.sight = &s
 }

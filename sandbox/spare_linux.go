@@ -3,27 +3,33 @@ package sandbox
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"os"
 	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// A SpareDir is a directory for a run that is not known yet. To make directories takes longer than
-// to give them another name.
+// A SpareDir is a directory for a run that is not known yet, and a file beside it. To make them takes
+// longer than to give them another name.
 //
 //	ROOT/spare-RANDOM.run      its entry; later NAME.run
 //	ROOT/spare-RANDOM.d/       the top; later NAME.d, a moment after the entry, which says so
 //	ROOT/spare-RANDOM.d/new    the directory; later NAME
-type SpareDir struct{ w *Workdir }
+//	ROOT/spare-RANDOM.d/new.py the file; later NAME.py
+type SpareDir struct {
+	w      *Workdir
+	suffix string   // of the file
+	file   *os.File // open for writing
+}
 
 const (
 	sparePrefix = "spare-"
 	spareName   = "new"
 )
 
-// MakeSpareDir makes one in a root that is py3run's own.
-func MakeSpareDir(root string) (_ *SpareDir, err error) {
+// MakeSpareDir makes one in a root that is py3run's own, with a file of this suffix.
+func MakeSpareDir(root, suffix string) (_ *SpareDir, err error) {
 	var random [8]byte
 	rand.Read(random[:])
 	w := &Workdir{root: root, name: sparePrefix + hex.EncodeToString(random[:])}
@@ -45,12 +51,17 @@ func MakeSpareDir(root string) (_ *SpareDir, err error) {
 	if err := w.hold(); err != nil {
 		return nil, err
 	}
-	return &SpareDir{w}, nil
+	file, err := w.create(w.real + suffix)
+	if err != nil {
+		w.handle.Close()
+		return nil, err
+	}
+	return &SpareDir{w, suffix, file}, nil
 }
 
-// Use makes it the directory of a run. ok is false if it cannot be that one: the caller then makes
-// another, and removes this one.
-func (s *SpareDir) Use(d Dir) (_ *Workdir, ok bool) {
+// Use makes it the directory of a run that will have a file of this suffix; empty: none. ok is false
+// if it cannot be that one: the caller then makes another, and removes this one.
+func (s *SpareDir) Use(d Dir, suffix string) (_ *Workdir, ok bool) {
 	w, name := s.w, filepath.Base(d.Path)
 	if !d.Private || d.Keep || d.Root != w.root || filepath.Dir(d.Path) != w.root || strings.HasPrefix(name, sparePrefix) {
 		return nil, false
@@ -59,6 +70,16 @@ func (s *SpareDir) Use(d Dir) (_ *Workdir, ok bool) {
 		return unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE) == nil
 	}
 	real := filepath.Join(w.top, name)
+	if suffix != s.suffix {
+		s.file.Close()
+		if unix.Unlink(w.real+s.suffix) != nil {
+			return nil, false
+		}
+	} else if !rename(w.real+suffix, real+suffix) {
+		return nil, false
+	} else {
+		w.blank = s.file
+	}
 	if !rename(w.real, real) {
 		return nil, false
 	}
@@ -77,4 +98,7 @@ func (s *SpareDir) Use(d Dir) (_ *Workdir, ok bool) {
 }
 
 // Remove removes it. Call it unless it was used.
-func (s *SpareDir) Remove() error { return s.w.Remove() }
+func (s *SpareDir) Remove() error {
+	s.file.Close()
+	return s.w.Remove()
+}

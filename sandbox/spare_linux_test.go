@@ -31,7 +31,7 @@ func TestSpareDir(t *testing.T) {
 	}
 	spare := func() *SpareDir {
 		t.Helper()
-		s, err := MakeSpareDir(root)
+		s, err := MakeSpareDir(root, ".py")
 		check(t, err)
 		return s
 	}
@@ -43,7 +43,7 @@ func TestSpareDir(t *testing.T) {
 	die(spare().w)
 	swept("not used, and its launcher died")
 
-	w, ok := spare().Use(dir)
+	w, ok := spare().Use(dir, ".py")
 	if !ok || w.Path() != dir.Path {
 		t.Fatalf("%t, %+v", ok, w)
 	}
@@ -51,9 +51,20 @@ func TestSpareDir(t *testing.T) {
 	if c := w.Measure(true, 0); c.Files != 1 {
 		t.Errorf("%+v", c)
 	}
+	if text, err := os.ReadFile(w.real + ".py"); err != nil || string(text) != "text" {
+		t.Errorf("the file: %q, %v", text, err)
+	}
 	check(t, w.Remove())
 	left("used")
-	if w, ok = spare().Use(dir); !ok {
+	if w, ok = spare().Use(dir, ""); !ok {
+		t.Fatal("not usable")
+	}
+	if names, err := os.ReadDir(w.top); err != nil || len(names) != 1 {
+		t.Errorf("without a file: %v (%v)", names, err)
+	}
+	check(t, w.Remove())
+	left("used without a file")
+	if w, ok = spare().Use(dir, ".py"); !ok {
 		t.Fatal("not usable")
 	}
 	check(t, w.AddFile(".py", nil))
@@ -63,7 +74,7 @@ func TestSpareDir(t *testing.T) {
 	// Its launcher died between the renames.
 	s := spare()
 	old := s.w.top
-	if w, ok = s.Use(dir); !ok {
+	if w, ok = s.Use(dir, ".py"); !ok {
 		t.Fatal("not usable")
 	}
 	check(t, os.Rename(w.top, old))
@@ -78,7 +89,7 @@ func TestSpareDir(t *testing.T) {
 		"of a spare's name": {Path: filepath.Join(root, sparePrefix+"run"), Root: root, Private: true},
 	} {
 		s := spare()
-		if _, ok := s.Use(d); ok {
+		if _, ok := s.Use(d, ".py"); ok {
 			t.Errorf("it was used for a directory %s", name)
 		}
 		check(t, s.Remove())
@@ -88,14 +99,14 @@ func TestSpareDir(t *testing.T) {
 	taken, err := MakeWorkdir(dir)
 	check(t, err)
 	s = spare()
-	if _, ok := s.Use(dir); ok {
+	if _, ok := s.Use(dir, ".py"); ok {
 		t.Error("it was used under a name that is taken")
 	}
 	check(t, s.Remove(), taken.Remove())
 	left("taken")
 
 	others := t.TempDir()
-	if _, err := MakeSpareDir(others); err == nil {
+	if _, err := MakeSpareDir(others, ".py"); err == nil {
 		t.Error("a root that holds other things was accepted")
 	}
 	if names, _ := os.ReadDir(others); len(names) > 0 {

@@ -36,12 +36,12 @@ func (r *Running) open(stdio IO, theirs *files) (stdin *os.File, e ends, err err
 	}
 	var out, errs *os.File
 	r.watching, r.stopping = stdio.Watch, stdio.Stopping
-	e.lifeline, r.lifeline = pipe(&err, nobody)
-	r.status, e.status = pipe(&err, reader)
-	e.gate, r.gate = pipe(&err, nobody)
-	r.dump, e.dump = pipe(&err, reader)
+	e.lifeline, r.lifeline = r.pipes.next(&err, nobody)
+	r.status, e.status = r.pipes.next(&err, reader)
+	e.gate, r.gate = r.pipes.next(&err, nobody)
+	r.dump, e.dump = r.pipes.next(&err, reader)
 	if r.terminal = stdio.Terminal; r.terminal == nil {
-		out, e.stdout = pipe(&err, reader)
+		out, e.stdout = r.pipes.next(&err, reader)
 		theirs.add(e.stdout)
 	} else if err == nil {
 		e.stdout, out, err = r.connect(r.terminal, theirs)
@@ -49,10 +49,11 @@ func (r *Running) open(stdio IO, theirs *files) (stdin *os.File, e ends, err err
 	r.outputs, r.to = []*os.File{out}, []io.Writer{stdio.Stdout}
 	theirs.add(e.lifeline, e.status, e.gate, e.dump)
 	if e.stderr = e.stdout; !same(stdio.Stdout, stdio.Stderr) {
-		errs, e.stderr = pipe(&err, reader)
+		errs, e.stderr = r.pipes.next(&err, reader)
 		r.outputs, r.to = append(r.outputs, errs), append(r.to, stdio.Stderr)
 		theirs.add(e.stderr)
 	}
+	r.pipes.close()
 	if err != nil {
 		return nil, e, &StepError{Step: "pipe", Err: err}
 	}
@@ -60,9 +61,11 @@ func (r *Running) open(stdio IO, theirs *files) (stdin *os.File, e ends, err err
 		return e.stdout, e, nil
 	}
 	if stdin = stdio.Stdin; stdin == nil {
-		if stdin, err = os.Open(os.DevNull); err != nil {
+		null, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
 			return nil, e, &StepError{Step: "open", Object: os.DevNull, Err: err}
 		}
+		stdin = os.NewFile(uintptr(null), os.DevNull)
 		theirs.add(stdin)
 	}
 	if u := r.spec.RunAs; u != nil {
@@ -195,6 +198,13 @@ func pending(f *os.File) (n int) {
 	return n
 }
 
+// atEnd tells whether a pipe holds nothing and has no writer any more.
+func atEnd(f *os.File) bool {
+	p := []pollFD{polled(f)}
+	pollNow(p)
+	return p[0].revents&(unix.POLLIN|unix.POLLHUP) == unix.POLLHUP
+}
+
 // fd is the number of a file for the child, in blocking mode.
 func fd(f *os.File) int {
 	n := int(f.Fd())
@@ -223,6 +233,48 @@ func pipe(failed *error, waits int) (read, write *os.File) {
 		unix.SetNonblock(ends[0], true)
 	}
 	return os.NewFile(uintptr(ends[0]), "pipe"), os.NewFile(uintptr(ends[1]), "pipe")
+}
+
+// A pipeEnds is a pipe.
+type pipeEnds struct{ read, write *os.File }
+
+// A pipeStock is pipes that were made ahead, by who waits at them. A run with its own streams takes
+// two nobody waits at, and four with a reader. Its zero value is empty.
+type pipeStock [2][]pipeEnds
+
+// newPipeStock makes the pipes of one run. Those that cannot be made, the run will make itself, and say
+// what fails.
+func newPipeStock() (s pipeStock) {
+	for waits, n := range [2]int{nobody: 2, reader: 4} {
+		for range n {
+			var err error
+			if r, w := pipe(&err, waits); err == nil {
+				s[waits] = append(s[waits], pipeEnds{r, w})
+			}
+		}
+	}
+	return s
+}
+
+// next returns a pipe of the stock, or a new one.
+func (s *pipeStock) next(failed *error, waits int) (read, write *os.File) {
+	if *failed != nil || len(s[waits]) == 0 {
+		return pipe(failed, waits)
+	}
+	p := s[waits][0]
+	s[waits] = s[waits][1:]
+	return p.read, p.write
+}
+
+// close closes those that are left.
+func (s *pipeStock) close() {
+	for _, list := range s {
+		for _, p := range list {
+			p.read.Close()
+			p.write.Close()
+		}
+	}
+	*s = pipeStock{}
 }
 
 // pair makes a socket pair that keeps messages apart. The first end is non-blocking.

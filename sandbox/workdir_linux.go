@@ -49,6 +49,7 @@ type Workdir struct {
 	top     string   // see above; empty: there is none
 	real    string   // where the directory is: in the top, or at path
 	files   []string // suffixes of files beside it
+	blank   *os.File // the first of these files, made ahead and empty; nil: it is not
 	handle  *os.File // of the directory itself, wherever it is moved
 	own     bool     // root is py3run's own, and the run sees the top there
 	above   *os.File // the top
@@ -64,6 +65,7 @@ type Workdir struct {
 	placed   map[string]placed // what Put has made, by name
 	gathered map[inode]stamp   // what Gather has handed over
 	full     map[inode]stamp   // files of the size that the last Measure asked about
+	empty    []lastChange      // of directories in which the last Measure has found nothing
 }
 
 // An inode is a file by its numbers.
@@ -221,12 +223,15 @@ func (w *Workdir) AddFile(suffix string, data []byte) error {
 	}
 	w.files = append(w.files, suffix)
 	for _, path := range paths {
-		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+		f, err := w.blank, error(nil)
+		if w.blank = nil; f == nil {
+			f, err = w.create(path)
+		}
 		if err != nil {
 			if path == w.path+suffix && errors.Is(err, unix.EEXIST) {
 				w.files = w.files[:len(w.files)-1] // not ours to remove
 			}
-			return &StepError{Step: "create", Object: path, Err: cause(err)}
+			return err
 		}
 		if path == w.real+suffix {
 			_, err = f.Write(data)
@@ -244,6 +249,15 @@ func (w *Workdir) AddFile(suffix string, data []byte) error {
 		w.mark(w.real + suffix)
 	}
 	return nil
+}
+
+// create makes a file that must not exist, open for writing.
+func (w *Workdir) create(path string) (*os.File, error) {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, &StepError{Step: "create", Object: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
 }
 
 // Reopen opens a file that AddFile has made, for writing. Call it before the program can have changed

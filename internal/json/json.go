@@ -36,10 +36,11 @@ var known sync.Map // reflect.Type: []field
 
 type field struct {
 	index     int
-	name      string
+	name      string // as JSON, with its colon
 	omitEmpty bool
 	omitZero  bool
 	inline    bool // an embedded struct, or a pointer to one
+	plain     bool // its type has no methods
 }
 
 func (e *encoder) value(v reflect.Value) error {
@@ -47,7 +48,7 @@ func (e *encoder) value(v reflect.Value) error {
 		e.out = append(e.out, "null"...)
 		return nil
 	}
-	nilable := v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface || v.Kind() == reflect.Map || v.Kind() == reflect.Slice
+	nilable := isNilable(v.Kind())
 	if v.CanInterface() && v.NumMethod() > 0 && !(nilable && v.IsNil()) {
 		switch m := v.Interface().(type) {
 		case json.Marshaler:
@@ -65,7 +66,19 @@ func (e *encoder) value(v reflect.Value) error {
 			return err
 		}
 	}
-	if nilable && v.IsNil() {
+	return e.plain(v)
+}
+
+func isNilable(k reflect.Kind) bool {
+	return k == reflect.Pointer || k == reflect.Interface || k == reflect.Map || k == reflect.Slice
+}
+
+// isPlain reports whether no value of a type has methods of its own.
+func isPlain(t reflect.Type) bool { return t.Kind() != reflect.Interface && t.NumMethod() == 0 }
+
+// plain writes a value whose methods do not matter.
+func (e *encoder) plain(v reflect.Value) error {
+	if isNilable(v.Kind()) && v.IsNil() {
 		e.out = append(e.out, "null"...)
 		return nil
 	}
@@ -102,11 +115,12 @@ func (e *encoder) value(v reflect.Value) error {
 
 func (e *encoder) list(v reflect.Value) error {
 	e.out = append(e.out, '[')
+	plain := isPlain(v.Type().Elem())
 	for i := range v.Len() {
 		if i > 0 {
 			e.out = append(e.out, ',')
 		}
-		if err := e.value(v.Index(i)); err != nil {
+		if err := e.known(v.Index(i), plain); err != nil {
 			return err
 		}
 	}
@@ -118,21 +132,58 @@ func (e *encoder) dict(v reflect.Value) error {
 	if v.Type().Key().Kind() != reflect.String {
 		return fmt.Errorf("json: no form for %v", v.Type())
 	}
+	if v.CanInterface() {
+		if m, ok := v.Interface().(map[string]float64); ok {
+			return e.numbers(m)
+		}
+	}
 	keys := v.MapKeys()
 	slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })
 	e.out = append(e.out, '{')
+	plain := isPlain(v.Type().Elem())
 	for i, k := range keys {
 		if i > 0 {
 			e.out = append(e.out, ',')
 		}
 		e.text(k.String())
 		e.out = append(e.out, ':')
-		if err := e.value(v.MapIndex(k)); err != nil {
+		if err := e.known(v.MapIndex(k), plain); err != nil {
 			return err
 		}
 	}
 	e.out = append(e.out, '}')
 	return nil
+}
+
+// numbers is dict for the map that each record has.
+func (e *encoder) numbers(m map[string]float64) error {
+	var room [32]string
+	names := room[:0]
+	for name := range m {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	e.out = append(e.out, '{')
+	for i, name := range names {
+		if i > 0 {
+			e.out = append(e.out, ',')
+		}
+		e.text(name)
+		e.out = append(e.out, ':')
+		if err := e.float(m[name]); err != nil {
+			return err
+		}
+	}
+	e.out = append(e.out, '}')
+	return nil
+}
+
+// known writes a value of a type of which is known whether it is plain.
+func (e *encoder) known(v reflect.Value, plain bool) error {
+	if plain {
+		return e.plain(v)
+	}
+	return e.value(v)
 }
 
 // members writes the fields of a struct. first says, before and after the call, that no field was
@@ -160,9 +211,8 @@ func (e *encoder) members(v reflect.Value, first bool) (bool, error) {
 			e.out = append(e.out, ',')
 		}
 		first = false
-		e.text(f.name)
-		e.out = append(e.out, ':')
-		if err := e.value(x); err != nil {
+		e.out = append(e.out, f.name...)
+		if err := e.known(x, f.plain); err != nil {
 			return first, err
 		}
 	}
@@ -189,7 +239,9 @@ func fieldsOf(t reflect.Type) (list []field) {
 			if name == "" {
 				name = f.Name
 			}
-			list = append(list, field{index: i, name: name, omitEmpty: options == "omitempty", omitZero: options == "omitzero"})
+			quoted := encoder{}
+			quoted.text(name)
+			list = append(list, field{index: i, name: string(quoted.out) + ":", omitEmpty: options == "omitempty", omitZero: options == "omitzero", plain: isPlain(f.Type)})
 		}
 	}
 	known.Store(t, list)
@@ -243,6 +295,13 @@ func (e *encoder) text(s string) {
 	const hex = "0123456789abcdef"
 	b := append(e.out, '"')
 	for i := 0; i < len(s); {
+		from := i
+		for i < len(s) && s[i] >= ' ' && s[i] < utf8.RuneSelf && s[i] != '"' && s[i] != '\\' {
+			i++
+		}
+		if b = append(b, s[from:i]...); i == len(s) {
+			break
+		}
 		c := s[i]
 		if c < utf8.RuneSelf {
 			switch {

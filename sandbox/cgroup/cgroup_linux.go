@@ -27,12 +27,14 @@ type Group struct {
 	why     map[string]string // ability: why it is not there
 	limits  Limits
 	adopted bool
+	ahead   *Limits       // that Ready has set; nil: none
 	spent   time.Duration // CPU time before the group was adopted
 	memory  *dir          // that has the controller, or nil
 	pids    *dir
 	cpu     *dir       // accounts for CPU time
 	tasks   []*os.File // v1
 	unified *os.File   // v2
+	files   *files     // nil: each look opens them
 }
 
 // A dir is a group in one hierarchy.
@@ -101,6 +103,27 @@ func (p Place) Prepare(name string, l Limits) (*Group, error) {
 	return g, nil
 }
 
+// Ready sets the limits that a group will probably get. Limit does not set the same ones again. It sets all of them if there is one that the host does not
+// give, or one for each disk, because disks come and go. Ready also opens the files that will be read.
+func (g *Group) Ready(l Limits) {
+	if l.ReadRate == 0 && l.WriteRate == 0 && len(g.Limit(l)) == 0 {
+		g.ahead = &l
+	}
+	g.KeepOpen()
+	g.CPU()
+	g.OutOfMemory()
+	g.PeakMemory()
+	g.PeakProcesses()
+	g.Refused()
+}
+
+// Handover is the group for a run of this process: as [Adopt] of its Lines, with what Ready has done. The run closes its files.
+func (g *Group) Handover() *Group {
+	h := &Group{dirs: slices.Clone(g.dirs), why: maps.Clone(g.why), ahead: g.ahead, files: g.files, adopted: true}
+	g.files = nil
+	return h
+}
+
 // Limit sets the limits of a group, and returns those that the host does not give.
 func (g *Group) Limit(l Limits) (gaps []Gap) {
 	lack := func(controller, why string) { gaps = append(gaps, Gap{controller, why}) }
@@ -113,9 +136,11 @@ func (g *Group) Limit(l Limits) (gaps []Gap) {
 			if !need[c] {
 				continue
 			}
-			if err := d.version.limit(d.path, c, l); err != nil {
-				g.why[c] = plain(err)
-				continue
+			if g.ahead == nil || *g.ahead != l {
+				if err := d.version.limit(d.path, c, l); err != nil {
+					g.why[c] = plain(err)
+					continue
+				}
 			}
 			need[c] = false
 			if c == "io" && l.WriteRate > 0 && d.version.directOnly() {
@@ -204,8 +229,9 @@ func (g *Group) Entries() ([]*os.File, error) {
 // owns it.
 func (g *Group) Unified() *os.File { return g.unified }
 
-// Close closes these files, which are needed until the program has entered.
+// Close closes these files, which are needed until the program has entered, and those that Ready has opened.
 func (g *Group) Close() {
+	g.CloseFiles()
 	for _, f := range g.tasks {
 		f.Close()
 	}
@@ -230,7 +256,7 @@ func (g *Group) PeakMemory() int64 {
 	if g.memory == nil {
 		return 0
 	}
-	return g.memory.version.peakMemory(g.memory.path)
+	return g.memory.version.peakMemory(g.read, g.memory.path)
 }
 
 // Refused is how often a process or thread could not be made because of the limit.
@@ -238,7 +264,7 @@ func (g *Group) Refused() int64 {
 	if g.pids == nil {
 		return 0
 	}
-	return field(filepath.Join(g.pids.path, "pids.events"), "max")
+	return reader(g.read).field(filepath.Join(g.pids.path, "pids.events"), "max")
 }
 
 // Processes is how many processes and threads there are now.
@@ -246,7 +272,7 @@ func (g *Group) Processes() int {
 	if g.pids == nil {
 		return 0
 	}
-	return int(number(filepath.Join(g.pids.path, "pids.current")))
+	return int(reader(g.read).number(filepath.Join(g.pids.path, "pids.current")))
 }
 
 // PeakProcesses is the most processes and threads at once; 0 if that is not known.
@@ -254,8 +280,11 @@ func (g *Group) PeakProcesses() int {
 	if g.pids == nil {
 		return 0
 	}
-	return int(number(filepath.Join(g.pids.path, "pids.peak"))) // since Linux 6.1
+	return int(reader(g.read).number(filepath.Join(g.pids.path, "pids.peak"))) // since Linux 6.1
 }
+
+// Counted tells whether the group counts CPU time.
+func (g *Group) Counted() bool { return g.cpu != nil }
 
 // CPU is the time that all processes of the group have used, dead ones included, since it was made
 // or adopted. known is false where it is not counted.
@@ -263,5 +292,5 @@ func (g *Group) CPU() (used time.Duration, known bool) {
 	if g.cpu == nil {
 		return 0, false
 	}
-	return g.cpu.version.cpu(g.cpu.path) - g.spent, true
+	return g.cpu.version.cpu(g.read, g.cpu.path) - g.spent, true
 }

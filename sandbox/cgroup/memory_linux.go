@@ -1,10 +1,6 @@
 package cgroup
 
-import (
-	"bytes"
-	"path/filepath"
-	"strconv"
-)
+import "path/filepath"
 
 // Memory is what a group holds at one moment, in bytes, as its memory.stat says. The page cache is
 // in neither number: the kernel takes it back before an allocation fails.
@@ -18,18 +14,8 @@ func (g *Group) Memory() (m Memory, known bool) {
 	if g.memory == nil {
 		return m, false
 	}
-	text, err := read(filepath.Join(g.memory.path, "memory.stat"))
+	text, err := g.read(filepath.Join(g.memory.path, "memory.stat"))
 	return g.memory.version.memory(text), err == nil
-}
-
-// statOf reads the fields of a memory.stat.
-func statOf(text []byte) map[string]int64 {
-	fields := map[string]int64{}
-	for line := range bytes.Lines(text) {
-		name, value, _ := bytes.Cut(bytes.TrimSpace(line), []byte(" "))
-		fields[string(name)], _ = strconv.ParseInt(string(value), 10, 64)
-	}
-	return fields
 }
 
 // OutOfMemory tells how many processes the kernel has killed because the group's memory was used
@@ -39,5 +25,5 @@ func (g *Group) OutOfMemory() (kills int64, failed bool) {
 	if g.memory == nil {
 		return 0, false
 	}
-	return g.memory.version.outOfMemory(g.memory.path)
+	return g.memory.version.outOfMemory(g.read, g.memory.path)
 }

@@ -34,7 +34,7 @@ func UseOf(lines []string) (u Use, ok bool) {
 	u = Use{CPU: -1, Memory: -1, Processes: -1}
 	for _, d := range Adopt(lines).dirs {
 		if slices.ContainsFunc(d.controllers, d.version.counts) && u.CPU < 0 {
-			u.CPU = d.version.cpu(d.path)
+			u.CPU = d.version.cpu(read, d.path)
 		}
 		if text, err := read(filepath.Join(d.path, "memory.stat")); err == nil && slices.Contains(d.controllers, "memory") {
 			u.Memory = d.version.memory(text).Held

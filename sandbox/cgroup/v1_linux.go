@@ -72,24 +72,28 @@ func (v1) limit(path, controller string, l Limits) error {
 	return nil
 }
 
-func (v1) cpu(path string) time.Duration {
-	return time.Duration(number(filepath.Join(path, "cpuacct.usage")))
+func (v1) cpu(from reader, path string) time.Duration {
+	return time.Duration(from.number(filepath.Join(path, "cpuacct.usage")))
 }
 
-func (v1) peakMemory(path string) int64 {
-	return number(filepath.Join(path, "memory.max_usage_in_bytes"))
+func (v1) peakMemory(from reader, path string) int64 {
+	return from.number(filepath.Join(path, "memory.max_usage_in_bytes"))
 }
 
 // memory (cgroup-v1/memory.rst, section 5.2): the total_ fields include the groups below; rss is
 // anonymous memory only, shmem is tmpfs, shared anonymous mappings and System V segments, and swap
 // is of both.
 func (v1) memory(stat []byte) Memory {
-	fields := statOf(stat)
-	return Memory{Held: fields["total_rss"] + fields["total_shmem"] + fields["total_swap"]}
+	var m Memory
+	for _, name := range []string{"total_rss", "total_shmem", "total_swap"} {
+		n, _ := fieldOf(stat, name)
+		m.Held += n
+	}
+	return m
 }
 
-func (v1) outOfMemory(path string) (kills int64, failed bool) {
-	kills = field(filepath.Join(path, "memory.oom_control"), "oom_kill")
+func (v1) outOfMemory(from reader, path string) (kills int64, failed bool) {
+	kills = from.field(filepath.Join(path, "memory.oom_control"), "oom_kill")
 	return kills, kills > 0
 }
 

@@ -122,32 +122,33 @@ func (v2) limit(path, controller string, l Limits) error {
 	return nil
 }
 
-func (v2) cpu(path string) time.Duration {
-	return time.Duration(field(filepath.Join(path, "cpu.stat"), "usage_usec")) * time.Microsecond
+func (v2) cpu(from reader, path string) time.Duration {
+	return time.Duration(from.field(filepath.Join(path, "cpu.stat"), "usage_usec")) * time.Microsecond
 }
 
-func (v2) peakMemory(path string) int64 {
-	return number(filepath.Join(path, "memory.peak")) // since Linux 5.19
+func (v2) peakMemory(from reader, path string) int64 {
+	return from.number(filepath.Join(path, "memory.peak")) // since Linux 5.19
 }
 
 // memory (cgroup-v2.rst): every field includes the groups below, kernel is all that the kernel
 // keeps (since Linux 5.18), and of that only the reclaimable slabs come back.
 func (v2) memory(stat []byte) (m Memory) {
-	fields := statOf(stat)
-	m.Held = fields["anon"] + fields["shmem"]
-	if kernel, has := fields["kernel"]; has {
-		m.Kernel = kernel - fields["slab_reclaimable"]
+	of := func(name string) int64 { n, _ := fieldOf(stat, name); return n }
+	m.Held = of("anon") + of("shmem")
+	if kernel, has := fieldOf(stat, "kernel"); has {
+		m.Kernel = kernel - of("slab_reclaimable")
 	} else {
-		m.Kernel = fields["kernel_stack"] + fields["pagetables"] + fields["percpu"] + fields["sock"] + fields["slab_unreclaimable"]
+		m.Kernel = of("kernel_stack") + of("pagetables") + of("percpu") + of("sock") + of("slab_unreclaimable")
 	}
 	m.Kernel = max(m.Kernel, 0)
 	return m
 }
 
-func (v2) outOfMemory(path string) (kills int64, failed bool) {
-	list := words(filepath.Join(path, "memory.events"))
-	kills = named(list, "oom_kill")
-	return kills, kills > 0 || named(list, "oom") > 0
+func (v2) outOfMemory(from reader, path string) (kills int64, failed bool) {
+	text, _ := from(filepath.Join(path, "memory.events"))
+	kills, _ = fieldOf(text, "oom_kill")
+	ooms, _ := fieldOf(text, "oom")
+	return kills, kills > 0 || ooms > 0
 }
 
 func (v2) kill(path string) bool {

@@ -20,11 +20,11 @@ type version interface {
 	directOnly() bool
 	// counts tells whether a group with this controller counts CPU time.
 	counts(controller string) bool
-	cpu(path string) time.Duration
-	peakMemory(path string) int64
+	cpu(from reader, path string) time.Duration
+	peakMemory(from reader, path string) int64
 	memory(stat []byte) Memory
 	// outOfMemory: see Group.OutOfMemory.
-	outOfMemory(path string) (kills int64, failed bool)
+	outOfMemory(from reader, path string) (kills int64, failed bool)
 	// kill kills all processes of the group at once. False: it cannot.
 	kill(path string) bool
 	// notice opens a descriptor that is ready, for these events of poll(2), when the use of memory

@@ -65,8 +65,7 @@ func (e Evidence) ran() bool {
 	return e.Direct == nil && e.Refused == nil && e.Unrecorded == nil && e.Setup == nil && e.Fault == nil
 }
 
-// collect gathers the evidence of a run that has ended. It closes the session, whose shared memory
-// nobody can read after that.
+// collect gathers the evidence of a run that has ended.
 func (r *run) collect(p *program, o sandbox.Outcome) Evidence {
 	job, limits := r.plan.Job, r.plan.Limits
 	e := Evidence{Outcome: o, Started: o.Began, Warm: p.lease != nil, Unpinned: r.unpinned, Cancelled: r.cancelled}
@@ -76,7 +75,6 @@ func (r *run) collect(p *program, o sandbox.Outcome) Evidence {
 	}
 	e.Reply, e.ReplyErr = p.session.Reply()
 	e.Events = p.session.Events(job.Config.Python.FlagImports, eventsOf(o.Activity))
-	p.session.Close()
 	if e.Started {
 		e.Handed = r.gather(r.workdir)
 	}

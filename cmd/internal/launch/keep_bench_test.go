@@ -17,8 +17,10 @@ import (
 func BenchmarkKeeper(b *testing.B) {
 	root := b.TempDir()
 	k := NewKeeper()
-	defer k.Close()
 	job := testJob(b, root, "result = 1 + 1")
+	job.Series = NewSeries(false)
+	defer job.Series.Close()
+	defer k.Close()
 	run := func() {
 		job.Began = time.Now()
 		answer := k.Run(job)

@@ -50,7 +50,7 @@ func (k *Keeper) serve(s *slot, r *run) (answer Answer) {
 func (r *run) closeLog() (err error) {
 	err = errors.Join(r.held.release(0)...)
 	if r.record != nil {
-		err = errors.Join(err, r.recordLimits(r.record.log), r.record.log.Close())
+		err = errors.Join(err, r.recordLimits(r.record.log.Log), r.record.log.close())
 		r.record = nil
 	}
 	return err

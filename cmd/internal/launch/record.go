@@ -14,7 +14,7 @@ import (
 
 // A recording is a run whose start record is in the log.
 type recording struct {
-	log  *audit.Log
+	log  runLog
 	run  *audit.Run   // nil: the end record is in the log too, or could not be written
 	base audit.Record // what both records have in common
 }
@@ -28,24 +28,16 @@ func recordStart(p Plan) (rec *recording, warnings []wire.Warning, err error) {
 	if p.Facts.AuditDir == "" {
 		return nil, recordPolicy(p), nil
 	}
-	log, err := audit.Open(p.Facts.AuditDir)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer func() {
-		if rec == nil {
-			log.Close()
-		}
-	}()
-	warnings, err = shareStrictly(log, p.Job.Config)
+	log, warnings, err := openLog(p)
 	if err != nil {
 		return nil, warnings, err
 	}
-	if fs := log.Network(); fs != "" {
-		warnings = append(warnings, wire.Warning{Code: "audit_network",
-			Message: "the audit log is on " + fs + ", where writers on several machines can break it; name a local directory with security.audit.dir"})
-	}
-	base, err := baseRecord(log, p)
+	defer func() {
+		if rec == nil {
+			log.close()
+		}
+	}()
+	base, err := baseRecord(log.Log, p)
 	if err != nil {
 		return nil, warnings, err
 	}
@@ -76,13 +68,18 @@ func (r *run) recordBeside() {
 	}
 	b, plan := &besideStart{done: make(chan struct{})}, r.plan
 	r.beside = b
-	go func() {
+	write := func() {
 		defer close(b.done)
 		b.err = guarded(func() (err error) {
 			b.record, b.warnings, err = recordStart(plan)
 			return err
 		})
-	}()
+	}
+	if series := plan.Job.Series; series != nil {
+		series.aside.do(write)
+	} else {
+		go write()
+	}
 }
 
 // recorded returns when the start record is durable. It writes the record, unless that was begun.

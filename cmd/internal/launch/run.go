@@ -75,6 +75,9 @@ func (r *run) execute() Evidence {
 	}
 	program, failed := start()
 	r.reach("started")
+	if program != nil && program.lease != nil && r.beside != nil { // while the record is written
+		program.running.Settle()
+	}
 	warnings, err := r.mayBegin()
 	if err != nil {
 		return Evidence{Unrecorded: err, Warnings: warnings}
@@ -208,7 +211,11 @@ func (r *run) makeDirectory() error {
 func (p Plan) directory(code []byte) (_ *sandbox.Workdir, err error) {
 	var w *sandbox.Workdir
 	if p.Job.Series != nil {
-		w = p.Job.Series.directory(p.Dir)
+		suffix := codeSuffix
+		if p.CodeFile == "" {
+			suffix = ""
+		}
+		w = p.Job.Series.directory(p.Dir, suffix)
 	}
 	if w == nil {
 		if w, err = sandbox.MakeWorkdir(p.Dir); err != nil {
@@ -275,6 +282,7 @@ func (r *run) startBy(p *program, spec sandbox.Spec, by sandbox.Backend) error {
 			p.running.Kill()
 			p.running.Wait(nil, nil)
 		}
+		p.running.Close()
 		if p.lease != nil && p.lease.Alive() { // the template removes the group
 			return nil
 		}
@@ -340,11 +348,11 @@ func (r *run) sweep(isolation *wire.Isolation) (err error) {
 		err = errors.Join(err, sandbox.Sweep(r.plan.Dir.Root))
 	}
 	if r.record != nil {
-		err = errors.Join(err, r.recordLimits(r.record.log))
+		err = errors.Join(err, r.recordLimits(r.record.log.Log))
 		if others {
 			err = errors.Join(err, r.record.log.Recover())
 		}
-		err = errors.Join(err, r.record.log.Close())
+		err = errors.Join(err, r.record.log.close())
 		r.record = nil
 	}
 	if r.left != nil {

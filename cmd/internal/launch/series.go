@@ -16,12 +16,17 @@ import (
 //
 //   - the interpreter, which is looked for again when its file changes;
 //   - templates of its own (nil: none), whose workers are used once;
-//   - a new, empty directory for the next run, made while nobody waits;
-//   - the policy, which is read again when its file changes.
+//   - a new, empty directory for the next run, and new memory to share with its interpreter, made while
+//     nobody waits;
+//   - the policy, which is read again when its file changes;
+//   - the audit log, open, without anything of a record.
 //
 // A run of a series releases what it has acquired in Answer.Sweep, after its result.
 type Series struct {
 	templates *warm.Own
+	log       seriesLog
+
+	aside *aside // for what goes on beside a run; nil: there is none
 
 	mu          sync.Mutex
 	policy      *access.Policy // that was read last; nil: there was none
@@ -31,6 +36,8 @@ type Series struct {
 	kept        bool // it is in the cache
 	root        string
 	spare       *sandbox.SpareDir
+	most        int64         // of the last run: bytes of its value
+	memory      *python.Spare // for the next one
 	swept       time.Time
 }
 
@@ -41,7 +48,7 @@ const (
 
 // NewSeries makes a series; warmly: with templates. Call Close at the end.
 func NewSeries(warmly bool) *Series {
-	s := &Series{}
+	s := &Series{aside: newAside()}
 	if warmly {
 		s.templates = warm.NewOwn()
 	}
@@ -68,7 +75,10 @@ func (s *Series) Next() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.spare == nil && s.root != "" {
-		s.spare, _ = sandbox.MakeSpareDir(s.root) // else a run makes its own, and says what fails
+		s.spare, _ = sandbox.MakeSpareDir(s.root, codeSuffix) // else a run makes its own, and says what fails
+	}
+	if s.memory == nil && s.root != "" && s.most > 0 {
+		s.memory, _ = python.NewSpare(s.most) // likewise
 	}
 }
 
@@ -77,9 +87,13 @@ func (s *Series) Close() (err error) {
 	if s.templates != nil {
 		err = s.templates.Close(seriesEnd)
 	}
+	s.aside.end()
+	err = errors.Join(err, s.log.end())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.forget()
+	s.memory.Close()
+	s.memory = nil
 	if s.spare != nil {
 		err = errors.Join(err, s.spare.Remove())
 		s.spare = nil
@@ -132,8 +146,8 @@ func (s *Series) keep() {
 	}
 }
 
-// directory returns a directory that was made ahead; nil: there is none for this run.
-func (s *Series) directory(d sandbox.Dir) *sandbox.Workdir {
+// directory returns a directory that was made ahead, with an empty file of this suffix, if it is not empty; nil: there is none for this run.
+func (s *Series) directory(d sandbox.Dir, suffix string) *sandbox.Workdir {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d.Private && !d.Keep {
@@ -142,12 +156,25 @@ func (s *Series) directory(d sandbox.Dir) *sandbox.Workdir {
 	if s.spare == nil {
 		return nil
 	}
-	w, ok := s.spare.Use(d)
+	w, ok := s.spare.Use(d, suffix)
 	if !ok {
 		s.spare.Remove()
 	}
 	s.spare = nil
 	return w
+}
+
+// session returns what was made ahead for the session of a run with this limit on its value; nil:
+// nothing.
+func (s *Series) session(most int64) *python.Spare {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	spare := s.memory
+	s.memory, s.most = nil, most
+	return spare
 }
 
 // sweepsOthers reports whether this run is to look for what killed launchers left.

@@ -36,7 +36,7 @@ func (p Plan) template() (warm.Setup, bool) {
 		Spares: c.Warm.Spares, Idle: seconds(c.Security.IdleTimeoutSeconds),
 	}
 	if own { // what a template of this process inherits is what this run inherits
-		setup.Dir, setup.Run = p.Dir.Root, p.Job.ask
+		setup.Dir, setup.Run, setup.Limits = p.Dir.Root, p.Job.ask, p.Spec.Limits
 		setup.Ahead = slices.DeleteFunc(slices.Clone(p.Spec.Env), func(e string) bool { return strings.HasPrefix(e, "TMPDIR=") })
 	} else {
 		setup.Inherited = warm.Inherited(key.Groups && key.Parent == "")
@@ -78,7 +78,7 @@ func (r *run) startWorker(lease *warm.Lease) *program {
 	job := r.plan.Python
 	job.Environ = r.plan.Spec.Env
 	var err error
-	if p.session, err = python.OpenWorker(job); err == nil {
+	if p.session, err = python.OpenWorker(job, r.plan.Job.Series.session(job.OutputMost)); err == nil {
 		err = r.startBy(p, r.plan.Spec, lease.Handoff)
 	}
 	if err != nil {

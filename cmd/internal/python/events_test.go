@@ -220,7 +220,7 @@ func TestWhereIsData(t *testing.T) {
 // A write end that somebody still has, a process outside the run say, does not hold the events up.
 func TestEventsOfAPipeThatStaysOpen(t *testing.T) {
 	t.Parallel()
-	s, err := open(Job{})
+	s, err := open(Job{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

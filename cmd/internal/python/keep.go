@@ -39,7 +39,7 @@ func OpenKept(ip Interpreter, job Job, first int) (*Kept, error) {
 // OpenKeptWorker prepares a preforked worker that is kept.
 func OpenKeptWorker(job Job) (*Kept, error) {
 	job.Kept = true
-	s, err := OpenWorker(job)
+	s, err := OpenWorker(job, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -50,10 +50,7 @@ func OpenKeptWorker(job Job) (*Kept, error) {
 // The files, if there are any, are for the interpreter: other memory, and a standard input. The caller
 // closes them.
 func (k *Kept) Begin(job Job) (files []*os.File, err error) {
-	most := job.OutputMost
-	if most <= 0 || most > unlimitedMost {
-		most = unlimitedMost
-	}
+	most := bounded(job.OutputMost)
 	request := marshal(nil, job.request(most))
 	if len(request) <= k.room && most <= k.size && k.used <= keptMost && job.Stdin == "" {
 		k.most = most

@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"strconv"
 	"strings"
+	"sync"
 	"unsafe"
 )
 
@@ -147,7 +148,7 @@ func probeInput() (args []string, stdin string) {
 
 // sourcesHash names the runtime that cached byte code was made from. It only tells versions of
 // py3run apart, at each start, and a checksum takes an eighth of the time of a SHA-256.
-func sourcesHash() string {
+var sourcesHash = sync.OnceValue(func() string {
 	sum, size := uint32(0), 0
 	write := func(text string) { // not copied: that takes longer than the rest
 		sum = crc32.Update(sum, crc32.IEEETable, unsafe.Slice(unsafe.StringData(text), len(text)))
@@ -160,4 +161,4 @@ func sourcesHash() string {
 		}
 	}
 	return fmt.Sprintf("%08x%08x", sum, size)
-}
+})

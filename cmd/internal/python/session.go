@@ -75,7 +75,7 @@ func Open(ip Interpreter, job Job, first int) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := open(job, code)
+	s, err := open(job, nil, code)
 	if err == nil {
 		s.args = []string{"-I", "-X", "utf8"}
 		if job.LazySite {
@@ -87,32 +87,34 @@ func Open(ip Interpreter, job Job, first int) (*Session, error) {
 }
 
 // OpenWorker prepares a job for a preforked worker. The first of its Files is nil: the worker has the
-// runtime already.
-func OpenWorker(job Job) (*Session, error) { return open(job, nil) }
+// runtime already. The spare, which may be nil, is used up.
+func OpenWorker(job Job, spare *Spare) (*Session, error) { return open(job, spare, nil) }
 
 // open makes a session. It takes over the files.
-func open(job Job, files ...*os.File) (_ *Session, err error) {
-	s := &Session{most: job.OutputMost, files: files}
+func open(job Job, spare *Spare, files ...*os.File) (_ *Session, err error) {
+	s := &Session{most: bounded(job.OutputMost), files: files}
 	defer func() {
 		if err != nil {
 			s.Close()
 		}
 	}()
-	if s.most <= 0 || s.most > unlimitedMost {
-		s.most = unlimitedMost
+	request := marshal(nil, job.request(s.most))
+	if !spare.fits(len(request), s.most) {
+		spare.Close()
+		if spare, err = newSpare(s.most, len(request)); err != nil {
+			return nil, err
+		}
 	}
-	shared, err := s.share(marshal(nil, job.request(s.most)), 0)
-	if err != nil {
-		return nil, err
+	s.files, s.memory, s.children = append(s.files, spare.shared, spare.events), spare.memory, spare.children
+	return s, s.put(request, spare.shared)
+}
+
+// bounded is a limit on the bytes of a value that memory can be made for.
+func bounded(most int64) int64 {
+	if most <= 0 || most > unlimitedMost {
+		return unlimitedMost
 	}
-	s.files = append(s.files, shared)
-	var ends [2]int
-	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
-		return nil, fmt.Errorf("pipe: %w", err)
-	}
-	s.children = os.NewFile(uintptr(ends[0]), "events")
-	s.files = append(s.files, os.NewFile(uintptr(ends[1]), "events"))
-	return s, nil
+	return most
 }
 
 // Children is the file from which Attend reads.
@@ -134,10 +136,33 @@ func (s *Session) readChildren() {
 
 // share makes the shared memory with a request in it. room is how many bytes more it has for later ones.
 func (s *Session) share(request []byte, room int) (_ *os.File, err error) {
-	size := int64(eventsSize+len(request)+room) + s.most + aboutMost
-	shared, err := memfd("py3run-memory", size)
+	shared, memory, err := sharedMemory(s.most, len(request)+room)
 	if err != nil {
 		return nil, err
+	}
+	s.memory = memory
+	if err := s.put(request, shared); err != nil {
+		shared.Close()
+		return nil, err
+	}
+	return shared, nil
+}
+
+// put writes a request into the memory that nobody has used yet.
+func (s *Session) put(request []byte, shared *os.File) error {
+	if _, err := shared.WriteAt(request, eventsSize); err != nil { // through the mapping, each new page would be a fault
+		return fmt.Errorf("write shared memory: %w", err)
+	}
+	binary.NativeEndian.PutUint32(s.memory[4*wordRequest:], uint32(len(request)))
+	return nil
+}
+
+// sharedMemory makes and maps memory for a value of at most so many bytes, and a request.
+func sharedMemory(most int64, request int) (_ *os.File, memory []byte, err error) {
+	size := int64(eventsSize+request) + most + aboutMost
+	shared, err := memfd("py3run-memory", size)
+	if err != nil {
+		return nil, nil, err
 	}
 	defer func() {
 		if err != nil {
@@ -146,18 +171,13 @@ func (s *Session) share(request []byte, room int) (_ *os.File, err error) {
 	}()
 	// Nobody can cut the memory: reading behind its end would be a SIGBUS.
 	if _, err := unix.FcntlInt(shared.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW); err != nil {
-		return nil, fmt.Errorf("seal shared memory: %w", err)
+		return nil, nil, fmt.Errorf("seal shared memory: %w", err)
 	}
-	memory, err := unix.Mmap(int(shared.Fd()), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	memory, err = unix.Mmap(int(shared.Fd()), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
-		return nil, fmt.Errorf("map shared memory: %w", err)
+		return nil, nil, fmt.Errorf("map shared memory: %w", err)
 	}
-	s.memory = memory
-	if _, err := shared.WriteAt(request, eventsSize); err != nil { // through the mapping, each new page would be a fault
-		return nil, fmt.Errorf("write shared memory: %w", err)
-	}
-	binary.NativeEndian.PutUint32(s.memory[4*wordRequest:], uint32(len(request)))
-	return shared, nil
+	return shared, memory, nil
 }
 
 func (j Job) request(most int64) map[string]any {

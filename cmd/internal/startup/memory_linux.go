@@ -17,8 +17,7 @@ const page = 4096
 
 // Each page costs a fault when it is first used: a tenth of a microsecond on a processor of its own, ten and more in a virtual machine. A short run uses most of
 // these, and to ask for all of them at once takes less than a tenth of that. Kernels before 5.14 do not know how, which changes nothing.
-func askForPages() {
-	const heap = 3 << 19 // bytes that a run allocates, about
+func askForPages(heap uintptr) {
 	allocated = new([2 * page]byte)
 	next := uintptr(unsafe.Pointer(allocated)) // the runtime goes on from about there
 	allocated = nil

@@ -17,7 +17,16 @@ func init() {
 		calmMonitor()
 	}
 	runtime.GOMAXPROCS(2)
-	askForPages()
+	heap := uintptr(3 << 19) // bytes that a run allocates, about
+	if serves(os.Args) {
+		heap = 9 << 19 // and a process before its memory is collected for the first time
+	}
+	askForPages(heap)
+}
+
+// serves tells whether a command line is that of a bridge.
+func serves(args []string) bool {
+	return len(args) > 0 && strings.HasSuffix(args[0], "python3-bridge") || len(args) > 1 && args[1] == "bridge"
 }
 
 // runsOnce tells whether a command line is one that runs one piece of code and ends. A link with the

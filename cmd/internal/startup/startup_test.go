@@ -5,6 +5,18 @@ import (
 	"testing"
 )
 
+func TestServes(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]bool{
+		"py3run bridge": true, "py3run bridge --state keep": true, "python3-bridge": true, "/opt/x/python3-bridge -u x.py": true,
+		"": false, "py3run": false, "py3run exec": false, "py3run run bridge": false, "python3 bridge.py": false,
+	} {
+		if got := serves(strings.Fields(line)); got != want {
+			t.Errorf("%s: %t", line, got)
+		}
+	}
+}
+
 func TestRunsOnce(t *testing.T) {
 	t.Parallel()
 	for line, want := range map[string]bool{

@@ -99,7 +99,7 @@ func runIn(worker *sandbox.Worker, spec sandbox.Spec, number int) error {
 		return err
 	}
 	session, err := python.OpenWorker(python.Job{Command: wire.CommandExecute, Code: fmt.Appendf(nil, "import socket\nresult = %d * 2", number), Text: true,
-		Path: "/x.py", Shown: "/x.py", Environ: spec.Env, ResultFormat: "plain", ResultFrom: "auto"})
+		Path: "/x.py", Shown: "/x.py", Environ: spec.Env, ResultFormat: "plain", ResultFrom: "auto"}, nil)
 	if err != nil {
 		handoff.Close()
 		return err

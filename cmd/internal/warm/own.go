@@ -20,6 +20,9 @@ type Own struct {
 	mu     sync.Mutex
 	pools  map[string]*ownPool
 	closed bool
+
+	asked    Setup  // by the last run
+	askedKey string // its key: most runs are like the last one
 }
 
 // An ownPool is a pool with its life in this process.
@@ -99,9 +102,12 @@ func (o *Own) Close(patience time.Duration) error {
 
 // pool returns the pool of a Setup, which it makes if there is none; nil: it has failed not long ago.
 func (o *Own) pool(s Setup) *ownPool {
-	key := s.Key()
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.askedKey == "" || !s.sameKey(o.asked) {
+		o.asked, o.askedKey = s, s.Key()
+	}
+	key := o.askedKey
 	if o.closed {
 		return nil
 	}

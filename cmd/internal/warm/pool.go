@@ -126,13 +126,17 @@ func (p *pool) worker() (*sandbox.Worker, error) {
 	defer cancel()
 	p.forked++
 	name := fmt.Sprintf("py3run-warm-%s-%d-%d", p.key[:8], os.Getpid(), p.started.UnixNano()%1e9*1e6+int64(p.forked))
-	return sandbox.NewWorker(ctx, p.setup.PoolKey, p.steps, name, p.note, func(files []*os.File) error {
+	worker, err := sandbox.NewWorker(ctx, p.setup.PoolKey, p.steps, name, p.note, func(files []*os.File) error {
 		var fds []int
 		for _, f := range files {
 			fds = append(fds, int(f.Fd()))
 		}
 		return sandbox.SendTo(p.template.Control, []byte("fork"), fds)
 	})
+	if err == nil && p.setup.Limits != (sandbox.Limits{}) {
+		worker.Ready(p.setup.Limits)
+	}
+	return worker, err
 }
 
 // take takes a worker for a run, and waits a moment for one that is being made. After the run the
