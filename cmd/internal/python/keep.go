@@ -54,7 +54,7 @@ func (k *Kept) Begin(job Job) (files []*os.File, err error) {
 	if most <= 0 || most > unlimitedMost {
 		most = unlimitedMost
 	}
-	request := marshal(nil, job.request(most))
+	request := marshal(nil, job.again(most))
 	if len(request) <= k.room && most <= k.size && k.used <= keptMost && job.Stdin == "" {
 		k.most = most
 		k.clear()
