@@ -56,6 +56,10 @@
 // holds locked belongs to a run whose writer died: [Log.Recover] writes the kept record, or one
 // that the run is orphaned.
 //
+// In a process that has one run after the other ([Log.Stay]) the file of a run that has ended is
+// renamed, to .spare- and a random number, and renamed again for the next run: that takes a third of
+// the time. It stays locked. [Log.Recover] removes those of dead processes.
+//
 // Beside it, a run that lasts has the file <run id>.live: its launcher says by which processes and
 // which control group it can be seen ([Reader.LiveRuns]). [Log.Cancel] writes an execution-cancel
 // record and leaves its line in <run id>.cancel, where the launcher looks while the run lasts

@@ -362,10 +362,10 @@ func printableString(out, in []byte, limit int) (_, rest []byte, shortened bool)
 		for n < len(in) && in[n] >= ' ' && in[n] < 0x7f && in[n] != '"' && in[n] != '\\' {
 			n++
 		}
-		size, text := n, in[:n]
+		size, text := 1, in[:1]
 		switch {
 		case n > 0:
-			text = in[:min(n, max(0, limit-(len(out)-start)))]
+			size, text = n, in[:min(n, max(0, limit-(len(out)-start)))]
 		case in[0] == '"':
 			return append(out, '"'), in[1:], shortened
 		case in[0] == '\\' && in[1] == 'u':
@@ -376,8 +376,6 @@ func printableString(out, in []byte, limit int) (_, rest []byte, shortened bool)
 			var r rune
 			r, size = utf8.DecodeRune(in)
 			text = appendEscaped(char[:0], r)
-		default:
-			size, text = 1, in[:1]
 		}
 		whole := len(text) >= n && len(out)-start+len(text) <= limit
 		if !shortened && (whole || n > 0) {

@@ -118,7 +118,11 @@ func noted(lock int) (h head, ok bool) {
 
 func remember(lock int, h head) {
 	// A failure here must not fail the run: the log itself is written.
-	unix.Pwrite(lock, fmt.Appendf(nil, "%020d %s\n", h.seq, h.hash), 0)
+	const digits = 20
+	number := strconv.AppendUint(make([]byte, 0, digits), h.seq, 10)
+	line := append(make([]byte, 0, rememberedSize), "00000000000000000000"[len(number):]...)
+	line = append(append(append(append(line, number...), ' '), h.hash...), '\n')
+	unix.Pwrite(lock, line, 0)
 }
 
 // broken reports whether the log lacks the record that was noted. The log goes on after that record

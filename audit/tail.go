@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -143,7 +144,11 @@ func isSegment(name string) bool {
 }
 
 // fragmentName names the file for the nth attempt to keep torn bytes that the record seq will describe.
-func fragmentName(seq uint64, n int) string { return fmt.Sprintf("torn-%012d-%d.frag", seq, n) }
+func fragmentName(seq uint64, n int) string {
+	const digits = 12
+	number := strconv.FormatUint(seq, 10)
+	return "torn-" + strings.Repeat("0", max(0, digits-len(number))) + number + "-" + strconv.Itoa(n) + ".frag"
+}
 
 // setAside keeps torn bytes in a file of their own, on the disk, before they are cut. Who can read
 // the segment can read them.

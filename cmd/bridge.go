@@ -273,7 +273,9 @@ func (b *bridge) tidy(answer launch.Answer) {
 	if err := answer.Sweep(); err != nil {
 		failed(err.Error())
 	}
-	b.job.Series.Next()
+	if !answer.Kept {
+		b.job.Series.Next()
+	}
 }
 
 // begin makes the channel of the signals for one request.

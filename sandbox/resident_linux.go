@@ -205,7 +205,7 @@ func (p *Resident) hand(period Period) error {
 			return &StepError{Step: "pipe", Err: err}
 		}
 		p.r.raw[i] = ends[0]
-		unix.SetNonblock(ends[0], true) // the program can open its stream for reading, and take what is seen to be there
+		unix.FcntlInt(uintptr(ends[0]), unix.F_SETFL, unix.O_NONBLOCK) // the program can open its stream for reading, and take what is seen to be there
 		theirs = append(theirs, ends[1])
 		if u := p.r.spec.RunAs; u != nil { // see handOver
 			unix.Fchown(ends[1], u.UID, u.GID)

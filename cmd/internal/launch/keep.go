@@ -42,7 +42,7 @@ type slot struct {
 
 	mu    sync.Mutex
 	kept  *kept       // nil: there is no interpreter now
-	timer *time.Timer // for the end of an interpreter that nobody uses; Keeper.mu protects it
+	timer *time.Timer // looks whether nobody uses the interpreter any more; nil: nobody will look. Keeper.mu protects it
 }
 
 // A loss is why an identity has lost its state, until its next reply says so.
@@ -123,12 +123,7 @@ func (k *Keeper) take(identity string) *slot {
 }
 
 // occupy keeps a place from being given up. Keeper.mu is locked.
-func (k *Keeper) occupy(s *slot) {
-	s.jobs++
-	if s.timer != nil {
-		s.timer.Stop()
-	}
-}
+func (k *Keeper) occupy(s *slot) { s.jobs++ }
 
 // give is the counterpart of take. From the last use on, the time counts after which the interpreter ends.
 func (k *Keeper) give(s *slot) {
@@ -142,9 +137,8 @@ func (k *Keeper) give(s *slot) {
 		delete(k.slots, s.identity)
 		return
 	}
-	if idle := seconds(s.kept.plan.Job.Config.Security.IdleTimeoutSeconds); idle > 0 {
-		used := s.used
-		s.timer = time.AfterFunc(idle, func() { k.expire(s, used, idle) })
+	if idle := seconds(s.kept.plan.Job.Config.Security.IdleTimeoutSeconds); idle > 0 && s.timer == nil {
+		s.timer = time.AfterFunc(idle, func() { k.expire(s, idle) })
 	}
 }
 
@@ -246,13 +240,20 @@ func (k *Keeper) Clear(job Job) *wire.Result {
 	return nil
 }
 
-// expire ends an interpreter that nobody has used again.
-func (k *Keeper) expire(s *slot, used time.Time, idle time.Duration) {
+// expire ends an interpreter that nobody has used for so long. One timer serves many jobs: to set one
+// after each would wake a thread.
+func (k *Keeper) expire(s *slot, idle time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if s.jobs == 0 && s.used.Equal(used) && k.slots[s.identity] == s {
-		k.drop(s, fmt.Sprintf("nobody has used it for %v (security.idle-timeout-seconds)", idle))
+	s.timer = nil
+	if k.slots[s.identity] != s {
+		return
 	}
+	if left := idle - time.Since(s.used); s.jobs > 0 || left > 0 {
+		s.timer = time.AfterFunc(max(left, idle/16), func() { k.expire(s, idle) })
+		return
+	}
+	k.drop(s, fmt.Sprintf("nobody has used it for %v (security.idle-timeout-seconds)", idle))
 }
 
 // Close ends all interpreters, and returns when they are gone. Call it when no job is under way.

@@ -41,7 +41,7 @@ func (k *Keeper) serve(s *slot, r *run) (answer Answer) {
 	}
 	answer = r.conclude(e)
 	if s.kept != nil && s.kept.first != r.plan.RunID { // who has started it has swept
-		answer.Sweep = r.closeLog
+		answer.Sweep, answer.Kept = r.closeLog, true
 	}
 	return answer
 }

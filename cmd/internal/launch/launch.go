@@ -25,6 +25,7 @@ type Answer struct {
 	Result    wire.Result
 	AuditLine []byte       // the end record as one line for the caller's stderr; empty: there is none
 	Sweep     func() error // removes what killed launchers left; call it once, after writing Result
+	Kept      bool         // it ran in an interpreter that was there already: a Series has nothing to prepare anew
 }
 
 // Run does the job and always returns a result. A panic becomes status internal. If Run has written

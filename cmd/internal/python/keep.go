@@ -51,7 +51,7 @@ func OpenKeptWorker(job Job) (*Kept, error) {
 // closes them.
 func (k *Kept) Begin(job Job) (files []*os.File, err error) {
 	most := bounded(job.OutputMost)
-	request := marshal(nil, job.request(most))
+	request := marshal(nil, job.again(most))
 	if len(request) <= k.room && most <= k.size && k.used <= keptMost && job.Stdin == "" {
 		k.most = most
 		k.clear()

@@ -181,10 +181,6 @@ func sharedMemory(most int64, request int) (_ *os.File, memory []byte, err error
 }
 
 func (j Job) request(most int64) map[string]any {
-	var code any = j.Code
-	if j.Text {
-		code = string(j.Code)
-	}
 	flagged := map[string]any{}
 	for module := range j.Flagged {
 		flagged[module] = nil
@@ -194,12 +190,22 @@ func (j Job) request(most int64) map[string]any {
 		name, value, _ := strings.Cut(e, "=")
 		environ[name] = value
 	}
+	r := j.again(most)
+	r["environ"], r["import_path"], r["flagged"], r["kept"], r["lazy_site"] = environ, j.ImportPath, flagged, j.Kept, j.LazySite
+	return r
+}
+
+// again is what a request has to say to an interpreter that has started already.
+func (j Job) again(most int64) map[string]any {
+	var code any = j.Code
+	if j.Text {
+		code = string(j.Code)
+	}
 	return map[string]any{
-		"environ": environ,
-		"command": string(j.Command), "code": code, "path": j.Path, "shown": j.Shown, "argv": j.Argv, "import_path": j.ImportPath,
+		"command": string(j.Command), "code": code, "path": j.Path, "shown": j.Shown, "argv": j.Argv,
 		"variables": j.Variables, "module": j.Module, "function": j.Function, "args": j.Args, "kwargs": j.Kwargs,
 		"line": j.Line, "column": j.Column, "result_format": j.ResultFormat, "result_from": j.ResultFrom,
-		"kept": j.Kept, "fresh": j.Fresh, "stdin": j.Stdin != "", "flagged": flagged, "lazy_site": j.LazySite, "show": j.PrintError, "most": int(most),
+		"fresh": j.Fresh, "stdin": j.Stdin != "", "show": j.PrintError, "most": int(most),
 	}
 }
 
