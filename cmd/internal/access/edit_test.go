@@ -251,7 +251,7 @@ func TestKilledWhileWriting(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, FileName)
 	places := []string{filepath.Join(dir, "none"), path}
-	rounds := 25
+	rounds := 10
 	if os.Getenv("PY3RUN_TEST_LONG") != "" {
 		rounds = 500
 	}
