@@ -99,7 +99,7 @@ func (p *Policy) canScript(g Grant, a Action, o Object) Decision {
 		if d := p.letTo(g, ToRead, o); d.Allowed {
 			return d
 		}
-		return p.letTo(g, ToRun, o)
+		return p.canScript(g, ToRun, o)
 	case ToDelete, ToShare:
 		if d := ownScript(g, o); d.Allowed {
 			return d
