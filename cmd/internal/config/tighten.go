@@ -1,7 +1,7 @@
 package config
 
 import (
-	"fmt"
+	"errors"
 	"maps"
 	"strings"
 )
@@ -127,21 +127,18 @@ func LimitKeys() (keys []string) {
 func ParseLimit(text string) (key string, value any, err error) {
 	key, written, ok := strings.Cut(text, "=")
 	if !ok {
-		return "", nil, fmt.Errorf("%q: want KEY=VALUE", text)
+		return "", nil, errors.New("want KEY=VALUE")
 	}
 	s := settingAt(key)
 	if s == nil {
-		e := unknownKey("", key, "")
-		e.Where = "limit"
-		return "", nil, e
+		return "", nil, errors.New(key + ": " + unknownKey("", key, "").Problem)
 	}
-	value, problem := s.fromText(written)
-	if problem == nil && (s.forAll != "" || !s.hasCeiling()) {
-		_, problem = s.limitFromTOML(value)
+	value, wrong := s.fromText(written)
+	if wrong == nil && (s.forAll != "" || !s.hasCeiling()) {
+		_, wrong = s.limitFromTOML(value)
 	}
-	if problem != nil {
-		problem.Where, problem.Key = "limit", key
-		return "", nil, problem
+	if wrong != nil {
+		return "", nil, errors.New(key + ": " + wrong.Problem)
 	}
 	return key, value, nil
 }
