@@ -39,6 +39,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"py3run/cmd"
+	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/ctl"
 	"py3run/cmd/internal/python"
@@ -715,6 +716,13 @@ func TestBlocks(t *testing.T) {
 					t.Errorf("%s: %s", at, problem)
 				}
 			case "toml":
+				if strings.HasPrefix(b.text, "version = ") { // a policy
+					_, findings := access.Parse("policy", b.text)
+					for i := range findings {
+						t.Errorf("%s: %s", at, findings[i].Error())
+					}
+					continue
+				}
 				file := filepath.Join(t.TempDir(), "config.toml")
 				if err := os.WriteFile(file, []byte(b.text), 0o600); err != nil {
 					t.Fatal(err)
