@@ -51,6 +51,7 @@ func TestMain(m *testing.M) {
 	if python.IsLinkName(filepath.Base(os.Args[0])) { // a link that a document makes
 		os.Exit(cmd.Main())
 	}
+	access.SystemFile = filepath.Join(os.Getenv("HOME"), "etc-py3run", access.FileName) // never this machine's own
 	testscript.Main(m, map[string]func(){
 		"py3run":    func() { os.Exit(cmd.Main()) },
 		"py3runctl": func() { os.Exit(ctl.Main(os.Args[1:])) },

@@ -9,6 +9,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"py3run/cmd"
+	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/ctl"
 	"py3run/cmd/internal/python"
 	"py3run/internal/need"
@@ -16,6 +17,7 @@ import (
 
 // The scripts run both programs: copies of this test binary under their names.
 func TestMain(m *testing.M) {
+	access.SystemFile = filepath.Join(os.Getenv("WORK"), "etc", access.FileName) // never this machine's own
 	testscript.Main(m, map[string]func(){
 		"py3run":    func() { os.Exit(cmd.Main()) },
 		"py3runctl": func() { os.Exit(ctl.Main(os.Args[1:])) },

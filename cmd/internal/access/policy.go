@@ -100,10 +100,14 @@ func (e *PolicyError) Error() string { return e.Findings[0].Error() }
 // Unwrap is the first finding, a *config.Error, which can have a hint.
 func (e *PolicyError) Unwrap() error { return &e.Findings[0] }
 
+// SystemFile is the policy of the whole host. It is a variable for tests alone: those that run as root
+// would else use and change the policy of the machine that they run on.
+var SystemFile = config.SystemDir + "/" + FileName
+
 // Places are where the policy is looked for: the first that exists counts, and the first is that of
 // the whole host.
 func Places(environ []string) []string {
-	places := []string{filepath.Join(config.SystemDir, FileName)}
+	places := []string{SystemFile}
 	if dir := config.UserDir(environ); dir != "" {
 		places = append(places, filepath.Join(dir, FileName))
 	}

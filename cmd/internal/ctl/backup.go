@@ -56,6 +56,11 @@ type manifest struct {
 	Files   []audit.FileEntry `json:"files"` // by name
 }
 
+func fileEntry(name string, text []byte) audit.FileEntry {
+	sum := sha256.Sum256(text)
+	return audit.FileEntry{Name: name, Bytes: int64(len(text)), SHA256: hex.EncodeToString(sum[:])}
+}
+
 // set describes the files for a record.
 func (m manifest) set() *audit.FileSet {
 	set := audit.FileSet{Count: len(m.Files)}
@@ -129,8 +134,7 @@ func writeBackup(path string, who actor, now time.Time) (m manifest, err error) 
 		return err
 	}
 	err = who.saved(func(name string, text []byte) error {
-		sum := sha256.Sum256(text)
-		m.Files = append(m.Files, audit.FileEntry{Name: name, Bytes: int64(len(text)), SHA256: hex.EncodeToString(sum[:])})
+		m.Files = append(m.Files, fileEntry(name, text))
 		return put(name, text)
 	})
 	if err != nil {
@@ -304,8 +308,7 @@ func (c policyChange) restore(path string, dryRun bool, now time.Time) error {
 	}
 	current := manifest{}
 	err = c.who.saved(func(name string, text []byte) error {
-		sum := sha256.Sum256(text)
-		current.Files = append(current.Files, audit.FileEntry{Name: name, Bytes: int64(len(text)), SHA256: hex.EncodeToString(sum[:])})
+		current.Files = append(current.Files, fileEntry(name, text))
 		return nil
 	})
 	if err != nil {
@@ -415,8 +418,7 @@ func unpack(path, dir string) (m manifest, err error) {
 			}
 			continue
 		}
-		sum := sha256.Sum256(text)
-		found = append(found, audit.FileEntry{Name: h.Name, Bytes: int64(len(text)), SHA256: hex.EncodeToString(sum[:])})
+		found = append(found, fileEntry(h.Name, text))
 		if err := root.MkdirAll(filepath.Dir(h.Name), 0o700); err != nil {
 			return m, err
 		}
@@ -572,8 +574,7 @@ func keepPolicies(from, state string) error {
 		if err != nil {
 			return err
 		}
-		sum := sha256.Sum256(text)
-		if err := access.Keep(state, &access.Policy{SHA256: hex.EncodeToString(sum[:]), Text: string(text)}); err != nil {
+		if err := access.Keep(state, &access.Policy{SHA256: fileEntry("", text).SHA256, Text: string(text)}); err != nil {
 			return err
 		}
 	}
