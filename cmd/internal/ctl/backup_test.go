@@ -212,7 +212,7 @@ func TestSpoiledBackups(t *testing.T) {
 		{"an absolute name", extra(file2("/etc/x")), "is no file of a backup"},
 		{"a hidden name", extra(file2("scripts/names/../../../x/meta.json")), "is no file of a backup"},
 		{"twice", write(append(read()[:1], read()...)), "file exists"},
-		{"behind the manifest", write(append(read(), file2("policies/" + strings.Repeat("0", 64) + ".toml"))), "stands behind the manifest"},
+		{"behind the manifest", write(append(read(), file2("policies/"+strings.Repeat("0", 64)+".toml"))), "stands behind the manifest"},
 		{"a broken policy", changed(access.FileName, func(s string) string { return s + "groups = 3\n" }), "policy.toml:6: "},
 		{"a script that is another", changed("objects", func(s string) string { return s + "#" }), "tank"},
 		{"another version", bytes.Replace(whole, []byte(`"version": 1`), []byte(`"version": 9`), 1), "is of version 9"},
@@ -280,7 +280,11 @@ func TestPolicyOfATime(t *testing.T) {
 	h.mustCall("user", "add", "carol")
 	first, err := access.Load([]string{"/nonexistent", policy}, nil)
 	h.must(err)
-	mark := func() string { time.Sleep(time.Millisecond); defer time.Sleep(time.Millisecond); return time.Now().UTC().Format(time.RFC3339Nano) }
+	mark := func() string {
+		time.Sleep(time.Millisecond)
+		defer time.Sleep(time.Millisecond)
+		return time.Now().UTC().Format(time.RFC3339Nano)
+	}
 	middle := mark()
 	h.must(os.WriteFile(policy, []byte("version = 1\n"), 0o600))
 	second, err := access.Load([]string{"/nonexistent", policy}, nil)
