@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"py3run/cmd/internal/config"
 )
 
@@ -174,6 +176,21 @@ func TestApply(t *testing.T) {
 	}
 	if kept, err := Kept(e.State, first.SHA256); kept != nil || err == nil || !strings.Contains(err.Error(), "it was changed") {
 		t.Errorf("a changed text: %v, %v", kept, err)
+	}
+}
+
+// A lock that somebody keeps is an error, and no wait for ever.
+func TestLockIsKept(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	lock, err := lockDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(lock)
+	_, _, err = Editing{Path: filepath.Join(dir, FileName), Group: -1}.Apply(func(p *Policy) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), "change the policy: lock "+dir+": somebody else has held the lock") {
+		t.Error(err)
 	}
 }
 

@@ -31,10 +31,16 @@ func newHost(t *testing.T) *host {
 	b := newFixture(t)
 	home := t.TempDir()
 	h := &host{fixture: b, home: home}
-	h.app = &app{out: b.out, err: b.err, environ: []string{"PY3RUN_SECURITY_AUDIT_DIR=" + b.dir, "HOME=" + home, "XDG_CONFIG_HOME=" + filepath.Join(home, "config"), "XDG_STATE_HOME=" + filepath.Join(home, "state")}}
+	h.app = hostApp(home, b.dir)
+	h.app.out, h.app.err = b.out, b.err
 	b.must(os.MkdirAll(filepath.Join(home, "config", "py3run"), 0o700))
 	b.must(os.WriteFile(filepath.Join(home, "config", "py3run", access.FileName), []byte("version = 1\n[user.alice]\nroles = [\"python3-executor\"]\n[user.bob]\nroles = [\"script-admin\"]\n"), 0o600))
 	return h
+}
+
+// hostApp is a call of py3runctl whose files are all below one directory.
+func hostApp(home, log string) *app {
+	return &app{environ: []string{"PY3RUN_SECURITY_AUDIT_DIR=" + log, "HOME=" + home, "XDG_CONFIG_HOME=" + filepath.Join(home, "config"), "XDG_STATE_HOME=" + filepath.Join(home, "state")}}
 }
 
 func (h *host) store() *scripts.Store {
