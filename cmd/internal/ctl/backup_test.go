@@ -314,3 +314,33 @@ func TestPolicyOfATime(t *testing.T) {
 		t.Errorf("%d: %s", code, errs)
 	}
 }
+
+// A run looks in two places, and the first that has a policy counts.
+func TestPolicyInARecord(t *testing.T) {
+	t.Parallel()
+	places := []string{"/system", "/own"}
+	file := func(path, sum string) audit.ConfigFile { return audit.ConfigFile{Path: path, SHA256: sum} }
+	change := func(path string) audit.Record {
+		return audit.Record{Policy: &audit.PolicyChange{Path: path, OldSHA256: "o", NewSHA256: "n"}}
+	}
+	for _, tt := range []struct {
+		name  string
+		rec   audit.Record
+		sum   string
+		old   bool
+		tells bool
+	}{
+		{"nothing", audit.Record{}, "", false, false},
+		{"other files", audit.Record{Config: []audit.ConfigFile{file("/etc/config", "c")}}, "", false, false},
+		{"none in both", audit.Record{Config: []audit.ConfigFile{file("/system", ""), file("/own", "")}}, "", false, true},
+		{"the user's own", audit.Record{Config: []audit.ConfigFile{file("/system", ""), file("/own", "u")}}, "u", false, true},
+		{"the host's", audit.Record{Config: []audit.ConfigFile{file("/own", "u"), file("/system", "s")}}, "s", false, true},
+		{"a change", change("/own"), "n", true, true},
+		{"a change of another file", change("/etc/config"), "", false, false},
+	} {
+		old, sum, tells := policyIn(tt.rec, places)
+		if sum != tt.sum || tells != tt.tells || (old != nil) != tt.old {
+			t.Errorf("%s: %v, %q, %v", tt.name, old, sum, tells)
+		}
+	}
+}

@@ -15,7 +15,7 @@ import (
 )
 
 // TestToolsForEver is the child of TestKilledTools: it changes policy, keys and scripts until
-// somebody ends it.
+// somebody ends it, or the test has gone.
 func TestToolsForEver(t *testing.T) {
 	home := os.Getenv("PY3RUN_TEST_TOOLS")
 	if home == "" {
@@ -23,7 +23,8 @@ func TestToolsForEver(t *testing.T) {
 	}
 	a := hostApp(home, os.Getenv("PY3RUN_TEST_TOOLS_LOG"))
 	a.out, a.err = os.Stdout, os.Stdout
-	for i := 0; ; i++ {
+	parent := os.Getppid()
+	for i := 0; os.Getppid() == parent; i++ {
 		backup := filepath.Join(home, fmt.Sprintf("b-%d-%d.tar.gz", os.Getpid(), i))
 		for _, args := range [][]string{
 			{"user", "change", "alice", "--full-name", fmt.Sprint("number ", i)},
