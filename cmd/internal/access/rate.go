@@ -110,15 +110,16 @@ const (
 )
 
 func (l *Limited) Error() string {
+	count := fmt.Sprintf("%d of %d runs", l.Used, l.Configured)
 	switch l.Limit {
 	case ConcurrentPerUser:
-		return fmt.Sprintf("%s: %d runs of %s are under way, which is the most", l.Limit, l.Used, l.User)
+		return fmt.Sprintf("%s: %s of %s are under way", l.Limit, count, l.User)
 	case GlobalPerMinute:
-		return fmt.Sprintf("%s: %d runs of all users began within a minute, which is the most", l.Limit, l.Used)
+		return fmt.Sprintf("%s: %s of all users began within a minute", l.Limit, count)
 	case PerUserPerHour:
-		return fmt.Sprintf("%s: %d runs of %s began within an hour, which is the most", l.Limit, l.Used, l.User)
+		return fmt.Sprintf("%s: %s of %s began within an hour", l.Limit, count, l.User)
 	}
-	return fmt.Sprintf("%s: %d runs of %s began within a minute, which is the most", l.Limit, l.Used, l.User)
+	return fmt.Sprintf("%s: %s of %s began within a minute", l.Limit, count, l.User)
 }
 
 // Notes are what the caller of Limits has to tell others.
@@ -130,11 +131,18 @@ type Notes struct {
 // Trouble is something that is wrong with the file of limits. It belongs into the warnings of a result
 // and into the log as an alert.
 type Trouble struct {
-	Code    string // limits_unusable: nothing is limited; limits_repaired: counts were lost; limits_full: users share a count
+	Code    string
 	Message string
 }
 
 func (t *Trouble) Error() string { return t.Message }
+
+// The codes of trouble.
+const (
+	warnUnusable = "limits_unusable" // nothing is limited
+	warnRepaired = "limits_repaired" // counts were lost
+	warnFull     = "limits_full"     // users share a count
+)
 
 // concurrentAgain is when to ask again if all runs of a user are under way: nobody knows when one ends.
 const concurrentAgain = time.Second
@@ -211,7 +219,7 @@ func (l *Limits) take(who Subject, most Rates, last bool) (slot *Slot, limited *
 }
 
 func unusable(err error) Notes {
-	return Notes{Trouble: &Trouble{"limits_unusable", "nothing is limited: " + err.Error()}}
+	return Notes{Trouble: &Trouble{warnUnusable, "nothing is limited: " + err.Error()}}
 }
 
 // take checks the limits, and counts the run if they let it in.

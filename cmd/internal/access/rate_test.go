@@ -146,7 +146,7 @@ func TestTakeOrder(t *testing.T) {
 				t.Fatalf("the first run: %v", limited)
 			}
 			_, limited, _ = d.Take(alice, tt.rates)
-			if limited == nil || limited.Limit != tt.want || !strings.HasPrefix(limited.Error(), tt.want+": 1 run") {
+			if limited == nil || limited.Limit != tt.want || !strings.HasPrefix(limited.Error(), tt.want+": 1 of 1 runs of ") {
 				t.Fatalf("got %v, want %s", limited, tt.want)
 			}
 			slot.Release()
