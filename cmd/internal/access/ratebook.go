@@ -12,6 +12,7 @@ import (
 
 // A book is the open file of limits while it is locked.
 type book struct {
+	path    string
 	fd      int
 	kept    bool // the descriptor belongs to a slot
 	now     instant
@@ -30,14 +31,14 @@ func (l *Limits) open(create bool) (*book, error) {
 	if l.path == "" {
 		return nil, errors.New("limits: there is no state directory: neither XDG_STATE_HOME nor HOME is set")
 	}
-	b := &book{fd: -1}
+	b := &book{path: l.path, fd: -1}
 	if err := b.openFile(l.path, create); err != nil {
 		return nil, fmt.Errorf("open %s: %w", l.path, err)
 	}
 	b.now = l.clock() // not earlier: others came first while this one waited
 	if err := b.check(); err != nil {
 		b.close()
-		return nil, fmt.Errorf("%s: %w", l.path, err)
+		return nil, err
 	}
 	return b, nil
 }
@@ -175,7 +176,7 @@ func (b *book) form(waiting []refusal) error {
 		return err
 	}
 	if err := unix.Ftruncate(b.fd, firstUser*pageSize); err != nil {
-		return err
+		return fmt.Errorf("cut %s: %w", b.path, err)
 	}
 	b.pages, b.all = firstUser, nil
 	return b.write(headPage, headOf(b.now.id))
@@ -188,7 +189,7 @@ func (b *book) read(number int) (page, error) {
 		switch {
 		case err == unix.EINTR:
 		case err != nil:
-			return nil, fmt.Errorf("read: %w", err)
+			return nil, fmt.Errorf("read %s: %w", b.path, err)
 		case got == 0: // beyond the end
 			return p, nil
 		default:
@@ -204,7 +205,7 @@ func (b *book) write(number int, text []byte) error {
 		switch {
 		case err == unix.EINTR:
 		case err != nil:
-			return fmt.Errorf("write: %w", err)
+			return fmt.Errorf("write %s: %w", b.path, err)
 		default:
 			n += put
 		}

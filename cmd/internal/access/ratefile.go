@@ -62,10 +62,7 @@ func (p page) is(kind byte) bool {
 	return len(p) == pageSize && p[4] == kind && binary.LittleEndian.Uint32(p) == crc32.ChecksumIEEE(p[4:])
 }
 
-// isNew reports whether nothing was ever written to the page.
-func (p page) isNew() bool { return len(bytes.Trim(p, "\x00")) == 0 }
-
-// A head names the boot of all times in the file.
+// headOf is the page that names the boot of all times in the file.
 func headOf(boot string) page {
 	p := newPage(kindHead)
 	n := copy(p[pageBegin:], magic)

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A child of these tests is this program again. Its arguments say what it does with a file of limits, and
@@ -27,6 +29,10 @@ func takeRuns(words []string) {
 	most, _ := strconv.Atoi(words[2])
 	times := words[3]
 	hold := len(words) > 4
+	if times == "full" { // like a disk that is
+		most := unix.Rlimit{Cur: 100 << 10, Max: 100 << 10}
+		unix.Setrlimit(unix.RLIMIT_FSIZE, &most)
+	}
 	var at instant
 	l.clock = func() instant {
 		at = now()
@@ -59,7 +65,7 @@ func takeRuns(words []string) {
 			return
 		default:
 		}
-		if times == "once" {
+		if times != "often" {
 			return
 		}
 	}
@@ -148,7 +154,7 @@ func TestKill(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	l := NewLimits(dir)
-	for i := range 60 {
+	for i := range 40 {
 		c, in, out := startChild(t, dir, "1", "0", "often")
 		time.Sleep(time.Duration(1000+rand.IntN(12_000)) * time.Microsecond)
 		c.Process.Kill()
@@ -188,6 +194,28 @@ func waitFor(t *testing.T, what string, happened func() bool) {
 	for end := time.Now().Add(20 * time.Second); !happened(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("there is not " + what)
+		}
+	}
+}
+
+// On a full disk a run goes on without limits, and says so. When there is room again, all is well.
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for range 2 {
+		c, in, out := startChild(t, dir, "1", "1", "full")
+		c.Wait()
+		in.Close()
+		if got := out.String(); got != "trouble: nothing is limited: write "+dir+"/limits: file too large\n" {
+			t.Errorf("got %q", got)
+		}
+	}
+	l := NewLimits(dir)
+	for i, want := range []bool{false, true} {
+		slot, limited, notes := l.Take(alice, Rates{PerMinute: 1})
+		slot.Release()
+		if notes.Trouble != nil || (limited != nil) != want {
+			t.Errorf("run %d: %v %v", i, limited, notes.Trouble)
 		}
 	}
 }
