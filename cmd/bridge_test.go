@@ -193,7 +193,7 @@ func TestBridgeBadLines(t *testing.T) {
 		{"nulls only", `{"command": null, "code": null}` + "\n", "nothing to do"},
 		{"an unknown command", `{"command": "execute_shell"}` + "\n", "unknown command"},
 		{"a code of another kind", `{"code": 1}` + "\n", "code: number, want a string"},
-		{"a feature of later versions", `{"script": "x"}` + "\n", "script"},
+		{"a stored script and code", `{"script": "x", "code": ""}` + "\n", "script"},
 		{"too long", `{"code": "` + long + "\"}\n", "larger than"},
 		{"too long, without JSON", long + long + long + "\n", "larger than"},
 	} {

@@ -49,6 +49,7 @@ the variables are those that it declares, and its syntax. No record is written.`
 	app.keyFlags(c)
 	c.Flags().StringVar(&format, "format", "text", "form of the output: `text|json`")
 	c.Flags().StringVar(&stored.script, "script", "", "check a request for this stored `script`, NAME or NAME@VERSION")
+	c.RegisterFlagCompletionFunc("script", app.completeScripts)
 	c.Flags().StringVar(&stored.variables, "variables", "", "variables of that request: an `object` of JSON, or - for standard input")
 	c.Flags().StringVar(&stored.user, "user", "", "check for this `name` of a user, as the caller asserts it")
 	return c

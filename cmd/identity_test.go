@@ -3,8 +3,10 @@ package cmd_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	osuser "os/user"
 	"path/filepath"
 	"slices"
@@ -13,6 +15,7 @@ import (
 	"time"
 
 	"py3run/cmd/internal/access"
+	"py3run/cmd/internal/config"
 	"py3run/internal/need"
 )
 
@@ -26,6 +29,16 @@ type realm struct {
 // newRealm makes a place of its own for configuration, state and log. The texts of keys are named by
 // their comment: NAME in the policy stands for the id, the hash and the time of a key that is made.
 func newRealm(t *testing.T, policy string) *realm {
+	t.Helper()
+	if _, err := os.Lstat(systemPolicy); err == nil {
+		need.That(t, "no policy", errors.New("this host has one, which wins over that of a test: "+systemPolicy))
+	}
+	return newRealmOf(t, policy)
+}
+
+const systemPolicy = config.SystemDir + "/" + access.FileName
+
+func newRealmOf(t *testing.T, policy string) *realm {
 	t.Helper()
 	r := &realm{place: newPlace(t), keys: map[string]string{}}
 	r.env = append(r.env, "XDG_STATE_HOME="+filepath.Join(r.dir, "state"), "HOME="+r.dir)
@@ -505,6 +518,52 @@ assert not [k for k in os.environ if "KEY" in k or k.startswith("PY3RUN_")]
 		if l.User.Name != "alice" || !slices.Equal(l.User.Roles, []string{"python3-executor"}) || !slices.Equal(l.User.Groups, []string{"operators"}) {
 			t.Errorf("%+v", l)
 		}
+	}
+}
+
+// The policy of the host wins over that of a user. Both are hidden, and neither can be changed, also by root's code.
+func TestSystemPolicy(t *testing.T) {
+	t.Parallel()
+	need.That(t, "namespaces", tryNamespaces())
+	if _, err := os.Stat(config.SystemDir); err != nil {
+		need.That(t, "system configuration", err) // a run as root makes the directory
+	}
+	r := newRealmOf(t, aPolicy)
+	system := filepath.Join(r.dir, "system.toml")
+	if err := os.WriteFile(system, []byte("version = 1\n[user.local]\nos-user = \"root\"\nroles = [\"python3-executor\"]\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	code := `import os
+result = []
+for path in ` + string(mustJSON(t, []string{systemPolicy, r.policy()})) + `:
+    for do in [lambda: open(path).read() or 1/0, lambda: os.remove(path), lambda: os.rename(path, path + "x"), lambda: os.rename(os.path.dirname(path), "/tmp/x"), lambda: open(os.path.dirname(path) + "/new", "w")]:
+        try:
+            do()
+            result.append(path)
+        except (OSError, ZeroDivisionError):
+            pass
+`
+	request := filepath.Join(r.dir, "request")
+	if err := os.WriteFile(request, mustJSON(t, map[string]any{"code": code}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	options := "-m"
+	if os.Geteuid() != 0 {
+		options = "-Urm"
+	}
+	c := exec.Command("unshare", options, "sh", "-c", `mount -t tmpfs none `+config.SystemDir+` && cp "$0" `+systemPolicy+` && py3run exec --audit-line=off < "$1" && cmp "$0" `+systemPolicy+` && ls `+config.SystemDir, system, request)
+	c.Env = r.env
+	out, err := c.Output()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	line, files, _ := strings.Cut(string(out), "\n")
+	if !strings.Contains(line, `"result":[],`) || files != access.FileName+"\n" {
+		t.Errorf("%s, and there are %q", line, files)
+	}
+	list := r.log(t)
+	if l := list[0]; l.User.Name != "local" || l.Configuration[len(l.Configuration)-1].Path != systemPolicy {
+		t.Errorf("%+v", l)
 	}
 }
 

@@ -58,6 +58,7 @@ When py3run itself ends the run, for example at a limit, at most four lines on s
 	c.Flags().SetInterspersed(false)
 	c.Flags().StringVarP(&o.code, "code", "c", "", "run this `text` instead of a file")
 	c.Flags().StringVar(&o.script, "script", "", "run this stored `script`, NAME or NAME@VERSION, instead of a file")
+	c.RegisterFlagCompletionFunc("script", app.completeScripts)
 	c.Flags().StringVar(&o.user, "user", "", "record this `name` as the user, as the caller asserts it")
 	c.Flags().StringArrayVar(&labels, "label", nil, "copy this label, `name=value`, to the record; can be given several times")
 	c.Flags().BoolVarP(&o.tty, "tty", "t", false, "give the run a terminal of its own, even if input or output is none")

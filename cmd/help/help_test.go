@@ -773,7 +773,7 @@ var (
 	part      = regexp.MustCompile(`[A-Za-z0-9_]+`)
 	testFunc  = regexp.MustCompile(`(?m)^func (Test\w+|Fuzz\w+|Benchmark\w+)\(`)
 	isVar     = regexp.MustCompile(`^[A-Z][A-Z0-9]*(_[A-Z0-9]+)+\*?$`)
-	isKey     = regexp.MustCompile(`^((?:floor\.|ceiling\.)?(?:security|input|python|warm|bridge|alerts)(?:\.[a-z0-9-]+)+)( = .*)?$`)
+	isKey     = regexp.MustCompile(`^((?:floor\.|ceiling\.)?(?:security|input|identity|python|warm|bridge|alerts)(?:\.[a-z0-9-]+)+)( = .*)?$`)
 	isTest    = regexp.MustCompile(`^(Test|Fuzz|Benchmark)[A-Z]\w+$`)
 	isFile    = regexp.MustCompile(`^[\w.*{}-]+(/[\w.*{}-]+)*/?$`)
 	isName    = regexp.MustCompile(`^[\w-]+(\.[\w-]+)*(\(\))?$`)

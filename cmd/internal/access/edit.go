@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/BurntSushi/toml"
 	"golang.org/x/sys/unix"
@@ -66,11 +67,11 @@ func (e Editing) replace(make func(now *Policy) (string, error)) (before, after 
 		mode = 0o755
 	}
 	if err := os.MkdirAll(dir, mode); err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("change the policy: %w", err)
 	}
 	lock, err := lockDir(dir)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("change the policy: %w", err)
 	}
 	defer unix.Close(lock)
 	before, err = load(e.Path, e.System, nil)
@@ -106,10 +107,14 @@ func (e Editing) replace(make func(now *Policy) (string, error)) (before, after 
 		}
 	}
 	if err := e.write(lock, text); err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("change the policy: %w", err)
 	}
 	return before, after, nil
 }
+
+// lockWait is how long a writer waits for another one. Everybody who may read a directory can lock it,
+// so nobody waits for ever.
+const lockWait = 5 * time.Second
 
 // lockDir locks a directory until the descriptor is closed.
 func lockDir(dir string) (int, error) {
@@ -117,17 +122,20 @@ func lockDir(dir string) (int, error) {
 	if err != nil {
 		return -1, &fs.PathError{Op: "open", Path: dir, Err: err}
 	}
-	for {
-		err = unix.Flock(fd, unix.LOCK_EX)
-		if err != unix.EINTR {
+	for end := time.Now().Add(lockWait); ; time.Sleep(2 * time.Millisecond) {
+		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return fd, nil
+		}
+		if err != unix.EINTR && err != unix.EWOULDBLOCK || time.Now().After(end) {
 			break
 		}
 	}
-	if err != nil {
-		unix.Close(fd)
-		return -1, &fs.PathError{Op: "lock", Path: dir, Err: err}
+	unix.Close(fd)
+	if err == unix.EWOULDBLOCK {
+		err = fmt.Errorf("somebody else has held the lock for %v", lockWait)
 	}
-	return fd, nil
+	return -1, &fs.PathError{Op: "lock", Path: dir, Err: err}
 }
 
 // write replaces the file as a whole. It keeps owner, group and mode. A new policy of the whole host

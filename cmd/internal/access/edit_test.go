@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"py3run/cmd/internal/config"
 )
 
@@ -181,6 +183,21 @@ func TestApply(t *testing.T) {
 	}
 }
 
+// A lock that somebody keeps is an error, and no wait for ever.
+func TestLockIsKept(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	lock, err := lockDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(lock)
+	_, _, err = Editing{Path: filepath.Join(dir, FileName), Group: -1}.Apply(func(p *Policy) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), "change the policy: lock "+dir+": somebody else has held the lock") {
+		t.Error(err)
+	}
+}
+
 // Many writers at once lose nothing.
 func TestApplyTogether(t *testing.T) {
 	t.Parallel()
@@ -208,10 +225,11 @@ func TestApplyTogether(t *testing.T) {
 	}
 }
 
-// editForEver changes the policy until somebody ends this process.
+// editForEver changes the policy until somebody ends this process, or the test has gone.
 func editForEver(path string) {
 	e := Editing{Path: path, Group: -1, State: filepath.Join(filepath.Dir(path), "state")}
-	for i := 0; ; i++ {
+	parent := os.Getppid()
+	for i := 0; os.Getppid() == parent; i++ {
 		_, _, err := e.Apply(func(p *Policy) error {
 			id, key := NewKey()
 			p.Users["gateway"] = User{Name: "gateway", FullName: fmt.Sprint("number ", i)}
@@ -230,6 +248,7 @@ func editForEver(path string) {
 			os.Exit(1)
 		}
 	}
+	os.Exit(1)
 }
 
 // Killed at any moment, a writer leaves a whole policy and whole texts of earlier ones.
@@ -238,7 +257,7 @@ func TestKilledWhileWriting(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, FileName)
 	places := []string{filepath.Join(dir, "none"), path}
-	rounds := 25
+	rounds := 10
 	if os.Getenv("PY3RUN_TEST_LONG") != "" {
 		rounds = 500
 	}

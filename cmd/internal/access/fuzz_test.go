@@ -5,10 +5,15 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/BurntSushi/toml"
 
 	"py3run/cmd/internal/config"
 )
@@ -128,6 +133,51 @@ func policyHolds(t *testing.T, text string) (accepted bool) {
 	return true
 }
 
+// quickHolds says that the quick reading of a text is what the decoder makes of it, if it is one.
+func quickHolds(t *testing.T, text string) (taken bool) {
+	got, ok := quick(text)
+	if !ok || !utf8.ValidString(text) {
+		return ok
+	}
+	var want map[string]any
+	if _, err := toml.Decode(text, &want); err != nil {
+		t.Fatalf("taken, and the decoder says %v for\n%s", err, text)
+	}
+	if want == nil {
+		want = map[string]any{}
+	}
+	if !sameTree(got, want) {
+		t.Fatalf("%#v, want %#v for\n%s", got, want, text)
+	}
+	return true
+}
+
+func sameTree(a, b any) bool {
+	x, isMap := a.(map[string]any)
+	y, isToo := b.(map[string]any)
+	if isMap != isToo {
+		return false
+	}
+	if !isMap {
+		at, isTime := a.(time.Time)
+		if other, ok := b.(time.Time); isTime && ok {
+			return at.Equal(other) && at.Location().String() == other.Location().String()
+		}
+		return reflect.DeepEqual(a, b)
+	}
+	for name := range y {
+		if !sameTree(x[name], y[name]) {
+			return false
+		}
+	}
+	return len(x) == len(y)
+}
+
+func FuzzQuick(f *testing.F) {
+	f.Add(sample)
+	f.Fuzz(func(t *testing.T, text string) { quickHolds(t, text) })
+}
+
 func FuzzName(f *testing.F) {
 	for _, name := range []string{"", "a", "..", "a/b", "а", "a\n", "-a", strings.Repeat("a", 65)} {
 		f.Add(name)
@@ -194,7 +244,7 @@ func TestManyCases(t *testing.T) {
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
 	p := mustParse(t, keyedPolicy)
-	accepted := 0
+	accepted, taken := 0, 0
 	for i := range cases {
 		switch i % 4 {
 		case 0:
@@ -222,7 +272,11 @@ func TestManyCases(t *testing.T) {
 				}
 				text = "version = 1\n" + text
 			}
-			if policyHolds(t, mutated(r, text)) {
+			text = mutated(r, text)
+			if quickHolds(t, text) {
+				taken++
+			}
+			if policyHolds(t, text) {
 				accepted++
 			}
 		}
@@ -230,8 +284,8 @@ func TestManyCases(t *testing.T) {
 			return
 		}
 	}
-	t.Logf("%d of %d policies accepted", accepted, cases/2)
-	if accepted < cases/100 {
+	t.Logf("%d of %d policies accepted, %d read quickly", accepted, cases/2, taken)
+	if accepted < cases/100 || taken < cases/100 {
 		t.Error("hardly any text is a policy: the cases test nothing")
 	}
 }

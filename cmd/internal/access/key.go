@@ -47,7 +47,8 @@ func NewKey() (id, text string) {
 }
 
 // ParseKey returns the id of a key. It reports whether the key is well formed and its checksum is
-// right, which says nothing about whether anybody has made it.
+// right, which says nothing about whether anybody has made it. The id shares no memory with the text,
+// which its owner can then erase.
 func ParseKey(text string) (id string, formed, sum bool) {
 	if len(text) != keyLength || !strings.HasPrefix(text, KeyPrefix) {
 		return "", false, false
@@ -64,7 +65,7 @@ func ParseKey(text string) (id string, formed, sum bool) {
 	if strings.Trim(rest[1:], base62) != "" {
 		return "", false, false
 	}
-	return id, true, rest[1:] == checksum(text[:keyLength-checksumLength-1])
+	return strings.Clone(id), true, rest[1:] == checksum(text[:keyLength-checksumLength-1])
 }
 
 func isKeyID(id string) bool {

@@ -25,15 +25,14 @@ type scene struct {
 
 // A call is how somebody comes to py3run in a scene.
 type call struct {
-	name     string
-	key      string // of whom: subject or gateway; empty: none
-	cap      int    // of the key, as bits; -1: none
-	assert   string // of the key: may-assert, comma between
-	state    string // of the key: expired, revoked, wrong, unknown, checksum, junk; empty: good
-	names    string // the user in the request
-	osUser   string
-	uid      int
-	unknowns bool // the policy has no such user
+	name   string
+	key    string // of whom: subject or gateway; empty: none
+	cap    int    // of the key, as bits; -1: none
+	assert string // of the key: may-assert, comma between
+	state  string // of the key: expired, revoked, wrong, unknown, checksum, junk; empty: good
+	names  string // the user in the request
+	osUser string
+	uid    int
 }
 
 const policyOwner = 1234
@@ -371,6 +370,20 @@ func TestNoPolicy(t *testing.T) {
 		}
 		if p.LimitsFor(g, "RESTRICTED") != nil {
 			t.Error("limits without a policy")
+		}
+	}
+}
+
+// Roles and groups that nobody has proved give nothing.
+func TestUnprovedRoles(t *testing.T) {
+	t.Parallel()
+	p := mustParse(t, sample)
+	g := Grant{User: "carol", Method: ByClaim, Roles: Roles, Groups: []string{"operators"}}
+	for _, o := range matrixObjects() {
+		for _, a := range matrixActions {
+			if d := p.Can(g, a, o); d.Allowed {
+				t.Errorf("%s %+v: %+v", a, o, d)
+			}
 		}
 	}
 }

@@ -264,11 +264,11 @@ func problem(err error) string {
 // Parse returns the policy that a text is, or all that is wrong with it, in the order of lines. path
 // is for messages.
 func Parse(path, text string) (*Policy, []config.Finding) {
-	var tree map[string]any
 	if !utf8.ValidString(text) {
 		return nil, []config.Finding{{Where: path, Problem: "not UTF-8 text"}}
 	}
-	if _, err := toml.Decode(text, &tree); err != nil {
+	tree, err := decode(text)
+	if err != nil {
 		finding := config.Finding{Where: path, Problem: err.Error()}
 		if pe, ok := errors.AsType[toml.ParseError](err); ok {
 			finding.Where, finding.Problem = fmt.Sprintf("%s:%d", path, pe.Position.Line), pe.Message
@@ -283,6 +283,15 @@ func Parse(path, text string) (*Policy, []config.Finding) {
 		return nil, r.findings(path, text)
 	}
 	return r.Policy, nil
+}
+
+func decode(text string) (tree map[string]any, err error) {
+	tree, ok := quick(text)
+	if !ok {
+		tree = nil
+		_, err = toml.Decode(text, &tree)
+	}
+	return tree, err
 }
 
 // A reading turns a decoded text into a policy, and collects what is wrong.
@@ -491,22 +500,11 @@ func (r *reading) limits(t table, v any, name string, onlyTighten bool) config.L
 		r.mistake(t.at(name), "must be a table, not "+describe(v), "")
 		return nil
 	}
-	limits, wrong := config.ParseLimits(cloneTree(tree), "", onlyTighten)
+	limits, wrong := config.ParseLimits(tree, "", onlyTighten)
 	for _, e := range wrong {
 		r.mistake(append(t.at(name), splitKey(e.Key)...), e.Problem, e.Hint)
 	}
 	return limits
-}
-
-// cloneTree copies tables, because ParseLimits takes out what it has read.
-func cloneTree(tree map[string]any) map[string]any {
-	clone := maps.Clone(tree)
-	for name, v := range clone {
-		if t, ok := v.(map[string]any); ok {
-			clone[name] = cloneTree(t)
-		}
-	}
-	return clone
 }
 
 func (r *reading) text(t table, name string) string {

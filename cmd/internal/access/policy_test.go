@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BurntSushi/toml"
+
 	"py3run/cmd/internal/config"
 )
 
@@ -236,11 +238,36 @@ func BenchmarkParse(b *testing.B) {
 	}
 }
 
+func BenchmarkDecode(b *testing.B) {
+	text := plant(50)
+	b.Run("quick", func(b *testing.B) {
+		for b.Loop() {
+			quick(text)
+		}
+	})
+	b.Run("decoder", func(b *testing.B) {
+		for b.Loop() {
+			var tree map[string]any
+			toml.Decode(text, &tree)
+		}
+	})
+}
+
 func BenchmarkLoadNone(b *testing.B) {
 	places := []string{"/nonexistent/a/policy.toml", "/nonexistent/b/policy.toml"}
 	for b.Loop() {
 		if p, err := Load(places, nil); p != nil || err != nil {
 			b.Fatal(p, err)
+		}
+	}
+}
+
+// A policy of the size that a plant has is read quickly.
+func TestQuickReadsWhatToolsWrite(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{"a plant": plant(50), "the sample": sample} {
+		if _, ok := quick(text); !ok {
+			t.Errorf("%s is left to the decoder", name)
 		}
 	}
 }

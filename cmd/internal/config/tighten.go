@@ -32,16 +32,55 @@ func (l Limits) Keys() (keys []string) {
 func ParseLimits(tree map[string]any, prefix string, onlyTighten bool) (Limits, []Error) {
 	parse := (*setting).limitFromTOML
 	if onlyTighten {
-		parse = func(s *setting, v any) (any, *Error) {
-			value, err := s.limitFromTOML(v)
-			if err == nil && !s.binds(value) {
-				return nil, &Error{Problem: format(value) + " bounds nothing, and a profile can only tighten", Hint: "leave it out"}
+		parse = (*setting).tighterFromTOML
+	}
+	limits := Limits{}
+	if limits.read(tree, "", parse) {
+		return limits, nil
+	}
+	return take(cloneTree(tree), prefix, parse, nil) // which says what is wrong
+}
+
+// read reads a table without mistakes, and stops at the first.
+func (l Limits) read(tree map[string]any, above string, parse func(*setting, any) (any, *Error)) bool {
+	for name, v := range tree {
+		key := above + name
+		if table, ok := v.(map[string]any); ok {
+			if !l.read(table, key+".", parse) {
+				return false
 			}
-			return value, err
+			continue
+		}
+		s := settingAt(key)
+		if s == nil {
+			return false
+		}
+		value, err := parse(s, v)
+		if err != nil {
+			return false
+		}
+		l[key] = value
+	}
+	return true
+}
+
+// cloneTree copies tables, because take takes out what it has read.
+func cloneTree(tree map[string]any) map[string]any {
+	clone := maps.Clone(tree)
+	for name, v := range clone {
+		if t, ok := v.(map[string]any); ok {
+			clone[name] = cloneTree(t)
 		}
 	}
-	values, wrong := take(tree, prefix, parse, nil)
-	return values, wrong
+	return clone
+}
+
+func (s *setting) tighterFromTOML(v any) (any, *Error) {
+	value, err := s.limitFromTOML(v)
+	if err == nil && !s.binds(value) {
+		return nil, &Error{Problem: format(value) + " bounds nothing, and a profile can only tighten", Hint: "leave it out"}
+	}
+	return value, err
 }
 
 func (s *setting) limitFromTOML(v any) (any, *Error) {

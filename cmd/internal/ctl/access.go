@@ -299,7 +299,7 @@ func (a *app) who(d logContext, script string, at time.Time, format string) erro
 // policyAt returns the policy of a time; nil: there was none. What is not certain it says in
 // warnings; what cannot be known is an error.
 func (d logContext) policyAt(who actor, at time.Time) (*access.Policy, error) {
-	p, err := d.findPolicy(who.path, at)
+	p, err := d.findPolicy(who.places, at)
 	if err != nil {
 		return nil, err
 	}
@@ -333,7 +333,7 @@ func (d logContext) policyAt(who actor, at time.Time) (*access.Policy, error) {
 
 // findPolicy looks for the record that tells which policy was in force. Runs tell it in their start
 // records, and changes in records of their own.
-func (d logContext) findPolicy(path string, at time.Time) (p policyAt, err error) {
+func (d logContext) findPolicy(places []string, at time.Time) (p policyAt, err error) {
 	r, err := audit.OpenReader(d.dir)
 	if err != nil {
 		return p, err
@@ -351,7 +351,7 @@ func (d logContext) findPolicy(path string, at time.Time) (p policyAt, err error
 		if err != nil {
 			continue
 		}
-		old, sum, tells := policyIn(rec, path)
+		old, sum, tells := policyIn(rec, places)
 		if !tells {
 			continue
 		}
@@ -372,16 +372,22 @@ func (d logContext) findPolicy(path string, at time.Time) (p policyAt, err error
 }
 
 // policyIn says which policy a record tells of, and, if it is the record of a change, the one before.
-func policyIn(rec audit.Record, path string) (old *string, sum string, tells bool) {
-	if rec.Policy != nil && rec.Policy.Path == path {
+// Of the places where a run has looked, the first that had a policy counted.
+func policyIn(rec audit.Record, places []string) (old *string, sum string, tells bool) {
+	if rec.Policy != nil && slices.Contains(places, rec.Policy.Path) {
 		return &rec.Policy.OldSHA256, rec.Policy.NewSHA256, true
 	}
-	for _, f := range rec.Config {
-		if f.Path == path {
-			return nil, f.SHA256, true
+	for _, path := range places {
+		for _, f := range rec.Config {
+			if f.Path != path {
+				continue
+			}
+			if tells = true; f.SHA256 != "" {
+				return nil, f.SHA256, true
+			}
 		}
 	}
-	return nil, "", false
+	return nil, "", tells
 }
 
 // warnShared says which records tell of changes of a script after a time. The sharing that is shown

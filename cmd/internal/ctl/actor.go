@@ -17,9 +17,10 @@ import (
 type actor struct {
 	policy *access.Policy // nil: there is none
 	grant  access.Grant
-	state  string // the directory of policies, scripts and limits; empty: there is no place for it
-	path   string // of the policy, also where there is none yet; empty: there is no place for it
-	system bool   // that policy is the whole host's
+	state  string   // the directory of policies, scripts and limits; empty: there is no place for it
+	places []string // where a policy can be
+	path   string   // of the policy, also where there is none yet; empty: there is no place for it
+	system bool     // that policy is the whole host's
 }
 
 // A refusal is a denial as an error.
@@ -49,7 +50,7 @@ func (a *app) actor() (actor, error) {
 			return actor{}, err
 		}
 	}
-	who := actor{policy: policy, state: config.StateDir(a.environ)}
+	who := actor{policy: policy, places: places, state: config.StateDir(a.environ)}
 	var denied *access.Denial
 	if who.grant, denied = policy.Identify(claim); denied != nil {
 		return actor{}, refusal{denied}

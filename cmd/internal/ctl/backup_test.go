@@ -31,10 +31,16 @@ func newHost(t *testing.T) *host {
 	b := newFixture(t)
 	home := t.TempDir()
 	h := &host{fixture: b, home: home}
-	h.app = &app{out: b.out, err: b.err, environ: []string{"PY3RUN_SECURITY_AUDIT_DIR=" + b.dir, "HOME=" + home, "XDG_CONFIG_HOME=" + filepath.Join(home, "config"), "XDG_STATE_HOME=" + filepath.Join(home, "state")}}
+	h.app = hostApp(home, b.dir)
+	h.app.out, h.app.err = b.out, b.err
 	b.must(os.MkdirAll(filepath.Join(home, "config", "py3run"), 0o700))
 	b.must(os.WriteFile(filepath.Join(home, "config", "py3run", access.FileName), []byte("version = 1\n[user.alice]\nroles = [\"python3-executor\"]\n[user.bob]\nroles = [\"script-admin\"]\n"), 0o600))
 	return h
+}
+
+// hostApp is a call of py3runctl whose files are all below one directory.
+func hostApp(home, log string) *app {
+	return &app{environ: []string{"PY3RUN_SECURITY_AUDIT_DIR=" + log, "HOME=" + home, "XDG_CONFIG_HOME=" + filepath.Join(home, "config"), "XDG_STATE_HOME=" + filepath.Join(home, "state")}}
 }
 
 func (h *host) store() *scripts.Store {
@@ -212,7 +218,7 @@ func TestSpoiledBackups(t *testing.T) {
 		{"an absolute name", extra(file2("/etc/x")), "is no file of a backup"},
 		{"a hidden name", extra(file2("scripts/names/../../../x/meta.json")), "is no file of a backup"},
 		{"twice", write(append(read()[:1], read()...)), "file exists"},
-		{"behind the manifest", write(append(read(), file2("policies/" + strings.Repeat("0", 64) + ".toml"))), "stands behind the manifest"},
+		{"behind the manifest", write(append(read(), file2("policies/"+strings.Repeat("0", 64)+".toml"))), "stands behind the manifest"},
 		{"a broken policy", changed(access.FileName, func(s string) string { return s + "groups = 3\n" }), "policy.toml:6: "},
 		{"a script that is another", changed("objects", func(s string) string { return s + "#" }), "tank"},
 		{"another version", bytes.Replace(whole, []byte(`"version": 1`), []byte(`"version": 9`), 1), "is of version 9"},
@@ -280,7 +286,11 @@ func TestPolicyOfATime(t *testing.T) {
 	h.mustCall("user", "add", "carol")
 	first, err := access.Load([]string{"/nonexistent", policy}, nil)
 	h.must(err)
-	mark := func() string { time.Sleep(time.Millisecond); defer time.Sleep(time.Millisecond); return time.Now().UTC().Format(time.RFC3339Nano) }
+	mark := func() string {
+		time.Sleep(time.Millisecond)
+		defer time.Sleep(time.Millisecond)
+		return time.Now().UTC().Format(time.RFC3339Nano)
+	}
 	middle := mark()
 	h.must(os.WriteFile(policy, []byte("version = 1\n"), 0o600))
 	second, err := access.Load([]string{"/nonexistent", policy}, nil)
@@ -302,5 +312,35 @@ func TestPolicyOfATime(t *testing.T) {
 	h.must(os.RemoveAll(filepath.Join(h.home, "state", "py3run", "policies")))
 	if code, _, errs := h.call("access", "who", "--at", middle); code != 1 || !strings.Contains(errs, "its text is not kept") {
 		t.Errorf("%d: %s", code, errs)
+	}
+}
+
+// A run looks in two places, and the first that has a policy counts.
+func TestPolicyInARecord(t *testing.T) {
+	t.Parallel()
+	places := []string{"/system", "/own"}
+	file := func(path, sum string) audit.ConfigFile { return audit.ConfigFile{Path: path, SHA256: sum} }
+	change := func(path string) audit.Record {
+		return audit.Record{Policy: &audit.PolicyChange{Path: path, OldSHA256: "o", NewSHA256: "n"}}
+	}
+	for _, tt := range []struct {
+		name  string
+		rec   audit.Record
+		sum   string
+		old   bool
+		tells bool
+	}{
+		{"nothing", audit.Record{}, "", false, false},
+		{"other files", audit.Record{Config: []audit.ConfigFile{file("/etc/config", "c")}}, "", false, false},
+		{"none in both", audit.Record{Config: []audit.ConfigFile{file("/system", ""), file("/own", "")}}, "", false, true},
+		{"the user's own", audit.Record{Config: []audit.ConfigFile{file("/system", ""), file("/own", "u")}}, "u", false, true},
+		{"the host's", audit.Record{Config: []audit.ConfigFile{file("/own", "u"), file("/system", "s")}}, "s", false, true},
+		{"a change", change("/own"), "n", true, true},
+		{"a change of another file", change("/etc/config"), "", false, false},
+	} {
+		old, sum, tells := policyIn(tt.rec, places)
+		if sum != tt.sum || tells != tt.tells || (old != nil) != tt.old {
+			t.Errorf("%s: %v, %q, %v", tt.name, old, sum, tells)
+		}
 	}
 }

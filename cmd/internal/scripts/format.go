@@ -30,7 +30,7 @@ type head struct {
 // A line is one of versions.jsonl.
 type line struct {
 	Version
-	Prev string `json:"prev"` // SHA-256 of the line before; empty: the first
+	Prev string `json:"prev"` // SHA-256 of the line before; empty: the first. It stands last: see readHistory
 }
 
 func hexSHA256(data []byte) string {
@@ -106,15 +106,14 @@ func decodeHead(text []byte) (h head, err error) {
 }
 
 // decodeLine reads a line of a history.
-func decodeLine(text []byte) (l line, err error) {
+func decodeLine(text []byte) (Version, error) {
 	o, err := parseObject(text)
 	if err != nil {
-		return l, err
+		return Version{}, err
 	}
 	r := reader{}
-	l.Version = r.version(o)
-	l.Prev = r.text(o, "prev")
-	return l, r.err
+	v := r.version(o)
+	return v, r.err
 }
 
 func parseObject(text []byte) (*wire.Object, error) {

@@ -177,10 +177,12 @@ func (s *Store) read(ref, name string, version int, deleted bool) (Script, error
 	}
 	if version > 0 && version != h.Latest {
 		list, err := readHistory(dir, h)
+		if err == nil {
+			script.Version, err = versionAt(h, list, version)
+		}
 		if err != nil {
 			return script, err
 		}
-		script.Version = list[version-1].Version
 	}
 	if script.Version.Deleted {
 		return Script{Meta: h.Meta}, &NotFoundError{ref, &h.Meta}
@@ -235,40 +237,46 @@ func readHead(dir int, name string) (head, error) {
 	return h, nil
 }
 
-// readHistory reads the lines that meta.json vouches for, and checks that they are the ones that
-// were written.
-func readHistory(dir int, h head) ([]line, error) {
-	what := namesDir + "/" + dirOf(h.Name) + "/" + historyName
-	wrong := func(format string, args ...any) ([]line, error) {
-		return nil, &DamageError{h.Name, what, fmt.Sprintf(format, args...)}
-	}
+// readHistory returns the lines that meta.json vouches for, and checks that they are the ones that
+// were written. It reads no more of a line than its end: a run wants only one of them.
+func readHistory(dir int, h head) (list [][]byte, err error) {
 	text, err := readAt(dir, historyName, historyMost)
 	if err != nil {
-		return nil, damage(h.Name, what, err)
+		return nil, damage(h.Name, historyOf(h.Name), err)
+	}
+	wrong := func(format string, args ...any) ([][]byte, error) {
+		return nil, &DamageError{h.Name, historyOf(h.Name), fmt.Sprintf(format, args...)}
 	}
 	if int64(len(text)) < h.HistoryBytes {
 		return wrong("has %d bytes, and should have %d", len(text), h.HistoryBytes)
 	}
-	var list []line
 	prev := ""
 	for one := range bytes.Lines(text[:h.HistoryBytes]) {
 		one = bytes.TrimSuffix(one, []byte("\n"))
-		l, err := decodeLine(one)
-		switch {
-		case err != nil:
-			return wrong("line %d: %v", len(list)+1, err)
-		case l.Number != len(list)+1:
-			return wrong("line %d has version %d", len(list)+1, l.Number)
-		case l.Prev != prev:
+		if !bytes.HasSuffix(one, []byte(`"prev":"`+prev+`"}`)) {
 			return wrong("line %d does not follow the line before it: one of them was edited", len(list)+1)
 		}
 		prev = hexSHA256(one)
-		list = append(list, l)
+		list = append(list, one)
 	}
 	if len(list) != h.Latest || prev != h.HistoryHash {
 		return wrong("its last line is not the one that was written")
 	}
 	return list, nil
+}
+
+func historyOf(name string) string { return namesDir + "/" + dirOf(name) + "/" + historyName }
+
+// versionAt reads a line of a history; the first is version 1.
+func versionAt(h head, list [][]byte, number int) (Version, error) {
+	v, err := decodeLine(list[number-1])
+	if err == nil && v.Number != number {
+		err = fmt.Errorf("has version %d", v.Number)
+	}
+	if err != nil {
+		return Version{}, &DamageError{h.Name, historyOf(h.Name), fmt.Sprintf("line %d: %v", number, err)}
+	}
+	return v, nil
 }
 
 // An Entry is a script in a list, with its current version.
@@ -377,8 +385,10 @@ func (s *Store) History(name string) (Meta, []Version, error) {
 	}
 	list, err := readHistory(dir, h)
 	versions := make([]Version, len(list))
-	for i, l := range list {
-		versions[i] = l.Version
+	for i := range list {
+		if versions[i], err = versionAt(h, list, i+1); err != nil {
+			break
+		}
 	}
 	return h.Meta, versions, err
 }

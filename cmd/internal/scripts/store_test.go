@@ -507,3 +507,25 @@ func TestListOfMany(t *testing.T) {
 		t.Errorf("%d scripts, %d errors", good, bad)
 	}
 }
+
+// What a stored script costs a run, besides the code itself.
+func BenchmarkResolve(b *testing.B) {
+	s := fixture(b)
+	for n := range 20 {
+		save(b, s, "tank/daily", string(block("[variables.a]\ntype = 'integer'\nmin = 1"))+fmt.Sprint(n), by("alice"))
+	}
+	for _, ref := range []string{"tank/daily", "tank/daily@3"} {
+		b.Run(ref, func(b *testing.B) {
+			for b.Loop() {
+				store, err := Open(s.dir)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := store.Resolve(ref); err != nil {
+					b.Fatal(err)
+				}
+				store.Close()
+			}
+		})
+	}
+}
