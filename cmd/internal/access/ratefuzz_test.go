@@ -52,7 +52,8 @@ func TestDamage(t *testing.T) {
 		if err := os.WriteFile(d.path, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, limited, notes := d.Take(alice, busy)
+		slot, limited, notes := d.Take(alice, busy)
+		slot.Release()
 		if notes.Trouble != nil && notes.Trouble.Code != "limits_repaired" {
 			t.Fatalf("bytes %d to %d: %v", from, to, notes.Trouble)
 		}
@@ -68,7 +69,9 @@ func TestDamage(t *testing.T) {
 		}
 		d.Refused("x", "y")
 		d.Due()
-		if _, _, notes := d.Take(alice, busy); notes.Trouble != nil {
+		slot, _, notes = d.Take(alice, busy)
+		slot.Release()
+		if notes.Trouble != nil {
 			t.Fatalf("bytes %d to %d: still %v", from, to, notes.Trouble)
 		}
 		copy(damaged[from:to], whole[from:to])
