@@ -3,6 +3,7 @@ package sandbox
 import (
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -23,14 +24,18 @@ import (
 // takes no thread. If the listener was closed while a process lives, that process's calls would
 // fail with ENOSYS. So it is closed only when all processes have ended, or with the launcher.
 //
-// sighting_linux.go reads what a call is about, address_linux.go decodes addresses, tally_linux.go
+// sighting_linux.go reads what a call is about, files_linux.go what it does with files,
+// address_linux.go decodes addresses, tally_linux.go
 // adds up.
 type recorder struct {
 	listener *os.File
 	program  func() int // the process id of the program
 	done     chan struct{}
 	started  bool
+	reads    bool        // files that are read are recorded
+	begun    atomic.Bool // the program has begun: what it read before belongs to its start
 
+	mu     sync.Mutex // is held while a call is served, and protects what follows
 	notice notice
 	answer answer
 	page   [4096]byte
@@ -38,7 +43,6 @@ type recorder struct {
 	own   string // path of the program itself, once it was looked at
 	known bool
 
-	mu       sync.Mutex // protects what follows
 	found    tally
 	refusals refusals
 }
@@ -61,7 +65,7 @@ type answer struct {
 	flags uint32
 }
 
-func newRecorder(listener int, program func() int) (*recorder, error) {
+func newRecorder(listener int, program func() int, reads bool) (*recorder, error) {
 	if err := unix.SetNonblock(listener, true); err != nil { // for the runtime's poller; the calls on it ignore the flag
 		unix.Close(listener)
 		return nil, err
@@ -69,7 +73,7 @@ func newRecorder(listener int, program func() int) (*recorder, error) {
 	// Since Linux 6.6: the side that begins to wait wakes the other one on the same processor. To
 	// wake an idle processor takes several times as long.
 	unix.Syscall(unix.SYS_IOCTL, uintptr(listener), unix.SECCOMP_IOCTL_NOTIF_SET_FLAGS, unix.SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
-	t := &recorder{listener: os.NewFile(uintptr(listener), "seccomp listener"), program: program, done: make(chan struct{}), found: newTally()}
+	t := &recorder{listener: os.NewFile(uintptr(listener), "seccomp listener"), program: program, done: make(chan struct{}), reads: reads, found: newTally()}
 	if err := t.listener.SetReadDeadline(time.Time{}); err != nil { // not polled: it would serve nobody
 		t.listener.Close()
 		return nil, err
@@ -77,8 +81,11 @@ func newRecorder(listener int, program func() int) (*recorder, error) {
 	return t, nil
 }
 
-// start begins to answer. Until then watched calls wait.
+// start begins to answer. Until then watched calls wait, unless somebody calls serveNow.
 func (t *recorder) start(spawn func(do, done func())) {
+	if t.started {
+		return
+	}
 	t.started = true
 	spawn(t.serve, func() { close(t.done) })
 }
@@ -113,19 +120,25 @@ func (t *recorder) serve() {
 	if err != nil {
 		return
 	}
-	raw.Read(func(fd uintptr) bool {
-		for { // to the last one: the poller only reports new ones
-			p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-			if n, err := unix.Poll(p, 0); err == unix.EINTR {
-				continue
-			} else if err != nil || n > 0 && p[0].Revents&unix.POLLIN == 0 {
-				return true
-			} else if n == 0 {
-				return false
-			}
-			t.next(fd)
+	raw.Read(t.serveNow)
+}
+
+// serveNow answers the calls that wait now, to the last one: the poller only reports new ones. over:
+// there will be no more.
+func (t *recorder) serveNow(listener uintptr) (over bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for {
+		p := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}}
+		if n, err := unix.Poll(p, 0); err == unix.EINTR {
+			continue
+		} else if err != nil || n > 0 && p[0].Revents&unix.POLLIN == 0 {
+			return true
+		} else if n == 0 {
+			return false
 		}
-	})
+		t.next(listener)
+	}
 }
 
 // next takes one notification, reads what it is about, and lets the process go on.
@@ -134,8 +147,6 @@ func (t *recorder) next(fd uintptr) {
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, unix.SECCOMP_IOCTL_NOTIF_RECV, uintptr(unsafe.Pointer(&t.notice))); errno != 0 {
 		return // its process was killed, or interrupted
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	wanted := t.refusals.weigh(&t.notice)
 	seen := t.look()
 	t.answer = answer{id: t.notice.id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
@@ -148,6 +159,9 @@ func (t *recorder) next(fd uintptr) {
 
 // activityMeasure is the recording's name among the measures.
 const activityMeasure = "native-trail"
+
+// filesMeasure is that of the recording of files, which is a part of the other.
+const filesMeasure = "native-files"
 
 // waitKillable is the flag with which only a fatal signal interrupts a process that waits for the
 // answer (since Linux 5.19); 0 where the kernel does not have it. The kernel checks flags before

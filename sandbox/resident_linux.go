@@ -225,11 +225,17 @@ func (p *Resident) brief() (report Report, ok bool) {
 	r := p.r
 	fds := []pollFD{polled(p.control), {fd: int32(r.raw[0]), events: unix.POLLIN}, {fd: int32(r.raw[1]), events: unix.POLLIN}}
 	if r.recorder != nil {
-		fds = append(fds, polled(r.recorder.listener)) // its goroutine may need this thread
+		fds = append(fds, polled(r.recorder.listener)) // its goroutine may need this thread, so it is served here
 	}
 	for most := time.Now().Add(briefMost); fds[0].revents == 0; {
-		if !pollBriefly(fds, time.Until(most)) || len(fds) > 3 && fds[3].revents != 0 {
+		if !pollBriefly(fds, time.Until(most)) {
 			return report, false
+		}
+		if len(fds) > 3 && fds[3].revents != 0 {
+			if r.recorder.serveNow(uintptr(fds[3].fd)) {
+				return report, false
+			}
+			fds[3].revents = 0
 		}
 		for i := range r.raw {
 			switch f := &fds[i+1]; {

@@ -76,6 +76,8 @@ type Audit struct {
 	RetentionDays int    // how long py3runctl audit prune keeps records; 0: for ever
 	OnFailure     string // "refuse" or "warn"
 	Native        string // "auto", "on" or "off"
+	Files         string // likewise
+	Reads         bool
 }
 
 // Input bounds what is read from stdin before it is decoded.

@@ -40,6 +40,7 @@ type Job struct {
 	ResultFrom   string
 	LazySite     bool              // site is imported when an import finds nothing without it
 	Flagged      map[string]string // modules whose import is an event; the values are of no interest here
+	Reads        bool              // files that are read are events, too
 	PrintError   bool              // an uncaught exception is also printed on stderr, as Python does
 	OutputMost   int64             // bytes of the value's JSON; 0 = no limit
 	Environ      []string          // NAME=value; only for a worker, which its template started with another environment
@@ -179,7 +180,7 @@ func (j Job) request(most int64) map[string]any {
 		"command": string(j.Command), "code": code, "path": j.Path, "shown": j.Shown, "argv": j.Argv, "import_path": j.ImportPath,
 		"variables": j.Variables, "module": j.Module, "function": j.Function, "args": j.Args, "kwargs": j.Kwargs,
 		"line": j.Line, "column": j.Column, "result_format": j.ResultFormat, "result_from": j.ResultFrom,
-		"kept": j.Kept, "fresh": j.Fresh, "stdin": j.Stdin != "", "flagged": flagged, "lazy_site": j.LazySite, "show": j.PrintError, "most": int(most),
+		"kept": j.Kept, "fresh": j.Fresh, "stdin": j.Stdin != "", "flagged": flagged, "lazy_site": j.LazySite, "reads": j.Reads, "show": j.PrintError, "most": int(most),
 	}
 }
 
