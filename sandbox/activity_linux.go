@@ -1,9 +1,11 @@
 package sandbox
 
 import (
+	"math"
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -21,7 +23,7 @@ import (
 //	                              adds it to the tally, if the process was still there
 //
 // It serves one call after the other, in a goroutine that sleeps in the runtime's poller and so
-// takes no thread. If the listener was closed while a process lives, that process's calls would
+// takes no thread, until there are many calls. If the listener was closed while a process lives, that process's calls would
 // fail with ENOSYS. So it is closed only when all processes have ended, or with the launcher.
 //
 // sighting_linux.go reads what a call is about, files_linux.go what it does with files,
@@ -34,6 +36,9 @@ type recorder struct {
 	started  bool
 	reads    bool        // files that are read are recorded
 	begun    atomic.Bool // the program has begun: what it read before belongs to its start
+
+	over atomic.Bool  // finish was called
+	wake atomic.Int32 // tells so to serveMany; 0: there is none
 
 	mu     sync.Mutex // is held while a call is served, and protects what follows
 	notice notice
@@ -96,6 +101,10 @@ func (t *recorder) finish() Activity {
 		close(t.done)
 	}
 	t.listener.SetReadDeadline(time.Now())
+	t.over.Store(true)
+	if wake := t.wake.Load(); wake > 0 {
+		unix.Write(int(wake), []byte{7: 1})
+	}
 	select {
 	case <-t.done:
 		t.listener.Close()
@@ -114,31 +123,86 @@ func (t *recorder) take() Activity {
 	return found
 }
 
-// serve answers until no process is left under the filter, or the listener is closed.
+// serve answers until no process is left under the filter, or finish is called.
 func (t *recorder) serve() {
 	raw, err := t.listener.SyscallConn()
-	if err != nil {
+	if err != nil || t.serveSome(raw, manyCalls) {
 		return
 	}
-	raw.Read(t.serveNow)
+	if !t.serveMany(raw) {
+		t.serveSome(raw, math.MaxInt)
+	}
 }
 
-// serveNow answers the calls that wait now, to the last one: the poller only reports new ones. over:
-// there will be no more.
-func (t *recorder) serveNow(listener uintptr) (over bool) {
+const (
+	// manyCalls is from when on the recorder has a thread of its own. By the runtime's poller, each
+	// call wakes two threads.
+	manyCalls = 100
+
+	servedMost = 64 // at a time: others want the lock
+)
+
+// serveSome answers so many calls, and waits for them in the runtime's poller. over: there will be no
+// more.
+func (t *recorder) serveSome(raw syscall.RawConn, most int) (over bool) {
+	calls := 0
+	err := raw.Read(func(listener uintptr) bool {
+		for served := servedMost; served == servedMost && !over && calls < most; calls += served {
+			served, over = t.serveNow(listener)
+		}
+		return over || calls >= most
+	})
+	return over || err != nil
+}
+
+// serveMany answers all further calls in a thread of its own, with the listener at another number,
+// which the runtime's poller does not know. It returns false if there is no descriptor for that.
+func (t *recorder) serveMany(raw syscall.RawConn) bool {
+	listener := -1
+	raw.Control(func(fd uintptr) { listener, _ = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) })
+	if listener < 0 {
+		return false
+	}
+	defer unix.Close(listener)
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(wake)
+	t.listener.Close()
+	t.wake.Store(int32(wake))
+	defer t.wake.Store(0)
+	p := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}, {Fd: int32(wake), Events: unix.POLLIN}}
+	for over := false; !over && !t.over.Load(); {
+		if _, err := unix.Poll(p, -1); err == nil {
+			_, over = t.serveNow(uintptr(listener))
+		} else if err != unix.EINTR {
+			break
+		}
+	}
+	return true
+}
+
+// serveNow answers calls that wait now. served is 0 only if none does: the poller only reports new
+// ones. over: there will be no more.
+func (t *recorder) serveNow(listener uintptr) (served int, over bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for {
+	for ; served < servedMost; served++ {
 		p := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}}
-		if n, err := unix.Poll(p, 0); err == unix.EINTR {
-			continue
-		} else if err != nil || n > 0 && p[0].Revents&unix.POLLIN == 0 {
-			return true
-		} else if n == 0 {
-			return false
+		n, err := unix.Poll(p, 0)
+		for err == unix.EINTR {
+			n, err = unix.Poll(p, 0)
+		}
+		switch {
+		case err != nil || n > 0 && p[0].Revents&unix.POLLIN == 0:
+			return served, true
+		case n == 0:
+			return served, false
 		}
 		t.next(listener)
 	}
+	return served, false
 }
 
 // next takes one notification, reads what it is about, and lets the process go on.

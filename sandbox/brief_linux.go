@@ -42,7 +42,7 @@ func (r *Running) brief(others []*os.File) (end ending, ok bool) {
 		p = append(p, polled(f))
 	}
 	listener := -1 // in p
-	if r.recorder != nil {
+	if r.recorder != nil && !r.recorder.started {
 		listener, p = len(p), append(p, polled(r.recorder.listener))
 	}
 	for most := time.Now().Add(briefMost); p[0].revents == 0; {
