@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"encoding/binary"
 	"math"
 	"os"
 	"sync"
@@ -37,8 +38,8 @@ type recorder struct {
 	reads    bool        // files that are read are recorded
 	begun    atomic.Bool // the program has begun: what it read before belongs to its start
 
-	over atomic.Bool  // finish was called
-	wake atomic.Int32 // tells so to serveMany; 0: there is none
+	over atomic.Bool             // finish was called
+	wake atomic.Pointer[os.File] // tells so to serveMany; nil: there is none
 
 	mu     sync.Mutex // is held while a call is served, and protects what follows
 	notice notice
@@ -102,8 +103,8 @@ func (t *recorder) finish() Activity {
 	}
 	t.listener.SetReadDeadline(time.Now())
 	t.over.Store(true)
-	if wake := t.wake.Load(); wake > 0 {
-		unix.Write(int(wake), []byte{7: 1})
+	if wake := t.wake.Load(); wake != nil {
+		wake.Write(binary.NativeEndian.AppendUint64(nil, 1))
 	}
 	select {
 	case <-t.done:
@@ -135,18 +136,22 @@ func (t *recorder) serve() {
 }
 
 const (
-	// manyCalls is from when on the recorder has a thread of its own. By the runtime's poller, each
-	// call wakes two threads.
-	manyCalls = 100
+	// From so many calls within manyWithin on, the recorder has a thread of its own. By the runtime's
+	// poller, each call wakes two threads.
+	manyCalls  = 100
+	manyWithin = 20 * time.Millisecond
 
 	servedMost = 64 // at a time: others want the lock
 )
 
-// serveSome answers so many calls, and waits for them in the runtime's poller. over: there will be no
-// more.
+// serveSome answers calls until there are so many within a short time, and waits for them in the
+// runtime's poller. over: there will be no more.
 func (t *recorder) serveSome(raw syscall.RawConn, most int) (over bool) {
-	calls := 0
+	calls, since := 0, time.Now()
 	err := raw.Read(func(listener uintptr) bool {
+		if now := time.Now(); now.Sub(since) > manyWithin {
+			calls, since = 0, now
+		}
 		for served := servedMost; served == servedMost && !over && calls < most; calls += served {
 			served, over = t.serveNow(listener)
 		}
@@ -168,10 +173,10 @@ func (t *recorder) serveMany(raw syscall.RawConn) bool {
 	if err != nil {
 		return false
 	}
-	defer unix.Close(wake)
+	woken := os.NewFile(uintptr(wake), "eventfd")
+	defer woken.Close()
 	t.listener.Close()
-	t.wake.Store(int32(wake))
-	defer t.wake.Store(0)
+	t.wake.Store(woken)
 	p := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}, {Fd: int32(wake), Events: unix.POLLIN}}
 	for over := false; !over && !t.over.Load(); {
 		if _, err := unix.Poll(p, -1); err == nil {
