@@ -138,8 +138,8 @@ func (t *recorder) serve() {
 const (
 	// From so many calls within manyWithin on, the recorder has a thread of its own. By the runtime's
 	// poller, each call wakes two threads.
-	manyCalls  = 100
-	manyWithin = 20 * time.Millisecond
+	manyCalls  = 200
+	manyWithin = 100 * time.Millisecond
 
 	servedMost = 64 // at a time: others want the lock
 )
