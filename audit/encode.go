@@ -51,6 +51,7 @@ func always(take func(*draft)) cut {
 // so many in each.
 func thin(least int) []cut {
 	return []cut{
+		trim(least, func(h *activity.Summary) *[]string { return &h.FilesRead }),
 		trim(least, func(h *activity.Summary) *[]string { return &h.FilesWritten }),
 		trim(least, func(h *activity.Summary) *[]string { return &h.DirsMade }),
 		trim(least, func(h *activity.Summary) *[]string { return &h.FilesDeleted }),
@@ -169,7 +170,7 @@ func shorten(most, args int) cut {
 }
 
 func shortened(h activity.Summary, most, args int) activity.Summary {
-	for _, l := range []*[]string{&h.FilesWritten, &h.DirsMade, &h.FilesDeleted} {
+	for _, l := range []*[]string{&h.FilesRead, &h.FilesWritten, &h.DirsMade, &h.FilesDeleted} {
 		*l = slices.Clone(*l)
 		for i, name := range *l {
 			if short := beginning(name, most); short != name {

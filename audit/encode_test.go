@@ -136,13 +136,14 @@ func TestFitDropsInOrder(t *testing.T) {
 		many[i] = "some name"
 	}
 	hooks := func(h *activity.Summary) int {
-		return len(h.FilesWritten) + len(h.FilesDeleted) + len(h.DirsMade) + len(h.Binds) + len(h.Processes) + len(h.Connections) + len(h.FlaggedImports)
+		return len(h.FilesRead) + len(h.FilesWritten) + len(h.FilesDeleted) + len(h.DirsMade) + len(h.Binds) + len(h.Processes) + len(h.Connections) + len(h.FlaggedImports)
 	}
 	lists := []struct {
 		name  string
 		grow  func(*Record)
 		count func(*Record) (kept, gone int) // of this list; gone: as the record says, with what was dropped before
 	}{
+		{"files read", func(r *Record) { r.Hooks.FilesRead = many }, func(r *Record) (int, int) { return len(r.Hooks.FilesRead), int(r.Hooks.Dropped) }},
 		{"files written", func(r *Record) { r.Hooks.FilesWritten = many }, func(r *Record) (int, int) { return len(r.Hooks.FilesWritten), int(r.Hooks.Dropped) }},
 		{"directories", func(r *Record) { r.Hooks.DirsMade = many }, func(r *Record) (int, int) { return len(r.Hooks.DirsMade), int(r.Hooks.Dropped) }},
 		{"files deleted", func(r *Record) { r.Hooks.FilesDeleted = many }, func(r *Record) (int, int) { return len(r.Hooks.FilesDeleted), int(r.Hooks.Dropped) }},
@@ -294,7 +295,7 @@ func TestFitKeepsOfEach(t *testing.T) {
 	*h = activity.Summary{}
 	for i := range 100 {
 		name := fmt.Sprintf("/some/where/%d", i)
-		h.FilesWritten, h.FilesDeleted, h.DirsMade = append(h.FilesWritten, name), append(h.FilesDeleted, name), append(h.DirsMade, name)
+		h.FilesWritten, h.FilesDeleted, h.DirsMade, h.FilesRead = append(h.FilesWritten, name), append(h.FilesDeleted, name), append(h.DirsMade, name), append(h.FilesRead, name)
 		h.Binds, h.Connections = append(h.Binds, activity.Connection{Host: name}), append(h.Connections, activity.Connection{Host: name})
 		h.Processes = append(h.Processes, activity.Process{Program: name, Args: []string{"a", "b"}})
 		h.FlaggedImports = append(h.FlaggedImports, activity.FlaggedImport{Module: name})
@@ -306,12 +307,12 @@ func TestFitKeepsOfEach(t *testing.T) {
 		}
 		got := d.record.Hooks
 		sum := 0
-		for _, n := range []int{len(got.FilesWritten), len(got.FilesDeleted), len(got.DirsMade), len(got.Binds), len(got.Connections), len(got.Processes), len(got.FlaggedImports)} {
+		for _, n := range []int{len(got.FilesRead), len(got.FilesWritten), len(got.FilesDeleted), len(got.DirsMade), len(got.Binds), len(got.Connections), len(got.Processes), len(got.FlaggedImports)} {
 			if sum += n; n < firstKept {
 				t.Errorf("in %d bytes %d entries of one kind, want %d at least", limit, n, firstKept)
 			}
 		}
-		if sum+int(got.Dropped) != 700 {
+		if sum+int(got.Dropped) != 800 {
 			t.Errorf("in %d bytes %d entries and %d dropped", limit, sum, got.Dropped)
 		}
 	}

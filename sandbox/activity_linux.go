@@ -1,8 +1,12 @@
 package sandbox
 
 import (
+	"encoding/binary"
+	"math"
 	"os"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -20,17 +24,24 @@ import (
 //	                              adds it to the tally, if the process was still there
 //
 // It serves one call after the other, in a goroutine that sleeps in the runtime's poller and so
-// takes no thread. If the listener was closed while a process lives, that process's calls would
+// takes no thread, until there are many calls. If the listener was closed while a process lives, that process's calls would
 // fail with ENOSYS. So it is closed only when all processes have ended, or with the launcher.
 //
-// sighting_linux.go reads what a call is about, address_linux.go decodes addresses, tally_linux.go
+// sighting_linux.go reads what a call is about, files_linux.go what it does with files,
+// address_linux.go decodes addresses, tally_linux.go
 // adds up.
 type recorder struct {
 	listener *os.File
 	program  func() int // the process id of the program
 	done     chan struct{}
 	started  bool
+	reads    bool        // files that are read are recorded
+	begun    atomic.Bool // the program has begun: what it read before belongs to its start
 
+	over atomic.Bool             // finish was called
+	wake atomic.Pointer[os.File] // tells so to serveMany; nil: there is none
+
+	mu     sync.Mutex // is held while a call is served, and protects what follows
 	notice notice
 	answer answer
 	page   [4096]byte
@@ -38,7 +49,6 @@ type recorder struct {
 	own   string // path of the program itself, once it was looked at
 	known bool
 
-	mu       sync.Mutex // protects what follows
 	found    tally
 	refusals refusals
 }
@@ -61,7 +71,7 @@ type answer struct {
 	flags uint32
 }
 
-func newRecorder(listener int, program func() int) (*recorder, error) {
+func newRecorder(listener int, program func() int, reads bool) (*recorder, error) {
 	if err := unix.SetNonblock(listener, true); err != nil { // for the runtime's poller; the calls on it ignore the flag
 		unix.Close(listener)
 		return nil, err
@@ -69,7 +79,7 @@ func newRecorder(listener int, program func() int) (*recorder, error) {
 	// Since Linux 6.6: the side that begins to wait wakes the other one on the same processor. To
 	// wake an idle processor takes several times as long.
 	unix.Syscall(unix.SYS_IOCTL, uintptr(listener), unix.SECCOMP_IOCTL_NOTIF_SET_FLAGS, unix.SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
-	t := &recorder{listener: os.NewFile(uintptr(listener), "seccomp listener"), program: program, done: make(chan struct{}), found: newTally()}
+	t := &recorder{listener: os.NewFile(uintptr(listener), "seccomp listener"), program: program, done: make(chan struct{}), reads: reads, found: newTally()}
 	if err := t.listener.SetReadDeadline(time.Time{}); err != nil { // not polled: it would serve nobody
 		t.listener.Close()
 		return nil, err
@@ -77,8 +87,11 @@ func newRecorder(listener int, program func() int) (*recorder, error) {
 	return t, nil
 }
 
-// start begins to answer. Until then watched calls wait.
+// start begins to answer. Until then watched calls wait, unless somebody calls serveNow.
 func (t *recorder) start(spawn func(do, done func())) {
+	if t.started {
+		return
+	}
 	t.started = true
 	spawn(t.serve, func() { close(t.done) })
 }
@@ -90,6 +103,10 @@ func (t *recorder) finish() Activity {
 		return t.found.activity(t.refusals.most)
 	}
 	t.listener.SetReadDeadline(time.Now())
+	t.over.Store(true)
+	if wake := t.wake.Load(); wake != nil {
+		wake.Write(binary.NativeEndian.AppendUint64(nil, 1))
+	}
 	select {
 	case <-t.done:
 		t.listener.Close()
@@ -108,25 +125,90 @@ func (t *recorder) take() Activity {
 	return found
 }
 
-// serve answers until no process is left under the filter, or the listener is closed.
+// serve answers until no process is left under the filter, or finish is called.
 func (t *recorder) serve() {
 	raw, err := t.listener.SyscallConn()
-	if err != nil {
+	if err != nil || t.serveSome(raw, manyCalls) {
 		return
 	}
-	raw.Read(func(fd uintptr) bool {
-		for { // to the last one: the poller only reports new ones
-			p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-			if n, err := unix.Poll(p, 0); err == unix.EINTR {
-				continue
-			} else if err != nil || n > 0 && p[0].Revents&unix.POLLIN == 0 {
-				return true
-			} else if n == 0 {
-				return false
-			}
-			t.next(fd)
+	if !t.serveMany(raw) {
+		t.serveSome(raw, math.MaxInt)
+	}
+}
+
+const (
+	// From so many calls within manyWithin on, the recorder has a thread of its own. By the runtime's
+	// poller, each call wakes two threads.
+	manyCalls  = 200
+	manyWithin = 100 * time.Millisecond
+
+	servedMost = 64 // at a time: others want the lock
+)
+
+// serveSome answers calls until there are so many within a short time, and waits for them in the
+// runtime's poller. over: there will be no more.
+func (t *recorder) serveSome(raw syscall.RawConn, most int) (over bool) {
+	calls, since := 0, time.Now()
+	err := raw.Read(func(listener uintptr) bool {
+		if now := time.Now(); now.Sub(since) > manyWithin {
+			calls, since = 0, now
 		}
+		for served := servedMost; served == servedMost && !over && calls < most; calls += served {
+			served, over = t.serveNow(listener)
+		}
+		return over || calls >= most
 	})
+	return over || err != nil
+}
+
+// serveMany answers all further calls in a thread of its own, with the listener at another number,
+// which the runtime's poller does not know. It returns false if there is no descriptor for that.
+func (t *recorder) serveMany(raw syscall.RawConn) bool {
+	listener := -1
+	raw.Control(func(fd uintptr) { listener, _ = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) })
+	if listener < 0 {
+		return false
+	}
+	defer unix.Close(listener)
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		return false
+	}
+	woken := os.NewFile(uintptr(wake), "eventfd")
+	defer woken.Close()
+	t.listener.Close()
+	t.wake.Store(woken)
+	p := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}, {Fd: int32(wake), Events: unix.POLLIN}}
+	for over := false; !over && !t.over.Load(); {
+		if _, err := unix.Poll(p, -1); err == nil {
+			_, over = t.serveNow(uintptr(listener))
+		} else if err != unix.EINTR {
+			break
+		}
+	}
+	return true
+}
+
+// serveNow answers calls that wait now. served is 0 only if none does: the poller only reports new
+// ones. over: there will be no more.
+func (t *recorder) serveNow(listener uintptr) (served int, over bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for ; served < servedMost; served++ {
+		p := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}}
+		n, err := unix.Poll(p, 0)
+		for err == unix.EINTR {
+			n, err = unix.Poll(p, 0)
+		}
+		switch {
+		case err != nil || n > 0 && p[0].Revents&unix.POLLIN == 0:
+			return served, true
+		case n == 0:
+			return served, false
+		}
+		t.next(listener)
+	}
+	return served, false
 }
 
 // next takes one notification, reads what it is about, and lets the process go on.
@@ -135,8 +217,6 @@ func (t *recorder) next(fd uintptr) {
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, unix.SECCOMP_IOCTL_NOTIF_RECV, uintptr(unsafe.Pointer(&t.notice))); errno != 0 {
 		return // its process was killed, or interrupted
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	wanted := t.refusals.weigh(&t.notice)
 	seen := t.look()
 	t.answer = answer{id: t.notice.id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
@@ -149,6 +229,9 @@ func (t *recorder) next(fd uintptr) {
 
 // activityMeasure is the recording's name among the measures.
 const activityMeasure = "native-trail"
+
+// filesMeasure is that of the recording of files, which is a part of the other.
+const filesMeasure = "native-files"
 
 // waitKillable is the flag with which only a fatal signal interrupts a process that waits for the
 // answer (since Linux 5.19); 0 where the kernel does not have it. The kernel checks flags before

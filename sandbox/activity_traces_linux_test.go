@@ -164,7 +164,7 @@ func TestActivityTraces(t *testing.T) {
 				o, r := execute(t, recorded(command(args...), m))
 				var got strings.Builder
 				got.WriteString(inActivity(Activity{Connections: o.Activity.Connections, Binds: o.Activity.Binds, Dropped: o.Activity.Dropped}, port))
-				for _, f := range o.Activity.Files {
+				for _, f := range o.Activity.Written {
 					fmt.Fprintf(&got, "file %s\n", strings.ReplaceAll(f, dir, "DIR"))
 				}
 				for _, x := range o.Activity.Executions {

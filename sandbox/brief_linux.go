@@ -13,8 +13,8 @@ import (
 // briefMost is how long WaitBriefly waits. No limit is watched so early.
 const briefMost = almostAfter
 
-// WaitBriefly is Wait for a run that ends soon and does little: it prints nothing, makes no watched
-// call, and makes none of the other files readable. To start goroutines, and to have the runtime's
+// WaitBriefly is Wait for a run that ends soon and does little: it prints nothing and makes none of
+// the other files readable. It answers watched calls itself. To start goroutines, and to have the runtime's
 // threads wake each other for them, takes longer than such a run in a worker, and some switches
 // between threads. If ok is false, the run needs more: call Wait then.
 //
@@ -44,8 +44,9 @@ func (r *Running) brief(others []*os.File) (end ending, ok bool) {
 	for _, f := range slices.Concat(r.outputs, others) {
 		p = append(p, polled(f))
 	}
-	if r.recorder != nil {
-		p = append(p, polled(r.recorder.listener))
+	listener := -1 // in p
+	if r.recorder != nil && !r.recorder.started {
+		listener, p = len(p), append(p, polled(r.recorder.listener))
 	}
 	for most := time.Now().Add(briefMost); p[0].revents == 0; {
 		if !pollBriefly(p, time.Until(most)) {
@@ -53,6 +54,9 @@ func (r *Running) brief(others []*os.File) (end ending, ok bool) {
 		}
 		for i := 1; i < len(p); i++ {
 			switch {
+			case i == listener && p[i].revents&unix.POLLIN != 0:
+				r.recorder.serveNow(uintptr(p[i].fd))
+				p[i].revents = 0
 			case p[i].revents&unix.POLLIN != 0:
 				return end, false
 			case p[i].revents != 0: // its other end is closed: nothing will come

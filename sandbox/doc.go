@@ -67,7 +67,9 @@
 //
 // With [Spec.Activity] a second filter of system calls asks the launcher before a process connects,
 // binds, sends to an address or starts a program. The launcher records what it finds in the
-// process's memory and always lets the call go on (see activity_linux.go). It does not see what the
+// process's memory and always lets the call go on (see activity_linux.go). With [Spec.Files] the
+// filter also asks before a process writes, makes, links, renames or removes a file by its name
+// (files_linux.go), of openings by the value of their flags. The launcher does not see what the
 // process does with sockets that are open already, what it does by io_uring or by the x32 calls of
 // amd64, and whether it changes that memory in the meantime.
 //
@@ -75,7 +77,8 @@
 // taken the notification (before Linux 5.19: before its answer), and the signal's handler does not
 // restart calls (SA_RESTART), the call ends with EINTR before the kernel has begun it. POSIX says
 // that an interrupted connect goes on in the background; here it does not. In a test that connected
-// in a loop under signals, one connect in five was interrupted.
+// in a loop under signals, one connect in five was interrupted. Before Linux 5.19 files are therefore
+// not recorded.
 //
 // # What is left when the launcher is killed
 //

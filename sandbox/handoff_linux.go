@@ -139,6 +139,7 @@ func (h *Handoff) find(r *Running) {
 		}
 	}
 	r.found.listening = h.listener != nil
+	r.found.filing = h.listener != nil && waitKillable() != 0
 }
 
 // listen gives the listener of the worker's activity to the run.

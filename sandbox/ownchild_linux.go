@@ -128,7 +128,7 @@ func (a attempt) start(spec Spec, stdio IO, group *cgroup.Group, gaps []cgroup.G
 		return nil, err
 	}
 	c, b := build(spec, a.method, a.userNS, at, thisHost())
-	r.found.listening = b.activity
+	r.found.listening, r.found.filing = b.activity, b.files
 	if err := r.refuse(); err != nil {
 		return nil, err
 	}

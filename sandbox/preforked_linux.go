@@ -35,6 +35,8 @@ type PoolKey struct {
 	DenyNetwork, MinimalDev, PrivateShm, DenyCalls, NoNewPrivileges bool
 
 	Activity         Requirement
+	Files            Requirement
+	Reads            bool
 	KeepCapabilities []string
 	Parent           string // of the control groups; see [Group]
 	Groups           bool   // control groups are made
@@ -51,7 +53,7 @@ type PoolKey struct {
 func (s Spec) PoolKey() (key PoolKey, ok bool) {
 	l := s.Limits
 	return PoolKey{DenyNetwork: s.DenyNetwork, MinimalDev: s.MinimalDev, PrivateShm: s.PrivateShm, DenyCalls: s.DenyCalls, NoNewPrivileges: s.NoNewPrivileges,
-		Activity: s.Activity, KeepCapabilities: s.KeepCapabilities, Parent: s.Group.Parent, Groups: s.Group.Name != "",
+		Activity: s.Activity, Files: s.Files, Reads: s.Reads, KeepCapabilities: s.KeepCapabilities, Parent: s.Group.Parent, Groups: s.Group.Name != "",
 		Memory: l.Memory > 0, Processes: l.Processes > 0, CPUs: l.CPUs > 0, Rates: l.ReadRate > 0 || l.WriteRate > 0,
 		FirstFile: s.FirstFile}, s.Method != Process && s.FirstFile >= workerTop && (!s.SubIDs || os.Geteuid() == 0)
 }
@@ -59,7 +61,7 @@ func (s Spec) PoolKey() (key PoolKey, ok bool) {
 // spec is the part of a Spec that the key holds.
 func (k PoolKey) spec() Spec {
 	return Spec{DenyNetwork: k.DenyNetwork, MinimalDev: k.MinimalDev, PrivateShm: k.PrivateShm, DenyCalls: k.DenyCalls, NoNewPrivileges: k.NoNewPrivileges,
-		Activity: k.Activity, KeepCapabilities: k.KeepCapabilities, FirstFile: k.FirstFile}
+		Activity: k.Activity, Files: k.Files, Reads: k.Reads, KeepCapabilities: k.KeepCapabilities, FirstFile: k.FirstFile}
 }
 
 func (k PoolKey) limits() (l cgroup.Limits) {

@@ -231,12 +231,17 @@ func (t *prober) landlock() Check {
 // run with the list of refused calls.
 func (t *prober) activity() Check {
 	c := Check{Name: "seccomp-notify"}
-	p, err := t.start(func(s *Spec) { s.Method, s.DenyCalls, s.Activity = Auto, true, Required })
+	p, err := t.start(func(s *Spec) { s.Method, s.DenyCalls, s.Activity, s.Files = Auto, true, Required, Required })
 	if err == nil {
-		c.OK, c.Finding = true, "what libraries and child programs connect to and start is recorded"
+		const what = "what libraries and child programs connect to, start and write"
+		c.OK, c.Finding = true, what+" is recorded"
 		for _, g := range p.Gaps {
-			if g.Name == activityMeasure {
-				c.OK, c.Finding, c.Cause = false, "what libraries and child programs connect to and start is not recorded", g.Why
+			switch {
+			case g.Name == activityMeasure:
+				c.OK, c.Finding, c.Cause = false, what+" is not recorded", g.Why
+			case g.Name == filesMeasure && c.OK:
+				c.OK, c.Finding, c.Cause = false, "what libraries and child programs connect to and start is recorded, but not what they write", g.Why
+				c.Repair = "a newer kernel"
 			}
 		}
 		return c

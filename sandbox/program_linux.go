@@ -31,6 +31,7 @@ type builder struct {
 	regions  []region
 	list     *[]op
 	activity bool // the second filter is among them
+	files    bool // it also asks about files
 }
 
 // A region is memory that system calls point to. Its address does not change: it is on the heap.

@@ -22,6 +22,7 @@ type observed struct {
 	shared    string  // why other runs can see it; empty: they cannot
 	landlock  fitting // what this kernel's Landlock can enforce
 	listening bool    // the activity is recorded
+	filing    bool    // that of files, too
 	unmapped  error   // why there are no subordinate ids
 	missed    []Gap   // optional steps that have failed, by their measures
 	sight     *sight  // nil: it is not known yet
@@ -59,6 +60,7 @@ func protection(spec Spec, f observed) Protection {
 			p.Gaps = append(p.Gaps, g)
 		}
 	}
+	p.files(spec, f)
 	if f.sight != nil {
 		p.watched(spec.Limits, *f.sight)
 	}
@@ -219,6 +221,26 @@ func (p *Protection) activity(spec Spec, f observed) {
 	if f.rings > 0 {
 		p.remark(activityMeasure, fmt.Sprintf("io_uring was set up %d times: what is done through it is not seen", f.rings))
 	}
+}
+
+// files is about the part of the activity that is of files.
+func (p *Protection) files(spec Spec, f observed) {
+	recorded := slices.Contains(p.Enforced, activityMeasure)
+	var why string
+	switch {
+	case spec.Files == NotRequested:
+		return
+	case recorded && f.filing:
+		p.have(filesMeasure)
+		return
+	case spec.Activity == NotRequested:
+		why = "it is a part of " + activityMeasure + ", which nobody asked for"
+	case recorded:
+		why = "on a kernel before Linux 5.19 a signal could end a call that is recorded"
+	default:
+		why = "it is a part of " + activityMeasure + ", which is missing"
+	}
+	p.Gaps = append(p.Gaps, Gap{Name: filesMeasure, Why: why, Extra: spec.Files != Required})
 }
 
 // watched notes what the launcher watches because the kernel does not limit it, and what it cannot

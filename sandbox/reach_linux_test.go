@@ -252,39 +252,13 @@ func connectTCP(port string) error {
 // onUDP calls f with a new UDP socket.
 func onUDP(f func(fd int) error) error { return opened(unix.AF_INET, unix.SOCK_DGRAM, f) }
 
-// connectIA32 connects by the 32-bit entry, directly and through socketcall. The call is in machine
-// code, its arguments in the lower four gigabytes.
+// connectIA32 connects by the 32-bit entry, directly and through socketcall.
 func connectIA32(port string) error {
-	if runtime.GOARCH != "amd64" {
-		return errors.New("not on this machine")
-	}
-	const below4GB = 0x40 // MAP_32BIT, which x/sys has for amd64 only
-	low, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANON|below4GB)
+	ia32, low, base, err := entryIA32()
 	if err != nil {
 		return err
 	}
-	base := uint32(uintptr(unsafe.Pointer(&low[0])))
-	const arguments, result, vector, address, code = 0, 24, 32, 64, 128
-	var text []byte
-	for i, modrm := range []byte{0x04, 0x1c, 0x0c, 0x14} { // mov eax, ebx, ecx, edx from memory
-		text = binary.LittleEndian.AppendUint32(append(text, 0x8b, modrm, 0x25), base+arguments+4*uint32(i))
-	}
-	text = append(text, 0xcd, 0x80)                                                      // int 0x80
-	text = binary.LittleEndian.AppendUint32(append(text, 0x89, 0x04, 0x25), base+result) // mov eax to memory
-	copy(low[code:], append(text, 0xc3))
-	entry := uintptr(base) + code
-	pointer := &entry
-	call := *(*func())(unsafe.Pointer(&pointer))
-	ia32 := func(args ...uint32) error {
-		for i, a := range args {
-			binary.LittleEndian.PutUint32(low[arguments+4*i:], a)
-		}
-		call()
-		if r := int32(binary.LittleEndian.Uint32(low[result:])); r < 0 {
-			return syscall.Errno(-r)
-		}
-		return nil
-	}
+	const vector, address = 32, 64
 	copy(low[address:], rawAddress(port))
 	return opened(unix.AF_INET, unix.SOCK_DGRAM, func(fd int) error {
 		if err := ia32(362, uint32(fd), base+address, 16); err != nil {
@@ -295,6 +269,73 @@ func connectIA32(port string) error {
 		}
 		return ia32(102, 3, base+vector)
 	})
+}
+
+// filesIA32 makes, renames and removes files by the 32-bit entry.
+func filesIA32(dir string) error {
+	ia32, low, base, err := entryIA32()
+	if err != nil {
+		return err
+	}
+	const first, second = 256, 2048
+	for _, c := range []struct {
+		number      uint32
+		one, other  string
+		three, four uint32
+	}{
+		{5, "/a", "", 0o101, 0o600}, // open
+		{5, "/a", "", 0, 0},
+		{38, "/a", "/b", 0, 0},   // rename
+		{39, "/d", "", 0o700, 0}, // mkdir
+		{193, "/b", "", 5, 0},    // truncate64
+		{10, "/b", "", 0, 0},     // unlink
+	} {
+		copy(low[first:], dir+c.one+"\x00")
+		args := []uint32{c.number, base + first, c.three, c.four}
+		if c.other != "" {
+			copy(low[second:], dir+c.other+"\x00")
+			args[2] = base + second
+		}
+		if err := ia32(args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// entryIA32 gives the 32-bit entry of the kernel: a call in machine code, and memory in the lower four
+// gigabytes for its arguments, from offset 32 to 127 and from 256 on.
+func entryIA32() (call func(args ...uint32) error, low []byte, base uint32, err error) {
+	if runtime.GOARCH != "amd64" {
+		return nil, nil, 0, errors.New("not on this machine")
+	}
+	const below4GB = 0x40 // MAP_32BIT, which x/sys has for amd64 only
+	low, err = unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANON|below4GB)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	base = uint32(uintptr(unsafe.Pointer(&low[0])))
+	const arguments, result, code = 0, 24, 128
+	var text []byte
+	for i, modrm := range []byte{0x04, 0x1c, 0x0c, 0x14} { // mov eax, ebx, ecx, edx from memory
+		text = binary.LittleEndian.AppendUint32(append(text, 0x8b, modrm, 0x25), base+arguments+4*uint32(i))
+	}
+	text = append(text, 0xcd, 0x80)                                                      // int 0x80
+	text = binary.LittleEndian.AppendUint32(append(text, 0x89, 0x04, 0x25), base+result) // mov eax to memory
+	copy(low[code:], append(text, 0xc3))
+	entry := uintptr(base) + code
+	pointer := &entry
+	enter := *(*func())(unsafe.Pointer(&pointer))
+	return func(args ...uint32) error {
+		for i, a := range args {
+			binary.LittleEndian.PutUint32(low[arguments+4*i:], a)
+		}
+		enter()
+		if r := int32(binary.LittleEndian.Uint32(low[result:])); r < 0 {
+			return syscall.Errno(-r)
+		}
+		return nil
+	}, low, base, nil
 }
 
 // storm starts many processes at once, each of which reaches a port many times.

@@ -225,14 +225,26 @@ func (p *Resident) hand(period Period) error {
 // brief waits for a period that ends soon, without starting goroutines: see Running.brief. It
 // passes on what is printed meanwhile.
 func (p *Resident) brief() (report Report, ok bool) {
-	r := p.r
-	fds := []pollFD{polled(p.control), {fd: int32(r.raw[0]), events: unix.POLLIN}, {fd: int32(r.raw[1]), events: unix.POLLIN}}
-	if r.recorder != nil {
-		fds = append(fds, polled(r.recorder.listener)) // its goroutine may need this thread
+	if t := p.r.recorder; t != nil { // its goroutine may need this thread, so calls are served here
+		if raw, err := t.listener.SyscallConn(); err == nil && raw.Control(func(fd uintptr) { report, ok = p.briefly(int32(fd)) }) == nil {
+			return report, ok
+		}
 	}
+	return p.briefly(-1)
+}
+
+func (p *Resident) briefly(listener int32) (report Report, ok bool) {
+	r := p.r
+	fds := []pollFD{polled(p.control), {fd: int32(r.raw[0]), events: unix.POLLIN}, {fd: int32(r.raw[1]), events: unix.POLLIN}, {fd: listener, events: unix.POLLIN}}
 	for most := time.Now().Add(briefMost); fds[0].revents == 0; {
-		if !pollBriefly(fds, time.Until(most)) || len(fds) > 3 && fds[3].revents != 0 {
+		if !pollBriefly(fds, time.Until(most)) {
 			return report, false
+		}
+		if fds[3].revents != 0 {
+			if _, over := r.recorder.serveNow(uintptr(fds[3].fd)); over {
+				return report, false
+			}
+			fds[3].revents = 0
 		}
 		for i := range r.raw {
 			switch f := &fds[i+1]; {

@@ -87,11 +87,9 @@ func (b *builder) watch(spec Spec, c *childInit, at layout, userNS bool, h host)
 	// Kernels before 5.16 switch speculation off for a process with a filter, unless told not to;
 	// this filter is no reason for it.
 	flags := unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW | h.wait
-	filter := seccomp.Watch
-	if at.weigh {
-		filter = seccomp.WatchMemory
-	}
-	b.install(optional|toSend, step{name: "seccomp", object: "listener", measure: activityMeasure}, filter(at.nonce), flags)
+	b.files = spec.Files != NotRequested && h.wait != 0
+	filter := seccomp.Watch(at.nonce, seccomp.Also{Memory: at.weigh, Files: b.files, Reads: b.files && spec.Reads})
+	b.install(optional|toSend, step{name: "seccomp", object: "listener", measure: activityMeasure}, filter, flags)
 	control := (*unix.Cmsghdr)(unsafe.Pointer(&c.rights))
 	control.Level, control.Type = unix.SOL_SOCKET, unix.SCM_RIGHTS
 	control.SetLen(unix.CmsgLen(4))

@@ -178,6 +178,9 @@ func (r *Running) Release() error {
 		return r.unsettled
 	}
 	r.started, r.begins = time.Now(), true
+	if r.recorder != nil {
+		r.recorder.begun.Store(true)
+	}
 	_, err := r.gate.Write([]byte{1})
 	r.released = err == nil // else it has no reader any more
 	if err == nil {

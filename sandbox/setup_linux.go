@@ -64,11 +64,14 @@ func (r *Running) readMessage(from *os.File, b *builder) (more bool, err error) 
 // listen makes a recorder that answers the listener of the second filter. Without it the program's
 // calls would fail.
 func (r *Running) listen(listener int) (err error) {
-	if r.recorder, err = newRecorder(listener, r.program); err != nil {
+	if r.recorder, err = newRecorder(listener, r.program, r.spec.Reads); err != nil {
 		return &StepError{Step: "fcntl", Object: "seccomp listener", Err: err}
 	}
 	if !r.group.Limits("memory") { // RLIMIT_DATA refuses memory, then
 		r.recorder.refusals.limit = r.spec.Limits.Memory
+	}
+	if r.spec.Reads { // already to start the program reads files
+		r.recorder.start(r.spawn)
 	}
 	return nil
 }

@@ -32,7 +32,7 @@ type sighting struct {
 	socket   socket // that socket
 	start    *Execution
 	from     uint64 // address of the instruction that made the call
-	file     string
+	touches  []touch
 }
 
 // A socket is a descriptor of a thread: its path in /proc, and the target of the link there.
@@ -53,7 +53,12 @@ func (s socket) open() bool {
 // before the kernel reads it.
 func (t *recorder) look() sighting {
 	n := &t.notice
-	s := sighting{kind: seccomp.Watched(n.arch, uint32(n.number)), tid: int(n.tid), from: n.instruction}
+	s := sighting{tid: int(n.tid), from: n.instruction}
+	if kind := seccomp.Files(n.arch, uint32(n.number)); kind != seccomp.Nothing {
+		s.touched(t, kind, n.arg)
+		return s
+	}
+	s.kind = seccomp.Watched(n.arch, uint32(n.number))
 	word := 8
 	if n.arch == unix.AUDIT_ARCH_I386 || n.arch == unix.AUDIT_ARCH_ARM {
 		word = 4
@@ -92,13 +97,9 @@ func (t *recorder) look() sighting {
 	case seccomp.ExecAt:
 		s.started(t, t.link(descriptorOf(arg[0])), arg[1], arg[2], word)
 	case seccomp.MakeNode:
-		s.made(t, "/cwd", arg[0])
+		s.made(t.named(here, arg[0], false))
 	case seccomp.MakeNodeAt:
-		dir := "/cwd"
-		if int32(arg[0]) != unix.AT_FDCWD {
-			dir = descriptorOf(arg[0])
-		}
-		s.made(t, dir, arg[1])
+		s.made(t.named(arg[0], arg[1], false))
 	}
 	if len(s.peers) > 0 {
 		program := t.link("/exe")
@@ -225,17 +226,10 @@ func cut(arg string) string {
 	return arg
 }
 
-// made reads the path of a pipe, a socket or a device that is made, below dir if it is relative.
-func (s *sighting) made(t *recorder, dir string, at uint64) {
-	name, err := t.text(at, unix.PathMax)
-	switch {
-	case err == unix.EFAULT || err == nil && name == "":
-	case err != nil:
-		s.file = unreadable
-	case path.IsAbs(name):
-		s.file = name
-	default:
-		s.file = t.link(dir) + "/" + name
+// made notes a pipe, a socket or a device that is made, also below /dev.
+func (s *sighting) made(name string) {
+	if name != "" {
+		s.touches = append(s.touches, touch{wrote, name})
 	}
 }
 

@@ -58,6 +58,8 @@ type Spec struct {
 	DenyCalls        bool        // system calls that only matter to the host are refused: package seccomp
 	NoNewPrivileges  bool        // no program gains rights by its set-user-ID bit or file capabilities
 	Activity         Requirement // Outcome.Activity records how the program and its children reach out. It never refuses or changes a call
+	Files            Requirement // the activity also has what is written, made, renamed and removed. It needs Linux 5.19
+	Reads            bool        // and, if it has those, what is read
 	KeepCapabilities []string    // names of capabilities that root keeps, of those that it loses otherwise
 	RunAs            *User       // the user to become, as root; nil: none
 	SubIDs           bool        // an ordinary user's user namespace also has the ids of /etc/subuid and /etc/subgid
@@ -247,9 +249,13 @@ type Activity struct {
 	Connections   []Peer // connects, and sends with an address
 	Binds         []Peer
 	Executions    []Execution
-	Files         []string // pipes, sockets and devices that were made (mknod)
+	Written       []string // files that were opened for writing, made, linked or renamed to; also pipes, sockets and devices that were made (mknod)
+	Removed       []string // files and directories that were removed or renamed from
+	DirsMade      []string
+	Read          []string // with Spec.Reads: files that were opened for reading only
 	Rings         int      // set-ups of io_uring; what is done through it is not seen
-	Dropped       int      // entries for which there was no room
+	Dropped       int      // entries for which there was no room, but for those of files
+	FilesDropped  int      // calls on further files, for which there was no room
 	RefusedMemory int64    // bytes of private memory that a process would have had if RLIMIT_DATA had not refused; 0: nothing large was refused
 }
 

@@ -22,20 +22,25 @@ type tally struct {
 	startAt map[string]int // in starts, by program and arguments
 	recent  []recent
 	lookups []lookup
-	files   []string
+	files   [deeds]names
 	rings   int
 	dropped int
 	room    int
+
+	fileRoom, filesDropped int
 }
 
-func newTally() tally { return tally{startAt: map[string]int{}, room: activityRoom} }
+func newTally() tally {
+	return tally{startAt: map[string]int{}, room: activityRoom, fileRoom: activityRoom}
+}
 
 // activity is the sum, at the end.
 func (t *tally) activity(refused int64) Activity {
 	for _, l := range t.lookups {
 		t.flush(l)
 	}
-	found := Activity{Connections: t.peers[0].list, Binds: t.peers[1].list, Files: t.files, Rings: t.rings, Dropped: t.dropped, RefusedMemory: refused}
+	found := Activity{Connections: t.peers[0].list, Binds: t.peers[1].list, Written: t.files[wrote].list, Removed: t.files[removed].list, DirsMade: t.files[madeDir].list, Read: t.files[read].list, FilesDropped: t.filesDropped,
+		Rings: t.rings, Dropped: t.dropped, RefusedMemory: refused}
 	for _, s := range t.starts {
 		if s.Count > 0 {
 			found.Executions = append(found.Executions, s)
@@ -55,9 +60,9 @@ func (t *tally) take(s sighting) {
 		}
 	case s.start != nil:
 		t.addStart(s.tid, s.from, *s.start)
-	case s.file != "":
-		if !slices.Contains(t.files, s.file) && t.fits(len(t.files), len(s.file)) {
-			t.files = append(t.files, s.file)
+	case len(s.touches) > 0:
+		for _, f := range s.touches {
+			t.addFile(f)
 		}
 	case s.datagram:
 		t.maybe(s.tid, s.socket, s.peers[0])
@@ -90,6 +95,29 @@ func (t *tally) add(which int, p Peer) {
 	set.at[p] = len(set.list)
 	p.Count = 1
 	set.list = append(set.list, p)
+}
+
+// names are the distinct files, in the order in which they came.
+type names struct {
+	list  []string
+	known map[string]struct{}
+}
+
+func (t *tally) addFile(f touch) {
+	set := &t.files[f.did]
+	if _, known := set.known[f.path]; known {
+		return
+	}
+	if len(set.list) >= activityMost || len(f.path) > t.fileRoom {
+		t.filesDropped++
+		return
+	}
+	t.fileRoom -= len(f.path)
+	if set.known == nil {
+		set.known = map[string]struct{}{}
+	}
+	set.known[f.path] = struct{}{}
+	set.list = append(set.list, f.path)
 }
 
 // fits tells whether there is room for one more, and counts it as dropped if not.

@@ -35,6 +35,7 @@ PROTECTIONS = [  # name, and the key that changes it
     ("without namespaces", "security.isolation.method=process"),
     ("without system call list", "security.isolation.seccomp=off"),
     ("without native trail", "security.audit.native=off"),
+    ("without its files", "security.audit.files=off"),
     ("without audit log", "security.audit.enabled=false"),
     ("with CPU quota", "security.max-cpus=8"),
     ("with byte rates", "security.max-read-mb-per-second=100000"),

@@ -21,11 +21,16 @@ type Summary struct {
 	FilesWritten   []string        `json:"files_written,omitzero"`
 	FilesDeleted   []string        `json:"files_deleted,omitzero"`
 	DirsMade       []string        `json:"directories_made,omitempty"`
+	FilesRead      []string        `json:"files_read,omitempty"` // on request only
 	Dropped        int             `json:"dropped"`
 
 	// Appended are the files that were opened for appending, including those that FilesWritten had
 	// no room for. They are evidence for the limit on a file's size and appear in no JSON.
 	Appended []string `json:"-"`
+
+	// FilesDropped are the events of files that the kernel had no room for. They become a part of
+	// Dropped, as far as the interpreter has not noted the same files, and appear in no JSON.
+	FilesDropped int `json:"-"`
 }
 
 // NoHooks says that no code of py3run's was in the interpreter: everything here is what the kernel saw.
@@ -59,8 +64,8 @@ type Process struct {
 	ArgsCut     int `json:"args_cut,omitempty"`     // arguments in Args that are shortened
 }
 
-// WithLists returns s with an empty list in place of each nil one, for a result. DirsMade is the
-// exception: it came into the result later, and is left out where it is empty.
+// WithLists returns s with an empty list in place of each nil one, for a result. DirsMade and FilesRead are
+// exceptions: they came into the result later, and are left out where they are empty.
 func (s Summary) WithLists() Summary {
 	s = s.counted()
 	s.FlaggedImports = orEmpty(s.FlaggedImports)
@@ -81,6 +86,7 @@ func (s Summary) WithoutEmpty() Summary {
 	s.FilesWritten = orNil(s.FilesWritten)
 	s.FilesDeleted = orNil(s.FilesDeleted)
 	s.DirsMade = orNil(s.DirsMade)
+	s.FilesRead = orNil(s.FilesRead)
 	s.Processes = orNil(withArgs(s.Processes, orNil))
 	return s
 }

@@ -20,14 +20,16 @@ func TestJSON(t *testing.T) {
 		FilesWritten:   []string{"/a"},
 		FilesDeleted:   []string{"/b"},
 		DirsMade:       []string{"/c"},
+		FilesRead:      []string{"/d"},
 		Dropped:        4,
 		Appended:       []string{"/a"},
+		FilesDropped:   5,
 	}
 	const lists = `"flagged_imports":[{"module":"os","why":"operating system interface","direct":true}],` +
 		`"connections":[{"host":"10.0.0.1","port":443,"via":"native","count":2,"program":"/usr/bin/curl"}],` +
 		`"binds":[{"host":"unix:s","via":"python","count":1}],`
 	empty := Summary{FlaggedImports: []FlaggedImport{}, Connections: []Connection{}, Binds: []Connection{}, Processes: []Process{{Program: "true", Args: []string{}, Via: "python", Count: 1}},
-		FilesWritten: []string{}, FilesDeleted: []string{}, DirsMade: []string{}}
+		FilesWritten: []string{}, FilesDeleted: []string{}, DirsMade: []string{}, FilesRead: []string{}}
 	tests := []struct {
 		name string
 		give Summary
@@ -37,12 +39,12 @@ func TestJSON(t *testing.T) {
 		{"result, empty lists", empty.WithLists(), `{"imports":0,"flagged_imports":[],"connections":[],"binds":[],"processes":[{"program":"true","args":[],"via":"python","count":1}],"files_written":[],"files_deleted":[],"dropped":0}`},
 		{"result, everything", full.WithLists(), `{"imports":3,` + lists +
 			`"processes":[{"program":"/bin/ls","args":["-l"],"via":"native","count":1,"args_dropped":2,"args_cut":1},{"program":"true","args":[],"via":"python","count":1}],` +
-			`"files_written":["/a"],"files_deleted":["/b"],"directories_made":["/c"],"dropped":4}`},
+			`"files_written":["/a"],"files_deleted":["/b"],"directories_made":["/c"],"files_read":["/d"],"dropped":4}`},
 		{"record, nothing", Summary{}.WithoutEmpty(), `{"imports":0,"dropped":0}`},
 		{"record, empty lists", empty.WithoutEmpty(), `{"imports":0,"processes":[{"program":"true","via":"python","count":1}],"dropped":0}`},
 		{"record, everything", full.WithoutEmpty(), `{"imports":3,` + lists +
 			`"processes":[{"program":"/bin/ls","args":["-l"],"via":"native","count":1,"args_dropped":2,"args_cut":1},{"program":"true","via":"python","count":1}],` +
-			`"files_written":["/a"],"files_deleted":["/b"],"directories_made":["/c"],"dropped":4}`},
+			`"files_written":["/a"],"files_deleted":["/b"],"directories_made":["/c"],"files_read":["/d"],"dropped":4}`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

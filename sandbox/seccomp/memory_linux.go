@@ -23,8 +23,8 @@ var growing = [...]struct {
 	{call{"mremap", 25, 0, 216, 0}, Remap},
 }
 
-// Grows is the kind of a call about which a filter of [WatchMemory] has asked, beside those that
-// are Watched.
+// Grows is the kind of a call about which a filter of [Watch] has asked, beside those that are
+// Watched.
 func Grows(arch, number uint32) Kind {
 	for _, g := range growing {
 		if n := g.number(arch); n != 0 && n == number {

@@ -29,7 +29,7 @@ func TestWatchMemory(t *testing.T) {
 		{"grown much", Remap, []uint64{1 << 40, 4096, 1 << 33, unix.MREMAP_MAYMOVE, 0, 0}, true},
 	}
 	for machine, arches := range entries {
-		with, without := watch(arches, nonce, true), watch(arches, nonce)
+		with, without := watch(arches, nonce, Also{Memory: true}), watch(arches, nonce, Also{})
 		for n := range uint32(1024) {
 			kind := Grows(arches[0], n)
 			if kind == Nothing {

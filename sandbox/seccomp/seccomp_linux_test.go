@@ -55,6 +55,12 @@ var architectures = []architecture{
 // evaluate runs a program for one call, as bpf(4) and Documentation/networking/filter.rst say, and
 // gives its result. Reading an argument that is not there is an error.
 func evaluate(program []unix.SockFilter, arch, number uint32, args ...uint64) (uint32, error) {
+	result, _, err := measured(program, arch, number, args...)
+	return result, err
+}
+
+// measured is evaluate, and counts the instructions.
+func measured(program []unix.SockFilter, arch, number uint32, args ...uint64) (result uint32, steps int, err error) {
 	data := map[uint32]uint32{0: number, 4: arch} // by offset in struct seccomp_data
 	for i, a := range args {
 		data[16+8*uint32(i)], data[20+8*uint32(i)] = uint32(a), uint32(a>>32)
@@ -62,6 +68,7 @@ func evaluate(program []unix.SockFilter, arch, number uint32, args ...uint64) (u
 	var a uint32
 	for pc := 0; pc < len(program); pc++ {
 		i := program[pc]
+		steps++
 		jump := func(holds bool) {
 			if holds {
 				pc += int(i.Jt)
@@ -73,7 +80,7 @@ func evaluate(program []unix.SockFilter, arch, number uint32, args ...uint64) (u
 		case unix.BPF_LD | unix.BPF_W | unix.BPF_ABS:
 			value, ok := data[i.K]
 			if !ok {
-				return 0, fmt.Errorf("instruction %d reads offset %d", pc, i.K)
+				return 0, steps, fmt.Errorf("instruction %d reads offset %d", pc, i.K)
 			}
 			a = value
 		case unix.BPF_JMP | unix.BPF_JA:
@@ -85,12 +92,12 @@ func evaluate(program []unix.SockFilter, arch, number uint32, args ...uint64) (u
 		case unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K:
 			jump(a&i.K != 0)
 		case unix.BPF_RET | unix.BPF_K:
-			return i.K, nil
+			return i.K, steps, nil
 		default:
-			return 0, fmt.Errorf("instruction %d has code %#x", pc, i.Code)
+			return 0, steps, fmt.Errorf("instruction %d has code %#x", pc, i.Code)
 		}
 	}
-	return 0, fmt.Errorf("no result after %d instructions", len(program))
+	return 0, steps, fmt.Errorf("no result after %d instructions", len(program))
 }
 
 // programs by machine; riscv64 stands for those without a table.
@@ -160,7 +167,7 @@ func TestFilterOutsideTheTable(t *testing.T) {
 // The length is bounded by BPF_MAXINSNS, and more than that by what running it costs.
 func TestShape(t *testing.T) {
 	shape := func(name string, program []unix.SockFilter) {
-		if len(program) > 250 {
+		if len(program) > 350 {
 			t.Errorf("%s: %d instructions", name, len(program))
 		}
 		reached := make([]bool, len(program)+1)
@@ -186,7 +193,8 @@ func TestShape(t *testing.T) {
 	}
 	for machine, program := range programs {
 		shape("deny, "+machine, program)
-		shape("watch, "+machine, watch(entries[machine], nonce))
+		shape("watch, "+machine, watch(entries[machine], nonce, Also{}))
+		shape("watch all, "+machine, watch(entries[machine], nonce, Also{Memory: true, Files: true, Reads: true}))
 	}
 	if first, second := Filter(), Filter(); !slices.Equal(first, second) || &first[0] == &second[0] {
 		t.Error("two filters differ or share memory")

@@ -28,9 +28,9 @@ const (
 
 // watched are the calls by which a process reaches out of itself: to an address, or into another
 // program. A send without an address is not among them, nor is any other call on what is open
-// already; but listen binds a socket that is not bound. Of the calls that make files those are
-// watched that Python has no audit event for, and that are rare. The numbers are from the same
-// tables as those of the denied calls.
+// already; but listen binds a socket that is not bound. Of the calls on files only those are watched
+// here that Python has no audit event for, and that are rare; [Files] has the others. The numbers are
+// from the same tables as those of the denied calls.
 var watched = [...]struct {
 	call
 	kind Kind
@@ -83,20 +83,27 @@ func Within(number uint64) Kind {
 // A call of sendmsg or execve whose sixth argument, which it does not have, is the nonce is allowed
 // at once: so whoever installs the filter can hand the listener over and start the program, before
 // anybody listens. It has to be one that no program guesses.
-func Watch(nonce uint64) []unix.SockFilter { return watch(entries[runtime.GOARCH], nonce) }
+func Watch(nonce uint64, also Also) []unix.SockFilter {
+	return watch(entries[runtime.GOARCH], nonce, also)
+}
 
-// WatchMemory is Watch with the calls that [Grows] tells.
-func WatchMemory(nonce uint64) []unix.SockFilter {
-	return watch(entries[runtime.GOARCH], nonce, true)
+// Also says what else a filter of [Watch] asks about.
+type Also struct {
+	Memory bool // the calls that [Grows] tells
+	Files  bool // those that [Files] tells; of the opens, those that write
+	Reads  bool // the other opens too
 }
 
 const notify = unix.SECCOMP_RET_USER_NOTIF
 
-func watch(arches []uint32, nonce uint64, memory ...bool) []unix.SockFilter {
+func watch(arches []uint32, nonce uint64, also Also) []unix.SockFilter {
 	return assemble(arches, func(arch uint32) []unix.SockFilter {
 		var branches []branch
-		if len(memory) > 0 && arch == arches[0] {
+		if also.Memory && arch == arches[0] {
 			branches = growth(arch)
+		}
+		if also.Files {
+			branches = append(branches, fileCalls(arch, also.Reads)...)
 		}
 		for _, w := range watched {
 			code := []unix.SockFilter{end(notify)}

@@ -21,7 +21,7 @@ func TestWatch(t *testing.T) {
 		return args
 	}
 	for machine, arches := range entries {
-		program := watch(arches, nonce)
+		program := watch(arches, nonce, Also{})
 		for _, arch := range architectures {
 			ours := slices.Contains(arches, arch.audit)
 			found := map[Kind]uint32{}

@@ -78,6 +78,8 @@ type Audit struct {
 	RetentionDays int    // how long py3runctl audit prune keeps records; 0: for ever
 	OnFailure     string // "refuse" or "warn"
 	Native        string // "auto", "on" or "off"
+	Files         string // likewise
+	Reads         bool
 }
 
 // RateLimit says how many runs may begin, and how many of one user may be under way. In its numbers, 0

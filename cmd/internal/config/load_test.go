@@ -465,9 +465,9 @@ func TestRefusedCeiling(t *testing.T) {
 		hint string
 	}{
 		{"text", "[ceiling.python]\ninterpreter = 'auto'\n", `:2: ceiling.python.interpreter: cannot have a ceiling`,
-			"numbers can, and security.isolation.on-missing, security.isolation.network, security.isolation.shm, security.isolation.dev, security.isolation.seccomp, security.isolation.no-new-privileges, security.audit.enabled, security.audit.log-code, security.audit.native, security.rate-limit.os-users, identity.require, bridge.state"},
+			"numbers can, and security.isolation.on-missing, security.isolation.network, security.isolation.shm, security.isolation.dev, security.isolation.seccomp, security.isolation.no-new-privileges, security.audit.enabled, security.audit.log-code, security.audit.native, security.audit.files, security.audit.reads, security.rate-limit.os-users, identity.require, bridge.state"},
 		{"truth", "[ceiling]\nsecurity.isolation.cleanup-on-exit = true\n", `:2: ceiling.security.isolation.cleanup-on-exit: cannot have a ceiling`,
-			"numbers can, and security.isolation.on-missing, security.isolation.network, security.isolation.shm, security.isolation.dev, security.isolation.seccomp, security.isolation.no-new-privileges, security.audit.enabled, security.audit.log-code, security.audit.native, security.rate-limit.os-users, identity.require, bridge.state"},
+			"numbers can, and security.isolation.on-missing, security.isolation.network, security.isolation.shm, security.isolation.dev, security.isolation.seccomp, security.isolation.no-new-privileges, security.audit.enabled, security.audit.log-code, security.audit.native, security.audit.files, security.audit.reads, security.rate-limit.os-users, identity.require, bridge.state"},
 		{"0", "[ceiling.security]\nmax-disk-mb = 0\n", `:2: ceiling.security.max-disk-mb: 0 is no limit, so this ceiling would bound nothing`, "leave it out"},
 		{"count 0", "[ceiling.security]\nmax-processes = 0\n", `:2: ceiling.security.max-processes: 0 is no limit, so this ceiling would bound nothing`, "leave it out"},
 		{"bounds", "[ceiling.security]\nmax-open-files = 5\n", `:2: ceiling.security.max-open-files: must be 0 (no limit) or from 64 to 1073741824, not 5`, ""},

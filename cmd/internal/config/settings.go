@@ -269,6 +269,16 @@ var settings = [...]setting{
 		doc: "also record what libraries and child programs connect to, send to, bind and start, as the kernel sees it (not: io_uring, sockets that were connected before); on: a host that cannot is treated as on-missing says",
 	},
 	{
+		key: "security.audit.files", field: func(c *Config) any { return &c.Security.Audit.Files },
+		fallback: "auto", choices: []string{"auto", "on", "off"}, strict: "on",
+		doc: "with security.audit.native: also record which files they write, make, rename and delete; each such call takes some microseconds more, Python's own too; on: as there",
+	},
+	{
+		key: "security.audit.reads", field: func(c *Config) any { return &c.Security.Audit.Reads },
+		fallback: false, strict: true,
+		doc: "record also which files are opened for reading, but for modules and libraries; each opening takes some microseconds more",
+	},
+	{
 		key: "security.rate-limit.per-user-per-minute", field: func(c *Config) any { return &c.Security.RateLimit.PerUserPerMinute },
 		fallback: 60, min: 1, max: maxRuns,
 		doc: "runs of one user that begin within any 60 seconds; users are those that a key proves or the request names",

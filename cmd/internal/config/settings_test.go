@@ -31,7 +31,7 @@ func TestDefault(t *testing.T) {
 				IDMap:   "own",
 				EnvKeep: []string{"LANG", "LC_*", "TZ", "PATH", "HOME", "USER", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_*", "REQUESTS_CA_BUNDLE"},
 			},
-			Audit:     Audit{Enabled: true, LogVariables: "names", LogOutput: "sizes", RetentionDays: 90, OnFailure: "refuse", Native: "auto"},
+			Audit:     Audit{Enabled: true, LogVariables: "names", LogOutput: "sizes", RetentionDays: 90, OnFailure: "refuse", Native: "auto", Files: "auto"},
 			RateLimit: RateLimit{PerUserPerMinute: 60, PerUserPerHour: 1000, GlobalPerMinute: 500, ConcurrentPerUser: 8},
 		},
 		Input: Input{MaxRequestMB: 32, TimeoutSeconds: 10},

@@ -93,7 +93,7 @@ func (r *run) collect(p *program, o sandbox.Outcome) Evidence {
 
 // eventsOf turns the system calls that the kernel reported into events.
 func eventsOf(t sandbox.Activity) wire.Events {
-	e := wire.Events{Dropped: t.Dropped, FilesWritten: t.Files}
+	e := wire.Events{Dropped: t.Dropped, FilesWritten: t.Written, FilesDeleted: t.Removed, DirsMade: t.DirsMade, FilesRead: t.Read, FilesDropped: t.FilesDropped}
 	for _, p := range t.Connections {
 		e.Connections = append(e.Connections, wire.Connection{Host: p.Host, Port: p.Port, Program: p.Program, Count: p.Count})
 	}

@@ -83,7 +83,7 @@ func (p Plan) pythonJob(at codePlace) python.Job {
 		Variables: request.Variables, Module: request.Module, Function: request.Function,
 		Args: request.Args, Kwargs: request.Kwargs, Line: request.Line, Column: request.Column,
 		ResultFormat: request.ResultFormat, ResultFrom: request.ResultFrom,
-		LazySite: job.Config.Python.Site == "lazy" && request.Command.RunsCode(), Flagged: job.Config.Python.FlagImports,
+		LazySite: job.Config.Python.Site == "lazy" && request.Command.RunsCode(), Flagged: job.Config.Python.FlagImports, Reads: job.Config.Security.Audit.Reads,
 		PrintError: job.Live != nil, OutputMost: megabytes(p.Limits.OutputMB),
 	}
 }
@@ -207,6 +207,7 @@ func (p Plan) spec(at codePlace, hide, pin []string) sandbox.Spec {
 		ReadDirs: readable, WriteDirs: writable, MinimalDev: isolation.Dev == "minimal",
 		DenyCalls: isolation.Seccomp == "default", NoNewPrivileges: isolation.NoNewPrivileges,
 		KeepCapabilities: isolation.KeepCapabilities, SubIDs: isolation.IDMap == "subids", Activity: activity[security.Audit.Native],
+		Files: activity[security.Audit.Files], Reads: security.Audit.Reads,
 		Limits: sandbox.Limits{
 			Wall: seconds(limits.TimeoutSeconds), CPU: seconds(limits.CPUSeconds), Idle: seconds(limits.IdleSeconds),
 			Memory: megabytes(limits.MemoryMB), Processes: int(limits.Processes), OpenFiles: openFiles,
@@ -232,7 +233,7 @@ func (p Plan) spec(at codePlace, hide, pin []string) sandbox.Spec {
 		spec.Links = append(spec.Links, sandbox.Link{Path: ip.Link, Target: ip.Behind})
 	}
 	if !job.Request.Command.RunsCode() { // no code of the user runs: a missing protection is no reason to refuse
-		spec.OnMissing, spec.Activity = sandbox.Warn, sandbox.NotRequested
+		spec.OnMissing, spec.Activity, spec.Files = sandbox.Warn, sandbox.NotRequested, sandbox.NotRequested
 	}
 	return spec
 }
@@ -253,7 +254,7 @@ func inShm(needed ...string) bool {
 	return slices.ContainsFunc(needed, func(path string) bool { return within("/dev/shm", path) })
 }
 
-// activity maps security.audit.native to what the sandbox is asked for: whether the kernel has to
+// activity maps security.audit.native and security.audit.files to what the sandbox is asked for: whether the kernel has to
 // report what processes do. A value that is not in it, such as "off", asks for nothing.
 var activity = map[string]sandbox.Requirement{"auto": sandbox.BestEffort, "on": sandbox.Required}
 

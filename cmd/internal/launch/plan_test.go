@@ -277,13 +277,13 @@ func TestMake(t *testing.T) {
 	}
 }
 
-// Each value of security.audit.native is one that the sandbox knows. A command that runs no code of the
+// Each value of security.audit.native, and of files, is one that the sandbox knows. A command that runs no code of the
 // user asks for no activity.
 func TestMakeTrail(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		command wire.Command
-		native  string
+		value   string
 		want    sandbox.Requirement
 	}{
 		{wire.CommandExecute, "auto", sandbox.BestEffort},
@@ -293,10 +293,11 @@ func TestMakeTrail(t *testing.T) {
 	}
 	for _, tt := range tests {
 		job := Job{Config: config.Default(), Request: wire.Request{Command: tt.command}}
-		job.Config.Security.Audit.Native = tt.native
+		job.Config.Security.Audit.Native = tt.value
+		job.Config.Security.Audit.Files, job.Config.Security.Audit.Reads = tt.value, tt.value == "on"
 		p, err := Make(Plan{Job: job, Interpreter: python.Interpreter{Path: "/usr/bin/python3"}, Limits: wire.Limits{}}, Facts{RunID: aRunID})
-		if err != nil || p.Spec.Activity != tt.want {
-			t.Errorf("%s, %s: %q, %v; want %q", tt.command, tt.native, p.Spec.Activity, err, tt.want)
+		if err != nil || p.Spec.Activity != tt.want || p.Spec.Files != tt.want || p.Spec.Reads != (tt.value == "on") || p.Python.Reads != p.Spec.Reads {
+			t.Errorf("%s, %s: %q, %q, %t, %t, %v; want %q", tt.command, tt.value, p.Spec.Activity, p.Spec.Files, p.Spec.Reads, p.Python.Reads, err, tt.want)
 		}
 	}
 }

@@ -27,7 +27,7 @@ func (p Plan) template() (warm.Setup, bool) {
 	if !ok || !c.Warm.Enabled || p.Facts.WarmDir == "" && !own {
 		return warm.Setup{}, false
 	}
-	key.Activity = activity[c.Security.Audit.Native] // also for commands that run no code, where the plan has none
+	key.Activity, key.Files = activity[c.Security.Audit.Native], activity[c.Security.Audit.Files] // also for commands that run no code, where the plan has none
 	setup := warm.Setup{
 		PoolKey: key, Interpreter: p.Interpreter.Path, Identity: p.Interpreter.Identity,
 		Environ: warm.Environ(p.Spec.Env, c.Warm.Preload), Preload: c.Warm.Preload,

@@ -22,6 +22,7 @@ const (
 	mostBinds       = 100
 	mostProcesses   = 100
 	mostDirs        = 100
+	mostRead        = 100
 )
 
 // anywhere stands for all interfaces. Python has an empty name for them.
@@ -37,7 +38,8 @@ func (s *Session) Events(why map[string]string, seen wire.Events) wire.Events {
 		s.readChildren()
 	}
 	imports := int(s.word(wordImports))
-	e := wire.Events{Imports: &imports, Dropped: int(s.word(wordDropped)) + seen.Dropped}
+	noRoom := int(s.word(wordDropped))
+	e := wire.Events{Imports: &imports, Dropped: noRoom + seen.Dropped}
 	tally := newTally()
 	text := s.memory[textOffset:eventsSize]
 	if end := bytes.IndexByte(text, 0); end >= 0 {
@@ -59,6 +61,7 @@ func (s *Session) Events(why map[string]string, seen wire.Events) wire.Events {
 		}
 	}
 	tally.native(seen)
+	e.Dropped += tally.missing(seen, noRoom)
 	tally.fill(&e, why)
 	return e
 }
@@ -68,6 +71,7 @@ func KernelEvents(seen wire.Events) wire.Events {
 	e := wire.Events{PythonHooks: activity.NoHooks, Dropped: seen.Dropped}
 	tally := newTally()
 	tally.native(seen)
+	e.Dropped += tally.missing(seen, 0)
 	tally.fill(&e, nil)
 	return e
 }
@@ -77,8 +81,8 @@ type tally struct {
 	connections      list[wire.Connection]
 	binds            list[wire.Connection]
 	processes        list[wire.Process]
-	written, deleted list[string]
-	dirs             list[string]
+	written, deleted files
+	dirs, read       files
 	appended         []string
 }
 
@@ -152,13 +156,15 @@ func (t *tally) add(line string, count int) {
 		}
 	case eventAppend:
 		t.appended = append(t.appended, fields[0])
-		t.written.add(key, fields[0], count)
+		t.written.told(fields[0])
 	case eventWrite:
-		t.written.add(key, fields[0], count)
+		t.written.told(fields[0])
 	case eventDelete:
-		t.deleted.add(key, fields[0], count)
+		t.deleted.told(fields[0])
 	case eventMakeDir:
-		t.dirs.add(key, fields[0], count)
+		t.dirs.told(fields[0])
+	case eventRead:
+		t.read.told(fields[0])
 	}
 }
 
@@ -181,6 +187,7 @@ func (t *tally) fill(e *wire.Events, why map[string]string) {
 	e.FilesWritten, e.Dropped = first(t.written.items, mostFiles, e.Dropped)
 	e.FilesDeleted, e.Dropped = first(t.deleted.items, mostFiles, e.Dropped)
 	e.DirsMade, e.Dropped = first(t.dirs.items, mostDirs, e.Dropped)
+	e.FilesRead, e.Dropped = first(t.read.items, mostRead, e.Dropped)
 	e.Appended = t.appended
 }
 

@@ -44,8 +44,10 @@ func (t *tally) native(seen wire.Events) {
 	for _, p := range besideStarts(told, started) {
 		t.processes.add("native\x00"+p.Program+"\x00"+strconv.Itoa(p.ArgsDropped)+"\x00"+strconv.Itoa(p.ArgsCut)+"\x00"+strings.Join(p.Args, "\x00"), p, p.Count)
 	}
-	for _, f := range seen.FilesWritten { // Python has no event for these
-		t.written.add(plain(f), plain(f), 1)
+	for _, l := range t.files(seen) {
+		for _, f := range l.seen {
+			l.told.native(plain(f))
+		}
 	}
 }
 

@@ -76,6 +76,7 @@ const (
 	eventAppend   = 'A' // written to the end of a file
 	eventDelete   = 'D'
 	eventMakeDir  = 'M'
+	eventRead     = 'R' // only if the request asks for it
 )
 
 // Kinds of replies.

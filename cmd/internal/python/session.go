@@ -40,6 +40,7 @@ type Job struct {
 	ResultFrom   string
 	LazySite     bool              // site is imported when an import finds nothing without it
 	Flagged      map[string]string // modules whose import is an event; the values are of no interest here
+	Reads        bool              // files that are read are events, too
 	PrintError   bool              // an uncaught exception is also printed on stderr, as Python does
 	OutputMost   int64             // bytes of the value's JSON; 0 = no limit
 	Environ      []string          // NAME=value; only for a worker, which its template started with another environment
@@ -191,7 +192,7 @@ func (j Job) request(most int64) map[string]any {
 		environ[name] = value
 	}
 	r := j.again(most)
-	r["environ"], r["import_path"], r["flagged"], r["kept"], r["lazy_site"] = environ, j.ImportPath, flagged, j.Kept, j.LazySite
+	r["environ"], r["import_path"], r["flagged"], r["kept"], r["lazy_site"], r["reads"] = environ, j.ImportPath, flagged, j.Kept, j.LazySite, j.Reads
 	return r
 }
 

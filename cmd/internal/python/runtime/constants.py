@@ -39,6 +39,7 @@ EVENT_WRITE = "W"
 EVENT_APPEND = "A"
 EVENT_DELETE = "D"
 EVENT_MAKE_DIR = "M"
+EVENT_READ = "R"
 
 # Kinds of replies
 REPLY_VALUE = "value"

@@ -11,15 +11,18 @@ from _codecs import unicode_escape_encode as escape  # by its name, Python would
 
 from . import memory
 from .constants import (
-    COUNTERS, DISTINCT, EVENT_APPEND, EVENT_BIND, EVENT_CONNECT, EVENT_DELETE, EVENT_MAKE_DIR, EVENT_START, EVENT_START_CUT, EVENT_WRITE, TEXT_OFFSET, WORD_DROPPED)
+    COUNTERS, DISTINCT, EVENT_APPEND, EVENT_BIND, EVENT_CONNECT, EVENT_DELETE, EVENT_MAKE_DIR, EVENT_READ, EVENT_START, EVENT_START_CUT,
+    EVENT_WRITE, TEXT_OFFSET, WORD_DROPPED)
 
 LINE = 4000  # bytes of an event at most: below PIPE_BUF, so that lines of several children do not mix
 WRITES = 0o1103  # O_WRONLY | O_RDWR | O_CREAT | O_TRUNC
 APPENDS = 0o2000  # O_APPEND
+NOT_READ = 0o10200000 | 0o40000  # O_PATH, and O_DIRECTORY, which has two numbers
 ENAMETOOLONG = 36
 
 seen, ids, drops = {}, count(), count(1)
 external = vars(sys.modules["_frozen_importlib_external"])
+reads = False  # files that are read are events, too
 child = False  # this process is a forked child: its events go through the pipe
 pipe = -1
 
@@ -128,6 +131,10 @@ def opened(a):
         path = name(path)
         if path != "/dev/null" and not cached(path):
             note(EVENT_APPEND if a[2] & APPENDS else EVENT_WRITE, path)
+    elif reads and not a[2] & NOT_READ and type(a[0]) is not int and sys._getframe(2).f_globals is not external:
+        path = text(a[0])
+        known = path[:1] == "/" or a[1] is not None or not any(type(c) is tuple and "dir_fd" in c for c in sys._getframe(2).f_code.co_consts)
+        note(EVENT_READ, name(path) if known else "?/" + path)
 
 
 def written(a):

@@ -39,6 +39,7 @@ def serve(first, template, prepared):
             request = memory.request()
         except Exception:  # the code has used up descriptors or memory: the launcher starts another interpreter
             posix._exit(1)
+        events.reads = request["reads"]
         events.begin_again(), imports.begin_again()
         if template is not None:
             template.begin_again()

@@ -42,6 +42,7 @@ def run(first, template=None):
 
     request = memory.request()
     imports.path = request["path"]
+    events.reads = request["reads"]
     import_path = request["import_path"]
     if template is None:
         printed = sys.stdout
