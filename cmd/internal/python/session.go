@@ -192,7 +192,7 @@ func (j Job) request(most int64) map[string]any {
 		environ[name] = value
 	}
 	r := j.again(most)
-	r["environ"], r["import_path"], r["flagged"], r["kept"], r["lazy_site"], r["reads"] = environ, j.ImportPath, flagged, j.Kept, j.LazySite, j.Reads
+	r["environ"], r["import_path"], r["flagged"], r["kept"], r["lazy_site"] = environ, j.ImportPath, flagged, j.Kept, j.LazySite
 	return r
 }
 
@@ -206,7 +206,7 @@ func (j Job) again(most int64) map[string]any {
 		"command": string(j.Command), "code": code, "path": j.Path, "shown": j.Shown, "argv": j.Argv,
 		"variables": j.Variables, "module": j.Module, "function": j.Function, "args": j.Args, "kwargs": j.Kwargs,
 		"line": j.Line, "column": j.Column, "result_format": j.ResultFormat, "result_from": j.ResultFrom,
-		"fresh": j.Fresh, "stdin": j.Stdin != "", "show": j.PrintError, "most": int(most),
+		"fresh": j.Fresh, "stdin": j.Stdin != "", "reads": j.Reads, "show": j.PrintError, "most": int(most),
 	}
 }
 
