@@ -100,7 +100,10 @@ func mayRunStored(p Plan, policy *access.Policy, script scripts.Script, err erro
 // system call.
 func withStored(p Plan, script scripts.Script) (Plan, *refusal) {
 	request := &p.Job.Request
-	p.Job.Source, request.Filename = append([]byte{}, script.Code...), script.Meta.Name
+	p.Job.Source, request.Filename = script.Code, script.Meta.Name
+	if p.Job.Source == nil { // an empty script is code, too
+		p.Job.Source = []byte{}
+	}
 	script.Code = nil
 	p.Stored = &script
 	variables, err := script.Version.Check(request.Variables)
