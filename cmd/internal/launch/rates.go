@@ -56,7 +56,7 @@ func limitedBy(p Plan, limited *access.Limited) *refusal {
 // each user, reason and minute, and a summary.
 func (r *run) counted(d *access.Denial) (record bool) {
 	limits := access.NewLimits(StateDir(r.plan.Job.Environ))
-	record, notes := limits.Refused(d.User, d.Code)
+	record, notes := limits.Refused(access.Subject{Name: d.User, Method: r.plan.Grant.Method}, d.Code)
 	r.note(limits, notes)
 	return record
 }
@@ -74,19 +74,22 @@ func (r *run) note(limits *access.Limits, notes access.Notes) {
 
 // recordLimits writes what the limits have to say: summaries of refusals, and trouble with their file.
 func (r *run) recordLimits(log *audit.Log) (err error) {
-	base := audit.Record{Host: audit.ThisHost(), Auth: auth(Plan{Job: r.plan.Job, Grant: access.Grant{Method: access.ByOSUser}}, isUser)}
+	if r.trouble == nil && len(r.due) == 0 {
+		return nil
+	}
 	if t := r.trouble; t != nil {
-		r.trouble = nil
-		rec := base
+		rec := r.ownRecord(access.ByOSUser)
 		rec.RunID, rec.User = r.plan.RunID, audit.User{Name: r.plan.user().name}
 		rec.Event = audit.Event{Action: audit.Alerted, Outcome: audit.Unknown, Reason: t.Code}
 		rec.Alert = &audit.Alert{Rule: t.Code, Title: t.Message}
-		_, err = log.Append(rec)
+		if _, err = log.Append(rec); err == nil {
+			r.trouble = nil
+		}
 	}
 	due := r.due
 	r.due = nil
 	for i, s := range due {
-		rec := base
+		rec := r.ownRecord(s.Method)
 		rec.User = audit.User{Name: s.User}
 		rec.Event = audit.Event{Action: audit.ExecutionDenied, Outcome: audit.Denied, Reason: s.Code}
 		rec.Refusals = &audit.Refusals{Count: s.Count, First: s.First.UTC().Format(time.RFC3339Nano), Last: s.Last.UTC().Format(time.RFC3339Nano)}
@@ -100,4 +103,9 @@ func (r *run) recordLimits(log *audit.Log) (err error) {
 		r.limits.Recorded(due)
 	}
 	return err
+}
+
+// ownRecord begins a record that the limits write, about a user who was known by this method.
+func (r *run) ownRecord(m access.Method) audit.Record {
+	return audit.Record{Host: audit.ThisHost(), Auth: auth(Plan{Job: r.plan.Job, Grant: access.Grant{Method: m}}, isUser)}
 }
