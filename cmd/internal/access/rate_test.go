@@ -54,8 +54,8 @@ func (d *desk) begin(t *testing.T, who Subject, most Rates) *Limited {
 }
 
 var (
-	alice   = Subject{"alice", Proved, ByKey}
-	bob     = Subject{"bob", Proved, ByKey}
+	alice   = Subject{Name: "alice", Standing: Proved, Method: ByKey}
+	bob     = Subject{Name: "bob", Standing: Proved, Method: ByKey}
 	usual   = Rates{PerMinute: 60, PerHour: 1000, GlobalPerMinute: 500, Concurrent: 8}
 	noRates = Rates{}
 )
@@ -104,14 +104,14 @@ func TestTake(t *testing.T) {
 	if limited == nil {
 		t.Fatal("the 61st run of a minute began")
 	}
-	want := Limited{User: "alice", Limit: PerUserPerMinute, Configured: 60, Used: 60, RetryAfter: time.Minute + time.Microsecond - 60*time.Millisecond, Record: true}
+	want := Limited{User: "alice", Limit: PerUserPerMinute, Configured: 60, Used: 60, Standing: Proved, RetryAfter: time.Minute + time.Microsecond - 60*time.Millisecond, Record: true}
 	if *limited != want {
 		t.Errorf("got  %+v\nwant %+v", *limited, want)
 	}
 	if limited := d.begin(t, bob, usual); limited != nil {
 		t.Errorf("another user: %v", limited)
 	}
-	if limited := d.begin(t, Subject{"alice", Asserted, ByClaim}, usual); limited != nil {
+	if limited := d.begin(t, Subject{Name: "alice", Standing: Asserted, Method: ByClaim}, usual); limited != nil {
 		t.Errorf("the same name, asserted: %v", limited)
 	}
 	d.pass(limited.RetryAfter - time.Microsecond)

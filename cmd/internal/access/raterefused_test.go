@@ -184,7 +184,7 @@ func TestRefusalAsksOnce(t *testing.T) {
 func TestAssertedRefusalHidesNone(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
-	said := Subject{"alice", Asserted, ByClaim}
+	said := Subject{Name: "alice", Standing: Asserted, Method: ByClaim}
 	one := Rates{PerMinute: 1}
 	for _, who := range []Subject{said, alice} {
 		if first, _ := d.Refused(who, "a"); !first {
