@@ -14,32 +14,38 @@ import (
 	"py3run/cmd/internal/wire"
 )
 
-// take lets a run be one of those that its user may have, until the run gives it back. Where the user
-// has as many as allowed, take waits as long as the job wants to.
-func (r *run) take() *refusal {
+// take lets a run be one of those that its user may have, until the run is over. Where the user has as
+// many as allowed, take waits as long as the job wants to, and returns for how long.
+func (r *run) take() (waited time.Duration, refused *refusal) {
 	job := r.plan.Job
 	who, counted := access.Counted(r.plan.Grant, job.Config.Security.RateLimit)
 	if !counted {
-		return nil
+		return 0, nil
 	}
 	limits, most := access.NewLimits(StateDir(job.Environ)), access.RatesOf(job.Config.Security.RateLimit)
-	began := time.Now()
-	slot, limited, notes, signal := limits.Await(who, most, access.Wait{Patience: job.Patience, Signals: job.Signals, Begins: job.Lasts})
-	if job.Patience > 0 { // waiting for its turn is no part of the run
-		r.plan.Job.Began = job.Began.Add(time.Since(began))
+	var began time.Time
+	wait := access.Wait{Patience: job.Patience, Signals: job.Signals, Begins: func() {
+		began = time.Now()
+		if job.Lasts != nil {
+			job.Lasts()
+		}
+	}}
+	slot, limited, notes, signal := limits.Await(who, most, wait)
+	r.slot = slot
+	if !began.IsZero() { // waiting for its turn is no part of the run
+		waited = time.Since(began)
+		r.plan.Job.Began = job.Began.Add(waited)
 	}
 	r.note(limits, notes)
 	switch {
 	case signal != nil:
 		number, _ := signal.(syscall.Signal)
 		f := &wire.Failure{Message: "cancelled: the caller sent " + unix.SignalName(number) + " while the run waited for its turn"}
-		return &refusal{status: wire.StatusCancelled, failure: f, signal: number}
+		return waited, &refusal{status: wire.StatusCancelled, failure: f, signal: number}
 	case limited != nil:
-		return limitedBy(r.plan, limited)
+		return waited, limitedBy(r.plan, limited)
 	}
-	r.slot = slot
-	r.held.add(func() error { slot.Release(); return nil })
-	return nil
+	return waited, nil
 }
 
 // limitedBy makes the refusal of a limit. Only the first of a window has a record of its own.
