@@ -30,7 +30,7 @@ func (r *run) take() (waited time.Duration, refused *refusal) {
 			job.Lasts()
 		}
 	}}
-	slot, limited, notes, signal := limits.Await(who, most, wait)
+	slot, limited, notes, signal := limits.Await(who, most, wait, r.plan.Behind...)
 	r.slot = slot
 	if !began.IsZero() { // waiting for its turn is no part of the run
 		waited = time.Since(began)
