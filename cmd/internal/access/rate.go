@@ -21,6 +21,8 @@ type Subject struct {
 	Name     string
 	Standing Standing
 	Method   Method // how the name is known this time: refusals are kept apart by it, and runs are not
+	KeyID    string // of a refusal: the key in the policy that it is of; all refusals of a key count together
+	Listed   bool   // of a refusal: nobody has proved to be it, but the policy has the user or the key
 }
 
 // A Standing is how well the name of a subject is known.
@@ -39,7 +41,7 @@ var standings = [...]Standing{"", Proved, SaidByOS, Asserted, Others}
 // Counted returns whose runs those of a grant are; false: nobody counts them. The user of the operating
 // system counts only if the operator says so.
 func Counted(g Grant, c config.RateLimit) (Subject, bool) {
-	who := Subject{g.User, SaidByOS, g.Method}
+	who := Subject{Name: g.User, Standing: SaidByOS, Method: g.Method}
 	switch {
 	case g.Method == ByKey:
 		who.Standing = Proved
@@ -151,6 +153,9 @@ type Trouble struct {
 }
 
 func (t *Trouble) Error() string { return t.Message }
+
+// Unlimited reports whether nothing is limited, and no refusal is counted.
+func (t *Trouble) Unlimited() bool { return t != nil && t.Code == warnUnusable }
 
 // The codes of trouble.
 const (

@@ -14,10 +14,10 @@ import (
 //
 //	page 0        the file's kind, its salt, and the boot that its times are of
 //	page 1        the runs of all users in the last minute, and when the next refusals are to be summarised
-//	page 2..5     refusals
-//	page 6..7     the runs of users that have no page of their own: of proved users, of names without a key
-//	page 8..135   two indexes, which say whose a page is: of proved users, of names without a key
-//	page 136..    the runs of a user in the last hour
+//	page 2..13    refusals: of proved users, of names and keys in the policy, of other names
+//	page 14..15    the runs of users that have no page of their own: of proved users, of names without a key
+//	page 16..143  two indexes, which say whose a page is: of proved users, of names without a key
+//	page 144..    the runs of a user in the last hour
 //
 // Callers choose the names without a key. So these take no place of a proved user, and the salt keeps
 // callers from choosing names that all belong on the same page of the index.
@@ -28,7 +28,7 @@ const (
 	headPage    = 0
 	globalPage  = 1
 	refusalPage = 2
-	refusals    = 4 // pages
+	refusals    = refusalRegions * refusalPages
 	othersPage  = refusalPage + refusals
 	indexPage   = othersPage + regions
 	indexes     = 64 // pages of each region

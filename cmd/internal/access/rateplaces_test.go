@@ -113,3 +113,84 @@ func TestTwoUsers(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
+
+// A flood of denials of made-up names hides no denial of a key or of a user in the policy, and guesses at
+// the keys of the policy hide none of a key that was once good.
+func TestMadeUpDenialsHideNone(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	deny := func(method Method, denial Denial) bool {
+		record, notes := d.Refused(OfDenial(&denial, method), denial.Code)
+		if notes.Trouble != nil {
+			t.Fatal(notes.Trouble)
+		}
+		return record
+	}
+	records := 0
+	for i := range 500 {
+		n := fmt.Sprint(i)
+		for _, recorded := range []bool{
+			deny(ByClaim, Denial{Code: NotShared, User: "y" + n}),
+			deny(ByKey, Denial{Code: UnknownKey, KeyID: "key" + n}),
+			deny(ByKey, Denial{Code: WrongKey, KeyID: "kid" + n, User: "u" + n}),
+		} {
+			if recorded {
+				records++
+			}
+		}
+	}
+	if records > 2*refusalMost {
+		t.Errorf("%d records of a flood", records)
+	}
+	for _, tt := range []struct {
+		method Method
+		Denial
+	}{
+		{ByKey, Denial{Code: RevokedKey, KeyID: "key1", User: "alice"}},
+		{ByKey, Denial{Code: RevokedKey, KeyID: "key2", User: "alice"}},
+		{ByKey, Denial{Code: MissingRole, KeyID: "key1", User: "alice"}},
+		{ByOSUser, Denial{Code: DisabledUser, User: "alice"}},
+	} {
+		if !deny(tt.method, tt.Denial) || deny(tt.method, tt.Denial) {
+			t.Errorf("%s of %s: the first has no record, or the second has", tt.Code, tt.KeyID)
+		}
+	}
+	d.pass(time.Minute)
+	revoked := 0
+	for _, s := range d.Due().Due {
+		if s.Code == RevokedKey && s.Method == ByKey && s.User == "alice" && s.KeyID != "" && s.Count == 1 {
+			revoked++
+		}
+	}
+	if revoked != 2 {
+		t.Errorf("%d summaries of revoked keys name their key", revoked)
+	}
+}
+
+// A disabled user in the policy has a record although callers make up names.
+func TestMadeUpNamesHideNoUser(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	for i := range 500 {
+		d.Refused(OfDenial(&Denial{Code: NotShared, User: fmt.Sprint("y", i)}, ByClaim), NotShared)
+	}
+	if record, _ := d.Refused(OfDenial(&Denial{Code: DisabledUser, User: "alice"}, ByClaim), DisabledUser); !record {
+		t.Error("no record")
+	}
+}
+
+// Whatever names a key gives, its refusals take one place.
+func TestRefusalsOfOneKey(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	for i := range 300 {
+		denial := &Denial{Code: MayNotAssert, User: fmt.Sprint("name", i), KeyID: "k7qm2x9a"}
+		if record, _ := d.Refused(OfDenial(denial, ByKey), denial.Code); record != (i == 0) {
+			t.Fatalf("refusal %d: %v", i, record)
+		}
+	}
+	d.pass(time.Minute)
+	if due := d.Due().Due; len(due) != 1 || due[0].User != "(several)" || due[0].KeyID != "k7qm2x9a" || due[0].Count != 299 {
+		t.Errorf("got %+v", due)
+	}
+}

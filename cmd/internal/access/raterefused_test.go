@@ -201,7 +201,7 @@ func TestAssertedRefusalHidesNone(t *testing.T) {
 	for _, s := range d.Due().Due {
 		got = append(got, s.Method)
 	}
-	if !slices.Equal(got, []Method{ByClaim, ByKey}) {
+	if !slices.Equal(got, []Method{ByKey, ByClaim}) {
 		t.Errorf("got %q", got)
 	}
 }
