@@ -104,8 +104,12 @@ func policyFailure(err error) *wire.Failure {
 // policyFiles lists the files in which a policy was looked for, for the record. The text of the policy
 // is kept, so that a later change can be described.
 func policyFiles(environ, places []string, policy *access.Policy) []audit.ConfigFile {
-	describe := func(now *access.Policy) func(string) []string {
-		return func(old string) []string { return access.Describe(StateDir(environ), old, now) }
+	describe := func(now *access.Policy) func(*audit.PolicyChange) {
+		return func(c *audit.PolicyChange) {
+			if old, known := access.Before(StateDir(environ), c.OldSHA256); known {
+				c.Changes, c.Grants, c.AnyUserKeys = access.Diff(old, now), access.Grants(old, now), access.AnyUserKeys(old, now)
+			}
+		}
 	}
 	files := make([]audit.ConfigFile, 0, len(places))
 	for _, path := range places {
@@ -125,12 +129,10 @@ func identify(p Plan, policy *access.Policy, key wire.Secret) (Plan, *access.Den
 	claim := access.Claim{Key: key.Text(), User: job.Request.User, OSUID: job.Caller.UID, OSUser: job.Caller.Name, At: job.Began}
 	grant, denial := policy.Identify(claim)
 	if denial != nil {
-		denial.KeyID = strings.Clone(denial.KeyID) // it may be a part of the key
 		grant = access.Grant{User: denial.User, KeyID: denial.KeyID, Holder: denial.Holder, Method: methodOf(claim)}
 	} else if job.Config.Identity.Require && !grant.Known {
 		denial = unknownUser(grant, policy)
 	}
-	grant.KeyID = strings.Clone(grant.KeyID)
 	p.Grant = grant
 	return p, denial
 }

@@ -12,7 +12,7 @@ import (
 	"py3run/cmd/internal/wire"
 )
 
-func init() { access.SystemFile = "/nonexistent/py3run/" + access.FileName } // never this machine's own
+func init() { access.SystemFile = "/dev/null/" + access.FileName } // which nobody can make: never this machine's own
 
 // policyJob is a job with a place for a policy and a state directory of its own.
 func policyJob(t *testing.T) (job Job, policy string) {
