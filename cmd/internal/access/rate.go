@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +21,8 @@ type Subject struct {
 	Name     string
 	Standing Standing
 	Method   Method // how the name is known this time: refusals are kept apart by it, and runs are not
+	KeyID    string // of a refusal: the key in the policy that it is of; all refusals of a key count together
+	Listed   bool   // of a refusal: nobody has proved to be it, but the policy has the user or the key
 }
 
 // A Standing is how well the name of a subject is known.
@@ -38,7 +41,7 @@ var standings = [...]Standing{"", Proved, SaidByOS, Asserted, Others}
 // Counted returns whose runs those of a grant are; false: nobody counts them. The user of the operating
 // system counts only if the operator says so.
 func Counted(g Grant, c config.RateLimit) (Subject, bool) {
-	who := Subject{g.User, SaidByOS, g.Method}
+	who := Subject{Name: g.User, Standing: SaidByOS, Method: g.Method}
 	switch {
 	case g.Method == ByKey:
 		who.Standing = Proved
@@ -81,14 +84,16 @@ func NewLimits(stateDir string) *Limits {
 
 // A Slot is a run that was let in. It is under way until Release, or until the process ends.
 type Slot struct {
-	fd    int // -1: released
-	place int64
+	fd     int // -1: released
+	places []int64
 }
 
 // Release says that the run is over.
 func (s *Slot) Release() {
 	if s != nil && s.fd >= 0 {
-		unlock(s.fd, s.place) // a child that is being forked has a copy of the descriptor, so closing ours is not enough
+		for _, place := range s.places { // a child that is being forked has a copy of the descriptor, so closing ours is not enough
+			unlock(s.fd, place)
+		}
 		unix.Close(s.fd)
 		s.fd = -1
 	}
@@ -97,9 +102,11 @@ func (s *Slot) Release() {
 // Limited says which limit refuses a run.
 type Limited struct {
 	User       string
+	Standing   Standing
 	Limit      string // as its key in security.rate-limit
 	Configured int
 	Used       int
+	Shared     bool          // the count is not this user's alone: the file had no place for another one
 	RetryAfter time.Duration // until a run may begin if no other does; of concurrent-per-user, when to ask again
 	Record     bool          // the refusal is to be recorded; otherwise a summary will have it
 }
@@ -114,15 +121,22 @@ const (
 
 func (l *Limited) Error() string {
 	count := fmt.Sprintf("%d of %d runs", l.Used, l.Configured)
+	whose := l.User
+	switch {
+	case l.Shared && l.Standing == Asserted:
+		whose += " and of other names without a key, which share a count,"
+	case l.Shared:
+		whose += " and of other users, who share a count,"
+	}
 	switch l.Limit {
 	case ConcurrentPerUser:
-		return fmt.Sprintf("%s: %s of %s are under way", l.Limit, count, l.User)
+		return fmt.Sprintf("%s: %s of %s are under way", l.Limit, count, whose)
 	case GlobalPerMinute:
 		return fmt.Sprintf("%s: %s of all users began within a minute", l.Limit, count)
 	case PerUserPerHour:
-		return fmt.Sprintf("%s: %s of %s began within an hour", l.Limit, count, l.User)
+		return fmt.Sprintf("%s: %s of %s began within an hour", l.Limit, count, whose)
 	}
-	return fmt.Sprintf("%s: %s of %s began within a minute", l.Limit, count, l.User)
+	return fmt.Sprintf("%s: %s of %s began within a minute", l.Limit, count, whose)
 }
 
 // Notes are what the caller of Limits has to tell others.
@@ -139,6 +153,9 @@ type Trouble struct {
 }
 
 func (t *Trouble) Error() string { return t.Message }
+
+// Unlimited reports whether nothing is limited, and no refusal is counted.
+func (t *Trouble) Unlimited() bool { return t != nil && t.Code == warnUnusable }
 
 // The codes of trouble.
 const (
@@ -166,15 +183,24 @@ type Wait struct {
 	Begins   func()           // called when there is something to wait for; nil: nothing
 }
 
+// A Count is a user whose run a run is, and what that user may have.
+type Count struct {
+	Subject
+	Rates
+}
+
 // Await lets a run begin, or returns the limit that refuses it. It counts a run only if all limits let
-// it in: a refusal costs nothing. The slot is nil if nothing is limited.
+// it in: a refusal costs nothing. The slot is nil if nothing is limited. A run can also be that of other
+// users, as of the one who named its user: then it counts for each of them, or for nobody. Only the first
+// one's limit for all users holds.
 //
 // Where a limit refuses the run, Await waits for it, and gives up as soon as it knows that its patience
 // will not do. If a signal ended the wait, Await returns that, and neither a slot nor a limit.
-func (l *Limits) Await(who Subject, most Rates, w Wait) (*Slot, *Limited, Notes, os.Signal) {
+func (l *Limits) Await(who Subject, most Rates, w Wait, also ...Count) (*Slot, *Limited, Notes, os.Signal) {
+	counts := append([]Count{{who, most}}, also...)
 	var trouble *Trouble // the first
 	for end, last := time.Now().Add(w.Patience), w.Patience <= 0; ; {
-		slot, limited, notes := l.take(who, most, last)
+		slot, limited, notes := l.take(counts, last)
 		trouble = cmp.Or(trouble, notes.Trouble)
 		notes.Trouble = trouble
 		if limited == nil || last {
@@ -203,15 +229,16 @@ func (l *Limits) Await(who Subject, most Rates, w Wait) (*Slot, *Limited, Notes,
 }
 
 // take asks once. Unless it has the last word, it does not count a refusal.
-func (l *Limits) take(who Subject, most Rates, last bool) (*Slot, *Limited, Notes) {
-	if most == (Rates{}) {
+func (l *Limits) take(counts []Count, last bool) (*Slot, *Limited, Notes) {
+	counts = slices.DeleteFunc(slices.Clone(counts), func(c Count) bool { return c.Rates == Rates{} })
+	if len(counts) == 0 {
 		return nil, nil, Notes{}
 	}
 	b, err := l.open(true)
 	if err != nil {
 		return nil, nil, unusable(err)
 	}
-	slot, limited, notes, err := b.answer(who, most, last)
+	slot, limited, notes, err := b.answer(counts, last)
 	b.close()
 	if err != nil {
 		slot.Release() // not earlier: it closes the descriptor of the book
@@ -222,10 +249,10 @@ func (l *Limits) take(who Subject, most Rates, last bool) (*Slot, *Limited, Note
 
 // answer takes a run, or counts its refusal, and hands out the summaries that are due. The slot may be
 // there with an error, too.
-func (b *book) answer(who Subject, most Rates, last bool) (slot *Slot, limited *Limited, notes Notes, err error) {
-	slot, limited, err = b.take(who, most)
+func (b *book) answer(counts []Count, last bool) (slot *Slot, limited *Limited, notes Notes, err error) {
+	slot, by, limited, err := b.take(counts)
 	if err == nil && limited != nil && last {
-		limited.Record, err = b.refuse(who, limited.Limit)
+		limited.Record, err = b.refuse(by, limited.Limit)
 	}
 	if err == nil && (limited == nil || last) {
 		notes.Due, err = b.due()
@@ -238,44 +265,103 @@ func unusable(err error) Notes {
 	return Notes{Trouble: &Trouble{warnUnusable, "nothing is limited: " + err.Error()}}
 }
 
-// take counts the run if all limits let it in, and gives it a place among those under way.
-func (b *book) take(who Subject, most Rates) (*Slot, *Limited, error) {
-	all, err := b.global()
-	if err != nil {
-		return nil, nil, err
-	}
-	at, err := b.find(who)
-	if err != nil {
-		return nil, nil, err
-	}
-	if limited := reached(who.Name, all.window, at.tally.window, b.now.boot, most); limited != nil {
-		if all.moved || at.tally.moved {
-			err = b.count(all, at)
-		}
-		return nil, limited, err
-	}
-	running, free, err := b.running(at.page, most.Concurrent)
-	if err != nil {
-		return nil, nil, err
-	}
-	if free < 0 && most.Concurrent > 0 {
-		return nil, &Limited{User: who.Name, Limit: ConcurrentPerUser, Configured: most.Concurrent, Used: running, RetryAfter: concurrentAgain}, nil
-	}
-	all.window, all.last = all.window.add(b.now.boot, globalMost), b.now.wall
-	at.tally.window, at.tally.last = at.tally.window.add(b.now.boot, marksMost), b.now.wall
-	if err := b.count(all, at); err != nil {
-		return nil, nil, err
-	}
-	slot, err := b.slot(free)
-	return slot, nil, err
+// A spot is where the run of a user counts, and its place among those under way; place -1: there is none,
+// and none is needed.
+type spot struct {
+	seat
+	place int64
 }
 
-// count writes both counts, first that of all: a kill in between costs them a run, and lets none in.
-func (b *book) count(all *tally, at seat) error {
-	if err := b.write(globalPage, all.page()); err != nil {
-		return err
+// take counts the run if all limits of all its users let it in, and gives it a place among those under
+// way of each. by is whose limit refuses it.
+func (b *book) take(counts []Count) (slot *Slot, by Subject, limited *Limited, err error) {
+	var first spot
+	for i, c := range counts {
+		if i > 0 {
+			c.GlobalPerMinute = 0
+		}
+		s, limited, err := b.admit(c)
+		if err != nil || limited != nil {
+			return nil, c.Subject, limited, err
+		}
+		if i == 0 {
+			first = s
+		}
 	}
-	return b.keep(at)
+	all, err := b.global()
+	if err != nil {
+		return nil, Subject{}, nil, err
+	}
+	all.window, all.last = all.window.add(b.now.boot, globalMost), b.now.wall
+	if err := b.write(globalPage, all.page()); err != nil { // first: a kill after it costs all users a run, and lets none in
+		return nil, Subject{}, nil, err
+	}
+	var places []int64
+	var pages []int
+	for i, c := range counts {
+		s := first
+		if i > 0 { // those before can have taken the page that was free for it
+			if s, err = b.spot(c.Subject); err != nil {
+				return nil, Subject{}, nil, err
+			}
+		}
+		if slices.Contains(pages, s.page) { // several that share a count
+			continue
+		}
+		s.tally.window, s.tally.last = s.tally.window.add(b.now.boot, marksMost), b.now.wall
+		if err := b.keep(s.seat); err != nil {
+			return nil, Subject{}, nil, err
+		}
+		pages = append(pages, s.page)
+		if s.place >= 0 {
+			places = append(places, s.place)
+		}
+	}
+	slot, err = b.slot(places)
+	return slot, Subject{}, nil, err
+}
+
+// admit returns where the run of a user would count, or the limit that refuses it.
+func (b *book) admit(c Count) (spot, *Limited, error) {
+	all, err := b.global()
+	if err != nil {
+		return spot{}, nil, err
+	}
+	at, err := b.find(c.Subject)
+	if err != nil {
+		return spot{}, nil, err
+	}
+	limited := reached(c.Name, all.window, at.tally.window, b.now.boot, c.Rates)
+	free := int64(-1)
+	if limited == nil {
+		var running int
+		if running, free, err = b.running(at.page, c.Concurrent); err != nil {
+			return spot{}, nil, err
+		}
+		if free < 0 && c.Concurrent > 0 {
+			limited = &Limited{User: c.Name, Limit: ConcurrentPerUser, Configured: c.Concurrent, Used: running, RetryAfter: concurrentAgain}
+		}
+	}
+	if limited == nil {
+		return spot{at, free}, nil, nil
+	}
+	limited.Standing, limited.Shared = c.Standing, at.index == nil
+	if all.moved || at.tally.moved {
+		if err = b.write(globalPage, all.page()); err == nil {
+			err = b.keep(at)
+		}
+	}
+	return spot{}, limited, err
+}
+
+// spot is where the run of a user counts that no limit refuses.
+func (b *book) spot(who Subject) (spot, error) {
+	at, err := b.find(who)
+	if err != nil {
+		return spot{}, err
+	}
+	_, free, err := b.running(at.page, 0)
+	return spot{at, free}, err
 }
 
 // reached returns the first limit that lets no run of this user begin now; nil: all do.

@@ -16,6 +16,7 @@ type book struct {
 	fd      int
 	kept    bool // the descriptor belongs to a slot
 	now     instant
+	salt    salt
 	isNew   bool // the file was empty
 	pages   int  // of the file
 	trouble *Trouble
@@ -138,11 +139,12 @@ func (b *book) check() error {
 	if err != nil {
 		return err
 	}
-	boot, whole := head.boot()
+	salt, boot, whole := head.head()
 	switch {
 	case !whole || b.pages < firstUser && boot != forming:
 		b.repaired("its head")
 	case boot == b.now.id:
+		b.salt = salt
 		return nil
 	}
 	waiting, err := b.refusals()
@@ -154,7 +156,8 @@ func (b *book) check() error {
 
 // form makes the file anew, without users. Refusals that no record has yet stay.
 func (b *book) form(waiting []refusal) error {
-	if err := b.write(headPage, headOf(forming)); err != nil {
+	b.salt = newSalt()
+	if err := b.write(headPage, headOf(b.salt, forming)); err != nil {
 		return err
 	}
 	all := tally{}
@@ -168,8 +171,10 @@ func (b *book) form(waiting []refusal) error {
 	}
 	text := all.page()
 	text = append(text, refusalText(waiting)...)
-	text = append(text, tally{who: Subject{Standing: Others}}.page()...)
-	for range indexes {
+	for range regions {
+		text = append(text, tally{who: Subject{Standing: Others}}.page()...)
+	}
+	for range regions * indexes {
 		text = append(text, newPage(kindIndex).seal()...)
 	}
 	if err := b.write(globalPage, text); err != nil {
@@ -179,7 +184,7 @@ func (b *book) form(waiting []refusal) error {
 		return fmt.Errorf("cut %s: %w", b.path, err)
 	}
 	b.pages, b.all = firstUser, nil
-	return b.write(headPage, headOf(b.now.id))
+	return b.write(headPage, headOf(b.salt, b.now.id))
 }
 
 func (b *book) read(number int) (page, error) {
@@ -247,8 +252,8 @@ const idle = 3600 + 60
 
 // find returns the seat of a user. It writes nothing: a user that is refused needs none.
 func (b *book) find(who Subject) (seat, error) {
-	id := who.id()
-	at := seat{indexPage: indexPage + int(id[0])%indexes}
+	id := who.id(b.salt)
+	at := seat{indexPage: indexPage + who.region()*indexes + int(id[0])%indexes}
 	var err error
 	if at.index, err = b.read(at.indexPage); err != nil {
 		return seat{}, err
@@ -288,7 +293,7 @@ func (b *book) find(who Subject) (seat, error) {
 	if err != nil || at.page != 0 {
 		return at, err
 	}
-	return b.shared()
+	return b.shared(who.region())
 }
 
 // seated reads the count of a user that has a place.
@@ -319,9 +324,12 @@ func (b *book) newPage() (int, error) {
 	return 0, nil
 }
 
-// shared is the seat of all users for whom there is no place.
-func (b *book) shared() (seat, error) {
-	p, err := b.read(othersPage)
+// fullAgain is when to say again that users share a count, in microseconds.
+const fullAgain = hour
+
+// shared is the seat of all users of a region for whom there is no place.
+func (b *book) shared(region int) (seat, error) {
+	p, err := b.read(othersPage + region)
 	if err != nil {
 		return seat{}, err
 	}
@@ -331,10 +339,12 @@ func (b *book) shared() (seat, error) {
 		t = tally{who: Subject{Standing: Others}}
 	}
 	t.window, t.moved = t.window.settle(b.now.boot)
-	if len(t.window) == 0 && b.trouble == nil {
-		b.trouble = &Trouble{warnFull, fmt.Sprintf("more than %d users have run something within an hour: others share the limits of one user", entries*indexes*3/4)}
+	if b.trouble == nil && (t.due <= b.now.boot || t.due > b.now.boot+fullAgain) {
+		whose := [regions]string{"users", "names without a key"}[region]
+		b.trouble = &Trouble{warnFull, fmt.Sprintf("more than %d %s have run something within an hour: others share the limits of one user", entries*indexes*3/4, whose)}
+		t.due, t.moved = b.now.boot+fullAgain, true
 	}
-	return seat{tally: t, page: othersPage}, nil
+	return seat{tally: t, page: othersPage + region}, nil
 }
 
 // keep writes the count of a user, and where it is. A kill in between costs a page and no count.

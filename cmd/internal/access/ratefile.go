@@ -2,6 +2,7 @@ package access
 
 import (
 	"bytes"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"hash/crc32"
@@ -11,12 +12,15 @@ import (
 // The file of limits is made of pages, each with a check sum of its own. A page is written by one call
 // of the system, which a kill does not interrupt.
 //
-//	page 0        the file's kind and the boot that its times are of
+//	page 0        the file's kind, its salt, and the boot that its times are of
 //	page 1        the runs of all users in the last minute, and when the next refusals are to be summarised
-//	page 2..5     refusals
-//	page 6        the runs of all users that have no page of their own
-//	page 7..70    an index: which page is whose
-//	page 71..     the runs of a user in the last hour
+//	page 2..13    refusals: of proved users, of names and keys in the policy, of other names
+//	page 14..15    the runs of users that have no page of their own: of proved users, of names without a key
+//	page 16..143  two indexes, which say whose a page is: of proved users, of names without a key
+//	page 144..    the runs of a user in the last hour
+//
+// Callers choose the names without a key. So these take no place of a proved user, and the salt keeps
+// callers from choosing names that all belong on the same page of the index.
 //
 // Nothing in it has to survive the boot but the refusals, so nothing is synchronised with the disk.
 const (
@@ -24,12 +28,13 @@ const (
 	headPage    = 0
 	globalPage  = 1
 	refusalPage = 2
-	refusals    = 4 // pages
+	refusals    = refusalRegions * refusalPages
 	othersPage  = refusalPage + refusals
-	indexPage   = othersPage + 1
-	indexes     = 64 // pages
-	firstUser   = indexPage + indexes
+	indexPage   = othersPage + regions
+	indexes     = 64 // pages of each region
+	firstUser   = indexPage + regions*indexes
 	usersMost   = 1 << 16 // pages of users end here
+	regions     = 2
 )
 
 // Each page begins with the check sum of its rest, and a letter for its kind.
@@ -41,7 +46,7 @@ const (
 	pageBegin   = 8 // of what follows these
 )
 
-const magic = "py3run limits 1\n"
+const magic = "py3run limits 2\n"
 
 type page []byte
 
@@ -62,29 +67,47 @@ func (p page) is(kind byte) bool {
 	return len(p) == pageSize && p[4] == kind && binary.LittleEndian.Uint32(p) == crc32.ChecksumIEEE(p[4:])
 }
 
+// A salt is a random number that is made with the file.
+type salt [16]byte
+
+func newSalt() (s salt) {
+	rand.Read(s[:]) // never fails
+	return s
+}
+
 // headOf is the page that names the boot of all times in the file.
-func headOf(boot string) page {
+func headOf(s salt, boot string) page {
 	p := newPage(kindHead)
-	n := copy(p[pageBegin:], magic)
-	copy(p[pageBegin+n:pageSize-1], boot) // ends with a zero
+	n := pageBegin + copy(p[pageBegin:], magic)
+	n += copy(p[n:], s[:])
+	copy(p[n:pageSize-1], boot) // ends with a zero
 	return p.seal()
 }
 
-func (p page) boot() (string, bool) {
+func (p page) head() (s salt, boot string, known bool) {
 	if !p.is(kindHead) {
-		return "", false
+		return salt{}, "", false
 	}
-	boot, known := bytes.CutPrefix(p[pageBegin:], []byte(magic))
-	boot, _, _ = bytes.Cut(boot, []byte{0})
-	return string(boot), known
+	rest, known := bytes.CutPrefix(p[pageBegin:], []byte(magic))
+	rest = rest[copy(s[:], rest):]
+	rest, _, _ = bytes.Cut(rest, []byte{0})
+	return s, string(rest), known
 }
 
 // A subjectID is a subject in the index and on its page.
 type subjectID [12]byte
 
-func (s Subject) id() subjectID {
-	sum := sha256.Sum256([]byte(string(s.Standing) + "\x00" + s.Name))
+func (s Subject) id(with salt) subjectID {
+	sum := sha256.Sum256([]byte(string(with[:]) + string(s.Standing) + "\x00" + s.Name))
 	return subjectID(sum[:12])
+}
+
+// region is where a subject has its place: names that callers choose are apart from all others.
+func (s Subject) region() int {
+	if s.Standing == Asserted {
+		return 1
+	}
+	return 0
 }
 
 // A tally is the page of a user or of all of them.
@@ -92,9 +115,9 @@ type tally struct {
 	id     subjectID
 	who    Subject   // of a user; a long name is cut
 	last   time.Time // when the last run began
-	due    int64     // of all: when the next refusals are to be summarised, in microseconds since the boot; 0: none are waiting
+	due    int64     // of all: when the next refusals are to be summarised, in microseconds since the boot; 0: none are waiting. Of a shared count: when to say again that it is shared
 	window window
-	moved  bool // the window is not as it is in the file
+	moved  bool // it is not as it is in the file
 }
 
 // The layout of a tally. The marks are three numbers each: microseconds since the first mark, the span

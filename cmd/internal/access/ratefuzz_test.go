@@ -16,7 +16,7 @@ func TestDamage(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
 	busy := Rates{PerMinute: 3, GlobalPerMinute: 100}
-	for _, who := range []Subject{alice, bob, {"carol", Asserted, ByClaim}} {
+	for _, who := range []Subject{alice, bob, {Name: "carol", Standing: Asserted, Method: ByClaim}} {
 		for range 4 {
 			d.begin(t, who, busy)
 		}
@@ -81,14 +81,14 @@ func TestDamage(t *testing.T) {
 // No page makes the reader panic, even one with a right check sum.
 func FuzzPages(f *testing.F) {
 	f.Add([]byte(tally{who: alice, window: window{{1, 2, 3}, {4, 5, 6}}}.page()[:200]), byte(kindWindow))
-	f.Add([]byte(headOf("boot"))[:64], byte(kindHead))
+	f.Add([]byte(headOf(salt{}, "boot"))[:64], byte(kindHead))
 	f.Add([]byte{}, byte(kindIndex))
 	f.Add(bytes.Repeat([]byte{255}, pageSize), byte(kindRefusal))
 	f.Fuzz(func(t *testing.T, text []byte, kind byte) {
 		p := newPage(kind)
 		copy(p[pageBegin:], text)
 		p.seal()
-		p.boot()
+		p.head()
 		if got, whole := p.tally(marksMost); whole {
 			w, _ := got.window.settle(5)
 			w.free(5, minute, 1)
@@ -115,7 +115,7 @@ func FuzzPages(f *testing.F) {
 
 func TestTallyPage(t *testing.T) {
 	t.Parallel()
-	want := tally{id: alice.id(), who: Subject{Name: "alice", Standing: Proved}, last: time.UnixMilli(1234567890123), due: 77,
+	want := tally{id: alice.id(salt{}), who: Subject{Name: "alice", Standing: Proved}, last: time.UnixMilli(1234567890123), due: 77,
 		window: window{{at: 10, span: 0, runs: 1}, {at: 3_599_000_000, span: 29_000_000, runs: 4000}}}
 	got, whole := want.page().tally(marksMost)
 	if !whole || got.id != want.id || got.who != want.who || !got.last.Equal(want.last) || got.due != want.due ||

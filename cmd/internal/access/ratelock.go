@@ -92,14 +92,16 @@ func (b *book) busy(page int) (bool, error) {
 	return at >= 0, err
 }
 
-// slot takes a place for a run; -1: none is left, and none is needed. The slot owns the descriptor.
-func (b *book) slot(place int64) (*Slot, error) {
-	if place < 0 {
+// slot takes places for a run; none: none are left, and none are needed. The slot owns the descriptor.
+func (b *book) slot(places []int64) (*Slot, error) {
+	for _, place := range places { // what an error leaves locked, closing the file unlocks
+		if err := unix.FcntlFlock(uintptr(b.fd), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Start: place, Len: 1}); err != nil {
+			return nil, err
+		}
+	}
+	if len(places) == 0 {
 		return nil, nil
 	}
-	if err := unix.FcntlFlock(uintptr(b.fd), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Start: place, Len: 1}); err != nil {
-		return nil, err
-	}
 	b.kept = true
-	return &Slot{b.fd, place}, nil
+	return &Slot{b.fd, places}, nil
 }

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"slices"
@@ -10,8 +11,9 @@ import (
 // A Summary is the refusals of a user that have no record of their own, all for the same reason and
 // within a minute. The refusal at First has one. Method is how the user was known in all of them.
 type Summary struct {
-	User, Code  string
+	User, Code  string // user: several, if they came with one key, or had no place of their own
 	Method      Method
+	KeyID       string // of the key; empty: there was none
 	Count       int
 	First, Last time.Time
 
@@ -73,7 +75,7 @@ func (l *Limits) Recorded(due []Summary) {
 		}
 		if r.again -= s.Count; r.again <= 0 {
 			*r = refusal{}
-		} else { // more came while the summary was written, which happens only at manyPlace
+		} else { // more came while the summary was written, which happens only where there was no other place
 			r.began, r.first, r.over, r.claimed = b.now.boot, s.Last, false, 0
 		}
 	}
@@ -85,10 +87,35 @@ const (
 	claimTime     = int64(10 * time.Second / time.Microsecond) // after which somebody who has to record a summary is dead
 )
 
+// OfDenial is whose refusal a denial is. method is how its user is known, or would have been.
+func OfDenial(d *Denial, method Method) Subject {
+	who := Subject{Name: d.User, Method: method, KeyID: d.KeyID}
+	switch d.Code {
+	case MalformedKey, BadChecksum, UnknownKey, NoPolicy: // anybody can make up ids of keys: they all count together
+		who.Name, who.KeyID, who.Listed = "", "", true
+	case WrongKey, DisabledUser, MissingRole: // the policy has to say so of a user
+		who.Listed = true
+	}
+	switch byOS := method == ByOSUser || method == Anonymous; {
+	case d.Code == WrongKey:
+	case who.KeyID != "":
+		who.Standing = Proved
+	case byOS:
+		who.Standing = SaidByOS
+	case !who.Listed:
+		who.Standing = Asserted
+	}
+	return who
+}
+
 type refusalID [8]byte
 
 func idOfRefusal(who Subject, code string) refusalID {
-	sum := sha256.Sum256([]byte(code + "\x00" + string(who.Method) + "\x00" + who.Name))
+	whose := who.Name
+	if who.KeyID != "" {
+		whose = "\x00" + who.KeyID
+	}
+	sum := sha256.Sum256([]byte(code + "\x00" + string(who.Method) + "\x00" + whose))
 	return refusalID(sum[:8])
 }
 
@@ -102,6 +129,7 @@ type refusal struct {
 	over        bool      // the window is closed: they wait for their record
 	user, code  string
 	method      Method
+	keyID       string
 }
 
 // methods have a number in the file.
@@ -110,12 +138,28 @@ var methods = [...]Method{Anonymous, ByKey, ByOSUser, ByClaim}
 const (
 	refusalSize = 160
 	onPage      = (pageSize - pageBegin) / refusalSize
-	refusalMost = refusals * onPage // 100
-	manyPlace   = refusalMost - 1   // of all refusals for which there is no other place
+
+	refusalRegions = 3
+	refusalPages   = 4                     // of each region
+	refusalMost    = refusalPages * onPage // 100 of each region, the last of which is of all for which there is no other place
 
 	refusalUser = 48
 	refusalCode = 120
+	refusalKey  = 152
 )
+
+// refusalRegion is where refusals have their places: a flood of names that callers make up takes none
+// from users and keys in the policy, and who knows the names of these takes none from those who have
+// proved who they are.
+func (s Subject) refusalRegion() int {
+	switch {
+	case s.Standing == Proved || s.Standing == SaidByOS:
+		return 0
+	case s.Listed:
+		return 1
+	}
+	return 2
+}
 
 // isOver reports whether the window has ended. A beginning that lies ahead is of a clock that went back.
 func (r *refusal) isOver(now int64) bool {
@@ -129,8 +173,9 @@ func (b *book) refuse(who Subject, code string) (first bool, err error) {
 		return false, err
 	}
 	id := idOfRefusal(who, code)
-	place := -1
-	for i := range list[:manyPlace] {
+	place, begin := -1, who.refusalRegion()*refusalMost
+	many := begin + refusalMost - 1
+	for i := begin; i < many; i++ {
 		r := &list[i]
 		if r.id == id && !r.isOver(b.now.boot) {
 			place = i
@@ -141,14 +186,17 @@ func (b *book) refuse(who Subject, code string) (first bool, err error) {
 		}
 	}
 	if place < 0 { // a flood under many names
-		place, who, code = manyPlace, Subject{Name: "(others)", Method: Anonymous}, "(several)"
+		place, who, code = many, Subject{Name: "(others)", Method: Anonymous}, "(several)"
 		id = idOfRefusal(who, code)
 	}
 	r := &list[place]
 	if first = r.id != id || r.again == 0 && r.isOver(b.now.boot); first {
-		*r = refusal{id: id, began: b.now.boot, first: b.now.wall, user: who.Name, code: code, method: who.Method}
+		*r = refusal{id: id, began: b.now.boot, first: b.now.wall, user: who.Name, code: code, method: who.Method, keyID: who.KeyID}
 	} else {
 		r.again++
+		if who.KeyID != "" && r.user != cutName(who.Name, refusalCode-refusalUser) {
+			r.user = "(several)"
+		}
 	}
 	r.last = b.now.wall
 	return first, b.setRefusals(list)
@@ -173,13 +221,13 @@ func (b *book) due() ([]Summary, error) {
 			continue
 		}
 		r.over, r.claimed = true, b.now.boot
-		due = append(due, Summary{User: r.user, Code: r.code, Method: r.method, Count: r.again, First: r.first, Last: r.last, place: i, id: r.id})
+		due = append(due, Summary{User: r.user, Code: r.code, Method: r.method, KeyID: r.keyID, Count: r.again, First: r.first, Last: r.last, place: i, id: r.id})
 	}
 	return due, b.setRefusals(list)
 }
 
 func (b *book) refusals() ([]refusal, error) {
-	list := make([]refusal, 0, refusalMost)
+	list := make([]refusal, 0, refusalRegions*refusalMost)
 	for n := range refusals {
 		p, err := b.read(refusalPage + n)
 		if err != nil {
@@ -258,7 +306,8 @@ func (r *refusal) put(at []byte) {
 	}
 	at[43] = byte(max(slices.Index(methods[:], r.method), 0))
 	at[41] = byte(copy(at[refusalUser:refusalCode], cutName(r.user, refusalCode-refusalUser)))
-	at[42] = byte(copy(at[refusalCode:refusalSize], cutName(r.code, refusalSize-refusalCode)))
+	at[42] = byte(copy(at[refusalCode:refusalSize], cutName(r.code, refusalKey-refusalCode)))
+	copy(at[refusalKey:refusalSize], r.keyID)
 }
 
 func refusalAt(at []byte) refusal {
@@ -272,6 +321,7 @@ func refusalAt(at []byte) refusal {
 	r.method = methods[min(int(at[43]), len(methods)-1)]
 	r.last = r.first.Add(time.Duration(binary.LittleEndian.Uint32(at[32:])) * time.Millisecond)
 	r.user = string(at[refusalUser:][:min(int(at[41]), refusalCode-refusalUser)])
-	r.code = string(at[refusalCode:][:min(int(at[42]), refusalSize-refusalCode)])
+	r.code = string(at[refusalCode:][:min(int(at[42]), refusalKey-refusalCode)])
+	r.keyID = string(bytes.TrimRight(at[refusalKey:refusalSize], "\x00"))
 	return r
 }

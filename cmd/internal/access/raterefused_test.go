@@ -184,7 +184,7 @@ func TestRefusalAsksOnce(t *testing.T) {
 func TestAssertedRefusalHidesNone(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
-	said := Subject{"alice", Asserted, ByClaim}
+	said := Subject{Name: "alice", Standing: Asserted, Method: ByClaim}
 	one := Rates{PerMinute: 1}
 	for _, who := range []Subject{said, alice} {
 		if first, _ := d.Refused(who, "a"); !first {
@@ -201,7 +201,7 @@ func TestAssertedRefusalHidesNone(t *testing.T) {
 	for _, s := range d.Due().Due {
 		got = append(got, s.Method)
 	}
-	if !slices.Equal(got, []Method{ByClaim, ByKey}) {
+	if !slices.Equal(got, []Method{ByKey, ByClaim}) {
 		t.Errorf("got %q", got)
 	}
 }

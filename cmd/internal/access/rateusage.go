@@ -101,8 +101,11 @@ func (l *Limits) Reset(name string) (users int, err error) {
 
 // each calls f for the count of each user, and that of the others.
 func (b *book) each(f func(page int, t tally) error) error {
-	places := []entry{{page: othersPage}}
-	for n := range indexes {
+	var places []entry
+	for n := range regions {
+		places = append(places, entry{page: othersPage + n})
+	}
+	for n := range regions * indexes {
 		p, err := b.read(indexPage + n)
 		if err != nil {
 			return err

@@ -163,6 +163,8 @@ func unknownUser(g access.Grant, policy *access.Policy) *access.Denial {
 
 // allowed says whether an identified user may run the code of the job, and under which limits.
 func allowed(p Plan, policy *access.Policy) (Plan, *refusal) {
+	caller := access.Claim{OSUID: p.Job.Caller.UID, OSUser: p.Job.Caller.Name, At: p.Job.Began}
+	p.Behind = policy.Behind(p.Grant, caller, p.Job.Config, p.Job.Origins)
 	if request := &p.Job.Request; policy == nil && request.Script == "" && request.SecurityMode == "" { // nothing can be found out
 		p.Rule = policy.Can(p.Grant, access.ToRun, access.Object{Kind: access.AdHocCode}).Rule
 		return p, nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"py3run/audit"
+	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/wire"
 )
 
@@ -42,6 +43,9 @@ func (r *run) appendDenial(p Plan, refused refusal) (*audit.Receipt, []wire.Warn
 	warnings, err := shareStrictly(log, p.Job.Config)
 	if err != nil {
 		return nil, warnings, err
+	}
+	if r.trouble.Unlimited() {
+		refused.summarised = refused.summarised || isRecorded(newest(dir), access.OfDenial(refused.denial, p.Grant.Method), refused.denial.Code)
 	}
 	err = r.recordLimits(log)
 	if refused.summarised {

@@ -22,6 +22,7 @@ type Plan struct {
 	Job         Job // as it was admitted: with the limits of its user, and the code of a stored script
 	RunID       string
 	Grant       access.Grant       // who it is for; without a Method: not found out yet
+	Behind      []access.Count     // for whom the run counts, too
 	Rule        string             // that lets the user run this
 	Stored      *scripts.Script    // the stored script that runs; nil: the request brings its code along
 	Policy      []audit.ConfigFile // the files in which a policy was looked for

@@ -30,7 +30,7 @@ func (r *run) take() (waited time.Duration, refused *refusal) {
 			job.Lasts()
 		}
 	}}
-	slot, limited, notes, signal := limits.Await(who, most, wait)
+	slot, limited, notes, signal := limits.Await(who, most, wait, r.plan.Behind...)
 	r.slot = slot
 	if !began.IsZero() { // waiting for its turn is no part of the run
 		waited = time.Since(began)
@@ -62,7 +62,7 @@ func limitedBy(p Plan, limited *access.Limited) *refusal {
 // each user, reason and minute, and a summary.
 func (r *run) counted(d *access.Denial) (record bool) {
 	limits := access.NewLimits(StateDir(r.plan.Job.Environ))
-	record, notes := limits.Refused(access.Subject{Name: d.User, Method: r.plan.Grant.Method}, d.Code)
+	record, notes := limits.Refused(access.OfDenial(d, r.plan.Grant.Method), d.Code)
 	r.note(limits, notes)
 	return record
 }
@@ -80,11 +80,16 @@ func (r *run) note(limits *access.Limits, notes access.Notes) {
 
 // recordLimits writes what the limits have to say: summaries of refusals, and trouble with their file.
 func (r *run) recordLimits(log *audit.Log) (err error) {
+	if r.trouble.Unlimited() {
+		if dir, err := r.plan.Job.Config.AuditDir(r.plan.Job.Environ); err == nil && isAlerted(newest(dir), r.trouble.Code) {
+			r.trouble = nil
+		}
+	}
 	if r.trouble == nil && len(r.due) == 0 {
 		return nil
 	}
 	if t := r.trouble; t != nil {
-		rec := r.ownRecord(access.ByOSUser)
+		rec := r.ownRecord(access.Grant{Method: access.ByOSUser})
 		rec.RunID, rec.User = r.plan.RunID, audit.User{Name: r.plan.user().name}
 		rec.Event = audit.Event{Action: audit.Alerted, Outcome: audit.Unknown, Reason: t.Code}
 		rec.Alert = &audit.Alert{Rule: t.Code, Title: t.Message}
@@ -95,7 +100,7 @@ func (r *run) recordLimits(log *audit.Log) (err error) {
 	due := r.due
 	r.due = nil
 	for i, s := range due {
-		rec := r.ownRecord(s.Method)
+		rec := r.ownRecord(access.Grant{Method: s.Method, KeyID: s.KeyID})
 		rec.User = audit.User{Name: s.User}
 		rec.Event = audit.Event{Action: audit.ExecutionDenied, Outcome: audit.Denied, Reason: s.Code}
 		rec.Refusals = &audit.Refusals{Count: s.Count, First: s.First.UTC().Format(time.RFC3339Nano), Last: s.Last.UTC().Format(time.RFC3339Nano)}
@@ -111,7 +116,7 @@ func (r *run) recordLimits(log *audit.Log) (err error) {
 	return err
 }
 
-// ownRecord begins a record that the limits write, about a user who was known by this method.
-func (r *run) ownRecord(m access.Method) audit.Record {
-	return audit.Record{Host: audit.ThisHost(), Auth: auth(Plan{Job: r.plan.Job, Grant: access.Grant{Method: m}}, isUser)}
+// ownRecord begins a record that the limits write, about a user who was known in this way.
+func (r *run) ownRecord(g access.Grant) audit.Record {
+	return audit.Record{Host: audit.ThisHost(), Auth: auth(Plan{Job: r.plan.Job, Grant: g}, isUser)}
 }
