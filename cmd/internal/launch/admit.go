@@ -114,7 +114,10 @@ func identify(p Plan, policy *access.Policy, key wire.Secret) (Plan, *access.Den
 	grant, denial := policy.Identify(claim)
 	if denial != nil {
 		denial.KeyID = strings.Clone(denial.KeyID) // it may be a part of the key
-		grant = access.Grant{User: denial.User, KeyID: denial.KeyID, Method: methodOf(claim)}
+		grant = access.Grant{User: denial.User, KeyID: denial.KeyID, Holder: denial.Holder, Method: methodOf(claim)}
+		if denial.Holder != "" { // the key has proved its holder, and nobody else
+			grant.Method = access.ByClaim
+		}
 	} else if job.Config.Identity.Require && !grant.Known {
 		denial = unknownUser(grant, policy)
 	}
