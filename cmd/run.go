@@ -280,7 +280,7 @@ func (app *app) tell(r wire.Result, asked ...string) error {
 			if code == 0 {
 				code = wire.Result{Status: wire.StatusInternal}.ExitStatus()
 			}
-		case "audit_unavailable", "audit_incomplete", "cleanup_failed", "kill_incomplete", "files_discarded", "audit_off", "audit_group", "processes_ended", "process_limit":
+		case "audit_unavailable", "audit_incomplete", "cleanup_failed", "kill_incomplete", "files_discarded", "audit_off", "audit_group", "clamped_limit", "processes_ended", "process_limit":
 			add("warning", "%s", w.Message)
 		}
 	}

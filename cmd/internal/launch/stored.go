@@ -2,6 +2,7 @@ package launch
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -34,7 +35,7 @@ func resolve(p Plan, policy *access.Policy) (Plan, *refusal) {
 	if p, refused = mayRunStored(p, policy, script, err); refused != nil {
 		return p, refused
 	}
-	return withStored(p, script)
+	return withStored(p, policy, script)
 }
 
 func readStored(environ []string, ref string) (scripts.Script, error) {
@@ -50,8 +51,8 @@ func readStored(environ []string, ref string) (scripts.Script, error) {
 	return store.Resolve(ref)
 }
 
-// unknownScript is the code of a denial for a script that does not exist. A user who must not know of
-// a script gets the same answer for one that exists.
+// unknownScript is the code of a denial for a script that does not exist: a denial for everybody, so
+// that a user who must not know of a script gets the same answer for one that exists.
 const unknownScript = "unknown-script"
 
 // damagedScript is the code of a script whose files are not as they were saved.
@@ -66,7 +67,7 @@ func mayRunStored(p Plan, policy *access.Policy, script scripts.Script, err erro
 	missing, isMissing := errors.AsType[*scripts.NotFoundError](err)
 	o := script.Meta.Object()
 	exists := script.Meta.Name != ""
-	seen := policy.Can(p.Grant, access.ToList, o).Allowed && (exists || policy.Can(p.Grant, access.ToManage, access.Object{Kind: access.StoredScript}).Allowed)
+	seen := policy.Can(p.Grant, access.ToList, o).Allowed && (exists || !isMissing && policy.Can(p.Grant, access.ToManage, access.Object{Kind: access.StoredScript}).Allowed)
 	if !seen {
 		hidden := &access.Denial{Code: unknownScript, Told: true, User: p.Grant.User, KeyID: p.Grant.KeyID,
 			Message: scripts.NotFound(p.Job.Request.Script).Error(), Hint: "py3runctl script list shows those that this user may run"}
@@ -98,13 +99,16 @@ func mayRunStored(p Plan, policy *access.Policy, script scripts.Script, err erro
 
 // withStored gives a plan the code of a script, and checks the variables that it declares. It makes no
 // system call.
-func withStored(p Plan, script scripts.Script) (Plan, *refusal) {
+func withStored(p Plan, policy *access.Policy, script scripts.Script) (Plan, *refusal) {
 	request := &p.Job.Request
 	p.Job.Source, request.Filename = append([]byte{}, script.Code...), script.Meta.Name
 	script.Code = nil
 	p.Stored = &script
 	variables, err := script.Version.Check(request.Variables)
 	if wrong, ok := errors.AsType[*scripts.VariablesError](err); ok {
+		if policy.Can(p.Grant, access.ToRead, script.Meta.Object()).Allowed {
+			wrong.Ref = fmt.Sprintf("%s@%d", script.Meta.Name, script.Version.Number)
+		}
 		return p, &refusal{status: wire.StatusBadRequest, failure: &wire.Failure{Code: "script_variables", Message: wrong.Error(), Hint: wrong.Hint(), Variables: faults(wrong)}}
 	}
 	request.Variables = variables
