@@ -193,6 +193,33 @@ func Check(path string) (*Policy, []config.Finding) {
 	return p, append(findings, wrong...)
 }
 
+// LooksLikePolicy reports whether a file is meant as a policy: it has tables that only a policy has, or
+// the name and the version of one.
+func LooksLikePolicy(path string) bool {
+	f, st, err := openFile(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return false
+	}
+	text, err := io.ReadAll(io.LimitReader(f, policyMost))
+	if err != nil {
+		return false
+	}
+	versioned, tables := false, false
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		key, _, assigned := strings.Cut(line, "=")
+		versioned = versioned || assigned && strings.TrimSpace(key) == "version"
+		for _, table := range []string{"[user.", "[group.", "[role.", "[key.", "[profile."} {
+			tables = tables || strings.HasPrefix(line, table)
+		}
+	}
+	return tables || versioned && filepath.Base(path) == FileName
+}
+
 // open opens a policy that nobody else can have written.
 func open(path string) (*os.File, unix.Stat_t, error) {
 	f, st, err := openFile(path)
