@@ -12,7 +12,7 @@ func TestPolicyIsChecked(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, policy, doctor, check string }{
 		{"none", "", "ok  policy          none", ""},
-		{"whole", "version = 1\n[user.a]\n", "ok  policy          1 users and 0 API keys in ", ""},
+		{"whole", "version = 1\n[user.a]\n", "policy.toml, users: 1, API keys: 0\n", ""},
 		{"broken", "version = 1\n[user.a]\nrolls = []\n[user.b]\ngroup = []\n", "--  policy          nothing runs: policy_broken\n", `policy.toml:3: user.a.rolls: `},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

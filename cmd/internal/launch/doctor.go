@@ -73,7 +73,7 @@ func policyCheck(environ []string) sandbox.Check {
 	if policy == nil {
 		return sandbox.Check{Name: "policy", OK: true, Finding: "none: whoever can start py3run may run code"}
 	}
-	return sandbox.Check{Name: "policy", OK: true, Finding: fmt.Sprintf("%d users and %d API keys in %s", len(policy.Users), len(policy.Keys), policy.Path)}
+	return sandbox.Check{Name: "policy", OK: true, Finding: fmt.Sprintf("%s, users: %d, API keys: %d", policy.Path, len(policy.Users), len(policy.Keys))}
 }
 
 // slowFind is the time to find the interpreter from which doctor reports it. With the facts about the
