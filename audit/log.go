@@ -117,10 +117,14 @@ func checkDir(fd int) error {
 		return fmt.Errorf("belongs to user %d, not to the writer, user %d", st.Uid, euid)
 	}
 	if st.Mode&0o022 != 0 {
-		return fmt.Errorf("can be written by others (mode %04o)", st.Mode&0o7777)
+		return fmt.Errorf("%w (mode %04o)", ErrOpenToOthers, st.Mode&0o7777)
 	}
 	return nil
 }
+
+// ErrOpenToOthers says that others could put files into the directory of a log. A sticky bit, as that
+// of /tmp, does not help: a name that is not there yet can be taken.
+var ErrOpenToOthers = errors.New("can be written by others")
 
 // Network is the name of the network file system that the log is on; empty: it is on a local one.
 // On a network file system the locks and appends of several machines do not reliably exclude each

@@ -103,7 +103,21 @@ func (app *app) withKey(request *wire.Request, patience time.Duration) error {
 		request.Key = append(wire.Secret{}, app.key.held...)
 	case file != "":
 		sandbox.Conceal()
-		request.Key, err = readKeyFile(file, patience)
+		if request.Key, err = readKeyFile(file, patience); err != nil {
+			err = app.fromKeyFile(err)
+		}
+	}
+	return err
+}
+
+// fromKeyFile says who has named the file with the key: whoever has not may not know of it.
+func (app *app) fromKeyFile(err error) error {
+	from := "--api-key-file"
+	if app.key.file == "" {
+		from = keyFileVariable
+	}
+	if e, ok := errors.AsType[*config.Error](err); ok {
+		e.Where = from + ": " + e.Where
 	}
 	return err
 }

@@ -75,6 +75,7 @@ does not run; with options such as --version or -c it stands in for python3. See
 	app.keyFlags(c)
 	c.Flags().Lookup("timeout-seconds").Value.(*keyFlag).key = "bridge.timeout-seconds" // the limit of a request here
 	c.Flags().Var(&keyFlag{app, "bridge.state", "--state"}, "state", "`fresh|keep`: a new interpreter for each request, or one for all requests of a user")
+	c.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(config.Values("bridge.state"), cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
 

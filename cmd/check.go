@@ -116,12 +116,12 @@ func (s syntax) exit() error {
 // A storedCheck is a request for a stored script, as the flags of check have it.
 type storedCheck struct{ script, variables, user string }
 
-// request is what exec would have read, so that the same rules hold.
-func (s storedCheck) request(in io.Reader, most float64) (wire.Request, error) {
+// storedRequest is what exec would have read, so that the same rules hold.
+func (app *app) storedRequest(s storedCheck, most float64) (wire.Request, error) {
 	variables := []byte("{}")
 	switch {
 	case s.variables == "-":
-		text, err := io.ReadAll(io.LimitReader(in, int64(most*(1<<20))+1))
+		text, err := io.ReadAll(io.LimitReader(app.in, int64(most*(1<<20))+1))
 		if err != nil {
 			return wire.Request{}, fmt.Errorf("read variables: %w", cause(err))
 		}
@@ -139,6 +139,12 @@ func (s storedCheck) request(in io.Reader, most float64) (wire.Request, error) {
 	}
 	request, _, err := wire.Decode(append(text, '}'))
 	return request, err
+}
+
+// variables reads the variables of a request by themselves.
+func (app *app) variables(text string, most float64) (*wire.Object, error) {
+	request, err := app.storedRequest(storedCheck{script: "any", variables: text}, most)
+	return request.Variables, err
 }
 
 // depthMost is how deep variables may nest: as in a request, less its own object.
@@ -159,7 +165,7 @@ func (app *app) checkStored(s storedCheck, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	request, err := s.request(app.in, loaded.Config.Input.MaxRequestMB)
+	request, err := app.storedRequest(s, loaded.Config.Input.MaxRequestMB)
 	if err == nil {
 		err = app.withKey(&request, patienceOf(loaded.Config.Input))
 	}

@@ -63,6 +63,7 @@ help callers, and py3run schema request.`,
 	c.Flags().Float64Var(&heartbeat, "heartbeat-seconds", heartbeat, "with --stream: time between two heartbeats, in `seconds`; 0: none")
 	c.Flags().StringVar(&app.resultPath, "result-file", "", "write the result line to this `file`, and nothing to standard output")
 	c.Flags().StringVar(&auditLine, "audit-line", "auto", "whether the end record goes to standard error: `auto|off`")
+	c.RegisterFlagCompletionFunc("audit-line", cobra.FixedCompletions([]string{"auto", "off"}, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
 

@@ -18,29 +18,41 @@ import (
 
 func newExplain(app *app) *cobra.Command {
 	var format string
+	var o runOptions
 	c := &cobra.Command{
 		Use:   "explain [FILE [ARG...]]",
 		Short: "Show what a run would be given here; run nothing",
 		Long: `Plans a run on this host and prints the plan: interpreter, limits, isolation, files, environment, and what is missing.
 It really tries the isolation, with nothing but "python -V" in it. A request on standard input is planned as exec would
-do it, a FILE as run would; its code does not run.`,
+do it, a FILE or a stored script (--script) as run would; its code does not run.`,
 		Example: "  py3run explain\n  py3run explain report.py\n  py3run explain --format json < request.json\n  py3run explain --set security.isolation.network=none",
 		Args:    cobra.ArbitraryArgs,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(c *cobra.Command, args []string) error {
 			if format != "text" && format != "json" {
 				return usagef("--format %q: want text or json", format)
 			}
-			return app.explain(format, args)
+			switch {
+			case c.Flags().Changed("script") && o.script == "":
+				return usagef("--script: want the name of a stored script")
+			case c.Flags().Changed("variables") && o.script == "":
+				return usagef("--variables: want --script with it")
+			}
+			o.args = args
+			return app.explain(format, o)
 		},
 	}
 	c.Flags().SetInterspersed(false)
 	app.runFlags(c)
 	app.keyFlags(c)
 	c.Flags().StringVar(&format, "format", "text", "form of the output: `text|json`")
+	c.Flags().StringVar(&o.script, "script", "", "plan a run of this stored `script`, NAME or NAME@VERSION")
+	c.RegisterFlagCompletionFunc("script", app.completeScripts)
+	c.Flags().StringVar(&o.variables, "variables", "", "variables of that run: an `object` of JSON, or - for standard input")
+	c.Flags().StringVar(&o.user, "user", "", "plan for this `name` of a user, as the caller asserts it")
 	return c
 }
 
-func (app *app) explain(format string, args []string) error {
+func (app *app) explain(format string, o runOptions) error {
 	loaded, err := config.Load(app.sources())
 	if err != nil {
 		return err
@@ -50,9 +62,14 @@ func (app *app) explain(format string, args []string) error {
 	var live *launch.Live
 	var source []byte
 	switch {
-	case len(args) > 0:
-		if request, live, source, err = app.script(runOptions{args: args}); err != nil {
+	case len(o.args) > 0 || o.script != "":
+		if request, live, source, err = app.script(o); err != nil {
 			return err
+		}
+		if o.variables != "" {
+			if request.Variables, err = app.variables(o.variables, loaded.Config.Input.MaxRequestMB); err != nil {
+				return err
+			}
 		}
 		loaded.OnlyIfSet("security.max-output-size-mb")
 	case !app.inIsTerminal:
@@ -65,6 +82,9 @@ func (app *app) explain(format string, args []string) error {
 				return err
 			}
 		}
+	}
+	if o.user != "" {
+		request.User = o.user
 	}
 	if err := app.withKey(&request, patienceOf(loaded.Config.Input)); err != nil {
 		return err
@@ -137,6 +157,7 @@ func (app *app) explainText(e launch.Explanation) {
 	}
 	line("files collected", strings.Join(e.Collect, ", "))
 	line("network", e.Network)
+	line("rate limits", ratesText(e.Rates))
 	line("hidden", strings.Join(e.Hidden, ", "))
 	line("read-only", strings.Join(e.ReadOnly, ", "))
 	line("readable", strings.Join(e.ReadDirs, ", "))
@@ -169,13 +190,40 @@ func (app *app) explainText(e launch.Explanation) {
 	}
 }
 
+// ratesText lists the rate limits of an explanation.
+func ratesText(r *launch.Rates) string {
+	if r == nil {
+		return ""
+	}
+	if !r.Counted {
+		return "none: runs of the operating-system user are not counted"
+	}
+	var list []string
+	for _, limit := range []struct {
+		name string
+		most int
+	}{{"per-user-per-minute", r.PerUserPerMinute}, {"per-user-per-hour", r.PerUserPerHour}, {"global-per-minute", r.GlobalPerMinute}, {"concurrent-per-user", r.ConcurrentPerUser}} {
+		if limit.most > 0 {
+			list = append(list, fmt.Sprintf("%s %d", limit.name, limit.most))
+		}
+	}
+	if len(list) == 0 {
+		return "none"
+	}
+	return strings.Join(list, ", ")
+}
+
 // describeIdentity says who a run is for, and how that is known.
 func describeIdentity(id *launch.Identity) string {
 	text := id.User + ", " + map[string]string{"api-key": "by the API key " + id.KeyID, "os-user": "of the operating system", "asserted": "asserted, not proved", "none": "anonymous"}[id.Method]
 	if id.Holder != "" {
 		text += ", named by " + id.Holder
 	}
-	if id.Policy != "" && !id.Known {
+	switch {
+	case id.Policy == "" || id.Known:
+	case id.Method == "asserted":
+		text += ": the policy's roles and shares do not count"
+	default:
 		text += ", not known to the policy"
 	}
 	return text

@@ -15,6 +15,9 @@ import (
 func (app *app) runFlags(c *cobra.Command) {
 	for _, s := range config.Shorts {
 		c.Flags().Var(&keyFlag{app, s.Key, "--" + s.Name}, s.Name, s.Usage)
+		if values := config.Values(s.Key); len(values) > 0 {
+			c.RegisterFlagCompletionFunc(s.Name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+		}
 	}
 }
 
@@ -56,6 +59,23 @@ func (f *durationFlag) Type() string   { return "duration" }
 // setFlag is --set KEY=VALUE for every configuration key.
 func (app *app) setFlag(c *cobra.Command) {
 	c.PersistentFlags().Var(&pairFlag{app}, "set", "set a configuration key for this call, as `key=value`")
+	c.RegisterFlagCompletionFunc("set", completeSetting)
+}
+
+// completeSetting completes KEY=VALUE.
+func completeSetting(_ *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+	key, _, valued := strings.Cut(begun, "=")
+	var list []string
+	if valued {
+		for _, value := range config.Values(key) {
+			list = append(list, key+"="+value)
+		}
+		return list, cobra.ShellCompDirectiveNoFileComp
+	}
+	for _, key := range config.Keys() {
+		list = append(list, key+"=")
+	}
+	return list, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 }
 
 type pairFlag struct{ app *app }

@@ -308,7 +308,7 @@ func TestIdentity(t *testing.T) {
 		{"a disabled one", aPolicy + "[user.local]\nos-user = \"SELF\"\ndisabled = true\nroles = [\"python3-executor\"]\n", false, "", "", "denied", "disabled_user", "disabled-user", "local", "os-user", ""},
 		{"a key", aPolicy, true, "ALICE", "", "ok", "", "", "alice", "api-key", ""},
 		{"a key and its own user's name", aPolicy, false, "ALICE", "alice", "ok", "", "", "alice", "api-key", ""},
-		{"a key and another name", aPolicy, false, "ALICE", "boss", "denied", "may_not_assert", "may-not-assert", "boss", "api-key", ""},
+		{"a key and another name", aPolicy, false, "ALICE", "boss", "denied", "may_not_assert", "may-not-assert", "boss", "asserted", "alice"},
 		{"a key whose cap leaves nothing to run with", aPolicy, false, "CAPPED", "", "denied", "missing_role", "missing-role", "boss", "api-key", ""},
 		{"an expired key", aPolicy, false, "EXPIRED", "", "denied", refused, "expired-key", "alice", "api-key", ""},
 		{"a revoked key", aPolicy, false, "REVOKED", "", "denied", refused, "revoked-key", "alice", "api-key", ""},
@@ -316,9 +316,11 @@ func TestIdentity(t *testing.T) {
 		{"a key of a user without the role", aPolicy, false, "READER", "", "denied", "missing_role", "missing-role", "reader", "api-key", ""},
 		{"a key that is not in the policy", aPolicy, false, "STRANGER", "", "denied", refused, "unknown-key", "", "api-key", ""},
 		{"a gateway names a user", aPolicy, true, "GATEWAY", "alice", "ok", "", "", "alice", "api-key", "gateway"},
-		{"a gateway names somebody else", aPolicy, false, "GATEWAY", "boss", "denied", "may_not_assert", "may-not-assert", "boss", "api-key", ""},
-		{"a gateway names an unknown user", aPolicy, false, "GATEWAY", "carol", "denied", "unknown_user", "unknown-user", "carol", "api-key", ""},
-		{"a star is no admin", aPolicy, false, "STAR", "boss", "denied", "asserted_admin", "asserted-admin", "boss", "api-key", ""},
+		{"a gateway names somebody else", aPolicy, false, "GATEWAY", "boss", "denied", "may_not_assert", "may-not-assert", "boss", "asserted", "gateway"},
+		{"a gateway does not learn who is unknown", aPolicy, false, "GATEWAY", "carol", "denied", "may_not_assert", "may-not-assert", "carol", "asserted", "gateway"},
+		{"a star names an unknown user", aPolicy, false, "STAR", "carol", "denied", "unknown_user", "unknown-user", "carol", "asserted", "gateway"},
+		{"a star names a disabled user", aPolicy, false, "STAR", "gone", "denied", "disabled_user", "disabled-user", "gone", "asserted", "gateway"},
+		{"a star is no admin", aPolicy, false, "STAR", "boss", "denied", "asserted_admin", "asserted-admin", "boss", "asserted", "gateway"},
 		{"a star is the others", aPolicy, false, "STAR", "alice", "ok", "", "", "alice", "api-key", "gateway"},
 		{"a broken policy", "version = 1\n[user.alice]\nrolls = []\n", false, "", "", "config_error", "policy_broken", "", "", "", ""},
 	} {
@@ -398,6 +400,7 @@ func TestPolicyThatCannotBeUsed(t *testing.T) {
 		spoil            func(path string) error
 	}{
 		{"others can write it", "policy_unreadable", "chmod go-w", func(path string) error { return os.Chmod(path, 0o622) }},
+		{"others can replace it", "policy_unreadable", "chmod go-w", func(path string) error { return os.Chmod(filepath.Dir(path), 0o777) }},
 		{"a directory", "policy_unreadable", "is a directory", func(path string) error { os.Remove(path); return os.Mkdir(path, 0o700) }},
 		{"a link", "policy_unreadable", "symbolic link", func(path string) error { os.Remove(path); return os.Symlink("/dev/null", path) }},
 		{"a mistyped key", "policy_broken", `did you mean \"roles\"`, func(path string) error {
@@ -634,7 +637,8 @@ func TestKeyFiles(t *testing.T) {
 		{"a descriptor and a variable", []string{"--api-key-fd", "3"}, file("g", "bad", 0o600), good, "ok", ""},
 		{"others can read it", []string{"--api-key-file", file("h", good, 0o640)}, "", "", "config_error", "chmod 0600"},
 		{"others can read what the variable names", nil, file("i", good, 0o604), "", "config_error", "chmod 0600"},
-		{"it is not there", []string{"--api-key-file", filepath.Join(r.dir, "none")}, "", "", "config_error", "exists"},
+		{"it is not there", []string{"--api-key-file", filepath.Join(r.dir, "none")}, "", "", "config_error", "--api-key-file: " + filepath.Join(r.dir, "none")},
+		{"what the variable names is not there", nil, "nofile", "", "config_error", "PY3RUN_API_KEY_FILE: /"},
 		{"empty", []string{"--api-key-file", file("j", "\n", 0o600)}, "", "", "config_error", "key and nothing else"},
 		{"long", []string{"--api-key-file", file("k", strings.Repeat("x", 5000), 0o600)}, "", "", "config_error", "key and nothing else"},
 		{"a directory", []string{"--api-key-file", r.dir}, "", "", "config_error", "key and nothing else"},

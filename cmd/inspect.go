@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/launch"
 	"py3run/cmd/internal/wire"
@@ -71,8 +72,8 @@ func newConfig(app *app) *cobra.Command {
 	return c
 }
 
-// checkConfig checks the named file, or everything that a run here would read: files, environment and
-// flags. It also checks whether a run could start with that configuration.
+// checkConfig checks the named file, or everything that a run here would read: files, environment,
+// flags and policy. It also checks whether a run could start with that configuration.
 func (app *app) checkConfig(files []string) error {
 	code := exitCode(0)
 	tell := func(problem, hint string) {
@@ -89,6 +90,10 @@ func (app *app) checkConfig(files []string) error {
 	}
 	sources := app.sources()
 	if len(files) > 0 {
+		if access.LooksLikePolicy(files[0]) {
+			tell(files[0]+": a policy, and no configuration", "py3runctl access policy "+files[0]+" says what is wrong with it")
+			return code
+		}
 		check(files[0])
 		sources = config.Sources{File: files[0]}
 	}
@@ -114,6 +119,9 @@ func (app *app) checkConfig(files []string) error {
 		for _, f := range files {
 			check(f)
 		}
+		for _, f := range policyFindings(app.environ) {
+			tell(f.Error(), f.Hint)
+		}
 	}
 	if f := launch.Refused(app.job(wire.Request{Command: wire.CommandExecute}, nil, loaded)); f != nil {
 		tell(f.Message, f.Hint)
@@ -126,6 +134,15 @@ func (app *app) checkConfig(files []string) error {
 	}
 	for _, f := range files {
 		fmt.Fprintln(app.out, f+": ok")
+	}
+	return nil
+}
+
+// policyFindings is what keeps the policy from being used, and so every run from starting.
+func policyFindings(environ []string) []config.Finding {
+	_, err := access.Load(access.Places(environ), nil)
+	if wrong, ok := errors.AsType[*access.PolicyError](err); ok {
+		return wrong.Findings
 	}
 	return nil
 }

@@ -35,7 +35,8 @@ When py3run itself ends the run, for example at a limit, at most four lines on s
 		Example: `  py3run run --timeout-seconds 60 report.py january.csv
   cat job.py | py3run run - --verbose
   py3run run -c 'import sys; print(sys.version)'
-  py3run run --script tank-balance@3 --api-key-file key.txt 17`,
+  py3run run --script tank-balance@3 --api-key-file key.txt 17
+  py3run run --script tank/daily --variables '{"tank_id": 17}'`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
 			named, err := wire.ParseLabels(labels)
@@ -51,6 +52,9 @@ When py3run itself ends the run, for example at a limit, at most four lines on s
 			if c.Flags().Changed("script") && (o.script == "" || c.Flags().Changed("code")) {
 				return usagef("--script: want the name of a stored script, and no --code")
 			}
+			if c.Flags().Changed("variables") && o.script == "" {
+				return usagef("--variables: want --script with it")
+			}
 			o.args, o.isCode, o.labels = args, c.Flags().Changed("code"), named
 			return app.run(o)
 		},
@@ -59,6 +63,7 @@ When py3run itself ends the run, for example at a limit, at most four lines on s
 	c.Flags().StringVarP(&o.code, "code", "c", "", "run this `text` instead of a file")
 	c.Flags().StringVar(&o.script, "script", "", "run this stored `script`, NAME or NAME@VERSION, instead of a file")
 	c.RegisterFlagCompletionFunc("script", app.completeScripts)
+	c.Flags().StringVar(&o.variables, "variables", "", "variables for the stored script: an `object` of JSON, or - for standard input, which the script does not get then")
 	c.Flags().StringVar(&o.user, "user", "", "record this `name` as the user, as the caller asserts it")
 	c.Flags().StringArrayVar(&labels, "label", nil, "copy this label, `name=value`, to the record; can be given several times")
 	c.Flags().BoolVarP(&o.tty, "tty", "t", false, "give the run a terminal of its own, even if input or output is none")
@@ -75,6 +80,7 @@ type runOptions struct {
 	args       []string
 	code, user string
 	script     string // the stored script that is run; empty: none
+	variables  string // for that script: an object of JSON, or - for standard input; empty: none
 	isCode     bool   // the code is in code, not in a file
 	labels     *wire.Object
 	tty, noTTY bool
@@ -100,6 +106,14 @@ func (app *app) run(o runOptions) error {
 	loaded, err := config.Load(app.sources())
 	if err != nil {
 		return app.tell(refused("", wire.StatusConfigError, err, app.began))
+	}
+	if o.variables != "" {
+		if request.Variables, err = app.variables(o.variables, loaded.Config.Input.MaxRequestMB); err != nil {
+			return app.tell(refused("", wire.StatusBadRequest, err, app.began))
+		}
+		if o.variables == "-" {
+			live.Stdin = nil
+		}
 	}
 	if err := app.withKey(&request, patienceOf(loaded.Config.Input)); err != nil {
 		return app.tell(refused("", wire.StatusConfigError, err, app.began))
@@ -280,7 +294,7 @@ func (app *app) tell(r wire.Result, asked ...string) error {
 			if code == 0 {
 				code = wire.Result{Status: wire.StatusInternal}.ExitStatus()
 			}
-		case "audit_unavailable", "audit_incomplete", "cleanup_failed", "kill_incomplete", "files_discarded", "audit_off", "audit_group", "processes_ended", "process_limit", "limits_unusable", "limits_repaired":
+		case "audit_unavailable", "audit_incomplete", "cleanup_failed", "kill_incomplete", "files_discarded", "audit_off", "audit_group", "clamped_limit", "processes_ended", "process_limit", "limits_unusable", "limits_repaired":
 			add("warning", "%s", w.Message)
 		}
 	}

@@ -49,6 +49,7 @@ type Grant struct {
 	Known    bool   // proved by a key or by the operating system, and in the policy: satisfies identity.require
 	Roles    []Role // that hold now: of the user and its groups, within the key's cap
 	Groups   []string
+	Withheld []Role // that the user has too, and the key's cap takes away
 	KeyID    string // of the key; empty: there was none
 	Holder   string // the key's own user, if that is not User
 	Policy   string // SHA-256 of the policy that was read; empty: there is none
@@ -64,7 +65,7 @@ type Denial struct {
 	Told    bool
 	User    string // whom it is about, as far as that is known
 	KeyID   string // if the key was well formed
-	Holder  string // the key's own user, if that named another one
+	Holder  string // the accepted key's own user, where User is only whom that one has named
 }
 
 func (d *Denial) Error() string { return d.Message }

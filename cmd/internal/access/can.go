@@ -1,6 +1,7 @@
 package access
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
@@ -183,9 +184,28 @@ func (d Decision) Denial(g Grant, a Action, o Object) *Denial {
 		refused.Code = MissingRole
 		refused.Message = string(a) + " " + about + ": the user " + g.User + " does not have the role " + role
 		refused.Hint = "whoever may change the policy can grant it: py3runctl user change " + g.User + " --add-role " + role
+		if slices.Contains(g.Withheld, Role(role)) {
+			refused.Message = string(a) + " " + about + ": the API key " + g.KeyID + " of the user " + g.User + " gives " + rolesText(g.Roles) + ", and not the role " + role
+			refused.Hint = "the user has the role, so another key does: py3runctl key create " + cmp.Or(g.Holder, g.User) + " --role " + role
+		}
 	case d.Rule == "script.not-shared":
 		refused.Code = NotShared
 		refused.Hint = "its author or a script-admin can share it: py3runctl script share"
 	}
 	return refused
+}
+
+// rolesText names the roles that a key gives.
+func rolesText(roles []Role) string {
+	switch len(roles) {
+	case 0:
+		return "no role"
+	case 1:
+		return "only the role " + string(roles[0])
+	}
+	names := make([]string, len(roles))
+	for i, r := range roles {
+		names[i] = string(r)
+	}
+	return "only the roles " + strings.Join(names, ", ")
 }

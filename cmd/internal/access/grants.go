@@ -77,7 +77,7 @@ func (p *Policy) holders() map[string]holder {
 	for id, k := range p.Keys {
 		h := holder{user: k.User, isKey: true}
 		if k.Revoked.IsZero() {
-			h.roles = within(p.RolesOf(k.User), k.Roles)
+			h.roles, _ = within(p.RolesOf(k.User), k.Roles)
 		}
 		all["key "+id] = h
 	}

@@ -122,23 +122,25 @@ func (p *Policy) byKey(c Claim) (Grant, *Denial) {
 	g := Grant{Method: ByKey, Known: true, KeyID: id, Policy: p.hash()}
 	if c.User != "" && c.User != holder.Name {
 		if d := p.mayAssert(key, c.User); d != nil {
+			d.Holder = holder.Name
 			return Grant{}, d
 		}
 		u, g.Holder = p.Users[c.User], holder.Name
 	}
 	g.User, g.Groups = u.Name, slices.Clone(u.Groups)
-	g.Roles = within(p.rolesOf(u), key.Roles)
+	g.Roles, g.Withheld = within(p.rolesOf(u), key.Roles)
 	return g, nil
 }
 
 // mayAssert says why the holder of a key may not name this user; nil: it may. The key has been
-// accepted, so its holder learns that much, and not which users there are.
+// accepted, so its holder learns that much. Whether there is such a user, it learns only if the key
+// lets it name everybody.
 func (p *Policy) mayAssert(key Key, name string) *Denial {
 	d := &Denial{
 		Message: fmt.Sprintf("the API key %s may not run code for the user %q", key.ID, name),
-		Hint:    "the policy names in key." + key.ID + ".may-assert whom it may run code for",
 		Told:    true, User: name, KeyID: key.ID, Holder: key.User,
 	}
+	list := "key." + key.ID + ".may-assert"
 	u, known := p.Users[name]
 	named := slices.ContainsFunc(key.MayAssert, func(entry string) bool {
 		group, isGroup := cutGroup(entry)
@@ -146,14 +148,14 @@ func (p *Policy) mayAssert(key Key, name string) *Denial {
 	})
 	roles := p.rolesOf(u)
 	switch {
-	case len(key.MayAssert) == 0 || known && !named && !slices.Contains(key.MayAssert, "*"):
-		d.Code = MayNotAssert
+	case !named && !slices.Contains(key.MayAssert, "*"):
+		d.Code, d.Hint = MayNotAssert, "the policy names in "+list+" whom it may run code for"
 	case !known:
-		d.Code = UnknownUser
+		d.Code, d.Hint = UnknownUser, "the policy has no such user; whoever may change it can add one: py3runctl user add"
 	case u.Disabled:
-		d.Code = DisabledUser
+		d.Code, d.Hint = DisabledUser, "that user is disabled; whoever may change the policy can undo that: py3runctl user enable "+name
 	case !named && (slices.Contains(roles, ScriptAdmin) || slices.Contains(roles, Auditor)):
-		d.Code = AssertedAdmin
+		d.Code, d.Hint = AssertedAdmin, `"*" in `+list+" does not mean a script-admin or an auditor: the policy has to name "+name+" there"
 	default:
 		return nil
 	}
@@ -161,7 +163,7 @@ func (p *Policy) mayAssert(key Key, name string) *Denial {
 }
 
 func disabled(user string) *Denial {
-	return &Denial{Code: DisabledUser, Message: fmt.Sprintf("the user %q is disabled", user), Hint: "py3runctl user enable, by somebody who may change the policy", Told: true, User: user}
+	return &Denial{Code: DisabledUser, Message: fmt.Sprintf("the user %q is disabled", user), Hint: "whoever may change the policy can undo that: py3runctl user enable " + user, Told: true, User: user}
 }
 
 // isOperator reports whether a user of the operating system is above the policy: root; and where
@@ -218,12 +220,19 @@ func (p *Policy) RolesOf(name string) []Role {
 	return []Role{}
 }
 
-// within are the roles that a key's cap leaves; a nil cap leaves all.
-func within(roles, most []Role) []Role {
+// within are the roles that a key's cap leaves, and those that it takes away; a nil cap leaves all.
+func within(roles, most []Role) (left, withheld []Role) {
 	if most == nil {
-		return roles
+		return roles, nil
 	}
-	return slices.DeleteFunc(roles, func(r Role) bool { return !slices.Contains(most, r) })
+	for _, r := range roles {
+		if slices.Contains(most, r) {
+			left = append(left, r)
+		} else {
+			withheld = append(withheld, r)
+		}
+	}
+	return left, withheld
 }
 
 // LimitsFor are the bounds within which the policy keeps a run of g, for [config.Tighten]. mode is

@@ -394,6 +394,7 @@ func TestDenials(t *testing.T) {
 	p := mustParse(t, sample)
 	id, key := NewKey()
 	k := Key{ID: id, User: "gateway-a", SHA256: HashKey(key), MayAssert: []string{"*", "alice"}}
+	hints := map[string]string{MayNotAssert: "key." + id + ".may-assert", UnknownUser: "user add", DisabledUser: "user enable dave", AssertedAdmin: "has to name"}
 	set := func(change func(*Key)) func() {
 		return func() { k := k; change(&k); p.Keys[id] = k }
 	}
@@ -415,6 +416,7 @@ func TestDenials(t *testing.T) {
 		{"unknown by star", set(func(*Key) {}), Claim{Key: key, User: "mallory"}, Denial{Code: UnknownUser, Message: "may not run code for", KeyID: id, User: "mallory", Told: true}},
 		{"disabled by star", set(func(*Key) {}), Claim{Key: key, User: "dave"}, Denial{Code: DisabledUser, Message: "may not run code for", KeyID: id, User: "dave", Told: true}},
 		{"nobody", set(func(k *Key) { k.MayAssert = nil }), Claim{Key: key, User: "alice"}, Denial{Code: MayNotAssert, Message: "may not run code for", KeyID: id, User: "alice", Told: true}},
+		{"unknown, and no star", set(func(k *Key) { k.MayAssert = []string{"alice"} }), Claim{Key: key, User: "mallory"}, Denial{Code: MayNotAssert, Message: "may not run code for", KeyID: id, User: "mallory", Told: true}},
 	} {
 		if tt.setup != nil {
 			tt.setup()
@@ -424,6 +426,9 @@ func TestDenials(t *testing.T) {
 		if d == nil || g.User != "" || d.Code != tt.want.Code || d.KeyID != tt.want.KeyID || d.User != tt.want.User || d.Told != tt.want.Told || !strings.Contains(d.Message, tt.want.Message) || strings.Contains(d.Message, key) {
 			t.Errorf("%s: %+v, %+v", tt.name, g, d)
 		}
+		if d.Told && (d.Holder != "gateway-a" || !strings.Contains(d.Hint, hints[d.Code])) {
+			t.Errorf("%s: holder %s, hint %q", tt.name, d.Holder, d.Hint)
+		}
 	}
 	g := p.GrantOf("alice")
 	d := p.Can(g, ToDelete, Object{Kind: StoredScript, Name: "s", Owner: "bob"})
@@ -432,6 +437,23 @@ func TestDenials(t *testing.T) {
 	}
 	g = p.GrantOf("carol")
 	if no := p.Can(g, ToRun, Object{Kind: AdHocCode}).Denial(g, ToRun, Object{Kind: AdHocCode}); no.Code != MissingRole || !strings.Contains(no.Hint, "--add-role python3-executor") {
+		t.Errorf("%+v", no)
+	}
+}
+
+// A role that the key takes away is not repaired by giving the user that role.
+func TestCappedKey(t *testing.T) {
+	t.Parallel()
+	p := mustParse(t, sample)
+	id, key := NewKey()
+	p.Keys[id] = Key{ID: id, User: "alice", SHA256: HashKey(key), Roles: []Role{Auditor}}
+	g, denied := p.Identify(Claim{Key: key})
+	if denied != nil {
+		t.Fatal(denied)
+	}
+	o := Object{Kind: AdHocCode}
+	no := p.Can(g, ToRun, o).Denial(g, ToRun, o)
+	if want := "run code: the API key " + id + " of the user alice gives no role, and not the role python3-executor"; no.Message != want || !strings.Contains(no.Hint, "key create alice --role python3-executor") {
 		t.Errorf("%+v", no)
 	}
 }

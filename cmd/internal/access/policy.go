@@ -143,6 +143,10 @@ func load(path string, system bool, known *Policy) (*Policy, error) {
 		return nil, unreadable(path, err)
 	}
 	defer f.Close()
+	owner, err := safeDir(filepath.Dir(path))
+	if err != nil {
+		return nil, unreadable(path, err)
+	}
 	now := identity{uint64(st.Dev), st.Ino, st.Size, st.Mtim, st.Ctim}
 	if known != nil && known.settled && known.Path == path && known.file == now {
 		return known, nil
@@ -159,12 +163,7 @@ func load(path string, system bool, known *Policy) (*Policy, error) {
 	if findings != nil {
 		return nil, &PolicyError{CodeBroken, findings}
 	}
-	p.System, p.file, p.settled = system, now, settled
-	var dir unix.Stat_t
-	if err := unix.Stat(filepath.Dir(path), &dir); err != nil {
-		return nil, unreadable(path, err)
-	}
-	p.owner = int(dir.Uid)
+	p.System, p.file, p.settled, p.owner = system, now, settled, owner
 	return p, nil
 }
 
@@ -183,9 +182,8 @@ func Check(path string) (*Policy, []config.Finding) {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > policyMost {
 		return nil, findings
 	}
-	var dir unix.Stat_t
-	if unix.Stat(filepath.Dir(path), &dir) == nil && dir.Mode&0o022 != 0 {
-		findings = append(findings, config.Finding{Where: filepath.Dir(path), Problem: fmt.Sprintf("others than its owner can replace the policy (mode %04o)", dir.Mode&0o7777), Hint: "chmod go-w " + filepath.Dir(path)})
+	if _, err := safeDir(filepath.Dir(path)); err != nil {
+		findings = append(findings, unreadable(path, err).Findings...)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, policyMost))
 	if err != nil {
@@ -193,6 +191,33 @@ func Check(path string) (*Policy, []config.Finding) {
 	}
 	p, wrong := Parse(path, string(text))
 	return p, append(findings, wrong...)
+}
+
+// LooksLikePolicy reports whether a file is meant as a policy: it has tables that only a policy has, or
+// the name and the version of one.
+func LooksLikePolicy(path string) bool {
+	f, st, err := openFile(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return false
+	}
+	text, err := io.ReadAll(io.LimitReader(f, policyMost))
+	if err != nil {
+		return false
+	}
+	versioned, tables := false, false
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		key, _, assigned := strings.Cut(line, "=")
+		versioned = versioned || assigned && strings.TrimSpace(key) == "version"
+		for _, table := range []string{"[user.", "[group.", "[role.", "[key.", "[profile."} {
+			tables = tables || strings.HasPrefix(line, table)
+		}
+	}
+	return tables || versioned && filepath.Base(path) == FileName
 }
 
 // open opens a policy that nobody else can have written.
@@ -246,9 +271,30 @@ func isSafe(st unix.Stat_t, euid int) error {
 	return nil
 }
 
+// errOpenDir says that somebody can put another policy in the place of this one, or remove it.
+var errOpenDir = errors.New("others than its owner can replace it")
+
+// safeDir returns the owner of the directory of a policy, and refuses one in which others could
+// remove or replace the policy.
+func safeDir(dir string) (owner int, err error) {
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return 0, err
+	}
+	if st.Mode&0o022 != 0 && st.Mode&unix.S_ISVTX == 0 {
+		return 0, fmt.Errorf("%w: its directory has mode %04o", errOpenDir, st.Mode&0o7777)
+	}
+	return int(st.Uid), nil
+}
+
 func unreadable(path string, err error) *PolicyError {
 	finding := config.Finding{Where: path, Problem: "read the policy: " + problem(err), Hint: "nothing runs until it is mended; py3runctl access policy says all that is wrong"}
-	if errors.Is(err, errOpenToOthers) {
+	switch {
+	case errors.Is(err, errOpenDir):
+		finding.Hint = "chmod go-w " + filepath.Dir(path)
+	case errors.Is(err, fs.ErrPermission):
+		finding.Hint = "whoever cannot read it can run nothing: its owner can let all read it (chmod 0644 " + path + "), or one group (chgrp GROUP and chmod 0640); of keys it has only hashes"
+	case errors.Is(err, errOpenToOthers):
 		finding.Hint = "chmod go-w " + path
 	}
 	return &PolicyError{CodeUnreadable, []config.Finding{finding}}

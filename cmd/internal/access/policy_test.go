@@ -191,7 +191,9 @@ func TestLoad(t *testing.T) {
 	}{
 		{"writable by the group", CodeUnreadable, "others than its owner can write it (mode 0660)", func() error { return os.Chmod(system, 0o660) }},
 		{"writable by all", CodeUnreadable, "others than its owner can write it (mode 0602)", func() error { return os.Chmod(system, 0o602) }},
+		{"in a directory that the group can write", CodeUnreadable, "others than its owner can replace it: its directory has mode 0775", func() error { return errors.Join(os.Chmod(system, 0o600), os.Chmod(filepath.Dir(system), 0o775)) }},
 		{"large", CodeUnreadable, "larger than 1 MB", func() error {
+			must(os.Chmod(filepath.Dir(system), 0o755))
 			return errors.Join(os.Chmod(system, 0o600), os.WriteFile(system, []byte("version = 1\n"+strings.Repeat("#\n", 1<<19)), 0o600))
 		}},
 		{"broken", CodeBroken, FileName + ": version: is missing", func() error { return os.WriteFile(system, []byte("verson = 1\n"), 0o600) }},

@@ -1,5 +1,7 @@
 package config
 
+import "slices"
+
 // SystemFile is the configuration of the whole system.
 const SystemFile = etcFile
 
@@ -33,4 +35,25 @@ func DefaultText(key string) string {
 		return text
 	}
 	return format(s.fallback)
+}
+
+// Values are the values that a key can have, for a completion; empty: they cannot be listed.
+func Values(key string) []string {
+	s := settingAt(key)
+	if s == nil {
+		return nil
+	}
+	if _, isBool := s.fallback.(bool); isBool {
+		return []string{"true", "false"}
+	}
+	return slices.Clone(s.choices)
+}
+
+// Keys are all keys, in the order of the configuration file.
+func Keys() []string {
+	keys := make([]string, len(settings))
+	for i := range settings {
+		keys[i] = settings[i].key
+	}
+	return keys
 }

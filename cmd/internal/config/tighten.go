@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"maps"
 	"strings"
@@ -144,7 +145,7 @@ func Tighten(c Config, origins map[string]Origin, bounds []Bound) (Config, map[s
 			s.set(&c, value)
 			origins[b.Key] = from
 		case s.exceeds(now, b.Value):
-			from.Ceiling = Ceiling{Value: format(b.Value), File: b.Where, Asked: format(now)}
+			from.Ceiling = Ceiling{Value: format(b.Value), File: b.Where, Asked: cmp.Or(from.Ceiling.Asked, format(now))}
 			s.set(&c, b.Value)
 			origins[b.Key] = from
 		}

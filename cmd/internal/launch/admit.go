@@ -130,6 +130,9 @@ func identify(p Plan, policy *access.Policy, key wire.Secret) (Plan, *access.Den
 	grant, denial := policy.Identify(claim)
 	if denial != nil {
 		grant = access.Grant{User: denial.User, KeyID: denial.KeyID, Holder: denial.Holder, Method: methodOf(claim)}
+		if denial.Holder != "" { // the key has proved its holder, and nobody else
+			grant.Method = access.ByClaim
+		}
 	} else if job.Config.Identity.Require && !grant.Known {
 		denial = unknownUser(grant, policy)
 	}
@@ -192,8 +195,24 @@ func tighten(p Plan, policy *access.Policy) (Plan, *refusal) {
 		f.Hint = "those that can be named here are " + strings.Join(slices.Compact(names), ", ")
 		return p, &refusal{status: wire.StatusBadRequest, failure: f}
 	}
-	p.Job.Config, p.Job.Origins = config.Tighten(p.Job.Config, p.Job.Origins, policy.LimitsFor(p.Grant, mode))
+	before, bounds := p.Job.Origins, policy.LimitsFor(p.Grant, mode)
+	p.Job.Config, p.Job.Origins = config.Tighten(p.Job.Config, before, bounds)
+	p.Job.Warnings = append(p.Job.Warnings[:len(p.Job.Warnings):len(p.Job.Warnings)], lowered(bounds, before, p.Job.Origins)...)
 	return p, nil
+}
+
+// lowered warns of what a flag or a variable asks for and the policy does not allow.
+func lowered(bounds []config.Bound, before, after map[string]config.Origin) (warnings []wire.Warning) {
+	for i, b := range bounds {
+		from := after[b.Key]
+		told := slices.ContainsFunc(bounds[:i], func(earlier config.Bound) bool { return earlier.Key == b.Key })
+		if told || from.Ceiling == before[b.Key].Ceiling || from.Kind != config.FromFlag && from.Kind != config.FromEnvironment {
+			continue
+		}
+		warnings = append(warnings, wire.Warning{Code: "clamped_limit",
+			Message: fmt.Sprintf("%s: %s = %s is above the limit in %s: %s holds", from.Name, b.Key, from.Ceiling.Asked, from.Ceiling.File, from.Ceiling.Value)})
+	}
+	return warnings
 }
 
 // allow asks for the rule that lets a user run something. It makes no system call.

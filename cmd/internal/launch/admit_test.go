@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"py3run/audit"
 	"py3run/cmd/internal/access"
@@ -122,10 +123,11 @@ roles = ["python3-executor", "script-admin"]
 		reason string      // of the record
 	}{
 		{"no policy", nil, access.Grant{User: "x", Method: access.ByOSUser}, whole, nil, "", "", ""},
-		{"no policy, no script", nil, access.Grant{User: "x"}, scripts.Script{}, scripts.NotFound("tank"), wire.StatusBadRequest, "script_not_found", ""},
+		{"no policy, no script", nil, access.Grant{User: "x"}, scripts.Script{}, scripts.NotFound("tank"), wire.StatusDenied, "script_not_found", unknownScript},
 		{"its author", policy, grant("alice"), whole, nil, "", "", ""},
 		{"an admin", policy, grant("boss", access.ScriptAdmin), whole, nil, "", "", ""},
-		{"an admin, no script", policy, grant("boss", access.ScriptAdmin), scripts.Script{}, scripts.NotFound("tank"), wire.StatusBadRequest, "script_not_found", ""},
+		{"an admin, no script", policy, grant("boss", access.ScriptAdmin), scripts.Script{}, scripts.NotFound("tank"), wire.StatusDenied, "script_not_found", unknownScript},
+		{"an admin, and its meta.json is damaged", policy, grant("boss", access.ScriptAdmin), scripts.Script{}, broken, wire.StatusLaunchFailed, "script_damaged", damagedScript},
 		{"another", policy, grant("bob"), whole, nil, wire.StatusDenied, "script_not_found", access.NotShared},
 		{"another, no script", policy, grant("bob"), scripts.Script{}, scripts.NotFound("tank"), wire.StatusDenied, "script_not_found", unknownScript},
 		{"another, no version", policy, grant("bob"), scripts.Script{Meta: meta}, old, wire.StatusDenied, "script_not_found", access.NotShared},
@@ -161,7 +163,7 @@ func TestStoredInThePlan(t *testing.T) {
 	t.Parallel()
 	script := scripts.Script{Meta: scripts.Meta{Name: "plant/tank"}, Version: scripts.Version{Number: 3}, Code: []byte{}}
 	job := Job{Request: wire.Request{Command: wire.CommandExecute, Script: "plant/tank", Filename: wire.DefaultFilename}}
-	p, refused := withStored(Plan{Job: job}, script)
+	p, refused := withStored(Plan{Job: job}, nil, script)
 	if refused != nil || p.Job.Source == nil || p.Job.Request.Filename != "plant/tank" {
 		t.Fatalf("%+v, %+v", p.Job, refused)
 	}
@@ -283,5 +285,63 @@ func setOther(t *testing.T, v reflect.Value) {
 		v.Set(reflect.ValueOf([]string{"x"}))
 	default:
 		t.Fatalf("a %v", v.Type())
+	}
+}
+
+// Who may read a script learns where its rules stand; who may only run it learns the rule itself, and
+// no command that would refuse it.
+func TestHintForVariables(t *testing.T) {
+	t.Parallel()
+	policy := aPolicy(t, "[user.alice]\n[user.carol]\nroles = [\"python3-executor\"]\n")
+	script := scripts.Script{Code: []byte("1"), Version: scripts.Version{Number: 3, Variables: []scripts.Variable{{Name: "line", Type: scripts.String, Choices: []any{"north", "south"}}}},
+		Meta: scripts.Meta{Name: "plant/tank", Author: "alice", Shares: []access.Share{{With: "carol", Actions: []access.Action{access.ToRun}}}}}
+	for who, want := range map[string]string{"alice": "py3runctl script show plant/tank@3 prints the rules, in the block # /// py3run", "carol": ""} {
+		job := Job{Request: wire.Request{Script: "plant/tank", Variables: &wire.Object{Names: []string{"line"}, Values: []any{"west"}}}}
+		_, refused := withStored(Plan{Job: job, Grant: access.Grant{User: who, Known: true}}, policy, script)
+		if refused == nil || refused.failure.Hint != want || !strings.Contains(refused.failure.Message, `none of the choices: "north", "south"`) {
+			t.Errorf("%s: %+v", who, refused)
+		}
+	}
+}
+
+// A flag that asks for more than the policy allows is answered with a warning, once.
+func TestLowered(t *testing.T) {
+	t.Parallel()
+	policy := aPolicy(t, "[user.alice]\n[user.alice.limits]\nsecurity.max-memory-mb = 64\nsecurity.max-processes = 9\n[profile.RESTRICTED]\nsecurity.max-memory-mb = 32\n")
+	for _, kind := range []string{config.FromFlag, config.FromEnvironment, config.FromFile, config.FromDefault} {
+		c := config.Default()
+		c.Security.MaxMemoryMB = 5000
+		job := Job{Config: c, Origins: map[string]config.Origin{"security.max-memory-mb": {Kind: kind, Name: "--memory-mb"}}, Request: wire.Request{SecurityMode: "RESTRICTED"}}
+		p, _ := tighten(Plan{Job: job, Grant: access.Grant{User: "alice", Known: true}}, policy)
+		switch warned := p.Job.Warnings; {
+		case kind == config.FromFile || kind == config.FromDefault:
+			if len(warned) > 0 {
+				t.Errorf("%s: %+v", kind, warned)
+			}
+		case len(warned) != 1 || warned[0].Code != "clamped_limit" || !strings.HasPrefix(warned[0].Message, "--memory-mb: security.max-memory-mb = 5000 is above the limit in ") || !strings.HasSuffix(warned[0].Message, ": 32 holds"):
+			t.Errorf("%s: %+v", kind, warned)
+		}
+	}
+}
+
+// Who is refused by a limit learns for how long, and whether waiting was too short.
+func TestHowToWait(t *testing.T) {
+	t.Parallel()
+	minute := &access.Limited{User: "tina", Limit: access.PerUserPerMinute, Configured: 1, Used: 1, RetryAfter: 34200 * time.Millisecond}
+	once := &access.Limited{User: "tina", Limit: access.ConcurrentPerUser, Configured: 1, Used: 1, RetryAfter: time.Second}
+	for _, tt := range []struct {
+		limited       *access.Limited
+		patience      time.Duration
+		message, hint string
+	}{
+		{minute, 0, "; free in 35 s", "--wait 36s"},
+		{minute, 2 * time.Second, "; free in 35 s", "--wait 2s is too short for that: --wait 36s would do"},
+		{once, 0, "are under way", "send it again when one of them has ended"},
+		{once, 2 * time.Second, "are under way", "none of them ended within --wait 2s"},
+	} {
+		f := limitedBy(Plan{Job: Job{Patience: tt.patience}}, tt.limited).failure
+		if !strings.HasSuffix(f.Message, tt.message) || !strings.Contains(f.Hint, tt.hint) || f.RetryAfterMS != tt.limited.RetryAfter.Milliseconds() {
+			t.Errorf("%+v", f)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"py3run/audit"
+	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/python"
 	"py3run/sandbox"
@@ -52,7 +54,26 @@ func Doctor(job Job) []sandbox.Check {
 	facts := Facts{RunID: newRunID(job.Began)}
 	facts.Root, _ = roots(job)
 	checks = append(checks, sandbox.ProbeDir(workdir(c.Security.Isolation.WorkingDir, facts, job.Caller.UID, (Plan{Job: job}).user().name)))
-	return append(checks, auditCheck(c, job.Environ))
+	return append(checks, auditCheck(c, job.Environ), policyCheck(job.Environ))
+}
+
+// policyCheck reads the policy. Without one everybody may run code, and with one that cannot be used
+// nobody may.
+func policyCheck(environ []string) sandbox.Check {
+	policy, err := access.Load(access.Places(environ), nil)
+	if wrong, ok := errors.AsType[*access.PolicyError](err); ok {
+		check := sandbox.Check{Name: "policy", Finding: "nothing runs: " + wrong.Code, Repair: cmp.Or(wrong.Findings[0].Hint, "py3runctl access policy says all that is wrong")}
+		var causes []string
+		for _, f := range wrong.Findings[:min(len(wrong.Findings), 5)] {
+			causes = append(causes, f.Error())
+		}
+		check.Cause = strings.Join(causes, "; ")
+		return check
+	}
+	if policy == nil {
+		return sandbox.Check{Name: "policy", OK: true, Finding: "none: whoever can start py3run may run code"}
+	}
+	return sandbox.Check{Name: "policy", OK: true, Finding: fmt.Sprintf("%s, users: %d, API keys: %d", policy.Path, len(policy.Users), len(policy.Keys))}
 }
 
 // slowFind is the time to find the interpreter from which doctor reports it. With the facts about the
@@ -115,7 +136,7 @@ func auditCheck(c config.Config, environ []string) sandbox.Check {
 	}
 	log, err := audit.Open(dir)
 	if err != nil {
-		check.Finding, check.Cause = "the log cannot be written, and without it nothing runs", err.Error()
+		check.Finding, check.Cause, check.Repair = "the log cannot be written, and without it nothing runs", err.Error(), auditHint(err)
 		return check
 	}
 	defer log.Close()

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/wire"
@@ -24,6 +25,7 @@ type Explanation struct {
 	PassedOver  []Skipped       `json:"passed_over,omitempty"`
 	Limits      *wire.Limits    `json:"limits,omitempty"`
 	LimitsFrom  []LimitOrigin   `json:"limits_from,omitempty"` // those that are not the default
+	Rates       *Rates          `json:"rate_limits,omitempty"`
 	Isolation   *wire.Isolation `json:"isolation,omitempty"`
 	Effects     []string        `json:"effects,omitempty"` // how the isolation can affect a correct program
 	Network     string          `json:"network,omitempty"`
@@ -54,6 +56,15 @@ type Identity struct {
 	Policy string   `json:"policy,omitempty"` // its file; absent: there is none
 	SHA256 string   `json:"policy_sha256,omitempty"`
 	Rule   string   `json:"rule,omitempty"` // that allows it, or that denies it
+}
+
+// Rates are the most runs that a user may have; 0 means no limit.
+type Rates struct {
+	Counted           bool `json:"counted"` // whether runs of this user are counted at all
+	PerUserPerMinute  int  `json:"per_user_per_minute"`
+	PerUserPerHour    int  `json:"per_user_per_hour"`
+	GlobalPerMinute   int  `json:"global_per_minute"`
+	ConcurrentPerUser int  `json:"concurrent_per_user"`
 }
 
 // LimitOrigin says who has set a limit, apart from the request.
@@ -88,6 +99,11 @@ func Explain(job Job) Explanation {
 	}
 	job = admitted.Job
 	e.Script, e.LimitsFrom = scriptOf(admitted), limitOrigins(job.Origins)
+	if job.Request.Command.RunsCode() {
+		rates := job.Config.Security.RateLimit
+		_, counted := access.Counted(admitted.Grant, rates)
+		e.Rates = &Rates{counted, rates.PerUserPerMinute, rates.PerUserPerHour, rates.GlobalPerMinute, rates.ConcurrentPerUser}
+	}
 	plan, refused := locate(admitted)
 	for _, c := range plan.Skipped {
 		e.PassedOver = append(e.PassedOver, Skipped{c.Path, c.From, c.Why})
@@ -114,7 +130,7 @@ func Explain(job Job) Explanation {
 	}
 	spec := plan.Spec
 	e.Network, e.WorkingDir, e.CurrentDir, e.AuditDir = job.Config.Security.Isolation.Network, plan.Dir.Path, spec.Dir, plan.Facts.AuditDir
-	e.Hidden, e.ReadOnly, e.ReadDirs, e.WriteDirs, e.RunAs = spec.Hide, spec.ReadOnly, spec.ReadDirs, spec.WriteDirs, job.Config.Security.Isolation.RunAs
+	e.Hidden, e.ReadOnly, e.ReadDirs, e.WriteDirs, e.RunAs = once(spec.Hide), once(spec.ReadOnly), once(spec.ReadDirs), once(spec.WriteDirs), job.Config.Security.Isolation.RunAs
 	for _, entry := range spec.Env {
 		name, _, _ := strings.Cut(entry, "=")
 		e.Environment = append(e.Environment, name)
@@ -127,6 +143,16 @@ func Explain(job Job) Explanation {
 	}
 	e.Isolation, e.Effects = isolation(protection), protection.Effects()
 	return e
+}
+
+// once leaves out what a list has already: a directory can be hidden for two reasons.
+func once(list []string) (kept []string) {
+	for _, s := range list {
+		if !slices.Contains(kept, s) {
+			kept = append(kept, s)
+		}
+	}
+	return kept
 }
 
 // identityOf describes who a plan is for; nil: nothing was found out.

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"py3run/audit"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/wire"
 	"py3run/sandbox"
@@ -65,6 +66,14 @@ func errnoName(err error) string {
 // unrecordedFailure describes why the start record could not be written.
 func unrecordedFailure(err error) *wire.Failure {
 	f := configFailure(err)
-	f.Message, f.Errno, f.Hint = "audit: "+f.Message, errnoName(err), cmp.Or(f.Hint, "repair the audit directory, or name another with security.audit.dir")
+	f.Message, f.Errno, f.Hint = "audit: "+f.Message, errnoName(err), cmp.Or(f.Hint, auditHint(err))
 	return f
+}
+
+// auditHint says how to repair the directory of the log.
+func auditHint(err error) string {
+	if at, ok := errors.AsType[*audit.StepError](err); ok && errors.Is(err, audit.ErrOpenToOthers) {
+		return "chmod go-w " + at.Path + ", or name a directory of this user's own with security.audit.dir"
+	}
+	return "repair the audit directory, or name another with security.audit.dir"
 }

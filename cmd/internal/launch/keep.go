@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"py3run/audit"
 	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/wire"
 )
@@ -60,7 +61,11 @@ func NewKeeper() *Keeper { return &Keeper{slots: map[string]*slot{}} }
 // operating-system user of that name.
 func identityKey(p Plan) string {
 	who := p.user()
-	return string(who.method) + "\x00" + who.name + "\x00" + p.Grant.Holder
+	return identityOf(who.method, who.name, p.Grant.Holder)
+}
+
+func identityOf(method audit.AuthMethod, user, holder string) string {
+	return string(method) + "\x00" + user + "\x00" + holder
 }
 
 // Run does the job. Commands that run no code, and jobs for which all places are in use, run in a
@@ -93,6 +98,9 @@ func (k *Keeper) revoke(r *run, e Evidence) {
 		return
 	}
 	d, same := e.Refused.denial, identityKey(r.plan)
+	if d.Holder != "" { // as long as its key could name the user, that one was proved
+		same = identityOf(audit.AuthAPIKey, d.User, d.Holder)
+	}
 	var concerns func(identity string) bool
 	switch d.Code {
 	case access.DisabledUser, access.RevokedKey, access.ExpiredKey:

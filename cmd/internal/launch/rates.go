@@ -51,12 +51,38 @@ func (r *run) take() (waited time.Duration, refused *refusal) {
 // limitedBy makes the refusal of a limit. Only the first of a window has a record of its own.
 func limitedBy(p Plan, limited *access.Limited) *refusal {
 	wait := max(limited.RetryAfter, time.Millisecond)
-	f := &wire.Failure{Code: strings.ReplaceAll(limited.Limit, "-", "_"), Message: limited.Error(), Hint: "wait for retry_after_ms and send it again, or let it wait with --wait",
+	f := &wire.Failure{Code: strings.ReplaceAll(limited.Limit, "-", "_"), Message: limited.Error(),
 		Limit:        &wire.LimitHit{Name: limited.Limit, Configured: float64(limited.Configured), Used: float64(limited.Used)},
 		RetryAfterMS: (wait + time.Millisecond - 1).Milliseconds()}
+	f.Message, f.Hint = f.Message+freeIn(limited), howToWait(limited, p.Job.Patience)
 	return &refusal{status: wire.StatusRateLimited, failure: f, summarised: !limited.Record,
 		denial: &access.Denial{Code: limited.Limit, Message: limited.Error(), Told: true, User: p.Grant.User, KeyID: p.Grant.KeyID}}
 }
+
+// freeIn says when the next run may begin; empty: nobody knows when one of those under way ends.
+func freeIn(limited *access.Limited) string {
+	if limited.Limit == access.ConcurrentPerUser {
+		return ""
+	}
+	return fmt.Sprintf("; free in %d s", secondsUp(limited.RetryAfter))
+}
+
+// howToWait says how long to wait: a caller that has waited already learns that this was too short.
+func howToWait(limited *access.Limited, patience time.Duration) string {
+	once := limited.Limit == access.ConcurrentPerUser
+	switch {
+	case patience > 0 && once:
+		return fmt.Sprintf("none of them ended within --wait %s: wait longer, or send it again later", patience)
+	case patience > 0:
+		return fmt.Sprintf("--wait %s is too short for that: --wait %ds would do", patience, secondsUp(limited.RetryAfter)+1)
+	case once:
+		return "send it again when one of them has ended, or let it wait for that with --wait 1m"
+	}
+	return fmt.Sprintf("send it again then, or let it wait with --wait %ds", secondsUp(limited.RetryAfter)+1)
+}
+
+// secondsUp rounds up to seconds.
+func secondsUp(d time.Duration) int64 { return int64((max(d, 1) + time.Second - 1) / time.Second) }
 
 // counted counts a denial, and reports whether it has a record of its own: a flood of them has one for
 // each user, reason and minute, and a summary.

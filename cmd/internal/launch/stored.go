@@ -2,6 +2,7 @@ package launch
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -34,7 +35,7 @@ func resolve(p Plan, policy *access.Policy) (Plan, *refusal) {
 	if p, refused = mayRunStored(p, policy, script, err); refused != nil {
 		return p, refused
 	}
-	return withStored(p, script)
+	return withStored(p, policy, script)
 }
 
 func readStored(environ []string, ref string) (scripts.Script, error) {
@@ -50,8 +51,8 @@ func readStored(environ []string, ref string) (scripts.Script, error) {
 	return store.Resolve(ref)
 }
 
-// unknownScript is the code of a denial for a script that does not exist. A user who must not know of
-// a script gets the same answer for one that exists.
+// unknownScript is the code of a denial for a script that does not exist: a denial for everybody, so
+// that a user who must not know of a script gets the same answer for one that exists.
 const unknownScript = "unknown-script"
 
 // damagedScript is the code of a script whose files are not as they were saved.
@@ -63,8 +64,9 @@ func mayRunStored(p Plan, policy *access.Policy, script scripts.Script, err erro
 	if wrong, ok := errors.AsType[*scripts.NameError](err); ok {
 		return p, &refusal{status: wire.StatusBadRequest, failure: &wire.Failure{Message: "script: " + wrong.Error(), Hint: wrong.Hint()}}
 	}
+	missing, isMissing := errors.AsType[*scripts.NotFoundError](err)
 	o, exists := script.Meta.Object(), script.Meta.Name != ""
-	if !mayKnow(p.Grant, policy, o, exists) {
+	if !mayKnow(p.Grant, policy, o, exists, isMissing) {
 		return p, hiddenScript(p, policy, o, exists)
 	}
 	if exists {
@@ -73,7 +75,6 @@ func mayRunStored(p Plan, policy *access.Policy, script scripts.Script, err erro
 			return p, refused
 		}
 	}
-	missing, isMissing := errors.AsType[*scripts.NotFoundError](err)
 	switch damaged, isDamaged := errors.AsType[*scripts.DamageError](err); {
 	case err == nil:
 		return p, nil
@@ -87,10 +88,10 @@ func mayRunStored(p Plan, policy *access.Policy, script scripts.Script, err erro
 	}
 }
 
-// mayKnow says whether somebody may learn whether there is this script. Of one that does not exist only
-// those may learn who see all.
-func mayKnow(g access.Grant, policy *access.Policy, o access.Object, exists bool) bool {
-	return policy.Can(g, access.ToList, o).Allowed && (exists || policy.Can(g, access.ToManage, access.Object{Kind: access.StoredScript}).Allowed)
+// mayKnow says whether somebody may learn what there is to say of a script. A name that is missing is
+// answered like one that the user must not see; that all files are out of reach learns who sees all.
+func mayKnow(g access.Grant, policy *access.Policy, o access.Object, exists, missing bool) bool {
+	return policy.Can(g, access.ToList, o).Allowed && (exists || !missing && policy.Can(g, access.ToManage, access.Object{Kind: access.StoredScript}).Allowed)
 }
 
 // hiddenScript refuses a script of which the user must not know. The record has the reason.
@@ -106,7 +107,7 @@ func hiddenScript(p Plan, policy *access.Policy, o access.Object, exists bool) *
 
 // withStored gives a plan the code of a script, and checks the variables that it declares. It makes no
 // system call.
-func withStored(p Plan, script scripts.Script) (Plan, *refusal) {
+func withStored(p Plan, policy *access.Policy, script scripts.Script) (Plan, *refusal) {
 	request := &p.Job.Request
 	p.Job.Source, request.Filename = script.Code, script.Meta.Name
 	if p.Job.Source == nil { // an empty script is code, too
@@ -116,6 +117,9 @@ func withStored(p Plan, script scripts.Script) (Plan, *refusal) {
 	p.Stored = &script
 	variables, err := script.Version.Check(request.Variables)
 	if wrong, ok := errors.AsType[*scripts.VariablesError](err); ok {
+		if policy.Can(p.Grant, access.ToRead, script.Meta.Object()).Allowed {
+			wrong.Ref = fmt.Sprintf("%s@%d", script.Meta.Name, script.Version.Number)
+		}
 		return p, &refusal{status: wire.StatusBadRequest, failure: &wire.Failure{Code: "script_variables", Message: wrong.Error(), Hint: wrong.Hint(), Variables: faults(wrong)}}
 	}
 	request.Variables = variables

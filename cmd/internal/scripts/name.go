@@ -17,16 +17,23 @@ const (
 
 // A NameError says why a text cannot be the name of a script.
 type NameError struct {
-	Name   string
-	Reason string
+	Name    string
+	Version string // from the @ on, where the name itself is right and this is no version
+	Reason  string
 }
 
 func (e *NameError) Error() string {
+	if e.Version != "" {
+		return "version " + shown(e.Version[1:]) + " of the script " + e.Name + ": " + e.Reason
+	}
 	return "script name " + shown(e.Name) + ": " + e.Reason
 }
 
 // Hint is a name that can be used instead, or the rule.
 func (e *NameError) Hint() string {
+	if e.Version != "" {
+		return e.Name + "@1 is its first version, and " + e.Name + " the newest; py3runctl script history " + e.Name + " lists all"
+	}
 	if near := Normal(e.Name); near != "" && near != e.Name && len(e.Name) <= nameMost {
 		return "as a name, " + near + " is possible"
 	}
@@ -55,12 +62,12 @@ func BadName(name string) error {
 	}
 	for part := range strings.SplitSeq(name, "/") {
 		if reason != "" {
-			return &NameError{name, reason}
+			return &NameError{Name: name, Reason: reason}
 		}
 		reason = badPart(part)
 	}
 	if reason != "" {
-		return &NameError{name, reason}
+		return &NameError{Name: name, Reason: reason}
 	}
 	return nil
 }
@@ -151,7 +158,7 @@ func ParseRef(ref string) (name string, version int, err error) {
 	}
 	version, err = strconv.Atoi(number)
 	if err != nil || version < 1 || len(number) > versionMost || strconv.Itoa(version) != number {
-		return "", 0, &NameError{ref, "the version after @ is not a number from 1"}
+		return "", 0, &NameError{Name: name, Version: "@" + number, Reason: "the version after @ is not a number from 1"}
 	}
 	return name, version, nil
 }

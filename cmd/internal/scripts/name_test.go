@@ -3,6 +3,7 @@ package scripts
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -92,4 +93,16 @@ func FuzzNames(f *testing.F) {
 			t.Errorf("%q: its normal form %q is no name", name, normal)
 		}
 	})
+}
+
+// A version that is none is not a matter of the name.
+func TestBadVersion(t *testing.T) {
+	t.Parallel()
+	for _, version := range []string{"x", "", "0", "01", "1@2", "-1"} {
+		_, _, err := ParseRef("plant/daily@" + version)
+		wrong, ok := err.(*NameError)
+		if !ok || !strings.HasPrefix(wrong.Error(), "version "+strconv.Quote(version)+" of the script plant/daily: ") || !strings.Contains(wrong.Hint(), "plant/daily@1 is its first version") {
+			t.Errorf("%q: %v", version, err)
+		}
+	}
 }

@@ -14,6 +14,7 @@ import (
 // variables, rules and kinds of values, and never a value: that may be a secret.
 type VariablesError struct {
 	Findings []Finding // in the order of the script's declaration, then the unknown ones
+	Ref      string    // the script and its version, for a caller who may read them; empty: the caller may not
 }
 
 // A Finding is one thing that is wrong. Rule is required, type, min, max, choices, pattern or unknown.
@@ -35,9 +36,12 @@ func (e *VariablesError) Error() string {
 	return strings.Join(texts, "; ")
 }
 
-// Hint says where the rules stand.
+// Hint says where the rules stand; empty: the caller may not read them, and the message has to do.
 func (e *VariablesError) Hint() string {
-	return "py3runctl script show NAME prints the rules, in the block # /// py3run"
+	if e.Ref == "" {
+		return ""
+	}
+	return "py3runctl script show " + e.Ref + " prints the rules, in the block # /// py3run"
 }
 
 // Check compares the variables that a caller gives with those that a script declares, and returns
@@ -66,7 +70,7 @@ func (v Version) Check(given *wire.Object) (*wire.Object, error) {
 		case value != nil:
 			rule, text = d.check(value)
 		case d.Required:
-			rule, text = "required", "is required"
+			rule, text = "required", "is required: "+d.Type.named()
 		default:
 			value = d.Default
 		}
@@ -83,7 +87,7 @@ func (v Version) Check(given *wire.Object) (*wire.Object, error) {
 		}
 	}
 	if len(findings) > 0 {
-		return nil, &VariablesError{findings}
+		return nil, &VariablesError{Findings: findings}
 	}
 	return complete, nil
 }
@@ -100,7 +104,7 @@ func (v Variable) check(value any) (rule, text string) {
 	case v.Max != "" && compareNumbers(size, v.Max) > 0:
 		return "max", fmt.Sprintf("the %s is above max = %s", what, v.Max)
 	case len(v.Choices) > 0 && !slices.ContainsFunc(v.Choices, func(c any) bool { return equal(c, value) }):
-		return "choices", fmt.Sprintf("the %s is none of the %d choices", v.Type, len(v.Choices))
+		return "choices", "the " + string(v.Type) + " is none of the choices: " + v.choicesText()
 	}
 	if v.Pattern == "" {
 		return "", ""
@@ -117,6 +121,25 @@ func (v Variable) check(value any) (rule, text string) {
 		return "pattern", "the string does not match pattern = " + shown(v.Pattern)
 	}
 	return "", ""
+}
+
+// choicesShown is how many choices a message tells at most.
+const choicesShown = 10
+
+// choicesText lists the choices: they are the script's, and no secret of a caller.
+func (v Variable) choicesText() string {
+	var texts []string
+	for _, c := range v.Choices[:min(len(v.Choices), choicesShown)] {
+		if text, ok := c.(string); ok {
+			texts = append(texts, shown(text))
+		} else {
+			texts = append(texts, fmt.Sprint(c))
+		}
+	}
+	if more := len(v.Choices) - choicesShown; more > 0 {
+		texts = append(texts, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(texts, ", ")
 }
 
 // has tells whether a value is of a type.

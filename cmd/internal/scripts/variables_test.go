@@ -49,14 +49,14 @@ n = {type = 'number', default = 1.0}
 b = {type = 'boolean', default = false}
 l = {type = 'array', default = [1, 'x', [true]]}
 o = {type = 'object', default = {z = 1, a = {}}}`, `{}`, `{"b":false,"i":-3,"l":[1,"x",[true]],"n":1.0,"o":{"a":{},"z":1},"s":""}`},
-		{"required", "[variables.a]\ntype = 'string'\nrequired = true", `{}`, `!variable "a": is required`},
-		{"required and null", "[variables.a]\ntype = 'string'\nrequired = true", `{"a": null}`, `!variable "a": is required`},
+		{"required", "[variables.a]\ntype = 'string'\nrequired = true", `{}`, `!variable "a": is required: a string`},
+		{"required and null", "[variables.a]\ntype = 'string'\nrequired = true", `{"a": null}`, `!variable "a": is required: a string`},
 		{"optional and null", "[variables.a]\ntype = 'string'\ndefault = 'x'", `{"a": null}`, `{"a":"x"}`},
 		{"falsy values are values", "[variables.a]\ntype = 'boolean'\ndefault = true", `{"a": false}`, `{"a":false}`},
 		{"unknown", "[variables.tank_id]\ntype = 'integer'", `{"tank_idd": 1}`, `!variable "tank_idd": the script declares no such variable; did you mean tank_id?`},
 		{"unknown and far", "[variables.tank_id]\ntype = 'integer'", `{"x": 1}`, `!variable "x": the script declares no such variable`},
 		{"all at once", "[variables.a]\ntype='integer'\nrequired=true\n[variables.b]\ntype='string'", `{"b": 1, "c": 2}`,
-			`!variable "a": is required; variable "b": want a string, got an integer; variable "c": the script declares no such variable`},
+			`!variable "a": is required: an integer; variable "b": want a string, got an integer; variable "c": the script declares no such variable`},
 
 		{"string", "[variables.a]\ntype='string'", `{"a": 5}`, `!variable "a": want a string, got an integer`},
 		{"string, got a list", "[variables.a]\ntype='string'", `{"a": [5]}`, `!variable "a": want a string, got an array`},
@@ -87,7 +87,7 @@ o = {type = 'object', default = {z = 1, a = {}}}`, `{}`, `{"b":false,"i":-3,"l":
 		{"elements are counted at the top", "[variables.a]\ntype='array'\nmax=2\nmin=2", `{"a": [[1,2,3],{"x":[4,5]}]}`, `{"a":[[1,2,3],{"x":[4,5]}]}`},
 		{"members", "[variables.a]\ntype='object'\nmin=3", `{"a": {"x":{"y":1,"z":2},"w":[1]}}`, `!variable "a": the number of members is below min = 3`},
 
-		{"choices", "[variables.a]\ntype='string'\nchoices=['north','south']", `{"a": "west"}`, `!variable "a": the string is none of the 2 choices`},
+		{"choices", "[variables.a]\ntype='string'\nchoices=['north','south']", `{"a": "west"}`, `!variable "a": the string is none of the choices: "north", "south"`},
 		{"a choice", "[variables.a]\ntype='string'\nchoices=['north','south']", `{"a": "south"}`, `{"a":"south"}`},
 		{"a choice of numbers in another form", "[variables.a]\ntype='number'\nchoices=[1, 2.5]", `{"a": 25e-1}`, `{"a":25e-1}`},
 		{"pattern", "[variables.a]\ntype='string'\npattern='[A-Z]{2}|x'", `{"a": "ABC"}`, `!variable "a": the string does not match pattern = "[A-Z]{2}|x"`},
@@ -170,7 +170,7 @@ func TestDeclarationMistakes(t *testing.T) {
 		{"a default of another type", "[variables.a]\ntype = 'integer'\ndefault = 1.5", 2, "default: want an integer"},
 		{"a default that is a date", "[variables.a]\ntype = 'string'\ndefault = 2026-12-01", 2, "is a date or time"},
 		{"a default below min", "[variables.a]\ntype = 'integer'\nmin = 1\ndefault = 0", 3, "default: the number is below min = 1"},
-		{"a default that is no choice", "[variables.a]\ntype = 'string'\nchoices = ['x']\ndefault = 'y'", 3, "default: the string is none of the 1 choices"},
+		{"a default that is no choice", "[variables.a]\ntype = 'string'\nchoices = ['x']\ndefault = 'y'", 3, "default: the string is none of the choices: "},
 		{"a default beside required", "[variables.a]\ntype = 'string'\nrequired = true\ndefault = 'y'", 2, "need not be required"},
 		{"required as text", "[variables.a]\ntype = 'string'\nrequired = 'yes'", 2, "required: want true or false"},
 		{"min above max", "[variables.a]\ntype = 'number'\nmin = 2\nmax = 1.5", 2, "min is above max"},
