@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -507,11 +506,5 @@ func (a *app) openScripts() (*scripts.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if who.state == "" {
-		return nil, errors.New("open the stored scripts: no place for them: HOME and XDG_STATE_HOME are not set")
-	}
-	return scripts.Open(filepath.Join(who.state, scriptsName))
+	return scripts.Open(scripts.Dir(who.state))
 }
-
-// scriptsName is the directory of the stored scripts in the state directory.
-const scriptsName = "scripts"

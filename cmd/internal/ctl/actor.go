@@ -99,6 +99,14 @@ type policyChange struct {
 
 // beginChange opens what a change of the policy needs, if the actor may make one.
 func (a *app) beginChange() (c policyChange, err error) {
+	if c, err = a.planChange(); err == nil {
+		c.log, err = audit.Open(c.dir)
+	}
+	return c, err
+}
+
+// planChange finds what a change of the policy needs, and opens nothing.
+func (a *app) planChange() (c policyChange, err error) {
 	if c.logContext, err = a.logContext(); err != nil {
 		return c, err
 	}
@@ -117,8 +125,7 @@ func (a *app) beginChange() (c policyChange, err error) {
 			return c, fmt.Errorf("find the group of security.audit.group: %w", err)
 		}
 	}
-	c.log, err = audit.Open(c.dir)
-	return c, err
+	return c, nil
 }
 
 // changePolicy changes the policy by a function that gets a copy, and records that. after is nil if
