@@ -136,11 +136,12 @@ func (a *app) checkAccess(d logContext, q permissionQuestion) error {
 		denied = &access.Denial{Code: access.DisabledUser, Message: "the user " + q.user + " is disabled"}
 	}
 	if q.keyFile != "" {
-		key, err := access.ReadKeyFile(q.keyFile)
+		key, err := readAPIKey(q.keyFile)
 		if err != nil {
 			return err
 		}
-		grant, denied = policy.Identify(access.Claim{Key: key, User: q.user, OSUID: -1, At: time.Now()})
+		defer key.Forget()
+		grant, denied = policy.Identify(access.Claim{Key: key.Text(), User: q.user, OSUID: -1, At: time.Now()})
 	}
 	if denied != nil { // whoever can ask this can read the policy, and so learns the reason
 		shown.Rule, shown.Reason, shown.Code, shown.KeyID = "identity."+denied.Code, denied.Message, denied.Code, denied.KeyID

@@ -10,6 +10,7 @@ import (
 	"py3run/audit"
 	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/config"
+	"py3run/cmd/internal/wire"
 	"py3run/internal/passwd"
 )
 
@@ -45,10 +46,13 @@ func (a *app) actor() (actor, error) {
 	if u, ok := passwd.ByUID(claim.OSUID); ok {
 		claim.OSUser = u.Name
 	}
-	if file := config.Lookup(a.environ, "PY3RUN_API_KEY_FILE"); file != "" {
-		if claim.Key, err = access.ReadKeyFile(file); err != nil {
+	if file := config.Lookup(a.environ, config.KeyFileVariable); file != "" {
+		key, err := readAPIKey(file)
+		if err != nil {
 			return actor{}, err
 		}
+		defer key.Forget()
+		claim.Key = key.Text()
 	}
 	who := actor{policy: policy, places: places, state: config.StateDir(a.environ)}
 	var denied *access.Denial
@@ -64,6 +68,14 @@ func (a *app) actor() (actor, error) {
 		who.path = places[1]
 	}
 	return who, nil
+}
+
+// keyPatience is how long to wait for the next byte of an API key that comes through a pipe.
+const keyPatience = 10 * time.Second
+
+func readAPIKey(file string) (wire.Secret, error) {
+	key, err := access.ReadKeyFile(file, keyPatience)
+	return key, err
 }
 
 // may says why the actor may not do something; nil: it may.

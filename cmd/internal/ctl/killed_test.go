@@ -100,8 +100,8 @@ func TestKilledTools(t *testing.T) {
 	keys, _ := filepath.Glob(filepath.Join(h.home, "*.key"))
 	whole := 0
 	for _, file := range keys {
-		key, err := access.ReadKeyFile(file)
-		if _, formed, sum := access.ParseKey(key); err == nil && formed && sum {
+		key, err := access.ReadKeyFile(file, time.Minute)
+		if _, formed, sum := access.ParseKey(string(key)); err == nil && formed && sum {
 			whole++
 		}
 	}
