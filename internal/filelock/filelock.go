@@ -9,7 +9,7 @@ import (
 )
 
 // ErrTimeout means that somebody else held the lock for too long.
-var ErrTimeout = errors.New("held by another process for too long")
+var ErrTimeout = errors.New("held by another writer for too long")
 
 // Take locks an open file or directory; how is unix.LOCK_EX or unix.LOCK_SH. On an error it closes fd.
 //
