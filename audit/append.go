@@ -7,6 +7,8 @@ import (
 	"math"
 
 	"golang.org/x/sys/unix"
+
+	"py3run/internal/filelock"
 )
 
 // A Receipt lets the author of a record prove later that it was written.
@@ -72,7 +74,7 @@ func (w *entry) putAndUnlock(d draft, e *entering) (receipt Receipt, err error) 
 	defer func() {
 		switch {
 		case w.cached == nil:
-			unlock(w.lock)
+			filelock.Release(w.lock)
 		case done:
 			unix.Flock(w.lock, unix.LOCK_UN)
 		default:

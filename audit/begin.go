@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"py3run/internal/filelock"
 )
 
 // begin takes the snapshot, if possible while no writer is at work, and looks at what stands beside
@@ -19,7 +21,7 @@ func (v *verifier) begin() error {
 	var err error
 	v.snapshot, err = r.look(0)
 	if v.locked {
-		unlock(lock)
+		filelock.Release(lock)
 	}
 	if err != nil {
 		return err
@@ -62,7 +64,7 @@ func (v *verifier) share() (lock int, err error) {
 		return -1, r.failed("read", lockName, err)
 	}
 	v.known, v.isKnown = remembered(lock) // in case the lock cannot be had
-	if err := flock(lock, unix.LOCK_SH, time.Now().Add(lockPatience), func() time.Duration { return 0 }); err != nil {
+	if err := filelock.Take(lock, unix.LOCK_SH, time.Now().Add(lockPatience), nil); err != nil {
 		return -1, r.failed("lock", lockName, err)
 	}
 	v.locked = true

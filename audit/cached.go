@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"py3run/internal/filelock"
 )
 
 // cached is what a Log that stays keeps from one record to the next: open files, and what it last saw in them.
@@ -88,7 +90,7 @@ func (c *cached) lockOf(l *Log) (lock int, err error) {
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(lock, &st); err != nil {
-		unlock(lock)
+		filelock.Release(lock)
 		return -1, l.failed("lock", lockName, err)
 	}
 	c.lock, c.lockAt = lock, identityOf(&st)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"py3run/internal/filelock"
 )
 
 const (
@@ -18,7 +20,7 @@ const (
 
 // ErrLocked means that other writers held the log for too long. A writer that was stopped in the
 // middle of a record does that.
-var ErrLocked = errors.New("held by another writer for too long")
+var ErrLocked = filelock.ErrTimeout
 
 // lock takes the lock of the log. It waits for one holder as long as the Log's patience lasts, and
 // longer while the log grows.
@@ -44,7 +46,7 @@ func (l *Log) lock() (int, error) {
 		if err != nil {
 			return -1, l.failed("lock", lockName, err)
 		}
-		if err := flock(fd, unix.LOCK_EX, deadline, busy); err != nil {
+		if err := filelock.Take(fd, unix.LOCK_EX, deadline, busy); err != nil {
 			if pid := l.holder(); err == ErrLocked && pid > 0 {
 				err = fmt.Errorf("%w: process %d", err, pid)
 			}
@@ -60,7 +62,7 @@ func (l *Log) lock() (int, error) {
 			}
 			if !l.isShared(&st, sharedFile) {
 				if err := l.share(fd, lockName, sharedFile); err != nil {
-					unlock(fd)
+					filelock.Release(fd)
 					return -1, err
 				}
 			}
@@ -97,57 +99,4 @@ func (l *Log) holder() int {
 		}
 	}
 	return 0
-}
-
-// flock locks a file, and closes it when that fails. It waits in the kernel's own queue: a hundred
-// writers that asked again every millisecond would keep a processor busy, and the slowest would
-// starve. After the deadline, more says how much longer to wait.
-//
-// The kernel cannot be told to stop waiting. So the goroutine that waits outlives a call that gives
-// up, and releases the lock at once when it gets it.
-func flock(fd, how int, deadline time.Time, more func() time.Duration) error {
-	err := unix.Flock(fd, how|unix.LOCK_NB)
-	if err != unix.EWOULDBLOCK {
-		if err != nil {
-			unix.Close(fd)
-		}
-		return err
-	}
-	done := make(chan error)
-	over := make(chan struct{})
-	go func() {
-		for err = unix.EINTR; err == unix.EINTR; {
-			err = unix.Flock(fd, how)
-		}
-		select {
-		case done <- err:
-		case <-over: // the caller has given up
-			unlock(fd)
-		}
-	}()
-	timer := time.NewTimer(time.Until(deadline))
-	defer timer.Stop()
-	for {
-		select {
-		case err := <-done:
-			if err != nil {
-				unix.Close(fd)
-			}
-			return err
-		case <-timer.C:
-			longer := more()
-			if longer == 0 {
-				close(over)
-				return ErrLocked
-			}
-			timer.Reset(longer)
-		}
-	}
-}
-
-// unlock releases the lock explicitly: a child that is being forked at this moment has a copy of
-// the descriptor, so that closing ours would not release it.
-func unlock(fd int) {
-	unix.Flock(fd, unix.LOCK_UN)
-	unix.Close(fd)
 }

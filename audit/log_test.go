@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"py3run/internal/filelock"
 )
 
 func TestAppend(t *testing.T) {
@@ -279,7 +281,7 @@ func TestAppendNoticesExchange(t *testing.T) {
 			c.do(t, filepath.Join(dir, currentName))
 			lock, err := l.lock()
 			must(t, err)
-			defer unlock(lock)
+			defer filelock.Release(lock)
 			w := entry{Log: l, lock: lock, segment: fd}
 			_, err = w.put(draft{startRecord("during"), maxString}, &entering{})
 			if c.want == "" {

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"py3run/internal/activity"
+	"py3run/internal/filelock"
 )
 
 // childEnv names what the test binary does in place of the tests, as a process
@@ -106,7 +107,7 @@ var children = map[string]func(l *Log) error{
 		if err != nil {
 			return err
 		}
-		defer unlock(lock)
+		defer filelock.Release(lock)
 		fmt.Println("locked")
 		_, err = io.Copy(io.Discard, os.Stdin)
 		return err

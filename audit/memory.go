@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"py3run/internal/filelock"
 )
 
 // The lock file holds what a writer has to know about earlier runs, so that no run has to read the
@@ -235,7 +237,7 @@ func ComparePolicy(dir string, r Record, files []ConfigFile) error {
 	if err != nil {
 		return err
 	}
-	defer unlock(lock)
+	defer filelock.Release(lock)
 	if _, isKnown := remembered(lock); !isKnown { // there is no record yet, or the next run records that the note is gone
 		return nil
 	}

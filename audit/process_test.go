@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"py3run/internal/filelock"
 )
 
 func TestAppendFromProcesses(t *testing.T) {
@@ -116,18 +118,18 @@ func TestLockBusy(t *testing.T) {
 	}
 	holder, waiter, asked := open(), open(), 0
 	must(t, unix.Flock(holder, unix.LOCK_EX))
-	err := flock(waiter, unix.LOCK_EX, time.Now(), func() time.Duration {
+	err := filelock.Take(waiter, unix.LOCK_EX, time.Now(), func() time.Duration {
 		if asked++; asked < 3 {
 			return time.Millisecond
 		}
-		unlock(holder)
+		filelock.Release(holder)
 		return patient
 	})
 	must(t, err)
 	if asked != 3 {
 		t.Errorf("asked %d times whether to wait on, want 3", asked)
 	}
-	unlock(waiter)
+	filelock.Release(waiter)
 
 	l := openLog(t, logDir(t))
 	before := l.length()

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"py3run/internal/filelock"
 )
 
 // AuditRetention says that old segments are removed. The record is written before the removal.
@@ -211,7 +213,7 @@ func (l *Log) Prune(r Record, plan Plan) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
-	defer unlock(lock)
+	defer filelock.Release(lock)
 	all := append(append([]Segment(nil), plan.Leftover...), plan.Segments...)
 	for _, s := range all {
 		var st unix.Stat_t

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"py3run/internal/filelock"
 )
 
 // Each run under way has a file in the directory runs. Its writer holds the file locked, so that
@@ -107,7 +109,7 @@ func (run *Run) enter(line []byte, c *cached) (err error) {
 		return run.log.failed("make", name, err)
 	}
 	// A process that looks for dead runs may have opened the file before it is locked here.
-	if err := flock(fd, unix.LOCK_EX, time.Now().Add(glanceMost), func() time.Duration { return 0 }); err != nil {
+	if err := filelock.Take(fd, unix.LOCK_EX, time.Now().Add(glanceMost), nil); err != nil {
 		unix.Unlinkat(run.dir, run.id, 0)
 		return run.log.failed("lock", name, err)
 	}
@@ -310,7 +312,7 @@ func (l *Log) Recover() error {
 	if err != nil {
 		return err
 	}
-	defer unlock(lock)
+	defer filelock.Release(lock)
 	slices.Sort(dead) // by the time of their start
 	for _, name := range dead[:min(len(dead), runsMost)] {
 		f := claim(dir, name) // again: a run that has just begun makes its file under this lock

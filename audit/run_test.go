@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"py3run/internal/filelock"
 )
 
 func begin(t *testing.T, l *Log, id string) *Run {
@@ -181,7 +183,7 @@ func TestEndIsKept(t *testing.T) {
 	if !errors.As(err, &kept) || !errors.Is(err, ErrLocked) || kept.Path != filepath.Join(dir, runsName, "r1") {
 		t.Fatalf("error %v, want a KeptError", err)
 	}
-	unlock(lock)
+	filelock.Release(lock)
 	l.patience = patient
 	must(t, l.Recover())
 	records := verify(t, dir)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"py3run/internal/activity"
+	"py3run/internal/filelock"
 )
 
 // check verifies a log by both ways and returns the one report that has to come out.
@@ -637,7 +638,7 @@ func TestVerifyWriterStopped(t *testing.T) {
 	if got, want := summary(rep), "note log-held; warning torn-end"; got != want {
 		t.Errorf("found %q, want %q", got, want)
 	}
-	unlock(lock)
+	filelock.Release(lock)
 }
 
 func TestScan(t *testing.T) {

@@ -2,14 +2,13 @@ package cmd
 
 import (
 	"errors"
-	"fmt"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
+	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/wire"
 	"py3run/sandbox"
@@ -24,9 +23,6 @@ import (
 // in a pipe or in its cache of files, nor those that Go made when a buffer for a request grew. The
 // memory of a launcher is undumpable from the moment on in which it has a key: no other process of
 // its user can read it, and it leaves no core dump.
-
-// keyFileVariable names the file with the API key, for callers that cannot give an option.
-const keyFileVariable = "PY3RUN_API_KEY_FILE"
 
 // keySource is where the API key comes from, apart from a request.
 type keySource struct {
@@ -64,7 +60,7 @@ func (app *app) keyFlags(c *cobra.Command) {
 func (app *app) keyFile() string {
 	name := app.key.file
 	if name == "" && app.key.fd < 3 {
-		name = lookup(app.environ, keyFileVariable)
+		name = lookup(app.environ, config.KeyFileVariable)
 	}
 	if name == "" {
 		return ""
@@ -98,12 +94,12 @@ func (app *app) withKey(request *wire.Request, patience time.Duration) error {
 	case app.key.fd >= 3:
 		sandbox.Conceal()
 		if app.key.held == nil {
-			app.key.held, err = readKeyFrom(app.key.fd, patience)
+			app.key.held, err = access.ReadKeyFrom(app.key.fd, patience)
 		}
 		request.Key = append(wire.Secret{}, app.key.held...)
 	case file != "":
 		sandbox.Conceal()
-		if request.Key, err = readKeyFile(file, patience); err != nil {
+		if request.Key, err = access.ReadKeyFile(file, patience); err != nil {
 			err = app.fromKeyFile(err)
 		}
 	}
@@ -114,134 +110,12 @@ func (app *app) withKey(request *wire.Request, patience time.Duration) error {
 func (app *app) fromKeyFile(err error) error {
 	from := "--api-key-file"
 	if app.key.file == "" {
-		from = keyFileVariable
+		from = config.KeyFileVariable
 	}
 	if e, ok := errors.AsType[*config.Error](err); ok {
 		e.Where = from + ": " + e.Where
 	}
 	return err
-}
-
-// keyTextMost is how much is read of a file with a key, in bytes.
-const keyTextMost = 1 << 10
-
-// readKeyFile reads a file that has nothing but a key, and perhaps a newline.
-func readKeyFile(path string, patience time.Duration) (wire.Secret, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	for err == unix.EINTR {
-		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	}
-	if err != nil {
-		return nil, badKeyFile(path, err)
-	}
-	defer unix.Close(fd)
-	key, err := readKey(fd, patience)
-	if err != nil {
-		return nil, badKeyFile(path, err)
-	}
-	return key, nil
-}
-
-// readKeyFrom reads a key from a descriptor that the caller has opened, and closes it.
-func readKeyFrom(fd int, patience time.Duration) (wire.Secret, error) {
-	name := fmt.Sprintf("descriptor %d", fd)
-	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC != 0 { // Go's own are not inherited
-		return nil, badKeyFile(name, unix.EBADF)
-	}
-	defer unix.Close(fd)
-	key, err := readKey(fd, patience)
-	if err != nil {
-		return nil, badKeyFile(name, err)
-	}
-	return key, nil
-}
-
-var (
-	errKeyKind    = errors.New("neither a regular file nor a pipe")
-	errKeyOpen    = errors.New("others than its owner can read it")
-	errKeyEmpty   = errors.New("empty")
-	errKeyLarge   = fmt.Errorf("more than %d bytes, which no API key has", keyTextMost)
-	errKeyMissing = errors.New("nothing came in time")
-)
-
-// readKey reads to the end of a file or a pipe, and cuts one newline.
-func readKey(fd int, patience time.Duration) (wire.Secret, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, err
-	}
-	kind := st.Mode & unix.S_IFMT
-	switch {
-	case kind != unix.S_IFREG && kind != unix.S_IFIFO:
-		return nil, errKeyKind
-	case st.Mode&0o077 != 0:
-		return nil, errKeyOpen
-	}
-	var text [keyTextMost + 1]byte
-	defer clear(text[:])
-	n, err := readAllOf(fd, kind == unix.S_IFIFO, text[:], patience)
-	switch {
-	case err != nil:
-		return nil, err
-	case n > keyTextMost:
-		return nil, errKeyLarge
-	case n > 0 && text[n-1] == '\n':
-		n--
-	}
-	if n == 0 {
-		return nil, errKeyEmpty
-	}
-	return append(wire.Secret{}, text[:n]...), nil
-}
-
-// readAllOf reads until the end or until the buffer is full. It waits for a pipe, also for one that
-// nobody has opened for writing yet, but no longer than patience for the next byte; 0: for ever.
-func readAllOf(fd int, pipe bool, text []byte, patience time.Duration) (n int, err error) {
-	wait := -1
-	if patience > 0 {
-		wait = int(patience.Milliseconds())
-	}
-	for n < len(text) {
-		if pipe {
-			ready, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, wait)
-			switch {
-			case err == unix.EINTR:
-				continue
-			case err != nil:
-				return n, err
-			case ready == 0:
-				return n, errKeyMissing
-			}
-		}
-		got, err := unix.Read(fd, text[n:])
-		switch {
-		case err == unix.EINTR || err == unix.EAGAIN:
-		case err != nil:
-			return n, err
-		case got == 0:
-			return n, nil
-		default:
-			n += got
-		}
-	}
-	return n, nil
-}
-
-// badKeyFile says why there is no key, although the operator or the caller has named one. Without it,
-// the run would be somebody else's.
-func badKeyFile(name string, err error) error {
-	e := &config.Error{Where: name, Problem: "read the API key: " + err.Error(), Hint: "name a file that has the key and nothing else, or leave it out"}
-	switch err {
-	case errKeyOpen:
-		e.Hint = "chmod 0600 " + name + "; if others could read it for long, have the key rotated: py3runctl key rotate"
-	case unix.ENOENT:
-		e.Hint = "name a file that exists"
-	case unix.EACCES:
-		e.Hint = "name a file that this user can read"
-	case unix.EBADF:
-		e.Hint = "open it for py3run, as the shell does with 3<FILE"
-	}
-	return e
 }
 
 // lookup returns the value of a variable, empty if it is not set.

@@ -19,7 +19,7 @@ import (
 func (app *app) completeScripts(_ *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
 	const done = cobra.ShellCompDirectiveNoFileComp
 	policy, err := access.Load(access.Places(app.environ), nil)
-	dir := launch.ScriptsDir(app.environ)
+	dir := scripts.Dir(launch.StateDir(app.environ))
 	if err != nil || dir == "" {
 		return nil, done
 	}

@@ -17,6 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"py3run/cmd/internal/config"
+	"py3run/internal/atomicfile"
+	"py3run/internal/filelock"
 )
 
 // A policy is changed as text, so that comments and order stay:
@@ -73,7 +75,7 @@ func (e Editing) replace(make func(now *Policy) (string, error)) (before, after 
 	if err != nil {
 		return nil, nil, fmt.Errorf("change the policy: %w", err)
 	}
-	defer unix.Close(lock)
+	defer filelock.Release(lock)
 	before, err = load(e.Path, e.System, nil)
 	var broken *PolicyError
 	if errors.As(err, &broken) && broken.Code == CodeBroken {
@@ -116,26 +118,16 @@ func (e Editing) replace(make func(now *Policy) (string, error)) (before, after 
 // so nobody waits for ever.
 const lockWait = 5 * time.Second
 
-// lockDir locks a directory until the descriptor is closed.
+// lockDir locks a directory until [filelock.Release].
 func lockDir(dir string) (int, error) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, &fs.PathError{Op: "open", Path: dir, Err: err}
 	}
-	for end := time.Now().Add(lockWait); ; time.Sleep(2 * time.Millisecond) {
-		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return fd, nil
-		}
-		if err != unix.EINTR && err != unix.EWOULDBLOCK || time.Now().After(end) {
-			break
-		}
+	if err := filelock.Take(fd, unix.LOCK_EX, time.Now().Add(lockWait), nil); err != nil {
+		return -1, &fs.PathError{Op: "lock", Path: dir, Err: err}
 	}
-	unix.Close(fd)
-	if err == unix.EWOULDBLOCK {
-		err = fmt.Errorf("somebody else has held the lock for %v", lockWait)
-	}
-	return -1, &fs.PathError{Op: "lock", Path: dir, Err: err}
+	return fd, nil
 }
 
 // write replaces the file as a whole. It keeps owner, group and mode. A new policy of the whole host
@@ -162,14 +154,12 @@ const temporary = ".new-"
 // writeFile writes a file as a whole, while the caller has the lock of its directory, which is dir.
 // uid and gid may be -1: they stay as they come.
 func writeFile(dir int, path, text string, mode uint32, uid, gid int) error {
-	name := filepath.Join(filepath.Dir(path), temporary+filepath.Base(path))
-	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	name := filepath.Base(path)
+	f, err := atomicfile.Create(dir, temporary+name, 0o600)
 	if err != nil {
-		return err
+		return &fs.PathError{Op: "write", Path: path, Err: err}
 	}
+	defer f.Discard()
 	_, err = f.WriteString(text)
 	if err == nil && (uid >= 0 || gid >= 0) {
 		if err = f.Chown(uid, gid); errors.Is(err, fs.ErrPermission) && uid != os.Geteuid() {
@@ -180,17 +170,10 @@ func writeFile(dir int, path, text string, mode uint32, uid, gid int) error {
 		err = unix.Fchmod(int(f.Fd()), mode)
 	}
 	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(name, path)
+		err = f.Put(dir, name, 0)
 	}
 	if err != nil {
-		os.Remove(name)
-		return err
-	}
-	if err := unix.Fsync(dir); err != nil {
-		return &fs.PathError{Op: "sync", Path: filepath.Dir(path), Err: err}
+		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
 }

@@ -193,7 +193,7 @@ func TestLockIsKept(t *testing.T) {
 	}
 	defer unix.Close(lock)
 	_, _, err = Editing{Path: filepath.Join(dir, FileName), Group: -1}.Apply(func(p *Policy) error { return nil })
-	if err == nil || !strings.Contains(err.Error(), "change the policy: lock "+dir+": somebody else has held the lock") {
+	if err == nil || !strings.Contains(err.Error(), "change the policy: lock "+dir+": held by another writer for too long") {
 		t.Error(err)
 	}
 }

@@ -6,10 +6,7 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/hex"
-	"fmt"
 	"hash/crc32"
-	"io"
-	"os"
 	"strings"
 )
 
@@ -92,26 +89,4 @@ func HashKey(text string) string {
 // isKey compares a key with a hash. Its time does not depend on where they differ.
 func isKey(text, hash string) bool {
 	return subtle.ConstantTimeCompare([]byte(HashKey(text)), []byte(hash)) == 1
-}
-
-// keyFileMost is how much of a key file is read, in bytes.
-const keyFileMost = 4096
-
-// ReadKeyFile reads an API key from a file, which may also be a pipe such as /dev/fd/3. It does not
-// look at the mode: secrets that a container is given are often readable for all of its users.
-func ReadKeyFile(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", fmt.Errorf("read the API key: %w", err)
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, keyFileMost))
-	if err != nil {
-		return "", fmt.Errorf("read the API key: %w", err)
-	}
-	key := strings.TrimSpace(string(text))
-	if key == "" {
-		return "", fmt.Errorf("read the API key: %s is empty", path)
-	}
-	return key, nil
 }

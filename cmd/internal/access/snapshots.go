@@ -10,9 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"py3run/cmd/internal/config"
+	"py3run/internal/filelock"
 )
 
 // The texts of all policies that were in force are kept, by their SHA-256, which is what the log
@@ -37,7 +36,7 @@ func Keep(state string, p *Policy) error {
 	lock, err := lockDir(dir)
 	if err == nil {
 		err = writeFile(lock, path, p.Text, 0o400, -1, -1)
-		unix.Close(lock)
+		filelock.Release(lock)
 	}
 	if err != nil {
 		return fmt.Errorf("keep the text of the policy: %w", err)

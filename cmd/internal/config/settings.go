@@ -446,10 +446,13 @@ var settings = [...]setting{
 	},
 }
 
+// KeyFileVariable names the file with the API key, for callers that cannot give an option.
+const KeyFileVariable = "PY3RUN_API_KEY_FILE"
+
 // otherVariables start with PY3RUN_ and are read elsewhere.
 var otherVariables = [...]string{
 	"PY3RUN_CONFIG",
-	"PY3RUN_API_KEY_FILE",
+	KeyFileVariable,
 	"PY3RUN_TEST_*",
 	"PY3RUN_CASES*",
 }

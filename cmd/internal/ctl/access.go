@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -137,11 +136,12 @@ func (a *app) checkAccess(d logContext, q permissionQuestion) error {
 		denied = &access.Denial{Code: access.DisabledUser, Message: "the user " + q.user + " is disabled"}
 	}
 	if q.keyFile != "" {
-		key, err := access.ReadKeyFile(q.keyFile)
+		key, err := readAPIKey(q.keyFile)
 		if err != nil {
 			return err
 		}
-		grant, denied = policy.Identify(access.Claim{Key: key, User: q.user, OSUID: -1, At: time.Now()})
+		defer key.Forget()
+		grant, denied = policy.Identify(access.Claim{Key: key.Text(), User: q.user, OSUID: -1, At: time.Now()})
 	}
 	if denied != nil { // whoever can ask this can read the policy, and so learns the reason
 		shown.Rule, shown.Reason, shown.Code, shown.KeyID = "identity."+denied.Code, denied.Message, denied.Code, denied.KeyID
@@ -507,11 +507,5 @@ func (a *app) openScripts() (*scripts.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if who.state == "" {
-		return nil, errors.New("open the stored scripts: no place for them: HOME and XDG_STATE_HOME are not set")
-	}
-	return scripts.Open(filepath.Join(who.state, scriptsName))
+	return scripts.Open(scripts.Dir(who.state))
 }
-
-// scriptsName is the directory of the stored scripts in the state directory.
-const scriptsName = "scripts"

@@ -10,6 +10,7 @@ import (
 	"py3run/audit"
 	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/config"
+	"py3run/cmd/internal/wire"
 	"py3run/internal/passwd"
 )
 
@@ -45,10 +46,13 @@ func (a *app) actor() (actor, error) {
 	if u, ok := passwd.ByUID(claim.OSUID); ok {
 		claim.OSUser = u.Name
 	}
-	if file := config.Lookup(a.environ, "PY3RUN_API_KEY_FILE"); file != "" {
-		if claim.Key, err = access.ReadKeyFile(file); err != nil {
+	if file := config.Lookup(a.environ, config.KeyFileVariable); file != "" {
+		key, err := readAPIKey(file)
+		if err != nil {
 			return actor{}, err
 		}
+		defer key.Forget()
+		claim.Key = key.Text()
 	}
 	who := actor{policy: policy, places: places, state: config.StateDir(a.environ)}
 	var denied *access.Denial
@@ -64,6 +68,14 @@ func (a *app) actor() (actor, error) {
 		who.path = places[1]
 	}
 	return who, nil
+}
+
+// keyPatience is how long to wait for the next byte of an API key that comes through a pipe.
+const keyPatience = 10 * time.Second
+
+func readAPIKey(file string) (wire.Secret, error) {
+	key, err := access.ReadKeyFile(file, keyPatience)
+	return key, err
 }
 
 // may says why the actor may not do something; nil: it may.
@@ -99,6 +111,14 @@ type policyChange struct {
 
 // beginChange opens what a change of the policy needs, if the actor may make one.
 func (a *app) beginChange() (c policyChange, err error) {
+	if c, err = a.planChange(); err == nil {
+		c.log, err = audit.Open(c.dir)
+	}
+	return c, err
+}
+
+// planChange finds what a change of the policy needs, and opens nothing.
+func (a *app) planChange() (c policyChange, err error) {
 	if c.logContext, err = a.logContext(); err != nil {
 		return c, err
 	}
@@ -117,8 +137,7 @@ func (a *app) beginChange() (c policyChange, err error) {
 			return c, fmt.Errorf("find the group of security.audit.group: %w", err)
 		}
 	}
-	c.log, err = audit.Open(c.dir)
-	return c, err
+	return c, nil
 }
 
 // changePolicy changes the policy by a function that gets a copy, and records that. after is nil if

@@ -23,6 +23,7 @@ import (
 	"py3run/audit"
 	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/scripts"
+	"py3run/internal/atomicfile"
 )
 
 // A backup is a tar file, or a compressed one where its name ends in .gz or .tgz:
@@ -38,11 +39,42 @@ const (
 	backupPolicy   = access.FileName
 	backupManifest = "manifest.json"
 	backupVersion  = 1
-
-	backupFileMost  = 64 << 20 // bytes of one file
-	backupFilesMost = 1 << 20  // files
-	backupMost      = 16 << 30 // bytes of all files
 )
+
+// bounds say how large a backup can be. They hold for writing one as for reading one, its manifest
+// included: a backup that was made can be restored.
+type bounds struct {
+	file  int64 // bytes of one file
+	files int
+	all   int64 // bytes of all files
+}
+
+var backupBounds = bounds{file: 64 << 20, files: 1 << 20, all: 16 << 30}
+
+// take subtracts one more file.
+func (b *bounds) take(name string, size int64) error {
+	b.files--
+	b.all -= size
+	switch {
+	case size > b.file:
+		return &tooLargeError{fmt.Sprintf("%s has %d bytes, and a file of a backup at most %d", name, size, b.file)}
+	case b.files < 0:
+		return &tooLargeError{name + " is one file more than a backup can have"}
+	case b.all < 0:
+		return &tooLargeError{name + " does not fit any more: the files of a backup together have too many bytes"}
+	}
+	return nil
+}
+
+// A tooLargeError says why something is too large for a backup.
+type tooLargeError struct{ what string }
+
+func (e *tooLargeError) Error() string { return e.what }
+
+// Hint says how to go on.
+func (e *tooLargeError) Hint() string {
+	return "save this host's policy and state directory with the tools of the host instead, while nobody changes them"
+}
 
 // backupNames are the only files that a backup can have.
 var backupNames = regexp.MustCompile(`^(policy\.toml|policies/[0-9a-f]{64}\.toml|scripts/objects/[0-9a-f]{64}|scripts/names/[a-z0-9][a-z0-9._+-]*/(meta\.json|versions\.jsonl))$`)
@@ -95,7 +127,7 @@ Whoever may read the policy can make a backup, as far as the files let it.`,
 			if err := who.may(access.ToRead, access.Object{Kind: access.ThePolicy}); err != nil {
 				return err
 			}
-			m, err := writeBackup(args[0], who, time.Now().UTC().Truncate(time.Second))
+			m, err := writeBackup(args[0], who, backupBounds, time.Now().UTC().Truncate(time.Second))
 			if err != nil {
 				return fmt.Errorf("back up to %s: %w", args[0], err)
 			}
@@ -107,27 +139,41 @@ Whoever may read the policy can make a backup, as far as the files let it.`,
 }
 
 // writeBackup writes a file as a whole: it has its name only when everything is in it.
-func writeBackup(path string, who actor, now time.Time) (m manifest, err error) {
+func writeBackup(path string, who actor, room bounds, now time.Time) (m manifest, err error) {
 	if _, err := os.Lstat(path); err == nil {
 		return m, fs.ErrExist
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-")
+	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return m, err
 	}
-	defer os.Remove(f.Name())
-	defer f.Close()
-	var to io.Writer = f
+	defer dir.Close()
+	f, err := atomicfile.Create(int(dir.Fd()), "", 0o600)
+	if err != nil {
+		return m, err
+	}
+	defer f.Discard()
+	if m, err = packBackup(f, isPacked(path), who, room, now); err != nil {
+		return m, err
+	}
+	return m, f.Put(int(dir.Fd()), filepath.Base(path), unix.RENAME_NOREPLACE)
+}
+
+// packBackup writes the files of a backup, the manifest last.
+func packBackup(to io.Writer, compress bool, who actor, room bounds, now time.Time) (m manifest, err error) {
 	var packed *gzip.Writer
-	if isPacked(path) {
-		packed = gzip.NewWriter(f)
+	if compress {
+		packed = gzip.NewWriter(to)
 		to = packed
 	}
 	w := tar.NewWriter(to)
 	rec := who.record()
 	m = manifest{Version: backupVersion, Created: now, Host: rec.Host.Name, By: rec.User.Name, Files: []audit.FileEntry{}}
 	put := func(name string, text []byte) error {
-		err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: int64(len(text)), ModTime: now, Typeflag: tar.TypeReg})
+		err := room.take(name, int64(len(text)))
+		if err == nil {
+			err = w.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: int64(len(text)), ModTime: now, Typeflag: tar.TypeReg})
+		}
 		if err == nil {
 			_, err = w.Write(text)
 		}
@@ -149,13 +195,7 @@ func writeBackup(path string, who actor, now time.Time) (m manifest, err error) 
 	if packed != nil {
 		err = errors.Join(err, packed.Close())
 	}
-	if err = errors.Join(err, f.Sync()); err != nil {
-		return m, err
-	}
-	if err := unix.Renameat2(unix.AT_FDCWD, f.Name(), unix.AT_FDCWD, path, unix.RENAME_NOREPLACE); err != nil {
-		return m, err
-	}
-	return m, syncDir(filepath.Dir(path))
+	return m, err
 }
 
 func isPacked(path string) bool {
@@ -202,13 +242,13 @@ func (who actor) saved(yield func(name string, text []byte) error) error {
 		}
 		return err
 	}
-	if err := errors.Join(list("policies", ""), list(scriptsName+"/names", "/meta.json", "/versions.jsonl")); err != nil {
+	if err := errors.Join(list("policies", ""), list(scripts.DirName+"/names", "/meta.json", "/versions.jsonl")); err != nil {
 		return err
 	}
 	read := func() error {
 		for _, name := range names {
 			text, err := readInside(root, name)
-			if errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(name, scriptsName+"/names/") {
+			if errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(name, scripts.DirName+"/names/") {
 				continue // a script that is being made
 			}
 			if err == nil {
@@ -224,7 +264,7 @@ func (who actor) saved(yield func(name string, text []byte) error) error {
 		return err
 	}
 	names = nil
-	if err := list(scriptsName+"/objects", ""); err != nil {
+	if err := list(scripts.DirName+"/objects", ""); err != nil {
 		return err
 	}
 	return read()
@@ -244,11 +284,7 @@ func readInside(root *os.Root, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := io.ReadAll(io.LimitReader(f, backupFileMost+1))
-	if err == nil && len(text) > backupFileMost {
-		err = fmt.Errorf("%s is larger than %d MB", name, backupFileMost>>20)
-	}
-	return text, err
+	return io.ReadAll(io.LimitReader(f, backupBounds.file+1)) // one more is found out when it is packed
 }
 
 func (a *app) restore() *cobra.Command {
@@ -263,12 +299,21 @@ Keys are accepted again as the backup says: a key that was revoked since is not 
 lists all changes; with --dry-run it does nothing else.`,
 		Example: "  py3runctl restore --dry-run /backup/py3run-2026-11-24.tar.gz",
 		RunE: func(_ *cobra.Command, args []string) error {
-			c, err := a.beginChange()
+			begin := a.beginChange
+			if dryRun {
+				begin = a.planChange
+			}
+			c, err := begin()
 			if err != nil {
 				return err
 			}
-			defer c.log.Close()
-			if err := c.restore(args[0], dryRun, time.Now().UTC()); err != nil {
+			if dryRun {
+				err = c.tryRestore(args[0])
+			} else {
+				defer c.log.Close()
+				err = c.restore(args[0], time.Now().UTC())
+			}
+			if err != nil {
 				return fmt.Errorf("restore %s: %w", args[0], err)
 			}
 			return nil
@@ -278,57 +323,95 @@ lists all changes; with --dry-run it does nothing else.`,
 	return c
 }
 
-func (c policyChange) restore(path string, dryRun bool, now time.Time) error {
-	if c.who.state == "" {
+// A staged backup is unpacked and checked.
+type staged struct {
+	dir    string
+	files  manifest
+	text   string         // of the policy
+	policy *access.Policy // nil: it has none
+}
+
+func (c policyChange) stage(path, dir string) (s staged, err error) {
+	s.dir = dir
+	if s.files, err = unpack(path, dir); err != nil {
+		return s, err
+	}
+	if s.text, s.policy, err = stagedPolicy(dir, c.who.path); err != nil {
+		return s, err
+	}
+	if s.policy == nil {
+		c.warnf("the backup has no policy: the one that holds here stays")
+	}
+	return s, checkScripts(scripts.Dir(dir))
+}
+
+// present lists what a backup would have now.
+func (who actor) present() (m manifest, err error) {
+	err = who.saved(func(name string, text []byte) error {
+		m.Files = append(m.Files, fileEntry(name, text))
+		return nil
+	})
+	m.sort()
+	return m, err
+}
+
+// tryRestore says what a restore would change. It unpacks the backup among the temporary files, and
+// leaves nothing anywhere.
+func (c policyChange) tryRestore(path string) error {
+	dir, err := os.MkdirTemp("", "py3runctl-restore-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	s, err := c.stage(path, dir)
+	if err != nil {
+		return err
+	}
+	current, err := c.who.present()
+	if err != nil {
+		return err
+	}
+	changes := scriptChanges(current, s.files)
+	if s.policy != nil {
+		changes = append(access.Diff(c.who.policy, s.policy), changes...)
+	}
+	for _, change := range changes {
+		fmt.Fprintln(c.out, plain(change))
+	}
+	m := s.files
+	_, err = fmt.Fprintf(c.out, "%s of %s by %s on %s is whole: %d files\n", path, m.Created.Format(time.RFC3339), plain(m.By), plain(m.Host), len(m.Files))
+	return err
+}
+
+func (c policyChange) restore(path string, now time.Time) error {
+	place := scripts.Dir(c.who.state)
+	if place == "" {
 		return errors.New("no place for scripts: HOME and XDG_STATE_HOME are not set")
 	}
 	if err := os.MkdirAll(c.who.state, 0o700); err != nil {
 		return err
 	}
-	staged, err := os.MkdirTemp(c.who.state, ".restore-")
+	dir, err := os.MkdirTemp(c.who.state, ".restore-")
 	if err != nil {
 		return err
 	}
 	keep := false
 	defer func() {
 		if !keep {
-			os.RemoveAll(staged)
+			os.RemoveAll(dir)
 		}
 	}()
-	m, err := unpack(path, staged)
+	s, err := c.stage(path, dir)
 	if err != nil {
 		return err
 	}
-	text, policy, err := stagedPolicy(staged, c.who.path)
+	there, unlock, err := lockScripts(place, scripts.Dir(dir)) // nobody saves a script that would be lost
 	if err != nil {
 		return err
 	}
-	if err := checkScripts(filepath.Join(staged, scriptsName)); err != nil {
-		return err
-	}
-	current := manifest{}
-	err = c.who.saved(func(name string, text []byte) error {
-		current.Files = append(current.Files, fileEntry(name, text))
-		return nil
-	})
+	defer unlock()
+	current, err := c.who.present()
 	if err != nil {
-		return err
-	}
-	current.sort()
-	if policy == nil {
-		c.warnf("the backup has no policy: the one that holds here stays")
-	}
-	differences := scriptChanges(current, m)
-	if dryRun {
-		if policy != nil {
-			for _, change := range access.Diff(c.who.policy, policy) {
-				fmt.Fprintln(c.out, plain(change))
-			}
-		}
-		for _, change := range differences {
-			fmt.Fprintln(c.out, plain(change))
-		}
-		_, err := fmt.Fprintf(c.out, "%s of %s by %s on %s is whole: %d files\n", path, m.Created.Format(time.RFC3339), plain(m.By), plain(m.Host), len(m.Files))
 		return err
 	}
 	rec := c.who.record()
@@ -338,26 +421,28 @@ func (c policyChange) restore(path string, dryRun bool, now time.Time) error {
 		return err
 	}
 	before, after := c.who.policy, c.who.policy
-	swap, err := exchange(filepath.Join(staged, scriptsName), filepath.Join(c.who.state, scriptsName))
+	keep, err = exchange(scripts.Dir(dir), place, there, func() (err error) {
+		if s.policy != nil {
+			before, after, err = c.edit.Replace(s.text)
+		}
+		return err
+	})
 	if err != nil {
+		if keep {
+			err = fmt.Errorf("%w; the stored scripts as they were before are in %s", err, scripts.Dir(dir))
+		}
 		return err
 	}
-	if policy != nil {
-		if before, after, err = c.edit.Replace(text); err != nil {
-			return errors.Join(err, swap())
-		}
-	}
-	keep = true
 	kept := filepath.Join(c.who.state, "replaced-"+now.Format("20060102T150405.000Z"))
-	os.Remove(filepath.Join(staged, backupPolicy)) // that is in its place now, and the one before is kept by its hash
-	if err := errors.Join(os.Rename(staged, kept), keepPolicies(kept, c.who.state), syncDir(c.who.state)); err != nil {
+	os.Remove(filepath.Join(dir, backupPolicy)) // that is in its place now, and the one before is kept by its hash
+	if err := errors.Join(os.Rename(dir, kept), keepPolicies(kept, c.who.state), syncDir(c.who.state)); err != nil {
 		c.warn(err)
 	}
-	for _, change := range differences {
+	for _, change := range scriptChanges(current, s.files) {
 		c.say("%s", change)
 	}
 	rec.Event.Outcome, rec.Event.Reason = audit.Success, "after"
-	rec.Files = &audit.Files{Put: m.set()}
+	rec.Files = &audit.Files{Put: s.files.set()}
 	if before != after {
 		err = c.recordChange(rec, before, after)
 	} else {
@@ -365,6 +450,24 @@ func (c policyChange) restore(path string, dryRun bool, now time.Time) error {
 	}
 	c.say("the stored scripts as they were before are in %s; remove them when you do not need them", kept)
 	return err
+}
+
+// lockScripts locks the stored scripts, if there are any, and those that take their place: nobody
+// changes the new ones before it is certain that they stay.
+func lockScripts(place, staged string) (there bool, unlock func(), err error) {
+	unlockStaged, err := scripts.Lock(staged)
+	if err != nil {
+		return false, nil, err
+	}
+	unlockPlace, err := scripts.Lock(place)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, unlockStaged, nil
+	case err != nil:
+		unlockStaged()
+		return false, nil, err
+	}
+	return true, func() { unlockPlace(); unlockStaged() }, nil
 }
 
 // unpack writes the files of a backup into an empty directory, and compares them with the manifest.
@@ -386,7 +489,7 @@ func unpack(path, dir string) (m manifest, err error) {
 	}
 	defer root.Close()
 	var found []audit.FileEntry
-	var total int64
+	room := backupBounds
 	for r := tar.NewReader(from); ; {
 		h, err := r.Next()
 		if err == io.EOF {
@@ -396,14 +499,14 @@ func unpack(path, dir string) (m manifest, err error) {
 			return m, fmt.Errorf("read: %w", err)
 		}
 		isFile := h.Typeflag == tar.TypeReg && (h.Name == backupManifest || backupNames.MatchString(h.Name))
-		total += h.Size
 		switch {
 		case !isFile:
 			return m, fmt.Errorf("%q is no file of a backup", h.Name)
-		case h.Size > backupFileMost, total > backupMost, len(found) >= backupFilesMost:
-			return m, fmt.Errorf("%s: too large", h.Name)
 		case m.Version != 0:
 			return m, fmt.Errorf("%s stands behind the manifest", h.Name)
+		}
+		if err := room.take(h.Name, h.Size); err != nil {
+			return m, errors.New(err.Error()) // without what helps when a backup is made
 		}
 		text, err := io.ReadAll(r)
 		if err != nil {
@@ -429,7 +532,7 @@ func unpack(path, dir string) (m manifest, err error) {
 	if m.Version == 0 {
 		return m, errors.New("the backup is not whole: it has no manifest")
 	}
-	if err := root.MkdirAll(scriptsName, 0o700); err != nil {
+	if err := root.MkdirAll(scripts.DirName, 0o700); err != nil {
 		return m, err
 	}
 	slices.SortFunc(found, func(a, b audit.FileEntry) int { return strings.Compare(a.Name, b.Name) })
@@ -542,21 +645,25 @@ func scriptChanges(old, new manifest) (changes []string) {
 	return changes
 }
 
-// exchange puts a directory in the place of another one in one step, and returns what undoes that.
-func exchange(from, to string) (undo func() error, err error) {
-	flags := uint(unix.RENAME_EXCHANGE)
-	if _, err := os.Lstat(to); errors.Is(err, fs.ErrNotExist) {
-		flags = unix.RENAME_NOREPLACE
+// exchange puts a directory in the place of another one in one step, does what else has to be done, and
+// takes it back if that fails. there says whether that other directory exists. keep means that from has,
+// or may have, what was in the place before, and nothing else has it.
+func exchange(from, place string, there bool, then func() error) (keep bool, err error) {
+	flags := uint(unix.RENAME_NOREPLACE)
+	if there {
+		flags = unix.RENAME_EXCHANGE
 	}
-	if err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, flags); err != nil {
-		return nil, fmt.Errorf("put %s in its place: %w", to, err)
+	if err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, place, flags); err != nil {
+		return false, fmt.Errorf("put %s in its place: %w", place, err)
 	}
-	return func() error {
-		if flags == unix.RENAME_NOREPLACE {
-			return os.Rename(to, from)
-		}
-		return unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, flags)
-	}, nil
+	failed := then()
+	if failed == nil {
+		return true, nil
+	}
+	if err := unix.Renameat2(unix.AT_FDCWD, place, unix.AT_FDCWD, from, flags); err != nil {
+		return there, errors.Join(failed, fmt.Errorf("put %s back: %w", place, err))
+	}
+	return false, failed
 }
 
 // keepPolicies moves the texts of earlier policies that a backup has to those that are kept. Their

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -45,7 +46,7 @@ func hostApp(home, log string) *app {
 
 func (h *host) store() *scripts.Store {
 	h.Helper()
-	s, err := scripts.Open(filepath.Join(h.home, "state", "py3run", scriptsName))
+	s, err := scripts.Open(scripts.Dir(filepath.Join(h.home, "state", "py3run")))
 	h.must(err)
 	h.Cleanup(s.Close)
 	return s
@@ -237,6 +238,129 @@ func TestSpoiledBackups(t *testing.T) {
 	}
 	if out, _ := h.mustCall("user", "list"); strings.Count(out, "\n") != 2 {
 		t.Errorf("the policy after all that: %s", out)
+	}
+}
+
+// A backup is refused when it is made, not when it is needed.
+func TestBackupHasRoom(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.save("tank", "print(1)\n")
+	who, err := h.app.actor()
+	h.must(err)
+	file := filepath.Join(h.home, "b.tar")
+	for _, tt := range []struct {
+		name string
+		room bounds
+		want string
+	}{
+		{"one file too many", bounds{file: 1 << 20, files: 4, all: 1 << 20}, "manifest.json is one file more than a backup can have"},
+		{"too much", bounds{file: 1 << 20, files: 5, all: 1000}, " does not fit any more"},
+		{"a large file", bounds{file: 200, files: 5, all: 1 << 20}, " bytes, and a file of a backup at most 200"},
+	} {
+		_, err := writeBackup(file, who, tt.room, time.Now())
+		if err == nil || !strings.Contains(err.Error(), tt.want) || hint(err) == "" {
+			t.Errorf("%s: %v (%s), want %q", tt.name, err, hint(err), tt.want)
+		}
+		if left, _ := filepath.Glob(filepath.Join(h.home, "*.tar")); left != nil {
+			t.Errorf("%s leaves %q", tt.name, left)
+		}
+		if left, _ := filepath.Glob(filepath.Join(h.home, ".new-*")); left != nil {
+			t.Errorf("%s leaves %q", tt.name, left)
+		}
+	}
+	_, err = writeBackup(file, who, bounds{file: 1 << 20, files: 5, all: 1 << 20}, time.Now())
+	h.must(err)
+}
+
+// What cannot be done as a whole is taken back, and what cannot be taken back is kept.
+func TestExchange(t *testing.T) {
+	t.Parallel()
+	failed := errors.New("failed")
+	for _, tt := range []struct {
+		name  string
+		there bool
+		then  func(place string) error
+		keep  bool
+		want  string // in the place, in the end
+		left  string // in the other directory
+		err   string
+	}{
+		{"done", true, func(string) error { return nil }, true, "new", "old", ""},
+		{"nothing was there", false, func(string) error { return nil }, true, "new", "", ""},
+		{"taken back", true, func(string) error { return failed }, false, "old", "new", "failed"},
+		{"nothing was there, taken back", false, func(string) error { return failed }, false, "", "new", "failed"},
+		{"not taken back", true, func(place string) error { os.Rename(place, place+"-gone"); return failed }, true, "", "old", "failed\nput "},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			from, place := filepath.Join(dir, "from"), filepath.Join(dir, "place")
+			make := func(dir, text string) {
+				if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(filepath.Join(dir, "file"), []byte(text), 0o600)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			make(from, "new")
+			if tt.there {
+				make(place, "old")
+			}
+			keep, err := exchange(from, place, tt.there, func() error { return tt.then(place) })
+			if keep != tt.keep || (err == nil) != (tt.err == "") || err != nil && !strings.HasPrefix(err.Error(), tt.err) {
+				t.Errorf("%v, %v; want %v, %q", keep, err, tt.keep, tt.err)
+			}
+			in, _ := os.ReadFile(filepath.Join(place, "file"))
+			left, _ := os.ReadFile(filepath.Join(from, "file"))
+			if string(in) != tt.want || string(left) != tt.left {
+				t.Errorf("%q in its place and %q left, want %q and %q", in, left, tt.want, tt.left)
+			}
+		})
+	}
+}
+
+// A restore that cannot replace the policy has replaced nothing.
+func TestRestoreIsTakenBack(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.save("tank", "print(1)\n")
+	file := filepath.Join(h.home, "b.tar")
+	h.mustCall("backup", file)
+	h.save("tank", "print(2)\n")
+	c, err := h.app.beginChange()
+	h.must(err)
+	defer c.log.Close()
+	c.edit.Path = filepath.Join(file, "below-a-file")
+	if err := c.restore(file, time.Now()); err == nil || !strings.Contains(err.Error(), "change the policy") {
+		t.Errorf("%v", err)
+	}
+	if s, err := h.store().Resolve("tank"); err != nil || string(s.Code) != "print(2)\n" {
+		t.Errorf("%v, %v", s, err)
+	}
+	h.save("tank", "print(3)\n") // no lock is left
+	if left, _ := filepath.Glob(filepath.Join(h.home, "state", "py3run", "*re*-*")); len(left) != 0 {
+		t.Errorf("it leaves %q", left)
+	}
+}
+
+// A restore that is only tried makes nothing, not even on a host that has nothing.
+func TestTriedRestoreMakesNothing(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.save("tank", "print(1)\n")
+	file := filepath.Join(h.home, "b.tar")
+	h.mustCall("backup", file)
+	empty := t.TempDir()
+	a := hostApp(empty, filepath.Join(empty, "log"))
+	a.out, a.err = h.out, h.err
+	if code := a.main([]string{"restore", "--dry-run", file}); code != 0 {
+		out, errs := h.said()
+		t.Fatalf("%d: %s%s", code, out, errs)
+	}
+	if out, _ := h.said(); !strings.Contains(out, "user alice: added") || !strings.Contains(out, "script tank: added") {
+		t.Errorf("it says %s", out)
+	}
+	if entries, err := os.ReadDir(empty); err != nil || len(entries) != 0 {
+		t.Errorf("%v, %v", entries, err)
 	}
 }
 

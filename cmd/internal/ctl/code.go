@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -63,7 +62,7 @@ func (d logContext) storedCode(rec audit.Record) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("script %s: version %q is not a number", rec.Script.Name, rec.Script.Version)
 	}
-	store, err := scripts.Open(filepath.Join(config.StateDir(d.environ), "scripts"))
+	store, err := scripts.Open(scripts.Dir(config.StateDir(d.environ)))
 	if err != nil {
 		return nil, err
 	}

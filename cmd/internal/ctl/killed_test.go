@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"py3run/cmd/internal/access"
+	"py3run/cmd/internal/scripts"
 )
 
 // TestToolsForEver is the child of TestKilledTools: it changes policy, keys and scripts until
@@ -74,7 +75,7 @@ func TestKilledTools(t *testing.T) {
 		if _, findings := access.Check(policy); findings != nil {
 			t.Fatalf("%v", findings)
 		}
-		h.must(checkScripts(filepath.Join(state, scriptsName)))
+		h.must(checkScripts(scripts.Dir(state)))
 		if s, err := h.store().Resolve("plant/tank"); err != nil || string(s.Code) != "print(1)\n" {
 			t.Fatalf("%v, %v", s, err)
 		}
@@ -99,8 +100,8 @@ func TestKilledTools(t *testing.T) {
 	keys, _ := filepath.Glob(filepath.Join(h.home, "*.key"))
 	whole := 0
 	for _, file := range keys {
-		key, err := access.ReadKeyFile(file)
-		if _, formed, sum := access.ParseKey(key); err == nil && formed && sum {
+		key, err := access.ReadKeyFile(file, time.Minute)
+		if _, formed, sum := access.ParseKey(string(key)); err == nil && formed && sum {
 			whole++
 		}
 	}

@@ -349,7 +349,7 @@ func TestShowCode(t *testing.T) {
 	if out, _ := b.said(); out != "print('\\x1b[31m')\n\tx = '\u00e4'\n" {
 		t.Errorf("for people: %q", out)
 	}
-	store, err := scripts.Open(filepath.Join(config.StateDir(b.environ), "scripts"))
+	store, err := scripts.Open(scripts.Dir(config.StateDir(b.environ)))
 	b.must(err)
 	defer store.Close()
 	sums := map[string]string{}

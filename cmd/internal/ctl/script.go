@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -57,10 +56,7 @@ func (a *app) scriptDesk(changes bool) (d scriptDesk, err error) {
 	if d.who, err = a.actor(); err != nil {
 		return d, err
 	}
-	if d.who.state == "" {
-		return d, errors.New("open scripts: no place for them: XDG_STATE_HOME and HOME are not set")
-	}
-	if d.store, err = scripts.Open(filepath.Join(d.who.state, "scripts")); err != nil {
+	if d.store, err = scripts.Open(scripts.Dir(d.who.state)); err != nil {
 		return d, err
 	}
 	if changes {

@@ -47,7 +47,7 @@ func (a *app) sightedContext() (logContext, error) {
 // ownsLog reports whether the caller is root or the owner of the log, and has shown no API key: these
 // can change the log itself, so a policy that is broken must not keep them from looking.
 func (a *app) ownsLog(dir string) bool {
-	if config.Lookup(a.environ, "PY3RUN_API_KEY_FILE") != "" {
+	if config.Lookup(a.environ, config.KeyFileVariable) != "" {
 		return false
 	}
 	info, err := os.Stat(dir)

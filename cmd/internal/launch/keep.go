@@ -61,10 +61,10 @@ func NewKeeper() *Keeper { return &Keeper{slots: map[string]*slot{}} }
 // operating-system user of that name.
 func identityKey(p Plan) string {
 	who := p.user()
-	return identityOf(who.method, who.name, p.Grant.Holder)
+	return identityName(who.method, who.name, p.Grant.Holder)
 }
 
-func identityOf(method audit.AuthMethod, user, holder string) string {
+func identityName(method audit.AuthMethod, user, holder string) string {
 	return string(method) + "\x00" + user + "\x00" + holder
 }
 
@@ -99,7 +99,7 @@ func (k *Keeper) revoke(r *run, e Evidence) {
 	}
 	d, same := e.Refused.denial, identityKey(r.plan)
 	if d.Holder != "" { // as long as its key could name the user, that one was proved
-		same = identityOf(audit.AuthAPIKey, d.User, d.Holder)
+		same = identityName(audit.AuthAPIKey, d.User, d.Holder)
 	}
 	var concerns func(identity string) bool
 	switch d.Code {

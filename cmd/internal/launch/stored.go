@@ -3,7 +3,6 @@ package launch
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -15,14 +14,6 @@ import (
 
 // A request can name a stored script instead of code. The bytes that the store returns are those that
 // run and that the record hashes: they are read once, and their hash was compared.
-
-// ScriptsDir is where stored scripts are; empty: there is no place for them.
-func ScriptsDir(environ []string) string {
-	if state := StateDir(environ); state != "" {
-		return filepath.Join(state, "scripts")
-	}
-	return ""
-}
 
 // resolve finds the code of a job, and asks whether its user may run it.
 func resolve(p Plan, policy *access.Policy) (Plan, *refusal) {
@@ -39,7 +30,7 @@ func resolve(p Plan, policy *access.Policy) (Plan, *refusal) {
 }
 
 func readStored(environ []string, ref string) (scripts.Script, error) {
-	dir := ScriptsDir(environ)
+	dir := scripts.Dir(StateDir(environ))
 	if dir == "" {
 		return scripts.Script{}, scripts.NotFound(ref)
 	}

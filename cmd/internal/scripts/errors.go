@@ -1,12 +1,6 @@
 package scripts
 
-import (
-	"errors"
-	"fmt"
-)
-
-// ErrBusy means that somebody else has been changing the script for too long.
-var ErrBusy = errors.New("somebody else is changing it")
+import "fmt"
 
 // A NotFoundError says that there is no such script or version. Its text does not tell the two
 // apart: whoever must not know of a script gets the same text for one that exists.

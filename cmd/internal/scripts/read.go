@@ -27,8 +27,11 @@ type Store struct {
 }
 
 // Open opens the store in a directory, which need not exist. It refuses a directory that belongs to
-// somebody else, or that others could read, or the group change.
+// somebody else, or that others could read, or the group change. Empty, there is no place for scripts.
 func Open(dir string) (*Store, error) {
+	if dir == "" {
+		return nil, errors.New("open scripts: no place for them: HOME and XDG_STATE_HOME are not set")
+	}
 	s := &Store{dir: dir, fd: -1}
 	err := s.open()
 	if err == unix.ENOENT {

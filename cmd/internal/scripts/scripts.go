@@ -6,6 +6,7 @@
 //	DIR/names/NAME/meta.json         a Meta, the current version, and how far the history goes
 //	DIR/names/NAME/versions.jsonl    the history: a Version a line, each with the hash of the line before
 //	DIR/names/NAME/lock              held by whoever changes the script
+//	DIR                              locked itself: shared by all of them, and held by a restore
 //
 // A folder is a part of a name; in the name of a directory, + stands for its slash.
 //

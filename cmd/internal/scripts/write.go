@@ -16,6 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"py3run/cmd/internal/access"
+	"py3run/internal/atomicfile"
+	"py3run/internal/filelock"
 )
 
 // A Draft is what Save stores. Nil means: as it was.
@@ -199,10 +201,12 @@ func yesNo(b bool) string {
 
 // A writer changes one script under its lock.
 type writer struct {
-	store     *Store
-	dir, lock int
-	head      head // as it will be
-	changes   []string
+	store   *Store
+	dir     int
+	lock    int  // of the script
+	shared  int  // the lock of the store
+	head    head // as it will be
+	changes []string
 }
 
 func (w *writer) note(change string) { w.changes = append(w.changes, change) }
@@ -279,22 +283,27 @@ func allowed(name string, h head, e Edit, make bool) error {
 }
 
 const (
-	lockPatience = 10 * time.Second
-	lockGap      = 2 * time.Millisecond
-
 	newMeta   = "new-meta" // these two are removed by the next writer after a kill
 	newObject = "new-object"
 )
 
 // writer takes the lock of a script and reads what is there.
 func (s *Store) writer(name string, make bool) (w *writer, err error) {
-	w = &writer{store: s, dir: -1, lock: -1}
+	w = &writer{store: s, dir: -1, lock: -1, shared: -1}
 	defer func() {
 		if err != nil {
 			w.close()
 			w = nil
 		}
 	}()
+	if make {
+		if err := s.make(); err != nil {
+			return w, err
+		}
+	}
+	if w.shared, err = s.share(); err != nil {
+		return w, err
+	}
 	if make {
 		if err := s.makeDirs(dirOf(name)); err != nil {
 			return w, err
@@ -303,21 +312,17 @@ func (s *Store) writer(name string, make bool) (w *writer, err error) {
 	if w.dir, err = s.sub(namesDir, dirOf(name)); err != nil {
 		return w, err
 	}
-	if w.lock, err = openAt(w.dir, lockName, unix.O_RDWR|unix.O_CREAT, 0o600|s.mode&0o060); err != nil {
+	lock, err := openAt(w.dir, lockName, unix.O_RDWR|unix.O_CREAT, 0o600|s.mode&0o060)
+	if err == nil {
+		err = filelock.Take(lock, unix.LOCK_EX, time.Now().Add(lockPatience), nil)
+	}
+	if err == filelock.ErrTimeout {
+		return w, errBusy
+	}
+	if err != nil {
 		return w, fmt.Errorf("lock: %w", err)
 	}
-	for deadline := time.Now().Add(lockPatience); ; time.Sleep(lockGap) {
-		err = unix.Flock(w.lock, unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			break
-		}
-		if err != unix.EWOULDBLOCK && err != unix.EINTR {
-			return w, fmt.Errorf("lock: %w", err)
-		}
-		if time.Now().After(deadline) {
-			return w, ErrBusy
-		}
-	}
+	w.lock = lock
 	if w.head, err = readHead(w.dir, name); err == unix.ENOENT {
 		w.head, err = head{}, nil
 	}
@@ -325,26 +330,35 @@ func (s *Store) writer(name string, make bool) (w *writer, err error) {
 }
 
 func (w *writer) close() {
-	for _, fd := range []int{w.lock, w.dir} {
+	for _, fd := range []int{w.lock, w.shared} {
 		if fd >= 0 {
-			unix.Close(fd)
+			filelock.Release(fd)
 		}
+	}
+	if w.dir >= 0 {
+		unix.Close(w.dir)
 	}
 }
 
-// makeDirs makes the directories that a script needs, from the store's own down.
-func (s *Store) makeDirs(name string) error {
-	if s.fd < 0 {
-		if err := os.MkdirAll(filepath.Dir(s.dir), 0o700); err != nil {
-			return err
-		}
-		if err := os.Mkdir(s.dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-			return err
-		}
-		if err := s.open(); err != nil {
-			return fmt.Errorf("open scripts %s: %w", s.dir, err)
-		}
+// make makes the directory of the store, unless it exists.
+func (s *Store) make() error {
+	if s.fd >= 0 {
+		return nil
 	}
+	if err := os.MkdirAll(filepath.Dir(s.dir), 0o700); err != nil {
+		return err
+	}
+	if err := os.Mkdir(s.dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	if err := s.open(); err != nil {
+		return fmt.Errorf("open scripts %s: %w", s.dir, err)
+	}
+	return nil
+}
+
+// makeDirs makes the directories that a script needs below the store.
+func (s *Store) makeDirs(name string) error {
 	for _, d := range []struct {
 		in   []string
 		name string
@@ -370,22 +384,15 @@ func (s *Store) makeDirs(name string) error {
 
 // putFile writes a file in the script's directory, and moves it to its place when it is on the disk.
 func (w *writer) putFile(temporary string, data []byte, mode uint32, to int, name string) error {
-	unix.Unlinkat(w.dir, temporary, 0) // of a writer that was killed
-	fd, err := openAt(w.dir, temporary, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, mode|w.store.mode&0o040)
+	f, err := atomicfile.Create(w.dir, temporary, mode|w.store.mode&0o040)
 	if err != nil {
 		return fmt.Errorf("make %s: %w", name, err)
 	}
-	f := os.NewFile(uintptr(fd), temporary)
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = unix.Renameat(w.dir, temporary, to, name)
+	defer f.Discard()
+	if _, err = f.Write(data); err == nil {
+		err = f.Put(to, name, 0)
 	}
 	if err != nil {
-		unix.Unlinkat(w.dir, temporary, 0)
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	if err := unix.Fsync(to); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	return nil

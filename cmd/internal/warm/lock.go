@@ -10,28 +10,31 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"py3run/internal/filelock"
 	"py3run/sandbox/cgroup"
 )
 
-// lockFile makes and locks a template's file. It tries again for some time, because another process
-// may hold the lock only to look whether the template lives.
+// lockFile makes and locks a template's file. It waits for some time, because another process may hold
+// the lock only to look whether the template lives.
 func lockFile(path string, patience time.Duration) (*os.File, error) {
-	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
-		lock, err := os.OpenFile(path, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_APPEND, 0o600)
+	for end := time.Now().Add(patience); ; {
+		fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_APPEND, 0o600)
+		if err == unix.EINTR {
+			continue
+		}
+		if err == nil {
+			err = filelock.Take(fd, unix.LOCK_EX, end, nil)
+		}
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
 		var st unix.Stat_t
-		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			if err = unix.Fstat(int(lock.Fd()), &st); err == nil && st.Nlink > 0 {
-				return lock, nil
-			}
-			err = unix.EWOULDBLOCK // the template before has just removed it
+		if err = unix.Fstat(fd, &st); err == nil && st.Nlink > 0 {
+			return os.NewFile(uintptr(fd), path), nil
 		}
-		lock.Close()
-		if err != unix.EWOULDBLOCK || time.Now().After(end) {
-			return nil, fmt.Errorf("lock %s: %w", path, err)
+		filelock.Release(fd) // the template before has just removed it
+		if time.Now().After(end) {
+			return nil, fmt.Errorf("lock %s: %w", path, filelock.ErrTimeout)
 		}
 	}
 }

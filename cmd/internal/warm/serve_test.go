@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"py3run/internal/filelock"
 )
 
 // TestLockFile tells a template that lives from somebody who only looks, and from one that has just
@@ -20,7 +22,7 @@ func TestLockFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := lockFile(path, glanceMost); !errors.Is(err, unix.EWOULDBLOCK) {
+	if _, err := lockFile(path, glanceMost); !errors.Is(err, filelock.ErrTimeout) {
 		t.Fatalf("beside one that lives: %v", err)
 	}
 	time.AfterFunc(10*time.Millisecond, func() { held.Close() })
