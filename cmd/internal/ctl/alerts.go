@@ -58,6 +58,9 @@ func (d logContext) alerts(statePath, format string, everything bool) (fired int
 	if err != nil {
 		return 0, err
 	}
+	if known && everything {
+		d.warnf("--everything counts on the first call only, and there is %s from an earlier one: to begin anew, remove it, or name another one with --state", statePath)
+	}
 	learning := !known && !everything
 	found, err := d.evaluate(r, state)
 	if err != nil {
@@ -146,7 +149,7 @@ func (d logContext) printAlert(a alert, format string) error {
 	if a.Acknowledged != nil {
 		looked = plain(fmt.Sprintf(" (%s)", a.Acknowledged))
 	}
-	_, err := fmt.Fprintf(d.out, "%s  %-15s  record %d  %s%s\n", plain(a.Time), a.Rule, a.Seq, plain(a.Title), looked)
+	_, err := fmt.Fprintf(d.out, "%s  %-15s  record %d  %s%s\n", plain(d.shownTime(a.Time)), a.Rule, a.Seq, plain(a.Title), looked)
 	return err
 }
 

@@ -160,7 +160,7 @@ func (a *app) logContext() (logContext, error) {
 			return logContext{}, err
 		}
 	}
-	return logContext{dir: dir, config: loaded.Config, origins: loaded.Origins, environ: a.environ, zone: zone, out: a.out, err: a.err, outIsTerminal: a.outIsTerminal, errIsTerminal: a.errIsTerminal}, nil
+	return logContext{dir: dir, config: loaded.Config, origins: loaded.Origins, environ: a.environ, zone: zone, out: a.out, err: a.err, outIsTerminal: a.outIsTerminal, errIsTerminal: a.errIsTerminal, width: widthOf(a.out)}, nil
 }
 
 // at adapts a function to a cobra RunE.

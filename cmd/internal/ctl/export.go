@@ -83,6 +83,7 @@ cursors beside the log (cursor-*.json).`,
 	c.Flags().StringVar(&e.format, "format", "json", "json (the exact lines) or csv")
 	f.identity(c)
 	f.outcome(c)
+	f.kinds(c)
 	f.times(c)
 	return c
 }
