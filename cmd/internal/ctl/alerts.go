@@ -299,6 +299,26 @@ func replaceFile(path string, text []byte, mode os.FileMode) error {
 	return nil
 }
 
+// newFile writes a file that must not exist, completely or not at all.
+func newFile(path string, text []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, cause(err))
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = unix.Renameat2(unix.AT_FDCWD, f.Name(), unix.AT_FDCWD, path, unix.RENAME_NOREPLACE)
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(path))
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, cause(err))
+	}
+	return nil
+}
+
 // cause is an error without the name of its file, which is a temporary one.
 func cause(err error) error {
 	if path := new(fs.PathError); errors.As(err, &path) {

@@ -61,7 +61,7 @@ func (a *app) tail() *cobra.Command {
 			return d.tail(ctx, s.seenBy(d), count, follow, format)
 		}),
 	}
-	f.identity(c)
+	f.identity(c, a)
 	f.outcome(c)
 	f.kinds(c)
 	f.times(c)

@@ -31,7 +31,7 @@ type filter struct {
 }
 
 // identity adds the flags about who runs what.
-func (f *filter) identity(c *cobra.Command) {
+func (f *filter) identity(c *cobra.Command, a *app) {
 	flags := c.Flags()
 	flags.StringVar(&f.user, "user", "", "only of this user, asserted or not")
 	flags.StringVar(&f.holder, "holder", "", "only by API keys of this `user`, whomever they were used for")
@@ -40,11 +40,16 @@ func (f *filter) identity(c *cobra.Command) {
 	flags.StringVar(&f.script, "script", "", "only of this script: `NAME`, or NAME@VERSION")
 	flags.StringVar(&f.code, "code", "", "only of the code whose `SHA-256` is this, or begins with these 8 digits or more")
 	flags.StringArrayVar(&f.labels, "label", nil, "only with this label, `NAME=VALUE`; can be given several times, and all have to match")
+	completeBy(c, "user", a.completeUsers)
+	completeBy(c, "holder", a.completeUsers)
+	completeBy(c, "key-id", a.completeKeys)
+	completeBy(c, "script", a.completeOne)
 }
 
 // outcome adds the flags about how runs ended.
 func (f *filter) outcome(c *cobra.Command) {
 	c.Flags().StringVar(&f.status, "status", "", "only with this status: ok, error, timeout, … orphaned, denied, running")
+	complete(c, "status", statuses()...)
 	c.Flags().BoolVar(&f.failed, "failed", false, "only what has failed: every status but ok")
 }
 

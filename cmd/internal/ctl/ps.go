@@ -33,7 +33,7 @@ second on, if its control group or its processes can be seen from here.`,
 			return d.ps(f, format, time.Now())
 		}),
 	}
-	f.identity(c)
+	f.identity(c, a)
 	f.times(c)
 	c.Flags().StringVar(&format, "format", "", "text or json (default: text on a terminal, else json)")
 	return c
