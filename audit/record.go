@@ -80,6 +80,7 @@ const (
 	UserAdded      Action = "user-add"
 	UserChanged    Action = "user-change"
 	UserDisabled   Action = "user-disable"
+	GroupChanged   Action = "user-group-change" // a group of users
 	KeyCreated     Action = "key-create"
 	KeyRevoked     Action = "key-revoke"
 	KeyRotated     Action = "key-rotate"

@@ -77,7 +77,7 @@ Nothing is run, and the answer is no record.
 Without --script, run means code that a request brings along, history and read mean the runs of
 --owner, and manage means users, keys and the policy.
 
-Exit status: 0 allowed; 1 not allowed, or an error.`,
+Exit status: 0 allowed; 1 not allowed; 3 it could not be decided.`,
 		Example: "  py3runctl access check --user alice --action run --script plant/tank-balance\n  py3runctl access check --key-file alice.key --action run",
 		RunE: func(*cobra.Command, []string) error {
 			if err := errors.Join(oneOf("action", q.action, actionNames()...), oneOf("format", q.format, "text", "json")); err != nil {
@@ -88,9 +88,9 @@ Exit status: 0 allowed; 1 not allowed, or an error.`,
 			}
 			d, err := a.logContext()
 			if err != nil {
-				return err
+				return a.answering(err)
 			}
-			return a.checkAccess(d, q)
+			return a.answering(a.checkAccess(d, q))
 		},
 	}
 	f := c.Flags()
@@ -103,6 +103,8 @@ Exit status: 0 allowed; 1 not allowed, or an error.`,
 	f.StringVar(&q.format, "format", "", "text or json (default: text on a terminal, else json)")
 	c.RegisterFlagCompletionFunc("action", cobra.FixedCompletions(actionNames(), cobra.ShellCompDirectiveNoFileComp))
 	c.RegisterFlagCompletionFunc("user", a.completeUsers)
+	completeBy(c, "owner", a.completeUsers)
+	completeBy(c, "script", a.completeOne)
 	return c
 }
 
@@ -257,6 +259,7 @@ py3runctl between two records, and where the script was shared or unshared since
 		}),
 	}
 	c.Flags().StringVar(&script, "script", "", "what they may do with this stored `script`")
+	completeBy(c, "script", a.completeOne)
 	c.Flags().StringVar(&at, "at", "", "at this `time`: 2026-11-24, 2026-11-24T10:00:00Z, or how long ago, such as 24h or 7d")
 	c.Flags().StringVar(&format, "format", "", "text, json (one object a line) or csv (default: text on a terminal, else json)")
 	return c
@@ -494,7 +497,7 @@ Exit status: 0 nothing is wrong; 1 something is, or there is no policy.`,
 			if len(findings) > 0 {
 				return cli.ExitCode(exitFailed)
 			}
-			fmt.Fprintf(a.out, "%s: nothing is wrong: %d users, %d groups, %d keys, SHA-256 %s\n", path, len(p.Users), len(p.Groups), len(p.Keys), p.SHA256)
+			fmt.Fprintf(a.out, "%s: nothing is wrong: %s, %s, %s, SHA-256 %s\n", path, counted(len(p.Users), "user"), counted(len(p.Groups), "group"), counted(len(p.Keys), "key"), p.SHA256)
 			return nil
 		},
 	}

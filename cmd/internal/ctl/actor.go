@@ -81,9 +81,29 @@ func readAPIKey(file string) (wire.Secret, error) {
 // may says why the actor may not do something; nil: it may.
 func (who actor) may(a access.Action, o access.Object) error {
 	if d := who.policy.Can(who.grant, a, o); !d.Allowed {
-		return refusal{d.Denial(who.grant, a, o)}
+		denied := d.Denial(who.grant, a, o)
+		who.suggest(denied, a, o)
+		return refusal{denied}
 	}
 	return nil
+}
+
+// suggest makes the hint of a denial name the least role that is enough, and for a user whom the policy
+// does not know also how that user comes into it.
+func (who actor) suggest(denied *access.Denial, a access.Action, o access.Object) {
+	_, taken := policyUser(who.policy, who.grant.User)
+	role := access.ScriptAdmin
+	if a == access.ToRead && o.Kind == access.ThePolicy {
+		role = access.Auditor
+		denied.Hint = "the role auditor is enough: py3runctl user change " + who.grant.User + " --add-role auditor, by somebody who may change the policy"
+	}
+	switch {
+	case o.Kind != access.ThePolicy || who.policy == nil || who.grant.Known:
+	case taken: // by name alone nobody is that user
+		denied.Hint = fmt.Sprintf("the policy does not say that this user of the operating system is its user %s: py3runctl user change %[1]s --os-user %[1]s --add-role %s, by somebody who may change the policy", who.grant.User, role)
+	default:
+		denied.Hint = fmt.Sprintf("the policy does not know this user: py3runctl user add %s --os-user %[1]s --role %s, by somebody who may change the policy", who.grant.User, role)
+	}
 }
 
 // record is a record that says who does something: the user of the policy, and beside it always the
@@ -153,7 +173,7 @@ func (a *app) changePolicy(action audit.Action, change func(*access.Policy) erro
 		return nil, err
 	}
 	if before == after {
-		c.warnf("nothing was to change in %s", c.who.path)
+		c.say("nothing was to change in %s", c.who.path)
 		return nil, nil
 	}
 	rec := c.who.record()
@@ -163,6 +183,11 @@ func (a *app) changePolicy(action audit.Action, change func(*access.Policy) erro
 
 // recordChange records a change that was made, and says what it was.
 func (c policyChange) recordChange(rec audit.Record, before, after *access.Policy) error {
+	return c.appendChange(rec, before, after, func(change string) { c.say("%s", change) })
+}
+
+// appendChange does the same, and gives what was changed to tell.
+func (c policyChange) appendChange(rec audit.Record, before, after *access.Policy, tell func(change string)) error {
 	rec.Policy = &audit.PolicyChange{Path: c.who.path, NewSHA256: after.SHA256, Changes: access.Diff(before, after), Grants: access.Grants(before, after), AnyUserKeys: access.AnyUserKeys(before, after)}
 	if before != nil {
 		rec.Policy.OldSHA256 = before.SHA256
@@ -172,7 +197,7 @@ func (c policyChange) recordChange(rec audit.Record, before, after *access.Polic
 		return fmt.Errorf("record the change of %s: %w; the change is made, and the next run records it as one from outside", c.who.path, err)
 	}
 	for _, change := range rec.Policy.Changes {
-		c.say("%s", change)
+		tell(change)
 	}
 	c.say("%s is changed; record %d tells it", c.who.path, receipt.Seq)
 	if before == nil && c.who.system {

@@ -58,6 +58,9 @@ func (d logContext) alerts(statePath, format string, everything bool) (fired int
 	if err != nil {
 		return 0, err
 	}
+	if known && everything {
+		d.warnf("--everything counts on the first call only, and there is %s from an earlier one: to begin anew, remove it, or name another one with --state", statePath)
+	}
 	learning := !known && !everything
 	found, err := d.evaluate(r, state)
 	if err != nil {
@@ -146,7 +149,7 @@ func (d logContext) printAlert(a alert, format string) error {
 	if a.Acknowledged != nil {
 		looked = plain(fmt.Sprintf(" (%s)", a.Acknowledged))
 	}
-	_, err := fmt.Fprintf(d.out, "%s  %-15s  record %d  %s%s\n", plain(a.Time), a.Rule, a.Seq, plain(a.Title), looked)
+	_, err := fmt.Fprintf(d.out, "%s  %-15s  record %d  %s%s\n", plain(d.shownTime(a.Time)), a.Rule, a.Seq, plain(a.Title), looked)
 	return err
 }
 
@@ -291,6 +294,26 @@ func replaceFile(path string, text []byte, mode os.FileMode) error {
 	}
 	if err != nil {
 		os.Remove(f.Name())
+		return fmt.Errorf("write %s: %w", path, cause(err))
+	}
+	return nil
+}
+
+// newFile writes a file that must not exist, completely or not at all.
+func newFile(path string, text []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, cause(err))
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = unix.Renameat2(unix.AT_FDCWD, f.Name(), unix.AT_FDCWD, path, unix.RENAME_NOREPLACE)
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(path))
+	}
+	if err != nil {
 		return fmt.Errorf("write %s: %w", path, cause(err))
 	}
 	return nil

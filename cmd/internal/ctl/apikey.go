@@ -46,7 +46,7 @@ func (k *newKey) flags(c *cobra.Command) {
 func (a *app) keyCreate() *cobra.Command {
 	var k newKey
 	c := &cobra.Command{
-		Use: "create USER", Short: "Make an API key", Args: cobra.ExactArgs(1),
+		Use: "create USER", Short: "Make an API key", Args: exactly("USER"),
 		Long: `Prints the key, which is shown this once, alone on standard output, or writes it to the file of --out.
 
 With --may-assert the holder of the key, such as a gateway that has checked a password or a session
@@ -69,6 +69,11 @@ except those that are script-admin or auditor.`,
 				if _, ok := p.Users[made.User]; !ok {
 					return unknownUser(p, made.User)
 				}
+				for _, role := range roles {
+					if !slices.Contains(p.RolesOf(made.User), role) {
+						a.messages().Warnf("the user %s does not have the role %s, so the key does not give it", made.User, role)
+					}
+				}
 				made.ID, made.SHA256 = id, hash
 				p.Keys[id] = made
 				return nil
@@ -79,6 +84,7 @@ except those that are script-admin or auditor.`,
 	k.flags(c)
 	c.Flags().StringArrayVar(&k.roles, "role", nil, "the key gives at most this `role`; can be repeated (default: all roles of the user)")
 	c.Flags().StringArrayVar(&k.mayAssert, "may-assert", nil, "`whom` its holder may name: a user, group:NAME or \"*\"; can be repeated")
+	completeBy(c, "may-assert", a.completeWhom)
 	c.RegisterFlagCompletionFunc("role", cobra.FixedCompletions(roleNames(), cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
@@ -87,7 +93,7 @@ func (a *app) keyRotate() *cobra.Command {
 	var k newKey
 	var overlap string
 	c := &cobra.Command{
-		Use: "rotate ID", Short: "Make a key that takes another one's place", Args: cobra.ExactArgs(1),
+		Use: "rotate ID", Short: "Make a key that takes another one's place", Args: exactly("ID"),
 		Long: `Makes a key with the user, the roles and the rights of the key ID, which ends after --overlap. Without
 --expires the new key is made for as long as the old one was.`,
 		Example: "  py3runctl key rotate k7qm2x9a --overlap 48h --out /etc/gateway/py3run.key.new",
@@ -111,7 +117,7 @@ func (a *app) keyRotate() *cobra.Command {
 					return err
 				}
 				if why := keyState(p, old, now); why != "active" {
-					return fmt.Errorf("rotate key %s: it is %s: py3runctl key create makes another one", id, why)
+					return refusedWith(fmt.Errorf("rotate key %s: it is %s", id, why), "py3runctl key create "+old.User+" makes another one")
 				}
 				made := old
 				made.ID, made.SHA256, made.Created, made.Expires = newID, hash, now, expires
@@ -135,7 +141,7 @@ func (a *app) keyRotate() *cobra.Command {
 
 func (a *app) keyRevoke() *cobra.Command {
 	return &cobra.Command{
-		Use: "revoke ID...", Short: "Refuse a key from now on", Args: cobra.MinimumNArgs(1),
+		Use: "revoke ID...", Short: "Refuse a key from now on", Args: some("ID"),
 		Long:    "A revoked key is never accepted again, and stays in the policy, so that the log's key ids keep their meaning.",
 		Example: "  py3runctl key revoke k7qm2x9a",
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -146,15 +152,21 @@ func (a *app) keyRevoke() *cobra.Command {
 			}
 			now := time.Now().UTC().Truncate(time.Second)
 			_, err := a.changePolicy(audit.KeyRevoked, func(p *access.Policy) error {
+				var before []string
 				for _, id := range args {
 					k, err := knownKey(p, id)
 					if err != nil {
 						return err
 					}
-					if k.Revoked.IsZero() {
-						k.Revoked = now
+					if !k.Revoked.IsZero() {
+						before = append(before, id)
+						continue
 					}
+					k.Revoked = now
 					p.Keys[id] = k
+				}
+				for _, id := range before {
+					a.say("the key %s is revoked already", id)
 				}
 				return nil
 			})
@@ -207,7 +219,7 @@ func checkKeyID(id string) error {
 func knownKey(p *access.Policy, id string) (access.Key, error) {
 	k, ok := p.Keys[id]
 	if !ok {
-		return k, fmt.Errorf("find key %q: not in the policy: py3runctl key list shows the keys", id)
+		return k, refusedWith(fmt.Errorf("find key %q: not in the policy", id), "py3runctl key list shows the keys")
 	}
 	return k, nil
 }
@@ -302,8 +314,9 @@ func (a *app) keyList() *cobra.Command {
 			return d.listKeys(p, user, format, time.Now())
 		}),
 	}
-	c.Flags().StringVar(&format, "format", "", "text, json (one object a line) or csv (default: text on a terminal, else json)")
+	formatFlag(c, &format, "text", "json", "csv")
 	c.Flags().StringVar(&user, "user", "", "only keys of this user")
+	completeBy(c, "user", a.completeUsers)
 	return c
 }
 
@@ -326,6 +339,22 @@ func (d logContext) listKeys(p *access.Policy, user, format string, now time.Tim
 	return printList(d, format, list, []string{"key", "user", "state", "created", "expires", "revoked", "roles", "may_assert", "comment"}, func(k shownKey) []string {
 		return []string{k.ID, k.User, k.State, k.Created, k.Expires, k.Revoked, joined(k.Roles), strings.Join(k.MayAssert, " "), k.Comment}
 	})
+}
+
+// completeWhom completes a user, a group, or everybody.
+func (a *app) completeWhom(c *cobra.Command, args []string, start string) ([]string, cobra.ShellCompDirective) {
+	names, how := a.completeUsersAndGroups(c, args, start)
+	return append(names, "*"), how
+}
+
+// completeUsersAndGroups completes those with whom something can be shared.
+func (a *app) completeUsersAndGroups(c *cobra.Command, args []string, start string) ([]string, cobra.ShellCompDirective) {
+	names, how := a.completeUsers(c, args, start)
+	groups, _ := a.completeGroups(c, args, start)
+	for _, name := range groups {
+		names = append(names, "group:"+name)
+	}
+	return names, how
 }
 
 func (a *app) completeKeys(*cobra.Command, []string, string) (ids []string, _ cobra.ShellCompDirective) {

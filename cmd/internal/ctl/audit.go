@@ -61,8 +61,9 @@ func (a *app) tail() *cobra.Command {
 			return d.tail(ctx, s.seenBy(d), count, follow, format)
 		}),
 	}
-	f.identity(c)
+	f.identity(c, a)
 	f.outcome(c)
+	f.kinds(c)
 	f.times(c)
 	c.Flags().IntVarP(&count, "lines", "n", count, "show so many of the records that there are")
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with each record that is written")
@@ -224,6 +225,9 @@ func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location
 		if more := rec.Refusals; more != nil {
 			add("%s without a record of their own, up to %s", counted(uint64(max(more.Count, 0)), "more refusal"), more.Last)
 		}
+		if rec.Alert != nil {
+			add("%s", rec.Alert.Title)
+		}
 		changed(rec.Policy, add)
 		if c := rec.Changed; c != nil {
 			for _, change := range c.Changes {
@@ -234,7 +238,10 @@ func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location
 	if ms := rec.Host.ClockJumpMS; ms != 0 {
 		add("the clock has jumped by %v", time.Duration(ms)*time.Millisecond)
 	}
-	who := plain(named(rec.User.Name, rec.Auth.Method))
+	who := plain(cmp.Or(named(rec.User.Name, store.Asserted(rec)), "-"))
+	if rec.Event.Action == audit.PolicyChanged { // nobody knows who has changed the file
+		who = plain(noticed(rec))
+	}
 	if rec.Script.Name != "" {
 		who += " " + plain(scriptOf(rec.Script.Name, rec.Script.Version))
 	}

@@ -112,7 +112,7 @@ func (m *manifest) sort() {
 
 func (a *app) backup() *cobra.Command {
 	return &cobra.Command{
-		Use: "backup FILE", Short: "Write policy, keys and stored scripts to one file", Args: cobra.ExactArgs(1),
+		Use: "backup FILE", Short: "Write policy, keys and stored scripts to one file", Args: exactly("FILE"),
 		Long: `Writes a tar file, compressed if its name ends in .gz or .tgz: the policy with the hashes of the keys,
 the texts of earlier policies, the stored scripts with their history, and a manifest with the SHA-256
 of each. FILE gets mode 0600 and must not exist. The log is not in it: py3runctl audit export.
@@ -132,7 +132,7 @@ Whoever may read the policy can make a backup, as far as the files let it.`,
 				return fmt.Errorf("back up to %s: %w", args[0], err)
 			}
 			set := m.set()
-			_, err = fmt.Fprintf(a.out, "%s: %d files, %d bytes, SHA-256 of all %s\n", args[0], set.Count, set.Bytes, set.SHA256)
+			_, err = fmt.Fprintf(a.out, "%s: %s, %s, SHA-256 of all %s\n", args[0], counted(set.Count, "file"), counted(uint64(set.Bytes), "byte"), set.SHA256)
 			return err
 		},
 	}
@@ -145,7 +145,7 @@ func writeBackup(path string, who actor, room bounds, now time.Time) (m manifest
 	}
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
-		return m, err
+		return m, fmt.Errorf("%s: %w", filepath.Dir(path), cause(err))
 	}
 	defer dir.Close()
 	f, err := atomicfile.Create(int(dir.Fd()), "", 0o600)
@@ -290,7 +290,7 @@ func readInside(root *os.Root, name string) ([]byte, error) {
 func (a *app) restore() *cobra.Command {
 	var dryRun bool
 	c := &cobra.Command{
-		Use: "restore FILE", Short: "Put policy, keys and stored scripts back as they were in a backup", Args: cobra.ExactArgs(1),
+		Use: "restore FILE", Short: "Put policy, keys and stored scripts back as they were in a backup", Args: exactly("FILE"),
 		Long: `Checks the whole backup first: each file by its SHA-256, the policy, every version of every script.
 Then it replaces the scripts and the policy, each in one step. What was there before is kept in the
 state directory. Two records tell it: one before, with the hash of what was there, and one after.
@@ -339,9 +339,6 @@ func (c policyChange) stage(path, dir string) (s staged, err error) {
 	if s.text, s.policy, err = stagedPolicy(dir, c.who.path); err != nil {
 		return s, err
 	}
-	if s.policy == nil {
-		c.warnf("the backup has no policy: the one that holds here stays")
-	}
 	return s, checkScripts(scripts.Dir(dir))
 }
 
@@ -371,15 +368,7 @@ func (c policyChange) tryRestore(path string) error {
 	if err != nil {
 		return err
 	}
-	changes := scriptChanges(current, s.files)
-	if s.policy != nil {
-		changes = append(access.Diff(c.who.policy, s.policy), changes...)
-	}
-	for _, change := range changes {
-		fmt.Fprintln(c.out, plain(change))
-	}
-	m := s.files
-	_, err = fmt.Fprintf(c.out, "%s of %s by %s on %s is whole: %d files\n", path, m.Created.Format(time.RFC3339), plain(m.By), plain(m.Host), len(m.Files))
+	_, err = c.tellRestore(path, s, current)
 	return err
 }
 
@@ -414,6 +403,13 @@ func (c policyChange) restore(path string, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	same, err := c.tellRestore(path, s, current)
+	if err != nil {
+		return err
+	}
+	if same {
+		return keepPolicies(dir, c.who.state)
+	}
 	rec := c.who.record()
 	rec.Event = audit.Event{Action: audit.PolicyRestored, Outcome: audit.Unknown, Reason: "before"}
 	rec.Files = &audit.Files{Put: current.set()}
@@ -435,20 +431,23 @@ func (c policyChange) restore(path string, now time.Time) error {
 	}
 	kept := filepath.Join(c.who.state, "replaced-"+now.Format("20060102T150405.000Z"))
 	os.Remove(filepath.Join(dir, backupPolicy)) // that is in its place now, and the one before is kept by its hash
-	if err := errors.Join(os.Rename(dir, kept), keepPolicies(kept, c.who.state), syncDir(c.who.state)); err != nil {
-		c.warn(err)
+	err = keepPolicies(dir, c.who.state)
+	if keep = there; keep {
+		err = errors.Join(err, os.Rename(dir, kept))
 	}
-	for _, change := range scriptChanges(current, s.files) {
-		c.say("%s", change)
+	if err := errors.Join(err, syncDir(c.who.state)); err != nil {
+		c.warn(err)
 	}
 	rec.Event.Outcome, rec.Event.Reason = audit.Success, "after"
 	rec.Files = &audit.Files{Put: s.files.set()}
 	if before != after {
-		err = c.recordChange(rec, before, after)
+		err = c.appendChange(rec, before, after, func(string) {}) // they are told already
 	} else {
 		_, err = c.log.Append(rec)
 	}
-	c.say("the stored scripts as they were before are in %s; remove them when you do not need them", kept)
+	if keep {
+		c.say("the stored scripts as they were before are in %s; remove them when you do not need them", kept)
+	}
 	return err
 }
 
@@ -470,6 +469,34 @@ func lockScripts(place, staged string) (there bool, unlock func(), err error) {
 	return true, func() { unlockPlace(); unlockStaged() }, nil
 }
 
+// tellRestore says what a backup is, and what is different in it: first in the policy, then in the scripts.
+// A dry run tells the same. same: nothing is different.
+func (c policyChange) tellRestore(path string, s staged, current manifest) (same bool, err error) {
+	m := s.files
+	same = (s.policy == nil || c.who.policy != nil && c.who.policy.Text == s.text) && slices.Equal(scriptFiles(current), scriptFiles(m))
+	lines := []string{fmt.Sprintf("%s of %s by %s on %s is whole: %s", path, c.when(m.Created), m.By, m.Host, counted(len(m.Files), "file"))}
+	if s.policy == nil {
+		lines = append(lines, "the backup has no policy: the one that holds here stays")
+	} else {
+		lines = append(lines, access.Diff(c.who.policy, s.policy)...)
+	}
+	lines = append(lines, scriptChanges(current, m)...)
+	if same {
+		lines = append(lines, "nothing was to change: the policy and the scripts are as in the backup")
+	}
+	for _, line := range lines {
+		if _, err := fmt.Fprintln(c.out, plain(line)); err != nil {
+			return same, err
+		}
+	}
+	return same, nil
+}
+
+// scriptFiles are the files of the stored scripts.
+func scriptFiles(m manifest) []audit.FileEntry {
+	return slices.DeleteFunc(slices.Clone(m.Files), func(f audit.FileEntry) bool { return !strings.HasPrefix(f.Name, scripts.DirName+"/") })
+}
+
 // unpack writes the files of a backup into an empty directory, and compares them with the manifest.
 func unpack(path, dir string) (m manifest, err error) {
 	f, err := os.Open(path)
@@ -480,7 +507,7 @@ func unpack(path, dir string) (m manifest, err error) {
 	var from io.Reader = f
 	if isPacked(path) {
 		if from, err = gzip.NewReader(f); err != nil {
-			return m, fmt.Errorf("decompress: %w", err)
+			return m, fmt.Errorf("not a backup: decompress: %w", err)
 		}
 	}
 	root, err := os.OpenRoot(dir)
@@ -495,11 +522,16 @@ func unpack(path, dir string) (m manifest, err error) {
 		if err == io.EOF {
 			break
 		}
+		if err != nil && len(found) == 0 && m.Version == 0 {
+			return m, fmt.Errorf("not a backup of py3runctl: %w", err)
+		}
 		if err != nil {
 			return m, fmt.Errorf("read: %w", err)
 		}
 		isFile := h.Typeflag == tar.TypeReg && (h.Name == backupManifest || backupNames.MatchString(h.Name))
 		switch {
+		case !isFile && len(found) == 0:
+			return m, fmt.Errorf("not a backup of py3runctl: %q is no file of a backup", h.Name)
 		case !isFile:
 			return m, fmt.Errorf("%q is no file of a backup", h.Name)
 		case m.Version != 0:
@@ -528,6 +560,9 @@ func unpack(path, dir string) (m manifest, err error) {
 		if err := writeInside(root, h.Name, text); err != nil {
 			return m, err
 		}
+	}
+	if m.Version == 0 && len(found) == 0 {
+		return m, errors.New("not a backup of py3runctl: it is empty")
 	}
 	if m.Version == 0 {
 		return m, errors.New("the backup is not whole: it has no manifest")

@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -99,9 +101,9 @@ func TestBackupAndRestore(t *testing.T) {
 	if s, err := h.store().Resolve("new"); err != nil || string(s.Code) != "print(5)\n" {
 		t.Errorf("after --dry-run: %v, %v", s, err)
 	}
-	_, errs := h.mustCall("restore", file)
-	if !strings.Contains(errs, "user alice: enabled") || !strings.Contains(errs, "script new: removed") || !strings.Contains(errs, "replaced-") {
-		t.Error(errs)
+	told, errs := h.mustCall("restore", file)
+	if told != out || strings.Index(told, "user alice") > strings.Index(told, "script new") || !strings.Contains(errs, "replaced-") {
+		t.Errorf("%s%s, and a dry run tells %s", told, errs, out)
 	}
 	if s, err := h.store().Resolve("plant/tank"); err != nil || string(s.Code) != "print(2)\n" || s.Version.Number != 2 {
 		t.Errorf("%v, %v", s, err)
@@ -130,11 +132,50 @@ func TestBackupAndRestore(t *testing.T) {
 	if len(restored) != 2 || restored[0].Event.Reason != "before" || restored[1].Event.Reason != "after" || restored[0].Files.Put.SHA256 == restored[1].Files.Put.SHA256 || restored[1].Policy == nil {
 		t.Errorf("%+v", restored)
 	}
-	h.mustCall("restore", file) // the same once more: nothing of the policy changes
+	whole := func() (files []string) {
+		h.must(filepath.WalkDir(h.home, func(path string, _ fs.DirEntry, err error) error {
+			files = append(files, path)
+			return err
+		}))
+		return files
+	}
+	had := whole()
+	if told, errs := h.mustCall("restore", file); !strings.Contains(told, "nothing was to change") || errs != "" {
+		t.Errorf("the same once more: %s%s", told, errs)
+	}
+	if has := whole(); !slices.Equal(had, has) {
+		t.Errorf("there was %q, and is %q", had, has)
+	}
 	again := filepath.Join(h.home, "again.tar")
 	before, _ := h.mustCall("backup", again)
-	if first, _ := h.mustCall("restore", "--dry-run", again); strings.Count(first, "\n") != 1 || !strings.Contains(before, "SHA-256 of all") {
+	if first, _ := h.mustCall("restore", "--dry-run", again); strings.Count(first, "\n") != 2 || !strings.Contains(before, "SHA-256 of all") {
 		t.Errorf("%s%s", first, before)
+	}
+}
+
+// A host that has nothing yet gets nothing but what is in the backup.
+func TestRestoreOntoAnEmptyHost(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.save("plant/tank", "print(1)\n")
+	file := filepath.Join(h.home, "b.tar")
+	h.mustCall("backup", file)
+	empty := newHost(t)
+	h.must(os.Remove(filepath.Join(empty.home, "config", "py3run", access.FileName)))
+	dry, _ := empty.mustCall("restore", "--dry-run", file)
+	told, errs := empty.mustCall("restore", file)
+	if dry != told || strings.Contains(errs, "as they were before") {
+		t.Errorf("%s%s, and a dry run tells %s", told, errs, dry)
+	}
+	if s, err := empty.store().Resolve("plant/tank"); err != nil || string(s.Code) != "print(1)\n" {
+		t.Errorf("%v, %v", s, err)
+	}
+	entries, err := os.ReadDir(filepath.Join(empty.home, "state", "py3run"))
+	h.must(err)
+	for _, e := range entries {
+		if e.Name() != scriptsName && e.Name() != "policies" {
+			t.Errorf("%s is in the state directory", e.Name())
+		}
 	}
 }
 
@@ -207,8 +248,8 @@ func TestSpoiledBackups(t *testing.T) {
 		text []byte
 		want string
 	}{
-		{"empty", nil, "not whole"},
-		{"no archive", []byte(strings.Repeat("x", 2000)), "read: "},
+		{"empty", nil, "not a backup"},
+		{"no archive", []byte(strings.Repeat("x", 2000)), "not a backup"},
 		{"cut", whole[:len(whole)-2500], ": "},
 		{"no manifest", write(read()[:2]), "it has no manifest"},
 		{"one file less", write(read()[1:]), "policy.toml is missing"},
@@ -383,7 +424,7 @@ func TestAccessToScripts(t *testing.T) {
 	if code, out, _ := h.call("access", "check", "--user", "bob", "--script", "plant/tank", "--action", "run", "--format", "text"); code != 1 || !strings.HasPrefix(out, "not allowed: bob may run script plant/tank: rule role.python3-executor.missing\n") {
 		t.Errorf("%d, %s", code, out)
 	}
-	if code, _, errs := h.call("access", "check", "--user", "bob", "--script", "none"); code != 1 || !strings.Contains(errs, "none") {
+	if code, _, errs := h.call("access", "check", "--user", "bob", "--script", "none"); code != exitUnable || !strings.Contains(errs, "none") {
 		t.Errorf("%d, %s", code, errs)
 	}
 	if code, _, errs := h.call("access", "check", "--user", "bob", "--action", "write"); code != 2 || !strings.Contains(errs, "requires --script") {

@@ -20,7 +20,8 @@ import (
 	"py3run/cmd/internal/store"
 )
 
-// Exit codes are those of package cli, and of alerts, whose exitFailed means that some fired, one more.
+// Exit codes are those of package cli, and one more of commands whose exitFailed is an answer: that some
+// alerts fired, that two scripts differ, that something is not allowed.
 const (
 	exitFailed = cli.ExitFailed
 	exitUsage  = cli.ExitUsage
@@ -63,6 +64,15 @@ func (a *app) tell(err error) {
 	if h := hint(err); h != "" {
 		a.messages().Hintf("%s", h)
 	}
+}
+
+// answering makes a failure to answer another exit code than the answer no.
+func (a *app) answering(err error) error {
+	if err == nil || errors.As(err, new(cli.ExitCode)) || cli.IsUsage(err) || errors.Is(err, syscall.EPIPE) {
+		return err
+	}
+	a.tell(err)
+	return cli.ExitCode(exitUnable)
 }
 
 // hint is what helps with an error; empty: nothing is known.
@@ -118,7 +128,7 @@ func hint(err error) string {
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:           program,
-		Short:         "Look after py3run: the audit log, runs past and alive, alerts, metrics, users, keys and templates",
+		Short:         "Look after py3run: the audit log, runs past and alive, alerts, metrics, users, groups, keys, scripts and templates",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
@@ -134,9 +144,12 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&a.zone, "tz", "", "the time `zone` for days, tables, and times without a zone: local, UTC or a name\nsuch as Europe/Berlin (default: local; JSON and CSV are in UTC)")
 	root.PersistentFlags().StringVar(&a.zone, "zone", "", "as --tz, its earlier name")
 	root.PersistentFlags().MarkHidden("zone")
-	root.AddCommand(a.audit(), a.index(), a.history(), a.ps(), a.cancel(), a.stats(), a.alerts(), a.metrics(), a.user(), a.key(), a.limits(), a.access(), a.backup(), a.restore(), a.warm(), cli.NewVersion(program, nil))
+	root.AddCommand(a.audit(), a.index(), a.history(), a.ps(), a.cancel(), a.stats(), a.alerts(), a.metrics(), a.user(), a.group(), a.key(), a.limits(), a.access(), a.backup(), a.restore(), a.warm(), cli.NewVersion(program, nil))
 	root.AddCommand(a.script())
+	completeFormats(root)
+	complete(root, "tz", "local", "UTC", "Europe/Berlin", "Europe/London", "America/New_York", "Asia/Tokyo")
 	cli.AddHelp(root)
+	helpOfTopics(root)
 	cli.Suggest(root)
 	return root
 }
@@ -160,7 +173,7 @@ func (a *app) logContext() (logContext, error) {
 			return logContext{}, err
 		}
 	}
-	return logContext{dir: dir, config: loaded.Config, origins: loaded.Origins, environ: a.environ, zone: zone, out: a.out, err: a.err, outIsTerminal: a.outIsTerminal, errIsTerminal: a.errIsTerminal}, nil
+	return logContext{dir: dir, config: loaded.Config, origins: loaded.Origins, environ: a.environ, zone: zone, out: a.out, err: a.err, outIsTerminal: a.outIsTerminal, errIsTerminal: a.errIsTerminal, width: widthOf(a.out)}, nil
 }
 
 // at adapts a function to a cobra RunE.
@@ -195,8 +208,8 @@ stats and metrics bring it up to date themselves. If there is none, they read th
 	return c
 }
 
-func (q *question) flags(c *cobra.Command) {
-	q.identity(c)
+func (q *question) flags(c *cobra.Command, a *app) {
+	q.identity(c, a)
 	q.outcome(c)
 	q.times(c)
 	c.Flags().StringVar(&q.format, "format", "", "text, json (one object a line) or csv (default: text on a terminal, else json)")
@@ -239,7 +252,7 @@ has them. The first 8 also count, but runs of one minute share them.`,
 			return d.history(q, time.Now())
 		},
 	}
-	q.flags(c)
+	q.flags(c, a)
 	c.Flags().IntVar(&q.limit, "limit", 50, "show at most so many; 0: all")
 	return c
 }
@@ -260,8 +273,9 @@ group apart from the user who has proved to be that one.`,
 			return d.stats(q, store.By(by), time.Now())
 		}),
 	}
-	q.flags(c)
+	q.flags(c, a)
 	c.Flags().StringVar(&by, "by", "user", "group runs by: user, script, status, day or all")
+	complete(c, "by", "user", "script", "status", "day", "all")
 	return c
 }
 
@@ -321,6 +335,8 @@ delivered.`,
 	c.Flags().BoolVar(&list, "list", false, "only print the alerts in the log, with their acknowledgements (py3runctl audit acknowledge)")
 	c.Flags().StringVar(&f.user, "user", "", "with --list: only alerts about this user")
 	c.Flags().StringVar(&f.script, "script", "", "with --list: only alerts about this script")
+	completeBy(c, "user", a.completeUsers)
+	completeBy(c, "script", a.completeOne)
 	f.times(c)
 	for _, name := range []string{"since", "until"} {
 		c.Flags().Lookup(name).Usage = "with --list: " + c.Flags().Lookup(name).Usage

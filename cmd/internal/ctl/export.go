@@ -81,8 +81,9 @@ cursors beside the log (cursor-*.json).`,
 	c.Flags().StringVar(&e.commit, "commit", "", "export nothing; say that the reader of the last export to standard output has all of it,\nor all up to the record `seq`")
 	c.Flags().Lookup("commit").NoOptDefVal = commitLast
 	c.Flags().StringVar(&e.format, "format", "json", "json (the exact lines) or csv")
-	f.identity(c)
+	f.identity(c, a)
 	f.outcome(c)
+	f.kinds(c)
 	f.times(c)
 	return c
 }

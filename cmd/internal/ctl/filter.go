@@ -1,8 +1,10 @@
 package ctl
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,11 +26,12 @@ type filter struct {
 	labels            []string
 	status            string
 	failed            bool
+	actions           []string // of records
 	since, until      string
 }
 
 // identity adds the flags about who runs what.
-func (f *filter) identity(c *cobra.Command) {
+func (f *filter) identity(c *cobra.Command, a *app) {
 	flags := c.Flags()
 	flags.StringVar(&f.user, "user", "", "only of this user, asserted or not")
 	flags.StringVar(&f.holder, "holder", "", "only by API keys of this `user`, whomever they were used for")
@@ -37,12 +40,36 @@ func (f *filter) identity(c *cobra.Command) {
 	flags.StringVar(&f.script, "script", "", "only of this script: `NAME`, or NAME@VERSION")
 	flags.StringVar(&f.code, "code", "", "only of the code whose `SHA-256` is this, or begins with these 8 digits or more")
 	flags.StringArrayVar(&f.labels, "label", nil, "only with this label, `NAME=VALUE`; can be given several times, and all have to match")
+	completeBy(c, "user", a.completeUsers)
+	completeBy(c, "holder", a.completeUsers)
+	completeBy(c, "key-id", a.completeKeys)
+	completeBy(c, "script", a.completeOne)
 }
 
 // outcome adds the flags about how runs ended.
 func (f *filter) outcome(c *cobra.Command) {
 	c.Flags().StringVar(&f.status, "status", "", "only with this status: ok, error, timeout, … orphaned, denied, running")
+	complete(c, "status", statuses()...)
 	c.Flags().BoolVar(&f.failed, "failed", false, "only what has failed: every status but ok")
+}
+
+// recordActions are what a record can be about.
+var recordActions = actionsOf(audit.ExecutionStart, audit.ExecutionEnd, audit.ExecutionDenied, audit.ExecutionOrphaned, audit.ExecutionCancel, audit.PolicyChanged,
+	audit.AuditRepair, audit.AuditRetention, audit.AuditAcknowledged, audit.Alerted,
+	audit.UserAdded, audit.UserChanged, audit.UserDisabled, audit.GroupChanged, audit.KeyCreated, audit.KeyRevoked, audit.KeyRotated,
+	audit.ScriptSaved, audit.ScriptShared, audit.ScriptDeleted, audit.ScriptImported, audit.PolicyRestored, audit.LimitsReset)
+
+func actionsOf(list ...audit.Action) (names []string) {
+	for _, a := range list {
+		names = append(names, string(a))
+	}
+	return names
+}
+
+// kinds adds the flag about what a record is about, for commands that show records.
+func (f *filter) kinds(c *cobra.Command) {
+	c.Flags().StringArrayVar(&f.actions, "action", nil, "only records of this `action`, as execution-denied or user-change; can be repeated: any of them")
+	complete(c, "action", recordActions...)
 }
 
 // times adds the flags about when.
@@ -167,9 +194,19 @@ func (d logContext) local() *time.Location {
 	return d.zone
 }
 
+// shownTime is a time as JSON has it, for people: in the zone of tables. What is no time stays.
+func (d logContext) shownTime(text string) string {
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return text
+	}
+	return d.when(at)
+}
+
 // A selection says which records are wanted. The zero selection wants all.
 type selection struct {
 	runs         store.Query // without times
+	actions      []string    // any of them; none: all
 	since, until time.Time   // of the record
 }
 
@@ -179,7 +216,12 @@ func (f filter) selection(now time.Time) (selection, error) {
 	if err == nil && q.Status == store.Running {
 		err = cli.Usagef("invalid argument %q for --status: no record says so; py3runctl ps lists the runs that are alive", f.status)
 	}
-	s := selection{q, q.Since, q.Until}
+	for _, action := range f.actions {
+		if err == nil && !slices.Contains(recordActions, action) {
+			err = &cli.UsageError{Text: fmt.Sprintf("invalid argument %q for --action: no record has it", action), Hint: "the actions are " + strings.Join(recordActions, ", ")}
+		}
+	}
+	s := selection{runs: q, actions: f.actions, since: q.Since, until: q.Until}
 	s.runs.Since, s.runs.Until = time.Time{}, time.Time{}
 	return s, err
 }
@@ -191,15 +233,20 @@ func (s selection) seenBy(d logContext) selection {
 }
 
 func (s selection) wants(line audit.Line, rec audit.Record) bool {
-	return (s.since.IsZero() || !line.Time.Before(s.since)) && (s.until.IsZero() || line.Time.Before(s.until)) && s.runs.Matches(store.RunOf(rec))
+	return (len(s.actions) == 0 || slices.Contains(s.actions, string(rec.Event.Action))) && (s.runs.Owner == "" || ownersMaySee(rec)) && (s.since.IsZero() || !line.Time.Before(s.since)) && (s.until.IsZero() || line.Time.Before(s.until)) && s.runs.Matches(store.RunOf(rec))
 }
 
 // named is a user for people to read. A user whom only the caller has named is marked.
-func named(user string, method audit.AuthMethod) string {
-	if method == audit.AuthAsserted {
+func named(user string, asserted bool) string {
+	if user != "" && asserted {
 		return user + " (asserted)"
 	}
 	return user
+}
+
+// noticed says by whose run a change of a file was found.
+func noticed(rec audit.Record) string {
+	return "found by the run of " + cmp.Or(named(rec.User.Name, store.Asserted(rec)), "somebody")
 }
 
 // scriptOf is a script for people to read.

@@ -52,7 +52,7 @@ func (d logContext) find(r *audit.Reader, what string) ([]audit.Line, error) {
 		if i := slices.IndexFunc(runs, func(c candidate) bool { return c.id == line.RunID }); i >= 0 {
 			runs[i].status = status
 		} else {
-			runs = append(runs, candidate{line.RunID, line.Time, named(rec.User.Name, rec.Auth.Method), status})
+			runs = append(runs, candidate{line.RunID, line.Time, named(rec.User.Name, store.Asserted(rec)), status})
 		}
 	}
 	if err := d.ambiguous(what, runs); err != nil {

@@ -52,6 +52,7 @@ type shownRun struct {
 	Ended       string            `json:"ended,omitempty"`
 	User        string            `json:"user"`
 	Auth        string            `json:"auth,omitempty"`
+	Asserted    bool              `json:"asserted,omitempty"` // nothing but the caller's word says who the user is
 	OSUser      string            `json:"os_user,omitempty"`
 	KeyID       string            `json:"key_id,omitempty"`
 	Holder      string            `json:"holder,omitempty"`
@@ -82,7 +83,7 @@ type shownRun struct {
 
 func shown(r store.Run) shownRun {
 	s := shownRun{
-		RunID: r.ID, Started: r.Started.UTC().Format(time.RFC3339Nano), User: r.User, Auth: r.Auth, OSUser: r.OSUser, KeyID: r.KeyID, Holder: r.Holder,
+		RunID: r.ID, Started: r.Started.UTC().Format(time.RFC3339Nano), User: r.User, Auth: r.Auth, Asserted: r.Asserted(), OSUser: r.OSUser, KeyID: r.KeyID, Holder: r.Holder,
 		Client: r.Client, Host: r.Host, Script: r.Script, Version: r.Version, Source: r.Source, Path: r.Path, Invocation: r.Invocation, Command: r.Command,
 		Labels: r.Labels, Code: r.Code, CodeBytes: r.CodeBytes, Status: r.Status, Reason: r.Reason, Duration: secondsOf(r.Duration), CPU: secondsOf(r.CPU),
 		PeakMemory: r.PeakMemory, StdoutBytes: r.StdoutBytes, StderrBytes: r.StderrBytes, ExitCode: r.ExitCode, Signal: r.Signal,
@@ -182,7 +183,26 @@ func (d logContext) history(q question, now time.Time) error {
 	if err := done(); err != nil {
 		return err
 	}
+	if d.formatOf(q.format) == "text" && query.Run == "" {
+		if err := tellRefusals(buffered, s, query); err != nil {
+			return err
+		}
+	}
 	return buffered.Flush()
+}
+
+// tellRefusals says how many refusals are not among the runs, because they stand only in summaries.
+func tellRefusals(to io.Writer, s store.Source, q store.Query) error {
+	counts, err := s.Refusals(q)
+	n := int64(0)
+	for _, more := range counts {
+		n += more
+	}
+	if err != nil || n == 0 {
+		return err
+	}
+	_, err = fmt.Fprintf(to, "and %s without a record of their own: py3runctl audit tail --action %s\n", counted(uint64(n), "refusal"), audit.ExecutionDenied)
+	return err
 }
 
 // oneRun refuses a text that is the beginning or the end of several run ids, or of none.
@@ -192,7 +212,7 @@ func (d logContext) oneRun(s store.Source, q store.Query) error {
 		if err != nil {
 			return err
 		}
-		found = append(found, candidate{r.ID, r.Started, named(r.User, audit.AuthMethod(r.Auth)), cmp.Or(r.Status, store.Running)})
+		found = append(found, candidate{r.ID, r.Started, named(r.User, r.Asserted()), cmp.Or(r.Status, store.Running)})
 	}
 	if len(found) == 0 {
 		return fmt.Errorf("no run of %q%s in %s", q.Run, d.mine(), d.dir)
@@ -233,7 +253,7 @@ func (d logContext) ambiguous(what string, found []candidate) error {
 
 // runColumns are the columns of history as CSV. They stay; new ones come at the end.
 var runColumns = []string{"run_id", "started", "ended", "user", "script", "status", "reason", "duration_seconds", "cpu_seconds", "peak_memory_bytes", "seq", "hash",
-	"auth", "os_user", "key_id", "holder", "client_ip", "host", "script_version", "script_source", "script_path", "invocation", "command", "labels", "code_sha256", "code_bytes"}
+	"auth", "os_user", "key_id", "holder", "client_ip", "host", "script_version", "script_source", "script_path", "invocation", "command", "labels", "code_sha256", "code_bytes", "asserted"}
 
 func (d logContext) runPrinter(to io.Writer, format string) (put func(store.Run) error, done func() error) {
 	switch format {
@@ -247,24 +267,40 @@ func (d logContext) runPrinter(to io.Writer, format string) (put func(store.Run)
 				return w.Write([]string{cell(s.RunID), s.Started, s.Ended, cell(s.User), cell(s.Script), cell(s.Status), cell(s.Reason), decimal(s.Duration), decimal(s.CPU),
 					strconv.FormatInt(s.PeakMemory, 10), strconv.FormatUint(s.Seq, 10), s.Hash,
 					cell(s.Auth), cell(s.OSUser), cell(s.KeyID), cell(s.Holder), cell(s.Client), cell(s.Host), cell(s.Version), cell(s.Source), cell(s.Path), cell(s.Invocation),
-					cell(s.Command), cell(store.LabelText(s.Labels)), cell(s.Code), strconv.FormatInt(s.CodeBytes, 10)})
+					cell(s.Command), cell(store.LabelText(s.Labels)), cell(s.Code), strconv.FormatInt(s.CodeBytes, 10), strconv.FormatBool(s.Asserted)})
 			}, func() error {
 				w.Flush()
 				return w.Error()
 			}
 	}
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
+	if d.narrow() {
+		fmt.Fprintln(w, "STARTED\tUSER\tSCRIPT\tSTATUS\tTIME\tMEMORY\tRUN")
+		return func(r store.Run) error {
+			took, _, memory := usedBy(r)
+			_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Started.In(d.local()).Format("01-02 15:04:05"), plain(cmp.Or(named(r.User, r.Asserted()), "-")),
+				plain(cmp.Or(scriptOf(r.Script, r.Version), "-")), plain(cmp.Or(r.Status, store.Running)), took, memory, plain(r.ID[max(0, len(r.ID)-prefixLeast):]))
+			return err
+		}, w.Flush
+	}
 	fmt.Fprintln(w, "STARTED\tUSER\tSCRIPT\tCALL\tSTATUS\tTIME\tCPU\tMEMORY\tRUN\tLABELS")
 	return func(r store.Run) error {
 		s := shown(r)
-		took, cpu, memory := shortTime(r.Duration), shortTime(r.CPU), shortSize(r.PeakMemory)
-		if r.Status == "" || r.Status == store.Orphaned {
-			took, cpu, memory = "-", "-", "-"
-		}
-		_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Started.In(d.local()).Format("2006-01-02 15:04:05"), plain(named(s.User, audit.AuthMethod(s.Auth))),
+		took, cpu, memory := usedBy(r)
+		_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Started.In(d.local()).Format("2006-01-02 15:04:05"), plain(cmp.Or(named(s.User, r.Asserted()), "-")),
 			plain(cmp.Or(scriptOf(s.Script, s.Version), "-")), plain(cmp.Or(s.Invocation, "-")), plain(s.Status), took, cpu, memory, plain(s.RunID), plain(shortLabels(s.Labels)))
 		return err
 	}, w.Flush
+}
+
+// usedBy is what a run has taken, for people: nothing is known of one that has no end, and nothing ran of one
+// that was refused.
+func usedBy(r store.Run) (took, cpu, memory string) {
+	switch r.Status {
+	case "", store.Orphaned, store.Denied, store.RateLimited:
+		return "-", "-", "-"
+	}
+	return shortTime(r.Duration), shortTime(r.CPU), shortSize(r.PeakMemory)
 }
 
 // printRun prints all that history knows of one run, for people: a field on a line.
@@ -282,7 +318,7 @@ func (d logContext) printRun(to io.Writer, r store.Run) error {
 		}
 		return strconv.FormatUint(n, 10)
 	}
-	key, exit, code, took := s.KeyID, "", s.Code, ""
+	key, exit, code := s.KeyID, "", s.Code
 	if s.Holder != "" {
 		key += " of " + s.Holder
 	}
@@ -298,16 +334,18 @@ func (d logContext) printRun(to io.Writer, r store.Run) error {
 			script += ", " + more
 		}
 	}
-	if r.Status != "" && r.Status != store.Orphaned {
-		took = shortTime(r.Duration)
+	took, cpu, memory := usedBy(r)
+	output := fmt.Sprintf("%s, %s of errors", counted(uint64(max(s.StdoutBytes, 0)), "byte"), counted(uint64(max(s.StderrBytes, 0)), "byte"))
+	if r.Status == store.Denied || r.Status == store.RateLimited {
+		output = "-"
 	}
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	for _, f := range [][2]string{
 		{"run", s.RunID}, {"status", s.Status}, {"reason", s.Reason}, {"exit code", exit}, {"signal", s.Signal},
-		{"user", named(s.User, audit.AuthMethod(s.Auth))}, {"known by", s.Auth}, {"API key", key}, {"called by", s.OSUser}, {"client", s.Client}, {"host", s.Host},
+		{"user", named(s.User, r.Asserted())}, {"known by", s.Auth}, {"API key", key}, {"called by", s.OSUser}, {"client", s.Client}, {"host", s.Host},
 		{"call", strings.TrimSpace(s.Invocation + " " + s.Command)}, {"script", script}, {"code", code}, {"labels", shortLabels(s.Labels)},
-		{"started", at(r.Started)}, {"ended", at(r.Ended)}, {"time", took}, {"CPU", shortTime(r.CPU)}, {"memory", shortSize(r.PeakMemory)},
-		{"output", fmt.Sprintf("%s, %s of errors", counted(uint64(max(s.StdoutBytes, 0)), "byte"), counted(uint64(max(s.StderrBytes, 0)), "byte"))},
+		{"started", at(r.Started)}, {"ended", at(r.Ended)}, {"time", took}, {"CPU", cpu}, {"memory", memory},
+		{"output", output},
 		{"start record", number(s.StartSeq)}, {"end record", number(s.Seq)}, {"receipt", s.Hash},
 	} {
 		if f[1] != "" {
@@ -383,7 +421,7 @@ func (d logContext) stats(q question, by store.By, now time.Time) error {
 	for _, g := range groups {
 		key := cmp.Or(g.Key, "-")
 		if g.Asserted {
-			key = named(key, audit.AuthAsserted)
+			key = named(key, true)
 		}
 		var failures []string
 		for _, status := range slices.Sorted(maps.Keys(g.Statuses)) {
@@ -391,8 +429,17 @@ func (d logContext) stats(q question, by store.By, now time.Time) error {
 				failures = append(failures, fmt.Sprintf("%s %d", plain(status), g.Statuses[status]))
 			}
 		}
-		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", plain(key), g.Runs, g.Failed, shortTime(g.Percentile(0.5)), shortTime(g.Percentile(0.95)),
-			shortTime(g.Percentile(0.99)), shortTime(g.Percentile(1)), shortTime(g.CPU), shortSize(g.PeakMemory), strings.Join(failures, ", "))
+		times := [4]string{"-", "-", "-", "-"} // of a group in which nothing ran
+		if durations := g.Durations(); durations.Count() > 0 {
+			for i, share := range []float64{0.5, 0.95, 0.99, 1} {
+				times[i] = shortTime(g.Percentile(share))
+			}
+		}
+		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", plain(key), g.Runs, g.Failed, times[0], times[1], times[2], times[3],
+			shortTime(g.CPU), shortSize(g.PeakMemory), strings.Join(failures, ", "))
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return tellRefusals(d.out, s, query)
 }

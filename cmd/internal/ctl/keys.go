@@ -133,6 +133,9 @@ func readKeys(path string) (keys []signingKey, err error) {
 		wrong := func(err error) ([]signingKey, error) {
 			return nil, fmt.Errorf("read keys %s:%d: %w", path, number, err)
 		}
+		if strings.HasPrefix(fields[0], "PRIVATE+KEY+") {
+			return nil, refusedWith(fmt.Errorf("read keys %s:%d: this is the private key", path, number), "name the public half: "+path+".pub")
+		}
 		var k signingKey
 		if k.Verifier, err = note.NewVerifier(fields[0]); err != nil {
 			return wrong(err)

@@ -3,6 +3,7 @@ package ctl
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,7 +46,7 @@ no place any more.`,
 		},
 	}
 	c.Flags().StringVar(&user, "user", "", "show only this `user`")
-	c.Flags().StringVar(&format, "format", "", "text, json (one object a line) or csv (default: text on a terminal, else json)")
+	formatFlag(c, &format, "text", "json", "csv")
 	c.RegisterFlagCompletionFunc("user", a.completeUsers)
 	return c
 }
@@ -104,6 +105,9 @@ func (a *app) showLimits(user, format string) error {
 	if err := recordRefusals(d.dir, limits); err != nil {
 		d.warnf("%v", err)
 	}
+	if d.formatOf(format) == "csv" {
+		return printList(d, format, list, []string{"user", "standing", "minute", "per_minute", "hour", "per_hour", "running", "concurrent", "refused_by", "retry_after_ms", "last"}, useCells)
+	}
 	return printList(d, format, list, []string{"user", "standing", "minute", "hour", "running", "refused_by", "free_in", "last"}, func(s shownUse) []string {
 		running, by, in := "", "", ""
 		if s.Running != nil {
@@ -114,6 +118,24 @@ func (a *app) showLimits(user, format string) error {
 		}
 		return []string{s.User, s.Standing, used(s.Minute, s.PerMinute), used(s.Hour, s.PerHour), running, by, in, s.Last}
 	})
+}
+
+// useCells has one value in each cell. A limit that does not limit is empty.
+func useCells(s shownUse) []string {
+	limit := func(n int) string {
+		if n == 0 {
+			return ""
+		}
+		return fmt.Sprint(n)
+	}
+	running, by, in := "", "", ""
+	if s.Running != nil {
+		running = fmt.Sprint(*s.Running)
+	}
+	if s.Refused != nil {
+		by, in = s.Refused.Limit, fmt.Sprint(s.Refused.RetryAfterMS)
+	}
+	return []string{s.User, s.Standing, fmt.Sprint(s.Minute), limit(s.PerMinute), fmt.Sprint(s.Hour), limit(s.PerHour), running, limit(s.Concurrent), by, in, s.Last}
 }
 
 // used is a count and its limit in one word.
@@ -209,12 +231,16 @@ func (a *app) resetLimits(user string) error {
 	if err := who.may(access.ToManage, access.Object{Kind: access.ThePolicy}); err != nil {
 		return err
 	}
+	limits := access.NewLimits(who.state)
+	if user != "" && !knownToLimits(limits, who.policy, user) {
+		return refusedWith(fmt.Errorf("reset the limits of %q: no such user has had a run within the last hour, and the policy has none", user), "py3runctl limits show lists the users with runs that count")
+	}
 	log, err := audit.Open(d.dir) // first: what cannot be recorded is not done
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	n, failed := access.NewLimits(who.state).Reset(user)
+	n, failed := limits.Reset(user)
 	rec := who.record()
 	rec.Event = audit.Event{Action: audit.LimitsReset, Outcome: audit.Success, Reason: "all users"}
 	if user != "" {
@@ -227,6 +253,22 @@ func (a *app) resetLimits(user string) error {
 	if err := errors.Join(failed, err); err != nil {
 		return err
 	}
-	d.say("the runs of %d users are forgotten; record %d tells it", n, receipt.Seq)
+	what := "the runs of " + counted(n, "user") + " are forgotten"
+	switch {
+	case n == 0:
+		what = "there were no runs to forget"
+	case user != "":
+		what = "the runs of the user " + user + " are forgotten"
+	}
+	d.say("%s; record %d tells it", what, receipt.Seq)
 	return nil
+}
+
+// knownToLimits reports whether a name is that of a user of the policy, or of one with runs that count.
+func knownToLimits(limits *access.Limits, policy *access.Policy, name string) bool {
+	if _, known := policyUser(policy, name); known {
+		return true
+	}
+	_, users, _ := limits.Usage()
+	return slices.ContainsFunc(users, func(u access.Use) bool { return u.Name == name })
 }

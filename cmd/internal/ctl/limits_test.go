@@ -73,15 +73,18 @@ func TestLimits(t *testing.T) {
 	if again := show("--user", "alice"); len(again) != 1 || again[0].Minute != 60 {
 		t.Errorf("showing has counted: %+v", again)
 	}
-	if out, _, _ := limits(t, home, "show", "--format=csv"); !strings.Contains(out, "\n'=bob,asserted,1/60,1/1000,0/8,") {
+	if out, _, _ := limits(t, home, "show", "--format=csv"); !strings.Contains(out, "\n'=bob,asserted,1,60,1,1000,0,8,") {
 		t.Errorf("got %s", out)
 	}
 
 	if _, err, code := limits(t, home, "reset"); code != 2 || !strings.Contains(err, "either --user NAME or --all") {
 		t.Errorf("reset of nobody: exit code %d, %s", code, err)
 	}
-	if _, err, code := limits(t, home, "reset", "--user", "alice"); code != 0 || !strings.Contains(err, "the runs of 1 users are forgotten") {
+	if _, err, code := limits(t, home, "reset", "--user", "alice"); code != 0 || !strings.Contains(err, "the runs of the user alice are forgotten") {
 		t.Errorf("exit code %d, %s", code, err)
+	}
+	if _, err, code := limits(t, home, "reset", "--user", "nosuch"); code != 1 || !strings.Contains(err, "no such user") || !strings.Contains(err, "hint: ") {
+		t.Errorf("reset of nobody known: exit code %d, %s", code, err)
 	}
 	if list := show("--user", "alice"); len(list) != 1 || list[0].Minute != 0 || *list[0].Running != 2 {
 		t.Errorf("after the reset: %+v", list)

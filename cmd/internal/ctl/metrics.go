@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,16 +29,19 @@ type measurement struct {
 	statuses []store.Group // by status
 	users    []store.Group // by user
 	actions  []store.Action
-	running  int    // runs under way
-	seq      uint64 // of the newest record
-	bytes    int64  // of the log
+	refusals map[string]int64 // by status: those that stand only in summaries
+	running  int              // runs under way
+	seq      uint64           // of the newest record
+	bytes    int64            // of the log
 	now      time.Time
 }
 
 // measure reads a measurement from the index or the log.
 func measure(s store.Source) (m measurement, err error) {
 	if log, ok := s.(logSource); ok {
-		m.statuses, m.users, m.actions, err = log.Totals(store.ByStatus, store.ByUser)
+		if m.statuses, m.users, m.actions, err = log.Totals(store.ByStatus, store.ByUser); err == nil {
+			m.refusals, err = s.Refusals(store.Query{})
+		}
 		return m, err
 	}
 	if m.statuses, err = s.Stats(store.Query{}, store.ByStatus); err != nil {
@@ -46,7 +50,10 @@ func measure(s store.Source) (m measurement, err error) {
 	if m.users, err = s.Stats(store.Query{}, store.ByUser); err != nil {
 		return m, err
 	}
-	m.actions, err = s.Actions()
+	if m.actions, err = s.Actions(); err != nil {
+		return m, err
+	}
+	m.refusals, err = s.Refusals(store.Query{})
 	return m, err
 }
 
@@ -123,12 +130,17 @@ func (m measurement) write(to io.Writer, f format) error {
 
 // writeRuns writes how many runs have ended, by status, and how long they took.
 func (m measurement) writeRuns(e *exposition) {
-	e.family("py3run_runs", "counter", "Runs that have ended, by their status.")
+	e.family("py3run_runs", "counter", "Runs that have ended, by their status, with the refusals that stand only in summaries.")
 	var durations store.Histogram
 	slices.SortFunc(m.statuses, func(a, b store.Group) int { return strings.Compare(a.Key, b.Key) })
 	for _, g := range m.statuses {
-		e.sample("py3run_runs_total", g.Runs, "status", g.Key)
+		e.sample("py3run_runs_total", g.Runs+m.refusals[g.Key], "status", g.Key)
 		durations.Merge(g.Durations())
+	}
+	for _, status := range slices.Sorted(maps.Keys(m.refusals)) {
+		if !slices.ContainsFunc(m.statuses, func(g store.Group) bool { return g.Key == status }) {
+			e.sample("py3run_runs_total", m.refusals[status], "status", status)
+		}
 	}
 	e.family("py3run_run_duration_seconds", "histogram", "Time from the request to the end record; the sum is right to within 3 percent.")
 	for _, bound := range durationBounds {

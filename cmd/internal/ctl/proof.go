@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"strings"
 
@@ -91,7 +93,7 @@ matter.`,
 			return d.proof(args[0], checkpoints, keys, out)
 		},
 	}
-	c.Flags().StringVar(&out, "out", "", "the `file` to write (default: standard output)")
+	c.Flags().StringVar(&out, "out", "", "the `file` to write, which must not exist (default: standard output)")
 	c.Flags().StringVar(&checkpoints, "checkpoints", "", "`directory` of checkpoints, as audit checkpoint --out writes them")
 	c.Flags().StringVar(&keys, "key", "", "`file` of the public keys for the checkpoints, as keygen writes it")
 	c.MarkFlagRequired("checkpoints")
@@ -101,6 +103,9 @@ matter.`,
 
 // proof writes the proof of a run to a file, or to standard output.
 func (d logContext) proof(what, checkpoints, keyFile, out string) error {
+	if _, err := os.Lstat(out); out != "" && err == nil {
+		return refusedWith(fmt.Errorf("write %s: %w", out, fs.ErrExist), "name a file that does not exist yet, or remove that one")
+	}
 	keys, err := readKeys(keyFile)
 	if err != nil {
 		return err
@@ -155,7 +160,7 @@ func (d logContext) proof(what, checkpoints, keyFile, out string) error {
 		_, err = d.out.Write(text)
 		return err
 	}
-	if err := replaceFile(out, text, 0o600); err != nil {
+	if err := newFile(out, text); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(d.out, "%s: %s of run %s, in the checkpoint of %s that %s signed at %s\n", out, counted(len(p.Records), "record"), p.RunID,

@@ -20,6 +20,7 @@ import (
 
 	"py3run/audit"
 	"py3run/cmd/internal/cli"
+	"py3run/cmd/internal/store"
 )
 
 // A claim is one thing that a proof says, and whether it holds.
@@ -250,7 +251,7 @@ func aboutRecord(r audit.Record) string {
 			words = append(words, what+value)
 		}
 	}
-	add("user ", named(r.User.Name, r.Auth.Method))
+	add("user ", named(r.User.Name, store.Asserted(r)))
 	add("key ", r.Auth.KeyID)
 	add("script ", scriptOf(r.Script.Name, r.Script.Version))
 	add("labels ", shortLabels(r.Labels))

@@ -33,7 +33,7 @@ second on, if its control group or its processes can be seen from here.`,
 			return d.ps(f, format, time.Now())
 		}),
 	}
-	f.identity(c)
+	f.identity(c, a)
 	f.times(c)
 	c.Flags().StringVar(&format, "format", "", "text or json (default: text on a terminal, else json)")
 	return c
@@ -115,7 +115,7 @@ func (d logContext) ps(f filter, format string, now time.Time) error {
 		if s.Launcher > 0 {
 			launcher = fmt.Sprint(s.Launcher)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", plain(named(s.User, run.Start.Auth.Method)), plain(cmp.Or(scriptOf(s.Script, s.Version), "-")), plain(cmp.Or(s.Invocation, s.Command)),
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", plain(named(s.User, store.Asserted(run.Start))), plain(cmp.Or(scriptOf(s.Script, s.Version), "-")), plain(cmp.Or(s.Invocation, s.Command)),
 			shortTime(time.Duration(s.Age*float64(time.Second))), cpu, memory, processes, launcher, plain(s.RunID))
 	}
 	table.Flush()
@@ -191,7 +191,7 @@ func (d logContext) oneLive(what string, runs []audit.LiveRun) (audit.LiveRun, e
 		}
 		started, _ := time.Parse(time.RFC3339Nano, run.Start.Timestamp)
 		found = append(found, run)
-		list = append(list, candidate{run.Start.RunID, started, named(run.Start.User.Name, run.Start.Auth.Method), "running"})
+		list = append(list, candidate{run.Start.RunID, started, named(run.Start.User.Name, store.Asserted(run.Start)), "running"})
 	}
 	if err := d.ambiguous(what, list); err != nil {
 		return audit.LiveRun{}, err

@@ -74,6 +74,9 @@ func (w *watched) look(e store.Entry, rules config.Alerts) (found []alert) {
 	tell := func(rule, format string, args ...any) {
 		found = append(found, alert{Rule: rule, Title: fmt.Sprintf(format, args...), Time: r.Timestamp, Seq: r.Seq, RunID: r.RunID,
 			User: r.User.Name, Auth: string(r.Auth.Method), Script: r.Script.Name, Host: r.Host.Name})
+		if r.Event.Action == audit.PolicyChanged { // whoever ran when it was found has not done it
+			found[len(found)-1].User, found[len(found)-1].Auth = "", ""
+		}
 	}
 	if rules.Tampering {
 		if w.Seq > 0 && (r.Seq != w.Seq+1 || r.Prev != w.Hash) {
@@ -120,7 +123,7 @@ func (w *watched) look(e store.Entry, rules config.Alerts) (found []alert) {
 		w.changed(r, tell)
 	}
 	if rules.Tampering && r.Event.Reason == "script_damaged" {
-		tell(ruleScript, "the stored script %s is not as it was saved, and was not run for %s", scriptOf(r.Script.Name, r.Script.Version), named(r.User.Name, r.Auth.Method))
+		tell(ruleScript, "the stored script %s is not as it was saved, and was not run for %s", scriptOf(r.Script.Name, r.Script.Version), named(r.User.Name, store.Asserted(r)))
 	}
 	return found
 }
@@ -205,7 +208,7 @@ func isLimit(status string) bool {
 
 // subject is a user, with the script if there is one.
 func subject(r audit.Record) string {
-	name := cmp.Or(named(r.User.Name, r.Auth.Method), "somebody")
+	name := cmp.Or(named(r.User.Name, store.Asserted(r)), "somebody")
 	if r.Script.Name != "" {
 		return fmt.Sprintf("%s (script %s)", name, r.Script.Name)
 	}

@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"cmp"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,6 +23,9 @@ const (
 	ruleLimitsFile = "limits-file"
 	ruleScript     = "script-damaged"
 )
+
+// policyRules are the rules about changes of the policy.
+var policyRules = map[string]bool{ruleRoles: true, ruleAnyone: true, rulePolicy: true}
 
 // keyAgain is for how long a key that is refused for the same reason is told once.
 const keyAgain = time.Hour
@@ -45,20 +49,31 @@ func (w *watched) refused(r audit.Record, at time.Time, rules config.Alerts, tel
 	}
 	if isRateLimit(r) {
 		if rules.RateLimits > 0 && countWithin(w.Rates, r, at, rules.RateLimits, rules.DenialsWithinMinutes) {
-			tell(ruleRates, "%s has met rate limits %d times within %v minutes, the last time %s", subject(r), rules.RateLimits, rules.DenialsWithinMinutes, r.Event.Reason)
+			tell(ruleRates, "%s has met rate limits %d times within %v minutes, the last time %s%s", subject(r), rules.RateLimits, rules.DenialsWithinMinutes, r.Event.Reason, callOf(r))
 		}
 		return
 	}
 	if rules.Denials > 0 && countWithin(w.Denials, r, at, rules.Denials, rules.DenialsWithinMinutes) {
-		tell(ruleDenials, "%s was refused %d times within %v minutes", subject(r), rules.Denials, rules.DenialsWithinMinutes)
+		tell(ruleDenials, "%s was refused %d times within %v minutes, the last time %s%s", subject(r), rules.Denials, rules.DenialsWithinMinutes, cmp.Or(r.Event.Reason, r.Status, "without a reason"), callOf(r))
 	}
+}
+
+// callOf is with which key and from where a refused call came, as far as that is known.
+func callOf(r audit.Record) (text string) {
+	if r.Auth.KeyID != "" {
+		text += ", with the API key " + r.Auth.KeyID
+	}
+	if r.Client.IP != "" {
+		text += ", from " + r.Client.IP
+	}
+	return text
 }
 
 // countWithin counts a refusal, or those of a summary, and reports whether there were too many. After
 // that the count starts again.
 func countWithin(counts map[string][]time.Time, r audit.Record, at time.Time, most int, minutes float64) bool {
 	span := time.Duration(minutes * float64(time.Minute))
-	user, times := named(r.User.Name, r.Auth.Method), []time.Time{at}
+	user, times := named(r.User.Name, store.Asserted(r)), []time.Time{at}
 	if s := r.Refusals; s != nil { // more than make an alert need not be kept
 		last, err := time.Parse(time.RFC3339Nano, s.Last)
 		if err != nil {
@@ -109,11 +124,11 @@ func (w *watched) changed(r audit.Record, tell func(rule, format string, args ..
 		if len(p.Changes) > 0 {
 			what = someOf(p.Changes)
 		}
-		tell(rulePolicy, "%s is not as py3runctl has left it: %s", p.Path, what)
+		tell(rulePolicy, "%s is not as py3runctl has left it, %s: %s", p.Path, noticed(r), what)
 	}
 	by := who(r)
 	if outside {
-		by = "an edit of the file"
+		by = "an edit of the file, " + noticed(r) + ","
 	}
 	var roles, anyone []string
 	for _, change := range p.Changes {

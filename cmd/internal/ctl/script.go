@@ -168,7 +168,7 @@ func (a *app) scriptSave() *cobra.Command {
 	var public bool
 	var ifVersion int
 	c := &cobra.Command{
-		Use: "save NAME FILE|-", Short: "Store a text as the next version of a script, or as a new one", Args: cobra.ExactArgs(2),
+		Use: "save NAME FILE|-", Short: "Store a text as the next version of a script, or as a new one", Args: exactly("NAME", "FILE"),
 		Long: `Stores the bytes of FILE, or of standard input. If the script has just these bytes already, there is no
 new version. With --if-version N the script is saved only if its newest version is N, so that two
 people do not overwrite each other's work; 0 means that there must be no such script.
@@ -241,7 +241,7 @@ func (a *app) scriptShow() *cobra.Command {
 	var format string
 	var about bool
 	c := &cobra.Command{
-		Use: "show NAME[@VERSION]", Short: "Print a script", Args: cobra.ExactArgs(1),
+		Use: "show NAME[@VERSION]", Short: "Print a script", Args: exactly("NAME"),
 		Long: `Prints the exact bytes of a version; on a terminal, control characters are escaped. With --about it
 prints what is known about the script, and the variables that it declares. The author and
 script-admins can also read the versions of a script that was deleted.`,
@@ -382,18 +382,14 @@ func (a *app) scriptList() *cobra.Command {
 		Use: "list [FOLDER]", Short: "List the scripts that you may run or read", Args: cobra.MaximumNArgs(1),
 		Example: "  py3runctl script list tank\n  py3runctl script list --public --format json",
 		RunE: a.withScripts(false, func(d scriptDesk, args []string) error {
-			if err := oneOf("format", format, "text", "json"); err != nil {
+			if err := oneOf("format", format, "text", "json", "csv"); err != nil {
 				return err
 			}
 			folder := ""
 			if len(args) > 0 {
 				folder = strings.TrimSuffix(args[0], "/")
 			}
-			w := tabwriter.NewWriter(d.out, 0, 8, 2, ' ', 0)
-			asJSON := d.formatOf(format) == "json"
-			if !asJSON {
-				fmt.Fprintln(w, "NAME\tVERSION\tCHANGED\tBY\tAUTHOR\tACCESS\tDESCRIPTION")
-			}
+			var list []scripts.Entry
 			var failed error
 			for e, err := range d.store.List() {
 				if err != nil {
@@ -403,20 +399,16 @@ func (a *app) scriptList() *cobra.Command {
 				if !d.sees(e.Meta) || mine && e.Author != d.who.grant.User || public && !e.Public || folder != "" && e.Name != folder && !strings.HasPrefix(e.Name, folder+"/") {
 					continue
 				}
-				if asJSON {
-					err = writeJSON(d.out, e)
-				} else {
-					_, err = fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\t%s\n", plain(e.Name), e.Current, d.when(e.Version.At), plain(e.Version.Author), plain(e.Author), accessOf(e.Meta), plain(e.Description))
-				}
-				if err != nil {
-					return err
-				}
+				list = append(list, e)
 			}
-			return errors.Join(w.Flush(), failed)
+			err := printList(d.logContext, format, list, []string{"name", "version", "changed", "by", "author", "access", "description"}, func(e scripts.Entry) []string {
+				return []string{e.Name, strconv.Itoa(e.Current), shownTime(e.Version.At), e.Version.Author, e.Author, accessOf(e.Meta), e.Description}
+			})
+			return errors.Join(err, failed)
 		}),
 	}
 	f := c.Flags()
-	f.StringVar(&format, "format", "", "text or json, one object a line (default: text on a terminal, else json)")
+	formatFlag(c, &format, "text", "json", "csv")
 	f.BoolVar(&mine, "mine", false, "only your own scripts")
 	f.BoolVar(&public, "public", false, "only public scripts")
 	return c
@@ -437,11 +429,14 @@ func (d scriptDesk) listFailure(err, failed error) error {
 func (a *app) scriptHistory() *cobra.Command {
 	var format string
 	c := &cobra.Command{
-		Use: "history NAME", Short: "List the versions of a script, newest first", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeOne,
+		Use: "history NAME", Short: "List the versions of a script, newest first", Args: exactly("NAME"), ValidArgsFunction: a.completeOne,
 		Long: "Deletions are versions, too. The author and script-admins also see the history of a deleted script.",
 		RunE: a.withScripts(false, func(d scriptDesk, args []string) error {
-			if err := oneOf("format", format, "text", "json"); err != nil {
+			if err := oneOf("format", format, "text", "json", "csv"); err != nil {
 				return err
+			}
+			if name, version, err := scripts.ParseRef(args[0]); err == nil && version > 0 {
+				return cli.Usagef("invalid argument %q: the history is that of all versions: give the name without a version, %s", args[0], name)
 			}
 			meta, list, err := d.store.History(args[0])
 			if meta.Name != "" {
@@ -453,38 +448,31 @@ func (a *app) scriptHistory() *cobra.Command {
 				return err
 			}
 			slices.Reverse(list)
-			if d.formatOf(format) == "json" {
-				for _, v := range list {
-					if err := writeJSON(d.out, v); err != nil {
-						return err
-					}
-				}
-				return nil
-			}
-			w := tabwriter.NewWriter(d.out, 0, 8, 2, ' ', 0)
-			fmt.Fprintln(w, "VERSION\tTIME\tBY\tBYTES\tSHA256\tCOMMENT")
-			for _, v := range list {
+			asText := d.formatOf(format) == "text"
+			return printList(d.logContext, format, list, []string{"version", "time", "by", "bytes", "sha256", "comment"}, func(v scripts.Version) []string {
 				hash, comment := v.SHA256, v.Comment
-				if v.Deleted {
-					hash, comment = "-", "deleted"
+				if asText {
+					hash = hash[:min(len(hash), 12)]
 				}
-				fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%.12s\t%s\n", v.Number, d.when(v.At), plain(v.Author), v.Bytes, hash, plain(comment))
-			}
-			return w.Flush()
+				if v.Deleted {
+					hash, comment = "", "deleted"
+				}
+				return []string{strconv.Itoa(v.Number), shownTime(v.At), v.Author, strconv.FormatInt(v.Bytes, 10), hash, comment}
+			})
 		}),
 	}
-	c.Flags().StringVar(&format, "format", "", "text or json, one object a line (default: text on a terminal, else json)")
+	formatFlag(c, &format, "text", "json", "csv")
 	return c
 }
 
 func (a *app) scriptDiff() *cobra.Command {
 	return &cobra.Command{
-		Use: "diff NAME@VERSION [NAME[@VERSION]]", Short: "Compare two versions, or two scripts", Args: cobra.RangeArgs(1, 2), ValidArgsFunction: a.completeScripts,
+		Use: "diff NAME@VERSION [NAME[@VERSION]]", Short: "Compare two versions, or two scripts", Args: between("NAME@VERSION", 2), ValidArgsFunction: a.completeScripts,
 		Long: `Prints a unified diff. Without a second name, the first is compared with the newest version.
 
-Exit status: 0 they are the same; 1 they differ.`,
+Exit status: 0 they are the same; 1 they differ; 3 they could not be compared.`,
 		Example: "  py3runctl script diff tank/daily@2",
-		RunE: a.withScripts(false, func(d scriptDesk, args []string) error {
+		RunE: a.answeringAs(a.withScripts(false, func(d scriptDesk, args []string) error {
 			if len(args) == 1 {
 				name, version, err := scripts.ParseRef(args[0])
 				if err != nil {
@@ -514,7 +502,7 @@ Exit status: 0 they are the same; 1 they differ.`,
 				return err
 			}
 			return cli.ExitCode(exitFailed)
-		}),
+		})),
 	}
 }
 
@@ -522,7 +510,7 @@ func (a *app) scriptShare() *cobra.Command {
 	var with, actions string
 	var remove bool
 	c := &cobra.Command{
-		Use: "share NAME --with USER|group:GROUP", Short: "Let a user or a group run, read or write a script", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeOne,
+		Use: "share NAME --with USER|group:GROUP", Short: "Let a user or a group run, read or write a script", Args: exactly("NAME"), ValidArgsFunction: a.completeOne,
 		Long: `Replaces what the user or the group could do before. To run a script is not to read it, and to write
 it is neither. Whoever runs it needs the role python3-executor, too.`,
 		Example: "  py3runctl script share tank/daily --with group:operators --actions run\n  py3runctl script share tank/daily --with bob --remove",
@@ -557,21 +545,7 @@ it is neither. Whoever runs it needs the role python3-executor, too.`,
 	f.BoolVar(&remove, "remove", false, "let them do nothing any more")
 	c.MarkFlagRequired("with")
 	c.RegisterFlagCompletionFunc("actions", cobra.FixedCompletions([]string{"run", "read", "write", "run,read", "run,read,write"}, cobra.ShellCompDirectiveNoFileComp))
-	c.RegisterFlagCompletionFunc("with", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		policy, err := access.Load(access.Places(a.environ), nil)
-		if err != nil || policy == nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		var names []string
-		for name := range policy.Users {
-			names = append(names, name)
-		}
-		for name := range policy.Groups {
-			names = append(names, "group:"+name)
-		}
-		slices.Sort(names)
-		return names, cobra.ShellCompDirectiveNoFileComp
-	})
+	completeBy(c, "with", a.completeUsersAndGroups)
 	return c
 }
 
@@ -588,18 +562,22 @@ func (d scriptDesk) known(with string, remove bool) error {
 		d.warnf("there is no policy: the share begins to count with one that knows %s", with)
 	case isGroup:
 		if _, ok := policy.Groups[group]; !ok {
-			return fmt.Errorf("share with %s: the policy %s has no such group", with, policy.Path)
+			return refusedWith(fmt.Errorf("share with %s: the policy %s has no such group", with, policy.Path), "py3runctl group list shows the groups")
 		}
 	default:
 		if _, ok := policy.Users[with]; !ok {
-			return fmt.Errorf("share with %s: the policy %s has no such user", with, policy.Path)
+			hint := "py3runctl user list shows the users"
+			if _, ok := policy.Groups[with]; ok {
+				hint = "did you mean group:" + with + "?"
+			}
+			return refusedWith(fmt.Errorf("share with %s: the policy %s has no such user", with, policy.Path), hint)
 		}
 	}
 	return nil
 }
 
 func (a *app) scriptPublish(public bool) *cobra.Command {
-	c := &cobra.Command{Use: "public NAME", Short: "Let everybody who may run code run and read a script", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeOne}
+	c := &cobra.Command{Use: "public NAME", Short: "Let everybody who may run code run and read a script", Args: exactly("NAME"), ValidArgsFunction: a.completeOne}
 	if !public {
 		c.Use, c.Short = "private NAME", "Let only those use a script with whom it is shared"
 	}
@@ -616,7 +594,7 @@ func (a *app) scriptPublish(public bool) *cobra.Command {
 func (a *app) scriptRemove() *cobra.Command {
 	var ifVersion int
 	c := &cobra.Command{
-		Use: "rm NAME", Short: "Delete a script; its versions stay in its history", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeOne,
+		Use: "rm NAME", Short: "Delete a script; its versions stay in its history", Args: exactly("NAME"), ValidArgsFunction: a.completeOne,
 		Long: `The script cannot be run any more, and its shares end. Its author and script-admins can still read its
 versions, and save it again: py3runctl script show NAME@VERSION | py3runctl script save NAME -`,
 	}
@@ -626,6 +604,10 @@ versions, and save it again: py3runctl script show NAME@VERSION | py3runctl scri
 			edit.IfVersion = &ifVersion
 		}
 		change, err := d.store.Delete(args[0], edit)
+		if conflict := new(scripts.ConflictError); errors.As(err, &conflict) {
+			return refusedWith(fmt.Errorf("delete script %s: not at version %d: its current version is %d, by %s", conflict.Name, conflict.Want, conflict.Current.Number, conflict.Current.Author),
+				fmt.Sprintf("py3runctl script show %s shows it; --if-version %d deletes it", conflict.Name, conflict.Current.Number))
+		}
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -34,7 +35,7 @@ func (a *app) scriptImport() *cobra.Command {
 	var dryRun bool
 	var format string
 	c := &cobra.Command{
-		Use: "import DIR|INDEX.json", Short: "Store scripts from the files of the gateway's module, or of an export", Args: cobra.ExactArgs(1),
+		Use: "import DIR|INDEX.json", Short: "Store scripts from the files of the gateway's module, or of an export", Args: exactly("DIR"),
 		Long: `Reads scripts/FOLDER/NAME.py, beside each perhaps NAME.meta.json, and scripts/index.json, below DIR; or
 one INDEX.json. Folders become parts of the names. A name that cannot be one here is mapped to the
 nearest that can, and the report says so; the original name, author, dates and version stay in what is
@@ -120,7 +121,11 @@ func (d scriptDesk) importAll(from string, dryRun bool, format string) error {
 		if asJSON {
 			err = writeJSON(d.out, one)
 		} else {
-			_, err = fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\n", one.Status, one.Name, one.Version, plain(one.Original), plain(one.Reason))
+			version := "-"
+			if one.Version > 0 {
+				version = strconv.Itoa(one.Version)
+			}
+			_, err = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", one.Status, cmp.Or(one.Name, "-"), version, plain(one.Original), plain(cmp.Or(one.Reason, "-")))
 		}
 		if err != nil {
 			return err
@@ -210,7 +215,7 @@ func cutText(text string) (string, bool) {
 
 func (a *app) scriptExport() *cobra.Command {
 	return &cobra.Command{
-		Use: "export DIR [NAME...]", Short: "Write scripts into files, as the gateway's module has them", Args: cobra.MinimumNArgs(1),
+		Use: "export DIR [NAME...]", Short: "Write scripts into files, as the gateway's module has them", Args: some("DIR"),
 		Long: `Writes the newest version of each script that you may read, or of those that are named: its text to
 DIR/scripts/FOLDER/NAME.py, what is known about it to NAME.meta.json beside it, and both to
 DIR/scripts/index.json. Files that are there are replaced; others stay. Shares are not exported.
@@ -296,6 +301,13 @@ func (d scriptDesk) exportTo(dir string, names []string) error {
 			}
 		}
 	}
+	texts := make([]scripts.Script, len(names))
+	for i, ref := range names { // all of them first: where one cannot be read, nothing is written
+		var err error
+		if texts[i], err = d.text(ref); err != nil {
+			return err
+		}
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("export to %s: %w", dir, cause(err))
 	}
@@ -305,11 +317,7 @@ func (d scriptDesk) exportTo(dir string, names []string) error {
 	}
 	defer root.Close()
 	index := map[string]moduleScript{}
-	for _, ref := range names {
-		s, err := d.text(ref)
-		if err != nil {
-			return err
-		}
+	for _, s := range texts {
 		m, stem := moduleScriptOf(s), path.Join(moduleDir, s.Meta.Name)
 		m.ID = moduleID(m, index)
 		text, err := moduleJSON(m)
@@ -331,7 +339,11 @@ func (d scriptDesk) exportTo(dir string, names []string) error {
 	if err = errors.Join(err, writeInto(root, path.Join(moduleDir, indexFile), text)); err != nil {
 		return fmt.Errorf("export to %s: %w", dir, err)
 	}
-	d.say("%d scripts are in %s", len(index), path.Join(dir, moduleDir))
+	are := "are"
+	if len(index) == 1 {
+		are = "is"
+	}
+	d.say("%s %s in %s", counted(len(index), "script"), are, path.Join(dir, moduleDir))
 	return nil
 }
 

@@ -68,7 +68,18 @@ func (who actor) sees() (only string, err error) {
 }
 
 // seen reports whether the caller may see a record.
-func (d logContext) seen(rec audit.Record) bool { return d.only == "" || rec.User.Name == d.only }
+func (d logContext) seen(rec audit.Record) bool {
+	return d.only == "" || rec.User.Name == d.only && ownersMaySee(rec)
+}
+
+// ownersMaySee reports whether the user of a record may see it without a role. What has changed in the
+// policy is none of a user's business who just happened to run when that was found.
+func ownersMaySee(rec audit.Record) bool {
+	if rec.Event.Action == audit.PolicyChanged {
+		return false
+	}
+	return rec.Alert == nil || !policyRules[rec.Alert.Rule]
+}
 
 // mine names the one user whose runs the caller sees, for a message that there are none.
 func (d logContext) mine() string {

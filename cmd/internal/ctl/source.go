@@ -30,6 +30,26 @@ type logContext struct {
 	out, err      io.Writer
 	outIsTerminal bool
 	errIsTerminal bool
+	width         int // columns of the terminal; 0: not known, or no terminal
+}
+
+// narrow reports whether tables have to do with little room.
+func (d logContext) narrow() bool { return d.width > 0 && d.width < wideEnough }
+
+// wideEnough is how many columns the whole tables need.
+const wideEnough = 140
+
+// widthOf is how many columns a terminal has; 0: it is none, or does not say.
+func widthOf(out io.Writer) int {
+	f := fileOf(out)
+	if f == nil {
+		return 0
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0
+	}
+	return int(size.Col)
 }
 
 func (d logContext) warn(err error) { d.warnf("%v", err) }
@@ -212,6 +232,16 @@ func (c *careful) Actions() ([]store.Action, error) {
 		}
 	}
 	return actions, err
+}
+
+func (c *careful) Refusals(q store.Query) (map[string]int64, error) {
+	counts, err := c.Source.Refusals(q)
+	if err != nil {
+		if err = c.instead(err); err == nil {
+			counts, err = c.Source.Refusals(q)
+		}
+	}
+	return counts, err
 }
 
 // behind returns with which record the log begins, and how many of its records an index does not have.

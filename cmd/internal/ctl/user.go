@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"cmp"
 	"encoding/csv"
 	"fmt"
 	"maps"
@@ -27,6 +28,7 @@ py3run help access tells more.`,
 			c.Help()
 			return cli.ExitCode(exitUsage)
 		}}
+	c.AddCommand(neverThere("remove NAME", "a user stays in the policy, so that the log's names keep their meaning; did you mean py3runctl user disable NAME?", "rm", "delete"))
 	c.AddCommand(a.userAdd(), a.userChange(), a.userSwitch(true), a.userSwitch(false), a.userList())
 	return c
 }
@@ -38,7 +40,7 @@ type userEdit struct {
 	given                                              func(flag string) bool
 }
 
-func (e *userEdit) flags(c *cobra.Command, add string) {
+func (e *userEdit) flags(c *cobra.Command, a *app, add string) {
 	f := c.Flags()
 	f.StringArrayVar(&e.roles, add+"role", nil, "give this `role`: "+roleList()+"; can be repeated")
 	f.StringArrayVar(&e.groups, add+"group", nil, "put the user into this `group` of the policy; can be repeated")
@@ -46,6 +48,7 @@ func (e *userEdit) flags(c *cobra.Command, add string) {
 	f.StringVar(&e.fullName, "full-name", "", "the user's `name` for people")
 	f.StringVar(&e.osUser, "os-user", "", "this `user` of the operating system is the user")
 	e.given = f.Changed
+	completeBy(c, add+"group", a.completeGroups)
 	c.RegisterFlagCompletionFunc(add+"role", cobra.FixedCompletions(roleNames(), cobra.ShellCompDirectiveNoFileComp))
 	c.RegisterFlagCompletionFunc("limit", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		var keys []string
@@ -114,6 +117,16 @@ func (e userEdit) apply(u access.User) (access.User, error) {
 	return u, nil
 }
 
+// knownGroups refuses a group that the policy does not have.
+func (e userEdit) knownGroups(p *access.Policy) error {
+	for _, name := range e.groups {
+		if _, ok := p.Groups[name]; !ok {
+			return unknownGroup(p, name)
+		}
+	}
+	return nil
+}
+
 // with is a list with more items, each once; without is one with less. Neither changes its argument.
 func with[T comparable](list, more []T) []T {
 	list = slices.Clone(list)
@@ -132,7 +145,7 @@ func without[T comparable](list, less []T) []T {
 func (a *app) userAdd() *cobra.Command {
 	var e userEdit
 	c := &cobra.Command{
-		Use: "add NAME", Short: "Add a user", Args: cobra.ExactArgs(1),
+		Use: "add NAME", Short: "Add a user", Args: exactly("NAME"),
 		Long: `Adds a user to the policy, and makes the policy if there is none. From then on a user that the policy
 knows needs the role python3-executor to run code.`,
 		Example: "  py3runctl user add alice --role python3-executor --os-user alice --full-name \"Alice Example\"\n" +
@@ -148,43 +161,62 @@ knows needs the role python3-executor to run code.`,
 			}
 			_, err = a.changePolicy(audit.UserAdded, func(p *access.Policy) error {
 				if _, ok := p.Users[name]; ok {
-					return fmt.Errorf("add user %s: the policy has it already", name)
+					return refusedWith(fmt.Errorf("add user %s: the policy has it already", name), "py3runctl user change "+name+" changes it")
+				}
+				for other := range p.Users {
+					if strings.EqualFold(other, name) {
+						return refusedWith(fmt.Errorf("add user %s: the policy has the user %s, and two names must not differ by case only", name, other), "choose another name, or change "+other)
+					}
 				}
 				p.Users[name] = u
-				return nil
+				return e.knownGroups(p)
 			})
 			return err
 		},
 	}
-	e.flags(c, "")
+	e.flags(c, a, "")
 	return c
 }
 
 func (a *app) userChange() *cobra.Command {
 	var e userEdit
 	c := &cobra.Command{
-		Use: "change NAME", Short: "Change a user's roles, groups, limits and names", Args: cobra.ExactArgs(1),
+		Use: "change NAME", Short: "Change a user's roles, groups, limits and names", Args: exactly("NAME"),
 		Long:    "Roles are read at each use: a change holds from the next run on, also for the user's keys.",
 		Example: "  py3runctl user change alice --add-role script-admin\n  py3runctl user change alice --remove-limit security.max-memory-mb",
 		RunE: func(c *cobra.Command, args []string) error {
 			if c.Flags().NFlag() == 0 {
 				return cli.Usagef("requires a flag that says what to change")
 			}
-			return a.changeUser(args[0], audit.UserChanged, e.apply)
+			_, err := a.changePolicy(audit.UserChanged, func(p *access.Policy) error {
+				u, ok := p.Users[args[0]]
+				if !ok {
+					return unknownUser(p, args[0])
+				}
+				u, err := e.apply(u)
+				if err != nil {
+					return err
+				}
+				p.Users[args[0]] = u
+				return e.knownGroups(p)
+			})
+			return err
 		},
 		ValidArgsFunction: a.completeUsers,
 	}
-	e.flags(c, "add-")
+	e.flags(c, a, "add-")
 	c.Flags().StringArrayVar(&e.noRoles, "remove-role", nil, "take this `role` away; can be repeated")
 	c.Flags().StringArrayVar(&e.noGroups, "remove-group", nil, "take the user out of this `group`; can be repeated")
 	c.Flags().StringArrayVar(&e.noLimits, "remove-limit", nil, "remove the limit of this `key`; can be repeated")
+	completeBy(c, "remove-group", a.completeGroups)
+	complete(c, "remove-limit", config.LimitKeys()...)
 	c.RegisterFlagCompletionFunc("remove-role", cobra.FixedCompletions(roleNames(), cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
 
 func (a *app) userSwitch(disable bool) *cobra.Command {
 	c := &cobra.Command{
-		Use: "enable NAME", Short: "Let a disabled user run code again", Args: cobra.ExactArgs(1),
+		Use: "enable NAME", Short: "Let a disabled user run code again", Args: exactly("NAME"),
 		Long:              "The user has the roles and keys that it had before, except those that were taken away since.",
 		ValidArgsFunction: a.completeUsers,
 	}
@@ -240,14 +272,14 @@ func (a *app) completeUsers(*cobra.Command, []string, string) ([]string, cobra.S
 
 // shownUser is a user in JSON.
 type shownUser struct {
-	Name     string            `json:"name"`
-	FullName string            `json:"full_name,omitempty"`
-	Roles    []access.Role     `json:"roles"`
-	Groups   []string          `json:"groups"`
-	OSUser   string            `json:"os_user,omitempty"`
-	Disabled bool              `json:"disabled"`
-	Limits   map[string]string `json:"limits,omitempty"`
-	Keys     int               `json:"keys"` // that are accepted now
+	Name     string        `json:"name"`
+	FullName string        `json:"full_name,omitempty"`
+	Roles    []access.Role `json:"roles"`
+	Groups   []string      `json:"groups"`
+	OSUser   string        `json:"os_user,omitempty"`
+	Disabled bool          `json:"disabled"`
+	Limits   config.Limits `json:"limits,omitempty"`
+	Keys     int           `json:"keys"` // that are accepted now
 }
 
 func (a *app) userList() *cobra.Command {
@@ -266,7 +298,7 @@ func (a *app) userList() *cobra.Command {
 			return d.listUsers(p, format)
 		}),
 	}
-	c.Flags().StringVar(&format, "format", "", "text, json (one object a line) or csv (default: text on a terminal, else json)")
+	formatFlag(c, &format, "text", "json", "csv")
 	return c
 }
 
@@ -288,16 +320,15 @@ func (d logContext) listUsers(p *access.Policy, format string) error {
 	for _, name := range slices.Sorted(maps.Keys(p.Users)) {
 		u := p.Users[name]
 		s := shownUser{Name: name, FullName: u.FullName, Roles: p.RolesOf(name), Groups: with([]string{}, u.Groups), OSUser: u.OSUser, Disabled: u.Disabled, Keys: len(acceptedKeys(p, name))}
-		for _, key := range u.Limits.Keys() {
-			if s.Limits == nil {
-				s.Limits = map[string]string{}
-			}
-			s.Limits[key] = u.Limits.Text(key)
-		}
+		s.Limits = u.Limits
 		list = append(list, s)
 	}
-	return printList(d, format, list, []string{"user", "roles", "groups", "os_user", "keys", "disabled", "full_name"}, func(s shownUser) []string {
-		return []string{s.Name, joined(s.Roles), strings.Join(s.Groups, " "), s.OSUser, fmt.Sprint(s.Keys), map[bool]string{true: "disabled"}[s.Disabled], s.FullName}
+	return printList(d, format, list, []string{"user", "roles", "groups", "os_user", "keys", "disabled", "full_name", "limits"}, func(s shownUser) []string {
+		var limits []string
+		for _, key := range s.Limits.Keys() {
+			limits = append(limits, key+"="+s.Limits.Text(key))
+		}
+		return []string{s.Name, joined(s.Roles), strings.Join(s.Groups, " "), s.OSUser, fmt.Sprint(s.Keys), map[bool]string{true: "disabled"}[s.Disabled], s.FullName, strings.Join(limits, " ")}
 	})
 }
 
@@ -332,16 +363,41 @@ func printList[T any](d logContext, format string, list []T, columns []string, c
 		w.Flush()
 		return w.Error()
 	}
-	w := tabwriter.NewWriter(d.out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, strings.ToUpper(strings.Join(columns, "\t")))
+	rows, said := [][]string{slices.Clone(columns)}, make([]bool, len(columns))
+	for i := range columns {
+		rows[0][i] = strings.ToUpper(columns[i])
+	}
 	for _, item := range list {
 		row := cells(item)
 		for i := range row {
-			if row[i] = plain(row[i]); row[i] == "" {
-				row[i] = "-"
+			if timeColumns[columns[i]] {
+				row[i] = d.shownTime(row[i])
+			}
+			said[i] = said[i] || row[i] != ""
+			row[i] = cmp.Or(plain(row[i]), "-")
+		}
+		rows = append(rows, row)
+	}
+	w := tabwriter.NewWriter(d.out, 0, 8, 2, ' ', 0)
+	for _, row := range rows {
+		var shown []string
+		for i := range row {
+			if said[i] || len(list) == 0 || !d.narrow() { // where there is little room, a column without a value is left out
+				shown = append(shown, row[i])
 			}
 		}
-		fmt.Fprintln(w, strings.Join(row, "\t"))
+		fmt.Fprintln(w, strings.Join(shown, "\t"))
 	}
 	return w.Flush()
+}
+
+// timeColumns are the columns of lists with times, which tables have in the zone of --tz.
+var timeColumns = map[string]bool{"created": true, "expires": true, "revoked": true, "last": true, "changed": true, "time": true}
+
+// neverThere is a command that there is not on purpose: it says what there is instead.
+func neverThere(use, hint string, aliases ...string) *cobra.Command {
+	return &cobra.Command{Use: use, Aliases: aliases, Hidden: true, Args: cobra.ArbitraryArgs, DisableFlagParsing: true,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return &cli.UsageError{Text: fmt.Sprintf("unknown command %q for %q", c.CalledAs(), c.Parent().CommandPath()), Hint: hint}
+		}}
 }

@@ -65,7 +65,7 @@ func (q Query) ofDays() bool {
 
 // heldBy reports whether it was this user's key.
 func (r *Run) heldBy(user string) bool {
-	return r.Holder == user || r.Holder == "" && r.Auth == string(audit.AuthAPIKey) && r.User == user
+	return r.Holder == user || r.Holder == "" && r.Auth == string(audit.AuthAPIKey) && r.User == user && !r.Asserted()
 }
 
 // names is the query for the columns that runs and days have both.
@@ -97,7 +97,8 @@ func (q Query) names(c *condition) {
 func (q Query) runs(c *condition) {
 	q.names(c)
 	if q.Holder != "" {
-		c.and("(holder = ? OR holder = '' AND auth = ? AND user = ?)", q.Holder, string(audit.AuthAPIKey), q.Holder)
+		reasons := "'" + strings.Join(unproved, "','") + "'"
+		c.and("(holder = ? OR holder = '' AND auth = ? AND user = ? AND NOT (status = ? AND reason IN ("+reasons+")))", q.Holder, string(audit.AuthAPIKey), q.Holder, Denied)
 	}
 	if q.Key != "" {
 		c.and("key_id = ?", q.Key)

@@ -27,7 +27,7 @@ func OpenIndex(path string) (*Index, error) {
 // Holds reports whether the index has runs or counts from before the record seq, which retention
 // has removed.
 func (x *Index) Holds(seq uint64) (holds bool, err error) {
-	err = x.db.QueryRow("SELECT EXISTS (SELECT 1 FROM runs WHERE seq < ?) OR EXISTS (SELECT 1 FROM actions WHERE segment < ?)", int64(seq), int64(seq)).Scan(&holds)
+	err = x.db.QueryRow("SELECT EXISTS (SELECT 1 FROM runs WHERE seq < ?) OR EXISTS (SELECT 1 FROM actions WHERE segment < ?) OR EXISTS (SELECT 1 FROM refusals WHERE seq < ?)", int64(seq), int64(seq), int64(seq)).Scan(&holds)
 	return holds, damage(err)
 }
 

@@ -16,12 +16,12 @@ import (
 )
 
 // schemaVersion is the version of the tables. A file of another version is made again from the log.
-const schemaVersion = 4
+const schemaVersion = 5
 
 // The tables. labels is one JSON object with its names sorted, empty without a label. Times are microseconds since 1970, durations are microseconds. ended is null until a
 // run has its end. days holds sums of the ended runs by the day of their start (UTC), so that
 // statistics need not go through all runs. actions holds counts by segment of the log, so that
-// those of a removed segment can be removed.
+// those of a removed segment can be removed. refusals has the summaries of refusals.
 const schema = `
 CREATE TABLE runs (
   seq INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, user TEXT NOT NULL, auth TEXT NOT NULL, os_user TEXT NOT NULL, key_id TEXT NOT NULL,
@@ -42,6 +42,8 @@ CREATE TABLE days (
   sum INTEGER NOT NULL, PRIMARY KEY (day, user, asserted, script, status)
 ) WITHOUT ROWID, STRICT;
 CREATE TABLE actions (segment INTEGER NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (segment, name, reason)) WITHOUT ROWID, STRICT;
+CREATE TABLE refusals (seq INTEGER PRIMARY KEY, user TEXT NOT NULL, auth TEXT NOT NULL, at INTEGER NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL,
+  count INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT;
 CREATE TABLE cursor (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL, hash TEXT NOT NULL, segment INTEGER NOT NULL, offset INTEGER NOT NULL,
   oldest INTEGER NOT NULL) STRICT;
 `

@@ -134,9 +134,6 @@ func (r *Run) Place() uint64 {
 	return r.EndSeq
 }
 
-// Asserted reports whether nothing but the caller's word says who the user is.
-func (r *Run) Asserted() bool { return r.Auth == string(audit.AuthAsserted) }
-
 // By is what statistics are grouped by.
 type By string
 
@@ -328,6 +325,9 @@ type Source interface {
 	Stats(Query, By) ([]Group, error)
 	// Actions counts all records, also those that are not about a run.
 	Actions() ([]Action, error)
+	// Refusals counts, by status, the refusals that stand only in summaries. A query that asks for what no
+	// summary tells selects none.
+	Refusals(Query) (map[string]int64, error)
 	Close() error
 }
 

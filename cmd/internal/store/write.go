@@ -124,7 +124,7 @@ func (w *Writer) Add(e Entry) error {
 	a := actionOf(e.Record)
 	w.actions[action{w.segment, a.Name, a.Reason}] += a.Count
 	if !aboutRun(e.Record) {
-		return nil
+		return w.summary(e.Record)
 	}
 	id := e.Record.RunID
 	r := w.pending[id]
@@ -254,6 +254,9 @@ func (w *Writer) forget(first int64) error {
 	if _, err := w.tx.Exec("DELETE FROM actions WHERE segment < ?", first); err != nil {
 		return err
 	}
+	if _, err := w.tx.Exec("DELETE FROM refusals WHERE seq < ?", first); err != nil {
+		return err
+	}
 	touched := map[string]bool{}
 	rows, err := w.tx.Query("SELECT started, coalesce(ended, started) - duration FROM runs WHERE seq < ?", first)
 	if err != nil {
@@ -316,7 +319,7 @@ func (w *Writer) Clear() error {
 	clear(w.days)
 	clear(w.actions)
 	w.oldest, w.changed = 0, true
-	_, err := w.tx.Exec("DELETE FROM runs; DELETE FROM days; DELETE FROM actions; DELETE FROM cursor;")
+	_, err := w.tx.Exec("DELETE FROM runs; DELETE FROM days; DELETE FROM actions; DELETE FROM refusals; DELETE FROM cursor;")
 	return err
 }
 
