@@ -11,7 +11,7 @@ import (
 //	code    run: who may run code at all
 //	script  author, script-admin and operator: everything; shares: run, read and write, each by itself;
 //	        public: run and read, for those who may run code; list: what one may run or read
-//	run     its user, auditors, script-admins and operators see it
+//	run     its user, script-admins and operators see and cancel it; auditors see it
 //	policy  auditors read it, script-admins and operators change it
 //
 // To run a script, one needs both: to be let to it, and to be one who may run code.
@@ -147,9 +147,7 @@ func ownScript(g Grant, o Object) Decision {
 
 func (p *Policy) canPastRun(g Grant, a Action, o Object) Decision {
 	switch a {
-	case ToSeeHistory, ToRead, ToList:
-	case ToManage:
-		return administers(g)
+	case ToSeeHistory, ToRead, ToList, ToManage:
 	default:
 		return deny("action.none")
 	}
@@ -158,7 +156,7 @@ func (p *Policy) canPastRun(g Grant, a Action, o Object) Decision {
 	if proved && o.Owner != "" && g.User == o.Owner {
 		return allow("run.own")
 	}
-	if has(g, Auditor) {
+	if a != ToManage && has(g, Auditor) {
 		return allow("role.auditor")
 	}
 	if d := administers(g); d.Allowed {
@@ -183,6 +181,10 @@ func (d Decision) Denial(g Grant, a Action, o Object) *Denial {
 		refused.Code = MissingRole
 		refused.Message = string(a) + " " + about + ": the user " + g.User + " does not have the role " + role
 		refused.Hint = "whoever may change the policy can grant it: py3runctl user change " + g.User + " --add-role " + role
+	case d.Rule == "run.of-another" && a == ToManage:
+		refused.Hint = "only the user of a run, a script-admin and the operator of the host can"
+	case d.Rule == "run.of-another":
+		refused.Hint = "only the user of a run, an auditor, a script-admin and the operator of the host can"
 	case d.Rule == "script.not-shared":
 		refused.Code = NotShared
 		refused.Hint = "its author or a script-admin can share it: py3runctl script share"
