@@ -10,7 +10,8 @@ import (
 //
 //	code    run: who may run code at all
 //	script  author, script-admin and operator: everything; shares: run, read and write, each by itself;
-//	        public: run and read, for those who may run code; list: what one may run or read
+//	        public: run and read, for those who may run code; list: what one may run or read;
+//	        neither shares nor public mean a version from before a deletion
 //	run     its user, script-admins and operators see and cancel it; auditors see it
 //	policy  auditors read it, script-admins and operators change it
 //
@@ -117,6 +118,9 @@ func (p *Policy) letTo(g Grant, a Action, o Object) Decision {
 	if d := ownScript(g, o); d.Allowed {
 		return d
 	}
+	if o.Removed {
+		return deny("script.removed")
+	}
 	for _, s := range o.Shares {
 		if !g.Known || !slices.Contains(s.Actions, a) {
 			continue
@@ -185,7 +189,7 @@ func (d Decision) Denial(g Grant, a Action, o Object) *Denial {
 		refused.Hint = "only the user of a run, a script-admin and the operator of the host can"
 	case d.Rule == "run.of-another":
 		refused.Hint = "only the user of a run, an auditor, a script-admin and the operator of the host can"
-	case d.Rule == "script.not-shared":
+	case d.Rule == "script.not-shared", d.Rule == "script.removed":
 		refused.Code = NotShared
 		refused.Hint = "its author or a script-admin can share it: py3runctl script share"
 	}

@@ -144,3 +144,59 @@ func TestOperatorIsNotLockedOut(t *testing.T) {
 		t.Errorf("bob: %d, %s", code, err)
 	}
 }
+
+// When a name is shared again, that means no version from before its deletion.
+func TestVersionsBeforeADeletion(t *testing.T) {
+	t.Parallel()
+	b := newScriptBench(t)
+	for i, text := range []string{"secret", "other"} {
+		b.must("alice", "save", "tank", b.write("job.py", text))
+		if i == 0 {
+			b.must("alice", "rm", "tank")
+		}
+	}
+	b.must("alice", "public", "tank")
+	_, none, _ := b.as("bob", "show", "tank@9")
+	for _, user := range []string{"alice", "admin"} {
+		if out := b.must(user, "show", "tank@1"); out != "secret" {
+			t.Errorf("%s: %q", user, out)
+		}
+	}
+	for _, args := range [][]string{{"show", "tank@1"}, {"show", "--about", "tank@1"}, {"diff", "tank@1"}} {
+		if out, err, code := b.as("bob", args...); code != exitFailed || out != "" || err != strings.ReplaceAll(none, "tank@9", "tank@1") {
+			t.Errorf("%q: %d, %s%s", args, code, out, err)
+		}
+	}
+	if out := b.must("bob", "history", "tank"); strings.Count(out, "\n") != 1 || !strings.Contains(out, `"version":3`) {
+		t.Errorf("history: %s", out)
+	}
+	if out := b.must("alice", "history", "tank"); strings.Count(out, "\n") != 3 {
+		t.Errorf("history of its author: %s", out)
+	}
+}
+
+// Who may run a script and not read it reads it neither in the record of the run.
+func TestCodeOfARunOfAnothersScript(t *testing.T) {
+	t.Parallel()
+	b, _ := newLogBench(t)
+	b.must("alice", "save", "tank", b.write("job.py", "secret"))
+	b.must("alice", "share", "tank", "--with", "bob", "--actions", "run")
+	log, err := audit.Open(filepath.Join(b.dir, "audit"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	rec := startOf(5, "bob")
+	rec.Script = audit.Script{Name: "tank", Version: "1", Source: audit.ScriptStored}
+	rec.Code = audit.Code{SHA256: "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b", Bytes: 6}
+	if _, err := log.Append(rec); err != nil {
+		t.Fatal(err)
+	}
+	if out, err, code := b.ask("bob", "audit", "show", "--code", rec.RunID); code == 0 || strings.Contains(out, "secret") || !strings.Contains(err, "not read it") {
+		t.Errorf("%d, %s%s", code, out, err)
+	}
+	b.must("alice", "share", "tank", "--with", "bob", "--actions", "run,read")
+	if out, err, code := b.ask("bob", "audit", "show", "--code", rec.RunID); code != 0 || out != "secret" {
+		t.Errorf("%d, %s%s", code, out, err)
+	}
+}

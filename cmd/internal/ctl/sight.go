@@ -38,6 +38,7 @@ func (a *app) sightedContext() (logContext, error) {
 	if err != nil {
 		return d, err
 	}
+	d.who = &who
 	if d.only, err = who.sees(); err == nil && d.only != "" {
 		a.messages().Hintf("only runs of %s are shown: with the role auditor, py3runctl shows those of others, too", d.only)
 	}

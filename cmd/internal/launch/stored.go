@@ -63,9 +63,12 @@ func mayRunStored(p Plan, policy *access.Policy, script scripts.Script, err erro
 	if wrong, ok := errors.AsType[*scripts.NameError](err); ok {
 		return p, &refusal{status: wire.StatusBadRequest, failure: &wire.Failure{Message: "script: " + wrong.Error(), Hint: wrong.Hint()}}
 	}
-	missing, isMissing := errors.AsType[*scripts.NotFoundError](err)
-	o := script.Meta.Object()
 	exists := script.Meta.Name != ""
+	if script.Removed && !policy.Can(p.Grant, access.ToRun, script.Object()).Allowed { // as a version that never was
+		script, err = scripts.Script{Meta: script.Meta}, &scripts.NotFoundError{Ref: p.Job.Request.Script, Of: &script.Meta}
+	}
+	missing, isMissing := errors.AsType[*scripts.NotFoundError](err)
+	o := script.Object()
 	seen := policy.Can(p.Grant, access.ToList, o).Allowed && (exists || policy.Can(p.Grant, access.ToManage, access.Object{Kind: access.StoredScript}).Allowed)
 	if !seen {
 		hidden := &access.Denial{Code: unknownScript, Told: true, User: p.Grant.User, KeyID: p.Grant.KeyID,
