@@ -88,6 +88,7 @@ func mayRunStored(p Plan, policy *access.Policy, script scripts.Script, err erro
 	}
 	switch damaged, isDamaged := errors.AsType[*scripts.DamageError](err); {
 	case err == nil:
+		p.Unread = !policy.Can(p.Grant, access.ToRead, o).Allowed
 		return p, nil
 	case isMissing:
 		return p, &refusal{status: wire.StatusBadRequest, failure: &wire.Failure{Code: "script_not_found", Message: missing.Error(), Hint: missing.Hint()}}
