@@ -4,10 +4,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/scripts"
 )
 
@@ -127,5 +129,58 @@ func TestBridgeRunsStoredScripts(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Who may run a script and not read it finds its lines nowhere: not in the interpreter that later requests
+// get, in no traceback, and not in what Python prints of warnings and threads.
+func TestScriptThatMayNotBeRead(t *testing.T) {
+	t.Parallel()
+	r := newRealm(t, aPolicy)
+	const code = `import threading, warnings
+SECRET = 42
+def work(n):
+    warnings.warn("careful")  # formula
+    if n == 1: return 1 / (n - 1)  # formula
+    if n == 2: exec("compile('1 +', 'inner', 'exec')")  # formula
+    if n == 3:
+        try: work(1)
+        except ZeroDivisionError: raise ValueError("again")  # formula
+    if n == 4: threading.Thread(target=work, args=(1,)).start()  # formula
+    while n == 5: pass  # formula
+    return n
+result = work(which)  # formula
+`
+	r.save(t, "alice", "tank", code)
+	store, err := scripts.Open(filepath.Join(r.dir, "state", "py3run", "scripts"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if _, err := store.Share("tank", "gateway", []access.Action{access.ToRun}, scripts.Edit{By: "alice"}); err != nil {
+		t.Fatal(err)
+	}
+	type asks map[string]any
+	for n, status := range []string{"ok", "error", "error", "error", "ok", "timeout"} {
+		ask := asks{"api_key": r.keys["GATEWAY"], "script": "tank", "variables": asks{"which": n}, "limits": asks{"timeout_seconds": 2}}
+		s := r.exec(t, ask, "--audit-line=off")
+		if s.status != status || strings.Contains(s.text, "formula") {
+			t.Errorf("%d: %s", n, s.text)
+		}
+		if status == "error" && !strings.Contains(s.text, `File \"tank\", line `) {
+			t.Errorf("%d: no line in %s", n, s.text)
+		}
+	}
+	ask := asks{"api_key": r.keys["ALICE"], "script": "tank", "variables": asks{"which": 1}}
+	if s := r.exec(t, ask, "--audit-line=off"); s.status != "error" || !strings.Contains(s.text, "formula") {
+		t.Errorf("its author: %s", s.text)
+	}
+	bridge := r.command("bridge", "--state=keep")
+	bridge.Stdin = strings.NewReader(fmt.Sprintf(`{"api_key":%q,"script":"tank","variables":{"which":0}}
+{"api_key":%[1]q,"code":"result = globals().get('SECRET')"}
+`, r.keys["GATEWAY"]))
+	out, err := bridge.Output()
+	if err != nil || !strings.Contains(string(out), "not_kept") || !strings.Contains(string(out), `"result":null`) || strings.Contains(string(out), `"result":42`) {
+		t.Errorf("%s, %v", out, err)
 	}
 }

@@ -92,6 +92,8 @@ type Object struct {
 	Owner  string  // author of a script, user of a run
 	Public bool    // of a script
 	Shares []Share // of a script
+
+	Removed bool // a version that was there when the script was deleted: shares do not mean it
 }
 
 // A Kind is the kind of an object.

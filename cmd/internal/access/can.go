@@ -11,8 +11,9 @@ import (
 //
 //	code    run: who may run code at all
 //	script  author, script-admin and operator: everything; shares: run, read and write, each by itself;
-//	        public: run and read, for those who may run code; list: what one may run or read
-//	run     its user, auditors, script-admins and operators see it
+//	        public: run and read, for those who may run code; list: what one may run or read;
+//	        neither shares nor public mean a version from before a deletion
+//	run     its user, script-admins and operators see and cancel it; auditors see it
 //	policy  auditors read it, script-admins and operators change it
 //
 // To run a script, one needs both: to be let to it, and to be one who may run code.
@@ -118,6 +119,9 @@ func (p *Policy) letTo(g Grant, a Action, o Object) Decision {
 	if d := ownScript(g, o); d.Allowed {
 		return d
 	}
+	if o.Removed {
+		return deny("script.removed")
+	}
 	for _, s := range o.Shares {
 		if !g.Known || !slices.Contains(s.Actions, a) {
 			continue
@@ -148,9 +152,7 @@ func ownScript(g Grant, o Object) Decision {
 
 func (p *Policy) canPastRun(g Grant, a Action, o Object) Decision {
 	switch a {
-	case ToSeeHistory, ToRead, ToList:
-	case ToManage:
-		return administers(g)
+	case ToSeeHistory, ToRead, ToList, ToManage:
 	default:
 		return deny("action.none")
 	}
@@ -159,7 +161,7 @@ func (p *Policy) canPastRun(g Grant, a Action, o Object) Decision {
 	if proved && o.Owner != "" && g.User == o.Owner {
 		return allow("run.own")
 	}
-	if has(g, Auditor) {
+	if a != ToManage && has(g, Auditor) {
 		return allow("role.auditor")
 	}
 	if d := administers(g); d.Allowed {
@@ -188,7 +190,11 @@ func (d Decision) Denial(g Grant, a Action, o Object) *Denial {
 			refused.Message = string(a) + " " + about + ": the API key " + g.KeyID + " of the user " + g.User + " gives " + rolesText(g.Roles) + ", and not the role " + role
 			refused.Hint = "the user has the role, so another key does: py3runctl key create " + cmp.Or(g.Holder, g.User) + " --role " + role
 		}
-	case d.Rule == "script.not-shared":
+	case d.Rule == "run.of-another" && a == ToManage:
+		refused.Hint = "only the user of a run, a script-admin and the operator of the host can"
+	case d.Rule == "run.of-another":
+		refused.Hint = "only the user of a run, an auditor, a script-admin and the operator of the host can"
+	case d.Rule == "script.not-shared", d.Rule == "script.removed":
 		refused.Code = NotShared
 		refused.Hint = "its author or a script-admin can share it: py3runctl script share"
 	}

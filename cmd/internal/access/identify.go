@@ -67,6 +67,15 @@ func (p *Policy) Identify(c Claim) (Grant, *Denial) {
 	return asserted, nil
 }
 
+// Operates is the grant of the operator of the host, whom no policy locks out of its management: one
+// who is disabled as a user has nothing else. It is not for runs, and not for who shows a key.
+func (p *Policy) Operates(c Claim) (Grant, bool) {
+	if c.Key != "" || c.User != "" || !p.isOperator(c.OSUID) {
+		return Grant{}, false
+	}
+	return Grant{User: c.OSUser, Method: ByOSUser, Policy: p.hash(), Operator: true}, true
+}
+
 // GrantOf is what a user of the policy has who has proved to be it, or else somebody whom the policy
 // does not know. A disabled user has nothing.
 func (p *Policy) GrantOf(name string) Grant {

@@ -204,7 +204,7 @@ func secondRules(f facts, a Action, o Object) bool {
 		if f.ownRuns && o.Owner == f.name || auditor || admin || f.operator {
 			give(ToRead, ToList, ToSeeHistory)
 		}
-		if admin || f.operator {
+		if f.ownRuns && o.Owner == f.name || admin || f.operator {
 			give(ToManage)
 		}
 	case ThePolicy:

@@ -14,6 +14,7 @@ import (
 	"py3run/audit"
 	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/cli"
+	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/scripts"
 )
 
@@ -109,10 +110,16 @@ Exit status: 0 allowed; 1 not allowed; 3 it could not be decided.`,
 }
 
 func (a *app) checkAccess(d logContext, q permissionQuestion) error {
-	policy, err := access.Load(access.Places(a.environ), nil)
+	who, err := a.actor()
 	if err != nil {
 		return err
 	}
+	if self := q.keyFile == "" && who.grant.Known && q.user == who.grant.User; !self {
+		if err := who.may(access.ToRead, access.Object{Kind: access.ThePolicy}); err != nil {
+			return err
+		}
+	}
+	policy := who.policy
 	action := access.Action(q.action)
 	object := access.Object{Kind: access.AdHocCode}
 	about := "code"
@@ -487,6 +494,9 @@ Exit status: 0 nothing is wrong; 1 something is, or there is no policy.`,
 			if path == "" {
 				return fmt.Errorf("check the policy: there is none in %s", strings.Join(access.Places(a.environ), " and "))
 			}
+			if err := a.mayReadPolicy(); err != nil {
+				return err
+			}
 			p, findings := access.Check(path)
 			for i := range findings {
 				fmt.Fprintf(a.out, "%s\n", harmless(findings[i].Error()))
@@ -502,6 +512,19 @@ Exit status: 0 nothing is wrong; 1 something is, or there is no policy.`,
 		},
 	}
 	return c
+}
+
+// mayReadPolicy says why the caller may not read the policy; nil: it may. A policy that is broken says
+// nothing about anybody: then the permissions of its file decide, except for who shows a key.
+func (a *app) mayReadPolicy() error {
+	who, err := a.actor()
+	if err == nil {
+		return who.may(access.ToRead, access.Object{Kind: access.ThePolicy})
+	}
+	if broken := new(access.PolicyError); errors.As(err, &broken) && config.Lookup(a.environ, "PY3RUN_API_KEY_FILE") == "" {
+		return nil
+	}
+	return err
 }
 
 // openScripts opens the store of scripts.

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"py3run/audit"
+	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/cli"
 	"py3run/cmd/internal/store"
 )
@@ -34,7 +35,10 @@ an alert's own record. A new fault at the same record is a new finding.`,
 			if err := with.check(); err != nil {
 				return err
 			}
-			d, err := a.logContext()
+			d, err := a.actingContext()
+			if err == nil {
+				err = d.may(access.ToSeeHistory, allRuns)
+			}
 			if err != nil {
 				return err
 			}
@@ -81,7 +85,7 @@ func (d logContext) acknowledge(what []string, comment string, with verification
 	defer log.Close()
 	for _, a := range all {
 		a.Comment = comment
-		rec := operator()
+		rec := d.author()
 		rec.Event = audit.Event{Action: audit.AuditAcknowledged, Outcome: audit.Success}
 		rec.Ack = a
 		receipt, err := log.Append(rec)

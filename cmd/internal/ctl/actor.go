@@ -57,7 +57,10 @@ func (a *app) actor() (actor, error) {
 	who := actor{policy: policy, places: places, state: config.StateDir(a.environ)}
 	var denied *access.Denial
 	if who.grant, denied = policy.Identify(claim); denied != nil {
-		return actor{}, refusal{denied}
+		operates := false
+		if who.grant, operates = policy.Operates(claim); !operates {
+			return actor{}, refusal{denied}
+		}
 	}
 	switch {
 	case policy != nil:

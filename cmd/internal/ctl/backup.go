@@ -117,14 +117,14 @@ func (a *app) backup() *cobra.Command {
 the texts of earlier policies, the stored scripts with their history, and a manifest with the SHA-256
 of each. FILE gets mode 0600 and must not exist. The log is not in it: py3runctl audit export.
 
-Whoever may read the policy can make a backup, as far as the files let it.`,
+It needs the role script-admin, or the operator's account: scripts that are private are in it, too.`,
 		Example: "  py3runctl backup /backup/py3run-$(date +%F).tar.gz",
 		RunE: func(_ *cobra.Command, args []string) error {
 			who, err := a.actor()
 			if err != nil {
 				return err
 			}
-			if err := who.may(access.ToRead, access.Object{Kind: access.ThePolicy}); err != nil {
+			if err := who.may(access.ToManage, access.Object{Kind: access.ThePolicy}); err != nil { // scripts that are private to others are in it
 				return err
 			}
 			m, err := writeBackup(args[0], who, backupBounds, time.Now().UTC().Truncate(time.Second))

@@ -20,7 +20,7 @@ import (
 )
 
 // The policy of this machine is none of these tests' business: as root they could change it.
-func init() { access.SystemFile = "/nonexistent/py3run/" + access.FileName }
+func init() { access.SystemFile = "/dev/null/" + access.FileName } // which nobody can make: never this machine's own, in the children that tests play, too
 
 // A host is what a backup is made of: a policy of this user's own, and scripts.
 type host struct {
@@ -173,7 +173,7 @@ func TestRestoreOntoAnEmptyHost(t *testing.T) {
 	entries, err := os.ReadDir(filepath.Join(empty.home, "state", "py3run"))
 	h.must(err)
 	for _, e := range entries {
-		if e.Name() != scriptsName && e.Name() != "policies" {
+		if e.Name() != scripts.DirName && e.Name() != "policies" {
 			t.Errorf("%s is in the state directory", e.Name())
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"py3run/audit"
+	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/cli"
 	"py3run/cmd/internal/store"
 )
@@ -37,6 +38,7 @@ or its last 8 characters or more (py3runctl ps). Its first 8 also count, but run
 them.
 
 You must be able to write the log: a user cancels the runs of their own log, root those of root's.
+With an API key (PY3RUN_API_KEY_FILE), its user cancels their own runs, and a script-admin all.
 The command waits until the runs have ended.
 
 Exit status: 0 all have ended; 1 one is not known, was not alive, or has not ended in time.`,
@@ -48,7 +50,7 @@ Exit status: 0 all have ended; 1 one is not known, was not alive, or has not end
 			if !(wait >= 0) {
 				return cli.Usagef("invalid argument %v for --wait-seconds: want 0 or more", wait)
 			}
-			d, err := a.logContext()
+			d, err := a.actingContext()
 			if err != nil {
 				return err
 			}
@@ -114,6 +116,9 @@ func (d logContext) cancel(what []string, reason, format string, patience time.D
 
 // askToEnd records that a run is to end and tells its launcher. It returns the seq of that record.
 func (d logContext) askToEnd(run audit.LiveRun, reason string) (uint64, error) {
+	if err := d.may(access.ToManage, access.Object{Kind: access.PastRun, Owner: run.Start.User.Name}); err != nil {
+		return 0, fmt.Errorf("cancel %s: %w", run.Start.RunID, err)
+	}
 	if run.Cancel != nil {
 		d.warnf("%s has cancelled %s already: record %d", run.Cancel.User.Name, run.Start.RunID, run.Cancel.Seq)
 		return run.Cancel.Seq, nil
@@ -123,7 +128,7 @@ func (d logContext) askToEnd(run audit.LiveRun, reason string) (uint64, error) {
 		return 0, d.ownersOnly(err)
 	}
 	defer log.Close()
-	rec := operator()
+	rec := d.author()
 	rec.RunID = run.Start.RunID
 	rec.Event = audit.Event{Action: audit.ExecutionCancel, Outcome: audit.Success}
 	rec.Cancel = &audit.Cancel{Reason: reason}

@@ -23,7 +23,7 @@ func (b *fixture) launcher(user string, heeds bool) (id string, ended chan struc
 	if heeds {
 		go func() {
 			defer close(ended)
-			for run.Cancelled() == nil {
+			for run.Cancelled() == nil && b.Context().Err() == nil {
 				time.Sleep(time.Millisecond)
 			}
 			run.End(endOf(rec, "cancelled"))

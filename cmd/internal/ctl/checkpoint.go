@@ -17,6 +17,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"py3run/audit"
+	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/cli"
 )
 
@@ -72,7 +73,7 @@ The command only needs to read the log, and writes nothing in its directory.
 Exit status: 0 signed, or there is no new record since the last checkpoint; 1 failed, or signed
 although the log has faults.`,
 		Example: "  py3runctl audit checkpoint --key /root/py3run-checkpoint.key --out /root/py3run-checkpoints",
-		RunE:    a.at(func(d logContext) error { return d.checkpoint(key, out, time.Now()) }),
+		RunE:    a.acting(access.ToSeeHistory, allRuns, func(d logContext) error { return d.checkpoint(key, out, time.Now()) }),
 	}
 	c.Flags().StringVar(&key, "key", "", "`file` of the key, as keygen writes it")
 	c.Flags().StringVar(&out, "out", "", "`directory` of checkpoints")

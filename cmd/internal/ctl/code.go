@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"py3run/audit"
+	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/scripts"
 )
@@ -32,6 +33,9 @@ func (d logContext) codeOf(r *audit.Reader, rec audit.Record) ([]byte, error) {
 		}
 		return nil, &codeError{run: rec.RunID, problem: why}
 	}
+	if rec.Script.Source == audit.ScriptStored && d.only != "" && !d.readsStored(rec) {
+		return nil, &codeError{rec.RunID, "the user " + d.only + " may run the script " + plain(rec.Script.Name) + ", and not read it", "its author can share it: py3runctl script share --actions run,read"}
+	}
 	code, err := r.KeptCode(rec.Code.SHA256)
 	if err == nil {
 		return code, nil
@@ -53,6 +57,19 @@ func (d logContext) codeOf(r *audit.Reader, rec audit.Record) ([]byte, error) {
 		return nil, &codeError{rec.RunID, err.Error(), "security.audit.log-code = true also keeps the code of later runs beside the log"}
 	}
 	return nil, &codeError{rec.RunID, "it was not kept", "security.audit.log-code = true keeps the code of later runs; code with SHA-256 " + rec.Code.SHA256 + " is what was run"}
+}
+
+// readsStored reports whether the caller may read the version of a stored script that was run. To run a
+// script is not to read it.
+func (d logContext) readsStored(rec audit.Record) bool {
+	store, err := scripts.Open(scripts.Dir(config.StateDir(d.environ)))
+	if err != nil {
+		return false
+	}
+	defer store.Close()
+	version, _ := strconv.Atoi(rec.Script.Version)
+	script, _ := store.Text(rec.Script.Name, version)
+	return script.Meta.Name != "" && d.may(access.ToRead, script.Object()) == nil
 }
 
 // storedCode is the code of a run of a stored script, if the store still has that version with the hash

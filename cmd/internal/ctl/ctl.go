@@ -302,11 +302,14 @@ delivered.`,
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err
 			}
-			context := a.logContext
+			context := a.actingContext
 			if list {
 				context = a.sightedContext
 			}
 			d, err := context()
+			if err == nil && !list { // what they tell, and what they have told, is about the runs of all
+				err = d.may(access.ToSeeHistory, allRuns)
+			}
 			fired := 0
 			if err == nil && !list {
 				if err := recordRefusals(d.dir, access.NewLimits(config.StateDir(a.environ))); err != nil { // the rules count them

@@ -46,7 +46,8 @@ when the reader has the records, so that after a failure some records come twice
                   the cursor to where that export ended, or with --commit=SEQ to that record
 
 Without one of these, the next export begins at the same record. py3runctl audit prune waits for
-cursors beside the log (cursor-*.json).`,
+cursors beside the log (cursor-*.json). Who sees only their own runs cannot use a cursor: it would
+pass the records of others.`,
 		Example: "  py3runctl audit export --format csv --since 30d > runs.csv\n" +
 			"  py3runctl audit export --cursor /var/log/py3run/cursor-siem.json --to to-siem\n" +
 			"  py3runctl audit export --cursor c.json | to-siem && py3runctl audit export --cursor c.json --commit",
@@ -128,7 +129,16 @@ func (d logContext) export(s selection, format, cursor string) error {
 	return d.exportAll(exporting{selection: s, format: format, cursor: cursor})
 }
 
+// ownCursor is why whoever may see only the runs of one user moves no cursor: it would pass records
+// that its reader has never had.
+func (d logContext) ownCursor() error {
+	return fmt.Errorf("export with a cursor: only runs%s are shown, and a cursor passes all records: it needs the role auditor, or no --cursor", d.mine())
+}
+
 func (d logContext) exportAll(e exporting) error {
+	if e.cursor != "" && d.only != "" {
+		return d.ownCursor()
+	}
 	var at cursor
 	if e.cursor != "" {
 		unlock, err := lockState(e.cursor)

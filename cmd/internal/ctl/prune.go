@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"py3run/audit"
+	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/cli"
 	"py3run/cmd/internal/config"
 	"py3run/internal/passwd"
@@ -47,7 +48,7 @@ It does not remove
 
 Exit status: 0 done; 1 refused, or segments wait for a cursor.`,
 		Example: "  py3runctl audit prune --dry-run\n  py3runctl audit prune --yes                 # from a timer, once a day",
-		RunE: a.at(func(d logContext) error {
+		RunE: a.acting(access.ToManage, allRuns, func(d logContext) error {
 			if cli.IsTerminal(os.Stdin) {
 				p.answers = os.Stdin
 			}
@@ -135,7 +136,7 @@ func (d logContext) carryOut(p pruning, plan audit.Plan, before time.Time) error
 	}
 	defer log.Close()
 	if !plan.Empty() {
-		receipt, err := log.Prune(operator(), plan)
+		receipt, err := log.Prune(d.author(), plan)
 		if err != nil {
 			return err
 		}

@@ -308,6 +308,9 @@ func (d scriptDesk) text(ref string) (scripts.Script, error) {
 			return scripts.Script{}, refused
 		}
 	}
+	if s.Removed && d.who.may(access.ToRead, s.Object()) != nil { // as a version that never was
+		return scripts.Script{}, &scripts.NotFoundError{Ref: ref, Of: &s.Meta}
+	}
 	return s, err
 }
 
@@ -430,7 +433,7 @@ func (a *app) scriptHistory() *cobra.Command {
 	var format string
 	c := &cobra.Command{
 		Use: "history NAME", Short: "List the versions of a script, newest first", Args: exactly("NAME"), ValidArgsFunction: a.completeOne,
-		Long: "Deletions are versions, too. The author and script-admins also see the history of a deleted script.",
+		Long: "Deletions are versions, too. Only the author and script-admins see those, and what was before them.",
 		RunE: a.withScripts(false, func(d scriptDesk, args []string) error {
 			if err := oneOf("format", format, "text", "json", "csv"); err != nil {
 				return err
@@ -446,6 +449,9 @@ func (a *app) scriptHistory() *cobra.Command {
 			}
 			if err != nil {
 				return err
+			}
+			if all := (scripts.Script{Meta: meta, Removed: true}); d.who.may(access.ToSeeHistory, all.Object()) != nil {
+				list = scripts.Kept(list)
 			}
 			slices.Reverse(list)
 			asText := d.formatOf(format) == "text"

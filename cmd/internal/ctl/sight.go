@@ -38,11 +38,57 @@ func (a *app) sightedContext() (logContext, error) {
 	if err != nil {
 		return d, err
 	}
+	d.who = &who
 	if d.only, err = who.sees(); err == nil && d.only != "" {
 		a.messages().Hintf("only runs of %s are shown: with the role auditor, py3runctl shows those of others, too", d.only)
 	}
 	return d, err
 }
+
+// acting adapts a function to a cobra RunE, as at does, for a command that needs a permission: the log
+// context knows who acts, for the record.
+func (a *app) acting(action access.Action, o access.Object, do func(logContext) error) func(*cobra.Command, []string) error {
+	return func(*cobra.Command, []string) error {
+		d, err := a.actingContext()
+		if err == nil {
+			err = d.may(action, o)
+		}
+		if err != nil {
+			return err
+		}
+		return do(d)
+	}
+}
+
+// actingContext is the log context of a command that does something to the log or to runs.
+func (a *app) actingContext() (logContext, error) {
+	d, err := a.logContext()
+	if err != nil || a.ownsLog(d.dir) {
+		return d, err
+	}
+	who, err := a.actor()
+	d.who = &who
+	return d, err
+}
+
+// may says why the caller may not do something; nil: it may.
+func (d logContext) may(action access.Action, o access.Object) error {
+	if d.who == nil {
+		return nil
+	}
+	return d.who.may(action, o)
+}
+
+// author is a record that says who does something.
+func (d logContext) author() audit.Record {
+	if d.who == nil {
+		return operator()
+	}
+	return d.who.record()
+}
+
+// allRuns are the runs of everybody, and with them the whole log.
+var allRuns = access.Object{Kind: access.PastRun}
 
 // ownsLog reports whether the caller is root or the owner of the log, and has shown no API key: these
 // can change the log itself, so a policy that is broken must not keep them from looking.

@@ -26,6 +26,7 @@ type logContext struct {
 	environ       []string
 	etc           string         // file of the operator's configuration; empty: the usual one
 	only          string         // the one user whose runs the caller may see; empty: everybody's
+	who           *actor         // who calls; nil: this user of the operating system, whom the policy does not concern
 	zone          *time.Location // for days, and for times without a zone; nil: local
 	out, err      io.Writer
 	outIsTerminal bool

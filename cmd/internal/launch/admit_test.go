@@ -107,8 +107,10 @@ roles = ["python3-executor", "script-admin"]
 	grant := func(name string, roles ...access.Role) access.Grant {
 		return access.Grant{User: name, Method: access.ByKey, Known: true, Roles: append(roles, access.Executor)}
 	}
-	meta := scripts.Meta{Name: "tank", Author: "alice", Current: 2, Latest: 2, Shares: []access.Share{{With: "carol", Actions: []access.Action{access.ToRead}}}}
+	meta := scripts.Meta{Name: "tank", Author: "alice", Current: 2, Latest: 2, Shares: []access.Share{{With: "carol", Actions: []access.Action{access.ToRead}}, {With: "dora", Actions: []access.Action{access.ToRun}}}}
 	whole := scripts.Script{Meta: meta, Version: scripts.Version{Number: 2}, Code: []byte("1")}
+	removed := whole
+	removed.Removed = true
 	old := &scripts.NotFoundError{Ref: "tank@9", Of: &meta}
 	broken := &scripts.DamageError{Name: "tank", What: "objects/x", Cause: "its bytes are others"}
 	for _, tt := range []struct {
@@ -133,6 +135,8 @@ roles = ["python3-executor", "script-admin"]
 		{"another, no version", policy, grant("bob"), scripts.Script{Meta: meta}, old, wire.StatusDenied, "script_not_found", access.NotShared},
 		{"another, a damaged one", policy, grant("bob"), scripts.Script{Meta: meta}, broken, wire.StatusDenied, "script_not_found", access.NotShared},
 		{"one who may read it", policy, grant("carol"), whole, nil, wire.StatusDenied, "not_shared", access.NotShared},
+		{"one who may run it, a removed version", policy, grant("dora"), removed, nil, wire.StatusBadRequest, "script_not_found", ""},
+		{"its author, a removed version", policy, grant("alice"), removed, nil, "", "", ""},
 		{"its author, no version", policy, grant("alice"), scripts.Script{Meta: meta}, old, wire.StatusBadRequest, "script_not_found", ""},
 		{"its author, a damaged one", policy, grant("alice"), scripts.Script{Meta: meta}, broken, wire.StatusLaunchFailed, "script_damaged", damagedScript},
 		{"its author, and the host has trouble", policy, grant("alice"), scripts.Script{Meta: meta}, errors.New("read: I/O error"), wire.StatusLaunchFailed, "script_unreadable", ""},

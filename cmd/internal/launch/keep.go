@@ -79,6 +79,10 @@ func (k *Keeper) Run(job Job) Answer {
 		k.revoke(r, e)
 		return r.conclude(e)
 	}
+	if r.plan.Unread { // a later request would find its functions, and with them its code
+		r.plan.Job.Warnings = append(slices.Clip(job.Warnings), wire.Warning{Code: "not_kept", Message: "this user may run the script and not read it: this request ran in a new interpreter, which nothing is kept of"})
+		return r.carryOut()
+	}
 	s := k.take(identityKey(r.plan))
 	if s == nil {
 		r.plan.Job.Warnings = append(slices.Clip(job.Warnings), wire.Warning{Code: "not_kept", Message: "all interpreters that can be kept are in use: this request ran in a new one"})

@@ -25,6 +25,7 @@ type Plan struct {
 	Behind      []access.Count     // for whom the run counts, too
 	Rule        string             // that lets the user run this
 	Stored      *scripts.Script    // the stored script that runs; nil: the request brings its code along
+	Unread      bool               // its user may run that script, and not read it
 	Policy      []audit.ConfigFile // the files in which a policy was looked for
 	Interpreter python.Interpreter
 	Skipped     []python.Candidate // interpreters that were passed over
@@ -79,7 +80,7 @@ func Make(plan Plan, facts Facts) (Plan, error) {
 func (p Plan) pythonJob(at codePlace) python.Job {
 	job, request := p.Job, p.Job.Request
 	return python.Job{
-		Command: request.Command, Code: codeOf(job), Text: job.Source == nil, Path: at.file, Shown: at.shown,
+		Command: request.Command, Code: codeOf(job), Text: job.Source == nil, Path: at.file, Shown: at.shown, Unread: p.Unread,
 		Argv: append([]string{at.argv0}, request.Argv...), ImportPath: at.importPath,
 		Variables: request.Variables, Module: request.Module, Function: request.Function,
 		Args: request.Args, Kwargs: request.Kwargs, Line: request.Line, Column: request.Column,

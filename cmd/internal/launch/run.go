@@ -192,7 +192,11 @@ func (r *run) makePlaces() error {
 // makeDirectory makes the working directory and, beside it, the code's file. held removes them, also
 // after an error that leaves them half made.
 func (r *run) makeDirectory() error {
-	workdir, err := r.plan.directory(r.plan.Python.Code)
+	code := r.plan.Python.Code
+	if r.plan.Unread { // Python finds lines for tracebacks and warnings in the file; it has the code from the request
+		code = nil
+	}
+	workdir, err := r.plan.directory(code)
 	if workdir == nil {
 		return err
 	}

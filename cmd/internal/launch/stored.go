@@ -55,8 +55,12 @@ func mayRunStored(p Plan, policy *access.Policy, script scripts.Script, err erro
 	if wrong, ok := errors.AsType[*scripts.NameError](err); ok {
 		return p, &refusal{status: wire.StatusBadRequest, failure: &wire.Failure{Message: "script: " + wrong.Error(), Hint: wrong.Hint()}}
 	}
+	exists := script.Meta.Name != ""
+	if script.Removed && !policy.Can(p.Grant, access.ToRun, script.Object()).Allowed { // as a version that never was
+		script, err = scripts.Script{Meta: script.Meta}, &scripts.NotFoundError{Ref: p.Job.Request.Script, Of: &script.Meta}
+	}
 	missing, isMissing := errors.AsType[*scripts.NotFoundError](err)
-	o, exists := script.Meta.Object(), script.Meta.Name != ""
+	o := script.Object()
 	if !mayKnow(p.Grant, policy, o, exists, isMissing) {
 		return p, hiddenScript(p, policy, o, exists)
 	}
@@ -68,6 +72,7 @@ func mayRunStored(p Plan, policy *access.Policy, script scripts.Script, err erro
 	}
 	switch damaged, isDamaged := errors.AsType[*scripts.DamageError](err); {
 	case err == nil:
+		p.Unread = !policy.Can(p.Grant, access.ToRead, o).Allowed
 		return p, nil
 	case isMissing:
 		return p, &refusal{status: wire.StatusBadRequest, failure: &wire.Failure{Code: "script_not_found", Message: missing.Error(), Hint: missing.Hint()}}

@@ -28,6 +28,7 @@ type Job struct {
 	Text         bool   // Code is text from a request; else bytes of a file, whose coding cookie counts
 	Path         string // the real file with Code
 	Shown        string // its name in tracebacks
+	Unread       bool   // tracebacks have no lines of Code: whoever runs it may not read it. The file Path is empty then
 	Argv         []string
 	ImportPath   []string
 	Variables    *wire.Object
@@ -206,7 +207,7 @@ func (j Job) again(most int64) map[string]any {
 		"command": string(j.Command), "code": code, "path": j.Path, "shown": j.Shown, "argv": j.Argv,
 		"variables": j.Variables, "module": j.Module, "function": j.Function, "args": j.Args, "kwargs": j.Kwargs,
 		"line": j.Line, "column": j.Column, "result_format": j.ResultFormat, "result_from": j.ResultFrom,
-		"fresh": j.Fresh, "stdin": j.Stdin != "", "reads": j.Reads, "show": j.PrintError, "most": int(most),
+		"fresh": j.Fresh, "stdin": j.Stdin != "", "reads": j.Reads, "show": j.PrintError, "unread": j.Unread, "most": int(most),
 	}
 }
 

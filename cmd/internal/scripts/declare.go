@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,6 +30,11 @@ const (
 	docMost       = 500
 	defaultMost   = 8 << 10  // bytes of a default as JSON
 	matchedMost   = 64 << 10 // bytes of a value that is matched with a pattern
+
+	// A character of a value takes at most a step for each instruction of the pattern's program.
+	programMost = 5000       // instructions of a pattern
+	stepsMost   = 20_000_000 // of all patterns that one check of variables matches: a fraction of a second
+	stepsBegin  = 16         // characters that a match costs before its first: the program has to be made
 )
 
 // A DeclarationError lists what is wrong with the variables that a script declares.
@@ -246,13 +252,14 @@ func (p *declarationParser) variable(name string, keys map[string]any) Variable 
 	if len(p.mistakes) > before {
 		return v
 	}
+	steps := stepsMost
 	for i, choice := range v.Choices {
-		if _, text := v.check(choice); text != "" {
+		if _, text := v.check(choice, &steps); text != "" {
 			p.wrong(name, "choices", "choices: the value at place %d: %s", i+1, text)
 		}
 	}
 	if v.Default != nil {
-		if _, text := v.check(v.Default); text != "" {
+		if _, text := v.check(v.Default, &steps); text != "" {
 			p.wrong(name, "default", "default: %s", text)
 		}
 	}
@@ -277,18 +284,50 @@ func (p *declarationParser) pattern(v Variable) {
 	case len(v.Pattern) > patternMost:
 		p.wrong(v.Name, "pattern", "pattern: more than %d bytes", patternMost)
 	default:
-		if _, err := compile(v.Pattern); err != nil {
+		if _, _, err := compile(v.Pattern); err != nil {
 			p.wrong(v.Name, "pattern", "pattern: %v (the syntax is RE2)", err)
 		}
 	}
 }
 
-// compile makes a pattern match whole strings.
-func compile(pattern string) (*regexp.Regexp, error) {
-	if _, err := regexp.Compile(pattern); err != nil { // alone: a parenthesis must not close ours
-		return nil, err
+// compile makes a pattern match whole strings, and returns about how many instructions its program has.
+// Counting comes first: a short pattern can have a program of millions.
+func compile(pattern string) (*regexp.Regexp, int, error) {
+	tree, err := syntax.Parse(pattern, syntax.Perl) // alone: a parenthesis must not close ours
+	if err != nil {
+		return nil, 0, err
 	}
-	return regexp.Compile(`\A(?:` + pattern + `)\z`)
+	size := instructions(tree)
+	if size > programMost {
+		return nil, size, fmt.Errorf("is too large: it repeats so much that it has %d instructions, and at most %d are allowed", size, programMost)
+	}
+	compiled, err := regexp.Compile(`\A(?:` + pattern + `)\z`)
+	return compiled, size, err
+}
+
+// instructions is about how many instructions a tree becomes; it stops counting far beyond what is allowed.
+func instructions(tree *syntax.Regexp) int {
+	const enough = 1 << 30
+	size := 1
+	switch tree.Op {
+	case syntax.OpLiteral:
+		size = len(tree.Rune)
+	case syntax.OpCharClass:
+		size += len(tree.Rune) / 64 // a step looks through its ranges
+	case syntax.OpCapture:
+		size = 2
+	}
+	for _, sub := range tree.Sub {
+		size = min(size+1+instructions(sub), enough)
+	}
+	if tree.Op == syntax.OpRepeat {
+		times := max(tree.Min, tree.Max, 1)
+		if tree.Max < 0 {
+			times = tree.Min + 1
+		}
+		size = min(size*times, enough)
+	}
+	return size
 }
 
 func (p *declarationParser) bound(v Variable, keys map[string]any, key string) wire.Number {

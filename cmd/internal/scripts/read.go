@@ -183,6 +183,9 @@ func (s *Store) read(ref, name string, version int, deleted bool) (Script, error
 		if err == nil {
 			script.Version, err = versionAt(h, list, version)
 		}
+		if err == nil {
+			script.Removed, err = deletedSince(h, list, version)
+		}
 		if err != nil {
 			return script, err
 		}
@@ -280,6 +283,19 @@ func versionAt(h head, list [][]byte, number int) (Version, error) {
 		return Version{}, &DamageError{h.Name, historyOf(h.Name), fmt.Sprintf("line %d: %v", number, err)}
 	}
 	return v, nil
+}
+
+// deletedSince reports whether a script was deleted after a version.
+func deletedSince(h head, list [][]byte, number int) (bool, error) {
+	for i := number; i < len(list); i++ {
+		if !bytes.Contains(list[i], []byte(`"deleted":true`)) { // a default can have these bytes, too
+			continue
+		}
+		if v, err := versionAt(h, list, i+1); err != nil || v.Deleted {
+			return v.Deleted, err
+		}
+	}
+	return false, nil
 }
 
 // An Entry is a script in a list, with its current version.

@@ -67,6 +67,24 @@ type Script struct {
 	Meta    Meta
 	Version Version
 	Code    []byte // exactly the bytes with Version.SHA256
+	Removed bool   // the script was deleted after this version
+}
+
+// Object is this version as the rules of access see it.
+func (s Script) Object() access.Object {
+	o := s.Meta.Object()
+	o.Removed = s.Removed
+	return o
+}
+
+// Kept are the versions since the last deletion: what the shares of a script mean.
+func Kept(history []Version) []Version {
+	for i := len(history) - 1; i >= 0; i-- {
+		if history[i].Deleted {
+			return history[i+1:]
+		}
+	}
+	return history
 }
 
 // A Variable is an input that a script declares. See [Declared] for the rules.

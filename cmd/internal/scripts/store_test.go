@@ -532,3 +532,30 @@ func BenchmarkResolve(b *testing.B) {
 		})
 	}
 }
+
+// Which versions a deletion has removed is known, however many there were and whatever else has such bytes.
+func TestRemovedVersions(t *testing.T) {
+	t.Parallel()
+	s := fixture(t)
+	save(t, s, "tank", "1", by("alice"))
+	save(t, s, "tank", "2", by("alice"))
+	if one, err := s.Resolve("tank@1"); err != nil || one.Removed || one.Object().Removed {
+		t.Errorf("before: %v, %v", one.Removed, err)
+	}
+	if _, err := s.Delete("tank", by("alice")); err != nil {
+		t.Fatal(err)
+	}
+	save(t, s, "tank", "4", by("alice"))
+	save(t, s, "tank", "# /// py3run\n# [variables.a]\n# type = \"object\"\n# default = {deleted = true}\n# ///\n", by("alice"))
+	save(t, s, "tank", "6", by("alice"))
+	for version, removed := range map[int]bool{1: true, 2: true, 4: false, 5: false, 6: false} {
+		got, err := s.Text("tank", version)
+		if err != nil || got.Removed != removed || got.Object().Removed != removed {
+			t.Errorf("version %d: %v, %v", version, got.Removed, err)
+		}
+	}
+	_, list, err := s.History("tank")
+	if kept := Kept(list); err != nil || len(kept) != 3 || kept[0].Number != 4 {
+		t.Errorf("%+v, %v", kept, err)
+	}
+}

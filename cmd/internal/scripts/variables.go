@@ -55,7 +55,7 @@ func (v Version) Check(given *wire.Object) (*wire.Object, error) {
 		return given, nil
 	}
 	var findings []Finding
-	got, names := map[string]any{}, []string{}
+	got, names, steps := map[string]any{}, []string{}, stepsMost
 	if given != nil {
 		for i, name := range given.Names {
 			got[name] = given.Values[i]
@@ -68,7 +68,7 @@ func (v Version) Check(given *wire.Object) (*wire.Object, error) {
 		rule, text := "", ""
 		switch {
 		case value != nil:
-			rule, text = d.check(value)
+			rule, text = d.check(value, &steps)
 		case d.Required:
 			rule, text = "required", "is required: "+d.Type.named()
 		default:
@@ -92,8 +92,9 @@ func (v Version) Check(given *wire.Object) (*wire.Object, error) {
 	return complete, nil
 }
 
-// check returns the rule that a value breaks, and how; empty: none.
-func (v Variable) check(value any) (rule, text string) {
+// check returns the rule that a value breaks, and how; empty: none. It takes the steps of matching a
+// pattern from those that are left: this is before the limits of a run.
+func (v Variable) check(value any, steps *int) (rule, text string) {
 	if !v.Type.has(value) {
 		return "type", "want " + v.Type.named() + ", got " + kindOf(value)
 	}
@@ -113,9 +114,13 @@ func (v Variable) check(value any) (rule, text string) {
 	if len(s) > matchedMost {
 		return "pattern", fmt.Sprintf("the string has more than %d bytes, too many for a pattern", matchedMost)
 	}
-	pattern, err := compile(v.Pattern)
+	pattern, cost, err := compile(v.Pattern)
 	if err != nil { // a script whose pattern is broken cannot be saved
 		return "pattern", "the script's pattern is broken"
+	}
+	if *steps -= cost * (stepsBegin + utf8.RuneCountInString(s)); *steps < 0 {
+		*steps = 0
+		return "pattern", fmt.Sprintf("the string is too long for so large a pattern: a character takes %d steps, and all patterns of a request at most %d", cost, stepsMost)
 	}
 	if !pattern.MatchString(s) {
 		return "pattern", "the string does not match pattern = " + shown(v.Pattern)

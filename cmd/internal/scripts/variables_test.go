@@ -2,7 +2,9 @@ package scripts
 
 import (
 	"errors"
+	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 
@@ -344,4 +346,50 @@ func FuzzDeclared(f *testing.F) {
 		}
 		Version{Variables: list}.Check(nil)
 	})
+}
+
+// Matching happens before a run has limits, so the work of patterns is bounded: each by itself when the
+// script is saved, and all together for the values of a request.
+func TestWorkOfPatterns(t *testing.T) {
+	t.Parallel()
+	block := func(patterns ...string) string {
+		text := "# /// py3run\n"
+		for i, p := range patterns {
+			text += fmt.Sprintf("# [variables.s%d]\n# type = 'string'\n# pattern = '%s'\n", i, p)
+		}
+		return text + "# ///\n"
+	}
+	for pattern, ok := range map[string]bool{
+		`(((((a{0,30}){0,30})?)*)+)*b`: true, `[a-z]{1,255}`: true, `((a{0,100}){0,10}){0,1}(b{0,1000})(c{0,1000})(\pL{0,1000})`: false,
+		`a{1000}`: true, `(a{100}){10}(b{100}){10}(c{100}){10}(d{100}){10}(e{100}){10}`: false,
+	} {
+		if _, err := Declared([]byte(block(pattern))); (err == nil) != ok {
+			t.Errorf("%s: %v", pattern, err)
+		}
+	}
+	slow := strings.Repeat("a", 60_000)
+	list, err := Declared([]byte(block(`((((a{0,10}){0,10})?)*)*b`, `[a-z]{1,255}`, `a*`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Version{Variables: list}.Check(&wire.Object{Names: []string{"s0", "s1", "s2"}, Values: []any{slow, "tank", "a"}})
+	var wrong *VariablesError
+	if !errors.As(err, &wrong) || wrong.Findings[0].Variable != "s0" || wrong.Findings[0].Rule != "pattern" || !strings.Contains(wrong.Findings[0].Text, "too long for so large a pattern") {
+		t.Fatalf("%v", err)
+	}
+	if _, err := (Version{Variables: list}).Check(&wire.Object{Names: []string{"s0", "s1", "s2"}, Values: []any{slow[:1000] + "b", "tank", slow}}); err != nil {
+		t.Error(err)
+	}
+	many := slices.Repeat([]string{`[a-z]{0,200}`}, 100)
+	if list, err = Declared([]byte(block(many...))); err != nil {
+		t.Fatal(err)
+	}
+	given := &wire.Object{}
+	for i := range many {
+		given.Names, given.Values = append(given.Names, fmt.Sprintf("s%d", i)), append(given.Values, any(slow[:2000]))
+	}
+	_, err = Version{Variables: list}.Check(given)
+	if !errors.As(err, &wrong) || !slices.ContainsFunc(wrong.Findings, func(f Finding) bool { return strings.Contains(f.Text, "all patterns of a request") }) {
+		t.Errorf("%v", err)
+	}
 }

@@ -23,7 +23,7 @@ def is_ours(filename):
 def failure(error, request, about):
     """Describes an exception in about, and returns a function that shows it as Python would."""
     path, shown = request["path"], request["shown"]
-    source = request["code"]
+    source = request["code"] if not request.get("unread") else ""
     if isinstance(source, bytes):
         source = source.decode("utf-8", "replace")
     lines = list(StringIO(source, None))  # lines as Python counts them: a form feed does not end one
@@ -34,6 +34,8 @@ def failure(error, request, about):
         while tb is not None and is_ours(tb.tb_frame.f_code.co_filename):
             tb = tb.tb_next
         error.__traceback__ = tb
+        if request.get("unread"):
+            forget_text(error)
         message, here, text, full = undisturbed(standard_text, error, path, shown, lines)
     except BaseException:  # the code has damaged too much, or no descriptor is left for imports
         message, here, text = own_text(error, path, shown, lines)
@@ -65,6 +67,20 @@ def failure(error, request, about):
             sys.excepthook(type(error), error, error.__traceback__)
 
     return show
+
+
+def forget_text(error):
+    """Takes the line of code from syntax errors: it shows what nobody may read."""
+    met, level = set(), [error]
+    while level and len(met) < 1000:
+        e = level.pop()
+        if e is None or id(e) in met:
+            continue
+        met.add(id(e))
+        if isinstance(e, SyntaxError):
+            e.text = None
+        level += e.__cause__, e.__context__
+        level += members_of(e)[:SHOWN]
 
 
 def standard_text(error, path, shown, lines):
