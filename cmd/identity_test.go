@@ -803,3 +803,20 @@ func TestKeyOfOtherCommands(t *testing.T) {
 		t.Errorf("%d records", len(list))
 	}
 }
+
+// Whoever starts a run by hand learns that nothing is limited.
+func TestRunSaysThatNothingIsLimited(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	file := filepath.Join(p.dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.env = append(p.env, "XDG_STATE_HOME="+file)
+	c := p.command("run", "--user", "tina", "-c", "")
+	var said bytes.Buffer
+	c.Stdout, c.Stderr = nil, &said
+	if err := c.Run(); err != nil || !strings.Contains(said.String(), "warning: nothing is limited: ") {
+		t.Errorf("%v: %s", err, said.String())
+	}
+}
