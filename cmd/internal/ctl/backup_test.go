@@ -19,7 +19,8 @@ import (
 )
 
 // The policy of this machine is none of these tests' business: as root they could change it.
-func init() { access.SystemFile = "/nonexistent/py3run/" + access.FileName }
+// Nothing can be made in that place, even by root.
+func init() { access.SystemFile = "/proc/nonexistent/py3run/" + access.FileName }
 
 // A host is what a backup is made of: a policy of this user's own, and scripts.
 type host struct {
@@ -160,7 +161,7 @@ func TestRestoreOntoAnEmptyHost(t *testing.T) {
 	file := filepath.Join(h.home, "b.tar")
 	h.mustCall("backup", file)
 	empty := newHost(t)
-	h.must(os.Remove(filepath.Join(empty.home, "config", "py3run", access.FileName)))
+	h.must(os.WriteFile(filepath.Join(empty.home, "config", "py3run", access.FileName), []byte("version = 1\n"), 0o600))
 	dry, _ := empty.mustCall("restore", "--dry-run", file)
 	told, errs := empty.mustCall("restore", file)
 	if dry != told || strings.Contains(errs, "as they were before") {
