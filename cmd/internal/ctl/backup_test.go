@@ -161,7 +161,7 @@ func TestRestoreOntoAnEmptyHost(t *testing.T) {
 	file := filepath.Join(h.home, "b.tar")
 	h.mustCall("backup", file)
 	empty := newHost(t)
-	h.must(os.Remove(filepath.Join(empty.home, "config", "py3run", access.FileName)))
+	h.must(os.WriteFile(filepath.Join(empty.home, "config", "py3run", access.FileName), []byte("version = 1\n"), 0o600))
 	dry, _ := empty.mustCall("restore", "--dry-run", file)
 	told, errs := empty.mustCall("restore", file)
 	if dry != told || strings.Contains(errs, "as they were before") {

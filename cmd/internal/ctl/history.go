@@ -279,7 +279,7 @@ func (d logContext) runPrinter(to io.Writer, format string) (put func(store.Run)
 		return func(r store.Run) error {
 			took, _, memory := usedBy(r)
 			_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Started.In(d.local()).Format("01-02 15:04:05"), plain(cmp.Or(named(r.User, r.Asserted()), "-")),
-				plain(cmp.Or(scriptOf(r.Script, r.Version), "-")), plain(cmp.Or(r.Status, store.Running)), took, memory, plain(r.ID[max(0, len(r.ID)-prefixLeast):]))
+				plain(cmp.Or(scriptOf(r.Script, r.Version), "-")), plain(cmp.Or(r.Status, store.Running)), took, memory, plain(d.shortRun(r.ID)))
 			return err
 		}, w.Flush
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -27,7 +28,7 @@ what it uses so far. The permissions of the log decide who sees them. A run that
 second on, if its control group or its processes can be seen from here.`,
 		Example: "  py3runctl ps\n  py3runctl ps --format json | jq 'select(.age_seconds > 3600) | .run_id'",
 		RunE: a.seeing(func(d logContext) error {
-			if err := oneOf("format", format, "text", "json"); err != nil {
+			if err := oneOf("format", format, "text", "json", "csv"); err != nil {
 				return err
 			}
 			return d.ps(f, format, time.Now())
@@ -35,7 +36,7 @@ second on, if its control group or its processes can be seen from here.`,
 	}
 	f.identity(c, a)
 	f.times(c)
-	c.Flags().StringVar(&format, "format", "", "text or json (default: text on a terminal, else json)")
+	formatFlag(c, &format, "text", "json", "csv")
 	return c
 }
 
@@ -82,7 +83,14 @@ func (d logContext) ps(f filter, format string, now time.Time) error {
 	all := len(runs)
 	runs = slices.DeleteFunc(runs, func(run audit.LiveRun) bool { return !wanted.Matches(store.RunOf(run.Start)) })
 	out := bufio.NewWriter(d.out)
-	if d.formatOf(format) == "json" {
+	switch d.formatOf(format) {
+	case "csv":
+		list := make([]shownLive, len(runs))
+		for i, run := range runs {
+			list[i] = shownAlive(run, time.Now())
+		}
+		return printList(d, format, list, liveColumns, liveCells)
+	case "json":
 		for _, run := range runs {
 			if err := writeJSON(out, shownAlive(run, time.Now())); err != nil {
 				return err
@@ -116,10 +124,40 @@ func (d logContext) ps(f filter, format string, now time.Time) error {
 			launcher = fmt.Sprint(s.Launcher)
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", plain(named(s.User, store.Asserted(run.Start))), plain(cmp.Or(scriptOf(s.Script, s.Version), "-")), plain(cmp.Or(s.Invocation, s.Command)),
-			shortTime(time.Duration(s.Age*float64(time.Second))), cpu, memory, processes, launcher, plain(s.RunID))
+			shortTime(time.Duration(s.Age*float64(time.Second))), cpu, memory, processes, launcher, plain(d.shortRun(s.RunID)))
 	}
 	table.Flush()
 	return out.Flush()
+}
+
+// liveColumns are the columns of ps as CSV. They stay; new ones come at the end.
+var liveColumns = []string{"run_id", "started", "age_seconds", "user", "script", "cpu_seconds", "memory_bytes", "processes", "launcher", "start_seq",
+	"auth", "os_user", "key_id", "holder", "client_ip", "host", "script_version", "script_source", "script_path", "invocation", "command", "labels", "code_sha256", "code_bytes", "use_from", "cancelled_by"}
+
+func liveCells(s shownLive) []string {
+	cpu, memory, processes, launcher := "", "", "", ""
+	if s.CPU != nil {
+		cpu = decimal(*s.CPU)
+	}
+	if s.Memory != nil {
+		memory = strconv.FormatInt(*s.Memory, 10)
+	}
+	if s.Processes != nil {
+		processes = strconv.Itoa(*s.Processes)
+	}
+	if s.Launcher > 0 {
+		launcher = strconv.Itoa(s.Launcher)
+	}
+	return []string{s.RunID, s.Started, decimal(s.Age), s.User, s.Script, cpu, memory, processes, launcher, strconv.FormatUint(s.StartSeq, 10),
+		s.Auth, s.OSUser, s.KeyID, s.Holder, s.Client, s.Host, s.Version, s.Source, s.Path, s.Invocation, s.Command, store.LabelText(s.Labels), s.Code, strconv.FormatInt(s.CodeBytes, 10), s.UseFrom, s.Cancelled}
+}
+
+// shortRun is the end of a run's id where there is little room: that is enough to name the run.
+func (d logContext) shortRun(id string) string {
+	if d.narrow() {
+		return id[max(0, len(id)-prefixLeast):]
+	}
+	return id
 }
 
 // live are the runs that are alive. It says so if there are more than this user may see.

@@ -125,7 +125,7 @@ func (d scriptDesk) importAll(from string, dryRun bool, format string) error {
 			if one.Version > 0 {
 				version = strconv.Itoa(one.Version)
 			}
-			_, err = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", one.Status, cmp.Or(one.Name, "-"), version, plain(one.Original), plain(cmp.Or(one.Reason, "-")))
+			_, err = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", one.Status, cmp.Or(one.Name, "-"), version, plain(one.Original), plain(one.Reason))
 		}
 		if err != nil {
 			return err
