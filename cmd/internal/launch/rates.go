@@ -3,6 +3,7 @@ package launch
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -31,15 +32,20 @@ func (r *run) take() *refusal {
 	r.note(limits, notes)
 	switch {
 	case signal != nil:
-		number, _ := signal.(syscall.Signal)
-		f := &wire.Failure{Message: "cancelled: the caller sent " + unix.SignalName(number) + " while the run waited for its turn"}
-		return &refusal{status: wire.StatusCancelled, failure: f, signal: number}
+		return cancelledBefore(signal, "while the run waited for its turn")
 	case limited != nil:
 		return limitedBy(r.plan, limited)
 	}
 	r.slot = slot
 	r.held.add(func() error { slot.Release(); return nil })
 	return nil
+}
+
+// cancelledBefore makes the refusal of a run that a signal ended before its code began.
+func cancelledBefore(signal os.Signal, when string) *refusal {
+	number, _ := signal.(syscall.Signal)
+	f := &wire.Failure{Message: "cancelled: the caller sent " + unix.SignalName(number) + " " + when}
+	return &refusal{status: wire.StatusCancelled, failure: f, signal: number}
 }
 
 // limitedBy makes the refusal of a limit. Only the first of a window has a record of its own.
