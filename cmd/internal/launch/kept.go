@@ -86,6 +86,9 @@ func (k *Keeper) execute(s *slot, r *run) Evidence {
 	}
 	e := Evidence{Setup: setup}
 	if setup == nil {
+		if refused := r.signalled(); refused != nil {
+			return Evidence{Refused: refused, Warnings: more}
+		}
 		e = k.attend(s, r)
 	}
 	e.Warnings = append(more, e.Warnings...)

@@ -3,6 +3,7 @@ package launch
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -39,13 +40,18 @@ func (r *run) take() (waited time.Duration, refused *refusal) {
 	r.note(limits, notes)
 	switch {
 	case signal != nil:
-		number, _ := signal.(syscall.Signal)
-		f := &wire.Failure{Message: "cancelled: the caller sent " + unix.SignalName(number) + " while the run waited for its turn"}
-		return waited, &refusal{status: wire.StatusCancelled, failure: f, signal: number}
+		return waited, cancelledBefore(signal, "while the run waited for its turn")
 	case limited != nil:
 		return waited, limitedBy(r.plan, limited)
 	}
 	return waited, nil
+}
+
+// cancelledBefore makes the refusal of a run that a signal ended before its code began.
+func cancelledBefore(signal os.Signal, when string) *refusal {
+	number, _ := signal.(syscall.Signal)
+	f := &wire.Failure{Message: "cancelled: the caller sent " + unix.SignalName(number) + " " + when}
+	return &refusal{status: wire.StatusCancelled, failure: f, signal: number}
 }
 
 // limitedBy makes the refusal of a limit. Only the first of a window has a record of its own.

@@ -85,6 +85,9 @@ func (r *run) execute() Evidence {
 	if failed != nil {
 		return Evidence{Setup: failed, Warnings: warnings}
 	}
+	if refused := r.signalled(); refused != nil {
+		return Evidence{Refused: refused, Warnings: warnings}
+	}
 	if r.plan.Job.Bare != nil {
 		return r.attendBare(program, warnings)
 	}
@@ -115,6 +118,17 @@ func (r *run) mayBegin() ([]wire.Warning, error) {
 		err = nil
 	}
 	return warnings, err
+}
+
+// signalled takes a signal that came before the code begins: then it does not begin. Later ones are those
+// of a run.
+func (r *run) signalled() *refusal {
+	select {
+	case s := <-r.plan.Job.Signals:
+		return cancelledBefore(s, "before the code began")
+	default:
+		return nil
+	}
 }
 
 // conclude makes the answer. It writes the end record while another goroutine releases what the run

@@ -316,3 +316,37 @@ func descriptorsOf(t *testing.T) (open []string) {
 	}
 	return open
 }
+
+// A signal that comes before the code begins ends the run without it, and is used up; the records say so.
+func TestSignalBeforeTheCode(t *testing.T) {
+	t.Parallel()
+	for _, kept := range []bool{false, true} {
+		root := t.TempDir()
+		witness := filepath.Join(root, "began")
+		job := testJob(t, root, "open("+strconv.Quote(witness)+", 'w').close()")
+		signals := make(chan os.Signal, 1)
+		job.Signals = signals
+		job.testOnlyReached = func(step string) {
+			if step == "recorded" {
+				signals <- unix.SIGTERM
+			}
+		}
+		do := Run
+		if kept {
+			k := NewKeeper()
+			t.Cleanup(func() { k.Close() })
+			do = k.Run
+		}
+		answer := do(job)
+		if err := answer.Sweep(); err != nil {
+			t.Error(err)
+		}
+		r := answer.Result
+		if r.Status != wire.StatusCancelled || r.SignalNumber != int(unix.SIGTERM) || r.ExitStatus() != 143 || r.Audit == nil || len(signals) != 0 {
+			t.Errorf("kept %v: %s %+v, signal %d, receipt %v, %d signals left", kept, r.Status, r.Failure, r.SignalNumber, r.Audit, len(signals))
+		}
+		if _, err := os.Stat(witness); err == nil {
+			t.Errorf("kept %v: the code has begun", kept)
+		}
+	}
+}
