@@ -463,6 +463,10 @@ func TestFitPolicy(t *testing.T) {
 	r := startRecord("r1")
 	r.User.Roles = []string{"python3-executor", "auditor"}
 	r.Policy = &PolicyChange{Path: "/etc/py3run/policy.toml"}
+	for i := range 50 { // as many as there can be
+		r.Policy.Grants = append(r.Policy.Grants, fmt.Sprintf("%064d: python3-executor", i))
+		r.Policy.AnyUserKeys = append(r.Policy.AnyUserKeys, fmt.Sprintf("k%07d", i))
+	}
 	for i := range 2000 {
 		r.User.Groups = append(r.User.Groups, fmt.Sprintf("group-%04d", i))
 		r.Policy.Changes = append(r.Policy.Changes, fmt.Sprintf("user u%04d: roles: + auditor", i))
@@ -479,6 +483,9 @@ func TestFitPolicy(t *testing.T) {
 	if len(line) >= maxLine || len(got.User.Roles) != 2 || !got.Truncated || len(got.Policy.Changes) < firstKept || len(got.User.Groups) < firstKept ||
 		len(got.Policy.Changes)+got.Policy.ChangesDropped != 2000 {
 		t.Errorf("%d bytes, %d groups, %d changes and %d more: %.300s", len(line), len(got.User.Groups), len(got.Policy.Changes), got.Policy.ChangesDropped, line)
+	}
+	if len(got.Policy.Grants) != 50 || len(got.Policy.AnyUserKeys) != 50 || !strings.Contains(string(line), got.Policy.Grants[49]) {
+		t.Errorf("%d grants, %d keys: %.300s", len(got.Policy.Grants), len(got.Policy.AnyUserKeys), line)
 	}
 	if len(r.Policy.Changes) != 2000 || len(r.User.Groups) != 2000 {
 		t.Error("the caller's record was changed")

@@ -160,7 +160,7 @@ func policyChanges(lock int, files []ConfigFile) (changes []PolicyChange, lines 
 		known[at] = line
 		change := PolicyChange{Path: f.Path, OldSHA256: strings.TrimPrefix(was, noFile), NewSHA256: f.SHA256}
 		if f.Describe != nil {
-			change.Changes = f.Describe(change.OldSHA256)
+			f.Describe(&change)
 		}
 		changes = append(changes, change)
 	}

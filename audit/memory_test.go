@@ -311,9 +311,9 @@ func TestPolicyChanges(t *testing.T) {
 	hash := func(letter string) string { return strings.Repeat(letter, 64) }
 	asked := 0
 	file := func(letter string) []ConfigFile {
-		return []ConfigFile{{Path: path, SHA256: hash(letter), Describe: func(old string) []string {
+		return []ConfigFile{{Path: path, SHA256: hash(letter), Describe: func(c *PolicyChange) {
 			asked++
-			return []string{"from " + old[:min(1, len(old))] + " to " + letter}
+			c.Changes = []string{"from " + c.OldSHA256[:min(1, len(c.OldSHA256))] + " to " + letter}
 		}}}
 	}
 	run := func(letter string) {

@@ -203,10 +203,10 @@ type ConfigFile struct {
 	Path   string `json:"path"`
 	SHA256 string `json:"sha256,omitempty"`
 
-	// Describe says in short sentences what has changed since the text with the given hash, which is
-	// empty where there was no file. It is called only when the hash has changed, while the log is
-	// locked: it must be quick. nil: nobody can say.
-	Describe func(oldSHA256 string) []string `json:"-"`
+	// Describe says what has changed since the text with the old hash of a change, which is empty where
+	// there was no file: it fills Changes, Grants and AnyUserKeys. It is called only when the hash has
+	// changed, while the log is locked: it must be quick. nil: nobody can say.
+	Describe func(change *PolicyChange) `json:"-"`
 }
 
 // PolicyChange says that a configuration file has changed since the last run that looked for it, or
@@ -217,6 +217,10 @@ type PolicyChange struct {
 	NewSHA256      string   `json:"new_sha256,omitempty"`
 	Changes        []string `json:"changes,omitempty"`         // what has changed, in short sentences
 	ChangesDropped int      `json:"changes_dropped,omitempty"` // how many more there were
+
+	// Alerts go by these two, so they always stay, and whoever makes the change keeps them short.
+	Grants      []string `json:"grants,omitempty"`        // who has which role now and had not before, as "carol: auditor"
+	AnyUserKeys []string `json:"any_user_keys,omitempty"` // ids of keys that can name any user now
 }
 
 // Refusals are denied runs that have no record of their own: those of one user, for one reason, within a

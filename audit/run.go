@@ -256,31 +256,37 @@ func countRuns(dir int, room []byte) (n int, ok bool) {
 	}
 }
 
-func (l *Log) listRuns() ([]string, error) {
+func (l *Log) listRuns() (runs []string, err error) {
+	runs, _, err = l.listRunsAndSpares()
+	return runs, err
+}
+
+// listRunsAndSpares lists the directory once for both.
+func (l *Log) listRunsAndSpares() (runs, spares []string, err error) {
 	fd, err := l.openRuns(false)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	dir := os.NewFile(uintptr(fd), runsName)
 	defer dir.Close()
 	all, err := dir.Readdirnames(-1)
-	var names []string
 	for _, name := range all {
 		if isRunID(name) {
-			names = append(names, name)
+			runs = append(runs, name)
+		} else if strings.HasPrefix(name, spareMark) {
+			spares = append(spares, name)
 		} else if id, _, beside := strings.Cut(name, "."); beside && isRunID(id) && !slices.Contains(all, id) && unix.Faccessat(fd, id, unix.F_OK, 0) == unix.ENOENT {
 			removeBeside(fd, id) // of a run that has ended: who cancelled it has died
 		}
 	}
-	return names, err
+	return runs, spares, err
 }
 
 // Recover writes the end records that were kept beside the log. For a run whose writer has died it
 // writes a record that the run is orphaned. It is quick where there are none.
 func (l *Log) Recover() error {
-	l.removeSpares()
-	names, err := l.listRuns()
-	if errors.Is(err, unix.ENOENT) || err == nil && len(names) == 0 {
+	names, spares, err := l.listRunsAndSpares()
+	if errors.Is(err, unix.ENOENT) || err == nil && len(names) == 0 && len(spares) == 0 {
 		return nil
 	}
 	if err != nil {
@@ -291,6 +297,7 @@ func (l *Log) Recover() error {
 		return err
 	}
 	defer unix.Close(dir)
+	removeSpares(dir, spares)
 	var dead []string
 	for _, name := range names {
 		if f := claim(dir, name); f != nil {
@@ -326,24 +333,8 @@ func (l *Log) Recover() error {
 }
 
 // removeSpares removes the spares of dead processes.
-func (l *Log) removeSpares() {
-	dir, err := l.openRuns(false)
-	if err != nil {
-		return
-	}
-	defer unix.Close(dir)
-	var names []string
-	for room := make([]byte, 4<<10); ; {
-		size, err := unix.Getdents(dir, room)
-		if err != nil || size == 0 {
-			break
-		}
-		_, _, names = unix.ParseDirent(room[:size], -1, names)
-	}
-	for _, name := range names {
-		if !strings.HasPrefix(name, spareMark) {
-			continue
-		}
+func removeSpares(dir int, spares []string) {
+	for _, name := range spares {
 		if f := claim(dir, name); f != nil {
 			unix.Unlinkat(dir, name, 0)
 			f.Close()

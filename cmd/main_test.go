@@ -26,6 +26,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"py3run/cmd"
+	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/wire"
 	"py3run/internal/need"
@@ -35,7 +36,8 @@ import (
 // TestMain makes the test binary the real py3run when it is started under that name, or by a link that
 // stands for an interpreter.
 func TestMain(m *testing.M) {
-	if python.IsLinkName(filepath.Base(os.Args[0])) { // a link of a test
+	access.SystemFile = "/dev/null/" + access.FileName // which nobody can make: never this machine's own, in the children that tests play, too
+	if python.IsLinkName(filepath.Base(os.Args[0])) {  // a link of a test
 		os.Exit(cmd.Main())
 	}
 	if name := filepath.Base(os.Args[0]); name != "py3run" && name != "python3-bridge" {

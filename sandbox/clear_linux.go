@@ -63,6 +63,7 @@ func (w *Workdir) Discard(within time.Duration) (*Leftovers, error) {
 		}
 	}
 	w.handle.Close()
+	w.blank.Close() // nothing happens if there is none
 	for n, suffix := range append([]string{""}, w.files...) {
 		add(c.remove(w.real+suffix), w.real+suffix)
 		if w.real != w.path && !w.own && w.stood(n, w.path+suffix) { // else it is somebody else's

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -45,6 +46,13 @@ type PoolKey struct {
 	CPUs             bool
 	Rates            bool
 	FirstFile        int
+}
+
+// Equal reports whether two keys are the same. The list of capabilities is compared in its order.
+func (k PoolKey) Equal(o PoolKey) bool {
+	return k.DenyNetwork == o.DenyNetwork && k.MinimalDev == o.MinimalDev && k.PrivateShm == o.PrivateShm && k.DenyCalls == o.DenyCalls && k.NoNewPrivileges == o.NoNewPrivileges &&
+		k.Activity == o.Activity && k.Files == o.Files && k.Reads == o.Reads && slices.Equal(k.KeepCapabilities, o.KeepCapabilities) && k.Parent == o.Parent &&
+		k.Groups == o.Groups && k.Memory == o.Memory && k.Processes == o.Processes && k.CPUs == o.CPUs && k.Rates == o.Rates && k.FirstFile == o.FirstFile
 }
 
 // PoolKey is the pool key of a Spec. ok is false if a worker cannot run it: without namespaces;

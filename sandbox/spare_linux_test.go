@@ -3,6 +3,7 @@ package sandbox
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 	"time"
 )
@@ -125,5 +126,29 @@ func TestRemoveWantsAPath(t *testing.T) {
 	}
 	if _, err := os.Stat("file"); err != nil {
 		t.Error(err)
+	}
+}
+
+// Each field of a pool key makes another key.
+func TestPoolKeyEqual(t *testing.T) {
+	t.Parallel()
+	kind := reflect.TypeFor[PoolKey]()
+	for i := range kind.NumField() {
+		var was, is PoolKey
+		switch v := reflect.ValueOf(&is).Elem().Field(i); v.Kind() {
+		case reflect.String:
+			v.SetString("x")
+		case reflect.Bool:
+			v.SetBool(true)
+		case reflect.Int:
+			v.SetInt(7)
+		case reflect.Slice:
+			v.Set(reflect.ValueOf([]string{"x"}))
+		default:
+			t.Fatalf("%s is a %v", kind.Field(i).Name, v.Type())
+		}
+		if was.Equal(is) || !is.Equal(is) {
+			t.Errorf("%s makes no difference", kind.Field(i).Name)
+		}
 	}
 }

@@ -362,6 +362,7 @@ func (w *Workdir) Settle() error {
 func (w *Workdir) Close() error {
 	err := w.Settle()
 	w.handle.Close()
+	w.blank.Close() // nothing happens if there is none
 	for _, suffix := range w.files {
 		os.Remove(w.path + suffix)
 	}

@@ -96,8 +96,8 @@ func fieldOf(text []byte, name string) (n int64, has bool) {
 
 // files are files that stay open, for a group that is looked at again and again.
 type files struct {
-	mu     sync.Mutex
-	open   map[string]int
+	mu     sync.Mutex     // CloseFiles can come while somebody looks
+	open   map[string]int // nil: they are closed
 	buffer []byte
 }
 

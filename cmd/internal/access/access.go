@@ -64,6 +64,7 @@ type Denial struct {
 	Told    bool
 	User    string // whom it is about, as far as that is known
 	KeyID   string // if the key was well formed
+	Holder  string // the key's own user, if that named another one
 }
 
 func (d *Denial) Error() string { return d.Message }

@@ -178,11 +178,32 @@ func writeFile(dir int, path, text string, mode uint32, uid, gid int) error {
 	return nil
 }
 
-// clone is a copy that can be changed.
+// clone is a copy that shares nothing which can be changed.
 func (p *Policy) clone() *Policy {
 	c := *p
 	c.Users, c.Groups, c.Keys = maps.Clone(p.Users), maps.Clone(p.Groups), maps.Clone(p.Keys)
+	for name, u := range c.Users {
+		u.Roles, u.Groups, u.Limits = slices.Clone(u.Roles), slices.Clone(u.Groups), maps.Clone(u.Limits)
+		c.Users[name] = u
+	}
+	for name, g := range c.Groups {
+		g.Roles = slices.Clone(g.Roles)
+		c.Groups[name] = g
+	}
+	for id, k := range c.Keys {
+		k.Roles, k.MayAssert = slices.Clone(k.Roles), slices.Clone(k.MayAssert)
+		c.Keys[id] = k
+	}
+	c.RoleLimits, c.Profiles = cloneLimits(p.RoleLimits), cloneLimits(p.Profiles)
 	return &c
+}
+
+func cloneLimits[K comparable](of map[K]config.Limits) map[K]config.Limits {
+	c := maps.Clone(of)
+	for name, limits := range c {
+		c[name] = maps.Clone(limits)
+	}
+	return c
 }
 
 // means reports whether two policies say the same. An empty list of groups says as much as none; a

@@ -151,11 +151,11 @@ func TestApply(t *testing.T) {
 			t.Errorf("%v, %v", kept, err)
 		}
 	}
-	if got := Describe(e.State, first.SHA256, second); !slices.Equal(got, []string{"user bob: added"}) {
-		t.Errorf("%q", got)
+	if old, known := Before(e.State, first.SHA256); !known || !slices.Equal(Diff(old, second), []string{"user bob: added"}) {
+		t.Errorf("%v, %q", known, Diff(old, second))
 	}
-	if got := Describe(e.State, strings.Repeat("0", 64), second); got != nil {
-		t.Errorf("of a text that is not kept: %q", got)
+	if got, known := Before(e.State, strings.Repeat("0", 64)); got != nil || known {
+		t.Errorf("of a text that is not kept: %v, %v", got, known)
 	}
 	same, again, err := e.Apply(add("bob"))
 	if err != nil || same != again {

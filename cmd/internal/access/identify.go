@@ -151,7 +151,7 @@ func (p *Policy) mayAssert(key Key, name string) *Denial {
 	d := &Denial{
 		Message: fmt.Sprintf("the API key %s may not run code for the user %q", key.ID, name),
 		Hint:    "the policy names in key." + key.ID + ".may-assert whom it may run code for",
-		Told:    true, User: name, KeyID: key.ID,
+		Told:    true, User: name, KeyID: key.ID, Holder: key.User,
 	}
 	u, known := p.Users[name]
 	named := slices.ContainsFunc(key.MayAssert, func(entry string) bool {

@@ -227,6 +227,8 @@ func openFile(path string) (*os.File, unix.Stat_t, error) {
 	return f, st, nil
 }
 
+var errOpenToOthers = errors.New("others than its owner can write it")
+
 // isSafe says what is wrong with the kind, owner or mode of a policy.
 func isSafe(st unix.Stat_t, euid int) error {
 	switch {
@@ -235,7 +237,7 @@ func isSafe(st unix.Stat_t, euid int) error {
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
 		return errors.New("not a regular file")
 	case st.Mode&0o022 != 0:
-		return fmt.Errorf("others than its owner can write it (mode %04o)", st.Mode&0o7777)
+		return fmt.Errorf("%w (mode %04o)", errOpenToOthers, st.Mode&0o7777)
 	case st.Uid != 0 && int(st.Uid) != euid:
 		return fmt.Errorf("belongs to user %d, neither to root nor to this user", st.Uid)
 	case st.Size > policyMost:
@@ -246,7 +248,7 @@ func isSafe(st unix.Stat_t, euid int) error {
 
 func unreadable(path string, err error) *PolicyError {
 	finding := config.Finding{Where: path, Problem: "read the policy: " + problem(err), Hint: "nothing runs until it is mended; py3runctl access policy says all that is wrong"}
-	if strings.Contains(finding.Problem, "can write it") {
+	if errors.Is(err, errOpenToOthers) {
 		finding.Hint = "chmod go-w " + path
 	}
 	return &PolicyError{CodeUnreadable, []config.Finding{finding}}

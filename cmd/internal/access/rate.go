@@ -1,6 +1,7 @@
 package access
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 type Subject struct {
 	Name     string
 	Standing Standing
+	Method   Method // how the name is known this time: refusals are kept apart by it, and runs are not
 }
 
 // A Standing is how well the name of a subject is known.
@@ -36,17 +38,18 @@ var standings = [...]Standing{"", Proved, SaidByOS, Asserted, Others}
 // Counted returns whose runs those of a grant are; false: nobody counts them. The user of the operating
 // system counts only if the operator says so.
 func Counted(g Grant, c config.RateLimit) (Subject, bool) {
+	who := Subject{g.User, SaidByOS, g.Method}
 	switch {
 	case g.Method == ByKey:
-		return Subject{g.User, Proved}, true
+		who.Standing = Proved
 	case g.Method == ByClaim:
-		return Subject{g.User, Asserted}, true
+		who.Standing = Asserted
 	case !c.OSUsers:
 		return Subject{}, false
 	case g.Known:
-		return Subject{g.User, Proved}, true
+		who.Standing = Proved
 	}
-	return Subject{g.User, SaidByOS}, true
+	return who, true
 }
 
 // Rates are the most that a user may have. 0 means no limit.
@@ -62,7 +65,7 @@ func RatesOf(c config.RateLimit) Rates {
 }
 
 // Limits counts runs and refusals in one file, which all processes of this user of the operating system
-// share. Its methods never fail: if the file cannot be used, they say so in Notes, and nothing is limited.
+// share. A file that cannot be used keeps no run from beginning: then Notes say so, and nothing is limited.
 type Limits struct {
 	path  string
 	clock func() instant
@@ -147,10 +150,10 @@ const (
 // concurrentAgain is when to ask again if all runs of a user are under way: nobody knows when one ends.
 const concurrentAgain = time.Second
 
-// Take lets a run begin, or returns the limit that refuses it. It counts a run only if all limits let it
-// in: a refusal costs nothing. The slot is nil if nothing is limited.
+// Take is Await that does not wait.
 func (l *Limits) Take(who Subject, most Rates) (*Slot, *Limited, Notes) {
-	return l.take(who, most, true)
+	slot, limited, notes, _ := l.Await(who, most, Wait{})
+	return slot, limited, notes
 }
 
 // waitConcurrent is how often Await looks whether a run of the user has ended.
@@ -163,21 +166,27 @@ type Wait struct {
 	Begins   func()           // called when there is something to wait for; nil: nothing
 }
 
-// Await is Take that waits. It gives up as soon as it knows that its patience will not do. If a signal
-// ended the wait, Await returns that, and neither a slot nor a limit.
+// Await lets a run begin, or returns the limit that refuses it. It counts a run only if all limits let
+// it in: a refusal costs nothing. The slot is nil if nothing is limited.
+//
+// Where a limit refuses the run, Await waits for it, and gives up as soon as it knows that its patience
+// will not do. If a signal ended the wait, Await returns that, and neither a slot nor a limit.
 func (l *Limits) Await(who Subject, most Rates, w Wait) (*Slot, *Limited, Notes, os.Signal) {
-	for end := time.Now().Add(w.Patience); ; {
-		slot, limited, notes := l.take(who, most, false)
-		if limited == nil {
-			return slot, nil, notes, nil
+	var trouble *Trouble // the first
+	for end, last := time.Now().Add(w.Patience), w.Patience <= 0; ; {
+		slot, limited, notes := l.take(who, most, last)
+		trouble = cmp.Or(trouble, notes.Trouble)
+		notes.Trouble = trouble
+		if limited == nil || last {
+			return slot, limited, notes, nil
 		}
 		left, wait := time.Until(end), limited.RetryAfter
 		if limited.Limit == ConcurrentPerUser {
 			wait = min(waitConcurrent, left)
 		}
 		if left <= 0 || wait > left {
-			slot, limited, notes = l.take(who, most, true)
-			return slot, limited, notes, nil
+			last = true
+			continue
 		}
 		if w.Begins != nil {
 			w.Begins()
@@ -187,14 +196,14 @@ func (l *Limits) Await(who Subject, most Rates, w Wait) (*Slot, *Limited, Notes,
 		select {
 		case s := <-w.Signals:
 			timer.Stop()
-			return nil, nil, Notes{}, s
+			return nil, nil, Notes{Trouble: trouble}, s
 		case <-timer.C:
 		}
 	}
 }
 
-// take is Take. Unless it has the last word, it neither counts refusals nor hands out summaries.
-func (l *Limits) take(who Subject, most Rates, last bool) (slot *Slot, limited *Limited, notes Notes) {
+// take asks once. Unless it has the last word, it does not count a refusal.
+func (l *Limits) take(who Subject, most Rates, last bool) (*Slot, *Limited, Notes) {
 	if most == (Rates{}) {
 		return nil, nil, Notes{}
 	}
@@ -202,27 +211,34 @@ func (l *Limits) take(who Subject, most Rates, last bool) (slot *Slot, limited *
 	if err != nil {
 		return nil, nil, unusable(err)
 	}
-	defer b.close()
-	slot, limited, err = b.take(who, most)
-	if err == nil && limited != nil && last {
-		limited.Record, err = b.refuse(limited.User, limited.Limit)
-	}
-	if err == nil && last {
-		notes.Due, err = b.due()
-	}
+	slot, limited, notes, err := b.answer(who, most, last)
+	b.close()
 	if err != nil {
-		slot.Release()
+		slot.Release() // not earlier: it closes the descriptor of the book
 		return nil, nil, unusable(err)
 	}
-	notes.Trouble = b.trouble
 	return slot, limited, notes
+}
+
+// answer takes a run, or counts its refusal, and hands out the summaries that are due. The slot may be
+// there with an error, too.
+func (b *book) answer(who Subject, most Rates, last bool) (slot *Slot, limited *Limited, notes Notes, err error) {
+	slot, limited, err = b.take(who, most)
+	if err == nil && limited != nil && last {
+		limited.Record, err = b.refuse(who, limited.Limit)
+	}
+	if err == nil && (limited == nil || last) {
+		notes.Due, err = b.due()
+	}
+	notes.Trouble = b.trouble
+	return slot, limited, notes, err
 }
 
 func unusable(err error) Notes {
 	return Notes{Trouble: &Trouble{warnUnusable, "nothing is limited: " + err.Error()}}
 }
 
-// take checks the limits, and counts the run if they let it in.
+// take counts the run if all limits let it in, and gives it a place among those under way.
 func (b *book) take(who Subject, most Rates) (*Slot, *Limited, error) {
 	all, err := b.global()
 	if err != nil {

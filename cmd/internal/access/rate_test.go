@@ -54,8 +54,8 @@ func (d *desk) begin(t *testing.T, who Subject, most Rates) *Limited {
 }
 
 var (
-	alice   = Subject{"alice", Proved}
-	bob     = Subject{"bob", Proved}
+	alice   = Subject{"alice", Proved, ByKey}
+	bob     = Subject{"bob", Proved, ByKey}
 	usual   = Rates{PerMinute: 60, PerHour: 1000, GlobalPerMinute: 500, Concurrent: 8}
 	noRates = Rates{}
 )
@@ -111,7 +111,7 @@ func TestTake(t *testing.T) {
 	if limited := d.begin(t, bob, usual); limited != nil {
 		t.Errorf("another user: %v", limited)
 	}
-	if limited := d.begin(t, Subject{"alice", Asserted}, usual); limited != nil {
+	if limited := d.begin(t, Subject{"alice", Asserted, ByClaim}, usual); limited != nil {
 		t.Errorf("the same name, asserted: %v", limited)
 	}
 	d.pass(limited.RetryAfter - time.Microsecond)
@@ -215,10 +215,10 @@ func TestAwait(t *testing.T) {
 		t.Parallel()
 		d := newDesk(t)
 		one := Rates{Concurrent: 1}
-		slot, _, _ := d.Take(alice, one)
+		before, _, _ := d.Take(alice, one)
 		go func() {
 			time.Sleep(20 * time.Millisecond)
-			slot.Release()
+			before.Release()
 		}()
 		slot, limited, _, s := d.Await(alice, one, Wait{Patience: time.Minute})
 		if slot == nil || limited != nil || s != nil {
@@ -265,19 +265,19 @@ func TestManyUsers(t *testing.T) {
 	d := newDesk(t)
 	one := Rates{PerHour: 1}
 	for i := range 10_000 {
-		who := Subject{fmt.Sprintf("user%05d", i), Proved}
+		who := Subject{fmt.Sprintf("user%05d", i), Proved, ByKey}
 		slot, limited, notes := d.Take(who, one)
 		if limited != nil || notes.Trouble != nil {
 			t.Fatalf("%s: %v %v", who.Name, limited, notes.Trouble)
 		}
 		slot.Release()
 	}
-	if limited := d.begin(t, Subject{"user00000", Proved}, one); limited == nil {
+	if limited := d.begin(t, Subject{"user00000", Proved, ByKey}, one); limited == nil {
 		t.Error("the first user was forgotten")
 	}
 	shared, told := 0, 0
 	for i := range 5_000 {
-		_, limited, notes := d.Take(Subject{fmt.Sprintf("late%05d", i), Proved}, Rates{PerHour: 100})
+		_, limited, notes := d.Take(Subject{fmt.Sprintf("late%05d", i), Proved, ByKey}, Rates{PerHour: 100})
 		if limited != nil {
 			shared++
 		}
@@ -291,7 +291,7 @@ func TestManyUsers(t *testing.T) {
 	size := sizeOf(t, d.path)
 	d.pass(2 * time.Hour)
 	for i := range 1_000 {
-		d.begin(t, Subject{fmt.Sprintf("next%05d", i), Proved}, one)
+		d.begin(t, Subject{fmt.Sprintf("next%05d", i), Proved, ByKey}, one)
 	}
 	if now := sizeOf(t, d.path); now != size {
 		t.Errorf("the file grew from %d to %d bytes", size, now)

@@ -16,7 +16,7 @@ func TestDamage(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
 	busy := Rates{PerMinute: 3, GlobalPerMinute: 100}
-	for _, who := range []Subject{alice, bob, {"carol", Asserted}} {
+	for _, who := range []Subject{alice, bob, {"carol", Asserted, ByClaim}} {
 		for range 4 {
 			d.begin(t, who, busy)
 		}
@@ -67,7 +67,7 @@ func TestDamage(t *testing.T) {
 		if len(users) > 3 || all.Minute > 10 {
 			t.Fatalf("bytes %d to %d: %+v %+v", from, to, all, users)
 		}
-		d.Refused("x", "y")
+		d.Refused(Subject{Name: "x"}, "y")
 		d.Due()
 		slot, _, notes = d.Take(alice, busy)
 		slot.Release()
@@ -115,7 +115,7 @@ func FuzzPages(f *testing.F) {
 
 func TestTallyPage(t *testing.T) {
 	t.Parallel()
-	want := tally{id: alice.id(), who: alice, last: time.UnixMilli(1234567890123), due: 77,
+	want := tally{id: alice.id(), who: Subject{Name: "alice", Standing: Proved}, last: time.UnixMilli(1234567890123), due: 77,
 		window: window{{at: 10, span: 0, runs: 1}, {at: 3_599_000_000, span: 29_000_000, runs: 4000}}}
 	got, whole := want.page().tally(marksMost)
 	if !whole || got.id != want.id || got.who != want.who || !got.last.Equal(want.last) || got.due != want.due ||

@@ -3,13 +3,15 @@ package access
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"slices"
 	"time"
 )
 
 // A Summary is the refusals of a user that have no record of their own, all for the same reason and
-// within a minute. The refusal at First has one.
+// within a minute. The refusal at First has one. Method is how the user was known in all of them.
 type Summary struct {
 	User, Code  string
+	Method      Method
 	Count       int
 	First, Last time.Time
 
@@ -18,15 +20,15 @@ type Summary struct {
 }
 
 // Refused counts a refusal for a reason other than a limit. It reports whether to record it: the first
-// of a user, for this reason and within a minute, is recorded, and the others come in a Summary. User can
-// be empty.
-func (l *Limits) Refused(user, code string) (record bool, notes Notes) {
+// of a user, for this reason and within a minute, is recorded, and the others come in a Summary. The name
+// can be empty. A name that is only asserted hides no refusal of the user who has proved to be it.
+func (l *Limits) Refused(who Subject, code string) (record bool, notes Notes) {
 	b, err := l.open(true)
 	if err != nil {
 		return true, unusable(err)
 	}
 	defer b.close()
-	if record, err = b.refuse(user, code); err == nil {
+	if record, err = b.refuse(who, code); err == nil {
 		notes.Due, err = b.due()
 	}
 	if err != nil {
@@ -85,8 +87,8 @@ const (
 
 type refusalID [8]byte
 
-func idOfRefusal(user, code string) refusalID {
-	sum := sha256.Sum256([]byte(code + "\x00" + user))
+func idOfRefusal(who Subject, code string) refusalID {
+	sum := sha256.Sum256([]byte(code + "\x00" + string(who.Method) + "\x00" + who.Name))
 	return refusalID(sum[:8])
 }
 
@@ -99,7 +101,11 @@ type refusal struct {
 	again       int       // how many came after the first
 	over        bool      // the window is closed: they wait for their record
 	user, code  string
+	method      Method
 }
+
+// methods have a number in the file.
+var methods = [...]Method{Anonymous, ByKey, ByOSUser, ByClaim}
 
 const (
 	refusalSize = 160
@@ -117,12 +123,12 @@ func (r *refusal) isOver(now int64) bool {
 }
 
 // refuse counts a refusal, and reports whether it is the first of its window.
-func (b *book) refuse(user, code string) (first bool, err error) {
+func (b *book) refuse(who Subject, code string) (first bool, err error) {
 	list, err := b.refusals()
 	if err != nil {
 		return false, err
 	}
-	id := idOfRefusal(user, code)
+	id := idOfRefusal(who, code)
 	place := -1
 	for i := range list[:manyPlace] {
 		r := &list[i]
@@ -135,12 +141,12 @@ func (b *book) refuse(user, code string) (first bool, err error) {
 		}
 	}
 	if place < 0 { // a flood under many names
-		place, user, code = manyPlace, "(others)", "(several)"
-		id = idOfRefusal(user, code)
+		place, who, code = manyPlace, Subject{Name: "(others)", Method: Anonymous}, "(several)"
+		id = idOfRefusal(who, code)
 	}
 	r := &list[place]
 	if first = r.id != id || r.again == 0 && r.isOver(b.now.boot); first {
-		*r = refusal{id: id, began: b.now.boot, first: b.now.wall, user: user, code: code}
+		*r = refusal{id: id, began: b.now.boot, first: b.now.wall, user: who.Name, code: code, method: who.Method}
 	} else {
 		r.again++
 	}
@@ -167,7 +173,7 @@ func (b *book) due() ([]Summary, error) {
 			continue
 		}
 		r.over, r.claimed = true, b.now.boot
-		due = append(due, Summary{User: r.user, Code: r.code, Count: r.again, First: r.first, Last: r.last, place: i, id: r.id})
+		due = append(due, Summary{User: r.user, Code: r.code, Method: r.method, Count: r.again, First: r.first, Last: r.last, place: i, id: r.id})
 	}
 	return due, b.setRefusals(list)
 }
@@ -250,6 +256,7 @@ func (r *refusal) put(at []byte) {
 	if r.over {
 		at[40] = 1
 	}
+	at[43] = byte(max(slices.Index(methods[:], r.method), 0))
 	at[41] = byte(copy(at[refusalUser:refusalCode], cutName(r.user, refusalCode-refusalUser)))
 	at[42] = byte(copy(at[refusalCode:refusalSize], cutName(r.code, refusalSize-refusalCode)))
 }
@@ -262,6 +269,7 @@ func refusalAt(at []byte) refusal {
 	if r.id == (refusalID{}) {
 		return refusal{}
 	}
+	r.method = methods[min(int(at[43]), len(methods)-1)]
 	r.last = r.first.Add(time.Duration(binary.LittleEndian.Uint32(at[32:])) * time.Millisecond)
 	r.user = string(at[refusalUser:][:min(int(at[41]), refusalCode-refusalUser)])
 	r.code = string(at[refusalCode:][:min(int(at[42]), refusalSize-refusalCode)])

@@ -2,6 +2,8 @@ package access
 
 import (
 	"fmt"
+	"os"
+	"slices"
 	"testing"
 	"time"
 )
@@ -23,7 +25,7 @@ func TestRefusalFlood(t *testing.T) {
 	}
 	const seconds, rate = 200, 50
 	for range seconds * rate {
-		now, notes := d.Refused("alice", "unknown-key")
+		now, notes := d.Refused(alice, "unknown-key")
 		if now {
 			first++
 		}
@@ -52,12 +54,12 @@ func TestRefusalsAreApart(t *testing.T) {
 	}{
 		{"alice", "a", true}, {"alice", "a", false}, {"alice", "b", true}, {"bob", "a", true}, {"", "a", true}, {"", "a", false}, {"alice", "b", false},
 	} {
-		if first, _ := d.Refused(tt.user, tt.code); first != tt.want {
+		if first, _ := d.Refused(Subject{Name: tt.user}, tt.code); first != tt.want {
 			t.Errorf("%s %s: got %v", tt.user, tt.code, first)
 		}
 	}
 	d.pass(time.Minute)
-	if first, notes := d.Refused("alice", "a"); !first || len(notes.Due) != 3 {
+	if first, notes := d.Refused(alice, "a"); !first || len(notes.Due) != 3 {
 		t.Errorf("a minute later: %v, %d summaries", first, len(notes.Due))
 	}
 }
@@ -66,8 +68,8 @@ func TestRefusalsAreApart(t *testing.T) {
 func TestSummaryComesAgain(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
-	d.Refused("alice", "a")
-	d.Refused("alice", "a")
+	d.Refused(alice, "a")
+	d.Refused(alice, "a")
 	d.pass(time.Minute)
 	if due := d.Due().Due; len(due) != 1 || due[0].Count != 1 {
 		t.Fatalf("got %+v", due)
@@ -94,7 +96,7 @@ func TestRefusalsUnderManyNames(t *testing.T) {
 	records, counted := 0, 0
 	const most = 3000
 	for i := range most {
-		first, notes := d.Refused(fmt.Sprintf("user%d", i), "disabled-user")
+		first, notes := d.Refused(Subject{Name: fmt.Sprintf("user%d", i)}, "disabled-user")
 		if first {
 			records++
 		}
@@ -125,5 +127,81 @@ func TestCutName(t *testing.T) {
 		if got := cutName(tt.name, 8); got != tt.want {
 			t.Errorf("%q: got %q, want %q", tt.name, got, tt.want)
 		}
+	}
+}
+
+// A run that is let in gets the summaries that are due, with and without patience.
+func TestSummariesForRunsThatBegin(t *testing.T) {
+	t.Parallel()
+	for _, patience := range []time.Duration{0, time.Minute} {
+		d := newDesk(t)
+		d.Refused(alice, "a")
+		d.Refused(alice, "a")
+		d.pass(time.Minute)
+		slot, limited, notes, _ := d.Await(bob, usual, Wait{Patience: patience})
+		slot.Release()
+		if limited != nil || len(notes.Due) != 1 || notes.Due[0].User != "alice" {
+			t.Errorf("patience %v: %v, %+v", patience, limited, notes)
+		}
+	}
+}
+
+// A refusal without patience opens the file once, and what was wrong with it is told.
+func TestRefusalAsksOnce(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	one := Rates{PerMinute: 1}
+	d.begin(t, alice, one)
+	asked, clock := 0, d.Limits.clock
+	d.Limits.clock = func() instant { asked++; return clock() }
+	if _, limited, _, _ := d.Await(alice, one, Wait{}); limited == nil || !limited.Record || asked != 1 {
+		t.Errorf("%v, opened %d times", limited, asked)
+	}
+	if err := os.WriteFile(d.path, []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	slot, _, notes, _ := d.Await(alice, Rates{Concurrent: 1}, Wait{})
+	if notes.Trouble == nil {
+		t.Fatal("nobody says that the file was damaged")
+	}
+	damage := []byte{1}
+	f, err := os.OpenFile(d.path, os.O_WRONLY, 0)
+	if err == nil {
+		_, err = f.WriteAt(damage, globalPage*pageSize+100)
+		f.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, limited, notes, _ := d.Await(alice, Rates{Concurrent: 1}, Wait{Patience: time.Millisecond})
+	if limited == nil || notes.Trouble == nil {
+		t.Errorf("after a wait: %v, %+v", limited, notes)
+	}
+	slot.Release()
+}
+
+// Who only says to be alice hides no refusal of alice, and a summary says how its user was known.
+func TestAssertedRefusalHidesNone(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	said := Subject{"alice", Asserted, ByClaim}
+	one := Rates{PerMinute: 1}
+	for _, who := range []Subject{said, alice} {
+		if first, _ := d.Refused(who, "a"); !first {
+			t.Errorf("%+v: no record", who)
+		}
+		d.Refused(who, "a")
+		d.begin(t, who, one)
+		if limited := d.begin(t, who, one); !limited.Record {
+			t.Errorf("%+v: no record of the limit", who)
+		}
+	}
+	d.pass(time.Minute)
+	var got []Method
+	for _, s := range d.Due().Due {
+		got = append(got, s.Method)
+	}
+	if !slices.Equal(got, []Method{ByClaim, ByKey}) {
+		t.Errorf("got %q", got)
 	}
 }

@@ -67,17 +67,14 @@ func Kept(state, sha256 string) (*Policy, error) {
 	return p, nil
 }
 
-// Describe says what the difference is between the policy that had this hash and the one now; nil:
-// it cannot be known, because the text before is not kept. An empty hash is no policy.
-func Describe(state, oldSHA256 string, now *Policy) []string {
-	var old *Policy
-	if oldSHA256 != "" {
-		var err error
-		if old, err = Kept(state, oldSHA256); old == nil || err != nil {
-			return nil
-		}
+// Before returns the policy that had this hash, for a comparison with one of now; false: it cannot be
+// known, because its text is not kept. An empty hash is no policy.
+func Before(state, sha256 string) (*Policy, bool) {
+	if sha256 == "" {
+		return nil, true
 	}
-	return Diff(old, now)
+	p, err := Kept(state, sha256)
+	return p, p != nil && err == nil
 }
 
 // Diff says in short sentences what has changed from one policy to another; nil policies are none. It

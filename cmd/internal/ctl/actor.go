@@ -160,7 +160,7 @@ func (a *app) changePolicy(action audit.Action, change func(*access.Policy) erro
 
 // recordChange records a change that was made, and says what it was.
 func (c policyChange) recordChange(rec audit.Record, before, after *access.Policy) error {
-	rec.Policy = &audit.PolicyChange{Path: c.who.path, NewSHA256: after.SHA256, Changes: access.Diff(before, after)}
+	rec.Policy = &audit.PolicyChange{Path: c.who.path, NewSHA256: after.SHA256, Changes: access.Diff(before, after), Grants: access.Grants(before, after), AnyUserKeys: access.AnyUserKeys(before, after)}
 	if before != nil {
 		rec.Policy.OldSHA256 = before.SHA256
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"py3run/audit"
 	"py3run/cmd/internal/access"
@@ -34,28 +35,39 @@ func (r *run) admit() (e Evidence, done bool) {
 			e, done = Evidence{Fault: fault}, true
 		}
 	}()
-	runs := r.plan.Job.Request.Command.RunsCode()
-	plan, policy, refused := identified(r.plan, !runs)
+	asked := r.plan
+	defer asked.Job.Request.Key.Forget()
+	runs := asked.Job.Request.Command.RunsCode()
+	refused := r.ask(asked, runs)
 	if refused == nil && runs {
-		plan, refused = allowed(plan, policy)
-	}
-	r.plan = plan
-	switch {
-	case !runs:
-	case refused == nil:
-		refused = r.take()
-	case refused.denial != nil:
-		refused.summarised = !r.counted(refused.denial)
+		var waited time.Duration
+		if waited, refused = r.take(); refused == nil && waited > 0 { // meanwhile the policy can have changed
+			asked.Job.Began, asked.Job.Warnings = r.plan.Job.Began, r.plan.Job.Warnings
+			refused = r.ask(asked, runs)
+		}
 	}
 	return Evidence{Refused: refused}, refused != nil
 }
 
-// identified finds out who the job is for. Afterwards the job has no key any more. Commands that run
-// no code of the user's are for everybody, so without a key they need no policy either (onlyKeys).
+// ask makes the plan of a job that the policy lets run, and counts a denial.
+func (r *run) ask(asked Plan, runs bool) *refusal {
+	plan, policy, refused := identified(asked, !runs)
+	if refused == nil && runs {
+		plan, refused = allowed(plan, policy)
+	}
+	r.plan = plan
+	if runs && refused != nil && refused.denial != nil {
+		refused.summarised = !r.counted(refused.denial)
+	}
+	return refused
+}
+
+// identified finds out who the job is for. Afterwards the plan has no key any more; its bytes are the
+// caller's to forget. Commands that run no code of the user's are for everybody, so without a key they need
+// no policy either (onlyKeys).
 func identified(p Plan, onlyKeys bool) (Plan, *access.Policy, *refusal) {
 	key := p.Job.Request.Key
 	p.Job.Request.Key = nil
-	defer key.Forget()
 	if onlyKeys && len(key) == 0 {
 		return p, nil, nil
 	}
@@ -92,8 +104,12 @@ func policyFailure(err error) *wire.Failure {
 // policyFiles lists the files in which a policy was looked for, for the record. The text of the policy
 // is kept, so that a later change can be described.
 func policyFiles(environ, places []string, policy *access.Policy) []audit.ConfigFile {
-	describe := func(now *access.Policy) func(string) []string {
-		return func(old string) []string { return access.Describe(StateDir(environ), old, now) }
+	describe := func(now *access.Policy) func(*audit.PolicyChange) {
+		return func(c *audit.PolicyChange) {
+			if old, known := access.Before(StateDir(environ), c.OldSHA256); known {
+				c.Changes, c.Grants, c.AnyUserKeys = access.Diff(old, now), access.Grants(old, now), access.AnyUserKeys(old, now)
+			}
+		}
 	}
 	files := make([]audit.ConfigFile, 0, len(places))
 	for _, path := range places {
@@ -113,12 +129,10 @@ func identify(p Plan, policy *access.Policy, key wire.Secret) (Plan, *access.Den
 	claim := access.Claim{Key: key.Text(), User: job.Request.User, OSUID: job.Caller.UID, OSUser: job.Caller.Name, At: job.Began}
 	grant, denial := policy.Identify(claim)
 	if denial != nil {
-		denial.KeyID = strings.Clone(denial.KeyID) // it may be a part of the key
-		grant = access.Grant{User: denial.User, KeyID: denial.KeyID, Method: methodOf(claim)}
+		grant = access.Grant{User: denial.User, KeyID: denial.KeyID, Holder: denial.Holder, Method: methodOf(claim)}
 	} else if job.Config.Identity.Require && !grant.Known {
 		denial = unknownUser(grant, policy)
 	}
-	grant.KeyID = strings.Clone(grant.KeyID)
 	p.Grant = grant
 	return p, denial
 }

@@ -183,7 +183,7 @@ func TestStoredInThePlan(t *testing.T) {
 // The code sees no policy, and none is hidden that is not there: each path costs a run a system call.
 func TestPolicyIsHidden(t *testing.T) {
 	t.Parallel()
-	const etc, own, home = "/etc/py3run/policy.toml", "/x/py3run/policy.toml", "/home/alice/.config/py3run/policy.toml"
+	etc, own, home := access.SystemFile, "/x/py3run/policy.toml", "/home/alice/.config/py3run/policy.toml"
 	for _, tt := range []struct {
 		name  string
 		found []audit.ConfigFile
@@ -239,5 +239,49 @@ func TestKeptWithOtherProtections(t *testing.T) {
 		if got := sameStart(was, now); got != tt.fits {
 			t.Errorf("%s: %v", tt.name, got)
 		}
+	}
+}
+
+// An interpreter gets each protection of the configuration at its start.
+func TestKeptComparesEachProtection(t *testing.T) {
+	t.Parallel()
+	apart := func(name string, was, is config.Security) {
+		if sameStart(was, is) {
+			t.Errorf("%s makes no difference", name)
+		}
+	}
+	kind := reflect.TypeFor[config.Isolation]()
+	for i := range kind.NumField() {
+		var was, is config.Security
+		setOther(t, reflect.ValueOf(&is.Isolation).Elem().Field(i))
+		apart(kind.Field(i).Name, was, is)
+	}
+	kind = reflect.TypeFor[config.Security]()
+	perRequest := []string{"ExecutionTimeoutSeconds", "MaxCPUSeconds", "MaxMemoryMB", "MaxProcesses", "MaxOutputSizeMB", "MaxFileSizeMB", "MaxDiskMB", "IdleTimeoutSeconds", "GraceSeconds", "Isolation", "Audit", "RateLimit"}
+	for i := range kind.NumField() {
+		var was, is config.Security
+		if name := kind.Field(i).Name; !slices.Contains(perRequest, name) {
+			setOther(t, reflect.ValueOf(&is).Elem().Field(i))
+			apart(name, was, is)
+		}
+	}
+}
+
+// setOther sets a field that is zero to something else.
+func setOther(t *testing.T, v reflect.Value) {
+	t.Helper()
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString("x")
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int:
+		v.SetInt(7)
+	case reflect.Float64:
+		v.SetFloat(7)
+	case reflect.Slice:
+		v.Set(reflect.ValueOf([]string{"x"}))
+	default:
+		t.Fatalf("a %v", v.Type())
 	}
 }

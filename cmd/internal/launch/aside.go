@@ -14,6 +14,7 @@ import (
 type aside struct {
 	wake int // an eventfd
 	todo chan func()
+	done chan struct{} // closed at the end of the goroutine
 }
 
 // newAside starts one; nil: there are no descriptors. Call end.
@@ -22,7 +23,7 @@ func newAside() *aside {
 	if err != nil {
 		return nil
 	}
-	a := &aside{wake, make(chan func(), 1)}
+	a := &aside{wake, make(chan func(), 1), make(chan struct{})}
 	go a.serve()
 	return a
 }
@@ -41,12 +42,15 @@ func (a *aside) do(f func()) {
 	}
 }
 
-// end ends it, when it has done what it has.
+// end ends it, when it has done what it has. Nothing must be left to do after it.
 func (a *aside) end() {
-	if a != nil {
-		close(a.todo)
-		a.stir()
+	if a == nil {
+		return
 	}
+	close(a.todo)
+	a.stir()
+	<-a.done
+	unix.Close(a.wake) // not earlier, nor by the goroutine: stir writes to it
 }
 
 func (a *aside) stir() {
@@ -54,7 +58,7 @@ func (a *aside) stir() {
 }
 
 func (a *aside) serve() {
-	defer unix.Close(a.wake)
+	defer close(a.done)
 	var count [8]byte
 	for {
 		if _, err := unix.Read(a.wake, count[:]); err == unix.EINTR {

@@ -22,6 +22,7 @@ func (r *run) admitToCheck() (e Evidence, done bool) {
 			e, done = Evidence{Fault: fault}, true
 		}
 	}()
+	defer r.plan.Job.Request.Key.Forget()
 	plan, policy, refused := identified(r.plan, false)
 	if refused == nil {
 		plan, refused = allowed(plan, policy)

@@ -1,6 +1,8 @@
 package launch
 
 import (
+	"errors"
+
 	"py3run/audit"
 	"py3run/cmd/internal/wire"
 )
@@ -16,6 +18,9 @@ func (r *run) recordDenial(refused refusal) (*audit.Receipt, []wire.Warning) {
 	p.Limits, _ = Effective(p.Job.Config.Security, p.Job.Request.Limits)
 	if !p.Job.Config.Security.Audit.Enabled {
 		return nil, recordPolicy(p)
+	}
+	if refused.summarised && r.trouble == nil && len(r.due) == 0 { // a flood costs the log nothing
+		return nil, nil
 	}
 	receipt, warnings, err := r.appendDenial(p, refused)
 	if err != nil {
@@ -38,18 +43,16 @@ func (r *run) appendDenial(p Plan, refused refusal) (*audit.Receipt, []wire.Warn
 	if err != nil {
 		return nil, warnings, err
 	}
-	if err := r.recordLimits(log); err != nil {
-		return nil, warnings, err
-	}
+	err = r.recordLimits(log)
 	if refused.summarised {
-		return nil, warnings, nil
+		return nil, warnings, err
 	}
 	rec := record(p)
 	rec.Event = audit.Event{Action: audit.ExecutionDenied, Outcome: audit.Denied, Reason: refused.denial.Code}
 	rec.Status, rec.Config = string(refused.status), configFiles(p)
-	receipt, err := log.Append(rec)
-	if err != nil {
-		return nil, warnings, err
+	receipt, failed := log.Append(rec)
+	if failed != nil {
+		return nil, warnings, errors.Join(err, failed)
 	}
-	return &receipt, warnings, nil
+	return &receipt, warnings, err
 }

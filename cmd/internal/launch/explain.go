@@ -78,6 +78,7 @@ func Explain(job Job) Explanation {
 		e.Refused = fail(status, f).Failure
 		return e
 	}
+	defer job.Request.Key.Forget()
 	admitted, policy, refused := identified(newRun(job).plan, false)
 	if refused == nil && job.Request.Command.RunsCode() {
 		admitted, refused = allowed(admitted, policy)

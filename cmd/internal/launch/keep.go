@@ -71,7 +71,7 @@ func (k *Keeper) Run(job Job) Answer {
 	}
 	r := newRun(job)
 	if e, done := r.admit(); done {
-		k.revoke(e)
+		k.revoke(r, e)
 		return r.conclude(e)
 	}
 	s := k.take(identityKey(r.plan))
@@ -85,21 +85,31 @@ func (k *Keeper) Run(job Job) Answer {
 	return k.serve(s, r)
 }
 
-// revoke ends the interpreters of a user that the policy no longer lets run code: if it does so again,
-// the user begins anew. A key that was not accepted says nothing about a user.
-func (k *Keeper) revoke(e Evidence) {
+// revoke ends the interpreters that the policy no longer lets run code: if it does so again, they begin
+// anew. Of a user who is disabled, or whose key is, these are all that it has started; of a user who may not
+// do something, it is the one of the same identity. A key that was not accepted says nothing about a user.
+func (k *Keeper) revoke(r *run, e Evidence) {
 	if e.Refused == nil || e.Refused.denial == nil {
 		return
 	}
-	switch e.Refused.denial.Code {
-	case access.DisabledUser, access.MissingRole, access.RevokedKey, access.ExpiredKey, access.MayNotAssert, access.UnknownUser, access.AssertedAdmin, identityRequired:
+	d, same := e.Refused.denial, identityKey(r.plan)
+	var concerns func(identity string) bool
+	switch d.Code {
+	case access.DisabledUser, access.RevokedKey, access.ExpiredKey:
+		concerns = func(identity string) bool {
+			_, names, _ := strings.Cut(identity, "\x00")
+			user, holder, _ := strings.Cut(names, "\x00")
+			return user == d.User || holder == d.User
+		}
+	case access.MissingRole, access.MayNotAssert, access.UnknownUser, access.AssertedAdmin, identityRequired:
+		concerns = func(identity string) bool { return identity == same }
 	default:
 		return
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, s := range k.slots {
-		if _, user, _ := strings.Cut(s.identity, "\x00"); s.jobs == 0 && strings.HasPrefix(user, e.Refused.denial.User+"\x00") {
+		if s.jobs == 0 && concerns(s.identity) {
 			k.drop(s, "the policy did not let this user run code")
 		}
 	}
@@ -215,6 +225,7 @@ func (k *Keeper) found(identity string) (why string) {
 // ones held is freed then. Modules stay loaded. It returns the refusal of a job whose key is not
 // accepted; nil: it was not refused. A nil Keeper only looks at the key.
 func (k *Keeper) Clear(job Job) *wire.Result {
+	defer job.Request.Key.Forget()
 	plan, _, refused := identified(newRun(job).plan, k == nil)
 	if refused != nil {
 		r := outline(plan, fail(refused.status, refused.failure))

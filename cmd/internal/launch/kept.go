@@ -3,7 +3,7 @@ package launch
 import (
 	"errors"
 	"fmt"
-	"reflect"
+	"slices"
 	"time"
 
 	"py3run/cmd/internal/config"
@@ -110,16 +110,19 @@ func (k *kept) unfit(security config.Security, limits wire.Limits) string {
 }
 
 // sameStart reports whether an interpreter that was started under one configuration can do a job under
-// another.
-func sameStart(was, is config.Security) bool { return reflect.DeepEqual(atStart(was), atStart(is)) }
+// another. That depends on what an interpreter gets at its start; the limits that a request has, too, are
+// compared by themselves, and the rest is py3run's own.
+func sameStart(was, is config.Security) bool {
+	return was.MaxOpenFiles == is.MaxOpenFiles && was.MaxCPUs == is.MaxCPUs && was.MaxReadMBPerSecond == is.MaxReadMBPerSecond &&
+		was.MaxWriteMBPerSecond == is.MaxWriteMBPerSecond && was.Audit.Native == is.Audit.Native && was.Audit.Files == is.Audit.Files && was.Audit.Reads == is.Audit.Reads &&
+		sameIsolation(was.Isolation, is.Isolation)
+}
 
-// atStart leaves of a configuration what an interpreter gets at its start, without the limits that a
-// request has, too.
-func atStart(s config.Security) config.Security {
-	s.ExecutionTimeoutSeconds, s.MaxCPUSeconds, s.MaxMemoryMB, s.MaxProcesses = 0, 0, 0, 0
-	s.MaxOutputSizeMB, s.MaxFileSizeMB, s.MaxDiskMB, s.IdleTimeoutSeconds, s.GraceSeconds = 0, 0, 0, 0, 0
-	s.Audit, s.RateLimit = config.Audit{Native: s.Audit.Native}, config.RateLimit{}
-	return s
+func sameIsolation(was, is config.Isolation) bool {
+	return was.Method == is.Method && was.OnMissing == is.OnMissing && was.Network == is.Network && was.WorkingDir == is.WorkingDir && was.CleanupOnExit == is.CleanupOnExit &&
+		slices.Equal(was.Hide, is.Hide) && slices.Equal(was.ReadDirs, is.ReadDirs) && slices.Equal(was.WriteDirs, is.WriteDirs) && was.Dev == is.Dev && was.Seccomp == is.Seccomp &&
+		was.NoNewPrivileges == is.NoNewPrivileges && was.Shm == is.Shm && was.RunAs == is.RunAs && slices.Equal(was.KeepCapabilities, is.KeepCapabilities) &&
+		was.CgroupParent == is.CgroupParent && was.IDMap == is.IDMap && slices.Equal(was.EnvKeep, is.EnvKeep)
 }
 
 // start makes the plan of a job, and starts an interpreter for its identity. done is as in prepare.

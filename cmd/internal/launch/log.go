@@ -56,6 +56,7 @@ type seriesLog struct {
 func (s *seriesLog) open(p Plan) (runLog, []wire.Warning, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var stale error
 	if s.log != nil && (s.dir != p.Facts.AuditDir || !s.log.Stands()) {
 		if s.users > 0 { // they end with the one that they have begun with
 			log, warnings, err := newLog(p)
@@ -64,32 +65,36 @@ func (s *seriesLog) open(p Plan) (runLog, []wire.Warning, error) {
 			}
 			return runLog{log, log.Close}, warnings, nil
 		}
-		s.end()
+		stale = s.end()
 	}
 	if s.log == nil {
 		log, warnings, err := newLog(p)
 		if err != nil {
-			return runLog{}, warnings, err
+			return runLog{}, warnings, errors.Join(stale, err)
 		}
 		log.Stay()
 		s.log, s.dir, s.warnings = log, p.Facts.AuditDir, warnings
 	}
 	s.users++
-	return runLog{s.log, sync.OnceValue(s.leave)}, s.warnings, nil
+	leave := func() error { // what went wrong with the log before belongs to no other run
+		s.leave()
+		return stale
+	}
+	return runLog{s.log, sync.OnceValue(leave)}, s.warnings, nil
 }
 
-func (s *seriesLog) leave() error {
+func (s *seriesLog) leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.users--
-	return nil
 }
 
 // end closes the log. Its lock is held, or nobody uses it any more.
-func (s *seriesLog) end() (err error) {
-	if s.log != nil {
-		err = errors.Join(err, s.log.Close())
-		s.log = nil
+func (s *seriesLog) end() error {
+	if s.log == nil {
+		return nil
 	}
+	err := s.log.Close()
+	s.log = nil
 	return err
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"py3run/audit"
+	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/wire"
@@ -255,7 +256,7 @@ func TestMake(t *testing.T) {
 			job := base()
 			tt.change(&job)
 			before := slices.Clone(job.Config.Python.Path)
-			p, err := Make(Plan{Job: job, Interpreter: ip, Limits: wire.Limits{TimeoutSeconds: 1.5, MemoryMB: 2, OutputMB: 0.5, Processes: 8}, Policy: []audit.ConfigFile{{Path: "/etc/py3run/policy.toml"}}}, Facts{RunID: aRunID, AuditDir: "/var/log/py3run", CacheDir: "/var/cache/py3run", FileMax: 1 << 20})
+			p, err := Make(Plan{Job: job, Interpreter: ip, Limits: wire.Limits{TimeoutSeconds: 1.5, MemoryMB: 2, OutputMB: 0.5, Processes: 8}, Policy: []audit.ConfigFile{{Path: access.SystemFile}}}, Facts{RunID: aRunID, AuditDir: "/var/log/py3run", CacheDir: "/var/cache/py3run", FileMax: 1 << 20})
 			if err != nil {
 				t.Fatal(err)
 			}

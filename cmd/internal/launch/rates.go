@@ -14,32 +14,38 @@ import (
 	"py3run/cmd/internal/wire"
 )
 
-// take lets a run be one of those that its user may have, until the run gives it back. Where the user
-// has as many as allowed, take waits as long as the job wants to.
-func (r *run) take() *refusal {
+// take lets a run be one of those that its user may have, until the run is over. Where the user has as
+// many as allowed, take waits as long as the job wants to, and returns for how long.
+func (r *run) take() (waited time.Duration, refused *refusal) {
 	job := r.plan.Job
 	who, counted := access.Counted(r.plan.Grant, job.Config.Security.RateLimit)
 	if !counted {
-		return nil
+		return 0, nil
 	}
 	limits, most := access.NewLimits(StateDir(job.Environ)), access.RatesOf(job.Config.Security.RateLimit)
-	began := time.Now()
-	slot, limited, notes, signal := limits.Await(who, most, access.Wait{Patience: job.Patience, Signals: job.Signals, Begins: job.Lasts})
-	if job.Patience > 0 { // waiting for its turn is no part of the run
-		r.plan.Job.Began = job.Began.Add(time.Since(began))
+	var began time.Time
+	wait := access.Wait{Patience: job.Patience, Signals: job.Signals, Begins: func() {
+		began = time.Now()
+		if job.Lasts != nil {
+			job.Lasts()
+		}
+	}}
+	slot, limited, notes, signal := limits.Await(who, most, wait)
+	r.slot = slot
+	if !began.IsZero() { // waiting for its turn is no part of the run
+		waited = time.Since(began)
+		r.plan.Job.Began = job.Began.Add(waited)
 	}
 	r.note(limits, notes)
 	switch {
 	case signal != nil:
 		number, _ := signal.(syscall.Signal)
 		f := &wire.Failure{Message: "cancelled: the caller sent " + unix.SignalName(number) + " while the run waited for its turn"}
-		return &refusal{status: wire.StatusCancelled, failure: f, signal: number}
+		return waited, &refusal{status: wire.StatusCancelled, failure: f, signal: number}
 	case limited != nil:
-		return limitedBy(r.plan, limited)
+		return waited, limitedBy(r.plan, limited)
 	}
-	r.slot = slot
-	r.held.add(func() error { slot.Release(); return nil })
-	return nil
+	return waited, nil
 }
 
 // limitedBy makes the refusal of a limit. Only the first of a window has a record of its own.
@@ -56,7 +62,7 @@ func limitedBy(p Plan, limited *access.Limited) *refusal {
 // each user, reason and minute, and a summary.
 func (r *run) counted(d *access.Denial) (record bool) {
 	limits := access.NewLimits(StateDir(r.plan.Job.Environ))
-	record, notes := limits.Refused(d.User, d.Code)
+	record, notes := limits.Refused(access.Subject{Name: d.User, Method: r.plan.Grant.Method}, d.Code)
 	r.note(limits, notes)
 	return record
 }
@@ -74,19 +80,22 @@ func (r *run) note(limits *access.Limits, notes access.Notes) {
 
 // recordLimits writes what the limits have to say: summaries of refusals, and trouble with their file.
 func (r *run) recordLimits(log *audit.Log) (err error) {
-	base := audit.Record{Host: audit.ThisHost(), Auth: auth(Plan{Job: r.plan.Job, Grant: access.Grant{Method: access.ByOSUser}}, isUser)}
+	if r.trouble == nil && len(r.due) == 0 {
+		return nil
+	}
 	if t := r.trouble; t != nil {
-		r.trouble = nil
-		rec := base
+		rec := r.ownRecord(access.ByOSUser)
 		rec.RunID, rec.User = r.plan.RunID, audit.User{Name: r.plan.user().name}
 		rec.Event = audit.Event{Action: audit.Alerted, Outcome: audit.Unknown, Reason: t.Code}
 		rec.Alert = &audit.Alert{Rule: t.Code, Title: t.Message}
-		_, err = log.Append(rec)
+		if _, err = log.Append(rec); err == nil {
+			r.trouble = nil
+		}
 	}
 	due := r.due
 	r.due = nil
 	for i, s := range due {
-		rec := base
+		rec := r.ownRecord(s.Method)
 		rec.User = audit.User{Name: s.User}
 		rec.Event = audit.Event{Action: audit.ExecutionDenied, Outcome: audit.Denied, Reason: s.Code}
 		rec.Refusals = &audit.Refusals{Count: s.Count, First: s.First.UTC().Format(time.RFC3339Nano), Last: s.Last.UTC().Format(time.RFC3339Nano)}
@@ -100,4 +109,9 @@ func (r *run) recordLimits(log *audit.Log) (err error) {
 		r.limits.Recorded(due)
 	}
 	return err
+}
+
+// ownRecord begins a record that the limits write, about a user who was known by this method.
+func (r *run) ownRecord(m access.Method) audit.Record {
+	return audit.Record{Host: audit.ThisHost(), Auth: auth(Plan{Job: r.plan.Job, Grant: access.Grant{Method: m}}, isUser)}
 }

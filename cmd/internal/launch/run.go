@@ -27,7 +27,7 @@ const (
 type run struct {
 	plan Plan
 	held holdings
-	slot *access.Slot // one of the runs that the user may have; nil: nobody counts them
+	slot *access.Slot // one of the runs that the user may have, until conclude; nil: nobody counts them
 
 	unpinned []string           // paths of py3run's own that the code could create
 	workdir  *sandbox.Workdir   // the working directory
@@ -128,7 +128,11 @@ func (r *run) conclude(e Evidence) Answer {
 	r.reach("judged")
 	released := make(chan []error, 1)
 	if r.plan.Job.Series == nil {
-		go func() { released <- r.held.release(0) }()
+		go func() {
+			failed := r.held.release(0)
+			r.slot.Release()
+			released <- failed
+		}()
 	} else { // sweep releases it: nobody waits then
 		r.slot.Release() // but who has this answer may send the next request, to another bridge, too
 		released <- nil

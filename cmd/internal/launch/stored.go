@@ -54,19 +54,9 @@ func mayRunStored(p Plan, policy *access.Policy, script scripts.Script, err erro
 	if wrong, ok := errors.AsType[*scripts.NameError](err); ok {
 		return p, &refusal{status: wire.StatusBadRequest, failure: &wire.Failure{Message: "script: " + wrong.Error(), Hint: wrong.Hint()}}
 	}
-	missing, isMissing := errors.AsType[*scripts.NotFoundError](err)
-	o := script.Meta.Object()
-	exists := script.Meta.Name != ""
-	seen := policy.Can(p.Grant, access.ToList, o).Allowed && (exists || policy.Can(p.Grant, access.ToManage, access.Object{Kind: access.StoredScript}).Allowed)
-	if !seen {
-		hidden := &access.Denial{Code: unknownScript, Told: true, User: p.Grant.User, KeyID: p.Grant.KeyID,
-			Message: scripts.NotFound(p.Job.Request.Script).Error(), Hint: "py3runctl script list shows those that this user may run"}
-		refused := deniedFor(hidden)
-		refused.failure.Code = "script_not_found"
-		if exists {
-			refused.denial = policy.Can(p.Grant, access.ToRun, o).Denial(p.Grant, access.ToRun, o)
-		}
-		return p, refused
+	o, exists := script.Meta.Object(), script.Meta.Name != ""
+	if !mayKnow(p.Grant, policy, o, exists) {
+		return p, hiddenScript(p, policy, o, exists)
 	}
 	if exists {
 		var refused *refusal
@@ -74,6 +64,7 @@ func mayRunStored(p Plan, policy *access.Policy, script scripts.Script, err erro
 			return p, refused
 		}
 	}
+	missing, isMissing := errors.AsType[*scripts.NotFoundError](err)
 	switch damaged, isDamaged := errors.AsType[*scripts.DamageError](err); {
 	case err == nil:
 		return p, nil
@@ -87,11 +78,31 @@ func mayRunStored(p Plan, policy *access.Policy, script scripts.Script, err erro
 	}
 }
 
+// mayKnow says whether somebody may learn whether there is this script. Of one that does not exist only
+// those may learn who see all.
+func mayKnow(g access.Grant, policy *access.Policy, o access.Object, exists bool) bool {
+	return policy.Can(g, access.ToList, o).Allowed && (exists || policy.Can(g, access.ToManage, access.Object{Kind: access.StoredScript}).Allowed)
+}
+
+// hiddenScript refuses a script of which the user must not know. The record has the reason.
+func hiddenScript(p Plan, policy *access.Policy, o access.Object, exists bool) *refusal {
+	refused := deniedFor(&access.Denial{Code: unknownScript, Told: true, User: p.Grant.User, KeyID: p.Grant.KeyID,
+		Message: scripts.NotFound(p.Job.Request.Script).Error(), Hint: "py3runctl script list shows those that this user may run"})
+	refused.failure.Code = "script_not_found"
+	if exists {
+		refused.denial = policy.Can(p.Grant, access.ToRun, o).Denial(p.Grant, access.ToRun, o)
+	}
+	return refused
+}
+
 // withStored gives a plan the code of a script, and checks the variables that it declares. It makes no
 // system call.
 func withStored(p Plan, script scripts.Script) (Plan, *refusal) {
 	request := &p.Job.Request
-	p.Job.Source, request.Filename = append([]byte{}, script.Code...), script.Meta.Name
+	p.Job.Source, request.Filename = script.Code, script.Meta.Name
+	if p.Job.Source == nil { // an empty script is code, too
+		p.Job.Source = []byte{}
+	}
 	script.Code = nil
 	p.Stored = &script
 	variables, err := script.Version.Check(request.Variables)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -211,7 +212,23 @@ func (r *reader) version(o *wire.Object) Version {
 		variable := Variable{Name: r.text(d, "name"), Type: Type(r.text(d, "type")), Required: r.boolean(d, "required"), Min: r.number(d, "min"), Max: r.number(d, "max"),
 			Choices: r.list(d, "choices"), Pattern: r.text(d, "pattern"), Doc: r.text(d, "doc")}
 		variable.Default, _ = d.Get("default")
+		if r.err == nil {
+			r.err = variable.mistake()
+		}
 		v.Variables = append(v.Variables, variable)
 	}
 	return v
+}
+
+// mistake says what cannot be true of a variable that was saved, and on what Check depends.
+func (v Variable) mistake() error {
+	switch {
+	case !slices.Contains(types, v.Type):
+		return fmt.Errorf("variable %q has no type", v.Name)
+	case v.Pattern != "" && v.Type != String:
+		return fmt.Errorf("variable %q has a pattern, and is no string", v.Name)
+	case v.Default != nil && !v.Type.has(v.Default):
+		return fmt.Errorf("variable %q has a default of another type", v.Name)
+	}
+	return nil
 }

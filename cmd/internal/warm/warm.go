@@ -28,7 +28,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -182,7 +181,7 @@ func (s Setup) Key() string {
 func (s Setup) sameKey(o Setup) bool {
 	return s.Interpreter == o.Interpreter && s.Identity == o.Identity && s.Inherited == o.Inherited &&
 		slices.Equal(s.Environ, o.Environ) && slices.Equal(s.Preload, o.Preload) && slices.Equal(s.ImportPath, o.ImportPath) && slices.Equal(s.Flagged, o.Flagged) &&
-		reflect.DeepEqual(s.PoolKey, o.PoolKey)
+		s.PoolKey.Equal(o.PoolKey)
 }
 
 // A Status is what a template says of itself.
