@@ -229,18 +229,15 @@ func (p *Policy) tables() map[string]rendered {
 		return all
 	}
 	for _, g := range p.Groups {
-		all["group "+g.Name] = rendered{section: "group", name: g.Name, fields: fields(field{"roles", roleList(g.Roles)})}
+		all["group "+g.Name] = rendered{section: "group", name: g.Name, fields: fields(field{"roles", textList(Names(g.Roles))})}
 	}
 	for _, u := range p.Users {
-		t := rendered{section: "user", name: u.Name, fields: fields(field{"roles", roleList(u.Roles)}, field{"groups", textList(u.Groups)},
+		t := rendered{section: "user", name: u.Name, limits: limitFields(u.Limits), fields: fields(field{"roles", textList(Names(u.Roles))}, field{"groups", textList(u.Groups)},
 			field{"full-name", text(u.FullName)}, field{"os-user", text(u.OSUser)}, field{"disabled", yes(u.Disabled)})}
-		for _, key := range u.Limits.Keys() {
-			t.limits = append(t.limits, field{key, u.Limits.Text(key)})
-		}
 		all["user "+u.Name] = t
 	}
 	for _, k := range p.Keys {
-		roles := roleList(k.Roles)
+		roles := textList(Names(k.Roles))
 		if k.Roles != nil && len(k.Roles) == 0 {
 			roles = "[]"
 		}
@@ -272,14 +269,6 @@ func textList(list []string) string {
 		quoted[i] = strconv.Quote(s)
 	}
 	return "[" + strings.Join(quoted, ", ") + "]"
-}
-
-func roleList(roles []Role) string {
-	names := make([]string, len(roles))
-	for i, r := range roles {
-		names[i] = string(r)
-	}
-	return textList(names)
 }
 
 func yes(b bool) string {

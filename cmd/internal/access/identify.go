@@ -89,6 +89,19 @@ func (p *Policy) GrantOf(name string) Grant {
 	return g
 }
 
+// Refuses is the code of why a key of the policy is not accepted at a time; empty: it is.
+func (p *Policy) Refuses(k Key, at time.Time) (code string) {
+	switch {
+	case !k.Revoked.IsZero(): // also one in the future: a clock that was set back revives no key
+		return RevokedKey
+	case !k.Expires.IsZero() && !at.Before(k.Expires):
+		return ExpiredKey
+	case p.Users[k.User].Disabled:
+		return DisabledUser
+	}
+	return ""
+}
+
 // byKey is the identity that a key proves, or that its holder may assert.
 func (p *Policy) byKey(c Claim) (Grant, *Denial) {
 	refuse := func(code, id, user, why string) (Grant, *Denial) {
@@ -118,15 +131,16 @@ func (p *Policy) byKey(c Claim) (Grant, *Denial) {
 		return refuse(UnknownKey, id, "", "there is no API key "+id)
 	case !right:
 		return refuse(WrongKey, id, key.User, "the secret of the API key "+id+" is wrong")
-	case !key.Revoked.IsZero(): // also one in the future: a clock that was set back revives no key
-		return refuse(RevokedKey, id, key.User, "the API key "+id+" was revoked at "+stamp(key.Revoked))
-	case !key.Expires.IsZero() && !at.Before(key.Expires):
-		return refuse(ExpiredKey, id, key.User, "the API key "+id+" has expired at "+stamp(key.Expires))
+	}
+	switch code := p.Refuses(key, at); code {
+	case RevokedKey:
+		return refuse(code, id, key.User, "the API key "+id+" was revoked at "+stamp(key.Revoked))
+	case ExpiredKey:
+		return refuse(code, id, key.User, "the API key "+id+" has expired at "+stamp(key.Expires))
+	case DisabledUser:
+		return refuse(code, id, key.User, "the user "+key.User+" of the API key "+id+" is disabled")
 	}
 	holder := p.Users[key.User]
-	if holder.Disabled {
-		return refuse(DisabledUser, id, key.User, "the user "+key.User+" of the API key "+id+" is disabled")
-	}
 	u := holder
 	g := Grant{Method: ByKey, Known: true, KeyID: id, Policy: p.hash()}
 	if c.User != "" && c.User != holder.Name {

@@ -86,6 +86,11 @@ func HashKey(text string) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// IsHash reports whether a text is a SHA-256 in lower-case hexadecimal: it becomes the name of a file.
+func IsHash(text string) bool {
+	return len(text) == hex.EncodedLen(sha256.Size) && strings.Trim(text, "0123456789abcdef") == ""
+}
+
 // isKey compares a key with a hash. Its time does not depend on where they differ.
 func isKey(text, hash string) bool {
 	return subtle.ConstantTimeCompare([]byte(HashKey(text)), []byte(hash)) == 1

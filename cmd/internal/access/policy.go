@@ -413,23 +413,12 @@ func (r *reading) known(t table, names ...string) {
 			continue
 		}
 		problem, hint := "unknown key", "the keys here are "+strings.Join(names, ", ")
-		if near := Nearest(name, names); near != "" {
+		if near := spelling.Nearest(name, names); near != "" {
 			problem += ", the nearest is " + toml.Key(t.at(near)).String()
 			hint = "did you mean " + strconv.Quote(near) + "?"
 		}
 		r.mistake(t.at(name), problem, hint)
 	}
-}
-
-// Nearest is the name that was probably meant by a similar one, or "".
-func Nearest(name string, names []string) (best string) {
-	least := max(2, len(name)/3) + 1
-	for _, known := range names {
-		if d := spelling.Distance(strings.ToLower(name), strings.ToLower(known)); d < least {
-			best, least = known, d
-		}
-	}
-	return best
 }
 
 // each reads the tables below a section, in the order of their names.
@@ -616,13 +605,14 @@ func (r *reading) isRole(at []string, name string) bool {
 	if slices.Contains(Roles, Role(name)) {
 		return true
 	}
-	r.unknown(at, "role", name, roleNames())
+	r.unknown(at, "role", name, Names(Roles))
 	return false
 }
 
-func roleNames() (names []string) {
-	for _, r := range Roles {
-		names = append(names, string(r))
+// Names are the names of roles, or of actions.
+func Names[T Role | Action](list []T) (names []string) {
+	for _, one := range list {
+		names = append(names, string(one))
 	}
 	return names
 }
@@ -633,7 +623,7 @@ func (r *reading) unknown(at []string, kind, name string, names []string) {
 	if kind == "role" {
 		hint = "the roles are " + strings.Join(names, ", ")
 	}
-	if near := Nearest(name, names); near != "" {
+	if near := spelling.Nearest(name, names); near != "" {
 		problem += ", the nearest is " + strconv.Quote(near)
 	}
 	r.mistake(at, problem, hint)

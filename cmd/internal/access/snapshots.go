@@ -51,7 +51,7 @@ func snapshotPath(state, sha256 string) string {
 // Kept is a policy that was in force once; nil without an error: its text is not kept. The path is
 // that of the kept text.
 func Kept(state, sha256 string) (*Policy, error) {
-	if state == "" || len(sha256) != 64 || strings.Trim(sha256, "0123456789abcdef") != "" {
+	if state == "" || !IsHash(sha256) {
 		return nil, nil
 	}
 	path := snapshotPath(state, sha256)

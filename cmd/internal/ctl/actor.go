@@ -114,10 +114,7 @@ func (who actor) suggest(denied *access.Denial, a access.Action, o access.Object
 func (who actor) record() audit.Record {
 	rec := operator()
 	if g := who.grant; g.Known {
-		rec.User = audit.User{Name: g.User, Groups: g.Groups}
-		for _, r := range g.Roles {
-			rec.User.Roles = append(rec.User.Roles, string(r))
-		}
+		rec.User = audit.User{Name: g.User, Groups: g.Groups, Roles: access.Names(g.Roles)}
 		rec.Auth.Method, rec.Auth.KeyID, rec.Auth.Holder = audit.AuthMethod(g.Method), g.KeyID, g.Holder
 	}
 	return rec

@@ -259,23 +259,17 @@ func (a *app) parseEnd(flag, text string, now time.Time) (end time.Time, err err
 	return end.UTC().Truncate(time.Second), nil
 }
 
-// keyState says whether a key is accepted: active, or why not.
+// keyStates are the states of keys for people, by why they are not accepted.
+var keyStates = map[string]string{"": "active", access.RevokedKey: "revoked", access.ExpiredKey: "expired", access.DisabledUser: "user disabled"}
+
 func keyState(p *access.Policy, k access.Key, now time.Time) string {
-	switch {
-	case !k.Revoked.IsZero():
-		return "revoked"
-	case !k.Expires.IsZero() && !now.Before(k.Expires):
-		return "expired"
-	case p.Users[k.User].Disabled:
-		return "user disabled"
-	}
-	return "active"
+	return keyStates[p.Refuses(k, now)]
 }
 
 // acceptedKeys are the ids of a user's keys that are accepted now.
 func acceptedKeys(p *access.Policy, user string) (ids []string) {
 	for id, k := range p.Keys {
-		if k.User == user && keyState(p, k, time.Now()) == "active" {
+		if k.User == user && p.Refuses(k, time.Now()) == "" {
 			ids = append(ids, id)
 		}
 	}
@@ -321,16 +315,10 @@ func (a *app) keyList() *cobra.Command {
 }
 
 func (d logContext) listKeys(p *access.Policy, user, format string, now time.Time) error {
-	date := func(t time.Time) string {
-		if t.IsZero() {
-			return ""
-		}
-		return t.UTC().Format(time.RFC3339)
-	}
 	var list []shownKey
 	for _, k := range p.Keys {
 		if user == "" || k.User == user {
-			list = append(list, shownKey{k.ID, k.User, keyState(p, k, now), date(k.Created), date(k.Expires), date(k.Revoked), k.Roles, k.MayAssert, k.Comment})
+			list = append(list, shownKey{k.ID, k.User, keyState(p, k, now), shownTime(k.Created), shownTime(k.Expires), shownTime(k.Revoked), k.Roles, k.MayAssert, k.Comment})
 		}
 	}
 	slices.SortFunc(list, func(a, b shownKey) int {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"strconv"
-	"strings"
 
 	"py3run/audit"
 	"py3run/cmd/internal/access"
@@ -116,15 +115,7 @@ func (d logContext) showCode(what string) error {
 		return err
 	}
 	if d.outIsTerminal {
-		lines := strings.Split(string(code), "\n")
-		for i := range lines {
-			fields := strings.Split(lines[i], "\t")
-			for i := range fields {
-				fields[i] = harmless(fields[i])
-			}
-			lines[i] = strings.Join(fields, "\t")
-		}
-		code = []byte(strings.Join(lines, "\n"))
+		code = []byte(harmlessCode(string(code)))
 	}
 	if _, err = d.out.Write(code); err == nil && d.outIsTerminal && len(code) > 0 && code[len(code)-1] != '\n' {
 		_, err = io.WriteString(d.out, "\n")

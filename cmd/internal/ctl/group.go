@@ -11,6 +11,7 @@ import (
 	"py3run/audit"
 	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/cli"
+	"py3run/cmd/internal/spelling"
 )
 
 func (a *app) group() *cobra.Command {
@@ -95,7 +96,7 @@ func (a *app) groupChange() *cobra.Command {
 // unknownGroup says that the policy has no such group.
 func unknownGroup(p *access.Policy, name string) error {
 	hint := "py3runctl group list shows the groups, and py3runctl group add " + name + " adds this one"
-	if near := access.Nearest(name, slices.Sorted(maps.Keys(p.Groups))); near != "" {
+	if near := spelling.Nearest(name, slices.Sorted(maps.Keys(p.Groups))); near != "" {
 		hint = fmt.Sprintf("did you mean %q?", near)
 	}
 	return refusedWith(fmt.Errorf("find group %q: not in the policy", name), hint)

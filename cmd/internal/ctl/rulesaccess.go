@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"cmp"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -130,78 +131,20 @@ func (w *watched) changed(r audit.Record, tell func(rule, format string, args ..
 	if outside {
 		by = "an edit of the file, " + noticed(r) + ","
 	}
-	var roles, anyone []string
-	for _, change := range p.Changes {
-		if grantsRole(change) {
-			roles = append(roles, change)
-		}
-		if mayAssertAnyone(change) {
-			anyone = append(anyone, change)
-		}
+	if len(p.Grants) > 0 {
+		tell(ruleRoles, "%s has granted roles: %s", by, someOf(p.Grants))
 	}
-	if len(roles) > 0 {
-		tell(ruleRoles, "%s has granted roles: %s", by, someOf(roles))
-	}
-	if len(anyone) > 0 {
-		tell(ruleAnyone, "%s lets an API key name any user: %s", by, someOf(anyone))
-	}
-	if p.ChangesDropped > 0 {
-		tell(ruleRoles, "%s has changed more than the record has room for, %s; roles may be among them", by, counted(p.ChangesDropped, "change"))
+	if keys := p.AnyUserKeys; len(keys) > 0 {
+		tell(ruleAnyone, "%s lets API keys name any user: %s", by, someOf(keys))
 	}
 }
 
-// grantsRole reports whether a sentence about the policy (access.Diff) gives somebody a role: a user, a
-// group, a user by its group, or a key whose cap was raised.
-func grantsRole(change string) bool {
-	kind, _, _ := strings.Cut(change, " ")
-	field := fieldsOf(change)
-	switch kind {
-	case "user":
-		return gives(field["roles"]) || gives(field["groups"])
-	case "group":
-		return gives(field["roles"])
-	case "key":
-		return strings.HasSuffix(field["roles"], "-> none") || strings.Contains(field["roles"], "+ ")
-	}
-	return false
-}
-
-// mayAssertAnyone reports whether a sentence about the policy lets a key name everybody.
-func mayAssertAnyone(change string) bool {
-	value := fieldsOf(change)["may-assert"]
-	return strings.HasPrefix(change, "key ") && (strings.Contains(value, `"*"`) && !strings.Contains(value, "-> ") || strings.Contains(value, "+ *"))
-}
-
-// gives reports whether a list is new and not empty, or has new items.
-func gives(value string) bool { return strings.HasPrefix(value, `["`) || strings.Contains(value, "+ ") }
-
-// fieldsOf are the fields that a sentence is about: of "user alice: roles: + auditor" the one, and of
-// "key k7: added: user "gateway", may-assert ["*"]" all of them.
-func fieldsOf(change string) map[string]string {
-	_, rest, _ := strings.Cut(change, ": ")
-	name, value, found := strings.Cut(rest, ": ")
-	if !found {
-		return nil
-	}
-	if name != "added" {
-		return map[string]string{name: value}
-	}
-	fields := map[string]string{}
-	for _, name := range []string{"roles", "groups", "may-assert"} {
-		if _, list, has := strings.Cut(" "+value, " "+name+" ["); has {
-			list, _, _ = strings.Cut(list, "]")
-			fields[name] = "[" + list + "]"
-		}
-	}
-	return fields
-}
-
-const changesMost = 3 // how many changes an alert quotes
+const changesMost = 3 // how many changes, or grants, an alert quotes
 
 // someOf is the beginning of a list of changes.
 func someOf(changes []string) string {
 	if more := len(changes) - changesMost; more > 0 {
-		return strings.Join(changes[:changesMost], "; ") + "; and " + counted(more, "more change")
+		return strings.Join(changes[:changesMost], "; ") + fmt.Sprintf("; and %d more", more)
 	}
 	return strings.Join(changes, "; ")
 }

@@ -330,7 +330,7 @@ func (d scriptDesk) about(s scripts.Script, format string) error {
 	row("author", m.Author)
 	row("access", accessOf(m))
 	for _, share := range m.Shares {
-		row("shared with", share.With+": "+actionWords(share.Actions))
+		row("shared with", share.With+": "+strings.Join(access.Names(share.Actions), ", "))
 	}
 	row("version", fmt.Sprintf("%d of %d, by %s, %s", v.Number, m.Latest, v.Author, d.when(v.At)))
 	row("comment", v.Comment)
@@ -368,14 +368,6 @@ func accessOf(m scripts.Meta) string {
 		return "shared"
 	}
 	return "private"
-}
-
-func actionWords(actions []access.Action) string {
-	var words []string
-	for _, a := range actions {
-		words = append(words, string(a))
-	}
-	return strings.Join(words, ", ")
 }
 
 func (a *app) scriptList() *cobra.Command {

@@ -15,6 +15,7 @@ import (
 	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/cli"
 	"py3run/cmd/internal/config"
+	"py3run/cmd/internal/spelling"
 )
 
 func (a *app) user() *cobra.Command {
@@ -59,12 +60,7 @@ func (e *userEdit) flags(c *cobra.Command, a *app, add string) {
 	})
 }
 
-func roleNames() (names []string) {
-	for _, r := range access.Roles {
-		names = append(names, string(r))
-	}
-	return names
-}
+func roleNames() []string { return access.Names(access.Roles) }
 
 func roleList() string { return strings.Join(roleNames(), ", ") }
 
@@ -255,7 +251,7 @@ func (a *app) changeUser(name string, action audit.Action, change func(access.Us
 type unknownUserError struct{ name, near string }
 
 func unknownUser(p *access.Policy, name string) error {
-	return &unknownUserError{name, access.Nearest(name, slices.Sorted(maps.Keys(p.Users)))}
+	return &unknownUserError{name, spelling.Nearest(name, slices.Sorted(maps.Keys(p.Users)))}
 }
 
 func (e *unknownUserError) Error() string {
@@ -332,13 +328,7 @@ func (d logContext) listUsers(p *access.Policy, format string) error {
 	})
 }
 
-func joined(roles []access.Role) string {
-	names := make([]string, len(roles))
-	for i, r := range roles {
-		names[i] = string(r)
-	}
-	return strings.Join(names, " ")
-}
+func joined(roles []access.Role) string { return strings.Join(access.Names(roles), " ") }
 
 // printList prints a list as a table, as CSV, or as one JSON object a line.
 func printList[T any](d logContext, format string, list []T, columns []string, cells func(T) []string) error {

@@ -161,10 +161,7 @@ func identityOf(p Plan) *Identity {
 	if g.Method == "" {
 		return nil
 	}
-	id := &Identity{User: g.User, Method: string(g.Method), Known: g.Known, Groups: g.Groups, KeyID: g.KeyID, Holder: g.Holder, SHA256: g.Policy, Rule: p.Rule}
-	for _, r := range g.Roles {
-		id.Roles = append(id.Roles, string(r))
-	}
+	id := &Identity{User: g.User, Method: string(g.Method), Known: g.Known, Groups: g.Groups, KeyID: g.KeyID, Holder: g.Holder, Roles: access.Names(g.Roles), SHA256: g.Policy, Rule: p.Rule}
 	for _, f := range p.Policy {
 		if f.SHA256 != "" {
 			id.Policy, id.SHA256 = f.Path, f.SHA256

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"py3run/audit"
+	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/redact"
 	"py3run/cmd/internal/wire"
 )
@@ -182,9 +183,7 @@ func record(p Plan) audit.Record {
 		Code:    about,
 		Limits:  map[string]float64{},
 	}
-	for _, role := range p.Grant.Roles {
-		rec.User.Roles = append(rec.User.Roles, string(role))
-	}
+	rec.User.Roles = access.Names(p.Grant.Roles)
 	if ip := job.Request.ClientIP; ip != "" {
 		rec.Client = audit.Client{IP: ip, IPSource: "asserted"}
 	}

@@ -216,7 +216,7 @@ func (p *declarationParser) variable(name string, keys map[string]any) Variable 
 	v := Variable{Name: name}
 	for key := range keys {
 		if !slices.Contains(declarationKeys, key) {
-			p.wrong(name, key, "unknown key %s%s", shown(key), nearest(key, declarationKeys))
+			p.wrong(name, key, "unknown key %s%s", shown(key), didYouMean(key, declarationKeys))
 		}
 	}
 	kind, ok := keys["type"].(string)
@@ -451,17 +451,10 @@ func fromTOML(given any, depth int) (value any, problem string) {
 	return nil, "is a date or time, which JSON does not have; write it as a string"
 }
 
-// nearest names the known word that was perhaps meant.
-func nearest(word string, known []string) string {
-	const longest = 64
-	best, least := "", max(2, len(word)/3)+1
-	for _, k := range known {
-		if d := spelling.Distance(word, k); len(word) <= longest && len(k) <= longest && d < least && d < len(word) {
-			best, least = k, d
-		}
+// didYouMean names the known word that was perhaps meant.
+func didYouMean(word string, known []string) string {
+	if near := spelling.Nearest(word, known); near != "" {
+		return "; did you mean " + near + "?"
 	}
-	if best == "" {
-		return ""
-	}
-	return "; did you mean " + best + "?"
+	return ""
 }

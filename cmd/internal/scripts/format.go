@@ -204,7 +204,7 @@ func (r *reader) object(v any, name string) *wire.Object {
 func (r *reader) version(o *wire.Object) Version {
 	v := Version{Number: r.integer(o, "version"), SHA256: r.text(o, "sha256"), Bytes: int64(r.integer(o, "bytes")), Author: r.text(o, "author"),
 		At: r.time(o, "time"), Comment: r.text(o, "comment"), Deleted: r.boolean(o, "deleted")}
-	if r.err == nil && !v.Deleted && !isHash(v.SHA256) {
+	if r.err == nil && !v.Deleted && !access.IsHash(v.SHA256) {
 		r.wrong("sha256")
 	}
 	for _, one := range r.list(o, "variables") {
@@ -231,17 +231,4 @@ func (v Variable) mistake() error {
 		return fmt.Errorf("variable %q has a default of another type", v.Name)
 	}
 	return nil
-}
-
-// isHash tells whether a text is a lower-case hexadecimal SHA-256: it becomes the name of a file.
-func isHash(text string) bool {
-	if len(text) != hex.EncodedLen(sha256.Size) {
-		return false
-	}
-	for _, c := range []byte(text) {
-		if !('0' <= c && c <= '9' || 'a' <= c && c <= 'f') {
-			return false
-		}
-	}
-	return true
 }

@@ -82,7 +82,7 @@ func (v Version) Check(given *wire.Object) (*wire.Object, error) {
 	if given != nil {
 		for _, name := range given.Names {
 			if !slices.Contains(names, name) {
-				findings = append(findings, Finding{name, "unknown", "the script declares no such variable" + nearest(name, names)})
+				findings = append(findings, Finding{name, "unknown", "the script declares no such variable" + didYouMean(name, names)})
 			}
 		}
 	}

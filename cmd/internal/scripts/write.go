@@ -182,14 +182,10 @@ func (s *Store) Share(name, with string, actions []access.Action, e Edit) (Chang
 var shareable = []access.Action{access.ToRun, access.ToRead, access.ToWrite}
 
 func actionList(list []access.Action) string {
-	words := make([]string, len(list))
-	for i, a := range list {
-		words[i] = string(a)
-	}
-	if len(words) == 0 {
+	if len(list) == 0 {
 		return "nothing"
 	}
-	return strings.Join(words, ", ")
+	return strings.Join(access.Names(list), ", ")
 }
 
 func yesNo(b bool) string {
