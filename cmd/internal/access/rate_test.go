@@ -12,15 +12,15 @@ import (
 	"py3run/cmd/internal/config"
 )
 
-// A desk is a file of limits with a clock that the test sets.
-type desk struct {
+// A fixture is a file of limits with a clock that the test sets.
+type fixture struct {
 	*Limits
 	mu  sync.Mutex
 	now instant
 }
 
-func newDesk(t *testing.T) *desk {
-	d := &desk{now: instant{boot: hour * 100, wall: time.UnixMilli(1_800_000_000_000), id: "this boot"}}
+func newFixture(t *testing.T) *fixture {
+	d := &fixture{now: instant{boot: hour * 100, wall: time.UnixMilli(1_800_000_000_000), id: "this boot"}}
 	dir := t.TempDir()
 	if memory, err := os.MkdirTemp("/dev/shm", "py3run-test-"); err == nil { // some tests write gigabytes
 		t.Cleanup(func() { os.RemoveAll(memory) })
@@ -35,7 +35,7 @@ func newDesk(t *testing.T) *desk {
 	return d
 }
 
-func (d *desk) pass(by time.Duration) {
+func (d *fixture) pass(by time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.now.boot += by.Microseconds()
@@ -43,7 +43,7 @@ func (d *desk) pass(by time.Duration) {
 }
 
 // begin lets a run of a user begin and end. It fails the test if there is trouble with the file.
-func (d *desk) begin(t *testing.T, who Subject, most Rates) *Limited {
+func (d *fixture) begin(t *testing.T, who Subject, most Rates) *Limited {
 	t.Helper()
 	slot, limited, notes := d.Take(who, most)
 	if notes.Trouble != nil {
@@ -93,7 +93,7 @@ func TestCounted(t *testing.T) {
 
 func TestTake(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newFixture(t)
 	for i := range 60 {
 		if limited := d.begin(t, alice, usual); limited != nil {
 			t.Fatalf("run %d: %v", i+1, limited)
@@ -140,7 +140,7 @@ func TestTakeOrder(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			d := newDesk(t)
+			d := newFixture(t)
 			slot, limited, _ := d.Take(alice, tt.rates)
 			if slot == nil || limited != nil {
 				t.Fatalf("the first run: %v", limited)
@@ -160,7 +160,7 @@ func TestTakeOrder(t *testing.T) {
 
 func TestNoLimits(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newFixture(t)
 	if slot, limited, notes := d.Take(alice, noRates); slot != nil || limited != nil || notes.Trouble != nil {
 		t.Error(slot, limited, notes)
 	}
@@ -177,7 +177,7 @@ func TestNoLimits(t *testing.T) {
 
 func TestConcurrent(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newFixture(t)
 	three := Rates{Concurrent: 3}
 	var slots []*Slot
 	for range 3 {
@@ -213,7 +213,7 @@ func TestAwait(t *testing.T) {
 	t.Parallel()
 	t.Run("concurrent", func(t *testing.T) {
 		t.Parallel()
-		d := newDesk(t)
+		d := newFixture(t)
 		one := Rates{Concurrent: 1}
 		before, _, _ := d.Take(alice, one)
 		go func() {
@@ -236,7 +236,7 @@ func TestAwait(t *testing.T) {
 	})
 	t.Run("rate", func(t *testing.T) {
 		t.Parallel()
-		d := newDesk(t)
+		d := newFixture(t)
 		one := Rates{PerMinute: 1}
 		d.begin(t, alice, one)
 		d.pass(time.Minute - time.Millisecond)
@@ -262,7 +262,7 @@ func TestAwait(t *testing.T) {
 // and an hour later the places are free again.
 func TestManyUsers(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newFixture(t)
 	one := Rates{PerHour: 1}
 	for i := range 10_000 {
 		who := Subject{Name: fmt.Sprintf("user%05d", i), Standing: Proved, Method: ByKey}
@@ -309,7 +309,7 @@ func sizeOf(t *testing.T, path string) int64 {
 
 func TestReset(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newFixture(t)
 	one := Rates{PerMinute: 1, GlobalPerMinute: 3}
 	if n, err := d.Reset(""); n != 0 || err != nil {
 		t.Errorf("without a file: %d %v", n, err)
@@ -397,7 +397,7 @@ func TestTrouble(t *testing.T) {
 // After a boot counts begin anew. Refusals without a record do not get lost.
 func TestBoot(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newFixture(t)
 	one := Rates{PerMinute: 1}
 	for range 3 {
 		d.begin(t, alice, one)
@@ -416,7 +416,7 @@ func TestBoot(t *testing.T) {
 // The clock of the boot does not go back; but another name space for clocks can show another one.
 func TestClockGoesBack(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newFixture(t)
 	one := Rates{PerMinute: 1}
 	d.begin(t, alice, one)
 	d.pass(-time.Hour)

@@ -14,7 +14,7 @@ import (
 // whole keeps it.
 func TestDamage(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newFixture(t)
 	busy := Rates{PerMinute: 3, GlobalPerMinute: 100}
 	for _, who := range []Subject{alice, bob, {Name: "carol", Standing: Asserted, Method: ByClaim}} {
 		for range 4 {

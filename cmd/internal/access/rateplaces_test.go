@@ -10,7 +10,7 @@ import (
 // Names without a key fill neither the places of users that are proved nor the count that these share.
 func TestNamesTakeNoPlaceOfUsers(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newFixture(t)
 	most := Rates{PerHour: 60}
 	var refused *Limited
 	told := 0
@@ -49,12 +49,12 @@ func TestNamesTakeNoPlaceOfUsers(t *testing.T) {
 // Each file chooses pages of its index in its own way, which nobody can know beforehand.
 func TestSalt(t *testing.T) {
 	t.Parallel()
-	a, b := newDesk(t), newDesk(t)
-	for _, d := range []*desk{a, b, a} {
+	a, b := newFixture(t), newFixture(t)
+	for _, d := range []*fixture{a, b, a} {
 		d.begin(t, alice, usual)
 	}
 	salts := map[salt]bool{}
-	for _, d := range []*desk{a, b} {
+	for _, d := range []*fixture{a, b} {
 		book, err := d.open(false)
 		if err != nil {
 			t.Fatal(err)
@@ -70,7 +70,7 @@ func TestSalt(t *testing.T) {
 // A run that is of two users counts for both, or for none, and the limits of both hold.
 func TestTwoUsers(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newFixture(t)
 	named := func(name string) Subject { return Subject{Name: name, Standing: Asserted, Method: ByClaim} }
 	behind := Count{alice, Rates{PerMinute: 3, Concurrent: 2}}
 	take := func(name string, most Rates) (*Slot, *Limited) {
@@ -118,7 +118,7 @@ func TestTwoUsers(t *testing.T) {
 // the keys of the policy hide none of a key that was once good.
 func TestMadeUpDenialsHideNone(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newFixture(t)
 	deny := func(method Method, denial Denial) bool {
 		record, notes := d.Refused(OfDenial(&denial, method), denial.Code)
 		if notes.Trouble != nil {
@@ -170,7 +170,7 @@ func TestMadeUpDenialsHideNone(t *testing.T) {
 // A disabled user in the policy has a record although callers make up names.
 func TestMadeUpNamesHideNoUser(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newFixture(t)
 	for i := range 500 {
 		d.Refused(OfDenial(&Denial{Code: NotShared, User: fmt.Sprint("y", i)}, ByClaim), NotShared)
 	}
@@ -182,7 +182,7 @@ func TestMadeUpNamesHideNoUser(t *testing.T) {
 // Whatever names a key gives, its refusals take one place.
 func TestRefusalsOfOneKey(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newFixture(t)
 	for i := range 300 {
 		denial := &Denial{Code: MayNotAssert, User: fmt.Sprint("name", i), KeyID: "k7qm2x9a"}
 		if record, _ := d.Refused(OfDenial(denial, ByKey), denial.Code); record != (i == 0) {

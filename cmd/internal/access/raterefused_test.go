@@ -11,7 +11,7 @@ import (
 // A flood of refusals costs the log one record and one summary for each minute, and no refusal gets lost.
 func TestRefusalFlood(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newFixture(t)
 	first, summaries, counted := 0, 0, 0
 	record := func(notes Notes) {
 		for _, s := range notes.Due {
@@ -47,7 +47,7 @@ func TestRefusalFlood(t *testing.T) {
 
 func TestRefusalsAreApart(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newFixture(t)
 	for _, tt := range []struct {
 		user, code string
 		want       bool
@@ -67,7 +67,7 @@ func TestRefusalsAreApart(t *testing.T) {
 // Who was told of a summary and died has not recorded it: after a while somebody else is told.
 func TestSummaryComesAgain(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newFixture(t)
 	d.Refused(alice, "a")
 	d.Refused(alice, "a")
 	d.pass(time.Minute)
@@ -92,7 +92,7 @@ func TestSummaryComesAgain(t *testing.T) {
 // Refusals under ever new names: the log grows by what the file has places for, and all are counted.
 func TestRefusalsUnderManyNames(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newFixture(t)
 	records, counted := 0, 0
 	const most = 3000
 	for i := range most {
@@ -134,7 +134,7 @@ func TestCutName(t *testing.T) {
 func TestSummariesForRunsThatBegin(t *testing.T) {
 	t.Parallel()
 	for _, patience := range []time.Duration{0, time.Minute} {
-		d := newDesk(t)
+		d := newFixture(t)
 		d.Refused(alice, "a")
 		d.Refused(alice, "a")
 		d.pass(time.Minute)
@@ -149,7 +149,7 @@ func TestSummariesForRunsThatBegin(t *testing.T) {
 // A refusal without patience opens the file once, and what was wrong with it is told.
 func TestRefusalAsksOnce(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newFixture(t)
 	one := Rates{PerMinute: 1}
 	d.begin(t, alice, one)
 	asked, clock := 0, d.Limits.clock
@@ -183,7 +183,7 @@ func TestRefusalAsksOnce(t *testing.T) {
 // Who only says to be alice hides no refusal of alice, and a summary says how its user was known.
 func TestAssertedRefusalHidesNone(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newFixture(t)
 	said := Subject{Name: "alice", Standing: Asserted, Method: ByClaim}
 	one := Rates{PerMinute: 1}
 	for _, who := range []Subject{said, alice} {

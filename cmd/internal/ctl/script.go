@@ -41,15 +41,15 @@ py3run help scripts tells more.`,
 	return c
 }
 
-// A scriptDesk is where the commands for scripts work: the store, and who asks.
-type scriptDesk struct {
+// A scriptContext is where the commands for scripts work: the store, and who asks.
+type scriptContext struct {
 	logContext
 	who   actor
 	store *scripts.Store
 	log   *audit.Log // open for a command that changes something: what cannot be recorded is not done
 }
 
-func (a *app) scriptDesk(changes bool) (d scriptDesk, err error) {
+func (a *app) scriptContext(changes bool) (d scriptContext, err error) {
 	if d.logContext, err = a.logContext(); err != nil {
 		return d, err
 	}
@@ -67,7 +67,7 @@ func (a *app) scriptDesk(changes bool) (d scriptDesk, err error) {
 	return d, err
 }
 
-func (d scriptDesk) close() {
+func (d scriptContext) close() {
 	d.store.Close()
 	if d.log != nil {
 		d.log.Close()
@@ -75,9 +75,9 @@ func (d scriptDesk) close() {
 }
 
 // withScripts adapts a function to a cobra RunE.
-func (a *app) withScripts(changes bool, do func(d scriptDesk, args []string) error) func(*cobra.Command, []string) error {
+func (a *app) withScripts(changes bool, do func(d scriptContext, args []string) error) func(*cobra.Command, []string) error {
 	return func(_ *cobra.Command, args []string) error {
-		d, err := a.scriptDesk(changes)
+		d, err := a.scriptContext(changes)
 		if err != nil {
 			return err
 		}
@@ -87,11 +87,11 @@ func (a *app) withScripts(changes bool, do func(d scriptDesk, args []string) err
 }
 
 // sees reports whether the caller may learn that a script exists.
-func (d scriptDesk) sees(m scripts.Meta) bool { return d.who.may(access.ToList, m.Object()) == nil }
+func (d scriptContext) sees(m scripts.Meta) bool { return d.who.may(access.ToList, m.Object()) == nil }
 
 // may says why the caller may not do something with a script; nil: it may. Whoever must not know of
 // the script gets the same answer as for one that does not exist.
-func (d scriptDesk) may(action access.Action, m scripts.Meta, ref string) error {
+func (d scriptContext) may(action access.Action, m scripts.Meta, ref string) error {
 	if !d.sees(m) {
 		return scripts.NotFound(ref)
 	}
@@ -99,7 +99,7 @@ func (d scriptDesk) may(action access.Action, m scripts.Meta, ref string) error 
 }
 
 // edit is a change by the caller, who has to be allowed to do all of these.
-func (d scriptDesk) edit(name string, actions ...access.Action) scripts.Edit {
+func (d scriptContext) edit(name string, actions ...access.Action) scripts.Edit {
 	return scripts.Edit{By: d.who.grant.User, At: time.Now().UTC().Truncate(time.Microsecond), May: func(old *scripts.Meta) error {
 		if old == nil {
 			return d.who.may(access.ToWrite, access.Object{Kind: access.StoredScript, Name: name, Owner: d.who.grant.User})
@@ -118,7 +118,7 @@ func (d scriptDesk) edit(name string, actions ...access.Action) scripts.Edit {
 }
 
 // record writes the record of a change, and says what was changed.
-func (d scriptDesk) record(action audit.Action, c scripts.Change) error {
+func (d scriptContext) record(action audit.Action, c scripts.Change) error {
 	name := c.Meta.Name
 	if len(c.Changes) == 0 {
 		d.say("nothing was to change in %s", name)
@@ -132,7 +132,7 @@ func (d scriptDesk) record(action audit.Action, c scripts.Change) error {
 	return nil
 }
 
-func (d scriptDesk) append(action audit.Action, c scripts.Change) (audit.Receipt, error) {
+func (d scriptContext) append(action audit.Action, c scripts.Change) (audit.Receipt, error) {
 	rec := d.who.record()
 	rec.Event = audit.Event{Action: action, Outcome: audit.Success}
 	version := cmp.Or(c.New.Number, c.Old.Number)
@@ -148,7 +148,7 @@ func (d scriptDesk) append(action audit.Action, c scripts.Change) (audit.Receipt
 
 // completeScripts completes names of scripts that the caller may run or read.
 func (a *app) completeScripts(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	d, err := a.scriptDesk(false)
+	d, err := a.scriptContext(false)
 	if err != nil || len(args) > 1 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -183,7 +183,7 @@ A block of comments in the script can declare its variables: py3run help scripts
 			return a.completeScripts(c, args, start)
 		},
 	}
-	c.RunE = a.withScripts(true, func(d scriptDesk, args []string) error {
+	c.RunE = a.withScripts(true, func(d scriptContext, args []string) error {
 		name, draft := args[0], scripts.Draft{Comment: comment}
 		if err := scripts.BadName(name); err != nil {
 			return err
@@ -247,7 +247,7 @@ prints what is known about the script, and the variables that it declares. The a
 script-admins can also read the versions of a script that was deleted.`,
 		Example:           "  py3runctl script show tank/daily@2 > daily.py",
 		ValidArgsFunction: a.completeOne,
-		RunE: a.withScripts(false, func(d scriptDesk, args []string) error {
+		RunE: a.withScripts(false, func(d scriptContext, args []string) error {
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err
 			}
@@ -297,7 +297,7 @@ type shownScript struct {
 }
 
 // text reads a version that the caller may read.
-func (d scriptDesk) text(ref string) (scripts.Script, error) {
+func (d scriptContext) text(ref string) (scripts.Script, error) {
 	name, version, err := scripts.ParseRef(ref)
 	if err != nil {
 		return scripts.Script{}, err
@@ -314,7 +314,7 @@ func (d scriptDesk) text(ref string) (scripts.Script, error) {
 	return s, err
 }
 
-func (d scriptDesk) about(s scripts.Script, format string) error {
+func (d scriptContext) about(s scripts.Script, format string) error {
 	if format == "json" {
 		return writeJSON(d.out, scripts.Entry{Meta: s.Meta, Version: s.Version})
 	}
@@ -376,7 +376,7 @@ func (a *app) scriptList() *cobra.Command {
 	c := &cobra.Command{
 		Use: "list [FOLDER]", Short: "List the scripts that you may run or read", Args: cobra.MaximumNArgs(1),
 		Example: "  py3runctl script list tank\n  py3runctl script list --public --format json",
-		RunE: a.withScripts(false, func(d scriptDesk, args []string) error {
+		RunE: a.withScripts(false, func(d scriptContext, args []string) error {
 			if err := oneOf("format", format, "text", "json", "csv"); err != nil {
 				return err
 			}
@@ -411,7 +411,7 @@ func (a *app) scriptList() *cobra.Command {
 
 // listFailure tells of a script that cannot be read, to those who may know of every script. The
 // command fails then.
-func (d scriptDesk) listFailure(err, failed error) error {
+func (d scriptContext) listFailure(err, failed error) error {
 	if damaged := new(scripts.DamageError); errors.As(err, &damaged) && d.who.may(access.ToManage, access.Object{Kind: access.StoredScript}) != nil {
 		return failed
 	}
@@ -426,7 +426,7 @@ func (a *app) scriptHistory() *cobra.Command {
 	c := &cobra.Command{
 		Use: "history NAME", Short: "List the versions of a script, newest first", Args: exactly("NAME"), ValidArgsFunction: a.completeOne,
 		Long: "Deletions are versions, too. Only the author and script-admins see those, and what was before them.",
-		RunE: a.withScripts(false, func(d scriptDesk, args []string) error {
+		RunE: a.withScripts(false, func(d scriptContext, args []string) error {
 			if err := oneOf("format", format, "text", "json", "csv"); err != nil {
 				return err
 			}
@@ -470,7 +470,7 @@ func (a *app) scriptDiff() *cobra.Command {
 
 Exit status: 0 they are the same; 1 they differ; 3 they could not be compared.`,
 		Example: "  py3runctl script diff tank/daily@2",
-		RunE: a.answeringAs(a.withScripts(false, func(d scriptDesk, args []string) error {
+		RunE: a.answeringAs(a.withScripts(false, func(d scriptContext, args []string) error {
 			if len(args) == 1 {
 				name, version, err := scripts.ParseRef(args[0])
 				if err != nil {
@@ -513,7 +513,7 @@ func (a *app) scriptShare() *cobra.Command {
 it is neither. Whoever runs it needs the role python3-executor, too.`,
 		Example: "  py3runctl script share tank/daily --with group:operators --actions run\n  py3runctl script share tank/daily --with bob --remove",
 	}
-	c.RunE = a.withScripts(true, func(d scriptDesk, args []string) error {
+	c.RunE = a.withScripts(true, func(d scriptContext, args []string) error {
 		list := strings.Split(actions, ",")
 		switch {
 		case remove && c.Flags().Changed("actions"):
@@ -549,7 +549,7 @@ it is neither. Whoever runs it needs the role python3-executor, too.`,
 
 // known checks a user or group with whom a script is to be shared: a mistyped name would be a share
 // with somebody who comes later.
-func (d scriptDesk) known(with string, remove bool) error {
+func (d scriptContext) known(with string, remove bool) error {
 	group, isGroup := strings.CutPrefix(with, "group:")
 	policy := d.who.policy
 	switch {
@@ -579,7 +579,7 @@ func (a *app) scriptPublish(public bool) *cobra.Command {
 	if !public {
 		c.Use, c.Short = "private NAME", "Let only those use a script with whom it is shared"
 	}
-	c.RunE = a.withScripts(true, func(d scriptDesk, args []string) error {
+	c.RunE = a.withScripts(true, func(d scriptContext, args []string) error {
 		change, err := d.store.Publish(args[0], public, d.edit(args[0], access.ToShare))
 		if err != nil {
 			return err
@@ -596,7 +596,7 @@ func (a *app) scriptRemove() *cobra.Command {
 		Long: `The script cannot be run any more, and its shares end. Its author and script-admins can still read its
 versions, and save it again: py3runctl script show NAME@VERSION | py3runctl script save NAME -`,
 	}
-	c.RunE = a.withScripts(true, func(d scriptDesk, args []string) error {
+	c.RunE = a.withScripts(true, func(d scriptContext, args []string) error {
 		edit := d.edit(args[0], access.ToDelete)
 		if c.Flags().Changed("if-version") {
 			edit.IfVersion = &ifVersion

@@ -57,7 +57,7 @@ Exit status: 0 all scripts are stored; 1 some could not be, or were cut.`,
 		if err := oneOf("format", format, "text", "json"); err != nil {
 			return err
 		}
-		d, err := a.scriptDesk(!dryRun)
+		d, err := a.scriptContext(!dryRun)
 		if err != nil {
 			return err
 		}
@@ -88,7 +88,7 @@ const (
 	importSkipped   = "skipped"
 )
 
-func (d scriptDesk) importAll(from string, dryRun bool, format string) error {
+func (d scriptContext) importAll(from string, dryRun bool, format string) error {
 	list, notes, err := readLayout(from)
 	if err != nil {
 		return err
@@ -149,7 +149,7 @@ func (d scriptDesk) importAll(from string, dryRun bool, format string) error {
 }
 
 // importOne stores one script. What is wrong with it is in the report; an error ends the import.
-func (d scriptDesk) importOne(t target, dryRun bool) (imported, error) {
+func (d scriptContext) importOne(t target, dryRun bool) (imported, error) {
 	one := imported{From: t.from, Original: identity(t.origin), Name: t.name, Mapped: t.mapped, Status: importSkipped, Reason: t.problem}
 	if t.problem != "" {
 		return one, nil
@@ -227,7 +227,7 @@ py3runctl script import DIR reads it again.`,
 			}
 			return a.completeScripts(c, nil, start)
 		},
-		RunE: a.withScripts(false, func(d scriptDesk, args []string) error { return d.exportTo(args[0], args[1:]) }),
+		RunE: a.withScripts(false, func(d scriptContext, args []string) error { return d.exportTo(args[0], args[1:]) }),
 	}
 }
 
@@ -289,7 +289,7 @@ func moduleID(m moduleScript, index map[string]moduleScript) string {
 	return whole
 }
 
-func (d scriptDesk) exportTo(dir string, names []string) error {
+func (d scriptContext) exportTo(dir string, names []string) error {
 	named := len(names) > 0
 	if !named {
 		for e, err := range d.store.List() {
