@@ -312,7 +312,7 @@ delivered.`,
 			}
 			fired := 0
 			if err == nil && !list {
-				if err := recordRefusals(d.dir, access.NewLimits(config.StateDir(a.environ))); err != nil { // the rules count them
+				if err := recordRefusals(d.dir, access.NewLimits(config.StateDir(a.environ)), nil); err != nil { // the rules count them
 					d.warnf("%v", err)
 				}
 			}

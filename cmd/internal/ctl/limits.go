@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -84,10 +85,6 @@ func (a *app) showLimits(user, format string) error {
 	if err := who.may(access.ToRead, access.Object{Kind: access.ThePolicy}); err != nil {
 		return err
 	}
-	loaded, err := config.Load(config.Sources{Environ: a.environ, File: a.configFile, Flags: map[string]string{}})
-	if err != nil {
-		return err
-	}
 	limits := access.NewLimits(who.state)
 	all, users, notes := limits.Usage()
 	if notes.Trouble != nil {
@@ -95,14 +92,14 @@ func (a *app) showLimits(user, format string) error {
 	}
 	var list []shownUse
 	if user == "" {
-		list = append(list, shownUse{Standing: "all", Minute: all.Minute, PerMinute: loaded.Config.Security.RateLimit.GlobalPerMinute, Hour: all.Hour, Last: shownTime(all.Last)})
+		list = append(list, shownUse{Standing: "all", Minute: all.Minute, PerMinute: d.config.Security.RateLimit.GlobalPerMinute, Hour: all.Hour, Last: shownTime(all.Last)})
 	}
 	for _, u := range users {
 		if user == "" || u.Name == user {
-			list = append(list, shownUseOf(u, all, ratesFor(u, loaded, who.policy)))
+			list = append(list, shownUseOf(u, all, d.ratesFor(u, who.policy)))
 		}
 	}
-	if err := recordRefusals(d.dir, limits); err != nil {
+	if err := recordRefusals(d.dir, limits, notes.Trouble); err != nil {
 		d.warnf("%v", err)
 	}
 	if d.formatOf(format) == "csv" {
@@ -163,19 +160,21 @@ func shownUseOf(u, all access.Use, most access.Rates) shownUse {
 }
 
 // ratesFor is what the configuration and the policy allow a user.
-func ratesFor(u access.Use, loaded *config.Loaded, policy *access.Policy) access.Rates {
+func (d logContext) ratesFor(u access.Use, policy *access.Policy) access.Rates {
 	grant := access.Grant{User: u.Name, Method: access.ByClaim}
 	if u.Standing == access.Proved && policy != nil {
 		grant = access.Grant{User: u.Name, Method: access.ByKey, Known: true, Roles: policy.RolesOf(u.Name)}
 	}
-	c, _ := config.Tighten(loaded.Config, loaded.Origins, policy.LimitsFor(grant, ""))
+	c, _ := config.Tighten(d.config, d.origins, policy.LimitsFor(grant, ""))
 	return access.RatesOf(c.Security.RateLimit)
 }
 
-// recordRefusals writes summaries of refusals that have no record yet.
-func recordRefusals(dir string, limits *access.Limits) error {
+// recordRefusals writes summaries of refusals that have no record yet, and trouble with the file of the
+// limits.
+func recordRefusals(dir string, limits *access.Limits, trouble *access.Trouble) error {
 	notes := limits.Due()
-	if len(notes.Due) == 0 {
+	trouble = cmp.Or(trouble, notes.Trouble)
+	if len(notes.Due) == 0 && trouble == nil {
 		return nil
 	}
 	log, err := audit.Open(dir)
@@ -183,12 +182,15 @@ func recordRefusals(dir string, limits *access.Limits) error {
 		return fmt.Errorf("refusals are not recorded yet: %w", err)
 	}
 	defer log.Close()
+	if trouble != nil {
+		if _, err := log.Append(operator().OfTrouble(trouble.Code, trouble.Message)); err != nil {
+			return fmt.Errorf("the trouble with the limits is not recorded: %w", err)
+		}
+	}
 	for i, s := range notes.Due {
 		rec := operator()
-		rec.User = audit.User{Name: s.User}
-		rec.Event = audit.Event{Action: audit.ExecutionDenied, Outcome: audit.Denied, Reason: s.Code}
-		rec.Refusals = &audit.Refusals{Count: s.Count, First: s.First.UTC().Format(time.RFC3339Nano), Last: s.Last.UTC().Format(time.RFC3339Nano)}
-		if _, err := log.Append(rec); err != nil {
+		rec.Auth.Method, rec.Auth.KeyID = audit.AuthMethod(s.Method), s.KeyID // how the refused user was known
+		if _, err := log.Append(rec.OfRefusals(s.User, s.Code, s.Count, s.First, s.Last)); err != nil {
 			limits.Recorded(notes.Due[:i])
 			return fmt.Errorf("refusals are not recorded yet: %w", err)
 		}

@@ -100,6 +100,34 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// What show repairs is not only told to the one who looks: a record tells it, which is an alert.
+func TestLimitsRepairIsRecorded(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	slot, _, _ := access.NewLimits(filepath.Join(home, "state/py3run")).Take(access.Subject{Name: "alice", Standing: access.Proved}, access.Rates{PerMinute: 60})
+	slot.Release()
+	file := filepath.Join(home, "state/py3run/limits")
+	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte("damage"), 100); err != nil { // of the first page
+		t.Fatal(err)
+	}
+	if _, said, code := limits(t, home, "show"); code != 0 || !strings.Contains(said, "damaged") {
+		t.Errorf("exit code %d, %s", code, said)
+	}
+	limits(t, home, "show")
+	text, err := os.ReadFile(filepath.Join(home, "audit/audit.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(text), `"limits_repaired"`); n != 2 || strings.Count(string(text), "\n") != 1 { // reason and rule of one record
+		t.Errorf("%d times in %s", n, text)
+	}
+}
+
 func TestRatesFor(t *testing.T) {
 	t.Parallel()
 	policy := &access.Policy{Users: map[string]access.User{"alice": {Name: "alice", Limits: config.Limits{"security.rate-limit.per-user-per-minute": 100}}}}
@@ -115,7 +143,7 @@ func TestRatesFor(t *testing.T) {
 		{"bob", access.Proved, policy, 60},
 		{"alice", access.Proved, nil, 60},
 	} {
-		if got := ratesFor(access.Use{Subject: access.Subject{Name: tt.name, Standing: tt.standing}}, loaded, tt.policy); got.PerMinute != tt.want {
+		if got := (logContext{config: loaded.Config, origins: loaded.Origins}).ratesFor(access.Use{Subject: access.Subject{Name: tt.name, Standing: tt.standing}}, tt.policy); got.PerMinute != tt.want {
 			t.Errorf("%s %s: got %d, want %d", tt.standing, tt.name, got.PerMinute, tt.want)
 		}
 	}

@@ -123,19 +123,14 @@ func (r *run) recordLimits(log *audit.Log) (err error) {
 	if t := r.trouble; t != nil {
 		rec := r.ownRecord(access.Grant{Method: access.ByOSUser})
 		rec.RunID, rec.User = r.plan.RunID, audit.User{Name: r.plan.user().name}
-		rec.Event = audit.Event{Action: audit.Alerted, Outcome: audit.Unknown, Reason: t.Code}
-		rec.Alert = &audit.Alert{Rule: t.Code, Title: t.Message}
-		if _, err = log.Append(rec); err == nil {
+		if _, err = log.Append(rec.OfTrouble(t.Code, t.Message)); err == nil {
 			r.trouble = nil
 		}
 	}
 	due := r.due
 	r.due = nil
 	for i, s := range due {
-		rec := r.ownRecord(access.Grant{Method: s.Method, KeyID: s.KeyID})
-		rec.User = audit.User{Name: s.User}
-		rec.Event = audit.Event{Action: audit.ExecutionDenied, Outcome: audit.Denied, Reason: s.Code}
-		rec.Refusals = &audit.Refusals{Count: s.Count, First: s.First.UTC().Format(time.RFC3339Nano), Last: s.Last.UTC().Format(time.RFC3339Nano)}
+		rec := r.ownRecord(access.Grant{Method: s.Method, KeyID: s.KeyID}).OfRefusals(s.User, s.Code, s.Count, s.First, s.Last)
 		if _, failed := log.Append(rec); failed != nil { // the next run is told of the others
 			due = due[:i]
 			err = errors.Join(err, fmt.Errorf("a summary of refusals is not in the audit log: %w", failed))
