@@ -64,6 +64,8 @@ type Denial struct {
 	Told    bool
 	User    string // whom it is about, as far as that is known
 	KeyID   string // if the key was well formed
+
+	Shown string // the code that the caller learns; empty: Code
 }
 
 func (d *Denial) Error() string { return d.Message }

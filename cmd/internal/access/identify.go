@@ -166,6 +166,9 @@ func (p *Policy) mayAssert(key Key, name string) *Denial {
 	default:
 		return nil
 	}
+	if !slices.Contains(key.MayAssert, name) { // else its holder could find out which users there are, and of what kind
+		d.Shown = MayNotAssert
+	}
 	return d
 }
 
