@@ -799,3 +799,22 @@ func TestKeyOfOtherCommands(t *testing.T) {
 		t.Errorf("%d records", len(list))
 	}
 }
+
+// The descriptor that the key comes through is closed before an interpreter starts, also in the place of one.
+func TestKeyDescriptorIsClosed(t *testing.T) {
+	t.Parallel()
+	r := newRealm(t, aPolicy)
+	file := r.keyFile(t, r.keys["ALICE"])
+	for _, name := range []string{"/dev/fd/5", "/proc/self/fd/5"} {
+		c := r.command()
+		c.Path, c.Args = "/bin/sh", []string{"sh", "-c", `exec 5<"$0" 6<"$0"; exec py3run python -c 'import os
+for fd in 5, 6:
+    try: print(fd, len(os.pread(fd, 7, 0)))
+    except OSError as e: print(fd, e.errno)'`, file}
+		c.Env = append(slices.Clone(c.Env), "PY3RUN_API_KEY_FILE="+name)
+		out, err := c.CombinedOutput()
+		if err != nil || string(out) != "5 9\n6 7\n" {
+			t.Errorf("%s: %s%v", name, out, err)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"py3run/audit"
@@ -198,5 +199,19 @@ func TestCodeOfARunOfAnothersScript(t *testing.T) {
 	b.must("alice", "share", "tank", "--with", "bob", "--actions", "run,read")
 	if out, err, code := b.ask("bob", "audit", "show", "--code", rec.RunID); code != 0 || out != "secret" {
 		t.Errorf("%d, %s%s", code, out, err)
+	}
+}
+
+// A proof is a regular file: verify waits for no pipe.
+func TestProofOfAPipe(t *testing.T) {
+	t.Parallel()
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{pipe, "/dev/null"} {
+		if _, err := readProof(path); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+			t.Errorf("%s: %v", path, err)
+		}
 	}
 }
