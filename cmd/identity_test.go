@@ -318,9 +318,9 @@ func TestIdentity(t *testing.T) {
 		{"a gateway names a user", aPolicy, true, "GATEWAY", "alice", "ok", "", "", "alice", "api-key", "gateway"},
 		{"a gateway names somebody else", aPolicy, false, "GATEWAY", "boss", "denied", "may_not_assert", "may-not-assert", "boss", "asserted", "gateway"},
 		{"a gateway does not learn who is unknown", aPolicy, false, "GATEWAY", "carol", "denied", "may_not_assert", "may-not-assert", "carol", "asserted", "gateway"},
-		{"a star names an unknown user", aPolicy, false, "STAR", "carol", "denied", "unknown_user", "unknown-user", "carol", "asserted", "gateway"},
-		{"a star names a disabled user", aPolicy, false, "STAR", "gone", "denied", "disabled_user", "disabled-user", "gone", "asserted", "gateway"},
-		{"a star is no admin", aPolicy, false, "STAR", "boss", "denied", "asserted_admin", "asserted-admin", "boss", "asserted", "gateway"},
+		{"a star names an unknown user", aPolicy, false, "STAR", "carol", "denied", "may_not_assert", "unknown-user", "carol", "asserted", "gateway"},
+		{"a star names a disabled user", aPolicy, false, "STAR", "gone", "denied", "may_not_assert", "disabled-user", "gone", "asserted", "gateway"},
+		{"a star is no admin", aPolicy, false, "STAR", "boss", "denied", "may_not_assert", "asserted-admin", "boss", "asserted", "gateway"},
 		{"a star is the others", aPolicy, false, "STAR", "alice", "ok", "", "", "alice", "api-key", "gateway"},
 		{"a broken policy", "version = 1\n[user.alice]\nrolls = []\n", false, "", "", "config_error", "policy_broken", "", "", "", ""},
 	} {
@@ -555,7 +555,7 @@ for path in ` + string(mustJSON(t, []string{systemPolicy, r.policy()})) + `:
 		options = "-Urm"
 	}
 	c := exec.Command("unshare", options, "sh", "-c", `mount -t tmpfs none `+config.SystemDir+` && cp "$0" `+systemPolicy+` && py3run exec --audit-line=off < "$1" && cmp "$0" `+systemPolicy+` && ls `+config.SystemDir, system, request)
-	c.Env = r.env
+	c.Env = append(slices.Clone(r.env), realSystemPolicy+"=1")
 	out, err := c.Output()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -818,5 +818,24 @@ func TestRunSaysThatNothingIsLimited(t *testing.T) {
 	c.Stdout, c.Stderr = nil, &said
 	if err := c.Run(); err != nil || !strings.Contains(said.String(), "warning: nothing is limited: ") {
 		t.Errorf("%v: %s", err, said.String())
+	}
+}
+
+// The descriptor that the key comes through is closed before an interpreter starts, also in the place of one.
+func TestKeyDescriptorIsClosed(t *testing.T) {
+	t.Parallel()
+	r := newRealm(t, aPolicy)
+	file := r.keyFile(t, r.keys["ALICE"])
+	for _, name := range []string{"/dev/fd/5", "/proc/self/fd/5"} {
+		c := r.command()
+		c.Path, c.Args = "/bin/sh", []string{"sh", "-c", `exec 5<"$0" 6<"$0"; exec py3run python -c 'import os
+for fd in 5, 6:
+    try: print(fd, len(os.pread(fd, 7, 0)))
+    except OSError as e: print(fd, e.errno)'`, file}
+		c.Env = append(slices.Clone(c.Env), "PY3RUN_API_KEY_FILE="+name)
+		out, err := c.CombinedOutput()
+		if err != nil || string(out) != "5 9\n6 7\n" {
+			t.Errorf("%s: %s%v", name, out, err)
+		}
 	}
 }

@@ -33,11 +33,16 @@ import (
 	"py3run/sandbox"
 )
 
+// realSystemPolicy is a variable for the py3run of a test that makes a policy of the host, in a mount namespace of its own.
+const realSystemPolicy = "PY3RUN_TEST_REAL_SYSTEM_POLICY"
+
 // TestMain makes the test binary the real py3run when it is started under that name, or by a link that
 // stands for an interpreter.
 func TestMain(m *testing.M) {
-	access.SystemFile = "/dev/null/" + access.FileName // which nobody can make: never this machine's own, in the children that tests play, too
-	if python.IsLinkName(filepath.Base(os.Args[0])) {  // a link of a test
+	if os.Getenv(realSystemPolicy) == "" {
+		access.SystemFile = "/dev/null/" + access.FileName // which nobody can make: never this machine's own, in the children that tests play, too
+	}
+	if python.IsLinkName(filepath.Base(os.Args[0])) { // a link of a test
 		os.Exit(cmd.Main())
 	}
 	if name := filepath.Base(os.Args[0]); name != "py3run" && name != "python3-bridge" {

@@ -77,7 +77,7 @@ func dropIn(argv0 string, args []string) int {
 	if sandbox.Inside() {
 		return becomeInterpreter(link, append([]string{argv0}, args...), environ, dir)
 	}
-	inherited := inheritedDescriptors() // before this process opens anything that lasts
+	inherited := withoutKey(inheritedDescriptors(), environ) // before this process opens anything that lasts
 	ignored := ignoredSignals()
 	signal.Ignore(syscall.SIGPIPE)
 	mask := syscall.Umask(0o022)
@@ -194,6 +194,17 @@ func inheritedDescriptors() (fds []int) {
 		}
 	}
 	slices.Sort(fds)
+	return fds
+}
+
+// withoutKey leaves out the descriptor that the API key comes through: the code must not read it.
+func withoutKey(fds []int, environ []string) []int {
+	file := lookup(environ, config.KeyFileVariable)
+	for _, dir := range []string{"/dev/fd/", "/proc/self/fd/"} {
+		if fd, err := strconv.Atoi(strings.TrimPrefix(filepath.Clean(file), dir)); err == nil && fd > 2 {
+			return slices.DeleteFunc(fds, func(other int) bool { return other == fd })
+		}
+	}
 	return fds
 }
 

@@ -66,6 +66,8 @@ type Denial struct {
 	User    string // whom it is about, as far as that is known
 	KeyID   string // if the key was well formed
 	Holder  string // the accepted key's own user, where User is only whom that one has named
+
+	Shown string // the code that the caller learns; empty: Code
 }
 
 func (d *Denial) Error() string { return d.Message }

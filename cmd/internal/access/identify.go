@@ -156,8 +156,8 @@ func (p *Policy) byKey(c Claim) (Grant, *Denial) {
 }
 
 // mayAssert says why the holder of a key may not name this user; nil: it may. The key has been
-// accepted, so its holder learns that much. Whether there is such a user, it learns only if the key
-// lets it name everybody.
+// accepted, so its holder learns that much. Whether there is such a user, it learns only of one that the
+// key names.
 func (p *Policy) mayAssert(key Key, name string) *Denial {
 	d := &Denial{
 		Message: fmt.Sprintf("the API key %s may not run code for the user %q", key.ID, name),
@@ -172,15 +172,18 @@ func (p *Policy) mayAssert(key Key, name string) *Denial {
 	roles := p.rolesOf(u)
 	switch {
 	case !named && !slices.Contains(key.MayAssert, "*"):
-		d.Code, d.Hint = MayNotAssert, "the policy names in "+list+" whom it may run code for"
+		d.Code = MayNotAssert
 	case !known:
-		d.Code, d.Hint = UnknownUser, "the policy has no such user; whoever may change it can add one: py3runctl user add"
+		d.Code, d.Hint = UnknownUser, "the policy has no such user; whoever may change it can add one: py3runctl user add "+name
 	case u.Disabled:
 		d.Code, d.Hint = DisabledUser, "that user is disabled; whoever may change the policy can undo that: py3runctl user enable "+name
 	case !named && (slices.Contains(roles, ScriptAdmin) || slices.Contains(roles, Auditor)):
 		d.Code, d.Hint = AssertedAdmin, `"*" in `+list+" does not mean a script-admin or an auditor: the policy has to name "+name+" there"
 	default:
 		return nil
+	}
+	if !slices.Contains(key.MayAssert, name) { // else its holder could find out which users there are, and of what kind
+		d.Shown, d.Hint = MayNotAssert, "the policy names in "+list+" whom it may run code for; the audit log has the reason"
 	}
 	return d
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -102,11 +103,14 @@ func (a *app) verifyProof(path, keyFile, format string) error {
 
 // readProof reads a file, and not more of it than a proof can have.
 func readProof(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // it waits for no pipe
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("read %s: it is not a regular file", path)
+	}
 	text, err := io.ReadAll(io.LimitReader(f, proofMost+1))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, cause(err))

@@ -166,7 +166,7 @@ func TestFoundChangesOfThePolicy(t *testing.T) {
 	rec := audit.Record{RunID: "01a20d4b-0000-7000-8000-000000000001", User: audit.User{Name: "bob"}, Host: audit.ThisHost(), Auth: audit.Auth{Method: audit.AuthOSUser},
 		Event: audit.Event{Action: audit.PolicyChanged, Outcome: audit.Unknown, Reason: "changed"},
 		Policy: &audit.PolicyChange{Path: "/etc/py3run/policy.toml", NewSHA256: strings.Repeat("a", 64),
-			Changes: []string{"user eve: roles: + auditor"}}}
+			Changes: []string{"user eve: roles: + auditor"}, Grants: []string{"eve: auditor"}}}
 	_, err := b.log.Append(rec)
 	b.must(err)
 	if fired, err := b.alerts("", "text", true); err != nil || fired != 2 {
@@ -182,7 +182,7 @@ func TestFoundChangesOfThePolicy(t *testing.T) {
 		out, _ = b.said()
 		return out
 	}
-	if out := see(); strings.Count(out, "+ auditor") != 5 || !strings.Contains(out, "found by the run of bob") || strings.Count(out, "bob") != strings.Count(out, "by the run of bob") {
+	if out := see(); strings.Count(out, "+ auditor") != 3 || strings.Count(out, "eve: auditor") != 2 || !strings.Contains(out, "found by the run of bob") || strings.Count(out, "bob") != strings.Count(out, "by the run of bob") {
 		t.Errorf("an auditor sees\n%s", out)
 	}
 	b.only = "bob"

@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -233,7 +234,7 @@ const (
 
 // deniedFor makes the refusal of a denial. The caller may learn less than the record says.
 func deniedFor(d *access.Denial) *refusal {
-	f := &wire.Failure{Code: strings.ReplaceAll(d.Code, "-", "_"), Message: d.Message, Hint: d.Hint}
+	f := &wire.Failure{Code: strings.ReplaceAll(cmp.Or(d.Shown, d.Code), "-", "_"), Message: d.Message, Hint: d.Hint}
 	if !d.Told {
 		f = &wire.Failure{Code: keyRefusedCode, Message: access.KeyRefused, Hint: keyRefusedHint}
 	}

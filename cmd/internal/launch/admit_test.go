@@ -349,3 +349,56 @@ func TestHowToWait(t *testing.T) {
 		}
 	}
 }
+
+// The holder of a key cannot find out by naming users which there are; of those whom the key names, it may know.
+func TestWhoIsThereIsNotTold(t *testing.T) {
+	t.Parallel()
+	id, text := access.NewKey()
+	policy := aPolicy(t, `[user.gateway]
+roles = ["python3-executor"]
+[user.alice]
+roles = ["python3-executor"]
+[user.boss]
+roles = ["script-admin"]
+[user.gone]
+disabled = true
+[user.former]
+disabled = true
+[key.`+id+`]
+user = "gateway"
+sha256 = "`+access.HashKey(text)+`"
+created = 2020-01-01T00:00:00Z
+may-assert = ["former", "*"]
+`)
+	var first *refusal
+	for _, tt := range []struct{ user, code, recorded string }{
+		{"nobody", "may_not_assert", access.UnknownUser}, {"boss", "may_not_assert", access.AssertedAdmin}, {"gone", "may_not_assert", access.DisabledUser}, {"former", "disabled_user", access.DisabledUser},
+	} {
+		_, denial := identify(Plan{Job: Job{Request: wire.Request{User: tt.user}}}, policy, wire.Secret(text))
+		if denial == nil {
+			t.Fatalf("%s is not denied", tt.user)
+		}
+		got := deniedFor(denial)
+		if first == nil {
+			first = got
+		}
+		if got.failure.Code != tt.code || got.denial.Code != tt.recorded || strings.ReplaceAll(got.failure.Message, tt.user, "nobody") != first.failure.Message || tt.code == "may_not_assert" && got.failure.Hint != first.failure.Hint {
+			t.Errorf("%s: %+v, %+v", tt.user, got.failure, got.denial)
+		}
+	}
+}
+
+// A key in a label is not recorded.
+func TestLabelsAreRedacted(t *testing.T) {
+	t.Parallel()
+	_, key := access.NewKey()
+	rec := record(Plan{Job: Job{Request: wire.Request{Labels: &wire.Object{Names: []string{"job", "k", key}, Values: []any{"7", key, "x"}}}}})
+	if text := rec.Labels["k"]; rec.Labels["job"] != "7" || len(rec.Labels) != 3 || strings.Contains(text, key[8:]) {
+		t.Errorf("%q", rec.Labels)
+	}
+	for name := range rec.Labels {
+		if strings.Contains(name, key[8:]) {
+			t.Errorf("%q", name)
+		}
+	}
+}

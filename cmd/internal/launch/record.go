@@ -208,7 +208,8 @@ func record(p Plan) audit.Record {
 	if l := job.Request.Labels; l != nil {
 		rec.Labels = map[string]string{}
 		for i, n := range l.Names {
-			rec.Labels[n], _ = l.Values[i].(string)
+			value, _ := l.Values[i].(string)
+			rec.Labels[redact.Text(n)] = redact.Text(value)
 		}
 	}
 	return rec

@@ -70,6 +70,9 @@ var byStart = sync.OnceValue(func() *[128][]token {
 	return &at
 })
 
+// Text hides tokens with a known beginning in a text of the caller's.
+func Text(s string) string { return hideTokens(s) }
+
 // hideTokens hides what follows the beginning of a token.
 func hideTokens(s string) string {
 	if len(s) < 16 {

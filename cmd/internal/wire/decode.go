@@ -36,6 +36,9 @@ func decode(data []byte, more []Command) (Request, []Warning, error) {
 		return Request{}, nil, &BadRequest{Message: "the request: " + kind(v) + ", want an object", Hint: hintExample}
 	}
 	refused := Request{}
+	if f := misplacedKey(object); f != nil {
+		return refused, nil, f.badRequest("")
+	}
 	if id, ok := object.Get("id"); ok && readID(&refused, id) != nil {
 		refused.ID = ""
 	}
