@@ -172,7 +172,7 @@ func (p *Policy) mayAssert(key Key, name string) *Denial {
 	roles := p.rolesOf(u)
 	switch {
 	case !named && !slices.Contains(key.MayAssert, "*"):
-		d.Code = MayNotAssert
+		d.Code, d.Hint = MayNotAssert, "the policy names in "+list+" whom it may run code for"
 	case !known:
 		d.Code, d.Hint = UnknownUser, "the policy has no such user; whoever may change it can add one: py3runctl user add "+name
 	case u.Disabled:
@@ -183,7 +183,7 @@ func (p *Policy) mayAssert(key Key, name string) *Denial {
 		return nil
 	}
 	if !slices.Contains(key.MayAssert, name) { // else its holder could find out which users there are, and of what kind
-		d.Shown, d.Hint = MayNotAssert, "the policy names in "+list+" whom it may run code for; the audit log has the reason"
+		d.Shown = MayNotAssert
 	}
 	return d
 }

@@ -235,6 +235,9 @@ const (
 // deniedFor makes the refusal of a denial. The caller may learn less than the record says.
 func deniedFor(d *access.Denial) *refusal {
 	f := &wire.Failure{Code: strings.ReplaceAll(cmp.Or(d.Shown, d.Code), "-", "_"), Message: d.Message, Hint: d.Hint}
+	if d.Shown != "" { // the hint would tell as much as the code
+		f.Hint = "the policy names in key." + d.KeyID + ".may-assert whom the key may run code for; the audit log has the reason"
+	}
 	if !d.Told {
 		f = &wire.Failure{Code: keyRefusedCode, Message: access.KeyRefused, Hint: keyRefusedHint}
 	}
