@@ -127,7 +127,9 @@ result = json.loads(p.stdout)`, self, interpreter))
 		defer os.Remove(written)
 		missing := slices.ContainsFunc(within.Isolation.Missing, func(m wire.Gap) bool { return m.Name == "native-files" })
 		// A launcher is undumpable: without root nobody can read which directory its descriptor leads to.
-		log := func(f string) bool { return strings.HasSuffix(f, "/audit/audit.jsonl") || os.Geteuid() != 0 && f == "?/audit.jsonl" }
+		log := func(f string) bool {
+			return strings.HasSuffix(f, "/audit/audit.jsonl") || os.Geteuid() != 0 && f == "?/audit.jsonl"
+		}
 		if !missing || !slices.Contains(r.Events.FilesWritten, written) || !slices.ContainsFunc(r.Events.FilesWritten, log) {
 			t.Errorf("%q by the inner run; the outer one tells %q, %+v", written, r.Events.FilesWritten, within.Isolation.Missing)
 		}

@@ -19,8 +19,10 @@ func (b *fixture) launcher(user string, heeds bool) (id string, ended chan struc
 	run, _, err := b.log.Begin(rec)
 	b.must(err)
 	ended = make(chan struct{})
-	b.Cleanup(func() { run.End(endOf(rec, "ok")) })
-	if heeds {
+	if !heeds {
+		b.Cleanup(func() { run.End(endOf(rec, "ok")) })
+	} else {
+		b.Cleanup(func() { <-ended }) // the test's context has ended by then
 		go func() {
 			defer close(ended)
 			for run.Cancelled() == nil && b.Context().Err() == nil {
