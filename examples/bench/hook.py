@@ -41,7 +41,7 @@ def job(code, hooked):
     flagged = dict.fromkeys(["subprocess", "os", "ctypes", "multiprocessing"])
     request = marshal.dumps(dict(command="execute", code=code, path="/nonexistent/main.py", shown="main.py", argv=["main.py"], import_path=[],
                                  variables={}, module="", function="", args=None, kwargs={}, line=0, column=0, result_format="plain",
-                                 result_from="none", flagged=flagged, lazy_site=False, show=True, kept=False, fresh=False, stdin=False, most=1 << 20), 2)
+                                 result_from="none", flagged=flagged, lazy_site=False, show=True, kept=False, fresh=False, stdin=False, reads=False, unread=False, most=1 << 20), 2)
     code_file, memory = os.memfd_create("runtime"), os.memfd_create("memory", os.MFD_ALLOW_SEALING)
     os.write(code_file, hooked)
     os.ftruncate(memory, (4 << 20) + len(request))
