@@ -30,8 +30,9 @@ func TestNamesTakeNoPlaceOfUsers(t *testing.T) {
 	if told != 1 {
 		t.Errorf("told %d times that names share a count", told)
 	}
-	if refused == nil || !strings.Contains(refused.Error(), "of name14999 and of other names without a key, which share a count,") {
-		t.Errorf("the last name: %v", refused)
+	// Which names have no place of their own depends on the salt of the file.
+	if refused == nil || !strings.Contains(refused.Error(), "of "+refused.User+" and of other names without a key, which share a count,") {
+		t.Errorf("the last refusal: %v", refused)
 	}
 	for i := range 100 {
 		slot, limited, notes := d.Take(Subject{Name: fmt.Sprintf("user%02d", i), Standing: Proved, Method: ByKey}, most)
