@@ -14,10 +14,10 @@ import (
 // leaves that nothing under cmd can enter.
 var imports = map[string]string{
 	"":                             "cmd",
-	"audit":                        "internal/activity internal/filelock internal/json golang.org/x/sys/unix",
+	"audit":                        "internal/activity internal/bootid internal/filelock internal/json golang.org/x/sys/unix",
 	"cmd":                          "cmd/internal/access cmd/internal/cli cmd/internal/config cmd/internal/launch cmd/internal/python cmd/internal/scripts cmd/internal/startup cmd/internal/warm cmd/internal/wire internal/passwd internal/sigaction sandbox github.com/spf13/cobra github.com/spf13/pflag golang.org/x/sys/unix",
 	"cmd/help":                     "", // the pages and their test
-	"cmd/internal/access":          "cmd/internal/config cmd/internal/spelling internal/atomicfile internal/filelock github.com/BurntSushi/toml golang.org/x/sys/unix",
+	"cmd/internal/access":          "cmd/internal/config cmd/internal/spelling internal/atomicfile internal/bootid internal/filelock github.com/BurntSushi/toml golang.org/x/sys/unix",
 	"cmd/internal/cli":             "github.com/mattn/go-isatty github.com/spf13/cobra github.com/spf13/pflag",
 	"cmd/internal/config":          "cmd/internal/spelling github.com/BurntSushi/toml",
 	"cmd/internal/ctl":             "audit cmd/internal/access cmd/internal/cli cmd/internal/config cmd/internal/scripts cmd/internal/spelling cmd/internal/store cmd/internal/warm cmd/internal/wire internal/atomicfile internal/passwd sandbox/cgroup github.com/rogpeppe/go-internal/diff github.com/spf13/cobra golang.org/x/mod/sumdb/note golang.org/x/mod/sumdb/tlog golang.org/x/sys/unix",
@@ -34,6 +34,7 @@ var imports = map[string]string{
 	"cmd/py3runctl":                "cmd/internal/ctl",
 	"internal/activity":            "",
 	"internal/atomicfile":          "golang.org/x/sys/unix",
+	"internal/bootid":              "golang.org/x/sys/unix",
 	"internal/filelock":            "golang.org/x/sys/unix",
 	"internal/json":                "",
 	"internal/need":                "", // of tests

@@ -11,11 +11,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"py3run/internal/bootid"
 	"py3run/internal/filelock"
 )
 
@@ -454,11 +454,5 @@ func (l *Log) scan(name string, line func([]byte)) error {
 // ThisHost is the machine that this process runs on.
 func ThisHost() Host {
 	name, _ := os.Hostname()
-	return Host{Name: name, Boot: bootID()}
+	return Host{Name: name, Boot: bootid.Get()}
 }
-
-// bootID names the boot of the machine. No process outlives it.
-var bootID = sync.OnceValue(func() string {
-	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return strings.TrimSpace(string(boot))
-})

@@ -6,13 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"py3run/cmd/internal/config"
+	"py3run/internal/bootid"
 )
 
 // A Subject is whose runs count together. A name that is only asserted has a count of its own, so that
@@ -396,17 +395,5 @@ type instant struct {
 func now() instant {
 	var boot unix.Timespec
 	unix.ClockGettime(unix.CLOCK_BOOTTIME, &boot)
-	return instant{boot.Nano() / int64(time.Microsecond), time.Now(), bootID()}
+	return instant{boot.Nano() / int64(time.Microsecond), time.Now(), bootid.Get()}
 }
-
-// bootID does without os.ReadFile, which would set up the poller of the Go runtime for it.
-var bootID = sync.OnceValue(func() string {
-	fd, err := unix.Open("/proc/sys/kernel/random/boot_id", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return ""
-	}
-	defer unix.Close(fd)
-	id := make([]byte, 64)
-	n, _ := unix.Read(fd, id)
-	return strings.TrimSpace(string(id[:max(n, 0)]))
-})

@@ -20,6 +20,7 @@ import (
 
 	"py3run/audit"
 	"py3run/cmd/internal/config"
+	"py3run/internal/atomicfile"
 )
 
 const (
@@ -283,36 +284,33 @@ func replaceFile(path string, text []byte, mode os.FileMode) error {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
 		return os.WriteFile(path, text, mode)
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, cause(err))
-	}
-	_, err = f.Write(text)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-		return fmt.Errorf("write %s: %w", path, cause(err))
-	}
-	return nil
+	return writeFile(path, text, mode, 0)
 }
 
 // newFile writes a file that must not exist, completely or not at all.
 func newFile(path string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, cause(err))
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = unix.Renameat2(unix.AT_FDCWD, f.Name(), unix.AT_FDCWD, path, unix.RENAME_NOREPLACE)
-	}
-	if err == nil {
-		err = syncDir(filepath.Dir(path))
-	}
+	return writeFile(path, text, 0o600, unix.RENAME_NOREPLACE)
+}
+
+// writeFile writes a file completely or not at all. flags are those of renameat2(2).
+func writeFile(path string, text []byte, mode os.FileMode, flags uint) error {
+	err := func() error {
+		dir, err := os.Open(filepath.Dir(path))
+		if err != nil {
+			return err
+		}
+		defer dir.Close()
+		f, err := atomicfile.Create(int(dir.Fd()), "", 0o600)
+		if err != nil {
+			return err
+		}
+		defer f.Discard()
+		_, err = f.Write(text)
+		if err = errors.Join(err, f.Chmod(mode)); err != nil { // whatever the umask says
+			return err
+		}
+		return f.Put(int(dir.Fd()), filepath.Base(path), flags)
+	}()
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, cause(err))
 	}

@@ -124,11 +124,6 @@ func (c cursor) write(path string) error {
 	return replaceFile(path, append(text, '\n'), 0o600)
 }
 
-// export writes to standard output.
-func (d logContext) export(s selection, format, cursor string) error {
-	return d.exportAll(exporting{selection: s, format: format, cursor: cursor})
-}
-
 // ownCursor is why whoever may see only the runs of one user moves no cursor: it would pass records
 // that its reader has never had.
 func (d logContext) ownCursor() error {

@@ -9,6 +9,11 @@ import (
 	"testing"
 )
 
+// export writes to standard output.
+func (d logContext) export(s selection, format, cursor string) error {
+	return d.exportAll(exporting{selection: s, format: format, cursor: cursor})
+}
+
 // cursorAt is how far a cursor says its reader has come, and to where it waits for a word.
 func (b *fixture) cursorAt(path string) string {
 	b.Helper()

@@ -22,6 +22,7 @@ import (
 	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/cli"
 	"py3run/cmd/internal/scripts"
+	"py3run/internal/atomicfile"
 )
 
 const openNoWait = unix.O_NOFOLLOW | unix.O_NONBLOCK
@@ -354,19 +355,11 @@ func moduleJSON(v any) ([]byte, error) {
 
 // writeInto replaces a file below a directory. A link at its place is replaced, not followed.
 func writeInto(root *os.Root, name string, text []byte) error {
-	temporary := path.Join(path.Dir(name), ".new-"+path.Base(name))
-	root.Remove(temporary)
-	f, err := root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	dir, err := root.Open(path.Dir(name))
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(text)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = root.Rename(temporary, name)
-	}
-	if err != nil {
-		root.Remove(temporary)
-	}
-	return err
+	defer dir.Close()
+	base := path.Base(name)
+	return atomicfile.Write(int(dir.Fd()), base, text, ".new-"+base, 0o600)
 }

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"py3run/audit"
 	"py3run/cmd/internal/access"
@@ -30,7 +29,10 @@ import (
 // rate_limited, bad_request or config_error. The first two leave an execution-denied record.
 
 // admit finds out who the run is for, and whether it may be. done means that it may not, and e says why.
-func (r *run) admit() (e Evidence, done bool) {
+func (r *run) admit() (e Evidence, done bool) { return r.admitBy(r.askAndTake) }
+
+// admitBy is admit with another way to ask.
+func (r *run) admitBy(ask func(Plan) *refusal) (e Evidence, done bool) {
 	defer func() {
 		if fault := recover(); fault != nil {
 			e, done = Evidence{Fault: fault}, true
@@ -38,16 +40,23 @@ func (r *run) admit() (e Evidence, done bool) {
 	}()
 	asked := r.plan
 	defer asked.Job.Request.Key.Forget()
+	refused := ask(asked)
+	return Evidence{Refused: refused}, refused != nil
+}
+
+// askAndTake makes the plan of a run that may be, and takes one of those that its user may have.
+func (r *run) askAndTake(asked Plan) *refusal {
 	runs := asked.Job.Request.Command.RunsCode()
 	refused := r.ask(asked, runs)
-	if refused == nil && runs {
-		var waited time.Duration
-		if waited, refused = r.take(); refused == nil && waited > 0 { // meanwhile the policy can have changed
-			asked.Job.Began, asked.Job.Warnings = r.plan.Job.Began, r.plan.Job.Warnings
-			refused = r.ask(asked, runs)
-		}
+	if refused != nil || !runs {
+		return refused
 	}
-	return Evidence{Refused: refused}, refused != nil
+	waited, refused := r.take()
+	if refused == nil && waited > 0 { // meanwhile the policy can have changed
+		asked.Job.Began, asked.Job.Warnings = r.plan.Job.Began, r.plan.Job.Warnings
+		refused = r.ask(asked, runs)
+	}
+	return refused
 }
 
 // ask makes the plan of a job that the policy lets run, and counts a denial.

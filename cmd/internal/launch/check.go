@@ -7,7 +7,7 @@ import "py3run/cmd/internal/wire"
 // the request itself would have; otherwise the result is that of the command check_syntax.
 func Check(job Job) wire.Result {
 	r := newRun(job)
-	e, done := r.admitToCheck()
+	e, done := r.admitBy(r.askOnly)
 	r.plan.Job.Request.Command = wire.CommandCheckSyntax // which leaves no record
 	if done {
 		return r.conclude(e).Result
@@ -15,18 +15,12 @@ func Check(job Job) wire.Result {
 	return r.carryOut().Result
 }
 
-// admitToCheck is admit without taking a run.
-func (r *run) admitToCheck() (e Evidence, done bool) {
-	defer func() {
-		if fault := recover(); fault != nil {
-			e, done = Evidence{Fault: fault}, true
-		}
-	}()
-	defer r.plan.Job.Request.Key.Forget()
-	plan, policy, refused := identified(r.plan, false)
+// askOnly makes the plan of a run that may be. It takes no run, and counts no denial.
+func (r *run) askOnly(asked Plan) *refusal {
+	plan, policy, refused := identified(asked, false)
 	if refused == nil {
 		plan, refused = allowed(plan, policy)
 	}
 	r.plan = plan
-	return Evidence{Refused: refused}, refused != nil
+	return refused
 }

@@ -1,7 +1,6 @@
 package launch
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -298,19 +297,4 @@ func (k *Keeper) failures() []error {
 	failed := k.failed
 	k.failed = nil
 	return failed
-}
-
-// Identities lists the identities that have an interpreter, the one that was used last first.
-func (k *Keeper) Identities() (names []string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	var list []*slot
-	for _, s := range k.slots {
-		list = append(list, s)
-	}
-	slices.SortFunc(list, func(a, b *slot) int { return cmp.Compare(b.used.UnixNano(), a.used.UnixNano()) })
-	for _, s := range list {
-		names = append(names, s.identity)
-	}
-	return names
 }

@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -445,4 +446,19 @@ func eventually(t *testing.T, what string, holds func() bool) {
 			t.Fatalf("waited for a minute until %s", what)
 		}
 	}
+}
+
+// Identities lists the identities that have an interpreter, the one that was used last first.
+func (k *Keeper) Identities() (names []string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var list []*slot
+	for _, s := range k.slots {
+		list = append(list, s)
+	}
+	slices.SortFunc(list, func(a, b *slot) int { return cmp.Compare(b.used.UnixNano(), a.used.UnixNano()) })
+	for _, s := range list {
+		names = append(names, s.identity)
+	}
+	return names
 }
