@@ -12,30 +12,30 @@ import (
 	"py3run/sandbox/seccomp"
 )
 
-// A deed is what a call does with a file.
-type deed uint8
+// An operation is what a call does with a file.
+type operation uint8
 
 const (
-	wrote   deed = iota // or made, linked, renamed to: the name has other contents now
-	removed             // or renamed from
+	wrote   operation = iota // or made, linked, renamed to: the name has other contents now
+	removed                  // or renamed from
 	madeDir
 	read
-	deeds
+	operations
 )
 
-// A touch is a call's deed, with the file as the caller named it: below the caller's root, from that
+// A fileUse is a call's operation, with the file as the caller named it: below the caller's root, from that
 // root on, and with the symbolic links that the name has. What is relative begins at the directory
 // that the kernel knows. `..` stays: behind a symbolic link it leads elsewhere than it seems to.
-type touch struct {
-	did  deed
+type fileUse struct {
+	did  operation
 	path string
 }
 
 // here is the descriptor that stands for the current directory.
 var here = uint64(uint32(unix.AT_FDCWD & 0xffffffff))
 
-// touched reads what a call does with files.
-func (s *sighting) touched(t *recorder, kind seccomp.Kind, arg [6]uint64) {
+// noteFiles notes what a call does with files.
+func (s *sighting) noteFiles(t *recorder, kind seccomp.Kind, arg [6]uint64) {
 	switch kind {
 	case seccomp.Open:
 		s.opened(t, here, arg[0], arg[1], false)
@@ -49,7 +49,7 @@ func (s *sighting) touched(t *recorder, kind seccomp.Kind, arg [6]uint64) {
 		flags, resolve := unsigned(how, 8), unsigned(how[16:], 8)
 		s.opened(t, arg[0], arg[1], flags, resolve&unix.RESOLVE_IN_ROOT != 0)
 	case seccomp.Create, seccomp.Truncate:
-		s.touch(wrote, t.named(here, arg[0], false))
+		s.noteFile(wrote, t.named(here, arg[0], false))
 	case seccomp.Remove:
 		s.removed(t.named(here, arg[0], false))
 	case seccomp.RemoveAt:
@@ -61,11 +61,11 @@ func (s *sighting) touched(t *recorder, kind seccomp.Kind, arg [6]uint64) {
 	case seccomp.RenameAt2:
 		s.renamed(t.named(arg[0], arg[1], false), t.named(arg[2], arg[3], false), arg[4]&unix.RENAME_EXCHANGE != 0)
 	case seccomp.Link, seccomp.Symlink:
-		s.touch(wrote, t.named(here, arg[1], false))
+		s.noteFile(wrote, t.named(here, arg[1], false))
 	case seccomp.LinkAt:
-		s.touch(wrote, t.named(arg[2], arg[3], false))
+		s.noteFile(wrote, t.named(arg[2], arg[3], false))
 	case seccomp.SymlinkAt:
-		s.touch(wrote, t.named(arg[1], arg[2], false))
+		s.noteFile(wrote, t.named(arg[1], arg[2], false))
 	case seccomp.MakeDir:
 		s.madeDir(t.named(here, arg[0], false))
 	case seccomp.MakeDirAt:
@@ -84,15 +84,15 @@ func (s *sighting) opened(t *recorder, dir, at, flags uint64, inRoot bool) {
 	name := t.named(dir, at, inRoot)
 	switch {
 	case !writes && !loads(name):
-		s.touch(read, name)
+		s.noteFile(read, name)
 	case writes && !(flags&unix.O_EXCL != 0 && isNewByteCode(name)):
-		s.touch(wrote, name)
+		s.noteFile(wrote, name)
 	}
 }
 
 func (s *sighting) removed(name string) {
 	if !isNewByteCode(name) {
-		s.touch(removed, name)
+		s.noteFile(removed, name)
 	}
 }
 
@@ -100,25 +100,25 @@ func (s *sighting) removed(name string) {
 func (s *sighting) renamed(from, to string, exchange bool) {
 	switch {
 	case exchange:
-		s.touch(wrote, from)
+		s.noteFile(wrote, from)
 	case isNewByteCode(from) && strings.HasPrefix(from, to+"."):
 		return
 	default:
-		s.touch(removed, from)
+		s.noteFile(removed, from)
 	}
-	s.touch(wrote, to)
+	s.noteFile(wrote, to)
 }
 
 func (s *sighting) madeDir(name string) {
 	if !strings.HasSuffix(name, byteCodeDir) {
-		s.touch(madeDir, name)
+		s.noteFile(madeDir, name)
 	}
 }
 
-// touch notes a deed, unless there is no name, or it is of no file.
-func (s *sighting) touch(did deed, name string) {
+// noteFile notes an operation, unless there is no name, or it is of no file.
+func (s *sighting) noteFile(did operation, name string) {
 	if name != "" && !isNoFile(name) {
-		s.touches = append(s.touches, touch{did, name})
+		s.fileUses = append(s.fileUses, fileUse{did, name})
 	}
 }
 

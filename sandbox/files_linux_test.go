@@ -351,7 +351,7 @@ func TestFilesRoom(t *testing.T) {
 	t.Parallel()
 	tally := newTally()
 	for i := range 1000 {
-		tally.addFile(touch{wrote, fmt.Sprintf("/%04000d", i)})
+		tally.addFile(fileUse{wrote, fmt.Sprintf("/%04000d", i)})
 	}
 	a := tally.activity(0)
 	if n := len(a.Written); n != activityRoom/4001 || n+a.FilesDropped != 1000 {

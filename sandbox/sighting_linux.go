@@ -32,7 +32,7 @@ type sighting struct {
 	socket   socket // that socket
 	start    *Execution
 	from     uint64 // address of the instruction that made the call
-	touches  []touch
+	fileUses []fileUse
 }
 
 // A socket is a descriptor of a thread: its path in /proc, and the target of the link there.
@@ -55,7 +55,7 @@ func (t *recorder) look() sighting {
 	n := &t.notice
 	s := sighting{tid: int(n.tid), from: n.instruction}
 	if kind := seccomp.Files(n.arch, uint32(n.number)); kind != seccomp.Nothing {
-		s.touched(t, kind, n.arg)
+		s.noteFiles(t, kind, n.arg)
 		return s
 	}
 	s.kind = seccomp.Watched(n.arch, uint32(n.number))
@@ -229,7 +229,7 @@ func cut(arg string) string {
 // made notes a pipe, a socket or a device that is made, also below /dev.
 func (s *sighting) made(name string) {
 	if name != "" {
-		s.touches = append(s.touches, touch{wrote, name})
+		s.fileUses = append(s.fileUses, fileUse{wrote, name})
 	}
 }
 

@@ -22,7 +22,7 @@ type tally struct {
 	startAt map[string]int // in starts, by program and arguments
 	recent  []recent
 	lookups []lookup
-	files   [deeds]names
+	files   [operations]names
 	rings   int
 	dropped int
 	room    int
@@ -60,8 +60,8 @@ func (t *tally) take(s sighting) {
 		}
 	case s.start != nil:
 		t.addStart(s.tid, s.from, *s.start)
-	case len(s.touches) > 0:
-		for _, f := range s.touches {
+	case len(s.fileUses) > 0:
+		for _, f := range s.fileUses {
 			t.addFile(f)
 		}
 	case s.datagram:
@@ -103,7 +103,7 @@ type names struct {
 	known map[string]struct{}
 }
 
-func (t *tally) addFile(f touch) {
+func (t *tally) addFile(f fileUse) {
 	set := &t.files[f.did]
 	if _, known := set.known[f.path]; known {
 		return
