@@ -49,6 +49,7 @@ type Record struct {
 	Changed   *ScriptChange      `json:"script_change,omitempty"`
 	Cancel    *Cancel            `json:"cancel,omitempty"`
 	Refusals  *Refusals          `json:"refusals,omitempty"`  // in an execution-denied that stands for several
+	Viewed    *View              `json:"view,omitempty"`      // in a history-view or code-view
 	Truncated bool               `json:"truncated,omitempty"` // a list was dropped or a string cut
 }
 
@@ -91,6 +92,23 @@ const (
 	PolicyRestored Action = "policy-restore"
 	LimitsReset    Action = "limits-reset"
 )
+
+// The kinds of events of the pages. A look at what is not the visitor's own is recorded once in a while.
+const (
+	SessionStarted Action = "session-start"
+	SessionEnded   Action = "session-end"
+	SessionDenied  Action = "session-denied" // a key that opened no session
+	HistoryViewed  Action = "history-view"   // runs of others, and what they did
+	CodeViewed     Action = "code-view"      // code that was run, or is stored
+)
+
+// View is what a visitor of the pages has looked at. One record stands for the looks of ten minutes.
+type View struct {
+	RunID  string `json:"run_id,omitempty"` // of somebody else's run
+	Script string `json:"script,omitempty"` // a stored script, as NAME@VERSION
+	Query  string `json:"query,omitempty"`  // the filter of a list, as in the address of the page
+	SHA256 string `json:"sha256,omitempty"` // of code
+}
 
 // Outcome is how an event went.
 type Outcome string

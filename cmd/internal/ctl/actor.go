@@ -36,23 +36,28 @@ func (r refusal) Error() string {
 
 // actor says who calls, by the key that PY3RUN_API_KEY_FILE names or by the operating system.
 func (a *app) actor() (actor, error) {
-	places := access.Places(a.environ)
-	policy, err := access.Load(places, nil)
-	if err != nil {
-		return actor{}, err
-	}
-	claim := access.Claim{OSUID: os.Geteuid(), At: time.Now()}
-	claim.OSUser = strconv.Itoa(claim.OSUID)
-	if u, ok := passwd.ByUID(claim.OSUID); ok {
-		claim.OSUser = u.Name
-	}
 	if file := config.Lookup(a.environ, config.KeyFileVariable); file != "" {
 		key, err := readAPIKey(file)
 		if err != nil {
 			return actor{}, err
 		}
 		defer key.Forget()
-		claim.Key = key.Text()
+		return a.actorWith(key.Text())
+	}
+	return a.actorWith("")
+}
+
+// actorWith says who calls with an API key; without one, by the operating system.
+func (a *app) actorWith(key string) (actor, error) {
+	places := access.Places(a.environ)
+	policy, err := access.Load(places, nil)
+	if err != nil {
+		return actor{}, err
+	}
+	claim := access.Claim{OSUID: os.Geteuid(), Key: key, At: time.Now()}
+	claim.OSUser = strconv.Itoa(claim.OSUID)
+	if u, ok := passwd.ByUID(claim.OSUID); ok {
+		claim.OSUser = u.Name
 	}
 	who := actor{policy: policy, places: places, state: config.StateDir(a.environ)}
 	var denied *access.Denial

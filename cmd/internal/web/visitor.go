@@ -1,0 +1,43 @@
+package web
+
+import (
+	"py3run/audit"
+	"py3run/cmd/internal/access"
+)
+
+// A Gate lets visitors in. Its methods are called for each request anew, so that a revoked key and a
+// disabled user end at once.
+type Gate interface {
+	// Starter is who has started the server: whoever has the one-time token comes from there.
+	Starter() (Visitor, error)
+	// Holder is who has shown an API key. A refusal says no more than the visitor may learn.
+	Holder(key string) (Visitor, error)
+}
+
+// A Visitor is somebody who has signed in, and what that one can do. Each method asks the policy as it is
+// now; what is not allowed is an error that is a [Refusal].
+type Visitor interface {
+	Name() string                                 // as the records have it
+	Known() string                                // how: as "API key 1f2e3d4c" or "user of the operating system"
+	May(access.Action, access.Object) error       // nil: may
+	Sees() (only string, err error)               // the one user whose runs the visitor may see; empty: everybody's
+	Note(audit.Action, func(*audit.Record)) error // appends a record by this visitor
+
+	Overview
+	Runs
+	Living
+	Usage
+	Scripts
+	People
+	Alerts
+	Integrity
+	Configuration
+}
+
+// A Refusal is an error that a visitor may read: something is not allowed, not there, or not possible.
+// Other errors are faults of the server.
+type Refusal interface {
+	error
+	Hint() string
+	Code() int // of HTTP
+}
