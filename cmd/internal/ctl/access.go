@@ -14,8 +14,8 @@ import (
 	"py3run/audit"
 	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/cli"
-	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/scripts"
+	"py3run/internal/envvar"
 )
 
 func (a *app) access() *cobra.Command {
@@ -521,7 +521,7 @@ func (a *app) mayReadPolicy() error {
 	if err == nil {
 		return who.may(access.ToRead, access.Object{Kind: access.ThePolicy})
 	}
-	if broken := new(access.PolicyError); errors.As(err, &broken) && config.Lookup(a.environ, "PY3RUN_API_KEY_FILE") == "" {
+	if broken := new(access.PolicyError); errors.As(err, &broken) && envvar.Lookup(a.environ, "PY3RUN_API_KEY_FILE") == "" {
 		return nil
 	}
 	return err
