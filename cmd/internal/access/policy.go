@@ -47,7 +47,8 @@ type Policy struct {
 	RoleLimits map[Role]config.Limits
 	Profiles   map[string]config.Limits
 
-	owner   int // of the directory
+	owner   int    // of the directory
+	mode    uint32 // of the file
 	file    identity
 	settled bool // the file was not changed just before it was read: see isSame
 }
@@ -163,8 +164,22 @@ func load(path string, system bool, known *Policy) (*Policy, error) {
 	if findings != nil {
 		return nil, &PolicyError{CodeBroken, findings}
 	}
-	p.System, p.file, p.settled, p.owner = system, now, settled, owner
+	p.System, p.file, p.settled, p.owner, p.mode = system, now, settled, owner, st.Mode
 	return p, nil
+}
+
+// Readers says who can read the policy of the whole host, and so run code; empty: it is not that of the
+// host.
+func (p *Policy) Readers() string {
+	switch {
+	case p == nil || !p.System:
+		return ""
+	case p.mode&0o004 != 0:
+		return "every user of this host can read it, as each run has to"
+	case p.mode&0o040 != 0:
+		return "its owner and its group can read it, and nobody else can run code"
+	}
+	return "its owner alone can read it, and nobody else can run code"
 }
 
 // Check returns everything that is wrong with the policy in a file, first with the file itself. The
