@@ -127,6 +127,11 @@ It needs the role script-admin, or the operator's account: scripts that are priv
 			if err := who.may(access.ToManage, access.Object{Kind: access.ThePolicy}); err != nil { // scripts that are private to others are in it
 				return err
 			}
+			d, err := a.logContext()
+			if err != nil {
+				return err
+			}
+			d.sweepScripts(who)
 			m, err := writeBackup(args[0], who, backupBounds, time.Now().UTC().Truncate(time.Second))
 			if err != nil {
 				return fmt.Errorf("back up to %s: %w", args[0], err)

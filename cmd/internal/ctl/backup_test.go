@@ -509,3 +509,24 @@ func TestPolicyInARecord(t *testing.T) {
 		}
 	}
 }
+
+// A text that a killed writer has left goes with the next deletion, and into no backup.
+func TestTextsThatNobodyNeeds(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.save("tank", "print(1)\n")
+	h.save("old", "print(2)\n")
+	stray := filepath.Join(h.home, "state", "py3run", "scripts", "objects", fileEntry("", []byte("x")).SHA256)
+	for _, args := range [][]string{{"script", "rm", "old"}, {"backup", filepath.Join(h.home, "b.tar")}} {
+		h.must(os.WriteFile(stray, []byte("x"), 0o400))
+		if _, errs := h.mustCall(args...); !strings.Contains(errs, "1 text that no version of a script refers to, 1 byte: removed") {
+			t.Errorf("%q: %s", args, errs)
+		}
+		if _, err := os.Lstat(stray); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%q: %v", args, err)
+		}
+	}
+	if s, err := h.store().Text("old", 1); err != nil || string(s.Code) != "print(2)\n" {
+		t.Errorf("a deleted script keeps its versions: %v, %v", s, err)
+	}
+}
