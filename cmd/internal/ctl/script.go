@@ -146,6 +146,21 @@ func (d scriptContext) append(action audit.Action, c scripts.Change) (audit.Rece
 	return receipt, nil
 }
 
+// sweepScripts removes what killed writers have left in the store. That it cannot is no reason to stop.
+func (d logContext) sweepScripts(who actor) {
+	dir := scripts.Dir(who.state)
+	if dir == "" {
+		return
+	}
+	swept, err := scripts.Sweep(dir)
+	if err != nil {
+		d.warn(err)
+	}
+	if swept.Texts > 0 {
+		d.say("%s that no version of a script refers to, %s: removed", counted(swept.Texts, "text"), counted(uint64(swept.Bytes), "byte"))
+	}
+}
+
 // completeScripts completes names of scripts that the caller may run or read.
 func (a *app) completeScripts(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	d, err := a.scriptContext(false)
@@ -609,7 +624,9 @@ versions, and save it again: py3runctl script show NAME@VERSION | py3runctl scri
 		if err != nil {
 			return err
 		}
-		return d.record(audit.ScriptDeleted, change)
+		err = d.record(audit.ScriptDeleted, change)
+		d.sweepScripts(d.who)
+		return err
 	})
 	c.Flags().IntVar(&ifVersion, "if-version", 0, "delete only if the newest `version` is this one")
 	return c
