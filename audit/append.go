@@ -317,8 +317,9 @@ func (w *entry) write(d draft, wide []byte, before func([]byte) error) (Receipt,
 	d.record.follow(w.last)
 	line := narrow(wide, &d.record)
 	if line == nil {
+		whole := d // only then on the heap
 		var err error
-		if line, _, err = d.encode(); err != nil {
+		if line, _, err = whole.encode(); err != nil {
 			return Receipt{}, w.failed("encode record for", currentName, err)
 		}
 	}

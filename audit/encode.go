@@ -320,7 +320,7 @@ func fitLine(r Record, limit int) (draft, []byte, error) {
 }
 
 // encode makes the record's line, without newline, and reports whether a string was too long for it.
-func (d draft) encode() (line []byte, shortened bool, err error) {
+func (d *draft) encode() (line []byte, shortened bool, err error) {
 	room := rooms.Get().(*[]byte)
 	defer rooms.Put(room)
 	text, err := json.Append((*room)[:0], &d.record)
