@@ -33,6 +33,7 @@ var imports = map[string]string{
 	"cmd/internal/wire":            "cmd/internal/spelling cmd/internal/startup cmd/internal/wire/strictjson internal/activity internal/json",
 	"cmd/internal/wire/strictjson": "",
 	"cmd/py3runctl":                "cmd/internal/ctl",
+	"examples/bench/floor":         "",
 	"internal/activity":            "",
 	"internal/atomicfile":          "golang.org/x/sys/unix",
 	"internal/bootid":              "golang.org/x/sys/unix",

@@ -320,7 +320,7 @@ func fitLine(r Record, limit int) (draft, []byte, error) {
 }
 
 // encode makes the record's line, without newline, and reports whether a string was too long for it.
-func (d draft) encode() (line []byte, shortened bool, err error) {
+func (d *draft) encode() (line []byte, shortened bool, err error) {
 	room := rooms.Get().(*[]byte)
 	defer rooms.Put(room)
 	text, err := json.Append((*room)[:0], &d.record)
@@ -341,6 +341,9 @@ var rooms = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }
 // controls and characters such as U+202E, which terminals and viewers obey.
 func printable(in []byte, limit int) (out []byte, shortened bool) {
 	out = make([]byte, 0, len(in)+len(in)/8+1) // +1: the newline
+	if len(in) <= limit && isPrintable(in) {   // as most records
+		return append(out, in...), false
+	}
 	for {
 		quote := bytes.IndexByte(in, '"')
 		if quote < 0 {
@@ -352,6 +355,15 @@ func printable(in []byte, limit int) (out []byte, shortened bool) {
 		out, in, cut = printableString(out, in, limit)
 		shortened = shortened || cut
 	}
+}
+
+func isPrintable(text []byte) bool {
+	for _, c := range text {
+		if c < ' ' || c >= 0x7f {
+			return false
+		}
+	}
+	return true
 }
 
 // printableString does that for the rest of one string, the quote at its end included.

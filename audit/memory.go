@@ -24,8 +24,9 @@ import (
 // killed may leave the line one record behind the log, which is no fault.
 
 const (
-	filesMost = 8 << 10 // bytes of the lines after the first
-	noFile    = "-"
+	filesMost  = 8 << 10 // bytes of the lines after the first
+	filesUsual = 1 << 10 // of which there are rarely more
+	noFile     = "-"
 )
 
 // A memory is what the lock file said when a writer came.
@@ -129,8 +130,12 @@ func (l *Log) started() (newest head) {
 // lines is what the lock file has to say then; nil: it stays as it is. The first run that looks for
 // a file is no change.
 func policyChanges(lock int, files []ConfigFile) (changes []PolicyChange, lines []byte, err error) {
-	text := make([]byte, filesMost)
+	text := make([]byte, filesUsual)
 	n, err := unix.Pread(lock, text, rememberedSize)
+	if err == nil && n == len(text) {
+		text = make([]byte, filesMost)
+		n, err = unix.Pread(lock, text, rememberedSize)
+	}
 	if err != nil {
 		return nil, nil, err
 	}

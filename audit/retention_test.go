@@ -27,7 +27,7 @@ func aged(t *testing.T, days int, now time.Time) (dir string, l *Log) {
 			}
 			r.follow(last)
 			r.Timestamp = now.AddDate(0, 0, day-days+1).Add(time.Duration(i-4) * time.Second).UTC().Format(timeLayout)
-			line, _, err := draft{record: r, maxString: maxString}.encode()
+			line, _, err := (&draft{record: r, maxString: maxString}).encode()
 			must(t, err)
 			last = head{seq: r.Seq, hash: hexSHA256(line)}
 			text = append(append(text, line...), '\n')

@@ -99,7 +99,7 @@ func (run *Run) enter(line []byte, c *cached) (err error) {
 	if err != nil {
 		return err
 	}
-	text := append(slices.Clip(line), '\n')
+	text := append(line, '\n') // in the same memory, where write will append it, too
 	if c != nil && c.useSpare(run, text) {
 		return nil
 	}

@@ -329,7 +329,7 @@ func forge(t testing.TB, dir string, records []Record) {
 		at, boot := r.Timestamp, r.Host
 		r.follow(last)
 		r.Timestamp, r.Host.UptimeMS, r.Host.ClockJumpMS = at, boot.UptimeMS, boot.ClockJumpMS
-		line, _, err := draft{record: r, maxString: maxString}.encode()
+		line, _, err := (&draft{record: r, maxString: maxString}).encode()
 		must2(t, err)
 		last = head{seq: r.Seq, hash: hexSHA256(line)}
 		text = append(append(text, line...), '\n')
@@ -645,7 +645,7 @@ func TestScan(t *testing.T) {
 	t.Parallel()
 	line := func(r Record) string {
 		r.follow(origin)
-		text, _, err := draft{record: r, maxString: maxString}.encode()
+		text, _, err := (&draft{record: r, maxString: maxString}).encode()
 		must(t, err)
 		return string(text)
 	}
@@ -751,7 +751,7 @@ func bigLog(b *testing.B) (dir string, records int, size int64) {
 	var templates [2][]byte
 	for i, r := range []Record{start, end} {
 		r.follow(head{seq: 77777776, hash: strings.Repeat("p", 64)})
-		line, _, err := draft{record: r, maxString: maxString}.encode()
+		line, _, err := (&draft{record: r, maxString: maxString}).encode()
 		must2(b, err)
 		templates[i] = line
 	}

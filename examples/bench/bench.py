@@ -9,7 +9,7 @@ those that outlive it. Peak memory is that of the largest process. Needs Linux, 
 
 groups: empty, json, pandas, data (8 MB of variables in, 8 MB of result out), output (10 MB printed), parallel, bridge
 (requests to a bridge whose template is ready), keep (requests to a bridge that keeps its interpreter),
-drop-in (a start, and a session of 20,000 calls by lines), protections
+floor (what such a request cannot do without, step by step), drop-in (a start, and a session of 20,000 calls by lines), protections
 """
 import argparse, collections, ctypes, datetime, glob, html, json, math, os, platform, select, shutil, signal, statistics, subprocess, sys, tempfile, time
 
@@ -272,6 +272,31 @@ for line in sys.stdin:
         self.start(sitting, [sitting.python, "-u", path])
 
 
+class Floor(Bridge):
+    """What a request to a kept interpreter cannot do without, by hand: see floor/main.go."""
+
+    STEPS = {"interpreter": "and an interpreter executes the code", "pipes": "and new pipes for what it prints", "usage": "and what its control group has used",
+             "records": "and two records, chained, under a lock", "sync": "and these are durable: the floor"}
+    USAGE = "cpu.stat", "cpuacct.usage", "pids.current", "pids.events", "memory.stat", "memory.oom_control", "memory.events"
+
+    def __init__(self, sitting, program, steps, like):
+        self.start(sitting, [program, ",".join(steps), sitting.path(), sitting.python, *self.usage(like)])
+
+    def usage(self, bridge):
+        """The files of the control group of a bridge's interpreter, which is the first process with a group that it has started."""
+        found, pids = {}, [bridge.process.pid]
+        for pid in pids:
+            for path in glob.glob(f"/proc/{pid}/task/*/children"):
+                with open(path) as f:
+                    pids += map(int, f.read().split())
+            with open(f"/proc/{pid}/cgroup") as f:
+                groups = [line.rstrip("\n").split(":", 2) for line in f]
+            for _, controllers, path in groups:
+                for top in [f"/sys/fs/cgroup/{c}" for c in controllers.split(",") if c] or ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]:
+                    found.update({name: f"{top}{path}/{name}" for name in self.USAGE if name not in found and "py3run" in path and os.path.exists(f"{top}{path}/{name}")})
+        return list(found.values())[:5]
+
+
 def ask_all(bridges, count):
     """Has bridges answer count requests, each the next one when it has answered."""
     poll, of, left, busy = select.poll(), {b.output: b for b in bridges}, count, 0
@@ -443,7 +468,7 @@ class Sitting:
         o, runs = self.o, self.o.runs
         self.pandas = not subprocess.run([self.python, "-I", "-c", "import importlib.util as u; import sys; sys.exit(not u.find_spec('pandas'))"]).returncode
         want = lambda group: not o.only or group in o.only
-        peers = list(self.peers()) if any(map(want, GROUPS[:-4])) else []
+        peers = list(self.peers()) if any(map(want, GROUPS[:-5])) else []
         warm = self.warm() if any(map(want, ("empty", "json", "pandas", "parallel"))) else {}
         beside = lambda code, stdin=os.devnull, most=1: [Command(name, [*argv, self.python, "-I", "-c", code], self.bare_env, stdin, False, every)
                                                          for name, argv, every in peers if every <= most]
@@ -493,6 +518,18 @@ class Sitting:
                 Command("two fdatasync for each", [""], call=lambda *_: [self.synced(1, 1) for _ in range(KEPT)]),
                 Command("py3run bridge --state=keep", [""], warm=True, call=series(kept.call)),
                 Command("once more (what chance gives)", [""], call=series(script.call))], runs)
+        if want("floor"):
+            script, (kept,), program = Script(self), self.bridges(1, "--state=keep"), self.build("./examples/bench/floor", "floor")
+            steps = list(Floor.STEPS)
+            floors = [Floor(self, program, steps[:i], kept) for i in range(len(steps) + 1)]
+            self.ending += [script, *floors]
+            series = lambda call: lambda *_: call(KEPT, 1)
+            names = ["a line to another process and back", *Floor.STEPS.values()]
+            yield Job("floor", f"the floor of {KEPT} requests, where bare Python is a script that answers lines", [
+                Command("bare Python", [""], call=series(script.call)),
+                *(Command(name, [""], call=series(f.call)) for name, f in zip(names, floors)),
+                Command("two fdatasync for each", [""], call=lambda *_: [self.synced(1, 1) for _ in range(KEPT)]),
+                Command("py3run bridge --state=keep", [""], warm=True, call=series(kept.call))], runs)
         if want("drop-in"):
             os.makedirs(self.path("links"))
             link = self.path("links", "python3")
@@ -671,7 +708,7 @@ def chart(data):
 
 
 BEGIN, END = "<!-- bench.py -->\n", "<!-- end of bench.py -->\n"
-GROUPS = ["empty", "json", "pandas", "data", "output", "parallel", "bridge", "keep", "drop-in", "protections"]
+GROUPS = ["empty", "json", "pandas", "data", "output", "parallel", "bridge", "keep", "floor", "drop-in", "protections"]
 
 
 def main():

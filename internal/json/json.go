@@ -73,8 +73,12 @@ func isNilable(k reflect.Kind) bool {
 	return k == reflect.Pointer || k == reflect.Interface || k == reflect.Map || k == reflect.Slice
 }
 
-// isPlain reports whether no value of a type has methods of its own.
-func isPlain(t reflect.Type) bool { return t.Kind() != reflect.Interface && t.NumMethod() == 0 }
+var marshaler, textMarshaler = reflect.TypeFor[json.Marshaler](), reflect.TypeFor[encoding.TextMarshaler]()
+
+// isPlain reports whether no value of a type writes itself. To ask a value for that copies it.
+func isPlain(t reflect.Type) bool {
+	return t.Kind() != reflect.Interface && (t.NumMethod() == 0 || !t.Implements(marshaler) && !t.Implements(textMarshaler))
+}
 
 // plain writes a value whose methods do not matter.
 func (e *encoder) plain(v reflect.Value) error {

@@ -37,7 +37,8 @@ func outline(p Plan, v Verdict) wire.Result {
 		r.Python = &wire.Python{Version: ip.Version, Executable: ip.Path, Venv: ip.Venv}
 	}
 	if p.Spec.Path != "" {
-		r.Limits = &p.Limits
+		limits := p.Limits // a pointer into the plan would have all of it copied to the heap; likewise in result
+		r.Limits = &limits
 	}
 	r.Script = scriptOf(p)
 	return r
@@ -61,17 +62,19 @@ func result(p Plan, e Evidence, v Verdict) wire.Result {
 	if v.Failure != nil {
 		r.Traceback = e.Reply.Traceback
 	}
-	o := e.Outcome
+	o := &e.Outcome
 	if o.Signal != 0 {
 		r.Signal, r.SignalNumber = signalName(o.Signal), int(o.Signal)
 	} else {
-		r.ExitCode = &o.ExitCode
+		code := o.ExitCode
+		r.ExitCode = &code
 	}
 	if o.Reason == sandbox.Cancelled {
 		r.SignalNumber = int(o.Cancel)
 	}
 	r.Isolation = isolationOf(p, e)
-	r.Captured, r.Events = &e.Printed, &e.Events
+	printed, events := e.Printed, e.Events
+	r.Captured, r.Events = &printed, &events
 	if e.Uncounted {
 		r.Captured = nil
 	}
@@ -86,7 +89,7 @@ func result(p Plan, e Evidence, v Verdict) wire.Result {
 		r.Result, r.ResultType, r.ResultText, ofValue = value(p.Job.Request, e)
 		r.Inspected = e.hasValue()
 	}
-	r.Warnings = slices.Concat(p.Warnings, e.Warnings, lostOutput(e), ofValue, e.Reply.Warnings, replyWarnings(e, v.Status), processWarnings(o, p.Limits), handedWarnings(e.Handed), discardedFiles(p, e))
+	r.Warnings = slices.Concat(p.Warnings, e.Warnings, lostOutput(e), ofValue, e.Reply.Warnings, replyWarnings(e, v.Status), processWarnings(*o, p.Limits), handedWarnings(e.Handed), discardedFiles(p, e))
 	return r
 }
 

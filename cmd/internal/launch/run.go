@@ -156,7 +156,8 @@ func (r *run) conclude(e Evidence) Answer {
 	for _, err := range <-released {
 		warnings = append(warnings, wire.Warning{Code: "cleanup_failed", Message: err.Error()})
 	}
-	answer := Answer{Result: withReceipt(result, receipt, warnings), Sweep: func() error { return r.sweep(result.Isolation) }}
+	isolation := result.Isolation
+	answer := Answer{Result: withReceipt(result, receipt, warnings), Sweep: func() error { return r.sweep(isolation) }}
 	if receipt != nil {
 		answer.AuditLine = receipt.View(auditLineMost)
 	}

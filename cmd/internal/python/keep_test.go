@@ -1,6 +1,7 @@
 package python
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,6 +37,11 @@ func TestKept(t *testing.T) {
 		{job: Job{Command: wire.CommandExecute, Code: []byte("import os\nif not os.fork(): raise KeyError\nresult = os.wait()[1] >> 8"), Text: true}, kind: "value", value: "1"},
 		{job: code("async def f(): return 1\nresult = 'x' in globals()"), fresh: true, kind: "value", value: "false"},
 		{job: code("result = str(f)[:18]"), kind: "value", value: `"<function f at 0x7"`},
+		{job: code("import os\nresult = sorted(map(int, os.listdir('/proc/self/fd')))[:4]"), kind: "value", value: "[0,1,2,3]"}, // 3 is the directory
+		{job: code(fmt.Sprintf("os.closerange(3, %d)", firstInTests)), kind: "value", value: "null"},
+		{job: code("print('b')"), kind: "value", value: "null", stdout: "b\n"}, // the code has closed the descriptor for what comes late
+		{job: code("import sys\nopened = []\nsys.addaudithook(lambda event, args: event == 'open' and opened.append(str(args[0])))"), kind: "value", value: "null"},
+		{job: code("result = opened"), kind: "value", value: "[]"}, // nothing is opened between two jobs
 	}
 	inEach(t, func(t *testing.T, ip Interpreter) {
 		base := t.TempDir()

@@ -27,17 +27,16 @@ type Limits struct {
 
 var limitTable = [...]struct {
 	name  string
-	value func(*Limits) *float64
 	whole bool
 }{
-	{"timeout_seconds", func(l *Limits) *float64 { return &l.TimeoutSeconds }, false},
-	{"cpu_seconds", func(l *Limits) *float64 { return &l.CPUSeconds }, false},
-	{"memory_mb", func(l *Limits) *float64 { return &l.MemoryMB }, false},
-	{"processes", func(l *Limits) *float64 { return &l.Processes }, true},
-	{"output_mb", func(l *Limits) *float64 { return &l.OutputMB }, false},
-	{"file_mb", func(l *Limits) *float64 { return &l.FileMB }, false},
-	{"disk_mb", func(l *Limits) *float64 { return &l.DiskMB }, false},
-	{"idle_seconds", func(l *Limits) *float64 { return &l.IdleSeconds }, false},
+	{"timeout_seconds", false},
+	{"cpu_seconds", false},
+	{"memory_mb", false},
+	{"processes", true},
+	{"output_mb", false},
+	{"file_mb", false},
+	{"disk_mb", false},
+	{"idle_seconds", false},
 }
 
 // LimitNames lists the limits in the order in which they are written.
@@ -66,11 +65,25 @@ func (l *Limits) Set(name string, value float64) bool {
 	return p != nil
 }
 
+// field is a switch, and not a function in the table: with that one, each Get would need memory for a copy.
 func (l *Limits) field(name string) *float64 {
-	for _, row := range limitTable {
-		if row.name == name {
-			return row.value(l)
-		}
+	switch name {
+	case "timeout_seconds":
+		return &l.TimeoutSeconds
+	case "cpu_seconds":
+		return &l.CPUSeconds
+	case "memory_mb":
+		return &l.MemoryMB
+	case "processes":
+		return &l.Processes
+	case "output_mb":
+		return &l.OutputMB
+	case "file_mb":
+		return &l.FileMB
+	case "disk_mb":
+		return &l.DiskMB
+	case "idle_seconds":
+		return &l.IdleSeconds
 	}
 	return nil
 }
@@ -79,7 +92,7 @@ func (l *Limits) field(name string) *float64 {
 func (l Limits) MarshalJSON() ([]byte, error) {
 	out := []byte{'{'}
 	for _, row := range limitTable {
-		v := *row.value(&l)
+		v := *l.field(row.name)
 		switch {
 		case v == 0:
 			continue
@@ -117,7 +130,7 @@ func readLimits(r *Request, v any) *fault {
 		if object.Values[i] == nil {
 			continue
 		}
-		if f := readLimit(limitTable[at].value(&r.Limits), limitTable[at].whole, object.Values[i]); f != nil {
+		if f := readLimit(r.Limits.field(name), limitTable[at].whole, object.Values[i]); f != nil {
 			f.at = "." + name
 			return f
 		}

@@ -16,7 +16,9 @@ from .replies import finish, put
 
 CMSG_CLOEXEC = 0x40000000  # MSG_CMSG_CLOEXEC
 CUT = 8  # MSG_CTRUNC: the kernel has dropped descriptors for which this process has no number free
-DUPLICATE = 0  # F_DUPFD
+DUPLICATE, DUPLICATE_CLOEXEC = 0, 1030  # F_DUPFD, F_DUPFD_CLOEXEC
+
+null, null_device = -1, None  # /dev/null, open for writing
 
 
 def serve(first, template, prepared):
@@ -27,6 +29,9 @@ def serve(first, template, prepared):
     control = socket_of(first + FILE_PERIODS, sockets)
     streams, names = Streams(), None
     syntax_trees()  # it compiles again and again
+    if template is not None:
+        from . import preloading
+        from .worker import first_import
     while True:
         data, extra, flags, _ = control.recvmsg(1, sockets.CMSG_SPACE(16), CMSG_CLOEXEC)
         if not data:
@@ -42,7 +47,7 @@ def serve(first, template, prepared):
         events.reads = request["reads"]
         events.begin_again(), imports.begin_again()
         if template is not None:
-            template.begin_again()
+            imports.first_import = preloading.first_import = first_import()  # this request has imports of its own
         names = namespace(request, names)
         streams.begin(request["stdin"])  # before the output has somewhere to go
         connect(fds)
@@ -56,7 +61,7 @@ def serve(first, template, prepared):
             report(error, request)
             status = streams.flush(1)
         del request
-        disconnect()
+        disconnect(first)
         if posix.getpid() == memory.process:
             sys.settrace(None), sys.setprofile(None)
             try:
@@ -102,16 +107,30 @@ def connect(fds):
         posix.close(fd)
 
 
-def disconnect():
+def disconnect(first):
     """From here on nobody reads the pipes. A thread that still prints must get no error by that."""
     try:
-        null = posix.open("/dev/null", posix.O_WRONLY)
-        for to in 1, 2:
-            if null != to:
-                posix.dup2(null, to)
-        if null > 2:
-            posix.close(null)
+        if null < 0 or posix.fstat(null).st_rdev != null_device:
+            raise OSError
+    except OSError:  # this is the first request, or the code has closed the descriptor
+        keep_null(first)
+    try:
+        posix.dup2(null, 1), posix.dup2(null, 2)
     except OSError:  # the code has used up all descriptors
+        pass
+
+
+def keep_null(first):
+    """Opens /dev/null for disconnect, once: the launcher watches who opens files for writing, so to open it after each
+    request would wake it. The descriptor gets the highest number below first: the code's files have those that they always had."""
+    global null, null_device
+    null = -1
+    try:
+        opened = posix.open("/dev/null", posix.O_WRONLY)
+        null, null_device = opened, posix.fstat(opened).st_rdev
+        null = memory.fcntl(opened, DUPLICATE_CLOEXEC, min(n for n in (posix.sysconf("SC_OPEN_MAX"), first) if n > 0) - 1)  # -1: no limit
+        posix.close(opened)
+    except Exception:  # there is no such number any more, or no fcntl
         pass
 
 

@@ -157,8 +157,13 @@ def execute(request, names):
         if request["result_from"] == "last_expression":
             return reply(request, last_value(code, path, names))
         exec(compiled(code, path, "exec"), names)
-        memory.reserve.close()  # here: without memory, even the next call would fail
-        return finish(request, names, REPLY_VALUE)
+        try:
+            return finish(request, names, REPLY_VALUE)
+        except MemoryError:
+            if memory.reserve.closed:
+                raise
+            memory.reserve.close()  # here: without memory, even the call failed
+            return finish(request, names, REPLY_VALUE)
     if command == "evaluate":
         return reply(request, eval(compiled(request["code"].lstrip(" \t"), path, "eval"), names))
     if command == "call_module":

@@ -70,18 +70,17 @@ def put(about, value="", most=0):
 
 
 def reply(request, value, kind=REPLY_VALUE):
+    """Replies with a value. The reserve is freed only where that is needed: a kept interpreter has to get it again."""
+    try:
+        done = reply_plainly(request, value, kind)
+    except MemoryError:
+        memory.reserve.close()
+        done = reply_plainly(request, value, kind)
+    if done:
+        return
     memory.reserve.close()
     most = request["most"]
     about = {"kind": kind, "type": name_of(type(value))}
-    if request["result_format"] == "plain" and 0 < digits() <= 4300:  # the launcher does not accept longer numbers
-        try:
-            if type(value) in scalars or type(value) in containers and simple(value, most):
-                raw = encode(value)
-                if "\\ud" not in raw:  # else there is a surrogate, which may be a lone one
-                    put(about, raw, most)
-                    return
-        except (ValueError, TypeError, RecursionError):
-            pass
     try:
         from .values import value as described
     except Exception as e:
@@ -89,6 +88,22 @@ def reply(request, value, kind=REPLY_VALUE):
         put(about, encode("<%s object>" % name_of(type(value))), most)
         return
     put(about, described(value, request["result_format"], most, about, encode), most)
+
+
+def reply_plainly(request, value, kind):
+    """Replies with a value that JSON expresses exactly, and tells whether it has. Nothing of the code's runs here."""
+    if request["result_format"] != "plain" or not 0 < digits() <= 4300:  # the launcher does not accept longer numbers
+        return False
+    most = request["most"]
+    try:
+        if type(value) in scalars or type(value) in containers and simple(value, most):
+            raw = encode(value)
+            if "\\ud" not in raw:  # else there is a surrogate, which may be a lone one
+                put({"kind": kind, "type": name_of(type(value))}, raw, most)
+                return True
+    except (ValueError, TypeError, RecursionError):
+        pass
+    return False
 
 
 def finish(request, names, kind):

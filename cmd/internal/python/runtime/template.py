@@ -102,13 +102,6 @@ class Template:
 
         return settle(self, request)
 
-    def begin_again(self):
-        """In the program, if it is kept: the next request has imports of its own."""
-        from . import imports
-        from .worker import first_import
-
-        imports.first_import = preloading.first_import = first_import()
-
     def code_begins(self):
         """From here on, a failure is one of the run."""
         self.began = True
