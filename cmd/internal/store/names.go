@@ -25,6 +25,8 @@ type querier interface {
 type nameBook struct {
 	mu    sync.Mutex
 	texts map[int64]string
+
+	checked bool
 }
 
 // learn reads the texts of all ids that are not known yet.
@@ -96,15 +98,44 @@ func (b *nameBook) of(id int64) (string, error) {
 }
 
 // idOf finds the id of a text; false: nothing in the index has it.
-func idOf(db querier, text string) (id int64, found bool, err error) {
+func (v view) idOf(text string) (id int64, found bool, err error) {
 	if text == "" {
 		return none, true, nil
 	}
-	err = db.QueryRow("SELECT id FROM names WHERE text = ?", text).Scan(&id)
+	err = v.QueryRow("SELECT id FROM names WHERE text = ?", text).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
-		return 0, false, nil
+		return 0, false, v.names.check(v)
 	}
 	return id, err == nil, err
+}
+
+// namesChecked is how many names are checked when one is missing.
+const namesChecked = 5000
+
+// check makes sure, once, that names are as they were written: one that is missing is perhaps one that was damaged.
+func (b *nameBook) check(db querier) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.checked {
+		return nil
+	}
+	rows, err := db.Query("SELECT id, text, sum FROM names LIMIT ?", namesChecked)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id, sum int64
+		var text string
+		if err := rows.Scan(&id, &text, &sum); err != nil {
+			return err
+		}
+		if sum != nameSum(id, text) {
+			return errSum
+		}
+	}
+	b.checked = rows.Err() == nil
+	return rows.Err()
 }
 
 // A naming gives ids to texts, within a transaction of the writer.

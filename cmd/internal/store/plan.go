@@ -70,7 +70,7 @@ func (v view) plan(q Query) (p plan, nothing bool, err error) {
 	}
 	q.others(&p.rest)
 	if q.Version != "" {
-		id, found, err := idOf(v, q.Version)
+		id, found, err := v.idOf(q.Version)
 		if err != nil || !found {
 			return p, true, err
 		}
@@ -132,14 +132,14 @@ func (v view) ways(q Query) (list []way, nothing bool, err error) {
 		if c.text == "" || c.text == q.Status && (q.Status == Running || q.Status == "ok") && strings.HasPrefix(c.term, "status") {
 			continue
 		}
-		id, found, err := idOf(v, c.text)
+		id, found, err := v.idOf(c.text)
 		if err != nil || !found {
 			return nil, true, err
 		}
 		list = append(list, way{term: c.term, args: []any{id}})
 	}
 	for name, value := range q.Labels {
-		id, found, err := idOf(v, labelName(name, value))
+		id, found, err := v.idOf(labelName(name, value))
 		if err != nil || !found {
 			return nil, true, err
 		}

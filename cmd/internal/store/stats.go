@@ -188,7 +188,7 @@ func (s *summedQuery) resolve(v view) (nothing bool, err error) {
 		if text == "" || nothing || err != nil {
 			return 0
 		}
-		n, found, e := idOf(v, text)
+		n, found, e := v.idOf(text)
 		nothing, err = !found, e
 		return n
 	}
@@ -239,7 +239,7 @@ func (s *summedQuery) resolveLabel(v view) (nothing bool, err error) {
 			return false, nil
 		}
 		name = n
-		want, found, err := idOf(v, value)
+		want, found, err := v.idOf(value)
 		if err != nil || !found {
 			return true, err
 		}
@@ -247,7 +247,7 @@ func (s *summedQuery) resolveLabel(v view) (nothing bool, err error) {
 	}
 	s.bNames, s.hasA = grouped, true
 	var found bool
-	if s.a, found, err = idOf(v, name); err != nil || !found {
+	if s.a, found, err = v.idOf(name); err != nil || !found {
 		return true, err
 	}
 	var many bool
