@@ -96,7 +96,37 @@ func (d logContext) entries(r *audit.Reader, from audit.Position, at *audit.Posi
 			if at != nil {
 				*at = position
 			}
-			if !yield(store.Entry{Record: rec, Hash: position.Hash, Place: line.Place(), Hidden: !ownersMaySee(rec)}, nil) {
+			if !yield(store.Entry{Record: rec, Hash: position.Hash}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// runEntries are what a store needs of lines. It skips what is no record, as entries does, and leaves the last record in
+// last.
+func runEntries(lines iter.Seq2[audit.Line, error], last *audit.Line, bad func(error)) iter.Seq2[store.Entry, error] {
+	return func(yield func(store.Entry, error) bool) {
+		var brief audit.BriefReader
+		for line, err := range lines {
+			if line := new(audit.LineError); errors.As(err, &line) {
+				bad(err)
+				continue
+			}
+			if err != nil {
+				yield(store.Entry{}, err)
+				return
+			}
+			rec, err := brief.Record(line)
+			if err != nil {
+				bad(fmt.Errorf("record %d: %w", line.Seq, err))
+				continue
+			}
+			e := store.Entry{Record: rec, Place: line.Place(), Hidden: !ownersMaySee(rec)}
+			if line.Action != audit.ExecutionStart { // only ends are receipts
+				e.Hash = line.Hash().String()
+			}
+			if *last = line; !yield(e, nil) {
 				return
 			}
 		}
@@ -270,7 +300,7 @@ func (d logContext) logSource() (store.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return logSource{store.Log{Entries: d.entries(r, audit.Position{}, nil, d.warn)}, r}, nil
+	return logSource{store.Log{Entries: runEntries(r.Records(audit.Position{}), new(audit.Line), d.warn)}, r}, nil
 }
 
 // logSource closes the reader as well.
@@ -437,7 +467,13 @@ func (d logContext) updatePiece(w *store.Writer, r *audit.Reader, anew bool, mos
 }
 
 func (d logContext) addPiece(w *store.Writer, r *audit.Reader, from audit.Position, behind uint64, at *audit.Position, most int, p *progress) (n int, err error) {
-	for e, err := range d.entries(r, from, at, d.warn) {
+	var last audit.Line
+	defer func() {
+		if last.Seq > 0 {
+			*at = last.Position()
+		}
+	}()
+	for e, err := range runEntries(r.Records(from), &last, d.warn) {
 		if err == nil && e.Record.Seq > behind {
 			n++
 			p.at(e.Record.Seq)

@@ -88,7 +88,7 @@ func RunOf(rec audit.Record) *Run {
 // add adds to a run what a record says about it.
 func (r *Run) add(e Entry) {
 	rec := e.Record
-	at, _ := time.Parse(time.RFC3339Nano, rec.Timestamp)
+	at := audit.ParseTime(rec.Timestamp)
 	r.ID, r.User, r.Auth, r.OSUser, r.KeyID, r.Holder = rec.RunID, rec.User.Name, string(rec.Auth.Method), rec.Auth.OSUser, rec.Auth.KeyID, rec.Auth.Holder
 	r.Client, r.Host = rec.Client.IP, rec.Host.Name
 	r.Script, r.Version, r.Source, r.Path = rec.Script.Name, rec.Script.Version, string(rec.Script.Source), rec.Script.Path
