@@ -321,11 +321,7 @@ func (w *Writer) putSums(s summing) error {
 		return err
 	}
 	defer find.Close()
-	put, err := w.tx.Prepare("INSERT OR REPLACE INTO sums VALUES (?,?,?,?,?,?)")
-	if err != nil {
-		return err
-	}
-	defer put.Close()
+	put := newBatch(w.tx, "INSERT OR REPLACE INTO sums", 6)
 	for _, k := range slices.SortedFunc(maps.Keys(s), sumKey.compare) {
 		p := s[k]
 		if n := newest[k.level]; n.Valid && k.at <= n.Int64 {
@@ -341,9 +337,9 @@ func (w *Writer) putSums(s summing) error {
 				return err
 			}
 		}
-		if _, err := put.Exec(int64(k.slice), int64(k.level), k.at, k.a, k.b, p.encode(k)); err != nil {
+		if err := put.add(int64(k.slice), int64(k.level), k.at, k.a, k.b, p.encode(k)); err != nil {
 			return err
 		}
 	}
-	return nil
+	return put.end()
 }
