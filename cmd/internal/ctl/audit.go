@@ -155,14 +155,18 @@ func (d logContext) linePrinter(format string) func(audit.Line) error {
 	return func(line audit.Line) error {
 		rec, err := line.Record()
 		if err == nil {
-			_, err = fmt.Fprintln(d.out, summary(line, rec, colour, d.local()))
+			_, err = fmt.Fprintln(d.out, summary(line, rec, colour, d.local(), d.width))
 		}
 		return err
 	}
 }
 
-// summary is a record in one line for people.
-func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location) string {
+// wideEnough is how many columns a summary needs for whole times and run ids.
+const wideEnough = 140
+
+// summary is a record for people: one line, or where that is wider than the terminal, with further
+// lines that are indented.
+func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location, width int) string {
 	var words []string
 	add := func(format string, args ...any) { words = append(words, fmt.Sprintf(format, args...)) }
 	what, paint := strings.TrimPrefix(string(rec.Event.Action), "execution-"), ""
@@ -250,11 +254,22 @@ func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location
 	if rec.Script.Name != "" {
 		who += " " + plain(scriptOf(rec.Script.Name, rec.Script.Version))
 	}
-	status := fmt.Sprintf("%-14s", plain(what))
-	if colour && paint != "" {
-		status = paint + status + "\x1b[0m"
+	at, run, said := line.Time.In(zone).Format("2006-01-02 15:04:05"), rec.RunID, plain(strings.Join(words, ", "))
+	if width > 0 && width < wideEnough {
+		at, run = withoutYear(at), endOfRun(run)
 	}
-	return fmt.Sprintf("%s %7d %s %-16s %s  %s", line.Time.In(zone).Format("2006-01-02 15:04:05"), line.Seq, status, who, plain(rec.RunID), plain(strings.Join(words, ", ")))
+	status := fmt.Sprintf("%-14s", plain(what))
+	text := fmt.Sprintf("%s %7d %s %-16s %s", at, line.Seq, status, who, plain(run))
+	if room := width - cells(text) - columnGap; width > 0 && room < cells(said) {
+		const indent = "    "
+		text = strings.Join(wrapped(text+"  "+said, max(width-len(indent), leastCells)), "\n"+indent)
+	} else {
+		text += "  " + said
+	}
+	if colour && paint != "" {
+		text = strings.Replace(text, status, paint+status+"\x1b[0m", 1)
+	}
+	return text
 }
 
 // changed adds what has changed in the policy.

@@ -146,12 +146,12 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&a.zone, "tz", "", "the time `zone` for days, tables, and times without a zone: local, UTC or a name\nsuch as Europe/Berlin (default: local; JSON and CSV are in UTC)")
 	root.PersistentFlags().StringVar(&a.zone, "zone", "", "as --tz, its earlier name")
 	root.PersistentFlags().MarkHidden("zone")
-	root.AddCommand(a.audit(), a.index(), a.history(), a.ps(), a.cancel(), a.stats(), a.alerts(), a.metrics(), a.user(), a.group(), a.key(), a.limits(), a.access(), a.backup(), a.restore(), a.warm(), cli.NewVersion(program, nil))
+	root.AddCommand(a.audit(), a.index(), a.history(), a.ps(), a.cancel(), a.stats(), a.alerts(), a.metrics(), a.user(), a.group(), a.key(), a.limits(), a.access(), a.backup(), a.restore(), a.warm(), a.man(), cli.NewVersion(program, nil))
 	root.AddCommand(a.script())
 	completeFormats(root)
 	complete(root, "tz", "local", "UTC", "Europe/Berlin", "Europe/London", "America/New_York", "Asia/Tokyo")
 	cli.AddHelp(root)
-	helpOfTopics(root)
+	a.helpOfTopics(root)
 	cli.Suggest(root)
 	return root
 }
@@ -175,7 +175,7 @@ func (a *app) logContext() (logContext, error) {
 			return logContext{}, err
 		}
 	}
-	return logContext{dir: dir, config: loaded.Config, origins: loaded.Origins, environ: a.environ, zone: zone, out: a.out, err: a.err, outIsTerminal: a.outIsTerminal, errIsTerminal: a.errIsTerminal, width: widthOf(a.out)}, nil
+	return logContext{dir: dir, config: loaded.Config, origins: loaded.Origins, environ: a.environ, zone: zone, out: a.out, err: a.err, outIsTerminal: a.outIsTerminal, errIsTerminal: a.errIsTerminal, width: cli.Width(a.environ, a.out)}, nil
 }
 
 // at adapts a function to a cobra RunE.

@@ -236,10 +236,13 @@ func (s selection) wants(line audit.Line, rec audit.Record) bool {
 	return (len(s.actions) == 0 || slices.Contains(s.actions, string(rec.Event.Action))) && (s.runs.Owner == "" || ownersMaySee(rec)) && (s.since.IsZero() || !line.Time.Before(s.since)) && (s.until.IsZero() || line.Time.Before(s.until)) && s.runs.Matches(store.RunOf(rec))
 }
 
+// assertedMark stands behind a user whom only the caller has named. No table cuts it.
+const assertedMark = " (asserted)"
+
 // named is a user for people to read. A user whom only the caller has named is marked.
 func named(user string, asserted bool) string {
 	if user != "" && asserted {
-		return user + " (asserted)"
+		return user + assertedMark
 	}
 	return user
 }
