@@ -161,15 +161,10 @@ func (d logContext) linePrinter(format string) func(audit.Line) error {
 	}
 }
 
-// wideEnough is how many columns a summary needs for whole times and run ids.
-const wideEnough = 140
-
-// summary is a record for people: one line, or where that is wider than the terminal, with further
-// lines that are indented.
-func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location, width int) string {
-	var words []string
+// told is what a record says, in words: the kind of event or the status, its colour, and more.
+func told(rec audit.Record) (what, paint string, words []string) {
 	add := func(format string, args ...any) { words = append(words, fmt.Sprintf(format, args...)) }
-	what, paint := strings.TrimPrefix(string(rec.Event.Action), "execution-"), ""
+	what = strings.TrimPrefix(string(rec.Event.Action), "execution-")
 	switch rec.Event.Action {
 	case audit.ExecutionStart:
 		if rec.Code.SHA256 == "" && rec.Code.Source != "" {
@@ -247,6 +242,16 @@ func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location
 	if ms := rec.Host.ClockJumpMS; ms != 0 {
 		add("the clock has jumped by %v", time.Duration(ms)*time.Millisecond)
 	}
+	return what, paint, words
+}
+
+// wideEnough is how many columns a summary needs for whole times and run ids.
+const wideEnough = 140
+
+// summary is a record for people: one line, or where that is wider than the terminal, with further
+// lines that are indented.
+func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location, width int) string {
+	what, paint, words := told(rec)
 	who := plain(cmp.Or(named(rec.User.Name, store.Asserted(rec)), "-"))
 	if rec.Event.Action == audit.PolicyChanged { // nobody knows who has changed the file
 		who = plain(noticed(rec))
