@@ -239,7 +239,7 @@ func (a *app) history() *cobra.Command {
 		Use: "history [RUN_ID]", Short: "Show past runs, newest first", Args: cobra.MaximumNArgs(1),
 		Long: `With RUN_ID, show that run; as text, with all its fields. The last 8 characters of the id, or more, are enough if no other run
 has them. The first 8 also count, but runs of one minute share them.`,
-		Example: "  py3runctl history --user alice --since 7d\n  py3runctl history --label job=7 --script tank-balance --since yesterday --failed\n  py3runctl history --status timeout --format csv --limit 0",
+		Example: "  py3runctl history --user alice --since 7d\n  py3runctl history --label job=7 --script tank-balance --since yesterday --failed\n  py3runctl history --status timeout --format csv --limit 0\n  py3runctl history --save failed-jobs --label job=7 --failed\n  py3runctl history --saved failed-jobs --since 2d",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := errors.Join(oneOf("format", q.format, "text", "json", "csv"), atLeast("limit", q.limit, 0)); err != nil {
 				return err
@@ -256,6 +256,7 @@ has them. The first 8 also count, but runs of one minute share them.`,
 	}
 	q.flags(c, a)
 	c.Flags().IntVar(&q.limit, "limit", 50, "show at most so many; 0: all")
+	a.withSaved(c, &q.filter, true)
 	return c
 }
 
@@ -278,6 +279,7 @@ group apart from the user who has proved to be that one.`,
 	q.flags(c, a)
 	c.Flags().StringVar(&by, "by", "user", "group runs by: user, script, status, day or all")
 	complete(c, "by", "user", "script", "status", "day", "all")
+	a.withSaved(c, &q.filter, false)
 	return c
 }
 

@@ -88,6 +88,7 @@ pass the records of others.`,
 	f.outcome(c)
 	f.kinds(c)
 	f.times(c)
+	a.withSaved(c, &f, false)
 	return c
 }
 
