@@ -14,7 +14,7 @@ import (
 // leaves that nothing under cmd can enter.
 var imports = map[string]string{
 	"":                             "cmd",
-	"audit":                        "internal/activity internal/bootid internal/filelock internal/json golang.org/x/sys/unix",
+	"audit":                        "internal/activity internal/atomicfile internal/bootid internal/filelock internal/json golang.org/x/sys/unix",
 	"cmd":                          "cmd/internal/access cmd/internal/cli cmd/internal/config cmd/internal/launch cmd/internal/python cmd/internal/scripts cmd/internal/startup cmd/internal/warm cmd/internal/wire internal/passwd internal/sigaction sandbox github.com/spf13/cobra github.com/spf13/pflag golang.org/x/sys/unix",
 	"cmd/help":                     "", // the pages and their test
 	"cmd/internal/access":          "cmd/internal/config cmd/internal/spelling internal/atomicfile internal/bootid internal/filelock github.com/BurntSushi/toml golang.org/x/sys/unix",

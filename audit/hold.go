@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"py3run/internal/atomicfile"
 	"py3run/internal/filelock"
 )
 
@@ -47,7 +48,7 @@ type OpenHold struct {
 	Hold
 	By  string `json:"by"`
 	At  string `json:"at"`
-	Seq uint64 `json:"seq,omitempty"` // of its record; 0: there is none
+	Seq uint64 `json:"-"` // of its record; 0: there is none, or only the file was read
 }
 
 // Matches reports whether a hold selects a record. A user is the one the work was done for, the
@@ -139,12 +140,29 @@ func (r *Reader) Holds() ([]OpenHold, error) {
 	return f.Holds, nil
 }
 
+// writeHolds replaces the file of holds, while the log is locked: what a killed writer has left under
+// the temporary name is removed.
 func (l *Log) writeHolds(holds []OpenHold) error {
 	text, err := json.MarshalIndent(holdFile{Holds: append([]OpenHold{}, holds...)}, "", "  ")
 	if err != nil {
 		return l.failed("encode", holdsName, err)
 	}
-	return l.place(l.dir, holdsName, holdsName, append(text, '\n'), true)
+	f, err := atomicfile.Create(l.dir, holdsName+".new", 0o600)
+	if err != nil {
+		return l.failed("make", holdsName, err)
+	}
+	defer f.Discard()
+	if err := l.share(int(f.Fd()), holdsName, sharedFile); err != nil {
+		return err
+	}
+	_, err = f.Write(append(text, '\n'))
+	if err == nil {
+		err = f.Put(l.dir, holdsName, 0)
+	}
+	if err != nil {
+		return l.failed("write", holdsName, err)
+	}
+	return nil
 }
 
 // ErrNoHold says that no hold in force has an id.
@@ -189,7 +207,7 @@ func (l *Log) AddHold(r Record, h Hold) (OpenHold, Receipt, error) {
 			return errors.Join(err, l.writeHolds(holds))
 		}
 		open.Seq, open.At = receipt.Seq, receipt.record.Timestamp
-		return l.writeHolds(append(holds, open))
+		return nil
 	})
 	return open, receipt, err
 }
@@ -227,11 +245,6 @@ func (l *Log) RepairHolds(r Record, rep *Report) (restored []OpenHold, err error
 		}
 	}
 	holds := slices.Clone(rep.Holds)
-	for _, h := range now.Holds { // that somebody has added meanwhile
-		if !slices.ContainsFunc(holds, func(o OpenHold) bool { return o.ID == h.ID }) {
-			holds = append(holds, h)
-		}
-	}
 	for i := range holds {
 		h := &holds[i]
 		known := slices.ContainsFunc(now.Holds, func(o OpenHold) bool { return o.ID == h.ID && o.Hold == h.Hold })
@@ -249,6 +262,11 @@ func (l *Log) RepairHolds(r Record, rep *Report) (restored []OpenHold, err error
 			return restored, err
 		}
 		h.Seq = receipt.Seq
+	}
+	for _, h := range now.Holds { // that somebody has added meanwhile
+		if !slices.ContainsFunc(holds, func(o OpenHold) bool { return o.ID == h.ID }) {
+			holds = append(holds, h)
+		}
 	}
 	return restored, l.writeHolds(holds)
 }
@@ -299,7 +317,6 @@ func (v *verifier) holds() {
 	for _, h := range v.kept.Holds {
 		if !slices.ContainsFunc(rep.Holds[:recorded], func(o OpenHold) bool { return o.ID == h.ID }) {
 			faults = append(faults, fmt.Sprintf("hold %s is in %s, and in force by no record", h.ID, holdsName))
-			h.Seq = 0
 			rep.Holds = append(rep.Holds, h)
 		}
 	}

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"os"
@@ -290,5 +291,63 @@ func TestHoldTooLong(t *testing.T) {
 	must(t, err)
 	if rep := check(t, dir, Check{}); rep.HoldsFault != "" || len(rep.Holds) != 1 || rep.Holds[0].ID != open.ID {
 		t.Errorf("hostile text: %q, %+v", rep.HoldsFault, rep.Holds)
+	}
+}
+
+// Whenever a writer is killed, every hold that it has reported is in force, unless it had begun to
+// release it; and one that it has reported as released is not.
+func TestHoldsOfKilledWriters(t *testing.T) {
+	t.Parallel()
+	dir := logDir(t)
+	begun, lifted := map[string]bool{}, map[string]bool{}
+	for round := range 12 {
+		c := childCommand(t, "hold-forever", dir)
+		out, err := c.StdoutPipe()
+		must(t, err, c.Start())
+		lines := bufio.NewScanner(out)
+		for n := 0; lines.Scan(); n++ {
+			verb, id, _ := strings.Cut(lines.Text(), " ")
+			switch verb {
+			case "added":
+				begun[id] = false
+			case "releases":
+				begun[id] = true
+			case "released":
+				delete(begun, id)
+				lifted[id] = true
+			}
+			if n == 5+round*3 {
+				c.Process.Kill()
+			}
+		}
+		c.Wait()
+		l := openLog(t, dir)
+		l.NoSync = true
+		rep := check(t, dir, Check{})
+		open := map[string]bool{}
+		for _, h := range rep.Holds {
+			open[h.ID] = true
+			if lifted[h.ID] {
+				t.Errorf("round %d: hold %s is in force again", round, h.ID)
+			}
+		}
+		for id, releasing := range begun {
+			if !open[id] && !releasing {
+				t.Fatalf("round %d: hold %s is lost: %q", round, id, rep.HoldsFault)
+			}
+			if !open[id] {
+				delete(begun, id)
+			}
+		}
+		_, err = l.RepairHolds(operator(), rep)
+		must(t, err)
+		if rep := check(t, dir, Check{}); rep.HoldsFault != "" || len(rep.Holds) < len(begun) {
+			t.Fatalf("round %d: after the repair %q, %d holds of %d", round, rep.HoldsFault, len(rep.Holds), len(begun))
+		}
+		for _, h := range rep.Holds { // a next round must not meet the most that there can be
+			_, err := l.ReleaseHold(operator(), h.ID, "next")
+			must(t, err)
+			delete(begun, h.ID)
+		}
 	}
 }
