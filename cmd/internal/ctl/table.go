@@ -9,8 +9,8 @@ import (
 
 // A column is one of a table for people. Where the terminal is too narrow for all of a table, in this
 // order: columns without a value go, then those of the highest rank, one after the other, until the
-// others fit with their least width; what is still too long ends in an ellipsis. A heading line names
-// the columns that are left out.
+// others fit with their least width; what is still too long ends in an ellipsis, or goes on in the next
+// line. A heading line names the columns that are left out.
 type column struct {
 	title string
 	right bool                // for numbers
@@ -18,7 +18,7 @@ type column struct {
 	least int                 // how many cells a text keeps as long as other columns can go; 0: it is never shortened
 	short func(string) string // a form for where there is little room; nil: there is none
 	keep  string              // an end that stays where the text before it is cut, such as a mark
-	wraps bool                // of the last column: what is too long goes on in the next line
+	wraps bool                // what is too long goes on in the next line, and nothing is cut
 }
 
 // A table holds its rows until it is written: the widths follow from all of them.
@@ -216,39 +216,38 @@ func total(shown []bool, widths []int) (n int) {
 	return max(0, n-columnGap)
 }
 
-// line prints one row. Only what stands in a last column goes on in further lines.
+// line prints one row, in several lines where texts go on.
 func (t *table) line(b *strings.Builder, row []string, shown []bool, widths []int) {
-	last := len(row) - 1
-	for last > 0 && !shown[last] {
-		last--
+	texts, height := make([][]string, len(row)), 0
+	for i, text := range row {
+		switch {
+		case !shown[i]:
+		case t.columns[i].wraps:
+			texts[i] = wrapped(text, widths[i])
+		default:
+			texts[i] = []string{t.columns[i].fitted(text, widths[i])}
+		}
+		height = max(height, len(texts[i]))
 	}
-	at := 0 // where the column begins
-	for i, text := range row[:last] {
-		if !shown[i] {
-			continue
+	for n := range height {
+		var line strings.Builder
+		for i := range row {
+			if !shown[i] {
+				continue
+			}
+			text := ""
+			if n < len(texts[i]) {
+				text = texts[i][n]
+			}
+			pad := strings.Repeat(" ", max(0, widths[i]-cells(text)))
+			if t.columns[i].right {
+				text = pad + text
+			} else {
+				text += pad
+			}
+			line.WriteString(text + strings.Repeat(" ", columnGap))
 		}
-		text = t.columns[i].fitted(text, widths[i])
-		pad := strings.Repeat(" ", widths[i]-cells(text))
-		if t.columns[i].right {
-			text = pad + text
-		} else {
-			text += pad
-		}
-		b.WriteString(text + strings.Repeat(" ", columnGap))
-		at += widths[i] + columnGap
-	}
-	lines := []string{t.columns[last].fitted(row[last], widths[last])}
-	if t.columns[last].wraps {
-		lines = wrapped(row[last], widths[last])
-	}
-	for n, line := range lines {
-		if n > 0 {
-			b.WriteString(strings.Repeat(" ", at))
-		}
-		if t.columns[last].right {
-			b.WriteString(strings.Repeat(" ", widths[last]-cells(line)))
-		}
-		b.WriteString(line + "\n")
+		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
 	}
 }
 
@@ -288,7 +287,7 @@ func wrapped(text string, width int) (lines []string) {
 	for cells(text) > width {
 		end, n, blank := 0, 0, 0
 		for i, r := range text {
-			if n += cellsOf(r); n > width && i > 0 {
+			if n += cellsOf(r); n > width && i > 0 { // at least one character, however wide
 				break
 			}
 			if end = i + len(string(r)); r == ' ' {

@@ -87,6 +87,25 @@ a n…  12345  76543210  a
 	}
 }
 
+// Any width has an answer, and from a moderate one on it fits.
+func TestTableOfAnyWidth(t *testing.T) {
+	t.Parallel()
+	for width := range 130 {
+		for _, wraps := range []bool{false, true} {
+			table := &table{zone: "UTC", width: width, columns: []column{{title: "name", least: 8, wraps: wraps}, {title: "n", right: true}, {title: "x", least: 3, rank: 2, wraps: wraps}, {title: "text", least: 8, rank: 1}}}
+			table.add("日本語の名前です", "123", "a", " leading and trailing ")
+			table.add("", "", strings.Repeat("語", 30), strings.Repeat("x", 200))
+			var b strings.Builder
+			if err := table.write(&b); err != nil {
+				t.Fatal(err)
+			}
+			if line := tooWide(b.String(), width); line != "" && width >= 12 {
+				t.Errorf("%d: %q", width, line)
+			}
+		}
+	}
+}
+
 func TestCells(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]int{"": 0, "abc": 3, "é": 1, "e\u0301": 1, "日本": 4, "ｱ": 1, "Ａ": 2, "한": 2, "😀": 2, "✓": 1, "⚡": 2, "…": 1, "\u3000": 2} {

@@ -357,7 +357,6 @@ func printList[T any](d logContext, format string, list []T, columns []string, c
 		times = times || timeColumns[name]
 		shown[i] = listColumn(name, i)
 	}
-	shown[len(shown)-1].wraps = true
 	t := d.newTable(times, shown...)
 	for _, item := range list {
 		row := cells(item)
@@ -371,7 +370,7 @@ func printList[T any](d logContext, format string, list []T, columns []string, c
 	return t.write(d.out)
 }
 
-// listColumn is a column of a list as a table has it. The first names the item, and stays; the others
+// listColumn is a column of a list as a table has it. Lists are short, so they cut nothing. The first names the item, and stays; the others
 // go from the last on.
 func listColumn(name string, place int) column {
 	c := column{title: name, rank: place, right: numberColumns[name]}
@@ -379,7 +378,7 @@ func listColumn(name string, place int) column {
 	case timeColumns[name]:
 		c.short = func(at string) string { return at[:min(len(at), len("2006-01-02 15:04"))] }
 	case !c.right:
-		c.least = 10
+		c.least, c.wraps = 10, true
 	}
 	return c
 }
