@@ -88,6 +88,25 @@ var children = map[string]func(l *Log) error{
 		time.Sleep(time.Hour)
 		return nil
 	},
+	// Adds holds and releases every third; each line says what is done.
+	"hold-forever": func(l *Log) error {
+		l.NoSync = true
+		for i := 0; ; i++ {
+			open, _, err := l.AddHold(startRecord(""), Hold{User: "alice", Comment: "case"})
+			if err != nil {
+				return err
+			}
+			fmt.Println("added", open.ID)
+			if i%3 != 0 {
+				continue
+			}
+			fmt.Println("releases", open.ID)
+			if _, err := l.ReleaseHold(startRecord(""), open.ID, "done"); err != nil {
+				return err
+			}
+			fmt.Println("released", open.ID)
+		}
+	},
 	"begin": func(l *Log) error {
 		if _, _, err := l.Begin(startRecord("dies")); err != nil {
 			return err

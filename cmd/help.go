@@ -69,7 +69,7 @@ func newHelpTopics(app *app, root *cobra.Command, args []string) (topics []*cobr
 		}
 		text, _ := page(name)
 		topic := &cobra.Command{Use: name, Short: pageTitle(name)}
-		topic.SetHelpFunc(func(*cobra.Command, []string) { fmt.Fprint(app.out, text) })
+		topic.SetHelpFunc(func(*cobra.Command, []string) { io.WriteString(app.out, app.wrap(text)) })
 		topics = append(topics, topic)
 	}
 	return topics
@@ -139,14 +139,14 @@ func topicLines() string {
 }
 
 // newHelp prints the help of a command, or a page. Without a name it prints what there is.
-func newHelp() *cobra.Command {
+func newHelp(app *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "help [COMMAND|TOPIC]", Short: "Help about a command, or a page of the documentation",
 		Example: "  py3run help run\n  py3run help limits",
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 1 { // of a command and a page with one name, the page: --help prints the other
 				if text, ok := page(args[0]); ok {
-					_, err := io.WriteString(c.OutOrStdout(), text)
+					_, err := io.WriteString(c.OutOrStdout(), app.wrap(text))
 					return err
 				}
 			}
@@ -172,6 +172,9 @@ func newHelp() *cobra.Command {
 		},
 	}
 }
+
+// wrap fits help to a terminal that is narrower than the help is written for.
+func (a *app) wrap(text string) string { return cli.Wrap(text, cli.Width(a.environ, a.out)) }
 
 // subjects are the commands and topics that help knows.
 func subjects(root *cobra.Command) []*cobra.Command {

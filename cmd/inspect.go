@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"py3run/cmd/internal/access"
+	"py3run/cmd/internal/cli"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/launch"
 	"py3run/cmd/internal/wire"
@@ -25,6 +26,9 @@ func newSchema(app *app) *cobra.Command {
 			text, ok := wire.Schema(args[0])
 			if args[0] == "config" {
 				text, ok = config.Schema(), true
+			}
+			if args[0] == "policy" {
+				return &cli.UsageError{Text: "schema policy: there is none", Hint: "py3run help access describes the policy, and py3run config check checks it"}
 			}
 			if !ok {
 				return usagef("schema %q: want request, result, stream, audit or config", args[0])

@@ -162,7 +162,7 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 	// 150 kB to the binary.
 	root.Flags().BoolVarP(&showVersion, "version", "v", false, "version for py3run")
 	cli.Suggest(root)
-	withDefaults(root)
+	withDefaults(app, root)
 	root.SetOut(app.out)
 	root.SetErr(app.err)
 	root.CompletionOptions.HiddenDefaultCmd = false
@@ -184,7 +184,7 @@ With a JSON request on standard input it prints one JSON result line (see py3run
 		listTopics(root)
 		root.AddCommand(newWarm(app)...)
 		cli.AddHelp(root)
-		root.SetHelpCommand(newHelp())
+		root.SetHelpCommand(newHelp(app))
 	}
 	root.CompletionOptions.DisableDefaultCmd = len(root.Commands()) < 2
 	return root
@@ -210,10 +210,11 @@ func looksLikeScript(arg string) bool {
 }
 
 // withDefaults adds the defaults of keys to the help of their flags, only when help is printed.
-func withDefaults(root *cobra.Command) {
+func withDefaults(app *app, root *cobra.Command) {
 	help := root.HelpFunc()
 	root.SetHelpFunc(func(c *cobra.Command, args []string) {
 		showDefaults(c)
+		c.Long = app.wrap(c.Long)
 		help(c, args)
 	})
 }

@@ -147,14 +147,27 @@ func (d logContext) listAlerts(f filter, format string, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	t := d.newTable(true, column{title: "time", short: withoutYear}, column{title: "rule"}, column{title: "record", right: true}, column{title: "title", least: 16, wraps: true})
+	text := d.formatOf(format) == "text"
 	for _, a := range list {
 		at, _ := time.Parse(time.RFC3339Nano, a.Time)
 		if !wanted.Matches(&store.Run{User: a.User, Script: a.Script, Started: at}) {
+			continue
+		}
+		if text {
+			title := a.Title
+			if a.Acknowledged != nil {
+				title += fmt.Sprintf(" (%s)", a.Acknowledged)
+			}
+			t.add(d.shownTime(a.Time), a.Rule, fmt.Sprint(a.Seq), title)
 			continue
 		}
 		if err := d.printAlert(a, format); err != nil {
 			return err
 		}
 	}
-	return nil
+	if len(t.rows) == 0 {
+		return nil
+	}
+	return t.write(d.out)
 }

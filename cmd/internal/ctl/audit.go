@@ -30,7 +30,7 @@ func (a *app) audit() *cobra.Command {
 			c.Help()
 			return cli.ExitCode(exitUsage)
 		}}
-	c.AddCommand(a.tail(), a.show(), a.verify(), a.export(), a.prune(), a.checkpoint(), a.keygen(), a.acknowledge(), a.proof())
+	c.AddCommand(a.tail(), a.show(), a.verify(), a.export(), a.prune(), a.checkpoint(), a.keygen(), a.acknowledge(), a.hold(), a.proof())
 	return c
 }
 
@@ -155,17 +155,16 @@ func (d logContext) linePrinter(format string) func(audit.Line) error {
 	return func(line audit.Line) error {
 		rec, err := line.Record()
 		if err == nil {
-			_, err = fmt.Fprintln(d.out, summary(line, rec, colour, d.local()))
+			_, err = fmt.Fprintln(d.out, summary(line, rec, colour, d.local(), d.width))
 		}
 		return err
 	}
 }
 
-// summary is a record in one line for people.
-func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location) string {
-	var words []string
+// told is what a record says, in words: the kind of event or the status, its colour, and more.
+func told(rec audit.Record) (what, paint string, words []string) {
 	add := func(format string, args ...any) { words = append(words, fmt.Sprintf(format, args...)) }
-	what, paint := strings.TrimPrefix(string(rec.Event.Action), "execution-"), ""
+	what = strings.TrimPrefix(string(rec.Event.Action), "execution-")
 	switch rec.Event.Action {
 	case audit.ExecutionStart:
 		if rec.Code.SHA256 == "" && rec.Code.Source != "" {
@@ -212,6 +211,11 @@ func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location
 		if rec.Ack != nil {
 			add("%s: %s", acknowledged(rec.Ack), rec.Ack.Comment)
 		}
+	case audit.AuditHold, audit.AuditHoldRelease:
+		paint = "\x1b[33m"
+		if h := rec.Hold; h != nil {
+			add("%s", held(rec.Event.Action, *h))
+		}
 	case audit.ExecutionCancel:
 		paint = "\x1b[33m"
 		if rec.Cancel != nil {
@@ -238,6 +242,16 @@ func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location
 	if ms := rec.Host.ClockJumpMS; ms != 0 {
 		add("the clock has jumped by %v", time.Duration(ms)*time.Millisecond)
 	}
+	return what, paint, words
+}
+
+// wideEnough is how many columns a summary needs for whole times and run ids.
+const wideEnough = 140
+
+// summary is a record for people: one line, or where that is wider than the terminal, with further
+// lines that are indented.
+func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location, width int) string {
+	what, paint, words := told(rec)
 	who := plain(cmp.Or(named(rec.User.Name, store.Asserted(rec)), "-"))
 	if rec.Event.Action == audit.PolicyChanged { // nobody knows who has changed the file
 		who = plain(noticed(rec))
@@ -245,11 +259,22 @@ func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location
 	if rec.Script.Name != "" {
 		who += " " + plain(scriptOf(rec.Script.Name, rec.Script.Version))
 	}
-	status := fmt.Sprintf("%-14s", plain(what))
-	if colour && paint != "" {
-		status = paint + status + "\x1b[0m"
+	at, run, said := line.Time.In(zone).Format("2006-01-02 15:04:05"), rec.RunID, plain(strings.Join(words, ", "))
+	if width > 0 && width < wideEnough {
+		at, run = withoutYear(at), endOfRun(run)
 	}
-	return fmt.Sprintf("%s %7d %s %-16s %s  %s", line.Time.In(zone).Format("2006-01-02 15:04:05"), line.Seq, status, who, plain(rec.RunID), plain(strings.Join(words, ", ")))
+	status := fmt.Sprintf("%-14s", plain(what))
+	text := fmt.Sprintf("%s %7d %s %-16s %s", at, line.Seq, status, who, plain(run))
+	if room := width - cells(text) - columnGap; width > 0 && room < cells(said) {
+		const indent = "    "
+		text = strings.Join(wrapped(text+"  "+said, max(width-len(indent), leastCells)), "\n"+indent)
+	} else {
+		text += "  " + said
+	}
+	if colour && paint != "" {
+		text = strings.Replace(text, status, paint+status+"\x1b[0m", 1)
+	}
+	return text
 }
 
 // changed adds what has changed in the policy.

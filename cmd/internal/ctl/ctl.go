@@ -111,6 +111,8 @@ func hint(err error) string {
 		return "the permissions of the log decide who may read it; ask its owner, or use the owner's account"
 	case errors.As(err, &log) && errors.Is(err, os.ErrNotExist):
 		return "name the log's directory with --dir"
+	case errors.As(err, &guard) && guard.Holds:
+		return "py3runctl audit hold list shows them, and py3runctl audit hold repair leaves all of them in force"
 	case errors.As(err, &guard) && guard.Force:
 		return "if that is what you want, use --force"
 	case errors.As(err, &place):
@@ -145,12 +147,12 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&a.zone, "tz", "", "the time `zone` for days, tables, and times without a zone: local, UTC or a name\nsuch as Europe/Berlin (default: local; JSON and CSV are in UTC)")
 	root.PersistentFlags().StringVar(&a.zone, "zone", "", "as --tz, its earlier name")
 	root.PersistentFlags().MarkHidden("zone")
-	root.AddCommand(a.audit(), a.index(), a.history(), a.ps(), a.cancel(), a.stats(), a.alerts(), a.metrics(), a.user(), a.group(), a.key(), a.limits(), a.access(), a.backup(), a.restore(), a.warm(), cli.NewVersion(program, nil))
+	root.AddCommand(a.audit(), a.index(), a.history(), a.ps(), a.cancel(), a.stats(), a.alerts(), a.metrics(), a.user(), a.group(), a.key(), a.limits(), a.access(), a.backup(), a.restore(), a.warm(), a.man(), cli.NewVersion(program, nil))
 	root.AddCommand(a.script(), a.serve())
 	completeFormats(root)
 	complete(root, "tz", "local", "UTC", "Europe/Berlin", "Europe/London", "America/New_York", "Asia/Tokyo")
 	cli.AddHelp(root)
-	helpOfTopics(root)
+	a.helpOfTopics(root)
 	cli.Suggest(root)
 	return root
 }
@@ -174,7 +176,7 @@ func (a *app) logContext() (logContext, error) {
 			return logContext{}, err
 		}
 	}
-	return logContext{dir: dir, config: loaded.Config, origins: loaded.Origins, environ: a.environ, zone: zone, out: a.out, err: a.err, outIsTerminal: a.outIsTerminal, errIsTerminal: a.errIsTerminal, width: widthOf(a.out)}, nil
+	return logContext{dir: dir, config: loaded.Config, origins: loaded.Origins, environ: a.environ, zone: zone, out: a.out, err: a.err, outIsTerminal: a.outIsTerminal, errIsTerminal: a.errIsTerminal, width: cli.Width(a.environ, a.out)}, nil
 }
 
 // at adapts a function to a cobra RunE.
@@ -238,7 +240,7 @@ func (a *app) history() *cobra.Command {
 		Use: "history [RUN_ID]", Short: "Show past runs, newest first", Args: cobra.MaximumNArgs(1),
 		Long: `With RUN_ID, show that run; as text, with all its fields. The last 8 characters of the id, or more, are enough if no other run
 has them. The first 8 also count, but runs of one minute share them.`,
-		Example: "  py3runctl history --user alice --since 7d\n  py3runctl history --label job=7 --script tank-balance --since yesterday --failed\n  py3runctl history --status timeout --format csv --limit 0",
+		Example: "  py3runctl history --user alice --since 7d\n  py3runctl history --label job=7 --script tank-balance --since yesterday --failed\n  py3runctl history --status timeout --format csv --limit 0\n  py3runctl history --save failed-jobs --label job=7 --failed\n  py3runctl history --saved failed-jobs --since 2d",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := errors.Join(oneOf("format", q.format, "text", "json", "csv"), atLeast("limit", q.limit, 0)); err != nil {
 				return err
@@ -255,6 +257,7 @@ has them. The first 8 also count, but runs of one minute share them.`,
 	}
 	q.flags(c, a)
 	c.Flags().IntVar(&q.limit, "limit", 50, "show at most so many; 0: all")
+	a.withSaved(c, &q.filter, true)
 	return c
 }
 
@@ -277,6 +280,7 @@ group apart from the user who has proved to be that one.`,
 	q.flags(c, a)
 	c.Flags().StringVar(&by, "by", "user", "group runs by: user, script, status, day or all")
 	complete(c, "by", "user", "script", "status", "day", "all")
+	a.withSaved(c, &q.filter, false)
 	return c
 }
 

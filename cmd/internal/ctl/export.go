@@ -48,11 +48,12 @@ when the reader has the records, so that after a failure some records come twice
 Without one of these, the next export begins at the same record. py3runctl audit prune waits for
 cursors beside the log (cursor-*.json). Who sees only their own runs cannot use a cursor: it would
 pass the records of others.`,
-		Example: "  py3runctl audit export --format csv --since 30d > runs.csv\n" +
+		Example: "  py3runctl audit export --format ecs --cursor c.json --to 'curl -sf --data-binary @- https://siem.example/ingest'\n" +
+			"  py3runctl audit export --format csv --since 30d > runs.csv\n" +
 			"  py3runctl audit export --cursor /var/log/py3run/cursor-siem.json --to to-siem\n" +
 			"  py3runctl audit export --cursor c.json | to-siem && py3runctl audit export --cursor c.json --commit",
 		RunE: a.seeing(func(d logContext) error {
-			if err := oneOf("format", e.format, "json", "csv"); err != nil {
+			if err := oneOf("format", e.format, exportFormats...); err != nil {
 				return err
 			}
 			switch {
@@ -81,11 +82,13 @@ pass the records of others.`,
 	c.Flags().StringVarP(&e.output, "output", "o", "", "`file` to write; with --cursor records are added to it, else it is replaced as a whole")
 	c.Flags().StringVar(&e.commit, "commit", "", "export nothing; say that the reader of the last export to standard output has all of it,\nor all up to the record `seq`")
 	c.Flags().Lookup("commit").NoOptDefVal = commitLast
-	c.Flags().StringVar(&e.format, "format", "json", "json (the exact lines) or csv")
+	c.Flags().StringVar(&e.format, "format", "json", "json (the exact lines), csv, ecs (Elastic Common Schema), ocsf (Open Cybersecurity\nSchema Framework), cef (ArcSight) or rfc5424 (syslog)")
+	complete(c, "format", exportFormats...)
 	f.identity(c, a)
 	f.outcome(c)
 	f.kinds(c)
 	f.times(c)
+	a.withSaved(c, &f, false)
 	return c
 }
 
@@ -188,13 +191,7 @@ func (d logContext) exportAll(e exporting) error {
 // copyRecords writes the records after a position, and returns where they end.
 func (d logContext) copyRecords(r *audit.Reader, e exporting, to sink, at audit.Position) (audit.Position, error) {
 	buffered := bufio.NewWriterSize(to, 1<<16)
-	put := func(line audit.Line, _ audit.Record) error {
-		_, err := fmt.Fprintf(buffered, "%s\n", line.Text)
-		return err
-	}
-	if e.format == "csv" {
-		put = csvPrinter(buffered, to.empty())
-	}
+	put := exportPrinter(buffered, e.format, to.empty())
 	for line, err := range r.Records(at) {
 		if bad := new(audit.LineError); errors.As(err, &bad) {
 			d.warnf("%v", err)

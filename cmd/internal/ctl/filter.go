@@ -55,7 +55,7 @@ func (f *filter) outcome(c *cobra.Command) {
 
 // recordActions are what a record can be about.
 var recordActions = actionsOf(audit.ExecutionStart, audit.ExecutionEnd, audit.ExecutionDenied, audit.ExecutionOrphaned, audit.ExecutionCancel, audit.PolicyChanged,
-	audit.AuditRepair, audit.AuditRetention, audit.AuditAcknowledged, audit.Alerted,
+	audit.AuditRepair, audit.AuditRetention, audit.AuditAcknowledged, audit.AuditHold, audit.AuditHoldRelease, audit.Alerted,
 	audit.UserAdded, audit.UserChanged, audit.UserDisabled, audit.GroupChanged, audit.KeyCreated, audit.KeyRevoked, audit.KeyRotated,
 	audit.ScriptSaved, audit.ScriptShared, audit.ScriptDeleted, audit.ScriptImported, audit.PolicyRestored, audit.LimitsReset,
 	audit.SessionStarted, audit.SessionEnded, audit.SessionDenied, audit.HistoryViewed, audit.CodeViewed)
@@ -237,10 +237,13 @@ func (s selection) wants(line audit.Line, rec audit.Record) bool {
 	return (len(s.actions) == 0 || slices.Contains(s.actions, string(rec.Event.Action))) && (s.runs.Owner == "" || ownersMaySee(rec)) && (s.since.IsZero() || !line.Time.Before(s.since)) && (s.until.IsZero() || line.Time.Before(s.until)) && s.runs.Matches(store.RunOf(rec))
 }
 
+// assertedMark stands behind a user whom only the caller has named. No table cuts it.
+const assertedMark = " (asserted)"
+
 // named is a user for people to read. A user whom only the caller has named is marked.
 func named(user string, asserted bool) string {
 	if user != "" && asserted {
-		return user + " (asserted)"
+		return user + assertedMark
 	}
 	return user
 }

@@ -137,7 +137,7 @@ func TestHistoryAndStats(t *testing.T) {
 		if got, want := fmt.Sprintf("%q", users), `["bob running" "evil\x1b[31m\n ok" "=cmd|' /C calc'!A0 timeout" "alice ok"]`; got != want {
 			t.Errorf("indexed %v: %s, want %s", indexed, got, want)
 		}
-		if got := ask(question{format: "text"}); strings.ContainsAny(got, "\x1b") || strings.Count(got, "\n") != 5 || !strings.Contains(got, `evil\x1b[31m\n`) {
+		if got := ask(question{format: "text"}); strings.ContainsAny(got, "\x1b") || strings.Count(got, "\n") != 6 || !strings.Contains(got, `evil\x1b[31m\n`) {
 			t.Errorf("text %q", got)
 		}
 		rows, err := csv.NewReader(strings.NewReader(ask(question{format: "csv", limit: 3}))).ReadAll()

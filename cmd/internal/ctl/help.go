@@ -10,7 +10,12 @@ import (
 )
 
 // helpOfTopics makes help say where the topics are, which this program does not have.
-func helpOfTopics(root *cobra.Command) {
+func (a *app) helpOfTopics(root *cobra.Command) {
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(c *cobra.Command, args []string) {
+		c.Long = cli.Wrap(c.Long, cli.Width(a.environ, a.out))
+		help(c, args)
+	})
 	root.SetHelpCommand(&cobra.Command{
 		Use: "help [COMMAND]", Short: "Help about a command; py3run help tells about topics",
 		RunE: func(c *cobra.Command, args []string) error {

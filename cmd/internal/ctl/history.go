@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"py3run/audit"
@@ -273,25 +272,21 @@ func (d logContext) runPrinter(to io.Writer, format string) (put func(store.Run)
 				return w.Error()
 			}
 	}
-	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
-	if d.narrow() {
-		fmt.Fprintln(w, "STARTED\tUSER\tSCRIPT\tSTATUS\tTIME\tMEMORY\tRUN")
-		return func(r store.Run) error {
-			took, _, memory := usedBy(r)
-			_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Started.In(d.local()).Format("01-02 15:04:05"), plain(cmp.Or(named(r.User, r.Asserted()), "-")),
-				plain(cmp.Or(scriptOf(r.Script, r.Version), "-")), plain(cmp.Or(r.Status, store.Running)), took, memory, plain(d.shortRun(r.ID)))
-			return err
-		}, w.Flush
-	}
-	fmt.Fprintln(w, "STARTED\tUSER\tSCRIPT\tCALL\tSTATUS\tTIME\tCPU\tMEMORY\tRUN\tLABELS")
+	t := d.newTable(true, column{title: "started", short: withoutYear}, column{title: "user", least: 8, keep: assertedMark}, column{title: "script", least: 16}, column{title: "call", rank: 4},
+		column{title: "status", least: 14}, column{title: "time", right: true, rank: 1}, column{title: "cpu", right: true, rank: 3}, column{title: "memory", right: true, rank: 2},
+		column{title: "run", short: endOfRun}, column{title: "labels", rank: 5, least: 16})
 	return func(r store.Run) error {
 		s := shown(r)
 		took, cpu, memory := usedBy(r)
-		_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Started.In(d.local()).Format("2006-01-02 15:04:05"), plain(cmp.Or(named(s.User, r.Asserted()), "-")),
-			plain(cmp.Or(scriptOf(s.Script, s.Version), "-")), plain(cmp.Or(s.Invocation, "-")), plain(s.Status), took, cpu, memory, plain(s.RunID), plain(shortLabels(s.Labels)))
-		return err
-	}, w.Flush
+		t.add(d.when(r.Started), named(s.User, r.Asserted()), scriptOf(s.Script, s.Version), s.Invocation, s.Status, took, cpu, memory, s.RunID, shortLabels(s.Labels))
+		return nil
+	}, func() error { return t.write(to) }
 }
+
+// withoutYear and endOfRun are the forms of a time and of a run id for where there is little room. The
+// end of the id is enough to name the run.
+func withoutYear(at string) string { return at[min(len(at), len("2026-")):] }
+func endOfRun(id string) string    { return id[max(0, len(id)-prefixLeast):] }
 
 // usedBy is what a run has taken, for people: nothing is known of one that has no end, and nothing ran of one
 // that was refused.
@@ -310,7 +305,7 @@ func (d logContext) printRun(to io.Writer, r store.Run) error {
 		if t.IsZero() {
 			return ""
 		}
-		return t.In(d.local()).Format("2006-01-02 15:04:05.000 MST")
+		return t.In(d.local()).Format("2006-01-02 15:04:05.000")
 	}
 	number := func(n uint64) string {
 		if n == 0 {
@@ -339,20 +334,14 @@ func (d logContext) printRun(to io.Writer, r store.Run) error {
 	if r.Status == store.Denied || r.Status == store.RateLimited {
 		output = "-"
 	}
-	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
-	for _, f := range [][2]string{
+	return d.fields(to, [][2]string{
 		{"run", s.RunID}, {"status", s.Status}, {"reason", s.Reason}, {"exit code", exit}, {"signal", s.Signal},
 		{"user", named(s.User, r.Asserted())}, {"known by", s.Auth}, {"API key", key}, {"called by", s.OSUser}, {"client", s.Client}, {"host", s.Host},
 		{"call", strings.TrimSpace(s.Invocation + " " + s.Command)}, {"script", script}, {"code", code}, {"labels", shortLabels(s.Labels)},
-		{"started", at(r.Started)}, {"ended", at(r.Ended)}, {"time", took}, {"CPU", cpu}, {"memory", memory},
+		{"started", at(r.Started)}, {"ended", at(r.Ended)}, {"times in", d.zoneName()}, {"time", took}, {"CPU", cpu}, {"memory", memory},
 		{"output", output},
 		{"start record", number(s.StartSeq)}, {"end record", number(s.Seq)}, {"receipt", s.Hash},
-	} {
-		if f[1] != "" {
-			fmt.Fprintf(w, "%s\t%s\n", f[0], plain(f[1]))
-		}
-	}
-	return w.Flush()
+	})
 }
 
 // shortLabels are labels for people, by name.
@@ -416,8 +405,9 @@ func (d logContext) stats(q question, by store.By, now time.Time) error {
 		w.Flush()
 		return w.Error()
 	}
-	w := tabwriter.NewWriter(d.out, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(w, "%s\tRUNS\tFAILED\tP50\tP95\tP99\tMAX\tCPU\tMEMORY\tFAILURES\n", strings.ToUpper(string(by)))
+	t := d.newTable(false, column{title: string(by), least: 12, keep: assertedMark}, column{title: "runs", right: true}, column{title: "failed", right: true}, column{title: "p50", right: true, rank: 5},
+		column{title: "p95", right: true}, column{title: "p99", right: true, rank: 4}, column{title: "max", right: true, rank: 3}, column{title: "cpu", right: true},
+		column{title: "memory", right: true, rank: 2}, column{title: "failures", rank: 1, least: 16, wraps: true})
 	for _, g := range groups {
 		key := cmp.Or(g.Key, "-")
 		if g.Asserted {
@@ -426,7 +416,7 @@ func (d logContext) stats(q question, by store.By, now time.Time) error {
 		var failures []string
 		for _, status := range slices.Sorted(maps.Keys(g.Statuses)) {
 			if status != "ok" {
-				failures = append(failures, fmt.Sprintf("%s %d", plain(status), g.Statuses[status]))
+				failures = append(failures, fmt.Sprintf("%s %d", status, g.Statuses[status]))
 			}
 		}
 		times := [4]string{"-", "-", "-", "-"} // of a group in which nothing ran
@@ -435,10 +425,9 @@ func (d logContext) stats(q question, by store.By, now time.Time) error {
 				times[i] = shortTime(g.Percentile(share))
 			}
 		}
-		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", plain(key), g.Runs, g.Failed, times[0], times[1], times[2], times[3],
-			shortTime(g.CPU), shortSize(g.PeakMemory), strings.Join(failures, ", "))
+		t.add(key, fmt.Sprint(g.Runs), fmt.Sprint(g.Failed), times[0], times[1], times[2], times[3], shortTime(g.CPU), shortSize(g.PeakMemory), strings.Join(failures, ", "))
 	}
-	if err := w.Flush(); err != nil {
+	if err := t.write(d.out); err != nil {
 		return err
 	}
 	return tellRefusals(d.out, s, query)

@@ -292,7 +292,7 @@ func TestAcknowledgedAlert(t *testing.T) {
 	}
 	b.must(b.listAlerts(filter{}, "text", time.Now()))
 	out, _ := b.said()
-	if !strings.Contains(out, "new-host") || !strings.Contains(out, "(acknowledged by "+operator().User.Name+" at 20") || strings.Contains(out, "\x1b") || strings.Count(out, "\n") != 2 {
+	if !strings.Contains(out, "new-host") || !strings.Contains(out, "(acknowledged by "+operator().User.Name+" at 20") || strings.Contains(out, "\x1b") || strings.Count(out, "\n") != 4 {
 		t.Errorf("the list is %q", out)
 	}
 	b.must(b.listAlerts(filter{}, "json", time.Now()))

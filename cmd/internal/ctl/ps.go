@@ -7,7 +7,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -106,11 +105,12 @@ func (d logContext) ps(f filter, format string, now time.Time) error {
 		}
 		return nil
 	}
-	table := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(table, "USER\tSCRIPT\tCOMMAND\tAGE\tCPU\tMEMORY\tPROCESSES\tLAUNCHER\tRUN")
+	t := d.newTable(false, column{title: "user", least: 8, keep: assertedMark}, column{title: "script", least: 16}, column{title: "command", rank: 2}, column{title: "age", right: true},
+		column{title: "cpu", right: true}, column{title: "memory", right: true}, column{title: "processes", right: true, rank: 3}, column{title: "launcher", right: true, rank: 1},
+		column{title: "run", short: endOfRun})
 	for _, run := range runs {
 		s := shownAlive(run, time.Now())
-		cpu, memory, processes, launcher := "-", "-", "-", "-"
+		cpu, memory, processes, launcher := "", "", "", ""
 		if s.CPU != nil {
 			cpu = shortTime(time.Duration(*s.CPU * float64(time.Second)))
 		}
@@ -123,10 +123,12 @@ func (d logContext) ps(f filter, format string, now time.Time) error {
 		if s.Launcher > 0 {
 			launcher = fmt.Sprint(s.Launcher)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", plain(named(s.User, store.Asserted(run.Start))), plain(cmp.Or(scriptOf(s.Script, s.Version), "-")), plain(cmp.Or(s.Invocation, s.Command)),
-			shortTime(time.Duration(s.Age*float64(time.Second))), cpu, memory, processes, launcher, plain(d.shortRun(s.RunID)))
+		t.add(named(s.User, store.Asserted(run.Start)), scriptOf(s.Script, s.Version), cmp.Or(s.Invocation, s.Command), shortTime(time.Duration(s.Age*float64(time.Second))),
+			cpu, memory, processes, launcher, s.RunID)
 	}
-	table.Flush()
+	if err := t.write(out); err != nil {
+		return err
+	}
 	return out.Flush()
 }
 
@@ -150,14 +152,6 @@ func liveCells(s shownLive) []string {
 	}
 	return []string{s.RunID, s.Started, decimal(s.Age), s.User, s.Script, cpu, memory, processes, launcher, strconv.FormatUint(s.StartSeq, 10),
 		s.Auth, s.OSUser, s.KeyID, s.Holder, s.Client, s.Host, s.Version, s.Source, s.Path, s.Invocation, s.Command, store.LabelText(s.Labels), s.Code, strconv.FormatInt(s.CodeBytes, 10), s.UseFrom, s.Cancelled}
-}
-
-// shortRun is the end of a run's id where there is little room: that is enough to name the run.
-func (d logContext) shortRun(id string) string {
-	if d.narrow() {
-		return id[max(0, len(id)-prefixLeast):]
-	}
-	return id
 }
 
 // live are the runs that are alive. It says so if there are more than this user may see.

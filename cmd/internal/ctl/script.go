@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/rogpeppe/go-internal/diff"
@@ -333,12 +332,8 @@ func (d scriptContext) about(s scripts.Script, format string) error {
 	if format == "json" {
 		return writeJSON(d.out, scripts.Entry{Meta: s.Meta, Version: s.Version})
 	}
-	w := tabwriter.NewWriter(d.out, 0, 8, 2, ' ', 0)
-	row := func(name, value string) {
-		if value != "" {
-			fmt.Fprintf(w, "%s\t%s\n", name, plain(value))
-		}
-	}
+	var list [][2]string
+	row := func(name, value string) { list = append(list, [2]string{name, value}) }
 	m, v := s.Meta, s.Version
 	row("name", m.Name)
 	row("description", m.Description)
@@ -361,7 +356,7 @@ func (d scriptContext) about(s scripts.Script, format string) error {
 	for _, variable := range v.Variables {
 		row("variable", ruleText(variable))
 	}
-	return w.Flush()
+	return d.fields(d.out, list)
 }
 
 // ruleText is a variable with its rules in one line.

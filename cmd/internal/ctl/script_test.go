@@ -112,10 +112,10 @@ func TestScriptCommands(t *testing.T) {
 	if _, err, code := b.as("alice", "save", "tank/daily", file); code != 0 || !strings.Contains(err, "nothing was to change") {
 		t.Errorf("the same again: %d %s", code, err)
 	}
-	if out := b.must("alice", "list", "--format", "text"); !strings.Contains(out, "tank/daily  2 ") || strings.Contains(out, "\x1b") {
+	if out := b.must("alice", "list", "--format", "text"); !strings.Contains(out, "tank/daily        2  ") || strings.Contains(out, "\x1b") {
 		t.Errorf("list: %q", out)
 	}
-	if out := b.must("alice", "history", "tank/daily", "--format", "text"); strings.Count(out, "\n") != 3 || strings.Index(out, "first") < strings.Index(out, "\n2 ") {
+	if out := b.must("alice", "history", "tank/daily", "--format", "text"); strings.Count(out, "\n") != 4 || strings.Index(out, "first") < strings.Index(out, " 2  ") {
 		t.Errorf("history: %s", out)
 	}
 	if out := b.must("alice", "show", "tank/daily", "--about"); !strings.Contains(out, "2 of 2, by alice") {

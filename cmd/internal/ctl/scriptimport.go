@@ -1,7 +1,6 @@
 package ctl
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -12,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -105,15 +103,19 @@ func (d scriptContext) importAll(from string, dryRun bool, format string) error 
 		}
 	}
 	asJSON := d.formatOf(format) == "json"
-	w := tabwriter.NewWriter(d.out, 0, 8, 2, ' ', 0)
-	if !asJSON {
-		fmt.Fprintln(w, "STATUS\tNAME\tVERSION\tORIGINAL\tREASON")
+	table := d.newTable(false, column{title: "status"}, column{title: "name", least: 16}, column{title: "version", right: true, rank: 2}, column{title: "original", least: 12, rank: 1},
+		column{title: "reason", least: 20, wraps: true})
+	finish := func() error {
+		if asJSON {
+			return nil
+		}
+		return table.write(d.out)
 	}
 	counts, mapped := map[string]int{}, 0
 	for _, t := range targets(list, taken) {
 		one, err := d.importOne(t, dryRun)
 		if err != nil {
-			return errors.Join(w.Flush(), err)
+			return errors.Join(finish(), err)
 		}
 		counts[one.Status]++
 		if one.Mapped && one.Status != importSkipped {
@@ -122,17 +124,17 @@ func (d scriptContext) importAll(from string, dryRun bool, format string) error 
 		if asJSON {
 			err = writeJSON(d.out, one)
 		} else {
-			version := "-"
+			version := ""
 			if one.Version > 0 {
 				version = strconv.Itoa(one.Version)
 			}
-			_, err = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", one.Status, cmp.Or(one.Name, "-"), version, plain(one.Original), plain(one.Reason))
+			table.add(one.Status, one.Name, version, one.Original, one.Reason)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if err := w.Flush(); err != nil {
+	if err := finish(); err != nil {
 		return err
 	}
 	for _, note := range notes {

@@ -34,25 +34,6 @@ type logContext struct {
 	width         int // columns of the terminal; 0: not known, or no terminal
 }
 
-// narrow reports whether tables have to do with little room.
-func (d logContext) narrow() bool { return d.width > 0 && d.width < wideEnough }
-
-// wideEnough is how many columns the whole tables need.
-const wideEnough = 140
-
-// widthOf is how many columns a terminal has; 0: it is none, or does not say.
-func widthOf(out io.Writer) int {
-	f := fileOf(out)
-	if f == nil {
-		return 0
-	}
-	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
-	if err != nil {
-		return 0
-	}
-	return int(size.Col)
-}
-
 func (d logContext) warn(err error) { d.warnf("%v", err) }
 
 func (d logContext) warnf(format string, args ...any) {

@@ -26,7 +26,7 @@ func TestHistoryOnANarrowTerminal(t *testing.T) {
 			t.Errorf("%d columns: %s", n, line)
 		}
 	}
-	end := strings.Fields(strings.Split(out, "\n")[2])
+	end := strings.Fields(strings.Split(out, "\n")[3])
 	b.must(b.history(question{run: end[len(end)-1], format: "text"}, time.Now()))
 	if got, _ := b.said(); !strings.Contains(got, "gateway-a") {
 		t.Errorf("%q names\n%s", end[len(end)-1], got)
@@ -68,7 +68,7 @@ func TestTimesAndWidthOfLists(t *testing.T) {
 	if out := show(); !strings.Contains(out, "2026-12-02 01:00:00") || !strings.Contains(out, "COMMENT") {
 		t.Errorf("%s", out)
 	}
-	b.width = 80
+	b.width = 25
 	if out := show(); strings.Contains(out, "COMMENT") {
 		t.Errorf("%s", out)
 	}

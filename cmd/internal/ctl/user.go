@@ -1,13 +1,11 @@
 package ctl
 
 import (
-	"cmp"
 	"encoding/csv"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -353,36 +351,44 @@ func printList[T any](d logContext, format string, list []T, columns []string, c
 		w.Flush()
 		return w.Error()
 	}
-	rows, said := [][]string{slices.Clone(columns)}, make([]bool, len(columns))
-	for i := range columns {
-		rows[0][i] = strings.ToUpper(columns[i])
+	times := false
+	shown := make([]column, len(columns))
+	for i, name := range columns {
+		times = times || timeColumns[name]
+		shown[i] = listColumn(name, i)
 	}
+	t := d.newTable(times, shown...)
 	for _, item := range list {
 		row := cells(item)
 		for i := range row {
 			if timeColumns[columns[i]] {
 				row[i] = d.shownTime(row[i])
 			}
-			said[i] = said[i] || row[i] != ""
-			row[i] = cmp.Or(plain(row[i]), "-")
 		}
-		rows = append(rows, row)
+		t.add(row...)
 	}
-	w := tabwriter.NewWriter(d.out, 0, 8, 2, ' ', 0)
-	for _, row := range rows {
-		var shown []string
-		for i := range row {
-			if said[i] || len(list) == 0 || !d.narrow() { // where there is little room, a column without a value is left out
-				shown = append(shown, row[i])
-			}
-		}
-		fmt.Fprintln(w, strings.Join(shown, "\t"))
-	}
-	return w.Flush()
+	return t.write(d.out)
 }
 
-// timeColumns are the columns of lists with times, which tables have in the zone of --tz.
-var timeColumns = map[string]bool{"created": true, "expires": true, "revoked": true, "last": true, "changed": true, "time": true}
+// listColumn is a column of a list as a table has it. Lists are short, so they cut nothing. The first names the item, and stays; the others
+// go from the last on.
+func listColumn(name string, place int) column {
+	c := column{title: name, rank: place, right: numberColumns[name]}
+	switch {
+	case timeColumns[name]:
+		c.short = func(at string) string { return at[:min(len(at), len("2006-01-02 15:04"))] }
+	case !c.right:
+		c.least, c.wraps = 10, true
+	}
+	return c
+}
+
+// timeColumns are the columns of lists with times, which tables have in the zone of --tz; numberColumns
+// are those with numbers.
+var (
+	timeColumns   = map[string]bool{"created": true, "expires": true, "revoked": true, "last": true, "changed": true, "time": true}
+	numberColumns = map[string]bool{"keys": true, "version": true, "bytes": true, "minute": true, "hour": true, "running": true, "free_in": true, "versions": true}
+)
 
 // neverThere is a command that there is not on purpose: it says what there is instead.
 func neverThere(use, hint string, aliases ...string) *cobra.Command {

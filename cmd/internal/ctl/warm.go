@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -160,15 +159,22 @@ func (a *app) warmStatus(format string) error {
 		fmt.Fprintln(a.err, "py3runctl: no templates")
 		return nil
 	}
-	table := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(table, "KEY\tPROCESS\tINTERPRETER\tPRELOAD\tREADY\tRUNNING\tSERVED\tMEMORY\tUNUSED")
+	d := logContext{width: cli.Width(a.environ, a.out)}
+	t := d.newTable(false, column{title: "key"}, column{title: "process", right: true, rank: 4}, column{title: "interpreter", least: 12}, column{title: "preload", least: 10, rank: 2},
+		column{title: "ready", right: true}, column{title: "running", right: true}, column{title: "served", right: true, rank: 1}, column{title: "memory", right: true}, column{title: "unused", right: true, rank: 3})
+	var failed [][2]string
 	for _, s := range list {
+		unused := time.Since(s.LastUse).Round(time.Second).String()
 		if s.Failed != "" {
-			fmt.Fprintf(table, "%s\t-\tnot started %s ago: %s\n", s.Key, time.Since(s.LastUse).Round(time.Second), s.Failed)
+			failed = append(failed, [2]string{s.Key, "not started " + unused + " ago: " + s.Failed})
 			continue
 		}
-		fmt.Fprintf(table, "%s\t%d\t%s\t%s\t%d\t%d\t%d\t%d MB\t%s\n", s.Key, s.Process, s.Interpreter, strings.Join(s.Preload, ","), s.Ready, s.Running, s.Served,
-			s.MemoryBytes>>20, time.Since(s.LastUse).Round(time.Second))
+		t.add(s.Key, fmt.Sprint(s.Process), s.Interpreter, strings.Join(s.Preload, ","), fmt.Sprint(s.Ready), fmt.Sprint(s.Running), fmt.Sprint(s.Served), fmt.Sprintf("%d MB", s.MemoryBytes>>20), unused)
 	}
-	return table.Flush()
+	if len(t.rows) > 0 {
+		if err := t.write(a.out); err != nil {
+			return err
+		}
+	}
+	return d.fields(a.out, failed)
 }
