@@ -36,6 +36,7 @@ type app struct {
 	outIsTerminal, errIsTerminal bool
 	environ                      []string
 	configFile, dir, zone        string
+	with                         verification // what the pages compare the log with
 }
 
 // Main runs the command line and returns the exit code.
