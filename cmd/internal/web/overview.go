@@ -142,7 +142,7 @@ func (v *view) overviewRuns(index *store.Index, d *overviewData) error {
 	local := v.now.In(v.zone)
 	first := time.Date(local.Year(), local.Month(), local.Day(), local.Hour(), 0, 0, 0, v.zone).Add(-time.Duration(d.Span.hours-1) * time.Hour)
 	q := store.Query{Owner: v.query.Owner, Zone: v.zone, Since: first}
-	buckets, err := index.Series(q, store.ByHour)
+	buckets, err := v.server.hours.of(index, q, v.now)
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"py3run/cmd/internal/access"
@@ -65,7 +64,8 @@ type peopleData struct {
 	Users    []personRow
 	Groups   []groupRow
 	Keys     []keyRow
-	Left     int // users, groups and keys that are not shown
+	Left     int    // users, groups and keys that are not shown
+	NoUses   string // why it is not known when users and keys were last used; empty: it is
 	Question AccessQuestion
 	Asked    bool
 	Answer   AccessAnswer
@@ -118,9 +118,7 @@ func (v *view) people() error {
 		}
 	}
 	if policy != nil {
-		if err := v.peopleOf(policy, index, &d); err != nil {
-			return err
-		}
+		v.peopleOf(policy, index, &d)
 	}
 	before, _ := strconv.ParseUint(v.params.Get("before"), 10, 64)
 	var next uint64
@@ -134,13 +132,12 @@ func (v *view) people() error {
 }
 
 // peopleOf lists who is in a policy.
-func (v *view) peopleOf(p *access.Policy, index *store.Index, d *peopleData) error {
+func (v *view) peopleOf(p *access.Policy, index *store.Index, d *peopleData) {
 	var users, keys map[string]time.Time
 	if v.query.Owner == "" {
-		var err error
-		if users, keys, err = v.server.uses.of(index, v.now); err != nil {
-			return err
-		}
+		var last lastUses
+		last, d.NoUses = v.server.uses.of(index, v.now, v.server.say)
+		users, keys = last.users, last.keys
 	}
 	d.Policy = &policyAbout{p.Path, p.SHA256, p.System}
 	for _, name := range slices.Sorted(maps.Keys(p.Users)) {
@@ -175,7 +172,6 @@ func (v *view) peopleOf(p *access.Policy, index *store.Index, d *peopleData) err
 		d.Groups = append(d.Groups, row)
 	}
 	d.Users, d.Keys, d.Groups = bound(d.Users, &d.Left), bound(d.Keys, &d.Left), bound(d.Groups, &d.Left)
-	return nil
 }
 
 // bound shortens a list, and counts what is left out.
@@ -228,33 +224,6 @@ func (d peopleData) Caption() string {
 		about = "use the script " + d.Question.Script
 	}
 	return fmt.Sprintf("Who could %s at %s", about, d.Exact(d.Answer.At))
-}
-
-// uses remember when users and keys were last used: to find that, the index goes through all of its runs.
-type uses struct {
-	mu          sync.Mutex
-	index       *store.Index
-	at          time.Time
-	users, keys map[string]time.Time
-}
-
-// usesFor is how long an answer stands.
-const usesFor = time.Minute
-
-func (u *uses) of(index *store.Index, now time.Time) (users, keys map[string]time.Time, err error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.index == index && now.Sub(u.at) < usesFor && !now.Before(u.at) {
-		return u.users, u.keys, nil
-	}
-	if users, err = index.LastUse(store.ByUser); err != nil {
-		return nil, nil, err
-	}
-	if keys, err = index.LastUse(store.ByKey); err != nil {
-		return nil, nil, err
-	}
-	u.index, u.at, u.users, u.keys = index, now, users, keys
-	return users, keys, nil
 }
 
 // Rule is the rule by which a user may do something; empty: the user may not.

@@ -307,7 +307,7 @@ func (v *view) usageGroups(index *store.Index, q store.Query, d *usageData) erro
 	if d.NeedsLabel = by == ""; d.NeedsLabel {
 		return nil
 	}
-	groups, err := index.Stats(q, by)
+	groups, err := v.statsOf(index, q, by)
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func (v *view) usagePoints(index *store.Index, q store.Query) (points []point, p
 	} else if q.Zone = time.UTC; v.Zone() != "UTC" {
 		pieces = "days in UTC"
 	}
-	buckets, err := index.Series(q, step)
+	buckets, err := v.seriesOf(index, q, step)
 	if err != nil || len(buckets) == 0 {
 		return nil, pieces, err
 	}

@@ -49,7 +49,7 @@ type Server struct {
 	last     atomic.Int64 // when the last request came, in nanoseconds of the monotonic clock
 	began    time.Time
 	nav      []navItem
-	uses     uses
+	remembered
 }
 
 // New makes a server, and the one-time token for its first visitor.
