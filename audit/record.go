@@ -48,6 +48,7 @@ type Record struct {
 	Policy    *PolicyChange      `json:"policy,omitempty"`
 	Changed   *ScriptChange      `json:"script_change,omitempty"`
 	Cancel    *Cancel            `json:"cancel,omitempty"`
+	Hold      *Hold              `json:"hold,omitempty"`      // of an audit-hold, and the id and comment of an audit-hold-release
 	Refusals  *Refusals          `json:"refusals,omitempty"`  // in an execution-denied that stands for several
 	Viewed    *View              `json:"view,omitempty"`      // in a history-view or code-view
 	Truncated bool               `json:"truncated,omitempty"` // a list was dropped or a string cut

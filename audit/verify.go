@@ -63,6 +63,9 @@ type Report struct {
 	Unread      []string         // segments that could not be read to their end: what stands there is not judged
 	ProvedTo    uint64           // seq of the newest record whose hash a witness confirms, and with it the chain up to there; 0: none
 
+	Holds      []OpenHold // in force: by the records or by the file of holds, oldest first
+	HoldsFault string     // how the records and that file disagree; empty: they do not
+
 	acknowledged map[string]*Acknowledgement // by the id of the finding
 
 	Origin string            // name of the log, by its first record

@@ -30,7 +30,7 @@ func (a *app) audit() *cobra.Command {
 			c.Help()
 			return cli.ExitCode(exitUsage)
 		}}
-	c.AddCommand(a.tail(), a.show(), a.verify(), a.export(), a.prune(), a.checkpoint(), a.keygen(), a.acknowledge(), a.proof())
+	c.AddCommand(a.tail(), a.show(), a.verify(), a.export(), a.prune(), a.checkpoint(), a.keygen(), a.acknowledge(), a.hold(), a.proof())
 	return c
 }
 
@@ -211,6 +211,11 @@ func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location
 	case audit.AuditAcknowledged:
 		if rec.Ack != nil {
 			add("%s: %s", acknowledged(rec.Ack), rec.Ack.Comment)
+		}
+	case audit.AuditHold, audit.AuditHoldRelease:
+		paint = "\x1b[33m"
+		if h := rec.Hold; h != nil {
+			add("%s", held(rec.Event.Action, *h))
 		}
 	case audit.ExecutionCancel:
 		paint = "\x1b[33m"
