@@ -28,6 +28,9 @@ type Key struct {
 // Changed reports whether the value is not the default.
 func (k Key) Changed() bool { return k.Value != k.Default }
 
+// Leaf is the name of the key below its section.
+func (k Key) Leaf() string { return leaf(k.Name) }
+
 // Keys are all keys with what is in force, in the order of a file.
 func (l *Loaded) Keys() []Key {
 	c := Default()
