@@ -220,26 +220,42 @@ type Span struct {
 	Runs, Records      int64
 }
 
-// Span says which part of the log the index has.
-func (x *Index) Span() (s Span, err error) {
+// A Segment is what an index has of one segment of the log.
+type Segment struct {
+	First, Last     uint64 // records
+	FirstAt, LastAt time.Time
+	Records         int64
+}
+
+// Segments are those that the index has records of, oldest first.
+func (x *Index) Segments() (list []Segment, err error) {
 	rows, err := x.db.Query("SELECT * FROM segments ORDER BY segment")
 	if err != nil {
-		return s, damage(err)
+		return nil, damage(err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		seg, err := scanSegment(rows)
 		if err != nil {
-			return s, damage(err)
+			return nil, damage(err)
 		}
-		if s.Records == 0 {
-			s.Oldest, s.OldestAt = seg.first, time.UnixMicro(seg.firstAt).UTC()
-		}
-		s.Newest, s.NewestAt = seg.last, time.UnixMicro(seg.lastAt).UTC()
-		s.Records += seg.records
+		list = append(list, Segment{seg.first, seg.last, time.UnixMicro(seg.firstAt).UTC(), time.UnixMicro(seg.lastAt).UTC(), seg.records})
 	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return s, damage(err)
+	return list, damage(errors.Join(rows.Err(), rows.Close()))
+}
+
+// Span says which part of the log the index has.
+func (x *Index) Span() (s Span, err error) {
+	list, err := x.Segments()
+	if err != nil {
+		return s, err
+	}
+	for i, seg := range list {
+		if i == 0 {
+			s.Oldest, s.OldestAt = seg.First, seg.FirstAt
+		}
+		s.Newest, s.NewestAt = seg.Last, seg.LastAt
+		s.Records += seg.Records
 	}
 	return s, damage(x.db.QueryRow("SELECT count(*) FROM runs").Scan(&s.Runs))
 }

@@ -23,10 +23,9 @@ type Overview interface {
 
 // OpenAlerts counts alerts.
 type OpenAlerts struct {
-	Open   int
-	More   bool           // there are older ones that were not looked at
-	Rules  map[string]int // how many of each rule
-	Newest time.Time
+	Open  int
+	More  bool           // there are older ones that were not looked at
+	Rules map[string]int // how many of each rule
 }
 
 // A Trust is what can be said about the log at once.

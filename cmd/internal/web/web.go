@@ -50,6 +50,8 @@ type Server struct {
 	began    time.Time
 	nav      []navItem
 	remembered
+
+	verification verification
 }
 
 // New makes a server, and the one-time token for its first visitor.
@@ -97,6 +99,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}()
 	err := server.Serve(bounded(l, mostConnections))
 	stop()
+	s.verification.end(errEnding)
 	<-ended
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
