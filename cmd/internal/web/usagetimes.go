@@ -101,12 +101,12 @@ func (v *view) usageTimes(index *store.Index, q store.Query, d *usageData) error
 	for i := range points {
 		p := &points[i]
 		at[i] = p.at
-		p50.Values[i], p95.Values[i], peak.Values[i], limit.Values[i] = math.NaN(), math.NaN(), math.NaN(), most
+		p50.Values[i], p95.Values[i], peak.Values[i], limit.Values[i] = math.NaN(), math.NaN(), math.NaN(), most/mib
 		if p.durations.Count() > 0 {
 			p50.Values[i], p95.Values[i] = p.durations.Percentile(0.5).Seconds(), p.durations.Percentile(0.95).Seconds()
 		}
 		if p.runs.PeakMemory > 0 {
-			peak.Values[i] = float64(p.runs.PeakMemory)
+			peak.Values[i] = float64(p.runs.PeakMemory) / mib
 		}
 		cpu.Values[i] = p.runs.CPU.Seconds()
 		for status, n := range p.runs.Statuses {
@@ -127,7 +127,7 @@ func (v *view) usageTimes(index *store.Index, q store.Query, d *usageData) error
 		v.Stacked("outcomes", "Runs by how they ended", at, kinds.series(), nil),
 		v.Lines("durations", "Duration: half of the runs (p50) and 95 of 100 (p95) took no longer", at, []Series{p50, p95}, v.saySpan),
 		v.Lines("cpu", "CPU time of all runs together", at, []Series{cpu}, v.saySpan),
-		v.Lines("memory", "Largest peak memory of one run", at, memory, v.sayBytes),
+		v.Lines("memory", "Largest peak memory of one run", at, memory, func(v float64) string { return d.sayBytes(v * mib) }),
 	}
 	for i := range d.Times {
 		d.Times[i].Note = "by " + pieces
@@ -149,6 +149,9 @@ func (l look) saySpan(seconds float64) string {
 	}
 	return l.Fixed(seconds/3600, 1) + " h"
 }
+
+// mib is a mebibyte: an axis with round numbers of them is one of round numbers.
+const mib = 1 << 20
 
 // merge adds another point.
 func (p *point) merge(o *point) {
