@@ -91,6 +91,7 @@ const (
 	ScriptDeleted  Action = "script-delete"
 	ScriptImported Action = "script-import"
 	PolicyRestored Action = "policy-restore"
+	ConfigChanged  Action = "config-change" // of a configuration file; the reason before stands in the record that comes before the change
 	LimitsReset    Action = "limits-reset"
 )
 

@@ -161,8 +161,8 @@ func (d logContext) linePrinter(format string) func(audit.Line) error {
 	}
 }
 
-// told is what a record says, in words: the kind of event or the status, its colour, and more.
-func told(rec audit.Record) (what, paint string, words []string) {
+// wordsOf says in words what a record says: what happened, the colour for it, and more.
+func wordsOf(rec audit.Record) (what, paint string, words []string) {
 	add := func(format string, args ...any) { words = append(words, fmt.Sprintf(format, args...)) }
 	what = strings.TrimPrefix(string(rec.Event.Action), "execution-")
 	switch rec.Event.Action {
@@ -251,7 +251,7 @@ const wideEnough = 140
 // summary is a record for people: one line, or where that is wider than the terminal, with further
 // lines that are indented.
 func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location, width int) string {
-	what, paint, words := told(rec)
+	what, paint, words := wordsOf(rec)
 	who := plain(cmp.Or(named(rec.User.Name, store.Asserted(rec)), "-"))
 	if rec.Event.Action == audit.PolicyChanged { // nobody knows who has changed the file
 		who = plain(noticed(rec))

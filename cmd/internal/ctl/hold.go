@@ -225,7 +225,6 @@ func (d logContext) holds() (list []hold, err error) {
 	}
 	defer r.Close()
 	open, unread := r.Holds() // before the records: a hold is in the file first
-	at := func(id string) int { return slices.IndexFunc(list, func(h hold) bool { return h.ID == id }) }
 	for line, err := range r.Records(audit.Position{}) {
 		if bad := new(audit.LineError); errors.As(err, &bad) {
 			continue // verify reports it
@@ -236,22 +235,37 @@ func (d logContext) holds() (list []hold, err error) {
 		if line.Action != audit.AuditHold && line.Action != audit.AuditHoldRelease {
 			continue
 		}
-		rec, err := line.Record()
-		if err != nil || rec.Hold == nil {
-			continue
-		}
-		i, by := at(rec.Hold.ID), named(rec.User.Name, false)
-		switch {
-		case line.Action == audit.AuditHold && i < 0:
-			list = append(list, holdOf(audit.OpenHold{Hold: *rec.Hold, By: by, At: rec.Timestamp, Seq: rec.Seq}))
-		case line.Action == audit.AuditHold: // a repair has put it in force again
-			list[i].ReleasedBy, list[i].ReleasedAt, list[i].ReleasedComment, list[i].ReleasedSeq = "", "", "", 0
-		case i >= 0 && list[i].ReleasedAt == "":
-			list[i].ReleasedBy, list[i].ReleasedAt, list[i].ReleasedComment, list[i].ReleasedSeq = by, rec.Timestamp, rec.Hold.Comment, rec.Seq
+		if rec, err := line.Record(); err == nil {
+			list = withHold(list, rec)
 		}
 	}
+	if unread != nil && !errors.Is(unread, unix.ENOENT) {
+		d.warnf("%v", unread)
+	}
+	return compareHolds(list, open), nil
+}
+
+// withHold adds to the holds what the next record says about them.
+func withHold(list []hold, rec audit.Record) []hold {
+	if rec.Hold == nil {
+		return list
+	}
+	i, by := slices.IndexFunc(list, func(h hold) bool { return h.ID == rec.Hold.ID }), named(rec.User.Name, false)
+	switch {
+	case rec.Event.Action == audit.AuditHold && i < 0:
+		list = append(list, holdOf(audit.OpenHold{Hold: *rec.Hold, By: by, At: rec.Timestamp, Seq: rec.Seq}))
+	case rec.Event.Action == audit.AuditHold: // a repair has put it in force again
+		list[i].ReleasedBy, list[i].ReleasedAt, list[i].ReleasedComment, list[i].ReleasedSeq = "", "", "", 0
+	case i >= 0 && list[i].ReleasedAt == "":
+		list[i].ReleasedBy, list[i].ReleasedAt, list[i].ReleasedComment, list[i].ReleasedSeq = by, rec.Timestamp, rec.Hold.Comment, rec.Seq
+	}
+	return list
+}
+
+// compareHolds compares the holds by the records with those of the file, and says where they disagree.
+func compareHolds(list []hold, open []audit.OpenHold) []hold {
 	for _, o := range open {
-		switch i := at(o.ID); {
+		switch i := slices.IndexFunc(list, func(h hold) bool { return h.ID == o.ID }); {
 		case i < 0:
 			h := holdOf(o)
 			h.Problem = "no record says so"
@@ -266,10 +280,7 @@ func (d logContext) holds() (list []hold, err error) {
 			list[i].Problem = "not in holds.json"
 		}
 	}
-	if unread != nil && !errors.Is(unread, unix.ENOENT) {
-		d.warnf("%v", unread)
-	}
-	return list, nil
+	return list
 }
 
 func (d logContext) listHolds(list []hold, format string) error {
@@ -302,36 +313,44 @@ func (d logContext) listHolds(list []hold, format string) error {
 
 // addHold puts a hold in force: of h, the selection and the comment as the command line takes them.
 func (d logContext) addHold(h hold, now time.Time) (hold, error) {
-	if h.Comment = strings.TrimSpace(h.Comment); h.Comment == "" {
-		return h, cli.Usagef("requires --comment: why the records have to stay")
+	want, err := h.wanted(now.In(d.local()))
+	if err == nil && h.Run != "" {
+		want.Run, err = d.wholeRun(h.Run)
 	}
-	now = now.In(d.local())
-	want := audit.Hold{User: h.User, Comment: h.Comment}
+	if err != nil {
+		return h, err
+	}
+	return d.putHold(want)
+}
+
+// wanted is a hold as the log has it, without its run.
+func (h hold) wanted(now time.Time) (want audit.Hold, err error) {
+	if h.Comment = strings.TrimSpace(h.Comment); h.Comment == "" {
+		return want, cli.Usagef("requires --comment: why the records have to stay")
+	}
+	want = audit.Hold{User: h.User, Comment: h.Comment}
 	for _, f := range []struct {
 		name, given string
 		to          *string
 	}{{"since", h.Since, &want.Since}, {"until", h.Until, &want.Until}} {
 		at, err := parseTime(f.name, f.given, now)
 		if err != nil {
-			return h, err
+			return want, err
 		}
 		if !at.IsZero() {
 			*f.to = at.UTC().Format(time.RFC3339Nano)
 		}
 	}
 	query, err := (filter{script: h.Script}).query(now)
-	if err != nil {
-		return h, err
-	}
 	want.Script, want.Version = query.Script, query.Version
-	if h.Run != "" {
-		if want.Run, err = d.wholeRun(h.Run); err != nil {
-			return h, err
-		}
-	}
+	return want, err
+}
+
+// putHold puts a hold in force, with a record.
+func (d logContext) putHold(want audit.Hold) (hold, error) {
 	log, err := audit.Open(d.dir)
 	if err != nil {
-		return h, err
+		return hold{}, err
 	}
 	defer log.Close()
 	open, _, err := log.AddHold(d.author(), want)

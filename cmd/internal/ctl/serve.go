@@ -18,6 +18,7 @@ import (
 	"py3run/audit"
 	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/cli"
+	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/store"
 	"py3run/cmd/internal/web"
 )
@@ -31,6 +32,7 @@ type serving struct {
 	hosts  []string
 	idle   time.Duration
 	index  string
+	with   verification
 }
 
 func (a *app) serve() *cobra.Command {
@@ -51,6 +53,9 @@ It makes the index if there is none, keeps it up to date, and ends after 15 minu
 			if s.idle < 0 {
 				return cli.Usagef("invalid argument %v for --idle: want 0 or more", s.idle)
 			}
+			if err := s.with.check(); err != nil {
+				return err
+			}
 			return a.runServer(s)
 		},
 	}
@@ -58,6 +63,7 @@ It makes the index if there is none, keeps it up to date, and ends after 15 minu
 	c.Flags().StringArrayVar(&s.hosts, "host", nil, "also accept this `name[:port]` as the host of an address, as a tunnel or a proxy sends it; can be repeated")
 	c.Flags().DurationVar(&s.idle, "idle", s.idle, "end after this `time` without a request; 0: never")
 	indexFlag(c, &s.index)
+	s.with.flags(c)
 	return c
 }
 
@@ -85,7 +91,7 @@ func (a *app) runServer(s serving) error {
 	defer stop()
 	hosts, address := hostsOf(l, s.hosts)
 	server, token := web.New(web.Options{
-		Gate: gate{a}, Index: index.get, Zone: d.local(), Hosts: hosts, Idle: s.idle, Fresh: index.fresh,
+		Gate: gate{a, &common{with: s.with}}, Index: index.get, Zone: d.local(), Hosts: hosts, Idle: s.idle, Fresh: index.fresh,
 		Log: func(err error) { d.warn(err) },
 	})
 	go index.keep(ctx, d)
@@ -146,17 +152,26 @@ func hostsOf(l net.Listener, more []string) (hosts []string, address string) {
 }
 
 // A gate lets visitors in by the policy as it is now.
-type gate struct{ a *app }
+type gate struct {
+	a      *app
+	common *common
+}
+
+// A common is what all visitors of one server share.
+type common struct {
+	with verification // what the pages verify the log with
+	acks ackBook
+}
 
 func (g gate) Starter() (web.Visitor, error) {
 	d, err := g.a.quiet().sightedContext()
-	return visitor{d, g.a}, told(err)
+	return visitor{d, g.a, g.common}, told(err)
 }
 
 func (g gate) Holder(key string) (web.Visitor, error) {
 	d, err := g.a.quiet().logContext()
 	if err != nil {
-		return nil, err
+		return nil, told(err)
 	}
 	who, err := g.a.actorWith(key)
 	if err != nil {
@@ -164,7 +179,7 @@ func (g gate) Holder(key string) (web.Visitor, error) {
 	}
 	d.who = &who
 	d.only, err = who.sees()
-	return visitor{d, g.a}, told(err)
+	return visitor{d, g.a, g.common}, told(err)
 }
 
 // quiet is the same invocation without messages: a request has nobody who reads them.
@@ -182,7 +197,8 @@ func (discard) Write(p []byte) (int, error) { return len(p), nil }
 // call.
 type visitor struct {
 	logContext
-	app *app
+	app    *app
+	common *common
 }
 
 func (v visitor) Name() string { return v.author().User.Name }
@@ -226,9 +242,12 @@ func (v visitor) Query(f web.Filter, now time.Time) (store.Query, error) {
 func told(err error) error {
 	var denied refusal
 	var usage *cli.UsageError
+	var conf *config.Error
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &conf):
+		return visible{err, http.StatusConflict, conf.Hint}
 	case errors.As(err, &denied):
 		return visible{err, http.StatusForbidden, denied.Denial.Hint}
 	case errors.As(err, &usage):

@@ -137,7 +137,7 @@ func eventOf(line audit.Line, rec audit.Record) event {
 	if e.outcome == "failure" {
 		e.severity = max(e.severity, low)
 	}
-	what, _, words := told(rec)
+	what, _, words := wordsOf(rec)
 	e.message = strings.TrimSuffix(strings.Join([]string{what, named(rec.User.Name, store.Asserted(rec)), strings.Join(words, ", ")}, ": "), ": ")
 	if addr, err := netip.ParseAddr(rec.Client.IP); err == nil {
 		e.client = addr.Unmap().WithZone("")

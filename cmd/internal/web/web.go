@@ -49,6 +49,9 @@ type Server struct {
 	last     atomic.Int64 // when the last request came, in nanoseconds of the monotonic clock
 	began    time.Time
 	nav      []navItem
+	remembered
+
+	verification verification
 }
 
 // New makes a server, and the one-time token for its first visitor.
@@ -96,6 +99,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}()
 	err := server.Serve(bounded(l, mostConnections))
 	stop()
+	s.verification.end(errEnding)
 	<-ended
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
