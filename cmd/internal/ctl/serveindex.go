@@ -32,13 +32,14 @@ func (x *freshIndex) get() (*store.Index, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	info, err := os.Stat(x.path)
-	if err == nil && x.open != nil && os.SameFile(info, x.file) {
+	if err != nil || info.Size() == 0 {
+		x.bad = true
+		return nil, visible{errors.New("the index is gone, and is made anew from the log"), http.StatusServiceUnavailable, "try again in a moment"}
+	}
+	if x.open != nil && os.SameFile(info, x.file) {
 		return x.open, nil
 	}
 	opened, err := store.OpenIndex(x.path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, visible{errors.New("the index is gone, and is made anew from the log"), http.StatusServiceUnavailable, "try again in a moment"}
-	}
 	if err != nil {
 		return nil, err
 	}
