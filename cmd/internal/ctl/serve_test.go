@@ -14,7 +14,6 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -26,7 +25,6 @@ import (
 	"py3run/audit"
 	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/cli"
-	"py3run/cmd/internal/store"
 	"py3run/cmd/internal/web"
 )
 
@@ -972,5 +970,3 @@ func TestNamedZone(t *testing.T) {
 	}
 }
 
-var _ = store.Running
-var _ = exec.Command
