@@ -39,6 +39,7 @@ type app struct {
 	configFile, dir, zone        string
 	claim                        access.Claim                   // whom to act for; the zero Claim: the caller
 	policy                       *atomic.Pointer[access.Policy] // of the last call, for a process that asks again and again; nil: none is kept
+	with                         verification                   // what the pages compare the log with
 }
 
 // Main runs the command line and returns the exit code.

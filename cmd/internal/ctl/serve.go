@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -46,12 +47,17 @@ It makes the index if there is none, keeps it up to date, and ends after 15 minu
 			if err := s.check(); err != nil {
 				return err
 			}
+			if err := a.with.check(); err != nil {
+				return err
+			}
 			return a.runServer(s)
 		},
 	}
 	c.Flags().StringVar(&s.listen, "listen", s.listen, "where: 127.0.0.1:PORT, [::1]:PORT, or unix:`PATH`; port 0 takes a free one")
 	c.Flags().StringArrayVar(&s.hosts, "host", nil, "also accept this `name[:port]` as the host of an address, as a tunnel or a proxy sends it;\nwithout a port: with the pages' own, or with none; can be repeated")
 	c.Flags().DurationVar(&s.idle, "idle", s.idle, "end after this `time` without a request of somebody who has signed in; 0: never")
+	c.Flags().StringVar(&a.with.checkpoints, "checkpoints", "", "`directory` of checkpoints that somebody else keeps, to show up to where the log is signed")
+	c.Flags().StringVar(&a.with.keys, "key", "", "`file` of the public keys for the checkpoints, as keygen writes it")
 	indexFlag(c, &s.index)
 	return c
 }
@@ -114,6 +120,7 @@ type pages struct {
 	*web.Server
 	token string
 	index *freshIndex
+	keep  func(context.Context) // keeps the index up to date until the context ends
 	gate  *gate
 }
 
@@ -122,25 +129,19 @@ func (a *app) newPages(d logContext, g *gate, index string, o web.Options) *page
 	o.Gate, o.Index, o.Damaged, o.Fresh, o.Zone, o.Log = g, p.index.get, p.index.damaged, p.index.fresh, namedZone(d.local(), a.environ), d.warn
 	g.denials.warn = d.warn
 	p.Server, p.token = web.New(o)
-	p.index.update = func(anew bool) error { return d.update(index, anew, false) }
+	p.keep = func(ctx context.Context) { d.keepFresh(ctx, index, freshEvery, p.index.told) }
 	return p
 }
 
 // serve answers requests, and keeps the index up to date beside that.
 func (p *pages) serve(ctx context.Context, l net.Listener) error {
 	beside, stop := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for p.index.wait(beside) {
-			p.index.freshen()
-			p.gate.denials.tell(time.Now(), false)
-		}
-	}()
+	var ended sync.WaitGroup
+	ended.Go(func() { p.keep(beside) })
+	ended.Go(func() { p.gate.denials.keep(beside) })
 	err := p.Serve(ctx, l)
 	stop()
-	<-ended
-	p.gate.denials.tell(time.Now(), true)
+	ended.Wait()
 	p.index.close()
 	return err
 }

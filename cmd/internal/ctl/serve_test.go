@@ -693,14 +693,14 @@ func TestServeIndexComesBack(t *testing.T) {
 		if w := b.get("audrey", "/history"); w.Code != 200 && (w.Code != 503 || !strings.Contains(w.Body.String(), "made anew")) {
 			t.Errorf("%s: %d %s", when, w.Code, mainOf(w))
 		}
-		b.pages.index.freshen()
+		b.freshen()
 		seen("after it was " + when)
 	}
 	away := b.log.dir + "-away"
 	if err := os.Rename(b.log.dir, away); err != nil {
 		t.Fatal(err)
 	}
-	b.pages.index.freshen()
+	b.freshen()
 	if w := b.get("audrey", "/history"); w.Code != 503 {
 		t.Errorf("without the log: %d %s", w.Code, mainOf(w))
 	}
@@ -711,10 +711,10 @@ func TestServeIndexComesBack(t *testing.T) {
 	if err := os.Rename(away, b.log.dir); err != nil {
 		t.Fatal(err)
 	}
-	b.pages.index.freshen()
+	b.freshen()
 	seen("with the log back")
 	b.log.run("zoe", "ok", nil)
-	b.pages.index.freshen()
+	b.freshen()
 	if w := b.get("audrey", "/history"); !strings.Contains(w.Body.String(), "zoe") {
 		t.Errorf("a new run: %s", mainOf(w))
 	}
@@ -969,4 +969,3 @@ func TestNamedZone(t *testing.T) {
 		t.Error(zone)
 	}
 }
-

@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -214,4 +215,11 @@ func mainOf(w *httptest.ResponseRecorder) string {
 		text = w.Body.String()
 	}
 	return text[:min(len(text), 600)]
+}
+
+// freshen brings the index up to date, once.
+func (b *serveBench) freshen() {
+	ctx, stop := context.WithCancel(context.Background())
+	stop()
+	b.pages.keep(ctx)
 }

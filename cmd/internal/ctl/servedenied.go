@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -65,6 +66,21 @@ func (all *denials) tell(now time.Time, end bool) {
 	all.mu.Unlock()
 	for _, rec := range due {
 		all.record(rec)
+	}
+}
+
+// keep writes summaries when they are due, until the context ends, and then all.
+func (all *denials) keep(ctx context.Context) {
+	tick := time.NewTicker(deniedFor / 4)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			all.tell(time.Now(), true)
+			return
+		case <-tick.C:
+			all.tell(time.Now(), false)
+		}
 	}
 }
 

@@ -1,7 +1,6 @@
 package ctl
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"os"
@@ -17,14 +16,12 @@ const freshEvery = time.Second
 
 // A freshIndex is the index that the pages read, opened anew when its file was made anew.
 type freshIndex struct {
-	path   string
-	update func(anew bool) error
+	path string
 
 	mu   sync.Mutex
 	open *store.Index
 	file os.FileInfo
 	now  web.Fresh
-	bad  bool // it is to be made anew
 }
 
 // get returns the open index.
@@ -33,7 +30,9 @@ func (x *freshIndex) get() (*store.Index, error) {
 	defer x.mu.Unlock()
 	info, err := os.Stat(x.path)
 	if err != nil || info.Size() == 0 {
-		x.bad = true
+		if err == nil {
+			x.damaged()
+		}
 		return nil, visible{errors.New("the index is gone, and is made anew from the log"), http.StatusServiceUnavailable, "try again in a moment"}
 	}
 	if x.open != nil && os.SameFile(info, x.file) {
@@ -66,37 +65,14 @@ func (x *freshIndex) fresh() web.Fresh {
 	return x.now
 }
 
-// damaged has the index made anew.
-func (x *freshIndex) damaged() {
+// told keeps how far the index is.
+func (x *freshIndex) told(behind uint64, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.bad = true
-}
-
-// wait waits until it is time to look for new records; false: it is over.
-func (x *freshIndex) wait(ctx context.Context) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(freshEvery):
-		return true
-	}
-}
-
-// freshen brings the index up to date, or makes it anew.
-func (x *freshIndex) freshen() {
-	x.mu.Lock()
-	anew := x.bad
-	x.mu.Unlock()
-	err := x.update(anew)
-	if !anew && (errors.Is(err, store.ErrDamaged) || errors.Is(err, store.ErrVersion)) {
-		anew = true
-		err = x.update(anew)
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.now.Err = err; err == nil {
+	if x.now.Behind, x.now.Err = behind, err; err == nil {
 		x.now.At = time.Now()
-		x.bad = x.bad && !anew
 	}
 }
+
+// damaged removes an index that turned out to be damaged: whoever keeps it fresh makes it anew.
+func (x *freshIndex) damaged() { os.Remove(x.path) }
