@@ -47,7 +47,8 @@ type Policy struct {
 	RoleLimits map[Role]config.Limits
 	Profiles   map[string]config.Limits
 
-	owner   int // of the directory
+	owner   int    // of the directory
+	mode    uint32 // of the file
 	file    identity
 	settled bool // the file was not changed just before it was read: see isSame
 }
@@ -163,8 +164,22 @@ func load(path string, system bool, known *Policy) (*Policy, error) {
 	if findings != nil {
 		return nil, &PolicyError{CodeBroken, findings}
 	}
-	p.System, p.file, p.settled, p.owner = system, now, settled, owner
+	p.System, p.file, p.settled, p.owner, p.mode = system, now, settled, owner, st.Mode
 	return p, nil
+}
+
+// Readers says who can read the policy of the whole host, and so run code; empty: it is not that of the
+// host.
+func (p *Policy) Readers() string {
+	switch {
+	case p == nil || !p.System:
+		return ""
+	case p.mode&0o004 != 0:
+		return "every user of this host can read it, as each run has to"
+	case p.mode&0o040 != 0:
+		return "its owner and its group can read it, and nobody else can run code"
+	}
+	return "its owner alone can read it, and nobody else can run code"
 }
 
 // Check returns everything that is wrong with the policy in a file, first with the file itself. The
@@ -315,17 +330,25 @@ func Parse(path, text string) (*Policy, []config.Finding) {
 	if !utf8.ValidString(text) {
 		return nil, []config.Finding{{Where: path, Problem: "not UTF-8 text"}}
 	}
-	tree, err := decode(text)
-	if err != nil {
+	if p, ok := quick(text); ok {
+		p.Path, p.SHA256, p.Text = path, hashOf(text), text
+		return p, nil
+	}
+	return parse(path, text)
+}
+
+// parse is Parse for every form of a text, and says what is wrong with it.
+func parse(path, text string) (*Policy, []config.Finding) {
+	var tree map[string]any
+	if _, err := toml.Decode(text, &tree); err != nil {
 		finding := config.Finding{Where: path, Problem: err.Error()}
 		if pe, ok := errors.AsType[toml.ParseError](err); ok {
 			finding.Where, finding.Problem = fmt.Sprintf("%s:%d", path, pe.Position.Line), pe.Message
 		}
 		return nil, []config.Finding{finding}
 	}
-	sum := sha256.Sum256([]byte(text))
-	r := reading{Policy: &Policy{Path: path, SHA256: hex.EncodeToString(sum[:]), Text: text,
-		Users: map[string]User{}, Groups: map[string]Group{}, Keys: map[string]Key{}, RoleLimits: map[Role]config.Limits{}, Profiles: map[string]config.Limits{}}}
+	r := reading{Policy: emptyPolicy(0, 0)}
+	r.Path, r.SHA256, r.Text = path, hashOf(text), text
 	r.read(tree)
 	if len(r.wrong) > 0 {
 		return nil, r.findings(path, text)
@@ -333,13 +356,14 @@ func Parse(path, text string) (*Policy, []config.Finding) {
 	return r.Policy, nil
 }
 
-func decode(text string) (tree map[string]any, err error) {
-	tree, ok := quick(text)
-	if !ok {
-		tree = nil
-		_, err = toml.Decode(text, &tree)
-	}
-	return tree, err
+// emptyPolicy has nobody, and room for so many.
+func emptyPolicy(users, keys int) *Policy {
+	return &Policy{Users: make(map[string]User, users), Groups: map[string]Group{}, Keys: make(map[string]Key, keys), RoleLimits: map[Role]config.Limits{}, Profiles: map[string]config.Limits{}}
+}
+
+func hashOf(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])
 }
 
 // A reading turns a decoded text into a policy, and collects what is wrong.
@@ -478,11 +502,14 @@ func (r *reading) user(name string, t table) {
 			r.mistake(t.at("disabled"), "must be true or false, not "+describe(v), "")
 		}
 	}
-	if strings.ContainsAny(u.OSUser, " \t/:") || len(u.OSUser) > 256 {
+	if !isOSUser(u.OSUser) {
 		r.mistake(t.at("os-user"), "must be the name of a user of the operating system, not "+describe(u.OSUser), "")
 	}
 	r.Users[name] = u
 }
+
+// isOSUser reports whether a user of the operating system can have this name; it can be empty.
+func isOSUser(name string) bool { return !strings.ContainsAny(name, " \t/:") && len(name) <= 256 }
 
 func (r *reading) group(name string, t table) {
 	r.known(t, "roles")
@@ -521,7 +548,7 @@ func (r *reading) key(id string, t table) {
 			r.mistake(t.at(name), "is missing", "")
 		}
 	}
-	if _, ok := t.values["sha256"]; ok && (len(k.SHA256) != hex.EncodedLen(sha256.Size) || strings.Trim(k.SHA256, "0123456789abcdef") != "") {
+	if _, ok := t.values["sha256"]; ok && !IsHash(k.SHA256) {
 		r.mistake(t.at("sha256"), "must be 64 digits of lower-case hexadecimal", "py3runctl key create makes keys")
 	}
 	r.Keys[id] = k
@@ -555,10 +582,17 @@ func (r *reading) text(t table, name string) string {
 		r.mistake(t.at(name), "must be text in quotes, not "+describe(v), "")
 	case s == "":
 		r.mistake(t.at(name), "must not be empty", "leave it out")
-	case strings.ContainsFunc(s, func(c rune) bool { return unicode.IsControl(c) || unicode.Is(unicode.Bidi_Control, c) }):
+	case hasControl(s):
 		r.mistake(t.at(name), "must be text without control characters", "")
 	}
 	return s
+}
+
+// hasControl reports whether a text has characters that control a terminal, or the order of its letters.
+func hasControl(s string) bool {
+	return strings.ContainsFunc(s, func(c rune) bool {
+		return unicode.IsControl(c) || c >= utf8.RuneSelf && unicode.Is(unicode.Bidi_Control, c)
+	})
 }
 
 // texts reads a list of texts without repetitions; nil: there is none.
@@ -649,47 +683,68 @@ func (r *reading) time(t table, name string) time.Time {
 	return at.UTC()
 }
 
-// agree checks what refers to something else.
+// agree checks what refers to something else. Nothing in it sorts names unless there is a mistake:
+// it is done at each run.
 func (r *reading) agree() {
-	users, groups := slices.Sorted(maps.Keys(r.Users)), slices.Sorted(maps.Keys(r.Groups))
-	r.differ("user", users)
-	r.differ("group", groups)
-	osUsers := map[string]string{}
-	for _, name := range users {
-		u := r.Users[name]
-		at := []string{"user", name}
+	differ(r, "user", r.Users)
+	differ(r, "group", r.Groups)
+	r.agreeOSUsers()
+	for name, u := range r.Users {
 		for _, g := range u.Groups {
 			if _, ok := r.Groups[g]; !ok {
-				r.unknown(append(at, "groups"), "group", g, groups)
+				r.unknown([]string{"user", name, "groups"}, "group", g, slices.Sorted(maps.Keys(r.Groups)))
 			}
 		}
-		if other, taken := osUsers[u.OSUser]; taken && u.OSUser != "" {
-			r.mistake(append(at, "os-user"), strconv.Quote(u.OSUser)+" is the user "+other+" already", "")
-		}
-		osUsers[u.OSUser] = name
 	}
-	for _, id := range slices.Sorted(maps.Keys(r.Keys)) {
-		k := r.Keys[id]
-		at := []string{"key", id}
+	for id, k := range r.Keys {
 		if _, ok := r.Users[k.User]; !ok && k.User != "" {
-			r.unknown(append(at, "user"), "user", k.User, users)
+			r.unknown([]string{"key", id, "user"}, "user", k.User, slices.Sorted(maps.Keys(r.Users)))
 		}
 		for _, entry := range k.MayAssert {
 			if group, isGroup := cutGroup(entry); isGroup {
 				if _, ok := r.Groups[group]; !ok {
-					r.unknown(append(at, "may-assert"), "group", group, groups)
+					r.unknown([]string{"key", id, "may-assert"}, "group", group, slices.Sorted(maps.Keys(r.Groups)))
 				}
 			} else if _, ok := r.Users[entry]; !ok && entry != "*" {
-				r.unknown(append(at, "may-assert"), "user", entry, users)
+				r.unknown([]string{"key", id, "may-assert"}, "user", entry, slices.Sorted(maps.Keys(r.Users)))
 			}
 		}
 	}
 }
 
+// agreeOSUsers reports users of the operating system that are several users of the policy.
+func (r *reading) agreeOSUsers() {
+	users, n := make(map[string]string, len(r.Users)), 0
+	for name, u := range r.Users {
+		if u.OSUser != "" {
+			users[u.OSUser] = name
+			n++
+		}
+	}
+	if len(users) == n {
+		return
+	}
+	clear(users)
+	for _, name := range slices.Sorted(maps.Keys(r.Users)) {
+		u := r.Users[name]
+		if other, taken := users[u.OSUser]; taken && u.OSUser != "" {
+			r.mistake([]string{"user", name, "os-user"}, strconv.Quote(u.OSUser)+" is the user "+other+" already", "")
+		}
+		users[u.OSUser] = name
+	}
+}
+
 // differ reports names that differ by case alone: people take them for one.
-func (r *reading) differ(section string, names []string) {
+func differ[T any](r *reading, section string, named map[string]T) {
+	capitals := false
+	for name := range named {
+		capitals = capitals || strings.ToLower(name) != name
+	}
+	if !capitals {
+		return
+	}
 	seen := map[string]string{}
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(named)) {
 		low := strings.ToLower(name)
 		if other, taken := seen[low]; taken {
 			r.mistake([]string{section, name}, "differs from "+strconv.Quote(other)+" by case alone", "")

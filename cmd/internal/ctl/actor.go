@@ -11,6 +11,7 @@ import (
 	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/wire"
+	"py3run/internal/envvar"
 	"py3run/internal/passwd"
 )
 
@@ -40,7 +41,7 @@ func (a *app) actor() (actor, error) {
 	if a.claim != (access.Claim{}) {
 		return a.actorOf(a.claim)
 	}
-	if file := config.Lookup(a.environ, config.KeyFileVariable); file != "" {
+	if file := envvar.Lookup(a.environ, config.KeyFileVariable); file != "" {
 		key, err := readAPIKey(file)
 		if err != nil {
 			return actor{}, err

@@ -438,7 +438,7 @@ func TestAccessToScripts(t *testing.T) {
 	_, err = h.log.Append(rec)
 	h.must(err)
 	_, errs := h.mustCall("access", "who", "--script", "plant/tank", "--at", then.UTC().Format(time.RFC3339Nano))
-	if !strings.Contains(errs, "the script was changed since, by record 2") || !strings.Contains(errs, "no record of that time or before") {
+	if !strings.Contains(errs, "how the script was shared before record 2") || !strings.Contains(errs, "no record of that time or before") {
 		t.Error(errs)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/store"
 	"py3run/cmd/internal/web"
+	"py3run/internal/envvar"
 )
 
 // A gate lets visitors in by the policy as it is now.
@@ -31,7 +32,7 @@ func (a *app) newGate() (*gate, error) {
 	b.environ = withoutVariable(a.environ, config.KeyFileVariable)
 	g := &gate{a: &b}
 	g.denials.note = g.note
-	file := config.Lookup(a.environ, config.KeyFileVariable)
+	file := envvar.Lookup(a.environ, config.KeyFileVariable)
 	if file == "" {
 		return g, nil
 	}
