@@ -264,10 +264,9 @@ func harm(w *httptest.ResponseRecorder) string {
 }
 
 var (
-	tagForm       = regexp.MustCompile(`<(/?)([A-Za-z!][^\s/>]*)((?:"[^"]*"|'[^']*'|[^"'>])*)>`)
-	attributeForm = regexp.MustCompile(`([^\s"'>/=]+)(?:\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]+))?`)
-	elements      = strings.Fields("!doctype html head meta title link script body a header strong nav ul ol li form span button main h1 h2 h3 h4 p footer label input datalist option select optgroup textarea table caption thead tbody tfoot tr th td colgroup col figure figcaption small svg rect circle line path text g details summary div section article code pre time dl dt dd b i em br hr fieldset legend progress meter output abbr kbd del ins mark samp tspan polyline polygon sup sub")
-	attributes    = strings.Fields("charset name content rel href type src defer class id aria-label aria-current aria-hidden aria-labelledby aria-describedby aria-live aria-expanded aria-sort aria-controls aria-busy action method title value size list maxlength minlength required autocomplete autofocus tabindex role scope datetime for lang data-zone hidden checked selected disabled readonly multiple placeholder rows cols colspan rowspan min max step pattern inputmode open download media spellcheck x y x1 x2 y1 y2 cx cy r d width height viewbox text-anchor points transform preserveaspectratio hx-get hx-post hx-select hx-select-oob hx-target hx-swap hx-trigger hx-push-url hx-include hx-preserve hx-boost hx-sync hx-indicator hx-disabled-elt wrap low high optimum start reversed formaction novalidate enctype span headers crossorigin")
+	elements   = strings.Fields("!doctype html head meta title link script body a header strong nav ul ol li form span button main h1 h2 h3 h4 p footer label input datalist option select optgroup textarea table caption thead tbody tfoot tr th td colgroup col figure figcaption small svg rect circle line path text g details summary div section article code pre time dl dt dd b i em br hr fieldset legend progress meter output abbr kbd del ins mark samp tspan polyline polygon sup sub")
+	addresses  = strings.Fields("href src action formaction hx-get hx-post")
+	attributes = strings.Fields("charset name content rel href type src defer class id aria-label aria-current aria-hidden aria-labelledby aria-describedby aria-live aria-expanded aria-sort aria-controls aria-busy action method title value size list maxlength minlength required autocomplete autofocus tabindex role scope datetime for lang data-zone hidden checked selected disabled readonly multiple placeholder rows cols colspan rowspan min max step pattern inputmode open download media spellcheck x y x1 x2 y1 y2 cx cy r d width height viewbox text-anchor points transform preserveaspectratio hx-get hx-post hx-select hx-select-oob hx-target hx-swap hx-trigger hx-push-url hx-include hx-preserve hx-boost hx-sync hx-indicator hx-disabled-elt wrap low high optimum start reversed formaction novalidate enctype span headers crossorigin")
 )
 
 // harmInHTML finds elements, attributes and addresses that only a text could have brought into a page:
@@ -280,24 +279,60 @@ func harmInHTML(body string) string {
 		i := strings.Index(body, "ZgotmplZ")
 		return "a template without a place for this: " + body[max(0, i-200):min(len(body), i+50)]
 	}
-	for _, m := range tagForm.FindAllStringSubmatch(body, -1) {
-		if !slices.Contains(elements, strings.ToLower(m[2])) {
-			return "an element: " + m[0]
+	for rest := body; ; {
+		i := strings.IndexByte(rest, '<')
+		if i < 0 {
+			return ""
 		}
-		if m[1] == "/" || m[2][0] == '!' {
-			continue
+		tag, name, list := cutTag(rest[i:])
+		rest = rest[i+len(tag):]
+		if !slices.Contains(elements, name) {
+			return "an element: " + tag[:min(len(tag), 300)]
 		}
-		for _, a := range attributeForm.FindAllStringSubmatch(m[3], -1) {
-			name, value := strings.ToLower(a[1]), strings.Trim(a[2], `"'`)
+		for _, a := range list {
 			switch {
-			case !slices.Contains(attributes, name):
-				return "an attribute " + name + ": " + m[0]
-			case (name == "href" || name == "src" || name == "action" || name == "formaction" || name == "hx-get" || name == "hx-post") && !strings.HasPrefix(value, "/") && !strings.HasPrefix(value, "#") && !strings.HasPrefix(value, "?") || strings.HasPrefix(value, "//"):
-				return "an address: " + m[0]
+			case !slices.Contains(attributes, a[0]):
+				return "an attribute " + a[0] + ": " + tag
+			case slices.Contains(addresses, a[0]) && (!strings.HasPrefix(a[1], "/") && !strings.HasPrefix(a[1], "#") && !strings.HasPrefix(a[1], "?") || strings.HasPrefix(a[1], "//")):
+				return "an address: " + tag
 			}
 		}
 	}
-	return ""
+}
+
+// cutTag reads a tag as a browser does: its whole text, its name and its attributes.
+func cutTag(text string) (tag, name string, attributes [][2]string) {
+	i := 1
+	until := func(stop string) string {
+		from := i
+		for i < len(text) && strings.IndexByte(stop, text[i]) < 0 {
+			i++
+		}
+		return text[from:i]
+	}
+	name = strings.TrimPrefix(strings.ToLower(until(" \t\n\f\r>")), "/")
+	for {
+		for i < len(text) && strings.IndexByte(" \t\n\f\r/", text[i]) >= 0 {
+			i++
+		}
+		if i >= len(text) || text[i] == '>' {
+			return text[:min(i+1, len(text))], name, attributes
+		}
+		a := [2]string{strings.ToLower(until(" \t\n\f\r/>="))}
+		if i < len(text) && text[i] == '=' {
+			if i++; i < len(text) && (text[i] == '"' || text[i] == '\'') {
+				quote := text[i : i+1]
+				i++
+				a[1] = until(quote)
+				i++
+			} else {
+				a[1] = until(" \t\n\f\r>")
+			}
+		} else if a[0] == "" {
+			i++
+		}
+		attributes = append(attributes, a)
+	}
 }
 
 // What finds harm finds it.
