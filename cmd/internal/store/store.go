@@ -55,6 +55,7 @@ type Run struct {
 	StartSeq    uint64 // 0: the start is no longer in the log
 	EndSeq      uint64
 	EndHash     string      // as in the run's receipt
+	Refusals    int64       // not 0: no run, but a summary of so many refusals
 	StartAt     audit.Place // of the lines; zero: not known
 	EndAt       audit.Place
 }
@@ -261,6 +262,9 @@ func (l Log) once(q Query, take func(*Run), look func(Entry)) error {
 			return err
 		}
 		look(e)
+		if r := summaryOf(e); r != nil && q.Matches(r) {
+			take(r)
+		}
 		if !aboutRun(e.Record) {
 			continue
 		}
