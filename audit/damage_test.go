@@ -330,7 +330,7 @@ func TestMemoryLost(t *testing.T) {
 	}{{40, "warning memory-missing 41"}, {41, "broken log-repaired 41"}} {
 		dir, l := written(t, 20)
 		newest := check(t, dir, Check{}).Last.Hash
-		mustAppend(t, l, Record{Event: Event{Action: AuditRepair, Outcome: Success, Reason: "memory-lost"}, Repair: &Repair{Found: &Place{c.found, newest}}})
+		mustAppend(t, l, Record{Event: Event{Action: AuditRepair, Outcome: Success, Reason: "memory-lost"}, Repair: &Repair{Found: &Link{c.found, newest}}})
 		if rep := check(t, dir, Check{}); summary(rep) != c.want {
 			t.Errorf("%d found: %s, want %s", c.found, summary(rep), c.want)
 		}

@@ -68,7 +68,7 @@ func (v *verifier) settled() bool {
 func (v *verifier) end() {
 	v.seg, v.line = segment{}, 0
 	rep := v.report
-	rep.Last, rep.LastTime = Place{v.last.seq, v.last.hash}, v.lastAt
+	rep.Last, rep.LastTime = Link{v.last.seq, v.last.hash}, v.lastAt
 	if len(rep.Unread) > 0 { // no tree of what was not read
 		rep.Tree, rep.Ranges, rep.Since, rep.Inclusions, rep.Included = nil, map[uint64]*Range{}, nil, nil, 0
 		for i := range rep.Segments {

@@ -57,7 +57,7 @@ const memoryLost = "memory-lost"
 // (beside). After a power cut the note can also be old; then the newest record is from another
 // boot. A writer that was killed leaves the note one record behind.
 func (l *Log) forgotten(last head, m memory, boot string) (r *Repair, beside bool) {
-	r = &Repair{Found: &Place{last.seq, last.hash}}
+	r = &Repair{Found: &Link{last.seq, last.hash}}
 	switch {
 	case !m.known && last.seq > 0 && last.at.wall.IsZero(): // written by a version that noted nothing
 		return nil, false
@@ -66,7 +66,7 @@ func (l *Log) forgotten(last head, m memory, boot string) (r *Repair, beside boo
 	case !m.known:
 		return nil, false
 	}
-	r.Noted = &Place{m.seq, m.hash}
+	r.Noted = &Link{m.seq, m.hash}
 	if m.seq+1 == last.seq && last.prev != m.hash || m.seq+1 < last.seq && boot != "" && last.at.boot == boot {
 		return r, false
 	}

@@ -153,7 +153,7 @@ func TestRunsRemember(t *testing.T) {
 	next := mustAppend(t, l, startRecord("r3"))
 	var r Record
 	must(t, json.Unmarshal([]byte(linesOf(t, dir)[0]), &r))
-	if r.Event.Reason != "log-lost" || r.Repair == nil || r.Repair.Expected == nil || *r.Repair.Expected != (Place{start.Seq, start.Hash}) || next.Seq != start.Seq+2 {
+	if r.Event.Reason != "log-lost" || r.Repair == nil || r.Repair.Expected == nil || *r.Repair.Expected != (Link{start.Seq, start.Hash}) || next.Seq != start.Seq+2 {
 		t.Errorf("%+v, next %d", r, next.Seq)
 	}
 }

@@ -360,9 +360,9 @@ type Repair struct {
 	Bytes    int64  `json:"bytes,omitempty"`
 	SHA256   string `json:"sha256,omitempty"`
 	Kept     string `json:"kept,omitempty"`     // file name in the log's directory
-	Expected *Place `json:"expected,omitempty"` // the newest record there was; this one follows it
-	Found    *Place `json:"found,omitempty"`    // the newest record there is
-	Noted    *Place `json:"noted,omitempty"`    // the note of the newest record, where it was too old; without Expected
+	Expected *Link  `json:"expected,omitempty"` // the newest record there was; this one follows it
+	Found    *Link  `json:"found,omitempty"`    // the newest record there is
+	Noted    *Link  `json:"noted,omitempty"`    // the note of the newest record, where it was too old; without Expected
 }
 
 // Alert is an alert that was sent, and the record that it is about.
@@ -372,8 +372,8 @@ type Alert struct {
 	Seq   uint64 `json:"seq"`
 }
 
-// Place is a record's place in the chain.
-type Place struct {
+// Link is a record as a link of the chain: its number, and the hash of its line.
+type Link struct {
 	Seq  uint64 `json:"seq"`
 	Hash string `json:"hash"`
 }

@@ -494,7 +494,7 @@ func TestBrokenLog(t *testing.T) {
 			if repair.Event.Action != AuditRepair || repair.Event.Reason != c.reason || repair.Seq != last.Seq+1 || repair.Prev != last.Hash || next.Seq != last.Seq+2 {
 				t.Errorf("repair %+v, next seq %d", repair, next.Seq)
 			}
-			if r := repair.Repair; r == nil || r.Expected == nil || r.Found == nil || *r.Expected != (Place{last.Seq, last.Hash}) || r.Found.Seq != c.found {
+			if r := repair.Repair; r == nil || r.Expected == nil || r.Found == nil || *r.Expected != (Link{last.Seq, last.Hash}) || r.Found.Seq != c.found {
 				t.Errorf("repair %+v", repair.Repair)
 			}
 			mustAppend(t, l, startRecord("after")) // no second repair

@@ -141,5 +141,5 @@ func broken(last, known head, end int64, torn bool) (r Repair, why string) {
 	default:
 		why = "log-cut"
 	}
-	return Repair{Expected: &Place{known.seq, known.hash}, Found: &Place{last.seq, last.hash}}, why
+	return Repair{Expected: &Link{known.seq, known.hash}, Found: &Link{last.seq, last.hash}}, why
 }

@@ -225,7 +225,7 @@ func TestStayingSeesWhatHappened(t *testing.T) {
 	}
 }
 
-func place(p *Place) string {
+func place(p *Link) string {
 	if p == nil {
 		return " -"
 	}

@@ -36,8 +36,8 @@ type Segment struct {
 	Name    string    `json:"name"`
 	Records uint64    `json:"records"`
 	Bytes   int64     `json:"bytes"`
-	First   Place     `json:"first"`
-	Last    Place     `json:"last"`
+	First   Link      `json:"first"`
+	Last    Link      `json:"last"`
 	Newest  time.Time `json:"newest"` // of its records' times
 
 	// Tree is the range of all records of the log up to the end of the segment, if it was asked for.
@@ -50,7 +50,7 @@ type Report struct {
 	Segments    []Segment
 	Records     uint64
 	Bytes       int64
-	First, Last Place
+	First, Last Link
 	FirstTime   time.Time
 	LastTime    time.Time
 	Pruned      *Retention // what was removed before the first record, in order; nil: nothing

@@ -651,7 +651,7 @@ func TestScan(t *testing.T) {
 	}
 	full := endRecord("r1")
 	full.User.Name = "a\x1b\"\\\u202e\n\u2028é\x7f😀"
-	full.Repair = &Repair{Bytes: 1, Expected: &Place{1, "x"}}
+	full.Repair = &Repair{Bytes: 1, Expected: &Link{1, "x"}}
 	full.Truncated = true
 	for _, text := range []string{line(startRecord("r1")), line(full)} {
 		fast, ok := scan([]byte(text))

@@ -137,14 +137,14 @@ func (v *verifier) absorb(j *job) bool {
 	hash := d.hashes[n-1].String()
 	seg := v.current()
 	if seg.Records == 0 {
-		seg.First = Place{d.seq, d.hashes[0].String()}
+		seg.First = Link{d.seq, d.hashes[0].String()}
 	}
 	if d.newest.After(seg.Newest) {
 		seg.Newest = d.newest
 	}
 	v.report.Records += n
 	seg.Records += n
-	v.advance(Place{d.seq + n - 1, hash}, lastLine(j.text), j.offset+int64(len(j.text)))
+	v.advance(Link{d.seq + n - 1, hash}, lastLine(j.text), j.offset+int64(len(j.text)))
 	v.lastAt = d.last
 	return true
 }
@@ -208,7 +208,7 @@ func (v *verifier) record(line []byte, end int64) {
 	hash := sum.String()
 	seg := v.current()
 	if seg.Records == 0 {
-		seg.First = Place{f.seq, hash}
+		seg.First = Link{f.seq, hash}
 		if !v.seg.current && v.seg.first != f.seq {
 			v.add(Broken, SegmentName, f.seq, "%s begins with record %d", v.seg.name, f.seq)
 		}
@@ -227,7 +227,7 @@ func (v *verifier) record(line []byte, end int64) {
 		v.compare(i, hash, string(f.runID))
 	}
 	if v.report.Records == 0 {
-		v.report.First, v.report.FirstTime = Place{f.seq, hash}, f.at
+		v.report.First, v.report.FirstTime = Link{f.seq, hash}, f.at
 		if v.Tree && v.report.Origin == "" {
 			v.report.Origin = originOf(line, sum)
 		}
@@ -237,11 +237,11 @@ func (v *verifier) record(line []byte, end int64) {
 	}
 	v.report.Records++
 	seg.Records++
-	v.advance(Place{f.seq, hash}, line, end)
+	v.advance(Link{f.seq, hash}, line, end)
 }
 
 // advance makes a record the newest one. line is its text, which ends at end with its newline.
-func (v *verifier) advance(newest Place, line []byte, end int64) {
+func (v *verifier) advance(newest Link, line []byte, end int64) {
 	v.current().Last = newest
 	v.last = head{seq: newest.Seq, hash: newest.Hash}
 	v.lastText = append(v.lastText[:0], line...)

@@ -212,8 +212,8 @@ func printReportJSON(to io.Writer, rep verified) error {
 		Dir       string           `json:"dir"`
 		Records   uint64           `json:"records"`
 		Bytes     int64            `json:"bytes"`
-		First     audit.Place      `json:"first"`
-		Last      audit.Place      `json:"last"`
+		First     audit.Link       `json:"first"`
+		Last      audit.Link       `json:"last"`
 		FirstTime time.Time        `json:"first_time"`
 		LastTime  time.Time        `json:"last_time"`
 		Running   int              `json:"running"`

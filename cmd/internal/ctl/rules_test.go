@@ -107,7 +107,7 @@ func TestRules(t *testing.T) {
 		{"hosts", all, []event{end("a", "ok", hosts("10.0.0.1", "10.0.0.2")), end("b", "ok", hosts("10.0.0.1")), end("b", "ok", hosts("10.0.0.3", "10.0.0.3"))}, "new-host@1 new-host@3"},
 		{"sockets of this host", all, []event{end("a", "ok", hosts("unix:/run/x"))}, ""},
 		{"at night", quiet, []event{start(0), start(10*time.Hour - time.Minute), start(time.Minute), start(7*time.Hour + 59*time.Minute), start(time.Minute)}, "quiet-hours@3 quiet-hours@4"},
-		{"a repair", all, []event{{0, audit.Record{Event: audit.Event{Action: audit.AuditRepair, Reason: "log-lost"}, Repair: &audit.Repair{Expected: &audit.Place{Seq: 9}, Found: &audit.Place{}}}}}, "tampering@1"},
+		{"a repair", all, []event{{0, audit.Record{Event: audit.Event{Action: audit.AuditRepair, Reason: "log-lost"}, Repair: &audit.Repair{Expected: &audit.Link{Seq: 9}, Found: &audit.Link{}}}}}, "tampering@1"},
 		{"a jump of the clock", all, []event{{0, audit.Record{Event: audit.Event{Action: audit.ExecutionStart}, Host: audit.Host{ClockJumpMS: -7200000}}}}, "clock-jump@1"},
 		{"an orphan", all, []event{{0, audit.Record{Event: audit.Event{Action: audit.ExecutionOrphaned, Reason: "host-restarted"}}}}, "orphaned@1"},
 		{"all rules off", off, slices.Concat(slices.Repeat([]event{denied("a", 0), end("a", "timeout", hosts("h")), refused("unknown-key", "k", 0), limited("a", "rate_limited", "global-per-minute", 0)}, 40), []event{

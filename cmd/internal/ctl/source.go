@@ -96,7 +96,7 @@ func (d logContext) entries(r *audit.Reader, from audit.Position, at *audit.Posi
 			if at != nil {
 				*at = position
 			}
-			if !yield(store.Entry{Record: rec, Hash: position.Hash}, nil) {
+			if !yield(store.Entry{Record: rec, Hash: position.Hash, Place: line.Place(), Hidden: !ownersMaySee(rec)}, nil) {
 				return
 			}
 		}
@@ -407,7 +407,6 @@ func (d logContext) addPiece(w *store.Writer, r *audit.Reader, from audit.Positi
 	for e, err := range d.entries(r, from, at, d.warn) {
 		if err == nil && e.Record.Seq > behind {
 			n++
-			w.In(at.Segment)
 			err = w.Add(e)
 		}
 		if err != nil || n == indexPiece {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"math"
 	"net/netip"
 	"strings"
 	"time"
@@ -23,10 +24,14 @@ type Query struct {
 	Status  string
 	Failed  bool // every status but ok; what still runs has not failed
 
+	Host string
+	Text string // stands in what text says of the run; letters count without case
+
 	Run          string         // the beginning or the end of a run's id
 	Since, Until time.Time      // by the start; Until is not included
-	Limit        int            // of History, 0: none
-	Zone         *time.Location // of the days of Stats; nil: UTC
+	Before       uint64         // only runs whose Place is smaller; 0: from the newest
+	Limit        int            // of History, 0: none; of Page, 0: pageLimit
+	Zone         *time.Location // of the days and hours of Stats; nil: UTC
 }
 
 // CodeLeast is how many digits of a SHA-256 a query has at least.
@@ -38,6 +43,7 @@ func (q Query) Matches(r *Run) bool {
 		(q.Script == "" || r.Script == q.Script) && (q.Version == "" || r.Version == q.Version) && strings.HasPrefix(r.Code, q.Code) &&
 		(q.Run == "" || strings.HasPrefix(r.ID, q.Run) || strings.HasSuffix(r.ID, q.Run)) &&
 		(q.Status == "" || r.Status == q.Status || q.Status == Running && r.Status == "") && (!q.Failed || r.Status != "" && r.Status != "ok") &&
+		(q.Host == "" || r.Host == q.Host) && (q.Before == 0 || r.Place() < q.Before) &&
 		(q.Since.IsZero() || !r.Started.Before(q.Since)) && (q.Until.IsZero() || r.Started.Before(q.Until)) && q.matchesRest(r)
 }
 
@@ -48,6 +54,9 @@ func (q Query) matchesRest(r *Run) bool {
 			return false
 		}
 	}
+	if q.Text != "" && !r.hasText(folded(q.Text)) {
+		return false
+	}
 	if !q.Client.IsValid() {
 		return true
 	}
@@ -56,11 +65,30 @@ func (q Query) matchesRest(r *Run) bool {
 }
 
 // hasRest reports whether there is something that SQLite cannot tell.
-func (q Query) hasRest() bool { return len(q.Labels) > 0 || q.Client.IsValid() }
+func (q Query) hasRest() bool { return len(q.Labels) > 0 || q.Client.IsValid() || q.Text != "" }
+
+// folded is a text in which letters count without case.
+func folded(text string) string { return strings.ToLower(text) }
+
+// hasText reports whether a folded text stands in what people know a run by: its user, script, path, command,
+// reason, labels, host, client or id.
+func (r *Run) hasText(text string) bool {
+	for _, s := range []string{r.User, r.Script, r.Path, r.Command, r.Reason, r.Host, r.Client, r.ID} {
+		if strings.Contains(folded(s), text) {
+			return true
+		}
+	}
+	for name, value := range r.Labels {
+		if strings.Contains(folded(name), text) || strings.Contains(folded(value), text) {
+			return true
+		}
+	}
+	return false
+}
 
 // ofDays reports whether the sums of days can answer the query.
 func (q Query) ofDays() bool {
-	return q.Run == "" && q.Holder == "" && q.Key == "" && q.Version == "" && q.Code == "" && !q.hasRest()
+	return q.Run == "" && q.Holder == "" && q.Key == "" && q.Version == "" && q.Code == "" && q.Host == "" && q.Before == 0 && !q.hasRest()
 }
 
 // heldBy reports whether it was this user's key.
@@ -105,6 +133,12 @@ func (q Query) runs(c *condition) {
 	}
 	if q.Version != "" {
 		c.and("version = ?", q.Version)
+	}
+	if q.Host != "" {
+		c.and("host = ?", q.Host)
+	}
+	if q.Before > 0 {
+		c.and("seq < ?", int64(min(q.Before, math.MaxInt64)))
 	}
 	if q.Code != "" {
 		c.and("substr(code, 1, 8) = ? AND substr(code, 1, ?) = ?", q.Code[:min(len(q.Code), CodeLeast)], len(q.Code), q.Code)

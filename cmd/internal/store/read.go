@@ -2,7 +2,6 @@ package store
 
 import (
 	"database/sql"
-	"iter"
 	"strings"
 	"time"
 
@@ -27,7 +26,7 @@ func OpenIndex(path string) (*Index, error) {
 // Holds reports whether the index has runs or counts from before the record seq, which retention
 // has removed.
 func (x *Index) Holds(seq uint64) (holds bool, err error) {
-	err = x.db.QueryRow("SELECT EXISTS (SELECT 1 FROM runs WHERE seq < ?) OR EXISTS (SELECT 1 FROM actions WHERE segment < ?) OR EXISTS (SELECT 1 FROM refusals WHERE seq < ?)", int64(seq), int64(seq), int64(seq)).Scan(&holds)
+	err = x.db.QueryRow("SELECT EXISTS (SELECT 1 FROM runs WHERE seq < ?1) OR EXISTS (SELECT 1 FROM actions WHERE segment < ?1) OR EXISTS (SELECT 1 FROM records WHERE seq < ?1)", int64(seq)).Scan(&holds)
 	return holds, damage(err)
 }
 
@@ -54,40 +53,6 @@ func (c *condition) String() string {
 	return " WHERE " + strings.Join(c.terms, " AND ")
 }
 
-// History reads only as far as the caller iterates.
-func (x *Index) History(q Query) iter.Seq2[Run, error] {
-	return func(yield func(Run, error) bool) {
-		var where condition
-		q.runs(&where)
-		q.times(&where, q.Since, q.Until)
-		limit, rest := q.Limit, q.hasRest()
-		if limit <= 0 || rest {
-			limit = -1
-		}
-		rows, err := x.db.Query("SELECT "+columns+" FROM runs"+where.String()+" ORDER BY seq DESC LIMIT ?", append(where.args, limit)...)
-		if err != nil {
-			yield(Run{}, damage(err))
-			return
-		}
-		defer rows.Close()
-		for told := 0; rows.Next(); {
-			r, err := scanRun(rows)
-			if err == nil && !q.matchesRest(&r) {
-				continue
-			}
-			if !yield(r, damage(err)) || err != nil {
-				return
-			}
-			if told++; rest && told == q.Limit {
-				return
-			}
-		}
-		if err := rows.Err(); err != nil {
-			yield(Run{}, damage(err))
-		}
-	}
-}
-
 // Stats takes whole days from their sums. It goes through the runs of a day only where the query
 // begins or ends within the day.
 func (x *Index) Stats(q Query, by By) ([]Group, error) {
@@ -107,7 +72,7 @@ func (x *Index) stats(q Query, by By) ([]Group, error) {
 		last = midnight(last)
 	}
 	noWholeDay := !first.IsZero() && !last.IsZero() && !first.Before(last)
-	if noWholeDay || !q.ofDays() || by == ByDay && !q.countsUTC() { // there are only sums of whole days in UTC, by what is in their key
+	if noWholeDay || !q.ofDays() || !by.ofDays() || by == ByDay && !q.countsUTC() { // there are only sums of whole days in UTC, by what is in their key
 		err := x.cut(all, q, by, q.Since, q.Until)
 		return all.sorted(by), err
 	}
@@ -129,7 +94,7 @@ func (x *Index) stats(q Query, by By) ([]Group, error) {
 		if err != nil {
 			return nil, err
 		}
-		all.add(keyOf(by, key), &g)
+		all.add(by.keyOfDay(key), &g)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -146,7 +111,7 @@ func (x *Index) stats(q Query, by By) ([]Group, error) {
 
 // cut adds the ended runs that began between two times.
 func (x *Index) cut(all grouping, q Query, by By, since, until time.Time) error {
-	return endedRuns(x.db, q, since, until, func(r *Run) { all.add(keyOf(by, r.in(q)), single(r)) })
+	return endedRuns(x.db, q, since, until, func(r *Run) { all.run(by, q, r) })
 }
 
 type querier interface {

@@ -16,12 +16,13 @@ import (
 )
 
 // schemaVersion is the version of the tables. A file of another version is made again from the log.
-const schemaVersion = 5
+const schemaVersion = 6
 
 // The tables. labels is one JSON object with its names sorted, empty without a label. Times are microseconds since 1970, durations are microseconds. ended is null until a
 // run has its end. days holds sums of the ended runs by the day of their start (UTC), so that
 // statistics need not go through all runs. actions holds counts by segment of the log, so that
-// those of a removed segment can be removed. refusals has the summaries of refusals.
+// those of a removed segment can be removed. refusals has the summaries of refusals. records has the
+// records that are no run's start or end. segments says which records each segment of the log has.
 const schema = `
 CREATE TABLE runs (
   seq INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, user TEXT NOT NULL, auth TEXT NOT NULL, os_user TEXT NOT NULL, key_id TEXT NOT NULL,
@@ -29,7 +30,8 @@ CREATE TABLE runs (
   path TEXT NOT NULL, invocation TEXT NOT NULL, command TEXT NOT NULL, labels TEXT NOT NULL, code TEXT NOT NULL, code_bytes INTEGER NOT NULL,
   started INTEGER NOT NULL, ended INTEGER, status TEXT NOT NULL, reason TEXT NOT NULL, duration INTEGER NOT NULL, cpu INTEGER NOT NULL,
   peak_memory INTEGER NOT NULL, stdout_bytes INTEGER NOT NULL, stderr_bytes INTEGER NOT NULL, exit_code INTEGER, signal TEXT NOT NULL,
-  start_seq INTEGER NOT NULL, end_seq INTEGER NOT NULL, end_hash TEXT NOT NULL, sum INTEGER NOT NULL
+  start_seq INTEGER NOT NULL, start_segment INTEGER NOT NULL, start_offset INTEGER NOT NULL,
+  end_seq INTEGER NOT NULL, end_segment INTEGER NOT NULL, end_offset INTEGER NOT NULL, end_hash TEXT NOT NULL, sum INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX runs_user ON runs (user);
 CREATE INDEX runs_script ON runs (script) WHERE script <> '';
@@ -44,6 +46,9 @@ CREATE TABLE days (
 CREATE TABLE actions (segment INTEGER NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (segment, name, reason)) WITHOUT ROWID, STRICT;
 CREATE TABLE refusals (seq INTEGER PRIMARY KEY, user TEXT NOT NULL, auth TEXT NOT NULL, at INTEGER NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL,
   count INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT;
+CREATE TABLE records (seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, action TEXT NOT NULL, reason TEXT NOT NULL, user TEXT NOT NULL, auth TEXT NOT NULL, script TEXT NOT NULL,
+  host TEXT NOT NULL, title TEXT NOT NULL, asserted INTEGER NOT NULL, hidden INTEGER NOT NULL, segment INTEGER NOT NULL, offset INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT;
+CREATE TABLE segments (segment INTEGER PRIMARY KEY, first INTEGER NOT NULL, first_at INTEGER NOT NULL, last INTEGER NOT NULL, last_at INTEGER NOT NULL, records INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT;
 CREATE TABLE cursor (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL, hash TEXT NOT NULL, segment INTEGER NOT NULL, offset INTEGER NOT NULL,
   oldest INTEGER NOT NULL) STRICT;
 `
@@ -51,7 +56,7 @@ CREATE TABLE cursor (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NU
 // columns are those of runs, in the order in which they are written and read.
 const columns = "seq, run_id, user, auth, os_user, key_id, holder, client, host, script, version, source, path, invocation, command, labels, code, " +
 	"code_bytes, started, ended, status, reason, duration, cpu, " +
-	"peak_memory, stdout_bytes, stderr_bytes, exit_code, signal, start_seq, end_seq, end_hash, sum"
+	"peak_memory, stdout_bytes, stderr_bytes, exit_code, signal, start_seq, start_segment, start_offset, end_seq, end_segment, end_offset, end_hash, sum"
 
 // rowSum is a checksum of a row: SQLite notices damage to the structure of its pages, but not to
 // the contents of a cell.
@@ -101,6 +106,9 @@ func damage(err error) error {
 	return err
 }
 
+// readersMost is how many questions one process asks of an index at once.
+const readersMost = 8
+
 func open(path string, write bool, patience time.Duration) (*sql.DB, error) {
 	mode := "ro"
 	if write {
@@ -119,7 +127,11 @@ func open(path string, write bool, patience time.Duration) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db.SetMaxOpenConns(1)
+	if write {
+		db.SetMaxOpenConns(1)
+	} else {
+		db.SetMaxOpenConns(readersMost)
+	}
 	var version int
 	if err := db.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
 		db.Close()

@@ -17,6 +17,8 @@ import (
 type Entry struct {
 	Record audit.Record
 	Hash   string
+	Place  audit.Place // zero: not known
+	Hidden bool        // from the user of the record: see [RecordQuery]
 }
 
 // A Run is one execution, as the log shows it, with times to the microsecond. Without an end,
@@ -52,7 +54,9 @@ type Run struct {
 	Signal      string
 	StartSeq    uint64 // 0: the start is no longer in the log
 	EndSeq      uint64
-	EndHash     string // as in the run's receipt
+	EndHash     string      // as in the run's receipt
+	StartAt     audit.Place // of the lines; zero: not known
+	EndAt       audit.Place
 }
 
 // Statuses of runs that have not ended by themselves. Orphaned and Running do not occur in results.
@@ -95,13 +99,13 @@ func (r *Run) add(e Entry) {
 		r.Labels = rec.Labels
 	}
 	if rec.Event.Action == audit.ExecutionStart {
-		r.Started, r.StartSeq = at, rec.Seq
+		r.Started, r.StartSeq, r.StartAt = at, rec.Seq, e.Place
 		return
 	}
 	if ended, err := time.Parse(time.RFC3339Nano, rec.Event.End); err == nil { // the record was written later
 		at = ended
 	}
-	r.Ended, r.EndSeq, r.EndHash = at, rec.Seq, e.Hash
+	r.Ended, r.EndSeq, r.EndHash, r.EndAt = at, rec.Seq, e.Hash, e.Place
 	r.Status, r.Reason, r.Duration = rec.Status, rec.Event.Reason, time.Duration(rec.Event.DurationNS).Truncate(time.Microsecond)
 	switch rec.Event.Action {
 	case audit.ExecutionOrphaned:
@@ -132,159 +136,6 @@ func (r *Run) Place() uint64 {
 		return r.StartSeq
 	}
 	return r.EndSeq
-}
-
-// By is what statistics are grouped by.
-type By string
-
-// The groupings.
-const (
-	ByAll    By = "all"
-	ByUser   By = "user"
-	ByScript By = "script"
-	ByStatus By = "status"
-	ByDay    By = "day" // of the start
-)
-
-// A Group has the statistics of ended runs that have something in common. Percentiles are exact to
-// within 3 %, and cover the runs whose duration is known.
-type Group struct {
-	Key         string
-	Asserted    bool // by user: nothing but the callers' word says that these runs were the user's
-	Runs        int64
-	Failed      int64 // every status but ok
-	Statuses    map[string]int64
-	CPU         time.Duration
-	PeakMemory  int64 // bytes, the largest
-	OutputBytes int64
-	Last        time.Time // start of the newest
-	durations   Histogram
-}
-
-// Durations are the durations of the runs in the group.
-func (g *Group) Durations() Histogram { return g.durations }
-
-// Percentile is the duration that p (0 to 1) of the runs did not exceed.
-func (g *Group) Percentile(p float64) time.Duration { return g.durations.Percentile(p) }
-
-func (g *Group) merge(o *Group) {
-	g.Runs += o.Runs
-	g.Failed += o.Failed
-	if g.Statuses == nil {
-		g.Statuses = map[string]int64{}
-	}
-	for s, n := range o.Statuses {
-		g.Statuses[s] += n
-	}
-	g.CPU += o.CPU
-	g.PeakMemory = max(g.PeakMemory, o.PeakMemory)
-	g.OutputBytes += o.OutputBytes
-	if o.Last.After(g.Last) {
-		g.Last = o.Last
-	}
-	g.durations.Merge(o.durations)
-}
-
-// single is a group of one ended run.
-func single(r *Run) *Group {
-	g := &Group{Runs: 1, Statuses: map[string]int64{r.Status: 1}, CPU: r.CPU, PeakMemory: r.PeakMemory, OutputBytes: r.StdoutBytes + r.StderrBytes, Last: r.Started}
-	if r.Status != "ok" {
-		g.Failed = 1
-	}
-	switch r.Status {
-	case Orphaned: // how long it took is not known
-	case Denied, RateLimited: // nothing ran
-	default:
-		g.durations.Add(r.Duration)
-	}
-	return g
-}
-
-// A groupKey is what the runs of a group have in common. A user whom callers only named is not the
-// one who has proved to be that user.
-type groupKey struct {
-	key      string
-	asserted bool
-}
-
-// A grouping collects groups by their keys.
-type grouping map[groupKey]*Group
-
-func (all grouping) add(key groupKey, g *Group) {
-	if all[key] == nil {
-		all[key] = &Group{Key: key.key, Asserted: key.asserted}
-	}
-	all[key].merge(g)
-}
-
-// sorted puts the group with the most runs first, and days in their order.
-func (all grouping) sorted(by By) []Group {
-	var list []Group
-	for _, g := range all {
-		list = append(list, *g)
-	}
-	slices.SortFunc(list, func(a, b Group) int {
-		if by != ByDay {
-			if c := cmp.Compare(b.Runs, a.Runs); c != 0 {
-				return c
-			}
-		}
-		return cmp.Or(cmp.Compare(a.Key, b.Key), cmp.Compare(bit(a.Asserted), bit(b.Asserted)))
-	})
-	return list
-}
-
-func keyOf(by By, of day) groupKey {
-	switch by {
-	case ByUser:
-		return groupKey{of.user, of.asserted}
-	case ByScript:
-		return groupKey{key: of.script}
-	case ByStatus:
-		return groupKey{key: of.status}
-	case ByDay:
-		return groupKey{key: of.day}
-	}
-	return groupKey{key: string(ByAll)}
-}
-
-// A day is what the sums of a day are kept by.
-type day struct {
-	day, user      string
-	asserted       bool
-	script, status string
-}
-
-// in is the day of a run's start, as the query counts days, with the rest of the key.
-func (r *Run) in(q Query) day {
-	return day{q.day(r.Started), r.User, r.Asserted(), r.Script, r.Status}
-}
-
-const dayLayout = "2006-01-02"
-
-// dayOf is the day of a time in UTC, as the index keeps sums.
-func dayOf(t time.Time) string { return t.UTC().Format(dayLayout) }
-
-// day is the day of a time in the zone of the query.
-func (q Query) day(t time.Time) string {
-	if q.Zone != nil {
-		return t.In(q.Zone).Format(dayLayout)
-	}
-	return dayOf(t)
-}
-
-// countsUTC reports whether the days of the query are days in UTC. The zone of a host can be UTC
-// under any name.
-func (q Query) countsUTC() bool {
-	if q.Zone == nil || q.Zone == time.UTC {
-		return true
-	}
-	for at := time.Date(2020, 1, 15, 0, 0, 0, 0, time.UTC); at.Year() < 2040; at = at.AddDate(0, 1, 0) {
-		if _, offset := at.In(q.Zone).Zone(); offset != 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // An Action counts the records with the same action and reason.
@@ -378,8 +229,8 @@ func (l Log) Totals(first, second By) (one, two []Group, actions []Action, err e
 	begin := func() { a, b, all = grouping{}, grouping{}, counting{} }
 	err = l.read(begin, Query{}, func(r *Run) {
 		if r.Status != "" {
-			a.add(keyOf(first, r.in(Query{})), single(r))
-			b.add(keyOf(second, r.in(Query{})), single(r))
+			a.run(first, Query{}, r)
+			b.run(second, Query{}, r)
 		}
 	}, func(e Entry) { all.add(actionOf(e.Record)) })
 	return a.sorted(first), b.sorted(second), all.sorted(), err
@@ -439,7 +290,7 @@ func (l Log) Stats(q Query, by By) ([]Group, error) {
 	var all grouping
 	if err := l.each(q, func() { all = grouping{} }, func(r *Run) {
 		if r.Status != "" {
-			all.add(keyOf(by, r.in(q)), single(r))
+			all.run(by, q, r)
 		}
 	}); err != nil {
 		return nil, err

@@ -20,12 +20,15 @@ import (
 
 var many = flag.Int("runs", 20_000, "of the benchmarks' index; 1000000 is what is promised for")
 
+const segmentOf = 700 // records of a segment
+
 const layout = "2006-01-02T15:04:05.000000Z"
 
 // records makes a log of n runs over some weeks: several at once, some without an end, some orphaned, some whose start is gone.
 func records(n int, seed uint64) []Entry {
 	r := rand.New(rand.NewPCG(seed, 1))
 	users, scripts := []string{"alice", "bob", "carol", `o'hara "x"`, "Zoë"}, []string{"", "", "tank-balance", "report", "pumps"}
+	hosts := []string{"gw", "gw", "Gateway-2", ""}
 	clients := []string{"", "10.0.0.7", "10.0.1.7", "::ffff:10.0.0.9", "fe80::1%eth0", "no address"}
 	labels := []map[string]string{nil, nil, {}, {"job": "7"}, {"job": "7", "line": "north"}, {"job": "77"}, {"a,\"job": "7"}, {`<job`: `"7"`, "line": ""}}
 	statuses := []string{"ok", "ok", "ok", "ok", "ok", "error", "timeout", "memory_limit"}
@@ -35,7 +38,9 @@ func records(n int, seed uint64) []Entry {
 	put := func(rec audit.Record, when time.Time) {
 		seq++
 		rec.V, rec.Seq, rec.Timestamp = 1, seq, when.UTC().Format(layout)
-		list = append(list, Entry{rec, fmt.Sprintf("%064x", seq)})
+		rec.Host.Name = hosts[r.IntN(len(hosts))]
+		place := audit.Place{Segment: (seq-1)/segmentOf*segmentOf + 1, Offset: int64(seq % segmentOf * 100), Seq: seq}
+		list = append(list, Entry{rec, fmt.Sprintf("%064x", seq), place, rec.Event.Action == audit.PolicyChanged})
 	}
 	var ends []func()
 	for i := range n {
@@ -81,6 +86,20 @@ func records(n int, seed uint64) []Entry {
 		}
 		if i%200 == 11 {
 			put(audit.Record{RunID: base.RunID, Event: audit.Event{Action: audit.AuditRepair, Outcome: audit.Success}}, at)
+		}
+		switch i % 150 {
+		case 20:
+			put(audit.Record{Event: audit.Event{Action: audit.Alerted, Outcome: audit.Success}, User: base.User, Script: base.Script, Alert: &audit.Alert{Rule: "errors", Title: "Many ERRORS of " + base.User.Name, Seq: 1}}, at)
+		case 40:
+			put(audit.Record{Event: audit.Event{Action: audit.PolicyChanged, Outcome: audit.Success, Reason: "changed"}, User: base.User}, at)
+		case 60:
+			put(audit.Record{Event: audit.Event{Action: audit.ExecutionDenied, Outcome: audit.Denied, Reason: "per-user-per-minute"}, User: base.User, Auth: base.Auth,
+				Refusals: &audit.Refusals{Count: 7, First: at.Format(time.RFC3339), Last: at.Add(time.Second).Format(time.RFC3339)}}, at)
+		case 80, 81:
+			denied := base
+			denied.Event, denied.Status = audit.Event{Action: audit.ExecutionDenied, Outcome: audit.Denied, Reason: []string{"wrong-key", "may-not-assert", "no-role"}[r.IntN(3)]}, "denied"
+			denied.RunID = fmt.Sprintf("01a20d4c-%04x-7659-b179-%012x", i&0xffff, i)
+			put(denied, at)
 		}
 	}
 	for _, e := range ends {
@@ -150,7 +169,8 @@ var queries = func() (list []Query) {
 		}
 	}
 	for _, q := range []Query{
-		{Labels: map[string]string{"job": "7"}}, {Labels: map[string]string{"line": "north", "job": "7"}, Limit: 3}, {Labels: map[string]string{`<job`: `"7"`}}, {Labels: map[string]string{"line": ""}},
+		{Host: "gw"}, {Host: "Gateway-2", User: "alice"}, {Host: "none"}, {Text: "GATEWAY-2", Limit: 4}, {Text: "zoë"}, {Text: "NORTH", User: "bob"}, {Text: "0000000003e8"}, {Text: "tank"}, {Text: "wrong-k"},
+		{Text: "no such words"}, {Before: 900}, {Before: 900, User: "alice", Limit: 5}, {Before: 1}, {Labels: map[string]string{"job": "7"}}, {Labels: map[string]string{"line": "north", "job": "7"}, Limit: 3}, {Labels: map[string]string{`<job`: `"7"`}}, {Labels: map[string]string{"line": ""}},
 		{Labels: map[string]string{"": ""}}, {Labels: map[string]string{"job": ""}}, {Script: "report", Version: "2"}, {Client: netip.MustParsePrefix("10.0.0.7/32")}, {Client: netip.MustParsePrefix("10.0.0.0/24"), User: "bob"},
 		{Client: netip.MustParsePrefix("fe80::/10"), Limit: 2}, {Client: netip.MustParsePrefix("0.0.0.0/0")}, {Code: fmt.Sprintf("%064x", 7)}, {Code: "00000000"}, {Code: fmt.Sprintf("%063x", 1)}, {Failed: true}, {Failed: true, User: "alice"},
 		{Failed: true, Status: "ok"}, {Owner: "alice", Failed: true}, {Owner: "alice", User: "bob"}, {Holder: "gateway-a"}, {Holder: "alice"}, {Holder: "alice", Failed: true, Limit: 5}, {Key: "k7qm2x9a"}, {Key: "k", Labels: map[string]string{"job": "7"}},
@@ -203,7 +223,7 @@ func TestSourcesAgree(t *testing.T) {
 func nobody(q Query) bool {
 	job, asksJob := q.Labels["job"]
 	_, asksNothing := q.Labels[""]
-	return q.User == "nobody" || asksNothing || asksJob && job == "" || q.Owner != "" && q.User != "" || q.Failed && q.Status == "ok" || q.Key == "k"
+	return q.User == "nobody" || q.Host == "none" || q.Text == "no such words" || q.Before == 1 || asksNothing || asksJob && job == "" || q.Owner != "" && q.User != "" || q.Failed && q.Status == "ok" || q.Key == "k"
 }
 
 // answersOf are a source's answers to all questions, each in words, and how many runs are in them.
@@ -219,7 +239,7 @@ func answersOf(t *testing.T, s Source) (answers []string, runs int) {
 			answers = append(answers, fmt.Sprintf("%+v: %+v, exit code %s", q, r, exit))
 			runs++
 		}
-		for _, by := range []By{ByAll, ByUser, ByScript, ByStatus, ByDay} {
+		for _, by := range []By{ByAll, ByUser, ByScript, ByStatus, ByDay, ByHour, ByHost, ByKey, ByReason, ByLabel("job"), ByLabel("line"), ByLabel("none")} {
 			groups, err := s.Stats(q, by)
 			check(t, err)
 			answers = append(answers, fmt.Sprintf("%+v by %s: %q", q, by, rounded(groups)))
@@ -227,7 +247,7 @@ func answersOf(t *testing.T, s Source) (answers []string, runs int) {
 	}
 	actions, err := s.Actions()
 	check(t, err)
-	if len(actions) != 4 {
+	if len(actions) != 8 {
 		t.Errorf("actions %v", actions)
 	}
 	return append(answers, fmt.Sprint(actions)), runs

@@ -26,8 +26,8 @@ type Writer struct {
 	actions map[action]int64
 	oldest  uint64 // first record of the log
 	begun   audit.Position
-	changed bool   // since Begin
-	segment uint64 // the one that records are added from
+	changed bool // since Begin
+	spans   map[uint64]*segment
 	insert  *sql.Stmt
 	find    *sql.Stmt
 }
@@ -79,7 +79,7 @@ func (w *Writer) Begin() (audit.Position, error) {
 	if err != nil {
 		return audit.Position{}, damage(err)
 	}
-	w.tx, w.pending, w.days, w.actions = tx, map[string]*Run{}, map[day]*Group{}, map[action]int64{}
+	w.tx, w.pending, w.days, w.actions, w.spans = tx, map[string]*Run{}, map[day]*Group{}, map[action]int64{}, map[uint64]*segment{}
 	if w.insert, err = tx.Prepare("INSERT OR REPLACE INTO runs (" + columns + ") VALUES (?" + strings.Repeat(",?", strings.Count(columns, ",")) + ")"); err == nil {
 		w.find, err = tx.Prepare("SELECT " + columns + " FROM runs WHERE run_id = ?")
 	}
@@ -115,15 +115,16 @@ func position(from row) (at audit.Position, err error) {
 	return at, err
 }
 
-// In says from which segment of the log the next records come, by the segment's first record.
-func (w *Writer) In(segment uint64) { w.segment = segment }
-
 // Add takes one record, in the order of the log.
 func (w *Writer) Add(e Entry) error {
 	w.changed = true
 	a := actionOf(e.Record)
-	w.actions[action{w.segment, a.Name, a.Reason}] += a.Count
+	w.actions[action{e.Place.Segment, a.Name, a.Reason}] += a.Count
+	w.spans[e.Place.Segment] = w.spans[e.Place.Segment].with(e.Record)
 	if !aboutRun(e.Record) {
+		if err := w.record(e); err != nil {
+			return err
+		}
 		return w.summary(e.Record)
 	}
 	id := e.Record.RunID
@@ -143,7 +144,7 @@ func (w *Writer) Add(e Entry) error {
 	had := r.Status != ""
 	r.add(e)
 	if r.Status != "" && !had {
-		key := r.in(Query{})
+		key := r.day()
 		if w.days[key] == nil {
 			w.days[key] = &Group{}
 		}
@@ -164,7 +165,7 @@ func (w *Writer) Commit(at audit.Position) error {
 	if err != nil {
 		w.tx.Rollback()
 	}
-	w.tx, w.pending, w.days, w.actions = nil, nil, nil, nil
+	w.tx, w.pending, w.days, w.actions, w.spans = nil, nil, nil, nil, nil
 	return damage(err)
 }
 
@@ -182,6 +183,9 @@ func (w *Writer) flush(at audit.Position) error {
 		if _, err := w.tx.Exec("INSERT INTO actions VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET count = count + excluded.count", int64(key.segment), key.name, key.reason, n); err != nil {
 			return err
 		}
+	}
+	if err := w.putSpans(); err != nil {
+		return err
 	}
 	_, err := w.tx.Exec("INSERT OR REPLACE INTO cursor VALUES (1,?,?,?,?,?)", int64(at.Seq), at.Hash, int64(at.Segment), at.Offset, int64(w.oldest))
 	return err
@@ -229,7 +233,7 @@ func (w *Writer) loseStarts(first int64) error {
 		if err != nil {
 			return err
 		}
-		r.StartSeq, r.Started = 0, r.Ended.Add(-r.Duration)
+		r.StartSeq, r.StartAt, r.Started = 0, audit.Place{}, r.Ended.Add(-r.Duration)
 		all = append(all, r)
 	}
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
@@ -254,8 +258,10 @@ func (w *Writer) forget(first int64) error {
 	if _, err := w.tx.Exec("DELETE FROM actions WHERE segment < ?", first); err != nil {
 		return err
 	}
-	if _, err := w.tx.Exec("DELETE FROM refusals WHERE seq < ?", first); err != nil {
-		return err
+	for _, text := range []string{"DELETE FROM refusals WHERE seq < ?", "DELETE FROM records WHERE seq < ?", "DELETE FROM segments WHERE segment < ?"} {
+		if _, err := w.tx.Exec(text, first); err != nil {
+			return err
+		}
 	}
 	touched := map[string]bool{}
 	rows, err := w.tx.Query("SELECT started, coalesce(ended, started) - duration FROM runs WHERE seq < ?", first)
@@ -290,7 +296,7 @@ func (w *Writer) forget(first int64) error {
 			return err
 		}
 		if err := endedRuns(w.tx, Query{}, since, since.AddDate(0, 0, 1), func(r *Run) {
-			key := r.in(Query{})
+			key := r.day()
 			if sums[key] == nil {
 				sums[key] = &Group{}
 			}
@@ -308,7 +314,7 @@ func (w *Writer) Rollback() error {
 		return nil
 	}
 	err := w.tx.Rollback()
-	w.tx, w.pending, w.days, w.actions = nil, nil, nil, nil
+	w.tx, w.pending, w.days, w.actions, w.spans = nil, nil, nil, nil, nil
 	return err
 }
 
@@ -318,8 +324,9 @@ func (w *Writer) Clear() error {
 	clear(w.pending)
 	clear(w.days)
 	clear(w.actions)
+	clear(w.spans)
 	w.oldest, w.changed = 0, true
-	_, err := w.tx.Exec("DELETE FROM runs; DELETE FROM days; DELETE FROM actions; DELETE FROM refusals; DELETE FROM cursor;")
+	_, err := w.tx.Exec("DELETE FROM runs; DELETE FROM days; DELETE FROM actions; DELETE FROM refusals; DELETE FROM records; DELETE FROM segments; DELETE FROM cursor;")
 	return err
 }
 
@@ -348,19 +355,27 @@ func (r *Run) row() []any {
 	return []any{int64(r.Place()), r.ID, r.User, r.Auth, r.OSUser, r.KeyID, r.Holder, r.Client, r.Host, r.Script, r.Version, r.Source, r.Path, r.Invocation, r.Command,
 		LabelText(r.Labels), r.Code, r.CodeBytes,
 		r.Started.UnixMicro(), ended, r.Status, r.Reason, r.Duration.Microseconds(), r.CPU.Microseconds(), r.PeakMemory, r.StdoutBytes, r.StderrBytes,
-		exit, r.Signal, int64(r.StartSeq), int64(r.EndSeq), r.EndHash}
+		exit, r.Signal, int64(r.StartSeq), int64(r.StartAt.Segment), r.StartAt.Offset, int64(r.EndSeq), int64(r.EndAt.Segment), r.EndAt.Offset, r.EndHash}
 }
 
 func scanRun(from row) (r Run, err error) {
-	var seq, started, duration, cpu, startSeq, endSeq, sum int64
+	var seq, started, duration, cpu, startSeq, startSegment, endSeq, endSegment, sum int64
 	var ended, exit sql.NullInt64
 	var labels string
 	if err = from.Scan(&seq, &r.ID, &r.User, &r.Auth, &r.OSUser, &r.KeyID, &r.Holder, &r.Client, &r.Host, &r.Script, &r.Version, &r.Source, &r.Path, &r.Invocation, &r.Command,
 		&labels, &r.Code, &r.CodeBytes,
-		&started, &ended, &r.Status, &r.Reason, &duration, &cpu, &r.PeakMemory, &r.StdoutBytes, &r.StderrBytes, &exit, &r.Signal, &startSeq, &endSeq, &r.EndHash, &sum); err != nil {
+		&started, &ended, &r.Status, &r.Reason, &duration, &cpu, &r.PeakMemory, &r.StdoutBytes, &r.StderrBytes, &exit, &r.Signal, &startSeq, &startSegment, &r.StartAt.Offset,
+		&endSeq, &endSegment, &r.EndAt.Offset, &r.EndHash, &sum); err != nil {
 		return r, err
 	}
 	r.Started, r.StartSeq, r.EndSeq = time.UnixMicro(started).UTC(), uint64(startSeq), uint64(endSeq)
+	r.StartAt.Segment, r.EndAt.Segment = uint64(startSegment), uint64(endSegment)
+	if r.StartAt != (audit.Place{}) {
+		r.StartAt.Seq = r.StartSeq
+	}
+	if r.EndAt != (audit.Place{}) {
+		r.EndAt.Seq = r.EndSeq
+	}
 	r.Duration, r.CPU = time.Duration(duration)*time.Microsecond, time.Duration(cpu)*time.Microsecond
 	if ended.Valid {
 		r.Ended = time.UnixMicro(ended.Int64).UTC()

@@ -1,0 +1,260 @@
+package store
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"py3run/audit"
+)
+
+// indexed is an index of a log, and the log.
+func indexed(t *testing.T, n int, seed uint64) (*Index, []Entry) {
+	t.Helper()
+	list := records(n, seed)
+	path := filepath.Join(t.TempDir(), "index.db")
+	write(t, path, list, 1000)
+	x, err := OpenIndex(path)
+	check(t, err)
+	t.Cleanup(func() { x.Close() })
+	return x, list
+}
+
+// Pages together are the history, whatever is asked for.
+func TestPages(t *testing.T) {
+	t.Parallel()
+	x, list := indexed(t, 1500, 4)
+	log := Log{sequence(list)}
+	for _, q := range queries {
+		q.Limit = 0
+		want := all(t, log, q)
+		q.Limit = 1 + len(want)/3
+		var got []Run
+		for pages := 0; ; pages++ {
+			p, err := x.Page(q)
+			check(t, err)
+			if got = append(got, p.Runs...); len(p.Runs) > q.Limit || pages > 100 || p.Next == 0 && !p.Reached.IsZero() {
+				t.Fatalf("%+v: page %d of %d runs, next %d, reached %v", q, pages, len(p.Runs), p.Next, p.Reached)
+			}
+			if p.Next == 0 {
+				break
+			}
+			q.Before = p.Next
+		}
+		if places(got) != places(want) {
+			t.Errorf("%+v:\npages %s\nlog   %s", q, places(got), places(want))
+		}
+	}
+}
+
+// A search that finds little stops, says where, and goes on from there.
+func TestSearchIsBounded(t *testing.T) {
+	t.Parallel()
+	x, list := indexed(t, 7000, 5)
+	oldest := all(t, Log{sequence(list)}, Query{})
+	want := oldest[len(oldest)-3]
+	q := Query{Text: strings.ToUpper(want.ID[24:])}
+	stops := 0
+	for {
+		p, err := x.Page(q)
+		check(t, err)
+		if p.Next == 0 {
+			if len(p.Runs) != 1 || p.Runs[0].ID != want.ID || stops == 0 {
+				t.Errorf("found %v after %d stops", p.Runs, stops)
+			}
+			return
+		}
+		if p.Reached.IsZero() || p.Next <= want.Place() || len(p.Runs) > 0 {
+			t.Fatalf("%d runs, next %d, reached %v", len(p.Runs), p.Next, p.Reached)
+		}
+		q.Before = p.Next
+		stops++
+	}
+}
+
+func places(runs []Run) (text string) {
+	for _, r := range runs {
+		text += fmt.Sprint(r.Place(), " ")
+	}
+	return text
+}
+
+func TestRecent(t *testing.T) {
+	t.Parallel()
+	x, list := indexed(t, 800, 6)
+	for _, owner := range []string{"", "bob"} {
+		got, err := x.Recent([]string{"report", "pumps", "none", ""}, owner, 9)
+		check(t, err)
+		if len(got) != 2 {
+			t.Errorf("of %v", slices.Sorted(maps.Keys(got)))
+		}
+		for name, runs := range got {
+			if want := all(t, Log{sequence(list)}, Query{Script: name, Owner: owner, Limit: 9}); places(runs) != places(want) || len(want) != 9 {
+				t.Errorf("%s of %q: %s, want %s", name, owner, places(runs), places(want))
+			}
+		}
+	}
+}
+
+func TestLastUse(t *testing.T) {
+	t.Parallel()
+	x, list := indexed(t, 800, 7)
+	for _, by := range []By{ByUser, ByKey} {
+		want := map[string]time.Time{}
+		for _, r := range all(t, Log{sequence(list)}, Query{}) {
+			key := r.User
+			if by == ByKey {
+				key = r.KeyID
+			}
+			proved := by == ByUser && !r.Asserted() || by == ByKey && key != "" && r.Reason != "wrong-key"
+			if proved && r.Started.After(want[key]) {
+				want[key] = r.Started
+			}
+		}
+		got, err := x.LastUse(by)
+		check(t, err)
+		if len(want) < 5 || !maps.EqualFunc(got, want, time.Time.Equal) {
+			t.Errorf("by %s: %v, want %v", by, got, want)
+		}
+	}
+}
+
+func TestSeries(t *testing.T) {
+	t.Parallel()
+	x, list := indexed(t, 800, 8)
+	for _, name := range []string{"UTC", "Asia/Kolkata", "America/St_Johns", "Europe/Berlin", "Australia/Lord_Howe"} {
+		zone, err := time.LoadLocation(name)
+		check(t, err)
+		for _, q := range []Query{{}, {User: "alice"}, {Owner: "bob", Script: "report"}, {Since: time.Date(2026, 10, 3, 7, 20, 0, 0, time.UTC), Until: time.Date(2026, 10, 29, 1, 0, 0, 0, time.UTC)}} {
+			q.Zone = zone
+			for step, span := range map[By]time.Duration{ByHour: time.Hour, ByDay: 25 * time.Hour} {
+				want, err := Log{sequence(list)}.Stats(q, step)
+				check(t, err)
+				got, err := x.Series(q, step)
+				check(t, err)
+				if len(got) != len(want) || len(got) < 10 {
+					t.Fatalf("%d buckets, want %d", len(got), len(want))
+				}
+				for i := range got {
+					if g, w := rounded([]Group{got[i].Group}), rounded(want[i:i+1]); !slices.Equal(g, w) {
+						t.Errorf("%+v by %s:\n%s\nwant\n%s", q, step, g, w)
+					}
+					if last := got[i].Last; last.Before(got[i].At) || last.Sub(got[i].At) >= span {
+						t.Errorf("by %s: %v holds a run of %v", step, got[i].At, last)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestRecordsOfIndex(t *testing.T) {
+	t.Parallel()
+	x, list := indexed(t, 4000, 9)
+	day := func(d int) time.Time { return time.Date(2026, 10, d, 0, 0, 0, 0, time.UTC) }
+	for _, q := range []RecordQuery{{}, {Actions: []audit.Action{audit.Alerted}}, {Actions: []audit.Action{audit.Alerted, audit.PolicyChanged}, User: "bob"}, {Owner: "alice"}, {Owner: "alice", User: "bob"},
+		{Text: "errors OF"}, {Text: "zoë"}, {Script: "report"}, {Since: day(3), Until: day(20)}, {Text: "nothing"}, {Actions: []audit.Action{audit.ExecutionDenied}}} {
+		want := ""
+		for _, e := range slices.Backward(list) {
+			p := recordPlace(e)
+			if aboutRun(e.Record) || len(q.Actions) > 0 && !slices.Contains(q.Actions, e.Record.Event.Action) || q.User != "" && p.User != q.User || q.Owner != "" && (p.User != q.Owner || e.Hidden) ||
+				q.Script != "" && p.Script != q.Script || !q.Since.IsZero() && p.At.Before(q.Since) || !q.Until.IsZero() && !p.At.Before(q.Until) ||
+				q.Text != "" && !strings.Contains(strings.ToLower(p.Title+"\n"+p.User), strings.ToLower(q.Text)) {
+				continue
+			}
+			want += fmt.Sprintf("%+v\n", p)
+		}
+		got := ""
+		for q.Limit = 7; ; {
+			found, next, err := x.Records(q)
+			check(t, err)
+			for _, p := range found {
+				got += fmt.Sprintf("%+v\n", p)
+			}
+			if q.Before = next; next == 0 {
+				break
+			}
+			if len(found) != q.Limit {
+				t.Errorf("a page of %d", len(found))
+			}
+		}
+		if got != want || want == "" != (q.Text == "nothing" || q.Owner != "" && q.User != "") {
+			t.Errorf("%+v:\n%s\nwant\n%s", q, got, want)
+		}
+	}
+}
+
+// The span is that of the log, also after retention.
+func TestSpan(t *testing.T) {
+	t.Parallel()
+	list := records(1000, 10)
+	path := filepath.Join(t.TempDir(), "index.db")
+	write(t, path, nil, 1)
+	x, err := OpenIndex(path)
+	check(t, err)
+	defer x.Close()
+	compare := func(list []Entry) {
+		t.Helper()
+		var want Span
+		if len(list) > 0 {
+			first, last := recordPlace(list[0]), recordPlace(list[len(list)-1])
+			want = Span{first.Seq, last.Seq, first.At, last.At, int64(len(all(t, Log{sequence(list)}, Query{}))), int64(len(list))}
+		}
+		if got, err := x.Span(); err != nil || got != want {
+			t.Errorf("%+v, %v, want %+v", got, err, want)
+		}
+	}
+	compare(nil)
+	write(t, path, list, 300)
+	compare(list)
+	w, err := OpenWriter(path, false, 0)
+	check(t, err)
+	at, err := w.Begin()
+	check(t, err)
+	_, err = w.Forget(segmentOf + 1)
+	check(t, err, w.Commit(at), w.Close())
+	compare(list[segmentOf:])
+}
+
+// Readers work while a writer writes, and neither fails for the other.
+func TestReadersAndWriter(t *testing.T) {
+	t.Parallel()
+	list := records(2000, 11)
+	path := filepath.Join(t.TempDir(), "index.db")
+	write(t, path, list[:500], 100)
+	x, err := OpenIndex(path)
+	check(t, err)
+	defer x.Close()
+	done, failed := make(chan struct{}), make(chan error, 4)
+	for range cap(failed) {
+		go func() {
+			for n := 0; ; n++ {
+				select {
+				case <-done:
+					failed <- nil
+					return
+				default:
+				}
+				for _, err := range x.History(Query{}) {
+					if err != nil {
+						failed <- err
+						return
+					}
+				}
+				if _, err := x.Stats(Query{}, ByUser); err != nil {
+					failed <- err
+					return
+				}
+			}
+		}()
+	}
+	write(t, path, list[500:], 20)
+	close(done)
+	for range cap(failed) {
+		check(t, <-failed)
+	}
+}

@@ -1,0 +1,245 @@
+package store
+
+import (
+	"database/sql"
+	"errors"
+	"math"
+	"strings"
+	"time"
+
+	"py3run/audit"
+)
+
+// A RecordQuery selects records that are no run's start or end. An empty field selects all.
+type RecordQuery struct {
+	Actions      []audit.Action // any of them
+	User         string
+	Owner        string // only records of this user that their user may see: see Hidden in [Entry]
+	Script       string
+	Text         string    // stands in the title, reason, user, script, host or action; letters count without case
+	Since, Until time.Time // of the record; Until is not included
+	Before       uint64    // only records with a smaller seq; 0: from the newest
+	Limit        int       // 0: pageLimit
+}
+
+// A RecordPlace is a record that is no run's start or end, and where it stands in the log.
+type RecordPlace struct {
+	Seq      uint64
+	At       time.Time
+	Action   string
+	Reason   string
+	User     string
+	Auth     string
+	Script   string
+	Host     string
+	Title    string // of an alert
+	Asserted bool   // nothing but the caller's word says who the user is
+	Place    audit.Place
+}
+
+func recordPlace(e Entry) RecordPlace {
+	rec := e.Record
+	at, _ := time.Parse(time.RFC3339Nano, rec.Timestamp)
+	p := RecordPlace{Seq: rec.Seq, At: at, Action: string(rec.Event.Action), Reason: rec.Event.Reason, User: rec.User.Name, Auth: string(rec.Auth.Method), Script: rec.Script.Name,
+		Host: rec.Host.Name, Asserted: Asserted(rec), Place: e.Place}
+	if rec.Alert != nil {
+		p.Title = rec.Alert.Title
+	}
+	return p
+}
+
+// hasText reports whether a folded text stands in the record's words.
+func (p *RecordPlace) hasText(text string) bool {
+	for _, s := range []string{p.Title, p.Reason, p.User, p.Script, p.Host, p.Action} {
+		if strings.Contains(folded(s), text) {
+			return true
+		}
+	}
+	return false
+}
+
+// row is the row of a record, without the checksum.
+func (p *RecordPlace) row(hidden bool) []any {
+	return []any{int64(p.Seq), p.At.UnixMicro(), p.Action, p.Reason, p.User, p.Auth, p.Script, p.Host, p.Title, bit(p.Asserted), bit(hidden), int64(p.Place.Segment), p.Place.Offset}
+}
+
+func scanRecord(from row) (p RecordPlace, err error) {
+	var seq, at, segment, sum int64
+	var hidden bool
+	if err := from.Scan(&seq, &at, &p.Action, &p.Reason, &p.User, &p.Auth, &p.Script, &p.Host, &p.Title, &p.Asserted, &hidden, &segment, &p.Place.Offset, &sum); err != nil {
+		return p, err
+	}
+	p.Seq, p.At, p.Place.Segment = uint64(seq), time.UnixMicro(at).UTC(), uint64(segment)
+	if p.Place != (audit.Place{}) {
+		p.Place.Seq = p.Seq
+	}
+	if rowSum(p.row(hidden)...) != sum {
+		return p, errSum
+	}
+	return p, nil
+}
+
+// record adds a record that is no run's start or end.
+func (w *Writer) record(e Entry) error {
+	p := recordPlace(e)
+	row := p.row(e.Hidden)
+	_, err := w.tx.Exec("INSERT OR REPLACE INTO records VALUES (?"+strings.Repeat(",?", len(row))+")", append(row, rowSum(row...))...)
+	return err
+}
+
+// Records returns the records that a query selects, newest first, and Before of the next page, or 0. A search for
+// text looks at a bounded number of records: a page can have fewer than Limit, and there are still more.
+func (x *Index) Records(q RecordQuery) (list []RecordPlace, next uint64, err error) {
+	limit := q.Limit
+	if limit <= 0 {
+		limit = pageLimit
+	}
+	text := folded(q.Text)
+	for looked := 0; ; {
+		found, err := x.records(q, chunk)
+		if err != nil {
+			return nil, 0, damage(err)
+		}
+		for i := range found {
+			if q.Text != "" && !found[i].hasText(text) {
+				continue
+			}
+			if len(list) == limit {
+				return list, list[limit-1].Seq, nil
+			}
+			list = append(list, found[i])
+		}
+		if len(found) < chunk {
+			return list, 0, nil
+		}
+		q.Before = found[chunk-1].Seq
+		if looked += chunk; looked >= pageSearch {
+			return list, q.Before, nil
+		}
+	}
+}
+
+func (x *Index) records(q RecordQuery, most int) (list []RecordPlace, err error) {
+	var where condition
+	if len(q.Actions) > 0 {
+		var names []any
+		for _, a := range q.Actions {
+			names = append(names, string(a))
+		}
+		where.and("action IN (?"+strings.Repeat(",?", len(names)-1)+")", names...)
+	}
+	if q.User != "" {
+		where.and("user = ?", q.User)
+	}
+	if q.Owner != "" {
+		where.and("user = ? AND hidden = 0", q.Owner)
+	}
+	if q.Script != "" {
+		where.and("script = ?", q.Script)
+	}
+	if !q.Since.IsZero() {
+		where.and("at >= ?", q.Since.UnixMicro())
+	}
+	if !q.Until.IsZero() {
+		where.and("at < ?", q.Until.UnixMicro())
+	}
+	if q.Before > 0 {
+		where.and("seq < ?", int64(min(q.Before, math.MaxInt64)))
+	}
+	rows, err := x.db.Query("SELECT * FROM records"+where.String()+" ORDER BY seq DESC LIMIT ?", append(where.args, most)...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		p, err := scanRecord(rows)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, p)
+	}
+	return list, rows.Err()
+}
+
+// A segment is what a segment of the log has.
+type segment struct {
+	first, last     uint64
+	firstAt, lastAt int64
+	records         int64
+}
+
+// with is the segment with one more record; s may be nil.
+func (s *segment) with(rec audit.Record) *segment {
+	at, _ := time.Parse(time.RFC3339Nano, rec.Timestamp)
+	if s == nil {
+		s = &segment{first: rec.Seq, firstAt: at.UnixMicro()}
+	}
+	s.last, s.lastAt = rec.Seq, at.UnixMicro()
+	s.records++
+	return s
+}
+
+func (s *segment) row(name uint64) []any {
+	return []any{int64(name), int64(s.first), s.firstAt, int64(s.last), s.lastAt, s.records}
+}
+
+func scanSegment(from row) (s segment, err error) {
+	var name, first, last, sum int64
+	if err := from.Scan(&name, &first, &s.firstAt, &last, &s.lastAt, &s.records, &sum); err != nil {
+		return s, err
+	}
+	s.first, s.last = uint64(first), uint64(last)
+	if rowSum(s.row(uint64(name))...) != sum {
+		return s, errSum
+	}
+	return s, nil
+}
+
+// putSpans writes what the segments have now.
+func (w *Writer) putSpans() error {
+	for name, s := range w.spans {
+		old, err := scanSegment(w.tx.QueryRow("SELECT * FROM segments WHERE segment = ?", int64(name)))
+		switch {
+		case err == nil:
+			s.first, s.firstAt, s.records = old.first, old.firstAt, old.records+s.records
+		case !errors.Is(err, sql.ErrNoRows):
+			return err
+		}
+		row := s.row(name)
+		if _, err := w.tx.Exec("INSERT OR REPLACE INTO segments VALUES (?,?,?,?,?,?,?)", append(row, rowSum(row...))...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A Span is what an index covers. All is zero for an empty log.
+type Span struct {
+	Oldest, Newest     uint64 // records
+	OldestAt, NewestAt time.Time
+	Runs, Records      int64
+}
+
+// Span says which part of the log the index has.
+func (x *Index) Span() (s Span, err error) {
+	rows, err := x.db.Query("SELECT * FROM segments ORDER BY segment")
+	if err != nil {
+		return s, damage(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		seg, err := scanSegment(rows)
+		if err != nil {
+			return s, damage(err)
+		}
+		if s.Records == 0 {
+			s.Oldest, s.OldestAt = seg.first, time.UnixMicro(seg.firstAt).UTC()
+		}
+		s.Newest, s.NewestAt = seg.last, time.UnixMicro(seg.lastAt).UTC()
+		s.Records += seg.records
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return s, damage(err)
+	}
+	return s, damage(x.db.QueryRow("SELECT count(*) FROM runs").Scan(&s.Runs))
+}
