@@ -36,6 +36,8 @@ type app struct {
 	outIsTerminal, errIsTerminal bool
 	environ                      []string
 	configFile, dir, zone        string
+	checkpoints, checkpointKeys  string // of serve, for proofs
+	py3run                       string // program; empty: the one beside this program, or in PATH
 }
 
 // Main runs the command line and returns the exit code.

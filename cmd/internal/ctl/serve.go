@@ -58,6 +58,7 @@ It makes the index if there is none, keeps it up to date, and ends after 15 minu
 	c.Flags().StringArrayVar(&s.hosts, "host", nil, "also accept this `name[:port]` as the host of an address, as a tunnel or a proxy sends it; can be repeated")
 	c.Flags().DurationVar(&s.idle, "idle", s.idle, "end after this `time` without a request; 0: never")
 	indexFlag(c, &s.index)
+	a.proofFlags(c)
 	return c
 }
 
@@ -150,7 +151,7 @@ type gate struct{ a *app }
 
 func (g gate) Starter() (web.Visitor, error) {
 	d, err := g.a.quiet().sightedContext()
-	return visitor{d, g.a}, told(err)
+	return visitor{d, g.a, ""}, told(err)
 }
 
 func (g gate) Holder(key string) (web.Visitor, error) {
@@ -164,7 +165,7 @@ func (g gate) Holder(key string) (web.Visitor, error) {
 	}
 	d.who = &who
 	d.only, err = who.sees()
-	return visitor{d, g.a}, told(err)
+	return visitor{d, g.a, key}, told(err)
 }
 
 // quiet is the same invocation without messages: a request has nobody who reads them.
@@ -183,6 +184,7 @@ func (discard) Write(p []byte) (int, error) { return len(p), nil }
 type visitor struct {
 	logContext
 	app *app
+	key string // that was shown; empty: it is the starter
 }
 
 func (v visitor) Name() string { return v.author().User.Name }
@@ -218,7 +220,7 @@ func (v visitor) Note(action audit.Action, fill func(*audit.Record)) error {
 func (v visitor) Query(f web.Filter, now time.Time) (store.Query, error) {
 	q, err := filter{user: f.User, holder: f.Holder, key: f.Key, client: f.Client, script: f.Script, code: f.Code, labels: f.Labels,
 		status: f.Status, failed: f.Failed, since: f.Since, until: f.Until}.query(now)
-	q.Owner = v.only
+	q.Owner, q.Host, q.Text = v.only, f.Host, f.Text
 	return q, told(err)
 }
 

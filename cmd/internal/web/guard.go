@@ -92,8 +92,11 @@ func foreign(r *http.Request) bool {
 // caught answers after a panic, and tells it.
 func (s *Server) caught(w http.ResponseWriter, r *http.Request) {
 	fault := recover()
-	if fault == nil || fault == http.ErrAbortHandler {
+	if fault == nil {
 		return
+	}
+	if fault == http.ErrAbortHandler { // net/http breaks the connection off
+		panic(fault)
 	}
 	s.fault(r, fault)
 	http.Error(w, "py3runctl has a fault; its standard error says which", http.StatusInternalServerError)

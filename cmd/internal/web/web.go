@@ -46,6 +46,7 @@ type Server struct {
 	Options
 	token    oneTime
 	sessions sessions
+	jobs     jobs
 	last     atomic.Int64 // when the last request came, in nanoseconds of the monotonic clock
 	began    time.Time
 	nav      []navItem
