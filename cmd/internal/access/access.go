@@ -36,16 +36,11 @@ const (
 // A Claim is who a caller says it is, and what the operating system knows of it.
 type Claim struct {
 	Key    string // the API key that was presented; empty: none was
-	Held   Held   // instead of Key: one that was presented before
 	User   string // the user that the caller names; empty: none
 	OSUID  int    // of the process
 	OSUser string // its name
 	At     time.Time
 }
-
-// Held is what is kept of an API key that was presented before: its id, and its hash as HashKey makes it.
-// Whoever keeps that keeps no key.
-type Held struct{ ID, Hash string }
 
 // A Grant is who a claim turned out to be. The zero Grant is nobody.
 type Grant struct {

@@ -32,7 +32,7 @@ var noSecret = HashKey("")
 // Identify says who a claim turns out to be. A key that was presented decides: a bad one never
 // leads to another identity. A nil Policy is none.
 func (p *Policy) Identify(c Claim) (Grant, *Denial) {
-	if c.Key != "" || c.Held != (Held{}) {
+	if c.Key != "" {
 		return p.byKey(c)
 	}
 	g := Grant{User: c.OSUser, Method: ByOSUser, Policy: p.hash(), Operator: p.isOperator(c.OSUID)}
@@ -70,7 +70,7 @@ func (p *Policy) Identify(c Claim) (Grant, *Denial) {
 // Operates is the grant of the operator of the host, whom no policy locks out of its management: one
 // who is disabled as a user has nothing else. It is not for runs, and not for who shows a key.
 func (p *Policy) Operates(c Claim) (Grant, bool) {
-	if c.Key != "" || c.Held != (Held{}) || c.User != "" || !p.isOperator(c.OSUID) {
+	if c.Key != "" || c.User != "" || !p.isOperator(c.OSUID) {
 		return Grant{}, false
 	}
 	return Grant{User: c.OSUser, Method: ByOSUser, Policy: p.hash(), Operator: true}, true
@@ -108,10 +108,6 @@ func (p *Policy) byKey(c Claim) (Grant, *Denial) {
 		return Grant{}, &Denial{Code: code, Message: why, KeyID: id, User: user}
 	}
 	id, formed, sum := ParseKey(c.Key)
-	shown := HashKey(c.Key)
-	if c.Key == "" {
-		id, shown, formed, sum = c.Held.ID, c.Held.Hash, true, true
-	}
 	switch {
 	case !formed:
 		return refuse(MalformedKey, "", "", "the API key is not of the form of a key")
@@ -125,7 +121,7 @@ func (p *Policy) byKey(c Claim) (Grant, *Denial) {
 	if known {
 		hash = key.SHA256
 	}
-	right := sameHash(shown, hash)
+	right := isKey(c.Key, hash)
 	at := c.At
 	if at.IsZero() {
 		at = time.Now()

@@ -91,7 +91,7 @@ func IsHash(text string) bool {
 	return len(text) == hex.EncodedLen(sha256.Size) && strings.Trim(text, "0123456789abcdef") == ""
 }
 
-// sameHash compares two hashes. Its time does not depend on where they differ.
-func sameHash(a, b string) bool {
-	return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1
+// isKey compares a key with a hash. Its time does not depend on where they differ.
+func isKey(text, hash string) bool {
+	return subtle.ConstantTimeCompare([]byte(HashKey(text)), []byte(hash)) == 1
 }

@@ -40,8 +40,7 @@ func (a *app) newGate() (*gate, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer key.Forget()
-	_, g.starter, err = g.Holder(key.Text())
+	_, g.starter, err = g.Holder(string(key))
 	return g, err
 }
 
@@ -64,20 +63,15 @@ func (g *gate) Holder(key string) (web.Visitor, web.Pass, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	id, _, _ := access.ParseKey(key)
-	return v, web.Pass(id + " " + access.HashKey(key)), nil
+	return v, web.Pass(key), nil
 }
 
 // Again is who has got a pass before.
 func (g *gate) Again(p web.Pass) (web.Visitor, error) {
-	if p = cmp.Or(p, g.starter); p != "" {
-		id, hash, _ := strings.Cut(string(p), " ")
-		return g.visitor(access.Claim{Held: access.Held{ID: id, Hash: hash}})
-	}
-	return g.visitor(access.Claim{})
+	return g.visitor(access.Claim{Key: string(cmp.Or(p, g.starter))})
 }
 
-// visitor is who has shown a key, or what is held of one; without either, the user of the operating system
+// visitor is who has shown a key; without one, the user of the operating system
 // who has started the server. All that the visitor's app does, it does as that one.
 func (g *gate) visitor(c access.Claim) (web.Visitor, error) {
 	b := *g.a
@@ -86,7 +80,7 @@ func (g *gate) visitor(c access.Claim) (web.Visitor, error) {
 	if err != nil {
 		return nil, unusable(err)
 	}
-	return visitor{d, &b}, nil
+	return visitor{d, &b, c.Key}, nil
 }
 
 // unusable makes of a policy or a configuration that cannot be read an error that a visitor may learn, but
@@ -140,6 +134,7 @@ func (d logContext) append(rec audit.Record) error {
 type visitor struct {
 	logContext
 	app *app
+	key string // API key that was shown; empty: none
 }
 
 func (v visitor) Name() string { return v.author().User.Name }
@@ -169,7 +164,7 @@ func (v visitor) Note(action audit.Action, fill func(*audit.Record)) error {
 func (v visitor) Query(f web.Filter, now time.Time) (store.Query, error) {
 	q, err := filter{user: f.User, holder: f.Holder, key: f.Key, client: f.Client, script: f.Script, code: f.Code, labels: f.Labels,
 		status: f.Status, failed: f.Failed, since: f.Since, until: f.Until}.query(now)
-	q.Owner = v.only
+	q.Owner, q.Host, q.Text = v.only, f.Host, f.Text
 	return q, told(err)
 }
 

@@ -18,7 +18,7 @@ type Gate interface {
 	Denied(error)
 }
 
-// A Pass stands for an API key that was accepted. It is none, and opens nothing elsewhere.
+// A Pass is what to ask for somebody again with. The pages keep it, and look at nothing in it.
 type Pass string
 
 // A Visitor is somebody who has signed in, and what that one can do. Each method asks the policy as it is

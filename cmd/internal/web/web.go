@@ -50,6 +50,7 @@ type Server struct {
 	places   chan struct{} // of requests that are answered now
 	patience time.Duration // of a request that waits for a place
 	last     atomic.Int64  // when the last request of a visitor came, in nanoseconds since began
+	jobs     jobs
 	began    time.Time
 	voice    voice
 	nav      []navItem
