@@ -16,7 +16,7 @@ import (
 // facts are needed.
 func aboutLog(f *facts, line []byte) (rec Record) {
 	switch Action(f.action) {
-	case AuditRepair, AuditRetention, AuditAcknowledged:
+	case AuditRepair, AuditRetention, AuditAcknowledged, AuditHold, AuditHoldRelease:
 	default:
 		if !f.repairs() {
 			return Record{}

@@ -20,6 +20,7 @@ func (v *verifier) begin() error {
 	lock, unread := v.share()
 	var err error
 	v.snapshot, err = r.look(0)
+	v.kept = readHolds(r.dir)
 	if v.locked {
 		filelock.Release(lock)
 	}

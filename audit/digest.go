@@ -113,7 +113,7 @@ func (w *worker) mark(d *digest, f *facts, i int) bool {
 			break
 		}
 		d.marks = append(d.marks, mark{id: string(f.runID), seq: f.seq, line: i})
-	case AuditRepair, AuditRetention, AuditAcknowledged:
+	case AuditRepair, AuditRetention, AuditAcknowledged, AuditHold, AuditHoldRelease:
 		return false
 	}
 	return true

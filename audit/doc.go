@@ -9,6 +9,7 @@
 //	<dir>/torn-<seq>-<n>.frag       bytes cut from a torn end, see below
 //	<dir>/runs/<run id>             one for each run under way, see below; beside it .live and .cancel
 //	<dir>/code/<sha256>             code that was run, if the operator keeps it
+//	<dir>/holds.json                legal holds in force, see below
 //	<dir>/variables.key             for keyed hashes of values, if the operator wants them
 //	<dir>/.lock                     locked by every writer, never removed; holds the seq and hash of the newest record,
 //	                                and the hashes of configuration files
@@ -88,6 +89,16 @@
 // [Log.Prune] removes closed segments. Before that it writes an audit-retention record, which
 // says what the oldest remaining record goes on from: the hash of the record before it, and the
 // Merkle tree over all records up to there. Record and removal happen under one lock.
+//
+// # Legal holds
+//
+// A hold keeps the records that it selects, its own record, and everything after the oldest of
+// these, because records are removed from the oldest end only. Two places say which holds are in
+// force: the records audit-hold and audit-hold-release, and the file holds.json, which is replaced
+// as a whole under the lock. [Log.AddHold] writes the file first and [Log.ReleaseHold] the record
+// first, so that a writer that is killed in between leaves a hold in force. [Report.Plan] refuses to
+// remove anything while the two disagree: whoever takes away one of them has not lifted the hold.
+// [Log.Prune] compares the file again under the lock.
 //
 // # Reading
 //

@@ -80,6 +80,7 @@ func (v *verifier) end() {
 	v.fragment()
 	v.runs()
 	v.code()
+	v.holds()
 }
 
 // memory judges the note of the newest record in .lock, where the walk has not come across that record.

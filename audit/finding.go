@@ -52,6 +52,7 @@ const (
 	CheckpointDiffers Kind = "checkpoint-differs" // the log does not begin with what was signed
 	CheckpointLoose   Kind = "checkpoint-loose"   // a checkpoint covers only records that retention removed, and no proof connects it with those that are left
 	CodeDiffers       Kind = "code-differs"       // kept code is not what was run
+	HoldsDiffer       Kind = "holds-differ"       // the file of legal holds is not what the records say
 	DirectoryOpen     Kind = "directory-open"     // others can write the log's directory
 	NotReadable       Kind = "not-readable"
 )

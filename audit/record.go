@@ -48,6 +48,7 @@ type Record struct {
 	Policy    *PolicyChange      `json:"policy,omitempty"`
 	Changed   *ScriptChange      `json:"script_change,omitempty"`
 	Cancel    *Cancel            `json:"cancel,omitempty"`
+	Hold      *Hold              `json:"hold,omitempty"`      // of an audit-hold, and the id and comment of an audit-hold-release
 	Refusals  *Refusals          `json:"refusals,omitempty"`  // in an execution-denied that stands for several
 	Viewed    *View              `json:"view,omitempty"`      // in a history-view or code-view
 	Truncated bool               `json:"truncated,omitempty"` // a list was dropped or a string cut
@@ -90,6 +91,7 @@ const (
 	ScriptDeleted  Action = "script-delete"
 	ScriptImported Action = "script-import"
 	PolicyRestored Action = "policy-restore"
+	ConfigChanged  Action = "config-change" // of a configuration file; the reason before stands in the record that comes before the change
 	LimitsReset    Action = "limits-reset"
 )
 

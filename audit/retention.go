@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,6 +30,8 @@ type Retention struct {
 	Newest   string `json:"newest"`           // the newest of their times
 	Faults   int    `json:"faults,omitempty"` // what verify found in them; they were removed all the same
 	Tree     Tree   `json:"tree"`
+	Holds    []Held `json:"holds,omitempty"` // legal holds that kept further segments from removal, the first of them
+	HoldsCut int    `json:"holds_dropped,omitempty"`
 
 	// What allowed the removal. Who did it is in the record's user and auth.
 	Policy         string `json:"policy,omitempty"`          // where Days comes from, such as "default" or "file /etc/py3run/config.toml"
@@ -48,6 +51,15 @@ func (r *Retention) Early(days *int) bool {
 		}
 	}
 	return false
+}
+
+// Held says what a legal hold has kept from removal: every segment from the one with record Seq on.
+type Held struct {
+	ID       string `json:"id"`
+	Seq      uint64 `json:"seq"`      // of the oldest record that the hold keeps
+	Segments int    `json:"segments"` // that were old enough to be removed
+
+	Hold OpenHold `json:"-"`
 }
 
 // Tree is the head of the Merkle tree over all records from the first on, as RFC 6962 describes it,
@@ -97,6 +109,9 @@ type Plan struct {
 	Segments  []Segment // closed segments, from the oldest on, in which all records are too old
 	Leftover  []Segment // older ones, whose removal is recorded and was interrupted
 	Waits     []string  // why segments that are too old are kept
+	Held      []Held    // which of them legal holds keep
+	Holds     []string  // ids of all holds in force
+	Code      time.Time // kept code that was last run before then can go
 	Retention Retention // what the record will say
 }
 
@@ -107,9 +122,62 @@ func (p Plan) Empty() bool { return len(p.Segments)+len(p.Leftover) == 0 }
 type GuardError struct {
 	Problem string
 	Force   bool // Policy.Force allows it
+	Holds   bool // the holds have to be repaired before
 }
 
 func (e *GuardError) Error() string { return "remove old segments: " + e.Problem }
+
+// heldMost is how many holds a retention record names.
+const heldMost = 50
+
+// keep finds what each hold keeps of the oldest segments: the hold's own record, and those that it
+// selects, with all that follow. What cannot be read as a record counts as selected. free is how many
+// segments no hold keeps; oldest is the oldest time in the others and in the rest of the log.
+func (rep *Report) keep(list []Segment) (free int, held []Held, oldest time.Time, err error) {
+	free = len(list)
+	if len(rep.Holds) == 0 {
+		return free, nil, oldest, nil
+	}
+	r, err := OpenReader(rep.Dir)
+	if err != nil {
+		return 0, nil, oldest, err
+	}
+	defer r.Close()
+	waiting, at := slices.Clone(rep.Holds), 0 // in the list
+	for line, err := range r.Records(Position{}) {
+		bad := new(LineError)
+		if err != nil && !errors.As(err, &bad) {
+			return 0, nil, oldest, err
+		}
+		name := bad.Segment
+		if err == nil {
+			name = segmentName(line.segment)
+		}
+		for at < len(list) && list[at].Name < name {
+			at++
+		}
+		if at < len(list) && len(waiting) > 0 {
+			var rec Record
+			unknown := err != nil
+			if err == nil {
+				rec, err = line.Record()
+				unknown = err != nil
+			}
+			waiting = slices.DeleteFunc(waiting, func(h OpenHold) bool {
+				selected := unknown || h.Seq > 0 && line.Seq >= h.Seq || h.Matches(rec, line.Time)
+				if selected {
+					held = append(held, Held{ID: h.ID, Seq: line.Seq, Segments: len(list) - at, Hold: h})
+					free = min(free, at)
+				}
+				return selected
+			})
+		}
+		if at >= free && !line.Time.IsZero() && (oldest.IsZero() || line.Time.Before(oldest)) {
+			oldest = line.Time
+		}
+	}
+	return free, held, oldest, nil
+}
 
 // Plan decides what to remove from a log that was verified with its tree: whole closed segments,
 // from the oldest on, in which all records are too old by their own times, in UTC. The error is a
@@ -128,6 +196,9 @@ func (rep *Report) Plan(p Policy) (Plan, error) {
 	}
 	if len(rep.Unread) > 0 {
 		return Plan{}, &GuardError{Problem: fmt.Sprintf("%s cannot be read as a whole: see verify", strings.Join(rep.Unread, ", "))}
+	}
+	if rep.HoldsFault != "" {
+		return Plan{}, &GuardError{Problem: "what legal holds are in force is not clear: " + rep.HoldsFault, Holds: true}
 	}
 	limit := p.Now.UTC().AddDate(0, 0, -p.Days)
 	var newest time.Time
@@ -155,8 +226,9 @@ func (rep *Report) Plan(p Policy) (Plan, error) {
 			}
 		}
 	}
-	if len(old) == 0 {
-		return plan, nil
+	old, err := rep.planHolds(&plan, old, limit)
+	if err != nil || len(old) == 0 {
+		return plan, err
 	}
 	if left := len(rep.Segments) - len(plan.Leftover); 2*len(old) > left && !p.Force {
 		return plan, &GuardError{Problem: fmt.Sprintf("%d of %d segments are older than %d days, more than half", len(old), left, p.Days), Force: true}
@@ -175,6 +247,7 @@ func (rep *Report) Plan(p Policy) (Plan, error) {
 		Days: p.Days, Segments: len(old), FirstSeq: first.First.Seq, LastSeq: last.Last.Seq, LastHash: last.Last.Hash, Faults: faults,
 		Tree: treeOf(rep.Origin, last.Tree), Policy: p.Right.Policy, AskedDays: p.Right.AskedDays, FloorDays: p.Right.FloorDays, OperatorDays: p.Right.OperatorDays,
 		Forced: p.Force, IgnoredCursors: p.Right.IgnoredCursors,
+		Holds: plan.Held[:min(len(plan.Held), heldMost)], HoldsCut: max(0, len(plan.Held)-heldMost),
 	}
 	var removed time.Time
 	for _, s := range old {
@@ -185,6 +258,24 @@ func (rep *Report) Plan(p Policy) (Plan, error) {
 	}
 	plan.Retention.Newest = removed.UTC().Format(timeLayout)
 	return plan, nil
+}
+
+// planHolds leaves what holds keep out of a plan and of the segments that are old enough.
+func (rep *Report) planHolds(plan *Plan, old []Segment, limit time.Time) ([]Segment, error) {
+	free, held, oldest, err := rep.keep(slices.Concat(plan.Leftover, old))
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range rep.Holds {
+		plan.Holds = append(plan.Holds, h.ID)
+	}
+	// The code of a record was kept a moment before the record was written, by another clock perhaps.
+	if plan.Code, plan.Held = limit, held; !oldest.IsZero() && oldest.AddDate(0, 0, -1).Before(limit) {
+		plan.Code = oldest.AddDate(0, 0, -1)
+	}
+	n := min(free, len(plan.Leftover))
+	plan.Leftover = plan.Leftover[:n]
+	return old[:free-n], nil
 }
 
 // faults counts what is broken in segments, and at the first line of the segment after them.
@@ -214,6 +305,9 @@ func (l *Log) Prune(r Record, plan Plan) (Receipt, error) {
 		return Receipt{}, err
 	}
 	defer filelock.Release(lock)
+	if err := l.sameHolds(plan.Holds); err != nil {
+		return Receipt{}, err
+	}
 	all := append(append([]Segment(nil), plan.Leftover...), plan.Segments...)
 	for _, s := range all {
 		var st unix.Stat_t
@@ -263,8 +357,29 @@ func (l *Log) removeFragments(last uint64) {
 	}
 }
 
-// PruneCode removes kept code that was last run before the given time.
-func (l *Log) PruneCode(before time.Time) (removed int, err error) {
+// sameHolds refuses a plan that was made with other holds than those in force now.
+func (l *Log) sameHolds(planned []string) error {
+	f := readHolds(l.dir)
+	same := f.err == nil && len(f.Holds) == len(planned)
+	for _, h := range f.Holds {
+		same = same && slices.Contains(planned, h.ID)
+	}
+	if !same {
+		return &GuardError{Problem: "legal holds have changed meanwhile: try again"}
+	}
+	return nil
+}
+
+// PruneCode removes kept code that was last run before the time in a plan.
+func (l *Log) PruneCode(plan Plan) (removed int, err error) {
+	lock, err := l.lock()
+	if err != nil {
+		return 0, err
+	}
+	defer filelock.Release(lock)
+	if err := l.sameHolds(plan.Holds); err != nil {
+		return 0, err
+	}
 	dir := filepath.Join(l.path, codeName)
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
@@ -272,7 +387,7 @@ func (l *Log) PruneCode(before time.Time) (removed int, err error) {
 	}
 	for _, e := range entries {
 		info, failed := e.Info()
-		if failed != nil || !info.Mode().IsRegular() || !info.ModTime().Before(before) {
+		if failed != nil || !info.Mode().IsRegular() || !info.ModTime().Before(plan.Code) {
 			continue
 		}
 		if failed := os.Remove(filepath.Join(dir, e.Name())); failed != nil {

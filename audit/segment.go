@@ -143,3 +143,26 @@ func broken(last, known head, end int64, torn bool) (r Repair, why string) {
 	}
 	return Repair{Expected: &Link{known.seq, known.hash}, Found: &Link{last.seq, last.hash}}, why
 }
+
+// A SegmentEntry is a file of the log, of which nothing but its name, its size and its first line was read.
+type SegmentEntry struct {
+	Name    string
+	First   uint64 // seq of its first record; 0: it has none
+	Bytes   int64
+	Current bool  // it is being written to
+	Err     error // why it cannot be read, or is not a segment
+}
+
+// Segments are the files of the log, oldest first.
+func (r *Reader) Segments() ([]SegmentEntry, error) {
+	s, err := r.look(0)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	list := make([]SegmentEntry, len(s.segments))
+	for i, seg := range s.segments {
+		list[i] = SegmentEntry{Name: seg.name, First: seg.first, Bytes: seg.size, Current: seg.current, Err: seg.err}
+	}
+	return list, nil
+}

@@ -35,7 +35,7 @@ func (l *Log) ShareWith(gid int) error {
 	}
 	// The directory comes last: its mode says that everything in it is done.
 	if err := l.shareAll("", func(name string) bool {
-		return name == currentName || name == lockName || isSegment(name) || isFragment(name)
+		return name == currentName || name == lockName || name == holdsName || isSegment(name) || isFragment(name)
 	}); err != nil {
 		return err
 	}

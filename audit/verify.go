@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,9 +27,16 @@ type Check struct {
 	Since uint64   // where Report.Since begins
 	Prove []uint64 // seqs of records, for Report.Inclusions
 
-	Progress func(done, total int64) // bytes; nil: not wanted
+	Progress func(Progress) error // after each block; an error ends Verify, which returns it; nil: not wanted
 
 	serial bool // look at everything line by line, for tests
+}
+
+// A Progress is how far Verify is.
+type Progress struct {
+	Records uint64
+	Bytes   int64
+	Total   int64 // bytes of the whole log
 }
 
 // A Segment is a file of a log that was verified.
@@ -62,6 +70,9 @@ type Report struct {
 	Omitted     map[Severity]int // further findings, which were only counted
 	Unread      []string         // segments that could not be read to their end: what stands there is not judged
 	ProvedTo    uint64           // seq of the newest record whose hash a witness confirms, and with it the chain up to there; 0: none
+
+	Holds      []OpenHold // in force: by the records or by the file of holds, oldest first
+	HoldsFault string     // how the records and that file disagree; empty: they do not
 
 	acknowledged map[string]*Acknowledgement // by the id of the finding
 
@@ -113,12 +124,14 @@ func (v *verifier) verify() error {
 		ordered = make(chan *job, 2*workers)
 		buffers = sync.Pool{New: func() any { return new([]byte) }}
 		group   sync.WaitGroup
+		stop    atomic.Bool // the caller wants no more
+		stopped error
 	)
 	for range workers {
 		group.Go(func() {
 			w := worker{tree: v.Tree}
 			for j := range todo {
-				if !v.serial {
+				if !v.serial && !stop.Load() {
 					j.digest = w.digest(j.text)
 				}
 				close(j.done)
@@ -128,25 +141,35 @@ func (v *verifier) verify() error {
 	group.Go(func() {
 		defer close(ordered)
 		defer close(todo)
-		v.snapshot.feed(ordered, todo, &buffers)
+		v.snapshot.feed(ordered, todo, &buffers, &stop)
 	})
 	for j := range ordered {
 		<-j.done
-		v.block(j)
-		if v.Progress != nil {
-			v.Progress(v.report.Bytes, v.total)
+		if stopped == nil {
+			v.block(j)
+			if stopped = v.tell(); stopped != nil {
+				stop.Store(true)
+			}
 		}
 		buffers.Put(&j.buffer)
 	}
 	group.Wait()
-	if v.removed == "" {
+	if v.removed == "" && stopped == nil {
 		v.end()
 	}
-	return nil
+	return stopped
 }
 
-// feed cuts the log into blocks.
-func (s *snapshot) feed(ordered, todo chan<- *job, buffers *sync.Pool) {
+// tell tells the caller how far this is.
+func (v *verifier) tell() error {
+	if v.Progress == nil {
+		return nil
+	}
+	return v.Progress(Progress{v.report.Records, v.report.Bytes, v.total})
+}
+
+// feed cuts the log into blocks, until it is stopped.
+func (s *snapshot) feed(ordered, todo chan<- *job, buffers *sync.Pool, stop *atomic.Bool) {
 	buffer := func(n int) []byte {
 		if b := *buffers.Get().(*[]byte); cap(b) >= n {
 			return b
@@ -154,6 +177,9 @@ func (s *snapshot) feed(ordered, todo chan<- *job, buffers *sync.Pool) {
 		return make([]byte, n+n/16) // a little more, for blocks that begin with a longer rest
 	}
 	for i, seg := range s.segments {
+		if stop.Load() {
+			return
+		}
 		if err := s.load(&seg); err != nil {
 			j := &job{block: block{err: err, last: true}, segment: i, unopened: true, done: make(chan struct{})}
 			close(j.done)
@@ -161,6 +187,9 @@ func (s *snapshot) feed(ordered, todo chan<- *job, buffers *sync.Pool) {
 			continue
 		}
 		for b := range blocks(seg, 0, buffer) {
+			if stop.Load() {
+				break
+			}
 			j := &job{block: b, segment: i, done: make(chan struct{})}
 			ordered <- j
 			todo <- j

@@ -3,6 +3,7 @@ package audit
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -615,16 +616,40 @@ func TestVerifyRunEndsMeanwhile(t *testing.T) {
 	r, err := OpenReader(dir)
 	must(t, err)
 	defer r.Close()
-	rep, err := r.Verify(Check{Progress: func(done, total int64) {
+	rep, err := r.Verify(Check{Progress: func(Progress) error {
 		if live != nil {
 			_, err := live.End(endRecord("ends"))
 			must(t, err)
 			live = nil
 		}
+		return nil
 	}})
 	must(t, err)
 	if summary(rep) != "" || rep.Records != 5 {
 		t.Errorf("%d records, found %q", rep.Records, summary(rep))
+	}
+}
+
+// An error of Progress ends the reading, and is the answer.
+func TestVerifyStops(t *testing.T) {
+	t.Parallel()
+	dir, _ := written(t, 20)
+	r, err := OpenReader(dir)
+	must(t, err)
+	defer r.Close()
+	enough := errors.New("enough")
+	calls, last := 0, Progress{}
+	_, err = r.Verify(Check{Progress: func(p Progress) error {
+		calls, last = calls+1, p
+		return enough
+	}})
+	if !errors.Is(err, enough) || calls != 1 || last.Records == 0 || last.Bytes == 0 || last.Bytes > last.Total {
+		t.Errorf("%d calls, %+v, %v", calls, last, err)
+	}
+	rep, err := r.Verify(Check{Progress: func(p Progress) error { last = p; return nil }})
+	must(t, err)
+	if last != (Progress{rep.Records, rep.Bytes, rep.Bytes}) {
+		t.Errorf("%+v at the end, of %d records", last, rep.Records)
 	}
 }
 

@@ -36,6 +36,7 @@ type verifier struct {
 	gap      bool     // something between it and what comes next could not be read
 	removed  string   // a segment that was removed while the log was read: the whole look has to be repeated
 	held     []heldLine
+	kept     holdFile // of holds, as it was when the snapshot was taken
 	open     map[string]opened
 }
 
@@ -258,6 +259,8 @@ func (v *verifier) content(f *facts, line []byte, rec Record, gap bool) {
 		v.acknowledged(f, rec)
 	case AuditRetention:
 		v.retention(f, rec.Retention)
+	case AuditHold, AuditHoldRelease:
+		v.hold(f, rec)
 	case ExecutionStart:
 		v.mark(string(f.runID), f.seq, true)
 	case ExecutionOrphaned:

@@ -3,7 +3,6 @@ package access
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -11,13 +10,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
-
-	"github.com/BurntSushi/toml"
-	"golang.org/x/sys/unix"
 
 	"py3run/cmd/internal/config"
-	"py3run/internal/atomicfile"
+	"py3run/cmd/internal/tomledit"
 	"py3run/internal/filelock"
 )
 
@@ -71,7 +66,7 @@ func (e Editing) replace(make func(now *Policy) (string, error)) (before, after 
 	if err := os.MkdirAll(dir, mode); err != nil {
 		return nil, nil, fmt.Errorf("change the policy: %w", err)
 	}
-	lock, err := lockDir(dir)
+	lock, err := tomledit.Lock(dir)
 	if err != nil {
 		return nil, nil, fmt.Errorf("change the policy: %w", err)
 	}
@@ -114,22 +109,6 @@ func (e Editing) replace(make func(now *Policy) (string, error)) (before, after 
 	return before, after, nil
 }
 
-// lockWait is how long a writer waits for another one. Everybody who may read a directory can lock it,
-// so nobody waits for ever.
-const lockWait = 5 * time.Second
-
-// lockDir locks a directory until [filelock.Release].
-func lockDir(dir string) (int, error) {
-	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, &fs.PathError{Op: "open", Path: dir, Err: err}
-	}
-	if err := filelock.Take(fd, unix.LOCK_EX, time.Now().Add(lockWait), nil); err != nil {
-		return -1, &fs.PathError{Op: "lock", Path: dir, Err: err}
-	}
-	return fd, nil
-}
-
 // write replaces the file as a whole. It keeps owner, group and mode. A new policy of the whole host
 // can be read by a group, or else by everybody: each run reads it as the user who starts it, because no
 // daemon could do that in its place, and who cannot read it can run nothing. With mode 0640 and no group,
@@ -137,48 +116,14 @@ func lockDir(dir string) (int, error) {
 // can see then is who has which role and limits, and the ids of keys; their hashes are those of 256
 // random bits, which nobody can guess.
 func (e Editing) write(dir int, text string) error {
-	mode, uid, gid := uint32(0o600), -1, -1
-	var st unix.Stat_t
-	switch err := unix.Lstat(e.Path, &st); {
-	case err == nil:
-		mode, uid, gid = st.Mode&0o7777, int(st.Uid), int(st.Gid)
+	mode, gid := uint32(0o600), -1
+	switch {
 	case e.System && e.Group >= 0:
 		mode, gid = 0o640, e.Group
 	case e.System:
 		mode = 0o644
 	}
-	return writeFile(dir, e.Path, text, mode, uid, gid)
-}
-
-// temporary begins the names of files that are not whole yet. A killed writer leaves one; the next
-// writer removes it, because it has the lock.
-const temporary = ".new-"
-
-// writeFile writes a file as a whole, while the caller has the lock of its directory, which is dir.
-// uid and gid may be -1: they stay as they come.
-func writeFile(dir int, path, text string, mode uint32, uid, gid int) error {
-	name := filepath.Base(path)
-	f, err := atomicfile.Create(dir, temporary+name, 0o600)
-	if err != nil {
-		return &fs.PathError{Op: "write", Path: path, Err: err}
-	}
-	defer f.Discard()
-	_, err = f.WriteString(text)
-	if err == nil && (uid >= 0 || gid >= 0) {
-		if err = f.Chown(uid, gid); errors.Is(err, fs.ErrPermission) && uid != os.Geteuid() {
-			err = fmt.Errorf("keep the owner of %s: %w", path, err)
-		}
-	}
-	if err == nil {
-		err = unix.Fchmod(int(f.Fd()), mode)
-	}
-	if err == nil {
-		err = f.Put(dir, name, 0)
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
+	return tomledit.Write(dir, e.Path, text, mode, gid)
 }
 
 // clone is a copy that shares nothing which can be changed.
@@ -289,7 +234,7 @@ func rewrite(now, want *Policy) (string, error) {
 		t, before := new[id], old[id]
 		path := []string{t.section, t.name}
 		if _, there := old[id]; !there && len(t.fields) == 0 {
-			text = appendTable(text, path)
+			text = tomledit.AppendTable(text, path)
 		}
 		text = rewriteTable(text, path, before.fields, t.fields)
 		text = rewriteTable(text, append(path, "limits"), before.limits, t.limits)
@@ -323,65 +268,13 @@ func rewriteTable(text string, path []string, old, new []field) string {
 	}
 	for _, f := range old {
 		if value(new, f.name) == "" {
-			text = removeField(text, append(path[:len(path):len(path)], splitKey(f.name)...))
+			text = tomledit.Remove(text, path, f.name)
 		}
 	}
 	for _, f := range new {
 		if value(old, f.name) != f.value {
-			text = setField(text, path, f)
+			text = tomledit.Set(text, path, f.name, f.value)
 		}
 	}
 	return text
-}
-
-func removeField(text string, path []string) string {
-	for _, s := range statements(text) {
-		if !s.header && slices.Equal(s.path, path) {
-			return text[:s.start] + text[s.end:]
-		}
-	}
-	return text
-}
-
-// setField sets a key of a table: in its place if it is there, else after the last key below the
-// table's header, else in a new table at the end. Where none of that can be done, the text stays,
-// and rewrite notices.
-func setField(text string, table []string, f field) string {
-	path := append(table[:len(table):len(table)], splitKey(f.name)...)
-	all := statements(text)
-	for _, s := range all {
-		if !s.header && slices.Equal(s.path, path) {
-			return text[:s.value[0]] + f.value + text[s.value[1]:]
-		}
-	}
-	at := -1
-	inside, below := false, false
-	for _, s := range all {
-		if s.header {
-			inside, below = slices.Equal(s.path, table), begins(s.path, table)
-		}
-		if !s.header && !below && begins(s.path, table) { // dotted keys or an inline table make it, and TOML allows no header besides
-			return text
-		}
-		if inside {
-			at = s.end
-		}
-	}
-	if at < 0 {
-		text = appendTable(text, table)
-		at = len(text)
-	}
-	line := f.name + " = " + f.value + "\n"
-	if at > 0 && text[at-1] != '\n' {
-		line = "\n" + line
-	}
-	return text[:at] + line + text[at:]
-}
-
-// appendTable adds the header of a table at the end.
-func appendTable(text string, path []string) string {
-	if text != "" && !strings.HasSuffix(text, "\n") {
-		text += "\n"
-	}
-	return text + "\n[" + toml.Key(path).String() + "]\n"
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"py3run/cmd/internal/config"
+	"py3run/cmd/internal/tomledit"
 )
 
 func TestMain(m *testing.M) {
@@ -103,22 +104,6 @@ func TestRewrite(t *testing.T) {
 	}
 }
 
-// The statements of a text are its lines, and each key stands in one of them.
-func TestStatements(t *testing.T) {
-	t.Parallel()
-	text := "# first\nversion = 1\n\n [ user . \"a.b\" ] # c\n\troles = [\n\"x]\", # ]\n] # d\n'full-name'=\"\"\"\nx = 3\n\"\"\"\nlimits.\"a\\u0062\" = {a = '}', b=[1]} # e"
-	var got []string
-	for _, s := range statements(text) {
-		value := text[s.value[0]:s.value[1]]
-		got = append(got, fmt.Sprintf("%d %v %q %q", s.line, s.header, s.path, value))
-	}
-	want := []string{`2 false ["version"] "1"`, `4 true ["user" "a.b"] ""`, `5 false ["user" "a.b" "roles"] "[\n\"x]\", # ]\n]"`,
-		`8 false ["user" "a.b" "full-name"] "\"\"\"\nx = 3\n\"\"\""`, `11 false ["user" "a.b" "limits" "ab"] "{a = '}', b=[1]}"`}
-	if !slices.Equal(got, want) {
-		t.Errorf("%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
-	}
-}
-
 func TestApply(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -187,7 +172,7 @@ func TestApply(t *testing.T) {
 func TestLockIsKept(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	lock, err := lockDir(dir)
+	lock, err := tomledit.Lock(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,7 +276,7 @@ func TestKilledWhileWriting(t *testing.T) {
 		}
 		for _, entry := range kept {
 			hash, whole := strings.CutSuffix(entry.Name(), ".toml")
-			if !whole || strings.HasPrefix(hash, temporary) {
+			if !whole || strings.HasPrefix(hash, ".new-") {
 				continue
 			}
 			if p, err := Kept(filepath.Join(dir, "state"), hash); err != nil || p == nil {

@@ -23,6 +23,7 @@ import (
 
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/spelling"
+	"py3run/cmd/internal/tomledit"
 )
 
 // FileName is the name of the policy in the directories of the configuration.
@@ -383,12 +384,12 @@ func (r *reading) mistake(path []string, problem, hint string) {
 }
 
 func (r *reading) findings(path, text string) (list []config.Finding) {
-	where := statements(text)
+	where := tomledit.Statements(text)
 	lines := make(map[*mistake]int, len(r.wrong))
 	var sorted []*mistake
 	for i := range r.wrong {
 		m := &r.wrong[i]
-		lines[m] = lineOf(where, m.path)
+		lines[m] = tomledit.LineOf(where, m.path)
 		sorted = append(sorted, m)
 	}
 	slices.SortStableFunc(sorted, func(a, b *mistake) int {
@@ -566,7 +567,7 @@ func (r *reading) limits(t table, v any, name string, onlyTighten bool) config.L
 	}
 	limits, wrong := config.ParseLimits(tree, "", onlyTighten)
 	for _, e := range wrong {
-		r.mistake(append(t.at(name), splitKey(e.Key)...), e.Problem, e.Hint)
+		r.mistake(append(t.at(name), tomledit.SplitKey(e.Key)...), e.Problem, e.Hint)
 	}
 	return limits
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"py3run/cmd/internal/config"
+	"py3run/cmd/internal/tomledit"
 	"py3run/internal/filelock"
 )
 
@@ -33,9 +34,9 @@ func Keep(state string, p *Policy) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("keep the text of the policy: %w", err)
 	}
-	lock, err := lockDir(dir)
+	lock, err := tomledit.Lock(dir)
 	if err == nil {
-		err = writeFile(lock, path, p.Text, 0o400, -1, -1)
+		err = tomledit.Replace(lock, path, p.Text, 0o400, -1, -1)
 		filelock.Release(lock)
 	}
 	if err != nil {

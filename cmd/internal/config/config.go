@@ -153,6 +153,7 @@ type Sources struct {
 	Flags   map[string]string // values by key, as text, from --set and the flags that stand for a key
 	Typed   map[string]string // the flag, as --timeout-seconds, by which a key of Flags was set; without an entry: --set
 	EtcFile string            // empty: /etc/py3run/config.toml
+	Instead map[string]string // texts that count in the place of files, by path: what would be in force
 }
 
 // Named is the configuration file that is named instead of the usual ones; empty: none. Relative
@@ -175,6 +176,8 @@ type Loaded struct {
 	Warnings []string          // what was ignored, one line each
 	Looked   []Looked          // files that were looked for, in this order
 	Files    []string          // files that were read; with --config, also the one in /etc, but only for its ceilings and floors
+
+	instead map[string]string
 }
 
 // Looked is a file that was looked for. SHA256 is empty if the file was missing or unreadable.

@@ -20,7 +20,7 @@ import (
 // Load merges all sources. The error is an *Error, which says what the operator or the caller has
 // to repair.
 func Load(src Sources) (*Loaded, error) {
-	l := &Loaded{Config: Default(), Origins: map[string]Origin{}}
+	l := &Loaded{Config: Default(), Origins: map[string]Origin{}, instead: src.Instead}
 	etc, err := l.readFiles(src)
 	if err != nil {
 		return nil, err
@@ -122,7 +122,11 @@ func closedByOwner(path string) string {
 }
 
 func (l *Loaded) read(path, etcPath string) (file, error) {
-	text, err := readText(path)
+	text, planned := l.instead[path]
+	var err *Error
+	if !planned {
+		text, err = readText(path)
+	}
 	looked := Looked{Path: path}
 	if abs, err := filepath.Abs(path); err == nil {
 		looked.Path = abs

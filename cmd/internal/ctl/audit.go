@@ -30,7 +30,7 @@ func (a *app) audit() *cobra.Command {
 			c.Help()
 			return cli.ExitCode(exitUsage)
 		}}
-	c.AddCommand(a.tail(), a.show(), a.verify(), a.export(), a.prune(), a.checkpoint(), a.keygen(), a.acknowledge(), a.proof())
+	c.AddCommand(a.tail(), a.show(), a.verify(), a.export(), a.prune(), a.checkpoint(), a.keygen(), a.acknowledge(), a.hold(), a.proof())
 	return c
 }
 
@@ -161,11 +161,10 @@ func (d logContext) linePrinter(format string) func(audit.Line) error {
 	}
 }
 
-// summary is a record in one line for people.
-func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location) string {
-	var words []string
+// wordsOf says in words what a record says: what happened, the colour for it, and more.
+func wordsOf(rec audit.Record) (what, paint string, words []string) {
 	add := func(format string, args ...any) { words = append(words, fmt.Sprintf(format, args...)) }
-	what, paint := strings.TrimPrefix(string(rec.Event.Action), "execution-"), ""
+	what = strings.TrimPrefix(string(rec.Event.Action), "execution-")
 	switch rec.Event.Action {
 	case audit.ExecutionStart:
 		if rec.Code.SHA256 == "" && rec.Code.Source != "" {
@@ -212,6 +211,11 @@ func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location
 		if rec.Ack != nil {
 			add("%s: %s", acknowledged(rec.Ack), rec.Ack.Comment)
 		}
+	case audit.AuditHold, audit.AuditHoldRelease:
+		paint = "\x1b[33m"
+		if h := rec.Hold; h != nil {
+			add("%s", held(rec.Event.Action, *h))
+		}
 	case audit.ExecutionCancel:
 		paint = "\x1b[33m"
 		if rec.Cancel != nil {
@@ -238,6 +242,12 @@ func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location
 	if ms := rec.Host.ClockJumpMS; ms != 0 {
 		add("the clock has jumped by %v", time.Duration(ms)*time.Millisecond)
 	}
+	return what, paint, words
+}
+
+// summary is a record in one line for people.
+func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location) string {
+	what, paint, words := wordsOf(rec)
 	who := plain(cmp.Or(named(rec.User.Name, store.Asserted(rec)), "-"))
 	if rec.Event.Action == audit.PolicyChanged { // nobody knows who has changed the file
 		who = plain(noticed(rec))

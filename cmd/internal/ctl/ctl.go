@@ -116,6 +116,8 @@ func hint(err error) string {
 		return "the permissions of the log decide who may read it; ask its owner, or use the owner's account"
 	case errors.As(err, &log) && errors.Is(err, os.ErrNotExist):
 		return "name the log's directory with --dir"
+	case errors.As(err, &guard) && guard.Holds:
+		return "py3runctl audit hold list shows them, and py3runctl audit hold repair leaves all of them in force"
 	case errors.As(err, &guard) && guard.Force:
 		return "if that is what you want, use --force"
 	case errors.As(err, &place):

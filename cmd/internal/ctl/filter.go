@@ -55,9 +55,9 @@ func (f *filter) outcome(c *cobra.Command) {
 
 // recordActions are what a record can be about.
 var recordActions = actionsOf(audit.ExecutionStart, audit.ExecutionEnd, audit.ExecutionDenied, audit.ExecutionOrphaned, audit.ExecutionCancel, audit.PolicyChanged,
-	audit.AuditRepair, audit.AuditRetention, audit.AuditAcknowledged, audit.Alerted,
+	audit.AuditRepair, audit.AuditRetention, audit.AuditAcknowledged, audit.AuditHold, audit.AuditHoldRelease, audit.Alerted,
 	audit.UserAdded, audit.UserChanged, audit.UserDisabled, audit.GroupChanged, audit.KeyCreated, audit.KeyRevoked, audit.KeyRotated,
-	audit.ScriptSaved, audit.ScriptShared, audit.ScriptDeleted, audit.ScriptImported, audit.PolicyRestored, audit.LimitsReset,
+	audit.ScriptSaved, audit.ScriptShared, audit.ScriptDeleted, audit.ScriptImported, audit.PolicyRestored, audit.ConfigChanged, audit.LimitsReset,
 	audit.SessionStarted, audit.SessionEnded, audit.SessionDenied, audit.HistoryViewed, audit.CodeViewed)
 
 func actionsOf(list ...audit.Action) (names []string) {

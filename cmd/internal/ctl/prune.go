@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +27,7 @@ import (
 type pruning struct {
 	dryRun, force, ignoreCursors, yes bool
 	cursors                           []string
+	format                            string
 	answers                           io.Reader // of the person at the terminal; nil: there is none
 }
 
@@ -44,11 +46,15 @@ It does not remove
   anything, if the newest record of all is older than the retention (the clock may be wrong),
   records that an export or the alerts have not read, unless --ignore-cursor is given (cursors are
       cursor-*.json and alerts.json beside the log, and the files of --cursor),
-  segments with faults, or more than half of all segments, unless --force is given.
+  segments with faults, or more than half of all segments, unless --force is given,
+  records that a legal hold keeps, and their code (py3runctl audit hold): it says which hold, and why.
 
 Exit status: 0 done; 1 refused, or segments wait for a cursor.`,
 		Example: "  py3runctl audit prune --dry-run\n  py3runctl audit prune --yes                 # from a timer, once a day",
 		RunE: a.acting(access.ToManage, allRuns, func(d logContext) error {
+			if err := oneOf("format", p.format, "text", "json"); err != nil {
+				return err
+			}
 			if cli.IsTerminal(os.Stdin) {
 				p.answers = os.Stdin
 			}
@@ -59,13 +65,41 @@ Exit status: 0 done; 1 refused, or segments wait for a cursor.`,
 	c.Flags().BoolVar(&p.force, "force", false, "also remove more than half of the segments, and segments with faults;\nthe record says how many faults")
 	c.Flags().BoolVar(&p.ignoreCursors, "ignore-cursor", false, "also remove records that were not read yet")
 	c.Flags().BoolVar(&p.yes, "yes", false, "do not ask")
+	c.Flags().StringVar(&p.format, "format", "text", "text, or json: one object")
 	c.Flags().StringArrayVar(&p.cursors, "cursor", nil, "also wait for this cursor `file`; can be repeated")
 	return c
 }
 
+// A prunedReport is what a call of prune has done, or with a dry run would do, as JSON.
+type prunedReport struct {
+	Days     int         `json:"days"` // 0: records are kept for ever
+	DryRun   bool        `json:"dry_run,omitempty"`
+	Segments []string    `json:"segments"` // that were removed
+	Records  uint64      `json:"records"`  // in them
+	FirstSeq uint64      `json:"first_seq,omitempty"`
+	LastSeq  uint64      `json:"last_seq,omitempty"`
+	Newest   string      `json:"newest,omitempty"`
+	Record   uint64      `json:"record,omitempty"`   // seq of the record that tells it
+	Finished []string    `json:"finished,omitempty"` // segments whose removal an earlier call has recorded
+	Code     int         `json:"code"`               // files of kept code that were removed
+	Waits    []string    `json:"waits,omitempty"`    // why segments that are too old are kept for a reader
+	Holds    []heldByLaw `json:"holds,omitempty"`    // and for legal holds
+}
+
+// heldByLaw is what a legal hold keeps from removal.
+type heldByLaw struct {
+	hold
+	From     uint64 `json:"from_seq"` // every record from this one on
+	Segments int    `json:"segments"` // that are too old, and stay
+}
+
 func (d logContext) prune(p pruning, now time.Time) error {
 	days := d.config.Security.Audit.RetentionDays
+	done := prunedReport{Days: days, DryRun: p.dryRun, Segments: []string{}}
 	if days == 0 {
+		if p.format == "json" {
+			return writeJSON(d.out, done)
+		}
 		fmt.Fprintln(d.out, "security.audit.retention-days is 0: records are kept for ever")
 		return nil
 	}
@@ -80,46 +114,94 @@ func (d logContext) prune(p pruning, now time.Time) error {
 			return err
 		}
 	}
-	r, err := audit.OpenReader(d.dir)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	rep, err := r.Verify(audit.Check{Tree: true, Progress: d.progress()})
-	d.endProgress()
-	if err != nil {
-		return err
-	}
-	plan, err := rep.Plan(policy)
+	plan, segments, err := d.planPrune(policy)
 	if err != nil {
 		return err
 	}
 	for _, w := range plan.Waits {
 		d.warnf("%s", w)
 	}
-	if p.dryRun {
-		for _, s := range append(plan.Leftover, plan.Segments...) {
-			fmt.Fprintf(d.out, "would remove %s: %d records, the newest of %s\n", s.Name, s.Records, s.Newest.Format(time.RFC3339))
-		}
-	}
-	if len(plan.Segments) == 0 {
-		fmt.Fprintf(d.out, "no segment to remove: records are kept for %d days\n", days)
-	} else if p.dryRun {
-		fmt.Fprintf(d.out, "%d of %d segments would go\n", len(plan.Segments), len(rep.Segments))
-	}
+	done.planned(plan)
 	if !p.dryRun {
-		if err := d.carryOut(p, plan, now.AddDate(0, 0, -days)); err != nil {
+		if err = d.carryOut(p, plan, &done); err != nil && done.Record == 0 {
 			return err
 		}
 	}
-	if len(plan.Waits) > 0 {
-		return cli.ExitCode(exitFailed)
+	if p.format == "json" {
+		err = errors.Join(err, writeJSON(d.out, done))
+	} else {
+		err = errors.Join(err, d.printPruned(done, plan, segments))
 	}
-	return nil
+	if err == nil && len(plan.Waits) > 0 {
+		err = cli.ExitCode(exitFailed)
+	}
+	return err
 }
 
-// carryOut removes what was planned, and code that was last run before the given time.
-func (d logContext) carryOut(p pruning, plan audit.Plan, before time.Time) error {
+// planPrune verifies the log, and plans what a policy removes. segments is how many there are.
+func (d logContext) planPrune(policy audit.Policy) (plan audit.Plan, segments int, err error) {
+	r, err := audit.OpenReader(d.dir)
+	if err != nil {
+		return plan, 0, err
+	}
+	defer r.Close()
+	rep, err := r.Verify(audit.Check{Tree: true, Progress: d.progress()})
+	d.endProgress()
+	if err != nil {
+		return plan, 0, err
+	}
+	plan, err = rep.Plan(policy)
+	return plan, len(rep.Segments), err
+}
+
+// planned says what a plan removes.
+func (r *prunedReport) planned(plan audit.Plan) {
+	for _, s := range plan.Leftover {
+		r.Finished = append(r.Finished, s.Name)
+	}
+	for _, s := range plan.Segments {
+		r.Segments = append(r.Segments, s.Name)
+	}
+	if len(plan.Segments) > 0 {
+		r.Records, r.FirstSeq, r.LastSeq, r.Newest = plan.Retention.Records, plan.Retention.FirstSeq, plan.Retention.LastSeq, plan.Retention.Newest
+	}
+	r.Waits = plan.Waits
+	for _, h := range plan.Held {
+		r.Holds = append(r.Holds, heldByLaw{holdOf(h.Hold), h.Seq, h.Segments})
+	}
+}
+
+// printPruned says for people what was done, or would be.
+func (d logContext) printPruned(r prunedReport, plan audit.Plan, segments int) error {
+	var b strings.Builder
+	switch {
+	case r.DryRun:
+		for _, s := range slices.Concat(plan.Leftover, plan.Segments) {
+			fmt.Fprintf(&b, "would remove %s: %d records, the newest of %s\n", s.Name, s.Records, s.Newest.Format(time.RFC3339))
+		}
+	case len(r.Finished) > 0:
+		fmt.Fprintf(&b, "finished an earlier removal: %d segments\n", len(r.Finished))
+	}
+	switch {
+	case len(r.Segments) == 0:
+		fmt.Fprintf(&b, "no segment to remove: records are kept for %d days\n", r.Days)
+	case r.DryRun:
+		fmt.Fprintf(&b, "%d of %d segments would go\n", len(r.Segments), segments)
+	default:
+		fmt.Fprintf(&b, "removed %d segments with the records %d to %d, the newest of %s; record %d tells it\n", len(r.Segments), r.FirstSeq, r.LastSeq, r.Newest, r.Record)
+	}
+	for _, h := range r.Holds {
+		fmt.Fprintf(&b, "hold %s of %s (%s) keeps %s that would go, from record %d on: %s\n", plain(h.ID), plain(h.By), plain(h.what(d)), counted(h.Segments, "segment"), h.From, plain(h.Comment))
+	}
+	if r.Code > 0 {
+		fmt.Fprintf(&b, "removed %d files of kept code\n", r.Code)
+	}
+	_, err := io.WriteString(d.out, b.String())
+	return err
+}
+
+// carryOut removes what was planned, and code that was last run before the records that stay.
+func (d logContext) carryOut(p pruning, plan audit.Plan, done *prunedReport) error {
 	if len(plan.Segments) > 0 && !p.yes {
 		if p.answers == nil {
 			return errors.New("remove old segments: nobody is there to confirm it: say --yes")
@@ -140,18 +222,10 @@ func (d logContext) carryOut(p pruning, plan audit.Plan, before time.Time) error
 		if err != nil {
 			return err
 		}
-		if n := len(plan.Leftover); n > 0 {
-			fmt.Fprintf(d.out, "finished an earlier removal: %d segments\n", n)
-		}
-		if r := plan.Retention; len(plan.Segments) > 0 {
-			fmt.Fprintf(d.out, "removed %d segments with the records %d to %d, the newest of %s; record %d tells it\n", r.Segments, r.FirstSeq, r.LastSeq, r.Newest, receipt.Seq)
-		}
+		done.Record = receipt.Seq
 	}
 	d.forget()
-	removed, err := log.PruneCode(before)
-	if removed > 0 {
-		fmt.Fprintf(d.out, "removed %d files of kept code\n", removed)
-	}
+	done.Code, err = log.PruneCode(plan)
 	return err
 }
 

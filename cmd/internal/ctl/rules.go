@@ -42,6 +42,7 @@ const (
 	ruleClock        = "clock-jump"
 	ruleEarly        = "early-pruning"
 	ruleAcknowledged = "acknowledged"
+	ruleHoldReleased = "hold_released"
 )
 
 // watched is what the rules keep about the log so far.
@@ -104,6 +105,10 @@ func (w *watched) look(e store.Entry, rules config.Alerts) (found []alert) {
 	case audit.AuditAcknowledged:
 		if a := r.Ack; rules.Tampering && a != nil {
 			tell(ruleAcknowledged, "%s says of %s: %s", who(r), acknowledged(a), a.Comment)
+		}
+	case audit.AuditHoldRelease:
+		if rules.Tampering && r.Hold != nil {
+			tell(ruleHoldReleased, "%s: %s", who(r), held(r.Event.Action, *r.Hold))
 		}
 	case audit.ExecutionStart:
 		if within(rules.QuietHours, at.Local()) {
@@ -250,6 +255,9 @@ func pruned(r audit.Record) string {
 	keep("; the floor", p.FloorDays)
 	if p.Forced {
 		text += "; forced"
+	}
+	for _, h := range p.Holds {
+		text += fmt.Sprintf("; hold %s keeps %s more from record %d on", h.ID, counted(h.Segments, "segment"), h.Seq)
 	}
 	if p.IgnoredCursors {
 		text += "; whether they were exported or not"

@@ -56,9 +56,8 @@ It makes the index if there is none, keeps it up to date, and ends after 15 minu
 	c.Flags().StringVar(&s.listen, "listen", s.listen, "where: 127.0.0.1:PORT, [::1]:PORT, or unix:`PATH`; port 0 takes a free one")
 	c.Flags().StringArrayVar(&s.hosts, "host", nil, "also accept this `name[:port]` as the host of an address, as a tunnel or a proxy sends it;\nwithout a port: with the pages' own, or with none; can be repeated")
 	c.Flags().DurationVar(&s.idle, "idle", s.idle, "end after this `time` without a request of somebody who has signed in; 0: never")
-	c.Flags().StringVar(&a.with.checkpoints, "checkpoints", "", "`directory` of checkpoints that somebody else keeps, to show up to where\nthe log is signed, and for proofs of runs")
-	c.Flags().StringVar(&a.with.keys, "key", "", "`file` of the public keys for the checkpoints, as keygen writes it")
 	indexFlag(c, &s.index)
+	a.with.flags(c)
 	return c
 }
 

@@ -22,6 +22,13 @@ type gate struct {
 	a       *app
 	starter web.Pass // of who has started the server; empty: a user of the operating system
 	denials denials
+	common  *common
+}
+
+// A common is what all visitors of one server share.
+type common struct {
+	with verification // what the pages verify the log with
+	acks ackBook
 }
 
 // newGate makes the gate. A key that the starter has named is read once: it can come from a pipe.
@@ -30,7 +37,7 @@ func (a *app) newGate() (*gate, error) {
 	b.err = discard{}
 	b.policy = new(atomic.Pointer[access.Policy])
 	b.environ = withoutVariable(a.environ, config.KeyFileVariable)
-	g := &gate{a: &b}
+	g := &gate{a: &b, common: &common{with: a.with}}
 	g.denials.note = g.note
 	file := envvar.Lookup(a.environ, config.KeyFileVariable)
 	if file == "" {
@@ -80,20 +87,17 @@ func (g *gate) visitor(c access.Claim) (web.Visitor, error) {
 	if err != nil {
 		return nil, unusable(err)
 	}
-	return visitor{d, &b, c.Key}, nil
+	return visitor{d, &b, c.Key, g.common}, nil
 }
 
 // unusable makes of a policy or a configuration that cannot be read an error that a visitor may learn, but
 // not what is in them.
 func unusable(err error) error {
-	if is := told(err); is != err {
-		return is
-	}
-	hint := "it works again when that is mended; py3run config check says what is wrong"
 	if errors.As(err, new(*config.Error)) {
-		return visible{errors.New("the configuration or the policy of this host cannot be used"), http.StatusServiceUnavailable, hint}
+		return visible{errors.New("the configuration or the policy of this host cannot be used"), http.StatusServiceUnavailable,
+			"it works again when that is mended; py3run config check says what is wrong"}
 	}
-	return err
+	return told(err)
 }
 
 // Denied records that somebody could not sign in.
@@ -115,17 +119,7 @@ func (g *gate) note(rec audit.Record) error {
 	if err != nil {
 		return err
 	}
-	return d.append(rec)
-}
-
-// append appends a record.
-func (d logContext) append(rec audit.Record) error {
-	log, err := audit.Open(d.dir)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	_, err = log.Append(rec)
+	_, err = d.append(rec)
 	return err
 }
 
@@ -133,8 +127,9 @@ func (d logContext) append(rec audit.Record) error {
 // call.
 type visitor struct {
 	logContext
-	app *app
-	key string // API key that was shown; empty: none
+	app    *app
+	key    string // API key that was shown; empty: none
+	common *common
 }
 
 func (v visitor) Name() string { return v.author().User.Name }
@@ -157,7 +152,8 @@ func (v visitor) Note(action audit.Action, fill func(*audit.Record)) error {
 	if fill != nil {
 		fill(&rec)
 	}
-	return v.append(rec)
+	_, err := v.append(rec)
+	return err
 }
 
 // Query is a filter of the pages as the flags of history would have it.
@@ -172,9 +168,12 @@ func (v visitor) Query(f web.Filter, now time.Time) (store.Query, error) {
 func told(err error) error {
 	var denied refusal
 	var usage *cli.UsageError
+	var conf *config.Error
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &conf):
+		return visible{err, http.StatusConflict, conf.Hint}
 	case errors.As(err, &denied):
 		hint := ""
 		if denied.Told {

@@ -116,9 +116,15 @@ Exit status: 0 the log is whole; 1 warnings (nothing is lost), or no record at a
 	return c
 }
 
-// verify reads what other people keep before it reads the log, so that the log must have all of it.
-func (d logContext) verify(with verification) (rep verified, err error) {
-	check := audit.Check{Progress: d.progress()}
+// verify verifies the log, and shows on a terminal how far that is.
+func (d logContext) verify(with verification) (verified, error) {
+	defer d.endProgress()
+	return d.verifyTelling(with, d.progress())
+}
+
+// verifyTelling reads what other people keep before it reads the log, so that the log must have all of it.
+func (d logContext) verifyTelling(with verification, tell func(audit.Progress) error) (rep verified, err error) {
+	check := audit.Check{Progress: tell}
 	if with.receipts != "" {
 		f, err := os.Open(with.receipts)
 		if err != nil {
@@ -155,7 +161,6 @@ func (d logContext) verify(with verification) (rep verified, err error) {
 		}
 		rep.checkpoints, rep.signedTo = compareCheckpoints(checkpoints, rep.Report)
 	}
-	d.endProgress()
 	return rep, err
 }
 
@@ -167,16 +172,17 @@ func (d logContext) endProgress() {
 }
 
 // progress shows on a terminal how far the reading is, once it takes longer than a second.
-func (d logContext) progress() func(done, total int64) {
+func (d logContext) progress() func(audit.Progress) error {
 	if !d.errIsTerminal {
 		return nil
 	}
 	next := time.Now().Add(time.Second)
-	return func(done, total int64) {
-		if now := time.Now(); total > 0 && now.After(next) {
+	return func(p audit.Progress) error {
+		if now := time.Now(); p.Total > 0 && now.After(next) {
 			next = now.Add(200 * time.Millisecond)
-			fmt.Fprintf(d.err, "\rread %d of %d MB ", done>>20, total>>20)
+			fmt.Fprintf(d.err, "\rread %d of %d MB ", p.Bytes>>20, p.Total>>20)
 		}
+		return nil
 	}
 }
 

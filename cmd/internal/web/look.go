@@ -50,6 +50,15 @@ func (l look) Time(t time.Time) string { return l.at(t, "2006-01-02 15:04:05") }
 // Exact is a time to the millisecond, with its zone.
 func (l look) Exact(t time.Time) string { return l.at(t, "2006-01-02 15:04:05.000 MST") }
 
+// Stamp is a time as records have it, to the second; what is no time stays.
+func (l look) Stamp(text string) string {
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return text
+	}
+	return l.Time(at)
+}
+
 // Day is the day of a time.
 func (l look) Day(t time.Time) string { return l.at(t, time.DateOnly) }
 

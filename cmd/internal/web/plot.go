@@ -337,6 +337,7 @@ func (l look) Heat(id, title string, rows, columns []string, cells []Cell) Plot 
 type Piece struct {
 	Weight float64
 	Class  string
+	Shape  string // a character that differs by class, where there is room
 	Mark   Mark
 	Row    []string // of the table
 }
@@ -358,6 +359,9 @@ func (l look) Strip(id, title string, columns []string, pieces []Piece) Plot {
 			w += room * one.Weight / sum
 		}
 		s.rect(x, 4, max(1, w-1), 26, "fill "+one.Class, one.Mark)
+		if one.Shape != "" && w >= 14 {
+			s.text(x+w/2, 21, "middle", "on", one.Shape)
+		}
 		x += w
 		p.Rows = append(p.Rows, one.Row)
 	}

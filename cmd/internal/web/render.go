@@ -14,12 +14,13 @@ import (
 //go:embed templates/*.html
 var templateFiles embed.FS
 
-// templates are the pages, each with the layout: the file NAME.html defines "title" and "main".
+// templates are the pages, each with the layout: the file NAME.html defines "title" and "main". Files whose
+// names begin with part define what several pages show.
 var templates = parse(templateFiles)
 
 func parse(files fs.FS) map[string]*template.Template {
-	functions := template.FuncMap{"address": address, "join": strings.Join, "short": short, "dict": dict, "asset": assetAddress, "zones": func() []string { return zones }}
-	shared := template.Must(template.New("").Funcs(functions).ParseFS(files, "templates/layout.html", "templates/parts.html"))
+	functions := template.FuncMap{"address": address, "join": strings.Join, "short": short, "clip": clip, "dict": dict, "asset": assetAddress, "zones": func() []string { return zones }}
+	shared := template.Must(template.New("").Funcs(functions).ParseFS(files, "templates/layout.html", "templates/part*.html"))
 	names, err := fs.Glob(files, "templates/*.html")
 	if err != nil {
 		panic(err)
@@ -27,7 +28,7 @@ func parse(files fs.FS) map[string]*template.Template {
 	all := map[string]*template.Template{}
 	for _, file := range names {
 		name := strings.TrimSuffix(path.Base(file), ".html")
-		if name == "layout" || name == "parts" {
+		if name == "layout" || strings.HasPrefix(name, "part") {
 			continue
 		}
 		all[name] = template.Must(template.Must(shared.Clone()).ParseFS(files, file))

@@ -54,6 +54,8 @@ type Server struct {
 	began    time.Time
 	voice    voice
 	nav      []navItem
+
+	verification verification
 }
 
 // New makes a server, and the one-time token for its first visitor.
@@ -109,6 +111,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}()
 	err := server.Serve(bounded(l, mostConnections))
 	stop()
+	s.verification.end(errEnding)
 	<-ended
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil

@@ -1,4 +1,10 @@
-package access
+// Package tomledit changes TOML files as text, so that comments and the order of what stands there stay:
+//
+//	Lock the directory ─► read ─► Set and Remove in the text ─► the caller parses that ─► Write
+//
+// It knows where statements begin and end, and not what they mean. Whoever uses it parses the text before
+// and after with a decoder, and compares: some ways to write a file leave no place for a change.
+package tomledit
 
 import (
 	"strings"
@@ -6,19 +12,19 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// A statement is one statement of a TOML text: the header of a table, or a key with its value. What
+// A Statement is one statement of a TOML text: the header of a table, or a key with its value. What
 // stands between two statements are comments and empty lines.
-type statement struct {
-	header     bool
-	path       []string // with a header's path in front
-	start, end int      // bytes of the text: whole lines
-	line       int      // of start, from 1
-	value      [2]int   // bytes of the value, without comments around it; of no header
+type Statement struct {
+	Header     bool
+	Path       []string // with a header's path in front
+	Start, End int      // bytes of the text: whole lines
+	Line       int      // of Start, from 1
+	Value      [2]int   // bytes of the value, without comments around it; of no header
 }
 
-// statements splits a text that a TOML decoder has accepted. It is linear in the length of the text,
+// Statements splits a text that a TOML decoder has accepted. It is linear in the length of the text,
 // and for other texts it returns something, too.
-func statements(text string) (list []statement) {
+func Statements(text string) (list []Statement) {
 	var table []string
 	for at, line := 0, 1; at < len(text); {
 		start, first := at, line
@@ -29,28 +35,28 @@ func statements(text string) (list []statement) {
 			at, line = nextLine(text, at), line+1
 			continue
 		}
-		s := statement{start: start, line: first}
+		s := Statement{Start: start, Line: first}
 		key := at
 		if text[at] == '[' {
-			s.header = true
+			s.Header = true
 			key += len(text[at:]) - len(strings.TrimLeft(text[at:], "["))
 		}
 		end := endOfKey(text, key)
-		name := splitKey(text[key:end])
-		if s.header {
-			table, s.path = name, name
+		name := SplitKey(text[key:end])
+		if s.Header {
+			table, s.Path = name, name
 			at = nextLine(text, end)
 			line++
 		} else {
-			s.path = append(table[:len(table):len(table)], name...)
-			s.value = valueAt(text, end)
-			at = nextLine(text, s.value[1])
+			s.Path = append(table[:len(table):len(table)], name...)
+			s.Value = valueAt(text, end)
+			at = nextLine(text, s.Value[1])
 			line += strings.Count(text[start:at], "\n")
 			if at == len(text) && !strings.HasSuffix(text, "\n") {
 				line++
 			}
 		}
-		s.end = at
+		s.End = at
 		list = append(list, s)
 	}
 	return list
@@ -78,8 +84,8 @@ func endOfKey(text string, at int) int {
 	return at
 }
 
-// splitKey splits a dotted key into its names.
-func splitKey(key string) (names []string) {
+// SplitKey splits a dotted key into its names.
+func SplitKey(key string) (names []string) {
 	for at, from := 0, 0; ; {
 		if at < len(key) && (key[at] == '"' || key[at] == '\'') {
 			at = endOfString(key, at)
@@ -175,13 +181,12 @@ func valueAt(text string, at int) (value [2]int) {
 	return value
 }
 
-// lineOf returns the line of a key, or of the nearest table around it; 0: it is not in the text. The
-// names of a key that a policy has contain no dot.
-func lineOf(list []statement, path []string) int {
+// LineOf returns the line of a key, or of the nearest table around it; 0: it is not in the text.
+func LineOf(list []Statement, path []string) int {
 	for n := len(path); n > 0; n-- {
 		for _, s := range list {
-			if begins(s.path, path[:n]) {
-				return s.line
+			if begins(s.Path, path[:n]) {
+				return s.Line
 			}
 		}
 	}
