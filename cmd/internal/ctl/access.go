@@ -3,6 +3,7 @@ package ctl
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"os"
 	"slices"
@@ -312,6 +313,11 @@ func (d logContext) policyAt(who actor, at time.Time) (*access.Policy, error) {
 	if err != nil {
 		return nil, err
 	}
+	return d.policyOf(who, p, at)
+}
+
+// policyOf returns the policy of a time, as far as the log has told which one it was.
+func (d logContext) policyOf(who actor, p policyAt, at time.Time) (*access.Policy, error) {
 	if !p.known {
 		return nil, fmt.Errorf("find the policy of %s: no record tells which one there was, neither one before that time nor the change after it", at.UTC().Format(time.RFC3339))
 	}
@@ -348,7 +354,12 @@ func (d logContext) findPolicy(places []string, at time.Time) (p policyAt, err e
 		return p, err
 	}
 	defer r.Close()
-	for line, err := range r.Records(audit.Position{}) {
+	return d.policyAmong(r.Records(audit.Position{}), places, at)
+}
+
+// policyAmong finds it in some records of the log, the oldest first.
+func (d logContext) policyAmong(lines iter.Seq2[audit.Line, error], places []string, at time.Time) (p policyAt, err error) {
+	for line, err := range lines {
 		if bad := new(audit.LineError); errors.As(err, &bad) {
 			d.warn(err)
 			continue
@@ -410,14 +421,14 @@ type shownAccess struct {
 	May      map[string]string `json:"may"` // action to rule
 }
 
-func (d logContext) listAccess(p *access.Policy, o *access.Object, at time.Time, format string) error {
+// accessOfUsers is what each user may do, and what was asked.
+func accessOfUsers(p *access.Policy, o *access.Object, at time.Time) (list []shownAccess, asked []access.Action) {
 	object := access.Object{Kind: access.AdHocCode}
-	asked := []access.Action{access.ToRun}
+	asked = []access.Action{access.ToRun}
 	if o != nil {
 		object = *o
 		asked = []access.Action{access.ToRun, access.ToRead, access.ToWrite, access.ToDelete, access.ToShare}
 	}
-	var list []shownAccess
 	for _, name := range slices.Sorted(maps.Keys(p.Users)) {
 		u, g := p.Users[name], p.GrantOf(name)
 		s := shownAccess{User: name, Roles: p.RolesOf(name), Groups: with([]string{}, u.Groups), OSUser: u.OSUser, Keys: []string{}, Disabled: u.Disabled, May: map[string]string{}}
@@ -434,6 +445,11 @@ func (d logContext) listAccess(p *access.Policy, o *access.Object, at time.Time,
 		}
 		list = append(list, s)
 	}
+	return list, asked
+}
+
+func (d logContext) listAccess(p *access.Policy, o *access.Object, at time.Time, format string) error {
+	list, asked := accessOfUsers(p, o, at)
 	columns := []string{"user", "roles", "groups", "os_user", "keys", "disabled"}
 	for _, a := range asked {
 		columns = append(columns, "may_"+string(a))

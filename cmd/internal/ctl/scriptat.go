@@ -154,7 +154,13 @@ func (a *app) scriptAt(d logContext, name string, at time.Time) (access.Object, 
 	if err != nil {
 		return access.Object{}, err
 	}
-	then := scriptThenOf(events, found.Meta, at)
+	return d.scriptAfter(found.Meta, events, begins, at)
+}
+
+// scriptAfter is a stored script as the rules saw it at a time, by the records of its changes.
+func (d logContext) scriptAfter(found scripts.Meta, events []scriptEvent, begins, at time.Time) (access.Object, error) {
+	name := found.Name
+	then := scriptThenOf(events, found, at)
 	when := at.UTC().Format(time.RFC3339)
 	switch {
 	case then.missing && then.by == nil && found.Current == 0:

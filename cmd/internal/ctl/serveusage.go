@@ -1,7 +1,6 @@
 package ctl
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -63,42 +62,24 @@ func (d logContext) recordsAt(places []store.RecordPlace) ([]audit.Record, error
 	return list, nil
 }
 
-// alertsMost is how many of the newest alerts and acknowledgements the overview looks at.
-const alertsMost = 500
+// alertsMost is how many of the newest alerts the overview looks at.
+const alertsMost = 1000
 
-// OpenAlerts reads the newest alerts, and the acknowledgements since the oldest of them.
+// OpenAlerts counts the alerts that nobody has acknowledged.
 func (v visitor) OpenAlerts(index *store.Index) (found web.OpenAlerts, err error) {
 	alerts, more, err := index.Records(store.RecordQuery{Actions: []audit.Action{audit.Alerted}, Owner: v.only, Limit: alertsMost})
-	if err != nil || len(alerts) == 0 {
-		return found, err
-	}
-	acks, _, err := index.Records(store.RecordQuery{Actions: []audit.Action{audit.AuditAcknowledged}, Since: alerts[len(alerts)-1].At, Limit: 2 * alertsMost})
 	if err != nil {
 		return found, err
 	}
-	recs, err := v.recordsAt(append(alerts, acks...))
+	acknowledged, err := v.Acknowledgements(index)
 	if err != nil {
 		return found, err
-	}
-	said, looked := map[uint64]bool{}, map[uint64]bool{} // by the record of the alert, and by the record of a finding
-	for _, rec := range recs[len(alerts):] {
-		switch ack := rec.Ack; {
-		case ack == nil:
-		case ack.ID != "":
-			looked[ack.Seq] = true
-		default:
-			said[ack.Alert] = true
-		}
 	}
 	found.More, found.Rules = more > 0, map[string]int{}
-	for i, rec := range recs[:len(alerts)] {
-		if rec.Alert == nil || said[rec.Seq] || rec.Alert.Rule == ruleTampering && looked[cmp.Or(rec.Alert.Seq, rec.Seq)] {
-			continue
-		}
-		found.Open++
-		found.Rules[rec.Alert.Rule]++
-		if found.Newest.IsZero() {
-			found.Newest = alerts[i].At
+	for _, a := range alerts {
+		if acknowledged(a) == nil {
+			found.Open++
+			found.Rules[a.Reason]++
 		}
 	}
 	return found, nil
@@ -188,7 +169,7 @@ var errNoCheckpoints = errors.New("no directory of checkpoints is named")
 // newestCheckpoint is the newest one that a trusted key has signed. The name of its file begins with the
 // number of its record, so most files are not read.
 func (v visitor) newestCheckpoint() (checkpoint, error) {
-	with := v.app.with
+	with := v.common.with
 	if with.checkpoints == "" {
 		return checkpoint{}, errNoCheckpoints
 	}

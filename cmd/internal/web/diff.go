@@ -11,21 +11,21 @@ import (
 
 // A comparison is two texts side by side, without what is far from a change.
 type comparison struct {
-	Rows    []diffRow // empty: the texts are the same
+	Rows    []sideRow // empty: the texts are the same
 	Added   int
 	Removed int
 	Left    int // rows that are not shown
 }
 
-// A diffRow has the lines that stand beside each other.
-type diffRow struct {
+// A sideRow has the lines that stand beside each other.
+type sideRow struct {
 	Gap      string // between two places, what is left out; then there are no lines
-	Old, New diffLine
+	Old, New sideLine
 }
 
-// A diffLine is one line of a row. What has changed within it is Middle, where the other side has a line
+// A sideLine is one line of a row. What has changed within it is Middle, where the other side has a line
 // that is like it.
-type diffLine struct {
+type sideLine struct {
 	Number                int // 0: there is no line on this side
 	Changed               bool
 	Before, Middle, After string
@@ -34,10 +34,10 @@ type diffLine struct {
 // compare puts two texts side by side.
 func compare(old, new string) *comparison {
 	c := &comparison{}
-	var gone, come []diffLine // of the change that is being read
+	var gone, come []sideLine // of the change that is being read
 	flush := func() {
 		for i := range max(len(gone), len(come)) {
-			var row diffRow
+			var row sideRow
 			if i < len(gone) {
 				row.Old = gone[i]
 			}
@@ -59,19 +59,19 @@ func compare(old, new string) *comparison {
 			flush()
 			var n, m int
 			fmt.Sscanf(string(line), "@@ -%d,%d +%d,%d @@", &at, &n, &to, &m)
-			c.Rows = append(c.Rows, diffRow{Gap: fmt.Sprintf("line %d, now %d", at, to)})
+			c.Rows = append(c.Rows, sideRow{Gap: fmt.Sprintf("line %d, now %d", at, to)})
 		case at == 0 && to == 0: // the names
 		case line[0] == '-':
-			gone = append(gone, diffLine{Number: at, Changed: true, Middle: text})
+			gone = append(gone, sideLine{Number: at, Changed: true, Middle: text})
 			at++
 			c.Removed++
 		case line[0] == '+':
-			come = append(come, diffLine{Number: to, Changed: true, Middle: text})
+			come = append(come, sideLine{Number: to, Changed: true, Middle: text})
 			to++
 			c.Added++
 		case line[0] == ' ':
 			flush()
-			c.Rows = append(c.Rows, diffRow{Old: diffLine{Number: at, Before: text}, New: diffLine{Number: to, Before: text}})
+			c.Rows = append(c.Rows, sideRow{Old: sideLine{Number: at, Before: text}, New: sideLine{Number: to, Before: text}})
 			at++
 			to++
 		}
@@ -84,7 +84,7 @@ func compare(old, new string) *comparison {
 }
 
 // narrow leaves in the middle of two lines what differs, if they have something in common.
-func narrow(a, b *diffLine) {
+func narrow(a, b *sideLine) {
 	x, y := a.Middle, b.Middle
 	head := 0
 	for head < len(x) && head < len(y) && x[head] == y[head] {

@@ -23,10 +23,9 @@ type Overview interface {
 
 // OpenAlerts counts alerts.
 type OpenAlerts struct {
-	Open   int
-	More   bool           // there are older ones that were not looked at
-	Rules  map[string]int // how many of each rule
-	Newest time.Time
+	Open  int
+	More  bool           // there are older ones that were not looked at
+	Rules map[string]int // how many of each rule
 }
 
 // A Trust is what can be said about the log at once.
@@ -142,7 +141,7 @@ func (v *view) overviewRuns(index *store.Index, d *overviewData) error {
 	local := v.now.In(v.zone)
 	first := time.Date(local.Year(), local.Month(), local.Day(), local.Hour(), 0, 0, 0, v.zone).Add(-time.Duration(d.Span.hours-1) * time.Hour)
 	q := store.Query{Owner: v.query.Owner, Zone: v.zone, Since: first}
-	buckets, err := index.Series(q, store.ByHour)
+	buckets, err := v.server.hours.of(index, q, v.now)
 	if err != nil {
 		return err
 	}

@@ -131,7 +131,7 @@ func (v *view) scripts() error {
 		d.Rows = append(d.Rows, scriptRow{Entry: e, Access: sharing(e.Meta)})
 		names = append(names, e.Name)
 	}
-	if err := v.notedPath(); err != nil {
+	if err := v.notedLook(); err != nil {
 		return err
 	}
 	recent, err := index.Recent(names, v.query.Owner, recentDots)
@@ -148,8 +148,8 @@ func (v *view) scripts() error {
 	return v.show("scripts", d)
 }
 
-// notedPath records a look at everybody's runs.
-func (v *view) notedPath() error {
+// notedLook records a look at everybody's runs.
+func (v *view) notedLook() error {
 	if v.query.Owner != "" {
 		return nil
 	}
@@ -245,7 +245,7 @@ func (v *view) script() error {
 			d.Older = address("/scripts/"+d.Name, map[string][]string{"before": {strconv.FormatUint(next, 10)}}) + "#changes"
 		}
 	}
-	if err := v.notedPath(); err != nil {
+	if err := v.notedLook(); err != nil {
 		return err
 	}
 	recent, err := index.Recent([]string{d.Name}, v.query.Owner, 2*recentDots)
@@ -269,8 +269,8 @@ func (v *view) readText(name string, version int) (ScriptText, error) {
 	return text, v.noted(audit.CodeViewed, ref, func(r *audit.Record) { r.Viewed = &audit.View{Script: ref, SHA256: text.SHA256} })
 }
 
-// splitLines are the lines of a text, without their ends.
-func splitLines(text string) []string {
+// textLines are the lines of a text, without their ends.
+func textLines(text string) []string {
 	lines := strings.Split(text, "\n")
 	if n := len(lines); lines[n-1] == "" {
 		lines = lines[:n-1]
@@ -283,7 +283,7 @@ func (v *view) scriptText(d *scriptData, version int) error {
 	if err != nil {
 		return err
 	}
-	d.Text, d.Lines = &text, splitLines(text.Text[:min(len(text.Text), mostText)])
+	d.Text, d.Lines = &text, textLines(text.Text[:min(len(text.Text), mostText)])
 	if all := strings.Count(text.Text, "\n") + 1; len(d.Lines) > mostLines || len(text.Text) > mostText {
 		d.Lines = d.Lines[:min(mostLines, len(d.Lines))]
 		d.Left = all - len(d.Lines)

@@ -116,14 +116,14 @@ type usageRow struct {
 }
 
 // Ran is how many runs of the group were not refused.
-func (r *usageRow) Ran() int64 { return r.Runs - r.Refused }
+func (r usageRow) Ran() int64 { return r.Runs - r.Refused }
 
 // Broke is how many of these ended with another status than ok.
-func (r *usageRow) Broke() int64 { return r.Failed - r.Refused }
+func (r usageRow) Broke() int64 { return r.Failed - r.Refused }
 
 // P50 and P95 are durations that so many runs did not exceed.
-func (r *usageRow) P50() time.Duration { return r.Percentile(0.5) }
-func (r *usageRow) P95() time.Duration { return r.Percentile(0.95) }
+func (r usageRow) P50() time.Duration { return r.Percentile(0.5) }
+func (r usageRow) P95() time.Duration { return r.Percentile(0.95) }
 
 // rowOf is a row of a group, and counts its refusals.
 func rowOf(g store.Group) usageRow {
@@ -307,7 +307,7 @@ func (v *view) usageGroups(index *store.Index, q store.Query, d *usageData) erro
 	if d.NeedsLabel = by == ""; d.NeedsLabel {
 		return nil
 	}
-	groups, err := index.Stats(q, by)
+	groups, err := v.statsOf(index, q, by)
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func (v *view) usagePoints(index *store.Index, q store.Query) (points []point, p
 	} else if q.Zone = time.UTC; v.Zone() != "UTC" {
 		pieces = "days in UTC"
 	}
-	buckets, err := index.Series(q, step)
+	buckets, err := v.seriesOf(index, q, step)
 	if err != nil || len(buckets) == 0 {
 		return nil, pieces, err
 	}
@@ -125,14 +125,29 @@ func (v *view) usageTimes(index *store.Index, q store.Query, d *usageData) error
 	}
 	d.Times = []Plot{
 		v.Stacked("outcomes", "Runs by how they ended", at, kinds.series(), nil),
-		v.Lines("durations", "Duration: half of the runs (p50) and 95 of 100 (p95) took no longer", at, []Series{p50, p95}, v.saySeconds),
-		v.Lines("cpu", "CPU time of all runs together", at, []Series{cpu}, v.saySeconds),
+		v.Lines("durations", "Duration: half of the runs (p50) and 95 of 100 (p95) took no longer", at, []Series{p50, p95}, v.saySpan),
+		v.Lines("cpu", "CPU time of all runs together", at, []Series{cpu}, v.saySpan),
 		v.Lines("memory", "Largest peak memory of one run", at, memory, v.sayBytes),
 	}
 	for i := range d.Times {
 		d.Times[i].Note = "by " + pieces
 	}
 	return nil
+}
+
+// saySpan is a duration in one unit, short enough for an axis.
+func (l look) saySpan(seconds float64) string {
+	switch {
+	case seconds == 0:
+		return "0 s"
+	case seconds < 1:
+		return l.Fixed(seconds*1000, 0) + " ms"
+	case seconds < 120:
+		return l.Fixed(seconds, 1) + " s"
+	case seconds < 2*3600:
+		return l.Fixed(seconds/60, 1) + " min"
+	}
+	return l.Fixed(seconds/3600, 1) + " h"
 }
 
 // merge adds another point.

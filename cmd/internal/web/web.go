@@ -54,6 +54,7 @@ type Server struct {
 	began    time.Time
 	voice    voice
 	nav      []navItem
+	remembered
 
 	verification verification
 }
