@@ -71,7 +71,8 @@ func newServeBench(t *testing.T, fill func(*fixture)) *serveBench {
 	if fill != nil {
 		fill(b.log)
 	}
-	b.app = &app{out: io.Discard, err: &b.said, environ: []string{"HOME=" + b.dir, "XDG_STATE_HOME=" + b.dir + "/state", "XDG_CONFIG_HOME=" + b.dir + "/config", "XDG_RUNTIME_DIR=" + b.dir + "/run", "PY3RUN_SECURITY_AUDIT_DIR=" + dir}}
+	b.app = &app{out: io.Discard, err: &b.said, environ: []string{"HOME=" + b.dir, "XDG_STATE_HOME=" + b.dir + "/state", "XDG_CONFIG_HOME=" + b.dir + "/config", "XDG_RUNTIME_DIR=" + b.dir + "/run", "PY3RUN_SECURITY_AUDIT_DIR=" + dir,
+		"PY3RUN_CONFIG=" + b.write("config/py3run/config.toml", "")}} // what root changes must not be this machine's own
 	b.open(web.Options{})
 	return b
 }
