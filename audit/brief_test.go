@@ -25,7 +25,7 @@ func TestBriefReader(t *testing.T) {
 	line := func(r Record) []byte {
 		r.follow(origin)
 		r.Seq = 41
-		text, _, err := draft{record: r, maxString: maxString}.encode()
+		text, _, err := (&draft{record: r, maxString: maxString}).encode()
 		must(t, err)
 		return text
 	}

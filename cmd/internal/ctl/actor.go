@@ -35,27 +35,38 @@ func (r refusal) Error() string {
 	return r.Message
 }
 
-// actor says who calls, by the key that PY3RUN_API_KEY_FILE names or by the operating system.
+// actor says who calls: a visitor of the pages, else whom the key that PY3RUN_API_KEY_FILE names or the
+// operating system say.
 func (a *app) actor() (actor, error) {
+	if a.claim != (access.Claim{}) {
+		return a.actorOf(a.claim)
+	}
 	if file := envvar.Lookup(a.environ, config.KeyFileVariable); file != "" {
 		key, err := readAPIKey(file)
 		if err != nil {
 			return actor{}, err
 		}
 		defer key.Forget()
-		return a.actorWith(key.Text())
+		return a.actorOf(access.Claim{Key: key.Text()})
 	}
-	return a.actorWith("")
+	return a.actorOf(access.Claim{})
 }
 
-// actorWith says who calls with an API key; without one, by the operating system.
-func (a *app) actorWith(key string) (actor, error) {
+// actorOf says who calls with an API key; without one, by the operating system.
+func (a *app) actorOf(claim access.Claim) (actor, error) {
 	places := access.Places(a.environ)
-	policy, err := access.Load(places, nil)
+	var known *access.Policy
+	if a.policy != nil {
+		known = a.policy.Load()
+	}
+	policy, err := access.Load(places, known)
 	if err != nil {
 		return actor{}, err
 	}
-	claim := access.Claim{OSUID: os.Geteuid(), Key: key, At: time.Now()}
+	if a.policy != nil {
+		a.policy.Store(policy)
+	}
+	claim.OSUID, claim.At = os.Geteuid(), time.Now()
 	claim.OSUser = strconv.Itoa(claim.OSUID)
 	if u, ok := passwd.ByUID(claim.OSUID); ok {
 		claim.OSUser = u.Name

@@ -74,20 +74,26 @@ func (d logContext) readsStored(rec audit.Record) bool {
 // storedCode is the code of a run of a stored script, if the store still has that version with the hash
 // that was recorded.
 func (d logContext) storedCode(rec audit.Record) ([]byte, error) {
+	script, err := d.storedScript(rec)
+	return script.Code, err
+}
+
+// storedScript is the version of a script that was run, likewise.
+func (d logContext) storedScript(rec audit.Record) (scripts.Script, error) {
 	version, err := strconv.Atoi(rec.Script.Version)
 	if err != nil {
-		return nil, fmt.Errorf("script %s: version %q is not a number", rec.Script.Name, rec.Script.Version)
+		return scripts.Script{}, fmt.Errorf("script %s: version %q is not a number", rec.Script.Name, rec.Script.Version)
 	}
 	store, err := scripts.Open(scripts.Dir(config.StateDir(d.environ)))
 	if err != nil {
-		return nil, err
+		return scripts.Script{}, err
 	}
 	defer store.Close()
 	script, err := store.Text(rec.Script.Name, version)
 	if err == nil && script.Version.SHA256 != rec.Code.SHA256 {
 		err = fmt.Errorf("script %s@%d in the store is not what was run: its SHA-256 is %s", rec.Script.Name, version, script.Version.SHA256)
 	}
-	return script.Code, err
+	return script, err
 }
 
 // showCode prints the code of a run: as it is, and to a terminal without what that obeys.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 	_ "time/tzdata" // for --tz on hosts without it
@@ -36,6 +37,10 @@ type app struct {
 	outIsTerminal, errIsTerminal bool
 	environ                      []string
 	configFile, dir, zone        string
+	claim                        access.Claim                   // whom to act for; the zero Claim: the caller
+	policy                       *atomic.Pointer[access.Policy] // of the last call, for a process that asks again and again; nil: none is kept
+	with                         verification                   // what the pages compare the log with
+	py3run                       string                         // program; empty: the one beside this program, or in PATH
 }
 
 // Main runs the command line and returns the exit code.

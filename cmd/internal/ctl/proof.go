@@ -126,35 +126,15 @@ func (d logContext) proof(what, checkpoints, keyFile, out string) error {
 	if err != nil {
 		return err
 	}
-	p, first, err := d.records(lines)
-	if err != nil {
-		return err
-	}
-	signed, err := d.include(r, &p, list)
+	text, done, err := d.prove(r, lines, list, keys)
 	if missing := new(uncovered); errors.As(err, &missing) {
 		missing.dir = checkpoints
 	}
 	if err != nil {
 		return err
 	}
-	var uncoded *codeError
-	switch code, err := d.codeOf(r, first); {
-	case errors.As(err, &uncoded):
-	case err != nil:
-		return err
-	default:
-		text := base64.StdEncoding.EncodeToString(code)
-		p.Code = &text
-	}
-	text, err := p.encode()
-	if err != nil {
-		return err
-	}
-	if claims := checkProof(text, keys); claims.broken() { // what is handed out has to hold
-		return fmt.Errorf("prove run %s: %s", p.RunID, claims[len(claims)-1].Text)
-	}
-	if uncoded != nil {
-		d.warnf("the code is not in the proof, only its hash: %s", uncoded.problem)
+	if done.uncoded != nil {
+		d.warnf("the code is not in the proof, only its hash: %s", done.uncoded.problem)
 	}
 	if out == "" {
 		_, err = d.out.Write(text)
@@ -163,9 +143,42 @@ func (d logContext) proof(what, checkpoints, keyFile, out string) error {
 	if err := newFile(out, text); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(d.out, "%s: %s of run %s, in the checkpoint of %s that %s signed at %s\n", out, counted(len(p.Records), "record"), p.RunID,
-		counted(uint64(signed.tree.N), "record"), signed.signer, signed.time.UTC().Format("2006-01-02T15:04:05Z"))
+	_, err = fmt.Fprintf(d.out, "%s: %s of run %s, in the checkpoint of %s that %s signed at %s\n", out, counted(len(done.Records), "record"), done.RunID,
+		counted(uint64(done.signed.tree.N), "record"), done.signed.signer, done.signed.time.UTC().Format("2006-01-02T15:04:05Z"))
 	return err
+}
+
+// A provedRun is a proof that was made.
+type provedRun struct {
+	proof
+	signed  checkpoint
+	uncoded *codeError // why the code is not in it; nil: it is
+}
+
+// prove makes the text of a proof from the records of a run, and checks it.
+func (d logContext) prove(r *audit.Reader, lines []audit.Line, list []checkpoint, keys []signingKey) (text []byte, done provedRun, err error) {
+	var first audit.Record
+	if done.proof, first, err = d.records(lines); err != nil {
+		return nil, done, err
+	}
+	if done.signed, err = d.include(r, &done.proof, list); err != nil {
+		return nil, done, err
+	}
+	switch code, err := d.codeOf(r, first); {
+	case errors.As(err, &done.uncoded):
+	case err != nil:
+		return nil, done, err
+	default:
+		text := base64.StdEncoding.EncodeToString(code)
+		done.Code = &text
+	}
+	if text, err = done.encode(); err != nil {
+		return nil, done, err
+	}
+	if claims := checkProof(text, keys); claims.broken() { // what is handed out has to hold
+		return nil, done, fmt.Errorf("prove run %s: %s", done.RunID, claims[len(claims)-1].Text)
+	}
+	return text, done, nil
 }
 
 // records takes the records of one run that ends, and returns the first of them as well.

@@ -114,7 +114,7 @@ func (w *watched) look(e store.Entry, rules config.Alerts) (found []alert) {
 		if within(rules.QuietHours, at.Local()) {
 			tell(ruleQuietHours, "a run of %s began in the quiet hours (%s)", subject(r), rules.QuietHours)
 		}
-	case audit.ExecutionDenied:
+	case audit.ExecutionDenied, audit.SessionDenied:
 		w.refused(r, at, rules, tell)
 	case audit.Alerted:
 		if a := r.Alert; rules.Tampering && a != nil && strings.HasPrefix(a.Rule, "limits_") { // a launcher has written it

@@ -151,6 +151,9 @@ func someOf(changes []string) string {
 
 // caller names who called, as far as that is known.
 func caller(r audit.Record) string {
+	if r.Event.Action == audit.SessionDenied {
+		return "somebody who could not sign in to the pages"
+	}
 	if r.Auth.OSUser != "" {
 		return "the operating-system user " + r.Auth.OSUser
 	}

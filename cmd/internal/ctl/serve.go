@@ -5,26 +5,21 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
-	"py3run/audit"
-	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/cli"
-	"py3run/cmd/internal/config"
-	"py3run/cmd/internal/store"
 	"py3run/cmd/internal/web"
 )
-
-// freshEvery is how often serve looks for new records.
-const freshEvery = time.Second
 
 // A serving is one call of serve.
 type serving struct {
@@ -32,7 +27,6 @@ type serving struct {
 	hosts  []string
 	idle   time.Duration
 	index  string
-	with   verification
 }
 
 func (a *app) serve() *cobra.Command {
@@ -43,33 +37,58 @@ func (a *app) serve() *cobra.Command {
 it first, as the user who has started the command. Everybody else signs in with an API key; the policy
 decides what each one sees and does, as it does for the other commands.
 
-It listens on 127.0.0.1, or on a Unix socket, and nowhere else. From another machine, use ssh:
+It listens on a loopback address, or on a Unix socket, and nowhere else. From another machine, use ssh:
 
   ssh -L 8731:127.0.0.1:8731 HOST py3runctl serve --listen 127.0.0.1:8731
 
 It makes the index if there is none, keeps it up to date, and ends after 15 minutes without a request.`,
 		Example: "  py3runctl serve\n  py3runctl serve --listen unix:/run/py3run/pages.sock --host plant-7",
 		RunE: func(*cobra.Command, []string) error {
-			if s.idle < 0 {
-				return cli.Usagef("invalid argument %v for --idle: want 0 or more", s.idle)
+			if err := s.check(); err != nil {
+				return err
 			}
-			if err := s.with.check(); err != nil {
+			if err := a.with.check(); err != nil {
 				return err
 			}
 			return a.runServer(s)
 		},
 	}
 	c.Flags().StringVar(&s.listen, "listen", s.listen, "where: 127.0.0.1:PORT, [::1]:PORT, or unix:`PATH`; port 0 takes a free one")
-	c.Flags().StringArrayVar(&s.hosts, "host", nil, "also accept this `name[:port]` as the host of an address, as a tunnel or a proxy sends it; can be repeated")
-	c.Flags().DurationVar(&s.idle, "idle", s.idle, "end after this `time` without a request; 0: never")
+	c.Flags().StringArrayVar(&s.hosts, "host", nil, "also accept this `name[:port]` as the host of an address, as a tunnel or a proxy sends it;\nwithout a port: with the pages' own, or with none; can be repeated")
+	c.Flags().DurationVar(&s.idle, "idle", s.idle, "end after this `time` without a request of somebody who has signed in; 0: never")
 	indexFlag(c, &s.index)
-	s.with.flags(c)
+	a.with.flags(c)
 	return c
+}
+
+// hostForm is the form of a header Host: a name, or an address in brackets, with a port or without.
+var hostForm = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9._-]{0,250}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?$`)
+
+// check checks the flags.
+func (s serving) check() error {
+	if s.idle < 0 {
+		return cli.Usagef("invalid argument %v for --idle: want 0 or more", s.idle)
+	}
+	for _, name := range s.hosts {
+		if !hostForm.MatchString(name) {
+			return cli.Usagef("invalid argument %q for --host: want NAME or NAME:PORT, without http://", name)
+		}
+	}
+	return nil
 }
 
 // runServer serves until it is stopped or idle.
 func (a *app) runServer(s serving) error {
+	// The memory of this process is none of the user's other processes' business: it has what the pages
+	// show, and the keys that visitors type.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("close the memory of this process to others: %w", err)
+	}
 	d, err := a.sightedContext()
+	if err != nil {
+		return err
+	}
+	g, err := a.newGate()
 	if err != nil {
 		return err
 	}
@@ -82,27 +101,53 @@ func (a *app) runServer(s serving) error {
 		return err
 	}
 	defer l.Close()
-	index := &freshIndex{path: path}
-	defer index.close()
-	if _, err := index.get(); err != nil {
-		return err
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	hosts, address := hostsOf(l, s.hosts)
-	server, token := web.New(web.Options{
-		Gate: gate{a, &common{with: s.with}}, Index: index.get, Zone: d.local(), Hosts: hosts, Idle: s.idle, Fresh: index.fresh,
-		Log: func(err error) { d.warn(err) },
-	})
-	go index.keep(ctx, d)
-	fmt.Fprintf(a.out, "%s/sign-in?token=%s\n", address, token)
+	p := a.newPages(d, g, path, web.Options{Hosts: hosts, Idle: s.idle})
+	fmt.Fprintf(a.out, "%s/sign-in?token=%s\n", address, p.token)
 	d.say("open this address in a browser on this host: it signs in once, as %s; Ctrl-C ends the pages", operator().User.Name)
-	return server.Serve(ctx, l)
+	err = p.serve(ctx, l)
+	if err == nil && ctx.Err() == nil {
+		d.say("nobody has asked for %v: the pages end", s.idle)
+	}
+	return err
+}
+
+// pages are a server with what it needs.
+type pages struct {
+	*web.Server
+	token string
+	index *freshIndex
+	keep  func(context.Context) // keeps the index up to date until the context ends
+	gate  *gate
+}
+
+func (a *app) newPages(d logContext, g *gate, index string, o web.Options) *pages {
+	p := &pages{index: &freshIndex{path: index}, gate: g}
+	o.Gate, o.Index, o.Damaged, o.Fresh, o.Zone, o.Log = g, p.index.get, p.index.damaged, p.index.fresh, namedZone(d.local(), a.environ), d.warn
+	g.denials.warn = d.warn
+	p.Server, p.token = web.New(o)
+	p.keep = func(ctx context.Context) { d.keepFresh(ctx, index, freshEvery, p.index.told) }
+	return p
+}
+
+// serve answers requests, and keeps the index up to date beside that.
+func (p *pages) serve(ctx context.Context, l net.Listener) error {
+	beside, stop := context.WithCancel(ctx)
+	var ended sync.WaitGroup
+	ended.Go(func() { p.keep(beside) })
+	ended.Go(func() { p.gate.denials.keep(beside) })
+	err := p.Serve(ctx, l)
+	stop()
+	ended.Wait()
+	p.index.close()
+	return err
 }
 
 // listenAt opens the listener: only this host can reach it.
 func listenAt(where string) (net.Listener, error) {
-	if path, ok := strings.CutPrefix(where, "unix:"); ok {
+	if path, ok := strings.CutPrefix(where, "unix:"); ok && path != "" {
 		return listenUnix(path)
 	}
 	host, _, err := net.SplitHostPort(where)
@@ -119,6 +164,10 @@ func listenAt(where string) (net.Listener, error) {
 
 // listenUnix opens a socket that only its owner can use. One that nobody listens on any more is replaced.
 func listenUnix(path string) (net.Listener, error) {
+	path, err := filepath.Abs(path) // a name that begins with @ would be an abstract one, which everybody can use
+	if err != nil {
+		return nil, err
+	}
 	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
 		c.Close()
 		return nil, fmt.Errorf("listen on %s: another process does", path)
@@ -138,191 +187,66 @@ func listenUnix(path string) (net.Listener, error) {
 
 // hostsOf are the names that requests may have in Host, and the address for people.
 func hostsOf(l net.Listener, more []string) (hosts []string, address string) {
+	port := ""
 	if l.Addr().Network() == "unix" {
 		hosts, address = []string{"localhost"}, "http://localhost"
 	} else {
 		own := l.Addr().String()
-		_, port, _ := net.SplitHostPort(own)
+		_, port, _ = net.SplitHostPort(own)
 		hosts, address = []string{own, "localhost:" + port}, "http://"+own
+		if port == "80" { // which browsers leave out
+			hosts = append(hosts, strings.TrimSuffix(own, ":80"), "localhost")
+		}
 	}
 	for _, name := range more {
-		hosts = append(hosts, strings.ToLower(name))
+		name = strings.ToLower(name)
+		hosts = append(hosts, name)
+		if i := strings.LastIndexByte(name, ':'); port != "" && (i < 0 || strings.HasSuffix(name, "]")) {
+			hosts = append(hosts, name+":"+port)
+		}
 	}
 	return hosts, address
 }
 
-// A gate lets visitors in by the policy as it is now.
-type gate struct {
-	a      *app
-	common *common
-}
-
-// A common is what all visitors of one server share.
-type common struct {
-	with verification // what the pages verify the log with
-	acks ackBook
-}
-
-func (g gate) Starter() (web.Visitor, error) {
-	d, err := g.a.quiet().sightedContext()
-	return visitor{d, g.a, g.common}, told(err)
-}
-
-func (g gate) Holder(key string) (web.Visitor, error) {
-	d, err := g.a.quiet().logContext()
-	if err != nil {
-		return nil, told(err)
+// namedZone is a zone by its name, where that is the host's own: what the variable TZ or the link
+// /etc/localtime names.
+func namedZone(zone *time.Location, environ []string) *time.Location {
+	if zone != time.Local {
+		return zone
 	}
-	who, err := g.a.actorWith(key)
-	if err != nil {
-		return nil, told(err)
-	}
-	d.who = &who
-	d.only, err = who.sees()
-	return visitor{d, g.a, g.common}, told(err)
-}
-
-// quiet is the same invocation without messages: a request has nobody who reads them.
-func (a *app) quiet() *app {
-	b := *a
-	b.err = discard{}
-	return &b
-}
-
-type discard struct{}
-
-func (discard) Write(p []byte) (int, error) { return len(p), nil }
-
-// A visitor is somebody who has signed in to the pages: the log context of a command that this user would
-// call.
-type visitor struct {
-	logContext
-	app    *app
-	common *common
-}
-
-func (v visitor) Name() string { return v.author().User.Name }
-
-func (v visitor) Known() string {
-	if rec := v.author(); rec.Auth.KeyID != "" {
-		return "API key " + rec.Auth.KeyID
-	}
-	return "user of the operating system"
-}
-
-func (v visitor) May(action access.Action, o access.Object) error { return told(v.may(action, o)) }
-
-func (v visitor) Sees() (string, error) { return v.only, nil }
-
-// Note appends a record by the visitor.
-func (v visitor) Note(action audit.Action, fill func(*audit.Record)) error {
-	log, err := audit.Open(v.dir)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	rec := v.author()
-	rec.Event = audit.Event{Action: action, Outcome: audit.Success}
-	if fill != nil {
-		fill(&rec)
-	}
-	_, err = log.Append(rec)
-	return err
-}
-
-// Query is a filter of the pages as the flags of history would have it.
-func (v visitor) Query(f web.Filter, now time.Time) (store.Query, error) {
-	q, err := filter{user: f.User, holder: f.Holder, key: f.Key, client: f.Client, script: f.Script, code: f.Code, labels: f.Labels,
-		status: f.Status, failed: f.Failed, since: f.Since, until: f.Until}.query(now)
-	q.Owner = v.only
-	return q, told(err)
-}
-
-// told makes of an error that a caller may learn one that a visitor may learn.
-func told(err error) error {
-	var denied refusal
-	var usage *cli.UsageError
-	var conf *config.Error
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &conf):
-		return visible{err, http.StatusConflict, conf.Hint}
-	case errors.As(err, &denied):
-		return visible{err, http.StatusForbidden, denied.Denial.Hint}
-	case errors.As(err, &usage):
-		return visible{err, http.StatusUnprocessableEntity, usage.Hint}
-	}
-	return err
-}
-
-// visible is an error that a visitor may learn.
-type visible struct {
-	error
-	code int
-	hint string
-}
-
-func (e visible) Code() int     { return e.code }
-func (e visible) Hint() string  { return e.hint }
-func (e visible) Unwrap() error { return e.error }
-
-// A freshIndex is the index that the pages read, opened anew when its file was made anew.
-type freshIndex struct {
-	path string
-	mu   sync.Mutex
-	open *store.Index
-	file os.FileInfo
-	now  web.Fresh
-}
-
-func (x *freshIndex) get() (*store.Index, error) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	info, err := os.Stat(x.path)
-	if err == nil && x.open != nil && os.SameFile(info, x.file) {
-		return x.open, nil
-	}
-	opened, err := store.OpenIndex(x.path)
-	if err != nil {
-		return nil, err
-	}
-	if x.open != nil { // a request can still read it
-		old := x.open
-		time.AfterFunc(time.Minute, func() { old.Close() })
-	}
-	x.open, x.file = opened, info
-	return opened, nil
-}
-
-func (x *freshIndex) close() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.open != nil {
-		x.open.Close()
-	}
-}
-
-func (x *freshIndex) fresh() web.Fresh {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.now
-}
-
-// keep brings the index up to date again and again.
-func (x *freshIndex) keep(ctx context.Context, d logContext) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(freshEvery):
+	name, set := "", false
+	for _, v := range environ {
+		if value, ok := strings.CutPrefix(v, "TZ="); ok {
+			name, set = strings.TrimPrefix(value, ":"), true
 		}
-		err := d.update(x.path, false, false)
-		x.mu.Lock()
-		x.now.Err = err
-		if err == nil {
-			x.now.At = time.Now()
-		}
-		x.mu.Unlock()
 	}
+	if set && name == "" {
+		return time.UTC
+	}
+	if !set {
+		name, _ = filepath.EvalSymlinks("/etc/localtime")
+	}
+	if _, behind, ok := strings.Cut(name, "/zoneinfo/"); ok {
+		name = behind
+	}
+	if strings.HasPrefix(name, "/") || name == "" {
+		return zone
+	}
+	if found, err := time.LoadLocation(name); err == nil && sameTimes(found, zone) {
+		return found
+	}
+	return zone
+}
+
+// sameTimes reports whether two zones agree now and half a year ago: the variable TZ can be another than
+// that of this process's start.
+func sameTimes(a, b *time.Location) bool {
+	for _, t := range []time.Time{time.Now(), time.Now().AddDate(0, -6, 0)} {
+		_, x := t.In(a).Zone()
+		_, y := t.In(b).Zone()
+		if x != y {
+			return false
+		}
+	}
+	return true
 }

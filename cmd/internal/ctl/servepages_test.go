@@ -34,9 +34,6 @@ type pagesBench struct {
 	faults  []error
 }
 
-// pagesHost is what the requests of a test have as Host.
-const pagesHost = "127.0.0.1:8731"
-
 // newPagesBench knows alice, who runs code, carol, who has no role, audrey, an auditor, and admin, a
 // script-admin. "" is the user who has started the pages and owns the log.
 func newPagesBench(t *testing.T, with verification) *pagesBench {
@@ -64,7 +61,7 @@ func newPagesBench(t *testing.T, with verification) *pagesBench {
 		"PY3RUN_SECURITY_AUDIT_DIR=" + b.dir, "PY3RUN_CONFIG=" + b.config}}
 	b.index = &freshIndex{path: b.indexPath("")}
 	t.Cleanup(b.index.close)
-	server, token := web.New(web.Options{Gate: gate{b.app, &common{with: with}}, Index: b.index.get, Zone: time.UTC, Hosts: []string{pagesHost}, Log: func(err error) {
+	server, token := web.New(web.Options{Gate: gate{a: b.app, common: &common{with: with}}, Index: b.index.get, Zone: time.UTC, Hosts: []string{pagesHost}, Log: func(err error) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.faults = append(b.faults, err)
@@ -184,7 +181,7 @@ func has(t *testing.T, page string, words ...string) {
 	t.Helper()
 	for _, w := range words {
 		if !strings.Contains(page, w) {
-			t.Errorf("the page has no %q:\n%s", w, mainOf(page))
+			t.Errorf("the page has no %q:\n%s", w, afterMain(page))
 		}
 	}
 }
@@ -198,7 +195,7 @@ func hasNot(t *testing.T, page string, words ...string) {
 	}
 }
 
-func mainOf(page string) string {
+func afterMain(page string) string {
 	_, text, _ := strings.Cut(page, "<main")
 	return text
 }
@@ -269,7 +266,7 @@ func TestPagesTakeAnyParameter(t *testing.T) {
 	ok := func(r *httptest.ResponseRecorder, what string) {
 		t.Helper()
 		if r.Code >= 500 || strings.Contains(r.Body.String(), "<script>alert") {
-			t.Errorf("%s: %d\n%s", what, r.Code, mainOf(r.Body.String()))
+			t.Errorf("%s: %d\n%s", what, r.Code, afterMain(r.Body.String()))
 		}
 	}
 	for _, path := range []string{"/alerts", "/alerts/2", "/integrity", "/configuration", "/configuration/change"} {

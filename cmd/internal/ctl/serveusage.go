@@ -22,7 +22,7 @@ func (v visitor) actor() (actor, error) {
 	if v.who != nil {
 		return *v.who, nil
 	}
-	return v.app.actorWith("")
+	return v.app.actor()
 }
 
 // RunningNow counts the runs that are alive.

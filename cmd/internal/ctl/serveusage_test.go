@@ -20,8 +20,8 @@ import (
 	"py3run/cmd/internal/web"
 )
 
-// A pagesBench is a bench whose log the pages show.
-type pagesBench struct {
+// A usageBench is a bench whose log the pages show.
+type usageBench struct {
 	*scriptBench
 	log     *fixture
 	context logContext
@@ -33,11 +33,11 @@ type pagesBench struct {
 	faults  []string
 }
 
-// newPagesBench also knows the auditor audra. Alice has two runs of a script and bob one, with a name of
+// newUsageBench also knows the auditor audra. Alice has two runs of a script and bob one, with a name of
 // his script that is hostile.
-func newPagesBench(t *testing.T) *pagesBench {
+func newUsageBench(t *testing.T) *usageBench {
 	t.Helper()
-	p := &pagesBench{scriptBench: newScriptBench(t), cookies: map[string]*http.Cookie{}}
+	p := &usageBench{scriptBench: newScriptBench(t), cookies: map[string]*http.Cookie{}}
 	id, text := access.NewKey()
 	policy, err := os.ReadFile(filepath.Join(p.dir, "config/py3run/policy.toml"))
 	p.log = &fixture{T: t}
@@ -61,7 +61,7 @@ func newPagesBench(t *testing.T) *pagesBench {
 const hostile = `"><script>alert(1)</script>'` + "\u202e\x1b[31m"
 
 // start serves the log as it is now.
-func (p *pagesBench) start() {
+func (p *usageBench) start() {
 	p.Helper()
 	a := &app{out: io.Discard, err: io.Discard, zone: "UTC", environ: []string{"HOME=" + p.dir, "XDG_STATE_HOME=" + p.dir + "/state", "XDG_CONFIG_HOME=" + p.dir + "/config", "PY3RUN_SECURITY_AUDIT_DIR=" + p.dir + "/audit"}}
 	d, err := a.logContext()
@@ -84,13 +84,13 @@ func (p *pagesBench) start() {
 }
 
 // update brings the index up to date.
-func (p *pagesBench) update() {
+func (p *usageBench) update() {
 	p.Helper()
 	p.log.must(p.context.update(p.index.path, false, false))
 }
 
 // get is an answer of the pages for a visitor; "nobody" has not signed in.
-func (p *pagesBench) get(visitor, address string) (code int, body string) {
+func (p *usageBench) get(visitor, address string) (code int, body string) {
 	p.Helper()
 	r := httptest.NewRequest("GET", address, nil)
 	r.Host = "pages.test"
@@ -105,7 +105,7 @@ func (p *pagesBench) get(visitor, address string) (code int, body string) {
 	return w.Code, w.Body.String()
 }
 
-func (p *pagesBench) signIn(visitor string) {
+func (p *usageBench) signIn(visitor string) {
 	p.Helper()
 	r := httptest.NewRequest("GET", "/sign-in?token="+p.token, nil)
 	if visitor != "" {
@@ -123,7 +123,7 @@ func (p *pagesBench) signIn(visitor string) {
 }
 
 // views are the records of looks, as "who action what".
-func (p *pagesBench) views() (list []string) {
+func (p *usageBench) views() (list []string) {
 	p.Helper()
 	for _, rec := range p.records() {
 		if v := rec.Viewed; v != nil {
@@ -137,7 +137,7 @@ func (p *pagesBench) views() (list []string) {
 func holds(body, text string) bool { return strings.Contains(body, html.EscapeString(text)) }
 
 // saved stores scripts: alice's private one, one that bob may run, and a public one.
-func (p *pagesBench) saved() {
+func (p *usageBench) saved() {
 	p.Helper()
 	file := p.write("job.py", "print('one secret')\nsame\n")
 	p.must("alice", "save", "tank/daily", file, "--description", hostile, "--comment", "first")
@@ -153,7 +153,7 @@ func (p *pagesBench) saved() {
 // Each page shows to each visitor what the commands would.
 func TestPagesByVisitor(t *testing.T) {
 	t.Parallel()
-	p := newPagesBench(t)
+	p := newUsageBench(t)
 	p.start()
 	p.saved()
 	everybody := []string{"", "admin", "audra", "alice", "bob", "carol"}
@@ -207,7 +207,7 @@ func TestPagesByVisitor(t *testing.T) {
 // A look at somebody else's code, and at everybody's runs, is a record; one at one's own is none.
 func TestPagesRecordLooks(t *testing.T) {
 	t.Parallel()
-	p := newPagesBench(t)
+	p := newUsageBench(t)
 	p.start()
 	p.saved()
 	for _, c := range []struct {
@@ -238,7 +238,7 @@ func TestPagesRecordLooks(t *testing.T) {
 // The pages say what the commands say, and nothing in a name is code.
 func TestPagesOfHostileNames(t *testing.T) {
 	t.Parallel()
-	p := newPagesBench(t)
+	p := newUsageBench(t)
 	p.start()
 	p.saved()
 	for _, address := range []string{"/", "/usage", "/usage?by=script", "/usage?by=label&name=line", "/usage?user=" + url.QueryEscape(hostile), "/usage?by=label&name=" + url.QueryEscape(hostile),
@@ -254,7 +254,7 @@ func TestPagesOfHostileNames(t *testing.T) {
 // No address is a fault.
 func TestPagesOfAnyAddress(t *testing.T) {
 	t.Parallel()
-	p := newPagesBench(t)
+	p := newUsageBench(t)
 	p.start()
 	p.saved()
 	values := []string{"", "0", "-1", "1", "2", "99999999999999999999", "1e9", "x", hostile, "24h", "9999d", "2026-11-24", "0001-01-01", "9999-12-31T23:59:59Z", "group:operators", "tank/daily", "tank/daily@1", "../../etc", "%", "user", "label", "-p95", "a=b", "\x00"}
@@ -281,7 +281,7 @@ func TestPagesOfAnyAddress(t *testing.T) {
 // What the pages find by the index about a time is what access who finds in the whole log.
 func TestAccessOfATimeByTheIndex(t *testing.T) {
 	t.Parallel()
-	p := newPagesBench(t)
+	p := newUsageBench(t)
 	times := []time.Time{time.Now().Add(-time.Hour)}
 	do := func(user string, args ...string) {
 		t.Helper()
@@ -340,7 +340,7 @@ func TestAccessOfATimeByTheIndex(t *testing.T) {
 // The overview says what is signed, and sees a record that is another than the one that was signed.
 func TestTrustOfTheOverview(t *testing.T) {
 	t.Parallel()
-	p := newPagesBench(t)
+	p := newUsageBench(t)
 	f := &fixture{T: t, logContext: logContext{dir: filepath.Join(p.dir, "audit")}, log: p.log.log}
 	key, dir := filepath.Join(p.dir, "sign"), filepath.Join(p.dir, "checkpoints")
 	if _, err, code := p.ask("", "audit", "keygen", "--out", key); code != 0 {
@@ -384,7 +384,7 @@ func TestTrustOfTheOverview(t *testing.T) {
 // Open alerts are those that nobody has acknowledged, and that the visitor may see.
 func TestOpenAlertsOfTheOverview(t *testing.T) {
 	t.Parallel()
-	p := newPagesBench(t)
+	p := newUsageBench(t)
 	alert := func(rule, user string) uint64 {
 		rec := audit.Record{User: audit.User{Name: user}, Event: audit.Event{Action: audit.Alerted, Outcome: audit.Unknown, Reason: rule}, Alert: &audit.Alert{Rule: rule, Title: hostile, Seq: 1}}
 		receipt, err := p.log.log.Append(rec)

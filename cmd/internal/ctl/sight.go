@@ -94,7 +94,7 @@ var allRuns = access.Object{Kind: access.PastRun}
 // ownsLog reports whether the caller is root or the owner of the log, and has shown no API key: these
 // can change the log itself, so a policy that is broken must not keep them from looking.
 func (a *app) ownsLog(dir string) bool {
-	if envvar.Lookup(a.environ, config.KeyFileVariable) != "" {
+	if a.claim != (access.Claim{}) || envvar.Lookup(a.environ, config.KeyFileVariable) != "" {
 		return false
 	}
 	info, err := os.Stat(dir)

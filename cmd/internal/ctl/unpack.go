@@ -33,14 +33,14 @@ func unpackedMost(size int64) int64 { return max(unpackedLeast, min(size, 1<<40)
 // diskReserve stays free on the disk that a backup is unpacked on, in bytes.
 const diskReserve = 64 << 20
 
-// A bounded reader fails where it would read more than it may.
-type bounded struct {
+// A boundedReader fails where it would read more than it may.
+type boundedReader struct {
 	from io.Reader
 	left int64
 	most int64
 }
 
-func (b *bounded) Read(p []byte) (int, error) {
+func (b *boundedReader) Read(p []byte) (int, error) {
 	if b.left <= 0 {
 		return 0, &tooLargeError{fmt.Sprintf("it unpacks to more than %d bytes, which is too much for a file of its size", b.most)}
 	}
@@ -79,7 +79,7 @@ func unpack(path, dir string) (m manifest, err error) {
 			return m, err
 		}
 		most := unpackedMost(info.Size())
-		from = &bounded{packed, most, most}
+		from = &boundedReader{packed, most, most}
 	}
 	place, err := os.Open(dir)
 	if err != nil {

@@ -61,12 +61,6 @@ func (a *app) warmDir() (string, error) {
 
 // warmStart lets py3run start the template: a template serves only runs of the program that started it.
 func (a *app) warmStart(set []string) error {
-	program := "py3run"
-	if own, err := os.Executable(); err == nil {
-		if beside := filepath.Join(filepath.Dir(own), program); isProgram(beside) {
-			program = beside
-		}
-	}
 	args := []string{"warm-start"}
 	if a.configFile != "" {
 		args = append(args, "--config", a.configFile)
@@ -74,7 +68,7 @@ func (a *app) warmStart(set []string) error {
 	for _, s := range set {
 		args = append(args, "--set", s)
 	}
-	c := exec.Command(program, args...)
+	c := exec.Command(a.launcher(), args...)
 	var failed strings.Builder
 	c.Env, c.Stderr = a.environ, &failed
 	out, err := c.Output()
@@ -97,6 +91,20 @@ func (a *app) warmStart(set []string) error {
 	}
 	fmt.Fprintf(a.out, "%s  %s  process %d\n", s.Key, s.Interpreter, s.Process)
 	return nil
+}
+
+// launcher is the py3run beside this program, or the one in PATH.
+func (a *app) launcher() string {
+	const name = "py3run"
+	if a.py3run != "" {
+		return a.py3run
+	}
+	if own, err := os.Executable(); err == nil {
+		if beside := filepath.Join(filepath.Dir(own), name); isProgram(beside) {
+			return beside
+		}
+	}
+	return name
 }
 
 func isProgram(path string) bool {

@@ -157,7 +157,7 @@ func (v *view) planConfig() error {
 		look
 		ConfigPlan
 		Change ConfigChange
-		Lines  []diffLine
+		Lines  []changeLine
 	}{v.look, plan, c, diffLines(plan.Diff)})
 }
 
@@ -173,10 +173,10 @@ func (v *view) applyConfig() error {
 	return v.redirect("/configuration?saved=" + strconv.FormatUint(seq, 10) + "#" + c.Key)
 }
 
-// A diffLine is a line of a unified diff.
-type diffLine struct{ Class, Text string }
+// A changeLine is a line of a unified diff.
+type changeLine struct{ Class, Text string }
 
-func diffLines(diff string) (list []diffLine) {
+func diffLines(diff string) (list []changeLine) {
 	for text := range strings.Lines(diff) {
 		class := ""
 		switch {
@@ -187,7 +187,7 @@ func diffLines(diff string) (list []diffLine) {
 		case strings.HasPrefix(text, "-"):
 			class = "del"
 		}
-		list = append(list, diffLine{class, strings.TrimSuffix(text, "\n")})
+		list = append(list, changeLine{class, strings.TrimSuffix(text, "\n")})
 	}
 	return list
 }

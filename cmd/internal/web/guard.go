@@ -2,50 +2,24 @@ package web
 
 import (
 	"bytes"
-	"embed"
 	"errors"
-	"io/fs"
-	"log"
+	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 )
 
-//go:embed static
-var staticFiles embed.FS
-
-// static serves the style sheet and the scripts: they are this program's own, so browsers may keep them.
-func static() http.Handler {
-	files, err := fs.Sub(staticFiles, "static")
-	if err != nil {
-		panic(err)
-	}
-	serve := http.StripPrefix("/static/", http.FileServerFS(files))
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasSuffix(r.URL.Path, "/") { // no lists of files
-			http.NotFound(w, r)
-			return
-		}
-		w.Header().Set("Cache-Control", "max-age=3600")
-		serve.ServeHTTP(w, r)
-	})
-}
-
 // policy is the Content-Security-Policy of every answer: nothing from elsewhere, nothing in line.
 const policy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 // guarded is what every request goes through, from the outside to the inside: headers, the name of the
-// host, where the request comes from, how many there are, how long they are.
+// host, where the request comes from, how long it is, how many there are.
 func (s *Server) guarded(next http.Handler) http.Handler {
-	places := make(chan struct{}, mostRequests)
 	crossOrigin := http.NewCrossOriginProtection()
-	crossOrigin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		http.Error(w, "this request comes from another site", http.StatusForbidden)
-	}))
-	inner := crossOrigin.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", policy)
@@ -55,70 +29,117 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
+		known := s.sessions.known(r, s.Now())
+		if !known { // a stranger keeps no connection open
+			h.Set("Connection", "close")
+		}
 		// A page of elsewhere can let its own name lead to this address (DNS rebinding), but not send
 		// another Host than that name.
 		if !slices.Contains(s.Hosts, strings.ToLower(r.Host)) {
-			http.Error(w, "this server has another name", http.StatusMisdirectedRequest)
+			http.Error(w, "this server has another name; --host of py3runctl serve adds one", http.StatusMisdirectedRequest)
 			return
 		}
-		if asks(r) && foreign(r) {
+		if crossOrigin.Check(r) != nil || asks(r) && foreign(r) {
 			http.Error(w, "this request comes from another site", http.StatusForbidden)
 			return
 		}
+		// The whole of the request is here before it takes a place: slow clients keep nobody out.
+		if !s.readBody(w, r, known) {
+			return
+		}
 		select {
-		case places <- struct{}{}:
-			defer func() { <-places }()
+		case s.places <- struct{}{}:
+			defer func() { <-s.places }()
 		case <-r.Context().Done():
 			return
-		case <-time.After(headerPatience):
+		case <-time.After(s.patience):
 			h.Set("Retry-After", "1")
 			http.Error(w, "too many requests at once", http.StatusServiceUnavailable)
 			return
 		}
-		s.last.Store(int64(time.Since(s.began)))
-		r.Body = http.MaxBytesReader(w, r.Body, mostBodyBytes)
 		defer s.caught(w, r)
-		inner.ServeHTTP(w, r)
+		next.ServeHTTP(w, r)
 	})
 }
 
 // foreign reports whether another site embeds or fetches a page of ours. A link from elsewhere is a
 // navigation, which is nobody's to read but the visitor's.
 func foreign(r *http.Request) bool {
-	site := r.Header.Get("Sec-Fetch-Site")
-	return (site == "cross-site" || site == "same-site") && r.Header.Get("Sec-Fetch-Mode") != "navigate"
+	site, dest := r.Header.Get("Sec-Fetch-Site"), r.Header.Get("Sec-Fetch-Dest")
+	link := r.Header.Get("Sec-Fetch-Mode") == "navigate" && (dest == "document" || dest == "")
+	return (site == "cross-site" || site == "same-site") && !link
 }
 
-// caught answers after a panic, and tells it.
-func (s *Server) caught(w http.ResponseWriter, r *http.Request) {
-	fault := recover()
-	if fault == nil || fault == http.ErrAbortHandler {
-		return
+// readBody reads what belongs to a request, and reports whether it could.
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request, known bool) bool {
+	most := int64(mostFormBytes)
+	if known {
+		most = mostBodyBytes
 	}
-	s.fault(r, fault)
-	http.Error(w, "py3runctl has a fault; its standard error says which", http.StatusInternalServerError)
+	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
+	if err == nil {
+		r.Body = io.NopCloser(bytes.NewReader(text))
+		return true
+	}
+	code, why := http.StatusBadRequest, "the request is not complete"
+	if errors.As(err, new(*http.MaxBytesError)) {
+		code, why = http.StatusRequestEntityTooLarge, "the request is too large"
+	}
+	w.Header().Set("Connection", "close")
+	http.Error(w, why, code)
+	return false
 }
 
-// errorLog passes what net/http says to the server's own messages, without what clients cause.
-func (s *Server) errorLog() *log.Logger {
-	return log.New(lines(func(line string) {
-		if !strings.Contains(line, "TLS handshake") {
-			s.say(errors.New(line))
+// friendly answers with a page where there is nothing for a request.
+func (s *Server) friendly(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h, pattern := mux.Handler(r)
+		if pattern != "" {
+			mux.ServeHTTP(w, r)
+			return
 		}
-	}), "", 0)
+		// This can also lead to the same path in another spelling.
+		bare := headOnly{ResponseWriter: w}
+		h.ServeHTTP(&bare, r)
+		switch bare.code {
+		case http.StatusNotFound:
+			s.message(w, r, bare.code, "There is no such page.")
+		case http.StatusMethodNotAllowed:
+			s.message(w, r, bare.code, "This page cannot be used like that.")
+		default:
+			w.WriteHeader(bare.code)
+		}
+	})
 }
 
-type lines func(string)
-
-func (f lines) Write(b []byte) (int, error) {
-	f(string(bytes.TrimSpace(b)))
-	return len(b), nil
+// A headOnly keeps the code of an answer and drops its text.
+type headOnly struct {
+	http.ResponseWriter
+	code int
 }
 
-func (s *Server) say(err error) {
-	if s.Log != nil {
-		s.Log(err)
+func (h *headOnly) WriteHeader(code int)        { h.code = code }
+func (h *headOnly) Write(b []byte) (int, error) { return len(b), nil }
+
+// localPath is where a form says that it comes from, if that is an address of ours; else the overview.
+func localPath(given string) string {
+	u, err := url.Parse(given)
+	if err != nil || len(given) > mostAddress || u.Scheme != "" || u.Host != "" || u.User != nil || u.Opaque != "" || !strings.HasPrefix(given, "/") || strings.HasPrefix(given, "//") ||
+		strings.ContainsFunc(given, func(c rune) bool { return c <= ' ' || c == '\\' || c >= 0x7f }) {
+		return "/"
 	}
+	return given
+}
+
+// mostAddress is how long an address may be that a page leads back to.
+const mostAddress = 2000
+
+// here is the address of a request, for forms that lead back to it; of a form's own, the overview.
+func here(r *http.Request) string {
+	if r.Method != http.MethodGet || r.URL.Path == "/sign-in" {
+		return "/"
+	}
+	return localPath(r.URL.RequestURI())
 }
 
 // bounded is a listener with at most so many connections open at once.

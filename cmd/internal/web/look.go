@@ -41,14 +41,6 @@ func zoneOf(name string) *time.Location {
 	return zone
 }
 
-// zoneName is the name of a zone that there is, else empty.
-func zoneName(name string) string {
-	if zoneOf(name) == nil {
-		return ""
-	}
-	return name
-}
-
 // Zone is the name of the reader's zone.
 func (l look) Zone() string { return l.zone.String() }
 

@@ -19,7 +19,7 @@ var templateFiles embed.FS
 var templates = parse(templateFiles)
 
 func parse(files fs.FS) map[string]*template.Template {
-	functions := template.FuncMap{"address": address, "join": strings.Join, "short": short, "clip": clip, "dict": dict}
+	functions := template.FuncMap{"address": address, "join": strings.Join, "short": short, "clip": clip, "dict": dict, "asset": assetAddress, "zones": func() []string { return zones }}
 	shared := template.Must(template.New("").Funcs(functions).ParseFS(files, "templates/layout.html", "templates/part*.html"))
 	names, err := fs.Glob(files, "templates/*.html")
 	if err != nil {
@@ -65,6 +65,8 @@ type frame struct {
 	Wrong   string // what is wrong with the filter
 	Fresh   Fresh
 	Path    string
+	Back    string // this page, for forms that lead back to it
+	Many    bool   // the visitor has other sessions, too
 	Message string // of a page that only says something
 	Main    any
 }
@@ -85,7 +87,7 @@ func (v *view) simple(code int, text string) {
 }
 
 func (v *view) answer(code int, name string, data any, message string) error {
-	f := frame{look: v.look, Who: v.who.Name(), Known: v.who.Known(), Wrong: v.wrong, Path: v.r.URL.Path, Main: data, Message: message}
+	f := frame{look: v.look, Who: v.who.Name(), Known: v.who.Known(), Wrong: v.wrong, Path: v.r.URL.Path, Back: here(v.r), Many: v.own > 1, Main: data, Message: message}
 	if v.server.Fresh != nil {
 		f.Fresh = v.server.Fresh()
 	}
@@ -98,7 +100,16 @@ func (v *view) answer(code int, name string, data any, message string) error {
 
 // simple answers with a page for those who have not signed in.
 func (s *Server) simple(w http.ResponseWriter, r *http.Request, code int, name string, data any) {
-	f := frame{look: lookFor(r, s.Zone, s.Now()), Path: r.URL.Path, Main: data}
+	s.plain(w, r, code, name, frame{Main: data})
+}
+
+// message answers with a page that only says something, whoever asks.
+func (s *Server) message(w http.ResponseWriter, r *http.Request, code int, text string) {
+	s.plain(w, r, code, "message", frame{Message: text})
+}
+
+func (s *Server) plain(w http.ResponseWriter, r *http.Request, code int, name string, f frame) {
+	f.look, f.Path = lookFor(r, s.Zone, s.Now()), r.URL.Path
 	if err := render(w, r, code, name, f); err != nil {
 		s.say(err)
 		http.Error(w, "py3runctl could not make this page; its standard error says why", http.StatusInternalServerError)
@@ -107,7 +118,11 @@ func (s *Server) simple(w http.ResponseWriter, r *http.Request, code int, name s
 
 // askKey answers with the form for a key.
 func (s *Server) askKey(w http.ResponseWriter, r *http.Request, code int, problem string) {
-	s.simple(w, r, code, "sign-in", problem)
+	back := here(r)
+	if r.Method == http.MethodPost {
+		back = localPath(r.PostFormValue("back"))
+	}
+	s.simple(w, r, code, "sign-in", asking{problem, back})
 }
 
 // render makes the whole page before it sends the first byte, so that an error is no half page.

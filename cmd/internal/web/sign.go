@@ -1,28 +1,35 @@
 package web
 
 import (
-	"fmt"
 	"net/http"
-	"runtime/debug"
 	"strings"
 
 	"py3run/audit"
 )
 
+// A welcome is what the page shows that leads on after signing in.
+type welcome struct{ Back string }
+
+// An asking is what the page shows that asks for a key.
+type asking struct {
+	Problem string
+	Back    string // where to go then
+}
+
 // signInPage asks for a key. With a one-time token in its address it opens a session: such an address is
 // printed for the one who has started the server.
 func (s *Server) signInPage(w http.ResponseWriter, r *http.Request) {
 	token := r.URL.Query().Get("token")
-	if token == "" {
+	if token == "" || r.Method != http.MethodGet {
 		s.askKey(w, r, http.StatusOK, "")
 		return
 	}
 	if !s.token.use(token) {
-		s.askKey(w, r, http.StatusForbidden, "This address has been used. Sign in with an API key, or start the pages again for another address.")
+		s.denied(w, r, refused(http.StatusForbidden, "This address has been used. Sign in with an API key, or start the pages again for another address", ""))
 		return
 	}
-	who, err := s.Gate.Starter()
-	s.open(w, r, who, err, "")
+	who, err := s.Gate.Again("")
+	s.open(w, r, who, "", err)
 }
 
 // signIn opens a session for the holder of a key.
@@ -32,53 +39,69 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) {
 		s.askKey(w, r, http.StatusUnprocessableEntity, "An API key is needed.")
 		return
 	}
-	who, err := s.Gate.Holder(key)
-	s.open(w, r, who, err, key)
+	who, pass, err := s.Gate.Holder(key)
+	s.open(w, r, who, pass, err)
 }
 
 // open opens a session, with a record. What cannot be recorded is not done.
-func (s *Server) open(w http.ResponseWriter, r *http.Request, who Visitor, err error, key string) {
-	if err == nil {
-		err = who.Note(audit.SessionStarted, nil)
-	}
+func (s *Server) open(w http.ResponseWriter, r *http.Request, who Visitor, pass Pass, err error) {
 	if err != nil {
-		code, text := s.told(r, err)
+		s.denied(w, r, err)
+		return
+	}
+	if err := who.Note(audit.SessionStarted, nil); err != nil {
+		code, text := s.told(r, s.unrecorded(err, "Nobody can sign in"))
 		s.askKey(w, r, code, text)
 		return
 	}
-	s.sessions.end(r)
-	http.SetCookie(w, cookie(s.sessions.begin(key, zoneName(r.PostFormValue("zone")), s.Now())))
+	s.leave(r, false)
+	s.asked()
+	s.sessions.set(w, s.sessions.begin(pass, zoneOf(r.PostFormValue("zone")), s.Now()))
+	w.Header().Del("Connection")
 	// No redirect: where the address was opened from another site, the browser would not send a strict
 	// cookie along. A page of ours leads on.
-	s.simple(w, r, http.StatusOK, "welcome", nil)
+	s.simple(w, r, http.StatusOK, "welcome", welcome{localPath(r.PostFormValue("back"))})
+}
+
+// denied answers who could not sign in, with a record.
+func (s *Server) denied(w http.ResponseWriter, r *http.Request, err error) {
+	s.Gate.Denied(err)
+	code, text := s.told(r, err)
+	s.askKey(w, r, code, text)
+}
+
+// unrecorded tells why there is no record, and is what a visitor learns of that.
+func (s *Server) unrecorded(err error, so string) error {
+	s.say(err)
+	return refused(http.StatusServiceUnavailable, so+", because the log cannot take a record of it; the standard error of py3runctl says why", "")
 }
 
 // signOut ends the session.
 func (s *Server) signOut(w http.ResponseWriter, r *http.Request) {
-	if found := s.sessions.of(r, s.Now()); found != nil {
-		if who, err := s.visitor(found); err == nil {
-			if err := who.Note(audit.SessionEnded, nil); err != nil {
-				s.say(err)
-			}
-		}
-	}
-	s.sessions.end(r)
-	http.SetCookie(w, cookie(""))
+	s.leave(r, r.PostFormValue("everywhere") != "")
+	s.sessions.set(w, "")
 	http.Redirect(w, r, "/sign-in", http.StatusSeeOther)
 }
 
-// visitor is who stands behind a session, by the policy as it is now.
-func (s *Server) visitor(of *session) (Visitor, error) {
-	if of.key != "" {
-		return s.Gate.Holder(of.key)
+// leave ends the session of a request, if it has one, with a record. That there is no record is no reason
+// to keep somebody in.
+func (s *Server) leave(r *http.Request, everywhere bool) {
+	found, _ := s.sessions.of(r, s.Now())
+	if found == nil {
+		return
 	}
-	return s.Gate.Starter()
+	s.sessions.end(r, everywhere)
+	if who, err := s.Gate.Again(found.pass); err == nil {
+		if err := who.Note(audit.SessionEnded, nil); err != nil {
+			s.say(err)
+		}
+	}
 }
 
 // signedIn lets those in who have a session.
 func (s *Server) signedIn(p page) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		found := s.sessions.of(r, s.Now())
+		found, own := s.sessions.of(r, s.Now())
 		if found == nil {
 			if r.Header.Get("HX-Request") != "" { // a part of a page that is still open
 				w.Header().Set("HX-Redirect", "/sign-in")
@@ -86,14 +109,21 @@ func (s *Server) signedIn(p page) http.Handler {
 			s.askKey(w, r, http.StatusUnauthorized, "")
 			return
 		}
-		who, err := s.visitor(found)
+		s.asked()
+		who, err := s.Gate.Again(found.pass)
 		if err != nil {
-			s.sessions.end(r)
 			code, text := s.told(r, err)
-			s.askKey(w, r, code, text)
+			if code < http.StatusInternalServerError { // not who was let in before
+				s.sessions.end(r, false)
+				s.sessions.set(w, "")
+				s.askKey(w, r, code, text)
+				return
+			}
+			s.message(w, r, code, text)
 			return
 		}
 		v := s.view(w, r, found, who, p)
+		v.own = own
 		if err := v.checked(); err != nil {
 			v.failed(err)
 			return
@@ -102,22 +132,4 @@ func (s *Server) signedIn(p page) http.Handler {
 			v.failed(err)
 		}
 	})
-}
-
-// told is what a visitor learns of an error, and the code for it.
-func (s *Server) told(r *http.Request, err error) (code int, text string) {
-	if refused, ok := err.(Refusal); ok {
-		text = refused.Error()
-		if h := refused.Hint(); h != "" {
-			text += ". Hint: " + h
-		}
-		return refused.Code(), text
-	}
-	s.say(fmt.Errorf("%s %s: %w", r.Method, r.URL.Path, err))
-	return http.StatusInternalServerError, "py3runctl could not do that; its standard error says why."
-}
-
-// fault tells a panic.
-func (s *Server) fault(r *http.Request, what any) {
-	s.say(fmt.Errorf("%s %s: panic: %v\n%s", r.Method, r.URL.Path, what, debug.Stack()))
 }

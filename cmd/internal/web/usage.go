@@ -261,7 +261,7 @@ func (v *view) usage() error {
 	if err := v.usageLimits(&d); err != nil {
 		return err
 	}
-	return v.show("usage", d)
+	return v.show("usage", &d)
 }
 
 // usageChoices makes the links above the figures and in the heads of the table.

@@ -2,10 +2,10 @@ package web
 
 import (
 	"cmp"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 
 	"py3run/audit"
 	"py3run/cmd/internal/store"
@@ -23,6 +23,7 @@ type view struct {
 	filter Filter
 	params url.Values // of the address; no name and no value is too long
 	wrong  string     // what is wrong with the filter; empty: nothing
+	own    int        // sessions of this visitor
 }
 
 // A Filter says which runs are wanted, as the address of a page says it. It has the names of the flags of
@@ -99,7 +100,7 @@ const (
 
 func (s *Server) view(w http.ResponseWriter, r *http.Request, of *session, who Visitor, p page) *view {
 	v := &view{server: s, w: w, r: r, who: who, page: p, params: url.Values{}}
-	v.look = lookFor(r, cmp.Or(zoneOf(of.zone), s.Zone, time.Local), s.Now())
+	v.look = lookFor(r, cmp.Or(of.zone, s.Zone), s.Now())
 	if given, err := url.ParseQuery(r.URL.RawQuery); err != nil {
 		v.wrong = "the address is not well formed"
 	} else {
@@ -125,11 +126,14 @@ func (v *view) checked() error {
 		return err
 	}
 	q, err := v.who.Query(v.filter, v.now.In(v.zone))
-	if err != nil {
+	if errors.As(err, new(Refusal)) {
 		v.wrong, v.filter = err.Error(), Filter{}
 		if q, err = v.who.Query(v.filter, v.now.In(v.zone)); err != nil {
 			return err
 		}
+	}
+	if err != nil {
+		return err
 	}
 	v.query = q
 	v.query.Owner, v.query.Zone = only, v.zone
@@ -139,10 +143,15 @@ func (v *view) checked() error {
 // noted records that the visitor looks at something that is not the visitor's own, once in a while for
 // the same thing. What cannot be recorded is not shown.
 func (v *view) noted(action audit.Action, what string, fill func(*audit.Record)) error {
-	if !v.server.sessions.notes(v.r, string(action)+" "+what, v.now) {
+	s, what := v.server, string(action)+" "+what
+	if !s.sessions.notes(v.r, what, v.now) {
 		return nil
 	}
-	return v.who.Note(action, fill)
+	if err := v.who.Note(action, fill); err != nil {
+		return s.unrecorded(err, "This is not shown")
+	}
+	s.sessions.hasNoted(v.r, what, v.now)
+	return nil
 }
 
 // redirect leads on after a form was handled.

@@ -5,14 +5,21 @@ import (
 	"py3run/cmd/internal/access"
 )
 
-// A Gate lets visitors in. Its methods are called for each request anew, so that a revoked key and a
-// disabled user end at once.
+// A Gate lets visitors in.
 type Gate interface {
-	// Starter is who has started the server: whoever has the one-time token comes from there.
-	Starter() (Visitor, error)
-	// Holder is who has shown an API key. A refusal says no more than the visitor may learn.
-	Holder(key string) (Visitor, error)
+	// Holder is who has shown an API key, and what to ask for that one again with. A refusal says no more
+	// than the visitor may learn.
+	Holder(key string) (Visitor, Pass, error)
+	// Again is who has got a pass before; the empty pass is that of who has started the server, which the
+	// one-time token stands for. It is asked for each request, so that a revoked key and a disabled user
+	// end at once. A [Refusal] whose code is that of a fault ends no session.
+	Again(Pass) (Visitor, error)
+	// Denied records that an error has kept somebody from signing in.
+	Denied(error)
 }
+
+// A Pass is what to ask for somebody again with. The pages keep it, and look at nothing in it.
+type Pass string
 
 // A Visitor is somebody who has signed in, and what that one can do. Each method asks the policy as it is
 // now; what is not allowed is an error that is a [Refusal].

@@ -24,14 +24,15 @@ import (
 
 // Options are what a server needs.
 type Options struct {
-	Gate  Gate
-	Index func() (*store.Index, error) // the open index; it changes when the file is made anew
-	Zone  *time.Location               // of times, until a visitor chooses another
-	Hosts []string                     // values of the header Host that are accepted, as "127.0.0.1:8731"
-	Idle  time.Duration                // without a request for so long, Serve returns; 0: never
-	Fresh func() Fresh                 // how far the index is
-	Log   func(error)                  // faults of the server itself
-	Now   func() time.Time
+	Gate    Gate
+	Index   func() (*store.Index, error) // the open index; it changes when the file is made anew
+	Damaged func()                       // the index turned out to be damaged; nil: nobody mends it
+	Zone    *time.Location               // of times, until a visitor chooses another
+	Hosts   []string                     // values of the header Host that are accepted, as "127.0.0.1:8731"
+	Idle    time.Duration                // without a request of a visitor for so long, Serve returns; 0: never
+	Fresh   func() Fresh                 // how far the index is
+	Log     func(error)                  // faults of the server itself
+	Now     func() time.Time
 }
 
 // Fresh is how far the index is behind the log.
@@ -46,8 +47,12 @@ type Server struct {
 	Options
 	token    oneTime
 	sessions sessions
-	last     atomic.Int64 // when the last request came, in nanoseconds of the monotonic clock
+	places   chan struct{} // of requests that are answered now
+	patience time.Duration // of a request that waits for a place
+	last     atomic.Int64  // when the last request of a visitor came, in nanoseconds since began
+	jobs     jobs
 	began    time.Time
+	voice    voice
 	nav      []navItem
 	remembered
 
@@ -59,7 +64,11 @@ func New(o Options) (s *Server, token string) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s = &Server{Options: o, began: time.Now()}
+	if o.Zone == nil {
+		o.Zone = time.Local
+	}
+	s = &Server{Options: o, began: time.Now(), places: make(chan struct{}, mostRequests), patience: placePatience}
+	s.sessions.cookie = cookieName(o.Hosts)
 	for _, p := range pages() {
 		if p.nav != "" {
 			s.nav = append(s.nav, navItem{Path: p.path(), Name: p.nav})
@@ -74,16 +83,20 @@ const (
 	mostRequests    = 16 // at once
 	mostHeaderBytes = 16 << 10
 	mostBodyBytes   = 1 << 20
+	mostFormBytes   = 4 << 10 // of who has not signed in
 	headerPatience  = 5 * time.Second
-	bodyPatience    = 15 * time.Second
+	bodyPatience    = 15 * time.Second // headers and body
+	placePatience   = 5 * time.Second
 	answerPatience  = 60 * time.Second
+	restPatience    = 30 * time.Second // between two requests of a connection
+	endPatience     = 2 * time.Second  // of requests under way, when the server ends
 )
 
-// Serve answers requests until the context ends, or for the idle time nobody has asked.
+// Serve answers requests until the context ends, or for the idle time no visitor has asked.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	server := &http.Server{
 		Handler: s.Handler(), MaxHeaderBytes: mostHeaderBytes, ReadHeaderTimeout: headerPatience, ReadTimeout: bodyPatience,
-		WriteTimeout: answerPatience, IdleTimeout: time.Minute, ErrorLog: s.errorLog(),
+		WriteTimeout: answerPatience, IdleTimeout: restPatience, ErrorLog: s.errorLog(), DisableGeneralOptionsHandler: true,
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -91,7 +104,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	go func() {
 		defer close(ended)
 		s.untilIdle(ctx)
-		patience, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		patience, cancel := context.WithTimeout(context.Background(), endPatience)
 		defer cancel()
 		if server.Shutdown(patience) != nil {
 			server.Close()
@@ -107,9 +120,12 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return err
 }
 
+// asked notes that a visitor has asked: the server is not idle.
+func (s *Server) asked() { s.last.Store(int64(time.Since(s.began))) }
+
 // untilIdle returns when the context ends, or when no request has come for the idle time.
 func (s *Server) untilIdle(ctx context.Context) {
-	s.last.Store(int64(time.Since(s.began)))
+	s.asked()
 	for {
 		left := time.Hour
 		if s.Idle > 0 {
@@ -135,6 +151,6 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /sign-in", s.signInPage)
 	mux.HandleFunc("POST /sign-in", s.signIn)
 	mux.HandleFunc("POST /sign-out", s.signOut)
-	mux.Handle("GET /static/", static())
-	return s.guarded(mux)
+	mux.HandleFunc("GET /static/{name}", s.static)
+	return s.guarded(s.friendly(mux))
 }
