@@ -20,7 +20,7 @@ var imports = map[string]string{
 	"cmd/internal/access":          "cmd/internal/config cmd/internal/spelling internal/atomicfile internal/bootid internal/filelock github.com/BurntSushi/toml golang.org/x/sys/unix",
 	"cmd/internal/cli":             "github.com/mattn/go-isatty github.com/spf13/cobra github.com/spf13/pflag",
 	"cmd/internal/config":          "cmd/internal/spelling internal/envvar github.com/BurntSushi/toml",
-	"cmd/internal/ctl":             "audit cmd/internal/access cmd/internal/cli cmd/internal/config cmd/internal/scripts cmd/internal/spelling cmd/internal/store cmd/internal/warm cmd/internal/wire internal/atomicfile internal/envvar internal/passwd sandbox/cgroup github.com/rogpeppe/go-internal/diff github.com/spf13/cobra golang.org/x/mod/sumdb/note golang.org/x/mod/sumdb/tlog golang.org/x/sys/unix",
+	"cmd/internal/ctl":             "audit cmd/internal/access cmd/internal/cli cmd/internal/config cmd/internal/scripts cmd/internal/spelling cmd/internal/store cmd/internal/warm cmd/internal/wire internal/atomicfile internal/envvar internal/filelock internal/passwd sandbox/cgroup github.com/rogpeppe/go-internal/diff github.com/spf13/cobra golang.org/x/mod/sumdb/note golang.org/x/mod/sumdb/tlog golang.org/x/sys/unix",
 	"cmd/internal/launch":          "audit cmd/internal/access cmd/internal/config cmd/internal/python cmd/internal/redact cmd/internal/scripts cmd/internal/warm cmd/internal/wire internal/activity internal/envvar internal/json internal/passwd sandbox golang.org/x/sys/unix",
 	"cmd/internal/python":          "cmd/internal/redact cmd/internal/startup cmd/internal/wire internal/activity internal/envvar internal/passwd golang.org/x/sys/unix",
 	"cmd/internal/redact":          "",
