@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"path/filepath"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -74,8 +75,10 @@ func (a *Alarm) Wait() bool {
 	}
 }
 
-// held is the memory that the kernel cannot take back.
+// held is the memory that the kernel cannot take back. An alarm has a goroutine of its own, so it does not
+// read with KeepOpen's buffer, which somebody else may look at.
 func (g *Group) held() int64 {
-	m, _ := g.Memory()
+	text, _ := read(filepath.Join(g.memory.path, "memory.stat"))
+	m := g.memory.version.memory(text)
 	return m.Held + m.Kernel
 }

@@ -151,12 +151,15 @@ func (r *run) gather(workdir *sandbox.Workdir) Handed {
 // incomplete gives the verdict if not all chosen files could be handed back because of a bound: a
 // caller that looks only at the status must not take a part for the whole.
 func incomplete(h Handed, limits wire.Limits) (v Verdict, decided bool) {
-	why := map[sandbox.Overrun]string{
-		sandbox.TooManyBytes: "the collected files are too large to hand back",
-		sandbox.TooManyFiles: fmt.Sprintf("more than %d files to hand back, or too many to look at", wire.FilesMost),
-		sandbox.TooLong:      fmt.Sprintf("to find and read the collected files took more than %v", gatherTime),
-	}[h.Gathered.Over]
-	if why == "" {
+	var why string
+	switch h.Gathered.Over {
+	case sandbox.TooManyBytes:
+		why = "the collected files are too large to hand back"
+	case sandbox.TooManyFiles:
+		why = fmt.Sprintf("more than %d files to hand back, or too many to look at", wire.FilesMost)
+	case sandbox.TooLong:
+		why = fmt.Sprintf("to find and read the collected files took more than %v", gatherTime)
+	default:
 		return v, false
 	}
 	why += "; those that fit are in the result"

@@ -74,6 +74,12 @@ func nearlyKey(name string) bool {
 	if name == "api_key" || len(name) > longest || strings.EqualFold(name, "api_key") { // that has a message of its own
 		return false
 	}
-	letters := strings.ToLower(strings.NewReplacer("_", "", "-", "", " ", "", ".", "").Replace(name))
-	return letters == "apikey" || letters == "xapikey"
+	var room [longest]byte // each field of each request comes here
+	letters := room[:0]
+	for _, c := range []byte(name) {
+		if !strings.ContainsRune("_- .", rune(c)) {
+			letters = append(letters, c)
+		}
+	}
+	return strings.EqualFold(string(letters), "apikey") || strings.EqualFold(string(letters), "xapikey")
 }
