@@ -263,7 +263,7 @@ func (r *reading) limits(t table, v any, name string, onlyTighten bool) config.L
 	}
 	limits, wrong := config.ParseLimits(tree, "", onlyTighten)
 	for _, e := range wrong {
-		r.mistake(append(t.at(name), splitKey(e.Key)...), e.Problem, e.Hint)
+		r.mistake(append(t.at(name), tomledit.SplitKey(e.Key)...), e.Problem, e.Hint)
 	}
 	return limits
 }
