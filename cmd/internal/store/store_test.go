@@ -281,7 +281,7 @@ func answersOf(t *testing.T, s Source) (answers []string, runs int) {
 
 func rounded(groups []Group) (lines []string) {
 	for _, g := range groups {
-		lines = append(lines, fmt.Sprint(g.Key, g.Asserted, g.Runs, g.Failed, g.Statuses, g.CPU, g.PeakMemory, g.OutputBytes, g.Last,
+		lines = append(lines, fmt.Sprint(g.Key, g.Asserted, g.Runs, g.Failed, g.Statuses, g.CPU, g.PeakMemory, g.OutputBytes, g.Refused, g.Last,
 			g.Percentile(0.5), g.Percentile(0.95), g.Percentile(1)))
 	}
 	return lines
