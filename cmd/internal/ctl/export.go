@@ -192,7 +192,7 @@ func (d logContext) exportAll(e exporting) error {
 func (d logContext) copyRecords(r *audit.Reader, e exporting, to sink, at audit.Position) (audit.Position, error) {
 	buffered := bufio.NewWriterSize(to, 1<<16)
 	put := exportPrinter(buffered, e.format, to.empty())
-	for line, err := range r.Records(at) {
+	for line, err := range r.RecordsWithin(at, e.since, e.until) {
 		if bad := new(audit.LineError); errors.As(err, &bad) {
 			d.warnf("%v", err)
 			continue

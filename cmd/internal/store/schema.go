@@ -63,7 +63,7 @@ CREATE INDEX IF NOT EXISTS runs_script ON runs (script) WHERE script <> 0;
 CREATE INDEX IF NOT EXISTS runs_code ON runs (code) WHERE code <> 0;
 CREATE INDEX IF NOT EXISTS runs_status ON runs (status) WHERE status <> 1;
 CREATE INDEX IF NOT EXISTS runs_started ON runs (started);
-CREATE INDEX IF NOT EXISTS sums_of ON sums (slice, level, a);
+CREATE INDEX IF NOT EXISTS sums_of ON sums (slice, level, a, b);
 `
 
 // The ids of names that are known beforehand.
