@@ -141,8 +141,8 @@ func (r *Reader) Holds() ([]OpenHold, error) {
 }
 
 // writeHolds replaces the file of holds, while the log is locked: what a killed writer has left under
-// the temporary name is removed.
-func (l *Log) writeHolds(holds []OpenHold) error {
+// the temporary name is removed. Who may read the log may read it, too.
+func (l *Log) writeHolds(lock int, holds []OpenHold) error {
 	text, err := json.MarshalIndent(holdFile{Holds: append([]OpenHold{}, holds...)}, "", "  ")
 	if err != nil {
 		return l.failed("encode", holdsName, err)
@@ -152,8 +152,8 @@ func (l *Log) writeHolds(holds []OpenHold) error {
 		return l.failed("make", holdsName, err)
 	}
 	defer f.Discard()
-	if err := l.share(int(f.Fd()), holdsName, sharedFile); err != nil {
-		return err
+	if err := shareLike(int(f.Fd()), lock); err != nil {
+		return l.failed("share", holdsName, err)
 	}
 	_, err = f.Write(append(text, '\n'))
 	if err == nil {
@@ -199,12 +199,12 @@ func (l *Log) AddHold(r Record, h Hold) (OpenHold, Receipt, error) {
 		if d, _, err := l.fitWide(r); err != nil || d.record.Truncated { // file and record would differ
 			return errors.Join(errors.New("the hold is too long for a record"), err)
 		}
-		err := l.writeHolds(append(holds, open))
+		err := l.writeHolds(lock, append(holds, open))
 		if err != nil {
 			return err
 		}
 		if receipt, err = l.addLocked(lock, r); err != nil {
-			return errors.Join(err, l.writeHolds(holds))
+			return errors.Join(err, l.writeHolds(lock, holds))
 		}
 		open.Seq, open.At = receipt.Seq, receipt.record.Timestamp
 		return nil
@@ -224,7 +224,7 @@ func (l *Log) ReleaseHold(r Record, id, comment string) (receipt Receipt, err er
 		if receipt, err = l.addLocked(lock, r); err != nil {
 			return err
 		}
-		return l.writeHolds(slices.Delete(slices.Clone(holds), at, at+1))
+		return l.writeHolds(lock, slices.Delete(slices.Clone(holds), at, at+1))
 	})
 	return receipt, err
 }
@@ -268,7 +268,7 @@ func (l *Log) RepairHolds(r Record, rep *Report) (restored []OpenHold, err error
 			holds = append(holds, h)
 		}
 	}
-	return restored, l.writeHolds(holds)
+	return restored, l.writeHolds(lock, holds)
 }
 
 // hold takes a record about a hold.

@@ -275,6 +275,18 @@ func TestHoldsOfManyWriters(t *testing.T) {
 	}
 }
 
+// Who may read the log may read which holds are in force, whoever has made the file.
+func TestHoldsAreShared(t *testing.T) {
+	t.Parallel()
+	dir, l := written(t, 3)
+	must(t, l.ShareWith(os.Getgid()))
+	_, _, err := openLog(t, dir).AddHold(operator(), Hold{Comment: "c"})
+	must(t, err)
+	if info, err := os.Stat(filepath.Join(dir, holdsName)); err != nil || info.Mode().Perm() != sharedFile {
+		t.Errorf("%v, %v", info, err)
+	}
+}
+
 // What the record of a hold has no room for is refused: file and record would differ.
 func TestHoldTooLong(t *testing.T) {
 	t.Parallel()

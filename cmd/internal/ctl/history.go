@@ -257,13 +257,27 @@ func (d logContext) runPrinter(to io.Writer, format string) (put func(store.Run)
 	t := d.newTable(true, column{title: "started", short: withoutYear}, column{title: "user", least: 8, keep: assertedMark}, column{title: "script", least: 16}, column{title: "call", rank: 4},
 		column{title: "status", least: 14}, column{title: "time", right: true, rank: 1}, column{title: "cpu", right: true, rank: 3}, column{title: "memory", right: true, rank: 2},
 		column{title: "run", short: endOfRun}, column{title: "labels", rank: 5, least: 16})
+	tables := 0
 	return func(r store.Run) error {
-		s := shown(r)
-		took, cpu, memory := usedBy(r)
-		t.add(d.when(r.Started), named(s.User, r.Asserted()), scriptOf(s.Script, s.Version), s.Invocation, s.Status, took, cpu, memory, cmp.Or(summaryText(r), s.RunID), shortLabels(s.Labels))
-		return nil
-	}, func() error { return t.write(to) }
+			s := shown(r)
+			took, cpu, memory := usedBy(r)
+			t.add(d.when(r.Started), named(s.User, r.Asserted()), scriptOf(s.Script, s.Version), s.Invocation, s.Status, took, cpu, memory, cmp.Or(summaryText(r), s.RunID), shortLabels(s.Labels))
+			if len(t.rows) < tableMost {
+				return nil
+			}
+			err := t.write(to)
+			t.rows, tables = nil, tables+1
+			return err
+		}, func() error {
+			if len(t.rows) == 0 && tables > 0 {
+				return nil
+			}
+			return t.write(to)
+		}
 }
+
+// tableMost is how many runs one table has: with more of them, the next table follows.
+const tableMost = 10_000
 
 // withoutYear and endOfRun are the forms of a time and of a run id for where there is little room. The
 // end of the id is enough to name the run.
@@ -401,7 +415,7 @@ func (d logContext) stats(q question, by store.By, now time.Time) error {
 		w.Flush()
 		return w.Error()
 	}
-	t := d.newTable(false, column{title: string(by), least: 12, keep: assertedMark}, column{title: "runs", right: true}, column{title: "failed", right: true}, column{title: "p50", right: true, rank: 5},
+	t := d.newTable(by == store.ByDay, column{title: string(by), least: 12, keep: assertedMark}, column{title: "runs", right: true}, column{title: "failed", right: true}, column{title: "p50", right: true, rank: 5},
 		column{title: "p95", right: true}, column{title: "p99", right: true, rank: 4}, column{title: "max", right: true, rank: 3}, column{title: "cpu", right: true},
 		column{title: "memory", right: true, rank: 2}, column{title: "failures", rank: 1, least: 16, wraps: true})
 	for _, g := range groups {

@@ -42,8 +42,8 @@ func holdOf(h audit.OpenHold) hold {
 	return hold{ID: h.ID, Since: h.Since, Until: h.Until, Run: h.Run, User: h.User, Script: scriptOf(h.Script, h.Version), Comment: h.Comment, By: h.By, At: h.At, Seq: h.Seq}
 }
 
-// what says which records a hold keeps.
-func (h hold) what(d logContext) string {
+// what says which records a hold keeps. shown is how its times are shown.
+func (h hold) what(shown func(string) string) string {
 	var words []string
 	for _, f := range [][2]string{{"user ", h.User}, {"script ", h.Script}, {"run ", h.Run}} {
 		if f[1] != "" {
@@ -51,10 +51,10 @@ func (h hold) what(d logContext) string {
 		}
 	}
 	if h.Since != "" {
-		words = append(words, "since "+d.shownTime(h.Since))
+		words = append(words, "since "+shown(h.Since))
 	}
 	if h.Until != "" {
-		words = append(words, "until "+d.shownTime(h.Until))
+		words = append(words, "until "+shown(h.Until))
 	}
 	return cmp.Or(strings.Join(words, ", "), "all records")
 }
@@ -64,7 +64,7 @@ func held(action audit.Action, h audit.Hold) string {
 	if action == audit.AuditHoldRelease {
 		return fmt.Sprintf("hold %s is released: %s", h.ID, h.Comment)
 	}
-	keeps := holdOf(audit.OpenHold{Hold: h}).what(logContext{zone: time.UTC})
+	keeps := holdOf(audit.OpenHold{Hold: h}).what(func(at string) string { return at })
 	return fmt.Sprintf("hold %s keeps %s: %s", h.ID, keeps, h.Comment)
 }
 
@@ -107,7 +107,7 @@ the caller of sudo.`,
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(d.out, "hold %s keeps %s; record %d tells it\n", plain(added.ID), plain(added.what(d)), added.Seq)
+			fmt.Fprintf(d.out, "hold %s keeps %s; record %d tells it\n", plain(added.ID), plain(added.what(d.shownTime)), added.Seq)
 			return d.countHeld(added)
 		}),
 	}
@@ -188,7 +188,7 @@ cannot be read is kept beside the log, under another name.`,
 			restored, err := log.RepairHolds(d.author(), rep.Report)
 			for _, o := range restored {
 				h := holdOf(o)
-				fmt.Fprintf(d.out, "hold %s is in force again: %s\n", plain(h.ID), plain(h.what(d)))
+				fmt.Fprintf(d.out, "hold %s is in force again: %s\n", plain(h.ID), plain(h.what(d.shownTime)))
 			}
 			if err == nil {
 				fmt.Fprintf(d.out, "%s in force\n", counted(len(rep.Holds), "hold"))
@@ -290,7 +290,7 @@ func (d logContext) listHolds(list []hold, format string) error {
 		if h.ReleasedAt != "" {
 			released = fmt.Sprintf("%s by %s: %s", d.shownTime(h.ReleasedAt), h.ReleasedBy, h.ReleasedComment)
 		}
-		return []string{h.ID, h.At, h.By, h.what(d), h.Comment, released, h.Problem}
+		return []string{h.ID, h.At, h.By, h.what(d.shownTime), h.Comment, released, h.Problem}
 	}
 	if d.formatOf(format) == "csv" {
 		columns = []string{"id", "at", "by", "since", "until", "run_id", "user", "script", "comment", "seq", "released_by", "released_at", "released_comment", "released_seq", "problem"}

@@ -99,7 +99,7 @@ func TestHoldFlags(t *testing.T) {
 		}
 	}
 	h, err := b.addHold(hold{Comment: "x", Script: "tank@7", User: "nobody", Since: "2026-01-01T00:00:00Z"}, time.Now())
-	if err != nil || h.Script != "tank@7" || h.what(b.logContext) == "" {
+	if err != nil || h.Script != "tank@7" || h.what(b.shownTime) == "" {
 		t.Errorf("%+v, %v", h, err)
 	}
 	b.must(b.countHeld(h))

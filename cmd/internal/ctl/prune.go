@@ -191,7 +191,7 @@ func (d logContext) printPruned(r prunedReport, plan audit.Plan, segments int) e
 		fmt.Fprintf(&b, "removed %d segments with the records %d to %d, the newest of %s; record %d tells it\n", len(r.Segments), r.FirstSeq, r.LastSeq, r.Newest, r.Record)
 	}
 	for _, h := range r.Holds {
-		fmt.Fprintf(&b, "hold %s of %s (%s) keeps %s that would go, from record %d on: %s\n", plain(h.ID), plain(h.By), plain(h.what(d)), counted(h.Segments, "segment"), h.From, plain(h.Comment))
+		fmt.Fprintf(&b, "hold %s of %s (%s) keeps %s that would go, from record %d on: %s\n", plain(h.ID), plain(h.By), plain(h.what(d.shownTime)), counted(h.Segments, "segment"), h.From, plain(h.Comment))
 	}
 	if r.Code > 0 {
 		fmt.Fprintf(&b, "removed %d files of kept code\n", r.Code)

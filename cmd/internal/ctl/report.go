@@ -181,6 +181,9 @@ func printReport(to io.Writer, rep verified) error {
 	if rep.Pruned != nil {
 		fmt.Fprintf(&b, "; what was before was removed by retention")
 	}
+	if n := len(rep.Holds); n > 0 {
+		fmt.Fprintf(&b, "; %s in force", counted(n, "legal hold"))
+	}
 	if rep.Witnesses > 0 {
 		fmt.Fprintf(&b, "; %s compared", counted(rep.Witnesses, "receipt"))
 	}
@@ -223,12 +226,13 @@ func printReportJSON(to io.Writer, rep verified) error {
 		Code      int              `json:"code"`
 		Segments  []audit.Segment  `json:"segments"`
 		Pruned    *audit.Retention `json:"pruned,omitempty"`
+		Holds     int              `json:"holds,omitempty"` // legal holds in force
 		Reach     *reach           `json:"reach,omitempty"`
 		Unread    []string         `json:"unread,omitempty"`
 		Findings  []audit.Finding  `json:"findings"`
 		Omitted   map[string]int   `json:"omitted,omitempty"`
 	}{rep.verdict(), rep.Dir, rep.Records, rep.Bytes, rep.First, rep.Last, rep.FirstTime, rep.LastTime, rep.Alive, rep.Orphaned, rep.Witnesses, rep.checkpoints, rep.Code,
-		rep.Segments, rep.Pruned, rep.reach(), rep.Unread, findings, omitted})
+		rep.Segments, rep.Pruned, len(rep.Holds), rep.reach(), rep.Unread, findings, omitted})
 	if err != nil {
 		return err
 	}

@@ -343,6 +343,7 @@ func (d scriptContext) about(s scripts.Script, format string) error {
 		row("shared with", share.With+": "+strings.Join(access.Names(share.Actions), ", "))
 	}
 	row("version", fmt.Sprintf("%d of %d, by %s, %s", v.Number, m.Latest, v.Author, d.when(v.At)))
+	row("times in", d.zoneName())
 	row("comment", v.Comment)
 	row("sha256", v.SHA256)
 	row("bytes", strconv.FormatInt(v.Bytes, 10))

@@ -126,7 +126,7 @@ func (v visitor) Holds(index *store.Index) (all []web.Hold, err error) {
 		if h.ReleasedAt != "" {
 			released = fmt.Sprintf("%s by %s: %s", v.shownTime(h.ReleasedAt), h.ReleasedBy, h.ReleasedComment)
 		}
-		all = append(all, web.Hold{ID: h.ID, Keeps: h.what(v.logContext), Comment: h.Comment, By: h.By, At: h.At, Released: released, Problem: h.Problem})
+		all = append(all, web.Hold{ID: h.ID, Keeps: h.what(v.shownTime), Comment: h.Comment, By: h.By, At: h.At, Released: released, Problem: h.Problem})
 	}
 	slices.SortStableFunc(all, func(a, b web.Hold) int {
 		return cmp.Compare(min(len(a.Released), 1), min(len(b.Released), 1))

@@ -106,6 +106,23 @@ func TestTableOfAnyWidth(t *testing.T) {
 	}
 }
 
+// A history of any length needs the memory of one table.
+func TestHistoryInSeveralTables(t *testing.T) {
+	t.Parallel()
+	b := newFixture(t)
+	for _, c := range []struct{ runs, tables int }{{0, 1}, {tableMost, 1}, {tableMost + 1, 2}} {
+		put, done := b.runPrinter(b.out, "text")
+		for range c.runs {
+			b.must(put(store.Run{ID: "01a20d4b-0000-7000-8000-000000000001", User: "alice", Status: "ok"}))
+		}
+		b.must(done())
+		out, _ := b.said()
+		if n := strings.Count(out, "STARTED"); n != c.tables || strings.Count(out, "alice") != c.runs {
+			t.Errorf("%d runs: %d tables, want %d", c.runs, n, c.tables)
+		}
+	}
+}
+
 func TestCells(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]int{"": 0, "abc": 3, "é": 1, "e\u0301": 1, "日本": 4, "ｱ": 1, "Ａ": 2, "한": 2, "😀": 2, "✓": 1, "⚡": 2, "…": 1, "\u3000": 2} {
