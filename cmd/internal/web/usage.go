@@ -2,6 +2,7 @@ package web
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -67,6 +68,7 @@ const (
 type usageData struct {
 	look
 	Form       usageForm
+	About      string // which runs these are
 	Ranges     []choice
 	Groupings  []choice
 	Measures   []choice
@@ -252,6 +254,7 @@ func (v *view) usage() error {
 		}
 	}
 	v.usageChoices(&d)
+	d.About = v.about(d.Form.Filter, q)
 	if err := v.usageGroups(index, q, &d); err != nil {
 		return err
 	}
@@ -262,6 +265,25 @@ func (v *view) usage() error {
 		return err
 	}
 	return v.show("usage", d)
+}
+
+// about says which runs a filter means: on paper there is no form that shows it.
+func (v *view) about(f Filter, q store.Query) string {
+	from, to := "the beginning", "now"
+	if !q.Since.IsZero() {
+		from = v.Time(q.Since)
+	}
+	if !q.Until.IsZero() {
+		to = v.Time(q.Until)
+	}
+	text := "Runs that began from " + from + " to " + to + ", " + v.Zone()
+	p := f.Values()
+	for _, name := range slices.Sorted(maps.Keys(p)) {
+		if name != "since" && name != "until" {
+			text += ", " + name + " " + strings.Join(p[name], " and ")
+		}
+	}
+	return text + "."
 }
 
 // usageChoices makes the links above the figures and in the heads of the table.

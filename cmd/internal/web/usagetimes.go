@@ -127,7 +127,7 @@ func (v *view) usageTimes(index *store.Index, q store.Query, d *usageData) error
 		v.Stacked("outcomes", "Runs by how they ended", at, kinds.series(), nil),
 		v.Lines("durations", "Duration: half of the runs (p50) and 95 of 100 (p95) took no longer", at, []Series{p50, p95}, v.saySpan),
 		v.Lines("cpu", "CPU time of all runs together", at, []Series{cpu}, v.saySpan),
-		v.Lines("memory", "Largest peak memory of one run", at, memory, func(v float64) string { return d.sayBytes(v * mib) }),
+		v.Lines("memory", "Largest peak memory of one run", at, memory, v.sayMemory),
 	}
 	for i := range d.Times {
 		d.Times[i].Note = "by " + pieces
@@ -152,6 +152,14 @@ func (l look) saySpan(seconds float64) string {
 
 // mib is a mebibyte: an axis with round numbers of them is one of round numbers.
 const mib = 1 << 20
+
+// sayMemory is a number of mebibytes, short enough for an axis.
+func (l look) sayMemory(v float64) string {
+	if v >= 1000 {
+		return l.Fixed(v/1024, 1) + " GiB"
+	}
+	return l.Fixed(v, 0) + " MiB"
+}
 
 // merge adds another point.
 func (p *point) merge(o *point) {
