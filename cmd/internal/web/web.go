@@ -49,7 +49,6 @@ type Server struct {
 	last     atomic.Int64 // when the last request came, in nanoseconds of the monotonic clock
 	began    time.Time
 	nav      []navItem
-	remembered
 
 	verification verification
 }
