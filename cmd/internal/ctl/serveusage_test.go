@@ -404,3 +404,24 @@ func TestOpenAlertsOfTheOverview(t *testing.T) {
 		}
 	}
 }
+
+// Refusals that only a summary tells count where they belong.
+func TestRefusalsOfTheUsagePage(t *testing.T) {
+	t.Parallel()
+	p := newPagesBench(t)
+	now := time.Now()
+	rec := operator()
+	rec.Auth.Method = audit.AuthAPIKey
+	if _, err := p.log.log.Append(rec.OfRefusals("alice", "per-user-per-minute", 7, now.Add(-time.Minute), now)); err != nil {
+		t.Fatal(err)
+	}
+	p.start()
+	for who, want := range map[string]bool{"": true, "alice": true, "bob": false} {
+		if _, body := p.get(who, "/usage"); strings.Contains(body, "of them 7 in summaries") != want {
+			t.Errorf("/usage for %q", who)
+		}
+		if _, body := p.get(who, "/"); strings.Contains(body, "<small>Refused</small><b>7</b>") != want {
+			t.Errorf("/ for %q", who)
+		}
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -185,6 +184,7 @@ func indexOf(t *testing.T, at []time.Time) *store.Index {
 		must(w.Add(store.Entry{Record: rec, Hash: hash}))
 	}
 	must(w.Commit(last))
+	must(w.Finish())
 	must(w.Close())
 	x, err := store.OpenIndex(path)
 	if err != nil {
@@ -192,44 +192,6 @@ func indexOf(t *testing.T, at []time.Time) *store.Index {
 	}
 	t.Cleanup(func() { x.Close() })
 	return x
-}
-
-// What is remembered of hours is what the index says, whichever spans are asked for in which order.
-func TestHoursRemembered(t *testing.T) {
-	t.Parallel()
-	now := time.Date(2026, 11, 24, 10, 20, 0, 0, time.UTC)
-	random := rand.New(rand.NewPCG(3, 4))
-	var at []time.Time
-	for range 300 {
-		at = append(at, now.Add(-time.Duration(random.IntN(100*3600))*time.Second))
-	}
-	slices.SortFunc(at, time.Time.Compare)
-	x := indexOf(t, at)
-	var h hours
-	for i, c := range []struct {
-		hours int
-		later time.Duration
-	}{{24, 0}, {24, time.Minute}, {72, 2 * time.Minute}, {24, 3 * time.Minute}, {1, 4 * time.Minute}, {72, 5 * time.Minute}, {24, time.Hour}, {24, 3 * time.Hour}, {2, 40 * time.Hour}, {72, 40 * time.Hour}} {
-		then := now.Add(c.later)
-		q := store.Query{Zone: time.UTC, Since: then.Truncate(time.Hour).Add(-time.Duration(c.hours-1) * time.Hour)}
-		want, err := x.Series(q, store.ByHour)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := h.of(x, q, then)
-		if err != nil {
-			t.Fatal(err)
-		}
-		say := func(list []store.Bucket) (all []string) {
-			for _, b := range list {
-				all = append(all, fmt.Sprint(b.At, b.Runs, b.Statuses))
-			}
-			return all
-		}
-		if !slices.Equal(say(got), say(want)) {
-			t.Errorf("%d: %d hours at %v: %v, want %v", i, c.hours, then, say(got), say(want))
-		}
-	}
 }
 
 // A long time is drawn with few points, which lose no run.
@@ -256,7 +218,7 @@ func TestUsagePoints(t *testing.T) {
 		for i := range points {
 			total.merge(&points[i])
 		}
-		if row := total.sum(); row.Runs != c.runs || row.Refused != c.runs || len(points) > mostPoints || pieces != c.pieces {
+		if row := total.sum(); row.Runs != c.runs || row.Turned() != c.runs || len(points) > mostPoints || pieces != c.pieces {
 			t.Errorf("%v: %d points of %s with %d runs, want %s with %d", c.since, len(points), pieces, row.Runs, c.pieces, c.runs)
 		}
 	}

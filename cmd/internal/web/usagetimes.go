@@ -19,6 +19,7 @@ type point struct {
 
 func (p *point) add(b store.Bucket) {
 	p.runs.CPU += b.CPU
+	p.runs.Refused += b.Refused
 	p.runs.PeakMemory = max(p.runs.PeakMemory, b.PeakMemory)
 	p.durations.Merge(b.Durations())
 	if p.runs.Statuses == nil {
@@ -29,8 +30,8 @@ func (p *point) add(b store.Bucket) {
 	}
 }
 
-// hoursMost is the longest time that figures show by the hour: the index keeps sums of days only.
-const hoursMost = 49 * time.Hour
+// hoursMost is the longest time that figures show by the hour.
+const hoursMost = 3*24*time.Hour + time.Hour
 
 // usagePoints are the runs of a query in pieces of the same length, at most so many, in the order of
 // time, the empty ones among them.
@@ -44,10 +45,8 @@ func (v *view) usagePoints(index *store.Index, q store.Query) (points []point, p
 	if !q.Since.IsZero() && until.Sub(q.Since) <= hoursMost {
 		step, next = store.ByHour, func(t time.Time) time.Time { return t.Add(time.Hour) }
 		pieces = "hours"
-	} else if q.Zone = time.UTC; v.Zone() != "UTC" {
-		pieces = "days in UTC"
 	}
-	buckets, err := v.seriesOf(index, q, step)
+	buckets, err := index.Series(q, step)
 	if err != nil || len(buckets) == 0 {
 		return nil, pieces, err
 	}
@@ -82,13 +81,6 @@ func (v *view) usageTimes(index *store.Index, q store.Query, d *usageData) error
 	if err != nil {
 		return err
 	}
-	summed, err := index.Refusals(q)
-	if err != nil {
-		return err
-	}
-	for _, n := range summed {
-		d.Summed += n
-	}
 	at := make([]time.Time, len(points))
 	row := func(name, class string) Series {
 		return Series{Name: name, Class: class, Values: make([]float64, len(points))}
@@ -112,6 +104,7 @@ func (v *view) usageTimes(index *store.Index, q store.Query, d *usageData) error
 		for status, n := range p.runs.Statuses {
 			kinds.add(v.look, status, i, n)
 		}
+		kinds.add(v.look, store.Denied, i, p.runs.Refused)
 		total.merge(p)
 	}
 	d.Total = total.sum()
@@ -127,7 +120,7 @@ func (v *view) usageTimes(index *store.Index, q store.Query, d *usageData) error
 		v.Stacked("outcomes", "Runs by how they ended", at, kinds.series(), nil),
 		v.Lines("durations", "Duration: half of the runs (p50) and 95 of 100 (p95) took no longer", at, []Series{p50, p95}, v.saySpan),
 		v.Lines("cpu", "CPU time of all runs together", at, []Series{cpu}, v.saySpan),
-		v.Lines("memory", "Largest peak memory of one run", at, memory, func(v float64) string { return d.sayBytes(v * mib) }),
+		v.Lines("memory", "Largest peak memory of one run", at, memory, v.sayMemory),
 	}
 	for i := range d.Times {
 		d.Times[i].Note = "by " + pieces
@@ -153,10 +146,18 @@ func (l look) saySpan(seconds float64) string {
 // mib is a mebibyte: an axis with round numbers of them is one of round numbers.
 const mib = 1 << 20
 
+// sayMemory is a number of mebibytes, short enough for an axis.
+func (l look) sayMemory(v float64) string {
+	if v >= 1000 {
+		return l.Fixed(v/1024, 1) + " GiB"
+	}
+	return l.Fixed(v, 0) + " MiB"
+}
+
 // merge adds another point.
 func (p *point) merge(o *point) {
 	b := store.Bucket{}
-	b.CPU, b.PeakMemory, b.Statuses = o.runs.CPU, o.runs.PeakMemory, o.runs.Statuses
+	b.CPU, b.PeakMemory, b.Refused, b.Statuses = o.runs.CPU, o.runs.PeakMemory, o.runs.Refused, o.runs.Statuses
 	p.add(b)
 	p.durations.Merge(o.durations)
 }
@@ -169,7 +170,7 @@ func (p *point) sum() usageRow {
 			p.runs.Failed += n
 		}
 	}
-	return rowOf(p.runs.Group)
+	return p.runs
 }
 
 // memoryLimit is how much memory one run may have; 0: there is no limit.
