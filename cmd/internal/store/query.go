@@ -37,6 +37,9 @@ type Query struct {
 // CodeLeast is how many digits of a SHA-256 a query has at least.
 const CodeLeast = 8
 
+// wholeRun is how long a run's id is.
+const wholeRun = len("01a20d4b-0000-7000-8000-000000000000")
+
 // Matches reports whether a query selects a run.
 func (q Query) Matches(r *Run) bool {
 	return (q.User == "" || r.User == q.User) && (q.Owner == "" || r.User == q.Owner) && (q.Holder == "" || r.heldBy(q.Holder)) && (q.Key == "" || r.KeyID == q.Key) &&
@@ -143,7 +146,9 @@ func (q Query) runs(c *condition) {
 	if q.Code != "" {
 		c.and("substr(code, 1, 8) = ? AND substr(code, 1, ?) = ?", q.Code[:min(len(q.Code), CodeLeast)], len(q.Code), q.Code)
 	}
-	if q.Run != "" {
+	if len(q.Run) == wholeRun {
+		c.and("run_id = ?", q.Run)
+	} else if q.Run != "" {
 		c.and("(substr(run_id, 1, ?) = ? OR substr(run_id, -?) = ?)", len(q.Run), q.Run, len(q.Run), q.Run)
 	}
 	if q.Client.IsValid() {
