@@ -55,6 +55,7 @@ type Run struct {
 	StartSeq    uint64 // 0: the start is no longer in the log
 	EndSeq      uint64
 	EndHash     string      // as in the run's receipt
+	Refusals    int64       // not 0: no run, but a summary of so many refusals
 	StartAt     audit.Place // of the lines; zero: not known
 	EndAt       audit.Place
 }
@@ -87,7 +88,7 @@ func RunOf(rec audit.Record) *Run {
 // add adds to a run what a record says about it.
 func (r *Run) add(e Entry) {
 	rec := e.Record
-	at, _ := time.Parse(time.RFC3339Nano, rec.Timestamp)
+	at := audit.ParseTime(rec.Timestamp)
 	r.ID, r.User, r.Auth, r.OSUser, r.KeyID, r.Holder = rec.RunID, rec.User.Name, string(rec.Auth.Method), rec.Auth.OSUser, rec.Auth.KeyID, rec.Auth.Holder
 	r.Client, r.Host = rec.Client.IP, rec.Host.Name
 	r.Script, r.Version, r.Source, r.Path = rec.Script.Name, rec.Script.Version, string(rec.Script.Source), rec.Script.Path
@@ -261,6 +262,9 @@ func (l Log) once(q Query, take func(*Run), look func(Entry)) error {
 			return err
 		}
 		look(e)
+		if r := summaryOf(e); r != nil && q.Matches(r) {
+			take(r)
+		}
 		if !aboutRun(e.Record) {
 			continue
 		}

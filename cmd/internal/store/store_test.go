@@ -138,6 +138,7 @@ func write(t testing.TB, path string, list []Entry, piece int) {
 		last := now[len(now)-1]
 		check(t, w.Commit(audit.Position{Segment: 1, Offset: int64(last.Record.Seq * 100), Seq: last.Record.Seq, Hash: last.Hash}))
 	}
+	check(t, w.Finish())
 }
 
 func check(t testing.TB, errs ...error) {
@@ -195,7 +196,7 @@ func TestSourcesAgree(t *testing.T) {
 			t.Errorf("%+v selects nothing: it would show no difference", q)
 		}
 	}
-	for _, piece := range []int{len(list), 500, 37} {
+	for _, piece := range []int{len(list), 37} {
 		t.Run(fmt.Sprint(piece), func(t *testing.T) {
 			t.Parallel()
 			path := filepath.Join(t.TempDir(), "a b?#.db")
@@ -367,7 +368,7 @@ func TestManyWriters(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			if err := w.Commit(audit.Position{Seq: uint64(len(list))}); err != nil {
+			if err := errors.Join(w.Commit(audit.Position{Seq: uint64(len(list))}), w.Finish()); err != nil {
 				t.Error(err)
 			}
 		})
@@ -391,7 +392,7 @@ func TestOtherVersion(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "index.db")
 	w, err := OpenWriter(path, false, 0)
-	check(t, err)
+	check(t, err, w.Finish())
 	_, err = w.db.Exec("PRAGMA user_version = 99")
 	check(t, err, w.Close())
 	if _, err := OpenIndex(path); !errors.Is(err, ErrVersion) {
@@ -429,8 +430,7 @@ func TestHistogram(t *testing.T) {
 		}
 	}
 	h.Merge(o)
-	again, err := decodeHistogram(h.encode())
-	check(t, err)
+	again := decodeHistogram(&decoder{text: h.encode(nil)})
 	slices.Sort(list)
 	for _, p := range []float64{0, 0.01, 0.5, 0.95, 0.99, 1} {
 		want := list[max(int(p*float64(len(list)))-1, 0)]
@@ -442,8 +442,11 @@ func TestHistogram(t *testing.T) {
 	if none.Percentile(0.5) != 0 {
 		t.Error("percentile of nothing")
 	}
-	if _, err := decodeHistogram([]byte{0x80}); err == nil {
-		t.Error("a damaged histogram was read")
+	for _, text := range [][]byte{{0x80}, {1, 200, 1}, {1, 2, 1, 1}} {
+		d := &decoder{text: text}
+		if decodeHistogram(d); !d.wrong {
+			t.Errorf("a damaged histogram was read: %v", text)
+		}
 	}
 	if got := middle(bucketOf(1<<63 - 1)); got < 1<<62 {
 		t.Errorf("the longest duration is counted as %v", got)
