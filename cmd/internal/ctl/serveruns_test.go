@@ -314,7 +314,7 @@ func TestRunPagesGoneWrong(t *testing.T) {
 		{"/history?before=9223372036854775807", 200, second},
 		{"/history?until=2020-01-01", 200, "No run matches"},
 		{"/history?since=2099-01-01", 200, "No run matches"},
-		{"/history?text=nothing-has-this", 200, "the index keeps sums for these"},
+		{"/history?text=nothing-has-this", 200, "no map for these filters"},
 		{"/history?user=%00%ff%3Cscript%3E", 200, "&lt;script&gt;"},
 		{"/runs/x", 404, "no run of this id"},
 		{"/runs/01a20d4b-0000-7000-8000-000000000099", 404, "no run of this id"},

@@ -114,7 +114,7 @@ func (v *view) history() error {
 			return err
 		}
 	}
-	if h.Map = stack.before == 0; h.Map {
+	if h.Map = stack.before == 0; h.Map && summable(v.query) { // a summary has nothing that other filters ask for
 		counts, err := index.Refusals(v.query)
 		if err != nil {
 			return err
@@ -235,8 +235,8 @@ const (
 
 // heat is the map of the runs that have ended, by the day and the hour of their start.
 func (v *view) heat(index *store.Index, q store.Query) (*Plot, string, error) {
-	if q.Text != "" || len(q.Labels) > 0 || q.Client.IsValid() || q.Host != "" || q.Code != "" || q.Key != "" || q.Holder != "" || q.Version != "" {
-		return nil, "There is a map of days and hours for the filters user, script, status, failed and time alone: the index keeps sums for these.", nil
+	if !summable(q) {
+		return nil, "There is no map for these filters together: the index keeps sums for time, status, failed and two of user, script and host, or for one API key.", nil
 	}
 	until := v.now
 	if !q.Until.IsZero() && q.Until.Before(until) {
@@ -283,6 +283,20 @@ func (v *view) heat(index *store.Index, q store.Query) (*Plot, string, error) {
 	}
 	plot := v.Heat("heat", "Runs by day and hour of their start, "+v.ZoneNow(), rows, columns, v.cells(buckets, row))
 	return &plot, note, nil
+}
+
+// summable reports whether the sums of the index answer a query. Else the runs themselves would have to be read.
+func summable(q store.Query) bool {
+	if q.Text != "" || q.Client.IsValid() || q.Code != "" || q.Holder != "" || q.Version != "" || len(q.Labels) > 0 {
+		return false
+	}
+	n := 0
+	for _, is := range []bool{q.User != "" || q.Owner != "", q.Script != "", q.Host != ""} {
+		if is {
+			n++
+		}
+	}
+	return n <= 2 && (q.Key == "" || n == 0)
 }
 
 // cells are the places of the heatmap, each with a link that narrows the filter to its hour.
