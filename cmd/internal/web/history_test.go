@@ -1,6 +1,7 @@
 package web
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -58,7 +59,6 @@ func someIndex(t *testing.T, n int, from time.Time, step time.Duration) *store.I
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.Close()
 	if _, err := w.Begin(); err != nil {
 		t.Fatal(err)
 	}
@@ -76,6 +76,9 @@ func someIndex(t *testing.T, n int, from time.Time, step time.Duration) *store.I
 		}
 	}
 	if err := w.Commit(audit.Position{Seq: uint64(2 * n)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(w.Finish(), w.Close()); err != nil {
 		t.Fatal(err)
 	}
 	x, err := store.OpenIndex(path)
