@@ -37,6 +37,7 @@ type app struct {
 	environ                      []string
 	configFile, dir, zone        string
 	checkpoints, checkpointKeys  string // of serve, for proofs
+	runByKey                     bool   // of serve
 	py3run                       string // program; empty: the one beside this program, or in PATH
 }
 

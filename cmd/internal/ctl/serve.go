@@ -58,7 +58,7 @@ It makes the index if there is none, keeps it up to date, and ends after 15 minu
 	c.Flags().StringArrayVar(&s.hosts, "host", nil, "also accept this `name[:port]` as the host of an address, as a tunnel or a proxy sends it; can be repeated")
 	c.Flags().DurationVar(&s.idle, "idle", s.idle, "end after this `time` without a request; 0: never")
 	indexFlag(c, &s.index)
-	a.proofFlags(c)
+	a.runFlags(c)
 	return c
 }
 

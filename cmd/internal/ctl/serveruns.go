@@ -197,10 +197,11 @@ func (v visitor) Code(of web.RunRecords) ([]byte, error) {
 	return nil, visible{err, http.StatusConflict, ""}
 }
 
-// proofFlags are where the pages find what a proof needs.
-func (a *app) proofFlags(c *cobra.Command) {
+// runFlags are what the pages need for proofs of runs, and to run code again.
+func (a *app) runFlags(c *cobra.Command) {
 	c.Flags().StringVar(&a.checkpoints, "checkpoints", "", "`directory` of checkpoints, for proofs of runs")
 	c.Flags().StringVar(&a.checkpointKeys, "key", "", "`file` of the public keys for the checkpoints, as keygen writes it")
+	c.Flags().BoolVar(&a.runByKey, "run-by-key", false, "let holders of API keys run code again, too: it runs as the user of the\noperating system who has started the pages")
 }
 
 // proving lets one visitor after the other go through the whole log.
@@ -255,6 +256,8 @@ func (v visitor) Again(of web.RunRecords) (web.Again, error) {
 	switch {
 	case of.Run.Status == "":
 		return refuse("this run has not ended yet", "")
+	case v.key != "" && !v.app.runByKey: // who has a key need not be this user of the operating system
+		return refuse("these pages run code for their starter alone", "it would run as that user of the operating system; py3runctl serve --run-by-key allows it to holders of API keys, too")
 	case rec == nil:
 		return refuse("the log does not have the records of this run any more", "")
 	case rec.Command != string(wire.CommandExecute) && rec.Command != string(wire.CommandEvaluate):
