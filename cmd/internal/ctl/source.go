@@ -265,16 +265,6 @@ func (c *careful) Actions() ([]store.Action, error) {
 	return actions, err
 }
 
-func (c *careful) Refusals(q store.Query) (map[string]int64, error) {
-	counts, err := c.Source.Refusals(q)
-	if err != nil {
-		if err = c.instead(err); err == nil {
-			counts, err = c.Source.Refusals(q)
-		}
-	}
-	return counts, err
-}
-
 // behind returns with which record the log begins, and how many of its records an index does not have.
 func (d logContext) behind(index *store.Index) (oldest, n uint64, err error) {
 	at, err := index.Position()
@@ -300,7 +290,10 @@ func (d logContext) logSource() (store.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return logSource{store.Log{Entries: runEntries(r.Records(audit.Position{}), new(audit.Line), d.warn)}, r}, nil
+	entries := func(lines iter.Seq2[audit.Line, error]) iter.Seq2[store.Entry, error] {
+		return runEntries(lines, new(audit.Line), d.warn)
+	}
+	return logSource{store.Log{Entries: entries(r.Records(audit.Position{})), Backward: entries(r.Backward())}, r}, nil
 }
 
 // logSource closes the reader as well.
@@ -313,7 +306,7 @@ func (l logSource) Close() error { return l.reader.Close() }
 
 const (
 	indexPiece    = 50_000 // records of one transaction
-	buildPiece    = 60_000 // likewise, while an index is made that nobody reads yet
+	buildPiece    = 40_000 // likewise, while an index is made that nobody reads yet
 	indexPatience = 3 * time.Second
 )
 
