@@ -85,7 +85,9 @@ func (s *briefScanner) key(name string, rec *Record) bool {
 	case "run_id":
 		return s.once(&rec.RunID)
 	case "host":
-		return s.object(func(key string) bool { return s.take(key, "name", &rec.Host.Name, "boot", "uptime_ms", "clock_jump_ms") })
+		return s.object(func(key string) bool {
+			return s.take(key, "name", &rec.Host.Name, "boot", "uptime_ms", "clock_jump_ms")
+		})
 	case "user":
 		return s.object(func(key string) bool { return s.take(key, "name", &rec.User.Name, "id", "roles", "groups") })
 	case "auth":

@@ -96,7 +96,37 @@ func (d logContext) entries(r *audit.Reader, from audit.Position, at *audit.Posi
 			if at != nil {
 				*at = position
 			}
-			if !yield(store.Entry{Record: rec, Hash: position.Hash, Place: line.Place(), Hidden: !ownersMaySee(rec)}, nil) {
+			if !yield(store.Entry{Record: rec, Hash: position.Hash}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// runEntries are what a store needs of lines. It skips what is no record, as entries does, and leaves the last record in
+// last.
+func runEntries(lines iter.Seq2[audit.Line, error], last *audit.Line, bad func(error)) iter.Seq2[store.Entry, error] {
+	return func(yield func(store.Entry, error) bool) {
+		var brief audit.BriefReader
+		for line, err := range lines {
+			if line := new(audit.LineError); errors.As(err, &line) {
+				bad(err)
+				continue
+			}
+			if err != nil {
+				yield(store.Entry{}, err)
+				return
+			}
+			rec, err := brief.Record(line)
+			if err != nil {
+				bad(fmt.Errorf("record %d: %w", line.Seq, err))
+				continue
+			}
+			e := store.Entry{Record: rec, Place: line.Place(), Hidden: !ownersMaySee(rec)}
+			if line.Action != audit.ExecutionStart { // only ends are receipts
+				e.Hash = line.Hash().String()
+			}
+			if *last = line; !yield(e, nil) {
 				return
 			}
 		}
@@ -235,16 +265,6 @@ func (c *careful) Actions() ([]store.Action, error) {
 	return actions, err
 }
 
-func (c *careful) Refusals(q store.Query) (map[string]int64, error) {
-	counts, err := c.Source.Refusals(q)
-	if err != nil {
-		if err = c.instead(err); err == nil {
-			counts, err = c.Source.Refusals(q)
-		}
-	}
-	return counts, err
-}
-
 // behind returns with which record the log begins, and how many of its records an index does not have.
 func (d logContext) behind(index *store.Index) (oldest, n uint64, err error) {
 	at, err := index.Position()
@@ -270,7 +290,10 @@ func (d logContext) logSource() (store.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return logSource{store.Log{Entries: d.entries(r, audit.Position{}, nil, d.warn)}, r}, nil
+	entries := func(lines iter.Seq2[audit.Line, error]) iter.Seq2[store.Entry, error] {
+		return runEntries(lines, new(audit.Line), d.warn)
+	}
+	return logSource{store.Log{Entries: entries(r.Records(audit.Position{})), Backward: entries(r.Backward())}, r}, nil
 }
 
 // logSource closes the reader as well.
@@ -282,8 +305,8 @@ type logSource struct {
 func (l logSource) Close() error { return l.reader.Close() }
 
 const (
-	indexPiece    = 50_000  // records of one transaction
-	buildPiece    = 100_000 // likewise, while an index is made that nobody reads yet
+	indexPiece    = 50_000 // records of one transaction
+	buildPiece    = 60_000 // likewise, while an index is made that nobody reads yet
 	indexPatience = 3 * time.Second
 )
 
@@ -437,7 +460,13 @@ func (d logContext) updatePiece(w *store.Writer, r *audit.Reader, anew bool, mos
 }
 
 func (d logContext) addPiece(w *store.Writer, r *audit.Reader, from audit.Position, behind uint64, at *audit.Position, most int, p *progress) (n int, err error) {
-	for e, err := range d.entries(r, from, at, d.warn) {
+	var last audit.Line
+	defer func() {
+		if last.Seq > 0 {
+			*at = last.Position()
+		}
+	}()
+	for e, err := range runEntries(r.Records(from), &last, d.warn) {
 		if err == nil && e.Record.Seq > behind {
 			n++
 			p.at(e.Record.Seq)

@@ -98,17 +98,17 @@ func (w *Writer) loseStarts(first int64, touched map[int64]struct{}) error {
 	if _, err := w.tx.Exec("DELETE FROM runs WHERE seq < ?", first); err != nil {
 		return err
 	}
-	var labels [][2]int64
+	rows := w.newRows()
 	for i := range stay {
 		r := &stay[i]
-		if _, err := w.put(r, nil, &labels); err != nil {
+		if _, err := w.put(r, nil, rows); err != nil {
 			return err
 		}
 		if err := w.beganIn(r); err != nil {
 			return err
 		}
 	}
-	return w.putLabels(labels)
+	return rows.end()
 }
 
 // sumAgain makes the sums of some days again from their runs, and those of their months from the days.

@@ -28,7 +28,7 @@ func indexed(t *testing.T, n int, seed uint64) (*Index, []Entry) {
 func TestPages(t *testing.T) {
 	t.Parallel()
 	x, list := indexed(t, 1500, 4)
-	log := Log{sequence(list)}
+	log := Log{Entries: sequence(list)}
 	for _, q := range queries {
 		q.Limit = 0
 		want := all(t, log, q)
@@ -55,7 +55,7 @@ func TestPages(t *testing.T) {
 func TestSearchIsBounded(t *testing.T) {
 	t.Parallel()
 	x, list := indexed(t, 7000, 5)
-	oldest := all(t, Log{sequence(list)}, Query{})
+	oldest := all(t, Log{Entries: sequence(list)}, Query{})
 	want := oldest[len(oldest)-3]
 	q := Query{Text: strings.ToUpper(want.ID[24:])}
 	stops := 0
@@ -93,7 +93,7 @@ func TestRecent(t *testing.T) {
 			t.Errorf("of %v", slices.Sorted(maps.Keys(got)))
 		}
 		for name, runs := range got {
-			if want := all(t, Log{sequence(list)}, Query{Script: name, Owner: owner, Limit: 9}); places(runs) != places(want) || len(want) != 9 {
+			if want := all(t, Log{Entries: sequence(list)}, Query{Script: name, Owner: owner, Limit: 9}); places(runs) != places(want) || len(want) != 9 {
 				t.Errorf("%s of %q: %s, want %s", name, owner, places(runs), places(want))
 			}
 		}
@@ -105,7 +105,7 @@ func TestLastUse(t *testing.T) {
 	x, list := indexed(t, 800, 7)
 	for _, by := range []By{ByUser, ByKey} {
 		want := map[string]time.Time{}
-		for _, r := range all(t, Log{sequence(list)}, Query{}) {
+		for _, r := range all(t, Log{Entries: sequence(list)}, Query{}) {
 			key := r.User
 			if by == ByKey {
 				key = r.KeyID
@@ -133,7 +133,7 @@ func TestSeries(t *testing.T) {
 			q.Zone = zone
 			for step, span := range map[By]time.Duration{ByHour: 2 * time.Hour, // one that comes twice when the clocks go back
 				ByDay: 25 * time.Hour} {
-				want, err := Log{sequence(list)}.Stats(q, step)
+				want, err := Log{Entries: sequence(list)}.Stats(q, step)
 				check(t, err)
 				got, err := x.Series(q, step)
 				check(t, err)
@@ -204,7 +204,7 @@ func TestSpan(t *testing.T) {
 		if len(list) > 0 {
 			first, last := recordPlace(list[0]), recordPlace(list[len(list)-1])
 			want = Span{first.Seq, last.Seq, first.At, last.At, 0, int64(len(list))}
-			for _, r := range all(t, Log{sequence(list)}, Query{}) {
+			for _, r := range all(t, Log{Entries: sequence(list)}, Query{}) {
 				if r.Refusals == 0 {
 					want.Runs++
 				}

@@ -4,7 +4,6 @@ import (
 	"database/sql"
 	"errors"
 	"maps"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -196,15 +195,14 @@ func (w *Writer) nextName() (next int64, err error) {
 // putNames writes the new names, and how long the others are needed.
 func (w *Writer) putNames() error {
 	n := &w.names
-	insert, err := w.tx.Prepare("INSERT INTO names VALUES (?,?,?,?)")
-	if err != nil {
-		return err
-	}
-	defer insert.Close()
+	insert := newBatch(w.tx, "INSERT INTO names", 4)
 	for _, id := range slices.Sorted(maps.Keys(n.made)) {
-		if _, err := insert.Exec(id, n.made[id], int64(min(n.used[id], math.MaxInt64)), nameSum(id, n.made[id])); err != nil {
+		if err := insert.add(id, n.made[id], asInt(n.used[id]), nameSum(id, n.made[id])); err != nil {
 			return err
 		}
+	}
+	if err := insert.end(); err != nil {
+		return err
 	}
 	update, err := w.tx.Prepare("UPDATE names SET newest = max(newest, ?) WHERE id = ?")
 	if err != nil {
@@ -215,7 +213,7 @@ func (w *Writer) putNames() error {
 		if _, made := n.made[id]; made || id == isOK {
 			continue
 		}
-		if _, err := update.Exec(int64(min(n.used[id], math.MaxInt64)), id); err != nil {
+		if _, err := update.Exec(asInt(n.used[id]), id); err != nil {
 			return err
 		}
 	}

@@ -39,7 +39,7 @@ type RecordPlace struct {
 
 func recordPlace(e Entry) RecordPlace {
 	rec := e.Record
-	at, _ := time.Parse(time.RFC3339Nano, rec.Timestamp)
+	at := audit.ParseTime(rec.Timestamp)
 	p := RecordPlace{Seq: rec.Seq, At: at, Action: string(rec.Event.Action), Reason: rec.Event.Reason, User: rec.User.Name, Auth: string(rec.Auth.Method), Script: rec.Script.Name,
 		Host: rec.Host.Name, Asserted: Asserted(rec), Place: e.Place}
 	if rec.Alert != nil {
@@ -179,7 +179,7 @@ type segment struct {
 
 // with is the segment with one more record; s may be nil.
 func (s *segment) with(rec audit.Record) *segment {
-	at, _ := time.Parse(time.RFC3339Nano, rec.Timestamp)
+	at := audit.ParseTime(rec.Timestamp)
 	if s == nil {
 		s = &segment{first: rec.Seq, firstAt: at.UnixMicro(), beganFirst: math.MaxInt64, beganLast: math.MinInt64}
 	}

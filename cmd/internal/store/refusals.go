@@ -67,20 +67,3 @@ func summaryOf(e Entry) *Run {
 	}
 	return r
 }
-
-// refusals are the refusals that stand only in summaries, by status, of groups by status.
-func refusals(groups []Group, err error) (map[string]int64, error) {
-	found := map[string]int64{}
-	for _, g := range groups {
-		if g.Refused > 0 {
-			found[g.Key] = g.Refused
-		}
-	}
-	return found, err
-}
-
-// Refusals goes through the whole log.
-func (l Log) Refusals(q Query) (map[string]int64, error) { return refusals(l.Stats(q, ByStatus)) }
-
-// Refusals reads the sums.
-func (x *Index) Refusals(q Query) (map[string]int64, error) { return refusals(x.Stats(q, ByStatus)) }

@@ -257,12 +257,5 @@ func selectRuns(db querier, names *nameBook, rest string, args ...any) ([]Run, e
 	return scanRuns(db, names, rows)
 }
 
-// labelNames are the names under which labelled has the labels of a run.
-func (r *Run) labelNames() (list []string) {
-	for name, value := range r.Labels {
-		list = append(list, labelName(name, value))
-	}
-	return list
-}
-
+// labelName is the name under which labelled has a label.
 func labelName(name, value string) string { return LabelText(map[string]string{name: value}) }

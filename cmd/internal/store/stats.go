@@ -425,7 +425,7 @@ func (x *Index) LastUse(by By) (map[string]time.Time, error) {
 		last, ids := map[int64]time.Time{}, map[int64]struct{}{}
 		for _, r := range rows {
 			for i := range r.portions {
-				if p := &r.portions[i]; p.runs > 0 {
+				if p := &r.portions[i]; !p.isEmpty() {
 					last[r.key.a] = later(last[r.key.a], time.UnixMicro(p.last).UTC())
 					ids[r.key.a] = struct{}{}
 				}

@@ -170,7 +170,7 @@ var queries = func() (list []Query) {
 		}
 	}
 	for _, q := range []Query{
-		{Host: "gw"}, {Host: "Gateway-2", User: "alice"}, {Host: "none"}, {Text: "GATEWAY-2", Limit: 4}, {Text: "zoë"}, {Text: "NORTH", User: "bob"}, {Text: "0000000003e8"}, {Text: "tank"}, {Text: "wrong-k"},
+		{Host: "gw"}, {Host: "Gateway-2", User: "alice"}, {Host: "none"}, {Text: "GATEWAY-2", Limit: 4}, {Text: "zoë"}, {Text: "NORTH", User: "bob"}, {Text: "0000000000c8"}, {Text: "tank"}, {Text: "wrong-k"},
 		{Text: "no such words"}, {Before: 900}, {Before: 900, User: "alice", Limit: 5}, {Before: 1}, {Labels: map[string]string{"job": "7"}}, {Labels: map[string]string{"line": "north", "job": "7"}, Limit: 3}, {Labels: map[string]string{`<job`: `"7"`}}, {Labels: map[string]string{"line": ""}},
 		{Labels: map[string]string{"": ""}}, {Labels: map[string]string{"job": ""}}, {Script: "report", Version: "2"}, {Client: netip.MustParsePrefix("10.0.0.7/32")}, {Client: netip.MustParsePrefix("10.0.0.0/24"), User: "bob"},
 		{Client: netip.MustParsePrefix("fe80::/10"), Limit: 2}, {Client: netip.MustParsePrefix("0.0.0.0/0")}, {Code: fmt.Sprintf("%064x", 7)}, {Code: "00000000"}, {Code: fmt.Sprintf("%063x", 1)}, {Failed: true}, {Failed: true, User: "alice"},
@@ -186,16 +186,21 @@ var queries = func() (list []Query) {
 // Both sources answer alike, and it does not matter in which pieces the index was written.
 func TestSourcesAgree(t *testing.T) {
 	t.Parallel()
-	list := records(1500, 1)
-	want, found := answersOf(t, Log{sequence(list)})
+	list := records(500, 1)
+	want, found := answersOf(t, Log{Entries: sequence(list)})
 	if found < 1000 {
 		t.Errorf("only %d runs in all answers", found)
 	}
 	for _, q := range queries {
-		if n := len(all(t, Log{sequence(list)}, q)); n == 0 && q.Since.IsZero() && q.Until.IsZero() && !nobody(q) {
+		if n := len(all(t, Log{Entries: sequence(list)}, q)); n == 0 && q.Since.IsZero() && q.Until.IsZero() && !nobody(q) {
 			t.Errorf("%+v selects nothing: it would show no difference", q)
 		}
 	}
+	t.Run("backward", func(t *testing.T) {
+		t.Parallel()
+		got, _ := answersOf(t, Log{Entries: sequence(list), Backward: backward(list)})
+		compare(t, want, got)
+	})
 	for _, piece := range []int{len(list), 37} {
 		t.Run(fmt.Sprint(piece), func(t *testing.T) {
 			t.Parallel()
@@ -208,15 +213,31 @@ func TestSourcesAgree(t *testing.T) {
 				t.Errorf("cursor %+v, %v", c, err)
 			}
 			got, _ := answersOf(t, index)
-			if len(got) != len(want) {
-				t.Fatalf("%d answers from the index, %d from the log", len(got), len(want))
-			}
-			for i := range want {
-				if got[i] != want[i] {
-					t.Errorf("from the log\n%s\nfrom the index\n%s", want[i], got[i])
-				}
-			}
+			compare(t, want, got)
 		})
+	}
+}
+
+func compare(t *testing.T, want, got []string) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%d answers, want %d", len(got), len(want))
+	}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Errorf("%s\nwant\n%s", got[i], want[i])
+		}
+	}
+}
+
+// backward is a log from its newest record on.
+func backward(list []Entry) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		for _, e := range slices.Backward(list) {
+			if !yield(e, nil) {
+				return
+			}
+		}
 	}
 }
 
@@ -240,7 +261,11 @@ func answersOf(t *testing.T, s Source) (answers []string, runs int) {
 			answers = append(answers, fmt.Sprintf("%+v: %+v, exit code %s", q, r, exit))
 			runs++
 		}
-		for _, by := range []By{ByAll, ByUser, ByScript, ByStatus, ByDay, ByHour, ByHost, ByKey, ByReason, ByLabel("job"), ByLabel("line"), ByLabel("none")} {
+		bys := []By{ByAll, ByUser, ByScript, ByStatus, ByDay, ByHour, ByHost, ByKey, ByReason, ByLabel("job"), ByLabel("line"), ByLabel("none")}
+		if !q.Since.IsZero() || !q.Until.IsZero() {
+			bys = []By{ByUser, ByDay}
+		}
+		for _, by := range bys {
 			groups, err := s.Stats(q, by)
 			check(t, err)
 			answers = append(answers, fmt.Sprintf("%+v by %s: %q", q, by, rounded(groups)))

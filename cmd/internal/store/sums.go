@@ -103,7 +103,7 @@ type portion struct {
 	cpu       int64 // microseconds
 	peak      int64
 	output    int64
-	last      int64 // start of the newest, in microseconds
+	last      int64 // start of the newest, or the last refusal, in microseconds
 	durations Histogram
 }
 
@@ -118,15 +118,17 @@ func (all *portions) of(status int64) *portion {
 	return &(*all)[i]
 }
 
+func (p *portion) isEmpty() bool { return p.runs == 0 && p.refused == 0 }
+
 // add counts an ended run, or the refusals of a summary.
 func (p *portion) add(r *Run) {
+	at := r.Started.UnixMicro()
+	if p.isEmpty() || at > p.last {
+		p.last = at
+	}
 	if r.Refusals > 0 {
 		p.refused += r.Refusals
 		return
-	}
-	at := r.Started.UnixMicro()
-	if p.runs == 0 || at > p.last {
-		p.last = at
 	}
 	p.runs++
 	p.cpu += r.CPU.Microseconds()
@@ -140,7 +142,7 @@ func (p *portion) add(r *Run) {
 func (all *portions) merge(o portions) {
 	for i := range o {
 		p, q := all.of(o[i].status), &o[i]
-		if q.runs > 0 && (p.runs == 0 || q.last > p.last) {
+		if !q.isEmpty() && (p.isEmpty() || q.last > p.last) {
 			p.last = q.last
 		}
 		p.runs += q.runs
@@ -188,7 +190,10 @@ func decodePortions(data []byte, k sumKey) (all portions, err error) {
 func (p *portion) group(status string) *Group {
 	g := &Group{Runs: p.runs, Refused: p.refused, Statuses: map[string]int64{}, CPU: time.Duration(p.cpu) * time.Microsecond, PeakMemory: p.peak, OutputBytes: p.output, durations: p.durations}
 	if p.runs > 0 {
-		g.Statuses[status], g.Last = p.runs, time.UnixMicro(p.last).UTC()
+		g.Statuses[status] = p.runs
+	}
+	if !p.isEmpty() {
+		g.Last = time.UnixMicro(p.last).UTC()
 	}
 	if status != "ok" {
 		g.Failed = p.runs
@@ -321,11 +326,7 @@ func (w *Writer) putSums(s summing) error {
 		return err
 	}
 	defer find.Close()
-	put, err := w.tx.Prepare("INSERT OR REPLACE INTO sums VALUES (?,?,?,?,?,?)")
-	if err != nil {
-		return err
-	}
-	defer put.Close()
+	put := newBatch(w.tx, "INSERT OR REPLACE INTO sums", 6)
 	for _, k := range slices.SortedFunc(maps.Keys(s), sumKey.compare) {
 		p := s[k]
 		if n := newest[k.level]; n.Valid && k.at <= n.Int64 {
@@ -341,9 +342,9 @@ func (w *Writer) putSums(s summing) error {
 				return err
 			}
 		}
-		if _, err := put.Exec(int64(k.slice), int64(k.level), k.at, k.a, k.b, p.encode(k)); err != nil {
+		if err := put.add(int64(k.slice), int64(k.level), k.at, k.a, k.b, p.encode(k)); err != nil {
 			return err
 		}
 	}
-	return nil
+	return put.end()
 }

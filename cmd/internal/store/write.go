@@ -35,8 +35,12 @@ type Writer struct {
 	values map[[2]int64]struct{} // labels that have sums
 	many   map[int64]struct{}    // and names that have none
 
-	insert, find, nameOf *sql.Stmt
+	find, nameOf *sql.Stmt
+	tails        map[int64]struct{} // of the runs in the index that have no end; nil: not known, as they are too many
 }
+
+// tailsMost is how many runs without an end a writer remembers.
+const tailsMost = 20_000
 
 // A piece is what was added in a transaction.
 type piece struct {
@@ -162,13 +166,15 @@ func (w *Writer) Begin() (at audit.Position, err error) {
 	}
 	w.piece = newPiece()
 	for to, text := range map[**sql.Stmt]string{
-		&w.insert: "INSERT OR REPLACE INTO runs VALUES (?" + strings.Repeat(",?", strings.Count(runColumns, ",")) + ")",
 		&w.find:   "SELECT " + runColumns + " FROM runs WHERE tail = ? AND status = 0 ORDER BY runs.seq DESC",
 		&w.nameOf: "SELECT id FROM names WHERE text = ?",
 	} {
 		if err == nil {
 			*to, err = w.tx.Prepare(text)
 		}
+	}
+	if err == nil {
+		err = w.learnTails()
 	}
 	if err == nil {
 		at, err = position(w.tx.QueryRow(selectPosition))
@@ -221,7 +227,7 @@ func (w *Writer) Add(e Entry) error {
 	id := e.Record.RunID
 	r := w.open[id]
 	if r == nil {
-		known, err := w.openRun(id, e.Record.Event.Action)
+		known, err := w.openRun(id)
 		if err != nil {
 			return err
 		}
@@ -241,8 +247,32 @@ func (w *Writer) Add(e Entry) error {
 	return nil
 }
 
+// learnTails reads which runs have no end.
+func (w *Writer) learnTails() error {
+	rows, err := w.tx.Query("SELECT tail FROM runs WHERE status = 0 LIMIT ?", tailsMost+1)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	w.tails = map[int64]struct{}{}
+	for rows.Next() {
+		var tail int64
+		if err := rows.Scan(&tail); err != nil {
+			return err
+		}
+		w.tails[tail] = struct{}{}
+	}
+	if len(w.tails) >= tailsMost {
+		w.tails = nil
+	}
+	return rows.Err()
+}
+
 // openRun finds a run without an end in the index; nil: there is none.
-func (w *Writer) openRun(id string, now audit.Action) (*Run, error) {
+func (w *Writer) openRun(id string) (*Run, error) {
+	if _, has := w.tails[tailOf(id)]; w.tails != nil && !has {
+		return nil, nil
+	}
 	rows, err := w.find.Query(tailOf(id))
 	if err != nil {
 		return nil, err
@@ -294,9 +324,9 @@ func (w *Writer) putRuns() error {
 	// In the order of the key, so that SQLite appends.
 	slices.SortFunc(w.runs, func(a, b *Run) int { return cmp.Compare(a.Place(), b.Place()) })
 	sums := summing{}
-	var labels [][2]int64
+	rows := w.newRows()
 	for _, r := range w.runs {
-		s, err := w.put(r, w.old[r], &labels)
+		s, err := w.put(r, w.old[r], rows)
 		if err != nil {
 			return err
 		}
@@ -306,7 +336,7 @@ func (w *Writer) putRuns() error {
 			}
 		}
 	}
-	if err := w.putLabels(labels); err != nil {
+	if err := rows.end(); err != nil {
 		return err
 	}
 	sums.spread()
@@ -316,8 +346,19 @@ func (w *Writer) putRuns() error {
 	return w.putNames()
 }
 
+// Rows of runs are written in the order of their key, and so are their labels.
+type runRows struct {
+	tx     *sql.Tx
+	runs   *batch
+	labels [][2]int64
+}
+
+func (w *Writer) newRows() *runRows {
+	return &runRows{tx: w.tx, runs: newBatch(w.tx, "INSERT OR REPLACE INTO runs", strings.Count(runColumns, ",")+1)}
+}
+
 // put writes a run in place of the old row, if there is one.
-func (w *Writer) put(r, old *Run, labels *[][2]int64) (s storedRun, err error) {
+func (w *Writer) put(r, old *Run, to *runRows) (s storedRun, err error) {
 	if old != nil {
 		if err := w.remove(old, r.Place()); err != nil {
 			return s, err
@@ -326,23 +367,37 @@ func (w *Writer) put(r, old *Run, labels *[][2]int64) (s storedRun, err error) {
 	if s, err = w.store(r); err != nil {
 		return s, err
 	}
-	if _, err = w.insert.Exec(s.values()...); err != nil {
+	if err = to.runs.add(s.values()...); err != nil {
 		return s, err
 	}
-	for _, name := range r.labelNames() {
-		id, err := w.id(name, r.newest())
+	for name, value := range r.Labels {
+		id, err := w.id(labelName(name, value), r.newest())
 		if err != nil {
 			return s, err
 		}
-		*labels = append(*labels, [2]int64{id, s.seq})
+		to.labels = append(to.labels, [2]int64{id, s.seq})
 	}
 	return s, nil
 }
 
+func (rows *runRows) end() error {
+	if err := rows.runs.end(); err != nil {
+		return err
+	}
+	slices.SortFunc(rows.labels, func(a, b [2]int64) int { return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1])) })
+	labels := newBatch(rows.tx, "INSERT OR IGNORE INTO labelled", 2)
+	for _, l := range rows.labels {
+		if err := labels.add(l[0], l[1]); err != nil {
+			return err
+		}
+	}
+	return labels.end()
+}
+
 // remove removes the labels of a row, and the row itself if the run has another place now.
 func (w *Writer) remove(old *Run, place uint64) error {
-	for _, name := range old.labelNames() {
-		if _, err := w.tx.Exec("DELETE FROM labelled WHERE label = (SELECT id FROM names WHERE text = ?) AND seq = ?", name, int64(old.Place())); err != nil {
+	for name, value := range old.Labels {
+		if _, err := w.tx.Exec("DELETE FROM labelled WHERE label = (SELECT id FROM names WHERE text = ?) AND seq = ?", labelName(name, value), int64(old.Place())); err != nil {
 			return err
 		}
 	}
@@ -351,21 +406,6 @@ func (w *Writer) remove(old *Run, place uint64) error {
 	}
 	_, err := w.tx.Exec("DELETE FROM runs WHERE seq = ?", int64(old.Place()))
 	return err
-}
-
-func (w *Writer) putLabels(labels [][2]int64) error {
-	slices.SortFunc(labels, func(a, b [2]int64) int { return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1])) })
-	insert, err := w.tx.Prepare("INSERT OR IGNORE INTO labelled VALUES (?,?)")
-	if err != nil {
-		return err
-	}
-	defer insert.Close()
-	for _, l := range labels {
-		if _, err := insert.Exec(l[0], l[1]); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Rollback drops what was added since Begin, unless it was committed.
