@@ -152,7 +152,7 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&a.zone, "zone", "", "as --tz, its earlier name")
 	root.PersistentFlags().MarkHidden("zone")
 	root.AddCommand(a.audit(), a.index(), a.history(), a.ps(), a.cancel(), a.stats(), a.alerts(), a.metrics(), a.user(), a.group(), a.key(), a.limits(), a.access(), a.backup(), a.restore(), a.warm(), cli.NewVersion(program, nil))
-	root.AddCommand(a.script(), a.serve())
+	root.AddCommand(a.script(), a.serve(), a.report())
 	completeFormats(root)
 	complete(root, "tz", "local", "UTC", "Europe/Berlin", "Europe/London", "America/New_York", "Asia/Tokyo")
 	cli.AddHelp(root)

@@ -53,6 +53,14 @@ func (g *Group) Durations() Histogram { return g.durations }
 // Percentile is the duration that p (0 to 1) of the runs did not exceed.
 func (g *Group) Percentile(p float64) time.Duration { return g.durations.Percentile(p) }
 
+// With are the runs of both groups together.
+func (g Group) With(o Group) Group {
+	sum := Group{Key: g.Key, Asserted: g.Asserted}
+	sum.merge(&g)
+	sum.merge(&o)
+	return sum
+}
+
 func (g *Group) merge(o *Group) {
 	g.Runs += o.Runs
 	g.Failed += o.Failed

@@ -260,7 +260,7 @@ func (v *view) alert() error {
 	}
 	return v.show("alert", struct {
 		look
-		Alert
+		A           Alert
 		About       uint64
 		RunID       string
 		Meaning     string
@@ -305,7 +305,13 @@ func (v *view) evidence(index *store.Index, rec audit.Record) (all []evidence, e
 		return all, err
 	}
 	p, found, err := v.recordAt(index, rec.Alert.Seq)
-	if err != nil || !found { // the start or the end of the run above, or removed by retention
+	if err != nil {
+		return all, err
+	}
+	if !found { // the start or the end of a run, or removed by retention
+		if rec.RunID == "" {
+			all, err = v.evidenceOfRun(index, rec.Alert.Seq, all)
+		}
 		return all, err
 	}
 	_, says, err := v.who.ReadRecord(p.Place)
@@ -316,6 +322,17 @@ func (v *view) evidence(index *store.Index, rec audit.Record) (all []evidence, e
 		says = err.Error()
 	}
 	return append(all, evidence{Title: "The record", Said: []saidRecord{{p, says}}}), nil
+}
+
+// evidenceOfRun finds the run whose start or end a record is, among those that had begun by then.
+func (v *view) evidenceOfRun(index *store.Index, seq uint64, all []evidence) ([]evidence, error) {
+	page, err := index.Page(store.Query{Owner: v.query.Owner, Before: seq + 1, Limit: evidenceRows})
+	for _, run := range page.Runs {
+		if run.StartSeq == seq || run.EndSeq == seq {
+			all = append(all, evidence{Title: "The run", Runs: []store.Run{run}})
+		}
+	}
+	return all, err
 }
 
 // comment is the comment of a form.

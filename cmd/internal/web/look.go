@@ -44,6 +44,14 @@ func zoneOf(name string) *time.Location {
 // Zone is the name of the reader's zone.
 func (l look) Zone() string { return l.zone.String() }
 
+// ZoneName is the zone for people: that of the host by its abbreviation.
+func (l look) ZoneName() string {
+	if l.zone == time.Local {
+		return l.now.In(l.zone).Format("MST") + ", the zone of the host"
+	}
+	return l.zone.String()
+}
+
 // Time is a time to the second; empty for none.
 func (l look) Time(t time.Time) string { return l.at(t, "2006-01-02 15:04:05") }
 
