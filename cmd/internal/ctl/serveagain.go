@@ -43,7 +43,7 @@ func (v visitor) RunAgain(a web.Again, variables []byte) (web.Outcome, error) {
 		}
 	}
 	err = c.Run()
-	if errors.Is(err, exec.ErrNotFound) {
+	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
 		return web.Outcome{}, visible{errNoProgram, http.StatusConflict, hint(errNoProgram)}
 	}
 	if out, ok := outcomeOf(result.Bytes()); ok {

@@ -34,9 +34,6 @@ type pagesBench struct {
 	faults  []error
 }
 
-// pagesHost is what the requests of a test have as Host.
-const pagesHost = "127.0.0.1:8731"
-
 // newPagesBench knows alice, who runs code, carol, who has no role, audrey, an auditor, and admin, a
 // script-admin. "" is the user who has started the pages and owns the log.
 func newPagesBench(t *testing.T, with verification) *pagesBench {
@@ -64,7 +61,7 @@ func newPagesBench(t *testing.T, with verification) *pagesBench {
 		"PY3RUN_SECURITY_AUDIT_DIR=" + b.dir, "PY3RUN_CONFIG=" + b.config}}
 	b.index = &freshIndex{path: b.indexPath("")}
 	t.Cleanup(b.index.close)
-	server, token := web.New(web.Options{Gate: gate{b.app, &common{with: with}}, Index: b.index.get, Zone: time.UTC, Hosts: []string{pagesHost}, Log: func(err error) {
+	server, token := web.New(web.Options{Gate: b.gate(with), Index: b.index.get, Zone: time.UTC, Hosts: []string{pagesHost}, Log: func(err error) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.faults = append(b.faults, err)
@@ -76,6 +73,13 @@ func newPagesBench(t *testing.T, with verification) *pagesBench {
 		b.enter(name, b.send(name, http.MethodPost, "/sign-in", url.Values{"key": {key}}))
 	}
 	return b
+}
+
+func (b *pagesBench) gate(with verification) *gate {
+	b.app.with = with
+	g, err := b.app.newGate()
+	b.must(err)
+	return g
 }
 
 func (b *pagesBench) put(path, text string, mode os.FileMode) {
@@ -108,7 +112,7 @@ func (b *pagesBench) send(user, method, path string, form url.Values) *httptest.
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
 	if value, in := b.cookies[user]; in {
-		r.AddCookie(&http.Cookie{Name: "py3run", Value: value})
+		r.AddCookie(&http.Cookie{Name: "py3run-8731", Value: value})
 	}
 	w := httptest.NewRecorder()
 	b.handler.ServeHTTP(w, r)

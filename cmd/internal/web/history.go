@@ -82,6 +82,7 @@ type historyPage struct {
 	PageCSV      string
 	Heat         *Plot
 	HeatNote     string
+	Map          bool // this page has the map
 	Refusals     int64
 	Everybody    bool // runs of others are shown, too
 }
@@ -113,7 +114,7 @@ func (v *view) history() error {
 			return err
 		}
 	}
-	if stack.before == 0 {
+	if h.Map = stack.before == 0; h.Map && summable(v.query) { // a summary has nothing that other filters ask for
 		counts, err := index.Refusals(v.query)
 		if err != nil {
 			return err
@@ -234,6 +235,9 @@ const (
 
 // heat is the map of the runs that have ended, by the day and the hour of their start.
 func (v *view) heat(index *store.Index, q store.Query) (*Plot, string, error) {
+	if !summable(q) {
+		return nil, "There is no map for these filters together: the index keeps sums for time, status, failed and two of user, script and host, or for one API key.", nil
+	}
 	until := v.now
 	if !q.Until.IsZero() && q.Until.Before(until) {
 		until = q.Until
@@ -272,28 +276,52 @@ func (v *view) heat(index *store.Index, q store.Query) (*Plot, string, error) {
 			break
 		}
 		row[v.Day(day)] = i
-		rows = append(rows, v.at(day, "Mon 01-02"))
+		rows = append(rows, v.at(day, "Mon")[:2]+v.at(day, " 01-02"))
 	}
 	for h := range 24 {
 		columns = append(columns, fmt.Sprintf("%02d", h))
 	}
-	plot := v.Heat("heat", "Runs by day and hour of their start, in "+v.Zone(), rows, columns, v.cells(buckets, row))
+	plot := v.Heat("heat", "Runs by day and hour of their start, "+v.ZoneNow(), rows, columns, v.cells(buckets, row))
 	return &plot, note, nil
+}
+
+// summable reports whether the sums of the index answer a query. Else the runs themselves would have to be read.
+func summable(q store.Query) bool {
+	if q.Text != "" || q.Client.IsValid() || q.Code != "" || q.Holder != "" || q.Version != "" || len(q.Labels) > 0 {
+		return false
+	}
+	n := 0
+	for _, is := range []bool{q.User != "" || q.Owner != "", q.Script != "", q.Host != ""} {
+		if is {
+			n++
+		}
+	}
+	return n <= 2 && (q.Key == "" || n == 0)
 }
 
 // cells are the places of the heatmap, each with a link that narrows the filter to its hour.
 func (v *view) cells(buckets []store.Bucket, row map[string]int) (cells []Cell) {
 	for _, b := range buckets {
 		at := b.At.In(v.zone)
-		y, m, d := at.Date()
 		f := v.filter
-		f.Since, f.Until = at.Format(time.RFC3339), time.Date(y, m, d, at.Hour()+1, 0, 0, 0, v.zone).Format(time.RFC3339)
+		f.Since, f.Until = v.hour(at, 0).Format(time.RFC3339), v.hour(at, 1).Format(time.RFC3339)
 		text := fmt.Sprintf("%s: %s runs, %s failed", v.at(at, "2006-01-02 15:04"), v.Number(b.Runs), v.Number(b.Failed))
 		if i, shown := row[v.Day(at)]; shown {
 			cells = append(cells, Cell{Row: i, Column: at.Hour(), Value: float64(b.Runs), Mark: Mark{Text: text, Link: address("/history", f.Values())}})
 		}
 	}
 	return cells
+}
+
+// hour is when the hour of a time begins, or one that many hours after it. Where clocks are set back, an
+// hour comes twice: it begins when it comes first, and both count as one.
+func (v *view) hour(at time.Time, after int) time.Time {
+	y, m, d := at.Date()
+	begin := time.Date(y, m, d, at.Hour()+after, 0, 0, 0, v.zone)
+	if earlier := begin.Add(-time.Hour); earlier.Hour() == begin.Hour() {
+		return earlier
+	}
+	return begin
 }
 
 // historyCSV sends the runs of the filter, or with rows=page those of one page.
@@ -385,3 +413,12 @@ func (l look) Clip(text string, most int) string { return clip(text, most) }
 
 // Moment is when the page was made.
 func (l look) Moment() time.Time { return l.now }
+
+// ZoneNow is the reader's zone for people: its name, and what clocks there call it now.
+func (l look) ZoneNow() string {
+	short, name := l.now.In(l.zone).Format("MST"), l.Zone()
+	if name == short || l.zone == time.Local {
+		return short
+	}
+	return name + " (" + short + ")"
+}

@@ -229,7 +229,7 @@ func (v *view) measured(p *runPage, records RunRecords) {
 		}
 		b := Bar{Name: said.Name, Value: used, Bound: bound, Said: v.sayLimit(name, used).Value, Limit: said.Value, Class: "s1"}
 		if !limited {
-			b.Bound, b.Limit = 0, "no limit"
+			b.Bound, b.Limit, b.Said = 0, "", b.Said+", no limit"
 		}
 		if name == struck || limited && used >= bound {
 			b.Class, b.Name = "limit", b.Name+" ▲"
