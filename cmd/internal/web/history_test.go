@@ -39,6 +39,9 @@ func (fakeVisitor) Query(f Filter, now time.Time) (q store.Query, err error) {
 	if f.Until != "" && err == nil {
 		q.Until, err = time.Parse(time.RFC3339, f.Until)
 	}
+	if err != nil {
+		err = refused(http.StatusUnprocessableEntity, err.Error(), "")
+	}
 	return q, err
 }
 
