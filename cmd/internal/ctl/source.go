@@ -306,7 +306,7 @@ func (l logSource) Close() error { return l.reader.Close() }
 
 const (
 	indexPiece    = 50_000 // records of one transaction
-	buildPiece    = 60_000 // likewise, while an index is made that nobody reads yet
+	buildPiece    = 40_000 // likewise, while an index is made that nobody reads yet
 	indexPatience = 3 * time.Second
 )
 

@@ -1,8 +1,10 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -262,5 +264,93 @@ func TestReadersAndWriter(t *testing.T) {
 	close(done)
 	for range cap(failed) {
 		check(t, <-failed)
+	}
+}
+
+// Making an index goes on where it was interrupted, and nobody sees it before it is whole.
+func TestBuildGoesOn(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "index.db")
+	list := records(400, 13)
+	add := func(w *Writer, part []Entry) {
+		t.Helper()
+		_, err := w.Begin()
+		check(t, err)
+		for _, e := range part {
+			check(t, w.Add(e))
+		}
+		last := part[len(part)-1]
+		check(t, w.Commit(audit.Position{Segment: 1, Offset: 9, Seq: last.Record.Seq, Hash: last.Hash}))
+	}
+	w, err := OpenWriter(path, false, 0)
+	check(t, err)
+	add(w, list[:300])
+	_, err = w.Begin()
+	check(t, err, w.Add(list[300]), w.Rollback(), w.Close())
+	if _, err := OpenIndex(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("half an index: %v", err)
+	}
+	w, err = OpenWriter(path, false, 0)
+	check(t, err)
+	at, err := w.Begin()
+	check(t, err, w.Rollback())
+	if at.Seq != 300 || !w.Building() {
+		t.Errorf("it goes on behind record %d", at.Seq)
+	}
+	add(w, list[300:])
+	check(t, w.Finish(), w.Close())
+	x, err := OpenIndex(path)
+	check(t, err)
+	defer x.Close()
+	if got, want := places(all(t, x, Query{})), places(all(t, Log{Entries: sequence(list)}, Query{})); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+
+	// A new one in its place is seen by who has the old one open.
+	w, err = OpenWriter(path, true, 0)
+	check(t, err)
+	add(w, list[:100])
+	if n := len(all(t, x, Query{})); n < 390 {
+		t.Errorf("%d runs while another one is made", n)
+	}
+	check(t, w.Finish(), w.Close())
+	if got, want := places(all(t, x, Query{})), places(all(t, Log{Entries: sequence(list[:100])}, Query{})); got != want {
+		t.Errorf("from the new one %s, want %s", got, want)
+	}
+}
+
+// A label with too many values has no sums, and the runs still tell.
+func TestManyLabels(t *testing.T) {
+	t.Parallel()
+	list := records(700, 14)
+	for i := range list {
+		if list[i].Record.RunID != "" && list[i].Record.Labels != nil {
+			labels := maps.Clone(list[i].Record.Labels)
+			labels["id"], labels["few"] = list[i].Record.RunID[24:], fmt.Sprint(i%3)
+			list[i].Record.Labels = labels
+		}
+	}
+	path := filepath.Join(t.TempDir(), "index.db")
+	write(t, path, list, 333)
+	x, err := OpenIndex(path)
+	check(t, err)
+	defer x.Close()
+	for _, name := range []string{"id", "few", "job"} {
+		for _, q := range []Query{{}, {User: "alice"}} {
+			want, err := Log{Entries: sequence(list)}.Stats(q, ByLabel(name))
+			check(t, err)
+			got, err := x.Stats(q, ByLabel(name))
+			check(t, err)
+			if !slices.Equal(rounded(got), rounded(want)) || len(want) < 2 {
+				t.Errorf("by %s, of %q:\n%s\nwant\n%s", name, q.User, rounded(got), rounded(want))
+			}
+		}
+	}
+	s, _, err := x.summed(Query{}, ByLabel("id"))
+	check(t, err)
+	few, _, err := x.summed(Query{}, ByLabel("few"))
+	check(t, err)
+	if s != nil || few == nil {
+		t.Error("which label has sums")
 	}
 }

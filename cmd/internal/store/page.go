@@ -97,19 +97,19 @@ func (x *Index) chunk(q Query, most, look int) (c chunked, err error) {
 
 // text is the statement. A limit in the inner one bounds what SQLite looks at.
 func (p *plan) text(most, look int) (text string, args []any) {
-	const newest = " ORDER BY runs.seq DESC LIMIT ?"
+	newest := " ORDER BY " + p.seq + " DESC LIMIT ?"
 	if look == 0 || len(p.rest.terms) == 0 {
 		all := condition{append(p.way.terms[:len(p.way.terms):len(p.way.terms)], p.rest.terms...), append(p.way.args[:len(p.way.args):len(p.way.args)], p.rest.args...)}
 		return "SELECT " + runColumns + " FROM " + p.from + all.String() + newest, append(all.args, most)
 	}
 	inner := "SELECT " + strings.Replace(runColumns, "runs.seq", "runs.seq AS seq", 1) + " FROM " + p.from + p.way.String() + newest
 	args = append(append(append(args, p.way.args...), look), p.rest.args...)
-	return "SELECT " + runColumns + " FROM (" + inner + ") AS runs" + p.rest.String() + newest, append(args, most)
+	return "SELECT " + runColumns + " FROM (" + inner + ") AS runs" + p.rest.String() + " ORDER BY runs.seq DESC LIMIT ?", append(args, most)
 }
 
 // stop finds out where the inner statement has stopped.
 func (p *plan) stop(v view, look int, c *chunked) error {
-	rows, err := v.Query("SELECT runs.seq, started FROM "+p.from+p.way.String()+" ORDER BY runs.seq DESC LIMIT 1 OFFSET ?", append(p.way.args[:len(p.way.args):len(p.way.args)], look-1)...)
+	rows, err := v.Query("SELECT runs.seq, started FROM "+p.from+p.way.String()+" ORDER BY "+p.seq+" DESC LIMIT 1 OFFSET ?", append(p.way.args[:len(p.way.args):len(p.way.args)], look-1)...)
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,7 @@ type way struct {
 // each run the rest.
 type plan struct {
 	from string
+	seq  string // the column by which the way is sorted
 	way  condition
 	rest condition
 }
@@ -59,10 +60,13 @@ func (v view) plan(q Query) (p plan, nothing bool, err error) {
 			best, least = i, n
 		}
 	}
-	p.from = "runs"
+	p.from, p.seq = "runs", "runs.seq"
 	for i, w := range ways {
 		if i == best {
 			p.from = w.tables()
+			if w.from != "" {
+				p.seq = "labelled.seq"
+			}
 			p.way.and(w.term, w.args...)
 		} else {
 			p.rest.and(w.instead(), w.args...)
@@ -77,7 +81,7 @@ func (v view) plan(q Query) (p plan, nothing bool, err error) {
 		p.rest.and("version = ?", id)
 	}
 	if q.Before > 0 {
-		p.way.and("runs.seq < ?", asInt(q.Before))
+		p.way.and(p.seq+" < ?", asInt(q.Before))
 	}
 	return p, false, v.within(q, &p)
 }
@@ -97,7 +101,7 @@ func (v view) within(q Query, p *plan) error {
 			first, last = min(first, s.first), max(last, s.last)
 		}
 	}
-	p.way.and("runs.seq BETWEEN ? AND ?", asInt(first), asInt(last))
+	p.way.and(p.seq+" BETWEEN ? AND ?", asInt(first), asInt(last))
 	if !q.Since.IsZero() {
 		p.rest.and("+started >= ?", q.Since.UnixMicro())
 	}

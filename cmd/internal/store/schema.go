@@ -63,7 +63,7 @@ CREATE INDEX IF NOT EXISTS runs_script ON runs (script) WHERE script <> 0;
 CREATE INDEX IF NOT EXISTS runs_code ON runs (code) WHERE code <> 0;
 CREATE INDEX IF NOT EXISTS runs_status ON runs (status) WHERE status <> 1;
 CREATE INDEX IF NOT EXISTS runs_started ON runs (started);
-CREATE INDEX IF NOT EXISTS sums_of ON sums (slice, level, a);
+CREATE INDEX IF NOT EXISTS sums_of ON sums (slice, level, a, b);
 `
 
 // The ids of names that are known beforehand.
@@ -134,7 +134,7 @@ const (
 	toRead  = "mode=ro"
 	toWrite = "mode=rw&_txlock=immediate&_pragma=secure_delete(1)" + // what retention removes must not stay in free pages
 		"&_pragma=cache_spill(0)&_pragma=cache_size(-65536)" // a writer that runs out of room would lock readers out before its end
-	toBuild = "mode=rw&_txlock=immediate&_pragma=synchronous(0)&_pragma=cache_size(-65536)" // nobody reads it yet, and it can be made again
+	toBuild = "mode=rw&_txlock=immediate&_pragma=synchronous(0)&_pragma=cache_size(-49152)" // nobody reads it yet, and it can be made again
 )
 
 func source(path, how string) string {

@@ -77,14 +77,17 @@ type span struct {
 	from, to *int64 // to is not included; nil: open
 }
 
-// A summing query is one that sums answer.
+// isShort reports whether a span has few units, so that all their keys are few.
+func (u span) isShort() bool { return u.from != nil && u.to != nil && *u.to-*u.from <= 48 }
+
+// A summedQuery is one that sums answer.
 type summedQuery struct {
 	q      Query
 	by     By
 	slice  slice
 	a      int64 // with hasA
 	hasA   bool
-	b      func(int64) bool // which b match; nil: all
+	b      *[2]int64 // the first and the last b that match; nil: all
 	spans  []span
 	cuts   [][2]time.Time
 	split  map[int64]struct{} // hours in which a day of the query's zone begins
@@ -222,9 +225,9 @@ func (s *summedQuery) resolve(v view) (nothing bool, err error) {
 	}
 	if second != "" {
 		want := id(second)
-		s.b = func(b int64) bool { return b == want }
+		s.b = &[2]int64{want, want}
 		if s.halve {
-			s.b = func(b int64) bool { return b>>1 == want }
+			s.b = &[2]int64{2 * want, 2*want + 1}
 		}
 	}
 	return nothing, err
@@ -243,7 +246,7 @@ func (s *summedQuery) resolveLabel(v view) (nothing bool, err error) {
 		if err != nil || !found {
 			return true, err
 		}
-		s.b = func(b int64) bool { return b == want }
+		s.b = &[2]int64{want, want}
 	}
 	s.bNames, s.hasA = grouped, true
 	var found bool
@@ -294,16 +297,24 @@ func (x *Index) add(all grouping, s *summedQuery, u span) error {
 func (s *summedQuery) rows(v view, u span) (list []sumRow, err error) {
 	var where condition
 	where.and("slice = ? AND level = ?", int64(s.slice), int64(u.level))
-	sign := ""
+	// SQLite goes along the time, with all keys, or along one key, with all times: a sign keeps it from the other.
+	ofKey, ofTime := "", ""
+	if s.hasA && u.isShort() {
+		ofKey = "+"
+	} else if s.hasA {
+		ofTime = "+"
+	}
 	if s.hasA {
-		where.and("a = ?", s.a)
-		sign = "+" // or SQLite would go through the time, of all keys
+		where.and(ofKey+"a = ?", s.a)
+	}
+	if s.b != nil {
+		where.and(ofKey+"b BETWEEN ? AND ?", s.b[0], s.b[1])
 	}
 	if u.from != nil {
-		where.and(sign+"at >= ?", *u.from)
+		where.and(ofTime+"at >= ?", *u.from)
 	}
 	if u.to != nil {
-		where.and(sign+"at < ?", *u.to)
+		where.and(ofTime+"at < ?", *u.to)
 	}
 	rows, err := v.Query("SELECT at, a, b, data FROM sums"+where.String(), where.args...)
 	if err != nil {
@@ -315,9 +326,6 @@ func (s *summedQuery) rows(v view, u span) (list []sumRow, err error) {
 		var data []byte
 		if err := rows.Scan(&r.key.at, &r.key.a, &r.key.b, &data); err != nil {
 			return nil, err
-		}
-		if s.b != nil && !s.b(r.key.b) {
-			continue
 		}
 		if r.portions, err = decodePortions(data, r.key); err != nil {
 			return nil, err
@@ -417,7 +425,7 @@ func (x *Index) LastUse(by By) (map[string]time.Time, error) {
 		slice = sliceKey
 	}
 	err := x.look(func(v view) error {
-		s := &summedQuery{slice: slice, aNames: true, b: func(b int64) bool { return b == 0 }}
+		s := &summedQuery{slice: slice, aNames: true, b: &[2]int64{0, 0}}
 		rows, err := s.rows(v, span{level: months})
 		if err != nil {
 			return err

@@ -27,7 +27,7 @@ const layout = "2006-01-02T15:04:05.000000Z"
 // records makes a log of n runs over some weeks: several at once, some without an end, some orphaned, some whose start is gone.
 func records(n int, seed uint64) []Entry {
 	r := rand.New(rand.NewPCG(seed, 1))
-	users, scripts := []string{"alice", "bob", "carol", `o'hara "x"`, "Zoë"}, []string{"", "", "tank-balance", "report", "pumps"}
+	users, scripts := []string{"alice", "bob", "carol", `o'hara "x"`, "Zoë", "nul\x00l"}, []string{"", "", "tank-balance", "report", "pumps"}
 	hosts := []string{"gw", "gw", "Gateway-2", ""}
 	clients := []string{"", "10.0.0.7", "10.0.1.7", "::ffff:10.0.0.9", "fe80::1%eth0", "no address"}
 	labels := []map[string]string{nil, nil, {}, {"job": "7"}, {"job": "7", "line": "north"}, {"job": "77"}, {"a,\"job": "7"}, {`<job`: `"7"`, "line": ""}}
@@ -170,7 +170,7 @@ var queries = func() (list []Query) {
 		}
 	}
 	for _, q := range []Query{
-		{Host: "gw"}, {Host: "Gateway-2", User: "alice"}, {Host: "none"}, {Text: "GATEWAY-2", Limit: 4}, {Text: "zoë"}, {Text: "NORTH", User: "bob"}, {Text: "0000000000c8"}, {Text: "tank"}, {Text: "wrong-k"},
+		{Host: "gw"}, {Host: "Gateway-2", User: "alice"}, {Host: "none"}, {User: "nul\x00l"}, {User: "nul"}, {Text: "GATEWAY-2", Limit: 4}, {Text: "zoë"}, {Text: "NORTH", User: "bob"}, {Text: "0000000000c8"}, {Text: "tank"}, {Text: "wrong-k"},
 		{Text: "no such words"}, {Before: 900}, {Before: 900, User: "alice", Limit: 5}, {Before: 1}, {Labels: map[string]string{"job": "7"}}, {Labels: map[string]string{"line": "north", "job": "7"}, Limit: 3}, {Labels: map[string]string{`<job`: `"7"`}}, {Labels: map[string]string{"line": ""}},
 		{Labels: map[string]string{"": ""}}, {Labels: map[string]string{"job": ""}}, {Script: "report", Version: "2"}, {Client: netip.MustParsePrefix("10.0.0.7/32")}, {Client: netip.MustParsePrefix("10.0.0.0/24"), User: "bob"},
 		{Client: netip.MustParsePrefix("fe80::/10"), Limit: 2}, {Client: netip.MustParsePrefix("0.0.0.0/0")}, {Code: fmt.Sprintf("%064x", 7)}, {Code: "00000000"}, {Code: fmt.Sprintf("%063x", 1)}, {Failed: true}, {Failed: true, User: "alice"},
@@ -245,7 +245,7 @@ func backward(list []Entry) iter.Seq2[Entry, error] {
 func nobody(q Query) bool {
 	job, asksJob := q.Labels["job"]
 	_, asksNothing := q.Labels[""]
-	return q.User == "nobody" || q.Host == "none" || q.Text == "no such words" || q.Before == 1 || asksNothing || asksJob && job == "" || q.Owner != "" && q.User != "" || q.Failed && q.Status == "ok" || q.Key == "k"
+	return q.User == "nobody" || q.User == "nul" || q.Host == "none" || q.Text == "no such words" || q.Before == 1 || asksNothing || asksJob && job == "" || q.Owner != "" && q.User != "" || q.Failed && q.Status == "ok" || q.Key == "k"
 }
 
 // answersOf are a source's answers to all questions, each in words, and how many runs are in them.
@@ -281,7 +281,7 @@ func answersOf(t *testing.T, s Source) (answers []string, runs int) {
 
 func rounded(groups []Group) (lines []string) {
 	for _, g := range groups {
-		lines = append(lines, fmt.Sprint(g.Key, g.Asserted, g.Runs, g.Failed, g.Statuses, g.CPU, g.PeakMemory, g.OutputBytes, g.Last,
+		lines = append(lines, fmt.Sprint(g.Key, g.Asserted, g.Runs, g.Failed, g.Statuses, g.CPU, g.PeakMemory, g.OutputBytes, g.Refused, g.Last,
 			g.Percentile(0.5), g.Percentile(0.95), g.Percentile(1)))
 	}
 	return lines

@@ -127,7 +127,7 @@ func (w *Writer) Finish() error {
 	if !w.building {
 		return nil
 	}
-	if _, err := w.db.Exec("BEGIN IMMEDIATE; " + secondary + " COMMIT; PRAGMA optimize"); err != nil {
+	if _, err := w.db.Exec("BEGIN IMMEDIATE; " + secondary + " COMMIT;"); err != nil {
 		return damage(err)
 	}
 	if err := w.db.Close(); err != nil {
