@@ -18,6 +18,7 @@ import (
 
 	"py3run/audit"
 	"py3run/cmd/internal/access"
+	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/web"
 )
 
@@ -26,7 +27,7 @@ type pagesBench struct {
 	*fixture
 	home    string
 	app     *app
-	config  string // file
+	file    string // of the configuration
 	index   *freshIndex
 	handler http.Handler
 	cookies map[string]string // by user
@@ -39,7 +40,7 @@ type pagesBench struct {
 func newPagesBench(t *testing.T, with verification) *pagesBench {
 	t.Helper()
 	home := t.TempDir()
-	b := &pagesBench{home: home, config: filepath.Join(home, "config.toml"), cookies: map[string]string{}}
+	b := &pagesBench{home: home, file: filepath.Join(home, "config.toml"), cookies: map[string]string{}}
 	log, err := audit.Open(filepath.Join(home, "audit"))
 	if err != nil {
 		t.Fatal(err)
@@ -47,8 +48,8 @@ func newPagesBench(t *testing.T, with verification) *pagesBench {
 	log.NoSync = true
 	t.Cleanup(func() { log.Close() })
 	b.fixture = &fixture{T: t, log: log, out: &bytes.Buffer{}, err: &bytes.Buffer{}}
-	b.dir = filepath.Join(home, "audit")
-	b.put(b.config, "# of this plant\n[security]\nmax-memory-mb = 512   # as agreed\n", 0o640)
+	b.logContext = logContext{dir: filepath.Join(home, "audit"), config: config.Default(), out: b.out, err: b.err}
+	b.put(b.file, "# of this plant\n[security]\nmax-memory-mb = 512   # as agreed\n", 0o640)
 	policy := "version = 1\n"
 	keys := map[string]string{}
 	for name, role := range map[string]string{"alice": `"python3-executor"`, "carol": "", "audrey": `"auditor"`, "admin": `"script-admin"`} {
@@ -58,7 +59,7 @@ func newPagesBench(t *testing.T, with verification) *pagesBench {
 	}
 	b.put(filepath.Join(home, "config/py3run/policy.toml"), policy, 0o600)
 	b.app = &app{out: b.out, err: b.err, environ: []string{"HOME=" + home, "XDG_STATE_HOME=" + home + "/state", "XDG_CONFIG_HOME=" + home + "/config",
-		"PY3RUN_SECURITY_AUDIT_DIR=" + b.dir, "PY3RUN_CONFIG=" + b.config}}
+		"PY3RUN_SECURITY_AUDIT_DIR=" + b.dir, "PY3RUN_CONFIG=" + b.file}}
 	b.index = &freshIndex{path: b.indexPath("")}
 	t.Cleanup(b.index.close)
 	server, token := web.New(web.Options{Gate: b.gate(with), Index: b.index.get, Zone: time.UTC, Hosts: []string{pagesHost}, Log: func(err error) {
@@ -202,9 +203,11 @@ func hasNot(t *testing.T, page string, words ...string) {
 	}
 }
 
+// mainOf is the text of a page for a message, without its markup, and not all of it.
 func mainOf(page string) string {
 	_, text, _ := strings.Cut(page, "<main")
-	return text
+	text = strings.Join(strings.Fields(regexp.MustCompile(`<[^>]*>`).ReplaceAllString("<"+text, " ")), " ")
+	return text[:min(len(text), 1500)]
 }
 
 // Who may see and do what on these pages is what the commands' policy says.
