@@ -41,6 +41,7 @@ type app struct {
 	policy                       *atomic.Pointer[access.Policy] // of the last call, for a process that asks again and again; nil: none is kept
 	with                         verification                   // what the pages compare the log with
 	py3run                       string                         // program; empty: the one beside this program, or in PATH
+	runByKey                     bool                           // of serve
 }
 
 // Main runs the command line and returns the exit code.

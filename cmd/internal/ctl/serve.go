@@ -58,6 +58,7 @@ It makes the index if there is none, keeps it up to date, and ends after 15 minu
 	c.Flags().DurationVar(&s.idle, "idle", s.idle, "end after this `time` without a request of somebody who has signed in; 0: never")
 	indexFlag(c, &s.index)
 	a.with.flags(c)
+	a.runFlags(c)
 	return c
 }
 

@@ -43,6 +43,10 @@ func TestRunAgain(t *testing.T) {
 	v.key = "p3k_secret_of_alice"
 	v.environ = []string{"PY3RUN_API_KEY_FILE=/other", "KEPT=1", "PATH=" + os.Getenv("PATH")}
 	v.app.dir = b.dir
+	if text := b.pages(v).get("/runs/"+id+"/again", 409); !strings.Contains(text, "--run-by-key") {
+		t.Errorf("a key runs code as the starter: %s", text)
+	}
+	v.app.runByKey = true
 	var dir string
 	v.app.py3run, dir = launcherScript(t, `echo '{"run_id":"01a20d4b-0000-7000-8000-000000000009","status":"timeout","error":"<b>stopped</b>","stdout":"hello","stderr":"","result":{"y":2},"failure":{"hint":"do less","where":[{"file":"main.py","line":7,"function":"f"}]}}'`)
 	p := b.pages(v)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"github.com/spf13/cobra"
 	"io"
 	"iter"
 	"net/http"
@@ -195,6 +196,11 @@ func (v visitor) Code(of web.RunRecords) ([]byte, error) {
 	return nil, visible{err, http.StatusConflict, ""}
 }
 
+// runFlags are what the pages need to run code again.
+func (a *app) runFlags(c *cobra.Command) {
+	c.Flags().BoolVar(&a.runByKey, "run-by-key", false, "let holders of API keys run code again, too: it runs as the user of the\noperating system who has started the pages")
+}
+
 // proving lets one visitor after the other go through the whole log.
 var proving sync.Mutex
 
@@ -247,6 +253,8 @@ func (v visitor) Again(of web.RunRecords) (web.Again, error) {
 	switch {
 	case of.Run.Status == "":
 		return refuse("this run has not ended yet", "")
+	case v.key != "" && !v.app.runByKey: // who has a key need not be this user of the operating system
+		return refuse("these pages run code for their starter alone", "it would run as that user of the operating system; py3runctl serve --run-by-key allows it to holders of API keys, too")
 	case rec == nil:
 		return refuse("the log does not have the records of this run any more", "")
 	case rec.Command != string(wire.CommandExecute) && rec.Command != string(wire.CommandEvaluate):

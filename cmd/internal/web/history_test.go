@@ -1,6 +1,7 @@
 package web
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -62,7 +63,6 @@ func someIndex(t *testing.T, n int, from time.Time, step time.Duration) *store.I
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.Close()
 	if _, err := w.Begin(); err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func someIndex(t *testing.T, n int, from time.Time, step time.Duration) *store.I
 	if err := w.Commit(audit.Position{Seq: uint64(2 * n)}); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Finish(); err != nil {
+	if err := errors.Join(w.Finish(), w.Close()); err != nil {
 		t.Fatal(err)
 	}
 	x, err := store.OpenIndex(path)
