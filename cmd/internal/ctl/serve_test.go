@@ -162,10 +162,10 @@ func TestServeSignIn(t *testing.T) {
 	t.Parallel()
 	b := newServeBench(t, nil)
 	if w := b.get("-", "/history?user=a"); w.Code != 401 || strings.Contains(w.Body.String(), "alice") || !strings.Contains(w.Body.String(), `name="back" value="/history?user=a"`) {
-		t.Errorf("who has not signed in: %d %s", w.Code, mainOf(w))
+		t.Errorf("who has not signed in: %d %s", w.Code, mainPart(w))
 	}
 	if w := b.get("alice", "/"); w.Code != 200 || !strings.Contains(w.Body.String(), ">alice</span>") {
-		t.Errorf("alice: %d %s", w.Code, mainOf(w))
+		t.Errorf("alice: %d %s", w.Code, mainPart(w))
 	}
 	old := b.cookies["alice"]
 	w := b.post("alice", "/sign-out", url.Values{})
@@ -188,11 +188,11 @@ func TestServeSignIn(t *testing.T) {
 	}
 	w = b.post("-", "/sign-in", url.Values{"key": {" " + b.key("alice") + "\n"}, "back": {"/history?user=x&failed=1"}})
 	if w.Code != 200 || !strings.Contains(w.Body.String(), `content="0;url=/history?user=x&amp;failed=1"`) || strings.Contains(w.Body.String(), b.key("alice")) {
-		t.Errorf("%d %s", w.Code, mainOf(w))
+		t.Errorf("%d %s", w.Code, mainPart(w))
 	}
 	for _, back := range []string{"//evil.example", "https://evil.example", `/\evil.example`, "javascript:alert(1)", "/\tx", "evil", "/ü", "/ x"} {
 		if w := b.post("-", "/sign-in", url.Values{"key": {b.key("alice")}, "back": {back}}); !strings.Contains(w.Body.String(), `content="0;url=/"`) {
-			t.Errorf("back to %q: %s", back, mainOf(w))
+			t.Errorf("back to %q: %s", back, mainPart(w))
 		}
 	}
 }
@@ -245,7 +245,7 @@ func TestServeSessionEnds(t *testing.T) {
 		}
 		b.editPolicy(edit)
 		if w := b.get(user, "/history"); w.Code != 403 || !strings.Contains(w.Body.String(), "is not accepted") || !strings.Contains(w.Body.String(), `name="key"`) {
-			t.Errorf("%s: %d %s", user, w.Code, mainOf(w))
+			t.Errorf("%s: %d %s", user, w.Code, mainPart(w))
 		}
 		if w := b.get(user, "/"); w.Code != 401 {
 			t.Errorf("%s, again: %d", user, w.Code)
@@ -325,7 +325,7 @@ func TestServeOneTimeToken(t *testing.T) {
 	}
 	b.cookies[""] = c
 	if w := b.get("", "/"); w.Code != 200 || !strings.Contains(w.Body.String(), "user of the operating system") {
-		t.Errorf("%d %s", w.Code, mainOf(w))
+		t.Errorf("%d %s", w.Code, mainPart(w))
 	}
 }
 
@@ -356,7 +356,7 @@ func TestServeDeniedSignIns(t *testing.T) {
 		for _, key := range []string{unknown, "guess"} {
 			w := b.post("-", "/sign-in", url.Values{"key": {key}})
 			if w.Code != 403 || !strings.Contains(w.Body.String(), access.KeyRefused) || strings.Contains(w.Body.String(), key) {
-				t.Fatalf("%d %s", w.Code, mainOf(w))
+				t.Fatalf("%d %s", w.Code, mainPart(w))
 			}
 		}
 	}
@@ -549,7 +549,7 @@ func TestServeContentSecurityPolicy(t *testing.T) {
 			t.Errorf("%d: %v", i, h)
 		}
 		if strings.Contains(w.Body.String(), " style=") || strings.Contains(w.Body.String(), "<style") || regexp.MustCompile(`<script(>| [^>]*>[^<])|\son\w+=`).MatchString(w.Body.String()) {
-			t.Errorf("%d: something in line: %s", i, mainOf(w))
+			t.Errorf("%d: something in line: %s", i, mainPart(w))
 		}
 	}
 	w := b.get("-", regexp.MustCompile(`/static/style\.css\?v=\w+`).FindString(answers[0].Body.String()))
@@ -645,20 +645,20 @@ func TestServeBrokenPolicy(t *testing.T) {
 		for _, user := range []string{"alice", "admin"} {
 			w := b.get(user, "/history")
 			if w.Code != 503 || !strings.Contains(w.Body.String(), "cannot be used") || strings.Contains(w.Body.String(), "secret") || strings.Contains(w.Body.String(), b.dir) {
-				t.Errorf("%s, %s: %d %s", name, user, w.Code, mainOf(w))
+				t.Errorf("%s, %s: %d %s", name, user, w.Code, mainPart(w))
 			}
 		}
 		if w := b.post("-", "/sign-in", url.Values{"key": {b.key("bob")}}); w.Code != 503 || !strings.Contains(w.Body.String(), "cannot be used") {
 			t.Errorf("%s: a new sign-in: %d", name, w.Code)
 		}
 		if w := b.get("", "/history"); name != "a broken config" && w.Code != 200 {
-			t.Errorf("%s: the starter: %d %s", name, w.Code, mainOf(w))
+			t.Errorf("%s: the starter: %d %s", name, w.Code, mainPart(w))
 		}
 		b.write("config/py3run/config.toml", "")
 		os.Chmod(b.policyFile(), 0o600)
 		b.write("config/py3run/policy.toml", whole)
 		if w := b.get("alice", "/history"); w.Code != 200 {
-			t.Errorf("after %s: %d %s", name, w.Code, mainOf(w))
+			t.Errorf("after %s: %d %s", name, w.Code, mainPart(w))
 		}
 	}
 }
@@ -671,7 +671,7 @@ func TestServeIndexComesBack(t *testing.T) {
 	seen := func(when string) {
 		t.Helper()
 		if w := b.get("audrey", "/history"); w.Code != 200 || !strings.Contains(w.Body.String(), "alice") {
-			t.Errorf("%s: %d %s", when, w.Code, mainOf(w))
+			t.Errorf("%s: %d %s", when, w.Code, mainPart(w))
 		}
 	}
 	seen("at first")
@@ -690,7 +690,7 @@ func TestServeIndexComesBack(t *testing.T) {
 			os.Rename(index+"2", index)
 		}
 		if w := b.get("audrey", "/history"); w.Code != 200 && (w.Code != 503 || !strings.Contains(w.Body.String(), "made anew")) {
-			t.Errorf("%s: %d %s", when, w.Code, mainOf(w))
+			t.Errorf("%s: %d %s", when, w.Code, mainPart(w))
 		}
 		b.freshen()
 		seen("after it was " + when)
@@ -701,7 +701,7 @@ func TestServeIndexComesBack(t *testing.T) {
 	}
 	b.freshen()
 	if w := b.get("audrey", "/history"); w.Code != 503 {
-		t.Errorf("without the log: %d %s", w.Code, mainOf(w))
+		t.Errorf("without the log: %d %s", w.Code, mainPart(w))
 	}
 	if b.pages.index.fresh().Err == nil {
 		t.Error("that the log has gone is not told")
@@ -715,7 +715,7 @@ func TestServeIndexComesBack(t *testing.T) {
 	b.log.run("zoe", "ok", nil)
 	b.freshen()
 	if w := b.get("audrey", "/history"); !strings.Contains(w.Body.String(), "zoe") {
-		t.Errorf("a new run: %s", mainOf(w))
+		t.Errorf("a new run: %s", mainPart(w))
 	}
 }
 
@@ -731,7 +731,7 @@ func TestServeWithoutARecord(t *testing.T) {
 	}
 	w := b.post("-", "/sign-in", url.Values{"key": {b.key("alice")}})
 	if w.Code != 503 || w.Header().Get("Set-Cookie") != "" || !strings.Contains(w.Body.String(), "cannot take a record") {
-		t.Errorf("sign-in: %d %s", w.Code, mainOf(w))
+		t.Errorf("sign-in: %d %s", w.Code, mainPart(w))
 	}
 	if !strings.Contains(b.said.String(), "audit.jsonl") {
 		t.Errorf("standard error: %q", b.said.String())
@@ -913,13 +913,13 @@ func TestServeMethods(t *testing.T) {
 		}
 		switch {
 		case tt.method == "HEAD" && w.Body.Len() > 0, w.Code == 405 && (w.Header().Get("Allow") == "" || !strings.Contains(w.Body.String(), "<h1>")), w.Code == 404 && !strings.Contains(w.Body.String(), "There is no such"):
-			t.Errorf("%s %s: %v %s", tt.method, tt.path, w.Header(), mainOf(w))
+			t.Errorf("%s %s: %v %s", tt.method, tt.path, w.Header(), mainPart(w))
 		case strings.Contains(w.Body.String(), "alice") && w.Code >= 400:
-			t.Errorf("%s %s: %s", tt.method, tt.path, mainOf(w))
+			t.Errorf("%s %s: %s", tt.method, tt.path, mainPart(w))
 		}
 	}
 	if w := b.get("alice", "/nothing"); !strings.Contains(w.Body.String(), `<a href="/">`) {
-		t.Errorf("no way on: %s", mainOf(w))
+		t.Errorf("no way on: %s", mainPart(w))
 	}
 }
 
@@ -932,7 +932,7 @@ func TestServeZone(t *testing.T) {
 		t.Errorf("%d %v", w.Code, w.Header())
 	}
 	if w := b.get("alice", "/history?user=alice"); !strings.Contains(w.Body.String(), `value="Asia/Tokyo"`) || !strings.Contains(w.Body.String(), `name="back" value="/history?user=alice"`) {
-		t.Errorf("%s", mainOf(w))
+		t.Errorf("%s", mainPart(w))
 	}
 	if w := b.get("bob", "/"); strings.Contains(w.Body.String(), `value="Asia/Tokyo" size`) {
 		t.Error("bob has the zone of alice")

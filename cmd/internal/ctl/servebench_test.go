@@ -169,7 +169,7 @@ func (b *serveBench) cookie(user string) *http.Cookie {
 		w = b.post("-", "/sign-in", url.Values{"key": {b.key(user)}})
 	}
 	if len(w.Result().Cookies()) != 1 || w.Code != http.StatusOK {
-		b.Fatalf("%s cannot sign in: %d %s", user, w.Code, mainOf(w))
+		b.Fatalf("%s cannot sign in: %d %s", user, w.Code, mainPart(w))
 	}
 	b.cookies[user] = w.Result().Cookies()[0]
 	return b.cookies[user]
@@ -208,8 +208,8 @@ func (b *serveBench) records(action audit.Action) (list []audit.Record) {
 	return list
 }
 
-// mainOf is the part of a page that differs from others, for messages.
-func mainOf(w *httptest.ResponseRecorder) string {
+// mainPart is the part of a page that differs from others, for messages.
+func mainPart(w *httptest.ResponseRecorder) string {
 	_, text, _ := strings.Cut(w.Body.String(), "<main")
 	text, _, _ = strings.Cut(text, "</main>")
 	if text == "" {

@@ -18,6 +18,7 @@ import (
 
 	"py3run/audit"
 	"py3run/cmd/internal/access"
+	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/web"
 )
 
@@ -26,7 +27,7 @@ type pagesBench struct {
 	*fixture
 	home    string
 	app     *app
-	config  string // file
+	file    string // of the configuration
 	index   *freshIndex
 	handler http.Handler
 	cookies map[string]string // by user
@@ -39,7 +40,7 @@ type pagesBench struct {
 func newPagesBench(t *testing.T, with verification) *pagesBench {
 	t.Helper()
 	home := t.TempDir()
-	b := &pagesBench{home: home, config: filepath.Join(home, "config.toml"), cookies: map[string]string{}}
+	b := &pagesBench{home: home, file: filepath.Join(home, "config.toml"), cookies: map[string]string{}}
 	log, err := audit.Open(filepath.Join(home, "audit"))
 	if err != nil {
 		t.Fatal(err)
@@ -47,8 +48,8 @@ func newPagesBench(t *testing.T, with verification) *pagesBench {
 	log.NoSync = true
 	t.Cleanup(func() { log.Close() })
 	b.fixture = &fixture{T: t, log: log, out: &bytes.Buffer{}, err: &bytes.Buffer{}}
-	b.dir = filepath.Join(home, "audit")
-	b.put(b.config, "# of this plant\n[security]\nmax-memory-mb = 512   # as agreed\n", 0o640)
+	b.logContext = logContext{dir: filepath.Join(home, "audit"), config: config.Default(), out: b.out, err: b.err}
+	b.put(b.file, "# of this plant\n[security]\nmax-memory-mb = 512   # as agreed\n", 0o640)
 	policy := "version = 1\n"
 	keys := map[string]string{}
 	for name, role := range map[string]string{"alice": `"python3-executor"`, "carol": "", "audrey": `"auditor"`, "admin": `"script-admin"`} {
@@ -58,10 +59,10 @@ func newPagesBench(t *testing.T, with verification) *pagesBench {
 	}
 	b.put(filepath.Join(home, "config/py3run/policy.toml"), policy, 0o600)
 	b.app = &app{out: b.out, err: b.err, environ: []string{"HOME=" + home, "XDG_STATE_HOME=" + home + "/state", "XDG_CONFIG_HOME=" + home + "/config",
-		"PY3RUN_SECURITY_AUDIT_DIR=" + b.dir, "PY3RUN_CONFIG=" + b.config}}
+		"PY3RUN_SECURITY_AUDIT_DIR=" + b.dir, "PY3RUN_CONFIG=" + b.file}}
 	b.index = &freshIndex{path: b.indexPath("")}
 	t.Cleanup(b.index.close)
-	server, token := web.New(web.Options{Gate: gate{a: b.app, common: &common{with: with}}, Index: b.index.get, Zone: time.UTC, Hosts: []string{pagesHost}, Log: func(err error) {
+	server, token := web.New(web.Options{Gate: b.gate(with), Index: b.index.get, Zone: time.UTC, Hosts: []string{pagesHost}, Log: func(err error) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.faults = append(b.faults, err)
@@ -73,6 +74,13 @@ func newPagesBench(t *testing.T, with verification) *pagesBench {
 		b.enter(name, b.send(name, http.MethodPost, "/sign-in", url.Values{"key": {key}}))
 	}
 	return b
+}
+
+func (b *pagesBench) gate(with verification) *gate {
+	b.app.with = with
+	g, err := b.app.newGate()
+	b.must(err)
+	return g
 }
 
 func (b *pagesBench) put(path, text string, mode os.FileMode) {
@@ -105,7 +113,7 @@ func (b *pagesBench) send(user, method, path string, form url.Values) *httptest.
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
 	if value, in := b.cookies[user]; in {
-		r.AddCookie(&http.Cookie{Name: "py3run", Value: value})
+		r.AddCookie(&http.Cookie{Name: "py3run-8731", Value: value})
 	}
 	w := httptest.NewRecorder()
 	b.handler.ServeHTTP(w, r)
@@ -181,7 +189,7 @@ func has(t *testing.T, page string, words ...string) {
 	t.Helper()
 	for _, w := range words {
 		if !strings.Contains(page, w) {
-			t.Errorf("the page has no %q:\n%s", w, afterMain(page))
+			t.Errorf("the page has no %q:\n%s", w, mainOf(page))
 		}
 	}
 }
@@ -195,9 +203,11 @@ func hasNot(t *testing.T, page string, words ...string) {
 	}
 }
 
-func afterMain(page string) string {
+// mainOf is the text of a page for a message, without its markup, and not all of it.
+func mainOf(page string) string {
 	_, text, _ := strings.Cut(page, "<main")
-	return text
+	text = strings.Join(strings.Fields(regexp.MustCompile(`<[^>]*>`).ReplaceAllString("<"+text, " ")), " ")
+	return text[:min(len(text), 1500)]
 }
 
 // Who may see and do what on these pages is what the commands' policy says.
@@ -266,7 +276,7 @@ func TestPagesTakeAnyParameter(t *testing.T) {
 	ok := func(r *httptest.ResponseRecorder, what string) {
 		t.Helper()
 		if r.Code >= 500 || strings.Contains(r.Body.String(), "<script>alert") {
-			t.Errorf("%s: %d\n%s", what, r.Code, afterMain(r.Body.String()))
+			t.Errorf("%s: %d\n%s", what, r.Code, mainOf(r.Body.String()))
 		}
 	}
 	for _, path := range []string{"/alerts", "/alerts/2", "/integrity", "/configuration", "/configuration/change"} {

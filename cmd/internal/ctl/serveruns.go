@@ -14,6 +14,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/spf13/cobra"
+
 	"py3run/audit"
 	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/store"

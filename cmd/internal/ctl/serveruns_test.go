@@ -24,12 +24,13 @@ import (
 
 // oneVisitor lets one visitor in, by the one-time token.
 type oneVisitor struct {
-	web.Visitor
+	who web.Visitor
 	err error
 }
 
-func (o oneVisitor) Starter() (web.Visitor, error)      { return o.Visitor, o.err }
-func (o oneVisitor) Holder(string) (web.Visitor, error) { return o.Visitor, o.err }
+func (o oneVisitor) Holder(string) (web.Visitor, web.Pass, error) { return o.who, "", o.err }
+func (o oneVisitor) Again(web.Pass) (web.Visitor, error)          { return o.who, o.err }
+func (o oneVisitor) Denied(error)                                 {}
 
 // A reader is somebody before the pages of a log.
 type pageReader struct {
@@ -118,7 +119,7 @@ os-user = "erin"
 // visitor is somebody as the policy knows that user of the operating system; an empty name is the operator.
 func (b *fixture) visitor(name string) visitor {
 	b.Helper()
-	v := visitor{b.logContext, &app{out: io.Discard, err: io.Discard}, ""}
+	v := visitor{logContext: b.logContext, app: &app{out: io.Discard, err: io.Discard}, common: &common{}}
 	v.out, v.err = io.Discard, io.Discard
 	if name == "" {
 		return v
@@ -344,13 +345,13 @@ func TestRunPagesGoneWrong(t *testing.T) {
 	if text := p.get("/runs/"+id+"?code=1", 200); !strings.Contains(text, "Start: read record 1") {
 		t.Errorf("damaged: %s", text)
 	}
-	b.must(os.WriteFile(filepath.Join(b.dir, "code", sumOf("print(1)\n")), []byte("print(2)\n"), 0o600))
+	b.must(os.WriteFile(filepath.Join(b.dir, "code", hashSumOf("print(1)\n")), []byte("print(2)\n"), 0o600))
 	if text := p.get("/runs/"+id+"?code=1", 200); !strings.Contains(text, "not the code that was run") || strings.Contains(text, "print(2)") {
 		t.Errorf("other code: %s", text)
 	}
 }
 
-func sumOf(code string) string {
+func hashSumOf(code string) string {
 	sum := sha256.Sum256([]byte(code))
 	return hex.EncodeToString(sum[:])
 }
@@ -443,7 +444,7 @@ func TestProofPage(t *testing.T) {
 	b.signs(w, time.Now())
 	late := b.ran("bob", "print(2)\n", nil)
 	v := b.visitor("")
-	v.app.checkpoints, v.app.checkpointKeys = w.dir, w.keys
+	v.app.with.checkpoints, v.app.with.keys = w.dir, w.keys
 	p := b.pages(v)
 	text, answer := p.ask(http.MethodGet, "/runs/"+id+"/proof", nil)
 	if verdict := judged(t, w, []byte(text)); answer.Code != 200 || !strings.Contains(answer.Header().Get("Content-Disposition"), "proof-"+id+".json") {

@@ -57,9 +57,6 @@ func newUsageBench(t *testing.T) *usageBench {
 	return p
 }
 
-// hostile is a name that is code where it is not escaped.
-const hostile = `"><script>alert(1)</script>'` + "\u202e\x1b[31m"
-
 // start serves the log as it is now.
 func (p *usageBench) start() {
 	p.Helper()

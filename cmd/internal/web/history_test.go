@@ -40,16 +40,20 @@ func (fakeVisitor) Query(f Filter, now time.Time) (q store.Query, err error) {
 	if f.Until != "" && err == nil {
 		q.Until, err = time.Parse(time.RFC3339, f.Until)
 	}
+	if err != nil {
+		err = refused(http.StatusUnprocessableEntity, err.Error(), "")
+	}
 	return q, err
 }
 
 func (fakeVisitor) Page(x *store.Index, q store.Query) (store.Page, error) { return x.Page(q) }
 
 // someGate lets the visitor in.
-type someGate struct{ Visitor }
+type someGate struct{ who Visitor }
 
-func (g someGate) Starter() (Visitor, error)      { return g.Visitor, nil }
-func (g someGate) Holder(string) (Visitor, error) { return g.Visitor, nil }
+func (g someGate) Holder(string) (Visitor, Pass, error) { return g.who, "", nil }
+func (g someGate) Again(Pass) (Visitor, error)          { return g.who, nil }
+func (g someGate) Denied(error)                         {}
 
 // someIndex has n ended runs, all of the same moment if step is 0.
 func someIndex(t *testing.T, n int, from time.Time, step time.Duration) *store.Index {

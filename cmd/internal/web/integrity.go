@@ -311,8 +311,11 @@ func (v *view) strip(pieces []stripPiece) Plot {
 			weight, size = max(float64(sum)/10, 1), ""
 		}
 		records := "none yet"
-		if p.first > 0 {
+		switch {
+		case p.first > 0 && p.last >= p.first:
 			records = v.Number(p.first) + " to " + v.Number(p.last)
+		case p.first > 0: // the index has none of them yet
+			records = "from " + v.Number(p.first) + " on"
 		}
 		says := fmt.Sprintf("%s: records %s, %s", p.name, records, is.name)
 		if p.findings > 0 {

@@ -298,7 +298,7 @@ type Cell struct {
 // Heat is a map of rows and columns, the darker the larger a value is, in five steps. The number stands
 // in the tooltip and in the table.
 func (l look) Heat(id, title string, rows, columns []string, cells []Cell) Plot {
-	const left, top = 56.0, 18.0
+	const left, top = 80.0, 18.0
 	w := (plotWidth - left) / float64(max(1, len(columns)))
 	h := min(22.0, max(12, 600/float64(max(1, len(rows)))))
 	s := newSVG(id, title, plotWidth, top+h*float64(len(rows))+4)
