@@ -13,7 +13,7 @@ import (
 // changes.
 func TestPagesOfDeletedScripts(t *testing.T) {
 	t.Parallel()
-	p := newPagesBench(t)
+	p := newUsageBench(t)
 	p.start()
 	save := func(text, comment string) {
 		p.must("alice", "save", "tank/again", p.write("job.py", text), "--comment", comment)
@@ -59,7 +59,7 @@ func TestPagesOfDeletedScripts(t *testing.T) {
 // A script whose files are damaged is told to those who may know of all, and is no fault of the pages.
 func TestPagesOfDamagedScripts(t *testing.T) {
 	t.Parallel()
-	p := newPagesBench(t)
+	p := newUsageBench(t)
 	p.start()
 	p.saved()
 	objects, err := filepath.Glob(filepath.Join(p.dir, "state/py3run/scripts/objects/*"))
@@ -85,7 +85,7 @@ func TestPagesOfDamagedScripts(t *testing.T) {
 // A policy that is broken keeps the owner of the log from nothing that is the log's.
 func TestPagesWithoutAPolicy(t *testing.T) {
 	t.Parallel()
-	p := newPagesBench(t)
+	p := newUsageBench(t)
 	p.start()
 	p.saved()
 	for _, c := range []struct {
@@ -112,7 +112,7 @@ func TestPagesWithoutAPolicy(t *testing.T) {
 // A log without a record has pages, too.
 func TestPagesOfAnEmptyLog(t *testing.T) {
 	t.Parallel()
-	p := newPagesBench(t)
+	p := newUsageBench(t)
 	p.log.log.Close()
 	p.log.must(os.RemoveAll(filepath.Join(p.dir, "audit")))
 	log, err := audit.Open(filepath.Join(p.dir, "audit"))
