@@ -34,7 +34,7 @@ type usageBench struct {
 }
 
 // newUsageBench also knows the auditor audra. Alice has two runs of a script and bob one, with a name of
-// his script that is hostile.
+// his script that is hostileName.
 func newUsageBench(t *testing.T) *usageBench {
 	t.Helper()
 	p := &usageBench{scriptBench: newScriptBench(t), cookies: map[string]*http.Cookie{}}
@@ -52,10 +52,13 @@ func newUsageBench(t *testing.T) *usageBench {
 	byKey := audit.Auth{Method: audit.AuthAPIKey, KeyID: "k7qm2x9a"}
 	p.log.record(audit.Record{User: audit.User{Name: "alice"}, Auth: byKey, Script: audit.Script{Name: "tank/daily", Version: "1", Source: audit.ScriptStored}, Labels: map[string]string{"line": "north"}}, "ok")
 	p.log.record(audit.Record{User: audit.User{Name: "alice"}, Auth: byKey, Script: audit.Script{Name: "tank/daily", Version: "1", Source: audit.ScriptStored}}, "timeout")
-	p.log.record(audit.Record{User: audit.User{Name: "bob"}, Auth: byKey, Script: audit.Script{Name: hostile, Source: audit.ScriptFile}, Labels: map[string]string{"line": hostile}}, "error")
-	p.log.record(audit.Record{User: audit.User{Name: hostile}, Auth: audit.Auth{Method: audit.AuthAsserted}}, "ok")
+	p.log.record(audit.Record{User: audit.User{Name: "bob"}, Auth: byKey, Script: audit.Script{Name: hostileName, Source: audit.ScriptFile}, Labels: map[string]string{"line": hostileName}}, "error")
+	p.log.record(audit.Record{User: audit.User{Name: hostileName}, Auth: audit.Auth{Method: audit.AuthAsserted}}, "ok")
 	return p
 }
+
+// hostileName is a name that is code where it is not escaped.
+const hostileName = `"><script>alert(1)</script>'` + "\u202e\x1b[31m"
 
 // start serves the log as it is now.
 func (p *usageBench) start() {
@@ -70,7 +73,10 @@ func (p *usageBench) start() {
 	if p.common == nil {
 		p.common = &common{}
 	}
-	server, token := web.New(web.Options{Gate: gate{a, p.common}, Index: p.index.get, Zone: time.UTC, Hosts: []string{"pages.test"}, Fresh: p.index.fresh,
+	g, err := a.newGate()
+	p.log.must(err)
+	g.common = p.common
+	server, token := web.New(web.Options{Gate: g, Index: p.index.get, Zone: time.UTC, Hosts: []string{"pages.test"}, Fresh: p.index.fresh,
 		Log: func(err error) { p.faults = append(p.faults, err.Error()) }})
 	p.handler, p.token = server.Handler(), token
 	p.Cleanup(func() {
@@ -137,7 +143,7 @@ func holds(body, text string) bool { return strings.Contains(body, html.EscapeSt
 func (p *usageBench) saved() {
 	p.Helper()
 	file := p.write("job.py", "print('one secret')\nsame\n")
-	p.must("alice", "save", "tank/daily", file, "--description", hostile, "--comment", "first")
+	p.must("alice", "save", "tank/daily", file, "--description", hostileName, "--comment", "first")
 	p.write("job.py", "# /// py3run\n# [variables.level]\n# type = \"number\"\n# min = 1\n# doc = \"<b>metres\"\n# ///\nprint('two secret <script>')\nsame\n")
 	p.must("alice", "save", "tank/daily", file)
 	p.must("alice", "save", "tank/run", file)
@@ -162,7 +168,7 @@ func TestPagesByVisitor(t *testing.T) {
 	}{
 		{"/", "Only runs of", []string{"alice", "bob", "carol"}, 200},
 		{"/usage", ">alice</a>", []string{"", "admin", "audra", "alice"}, 200},
-		{"/usage", hostile + " (asserted)", []string{"", "admin", "audra"}, 200},
+		{"/usage", hostileName + " (asserted)", []string{"", "admin", "audra"}, 200},
 		{"/usage?by=script", ">tank/daily</a>", []string{"", "admin", "audra", "alice"}, 200},
 		{"/usage?by=label&name=line", ">north</a>", []string{"", "admin", "audra", "alice"}, 200},
 		{"/usage?user=bob", ">bob</a>", []string{"", "admin", "audra", "bob"}, 200},
@@ -238,9 +244,9 @@ func TestPagesOfHostileNames(t *testing.T) {
 	p := newUsageBench(t)
 	p.start()
 	p.saved()
-	for _, address := range []string{"/", "/usage", "/usage?by=script", "/usage?by=label&name=line", "/usage?user=" + url.QueryEscape(hostile), "/usage?by=label&name=" + url.QueryEscape(hostile),
-		"/scripts", "/scripts?q=" + url.QueryEscape(hostile), "/scripts/tank/daily", "/scripts/tank/daily?from=1&to=2", "/people?ask=1&user=" + url.QueryEscape(hostile) + "&at=" + url.QueryEscape(hostile),
-		"/people?ask=1&script=" + url.QueryEscape(hostile)} {
+	for _, address := range []string{"/", "/usage", "/usage?by=script", "/usage?by=label&name=line", "/usage?user=" + url.QueryEscape(hostileName), "/usage?by=label&name=" + url.QueryEscape(hostileName),
+		"/scripts", "/scripts?q=" + url.QueryEscape(hostileName), "/scripts/tank/daily", "/scripts/tank/daily?from=1&to=2", "/people?ask=1&user=" + url.QueryEscape(hostileName) + "&at=" + url.QueryEscape(hostileName),
+		"/people?ask=1&script=" + url.QueryEscape(hostileName)} {
 		code, body := p.get("", address)
 		if code != 200 || strings.Contains(body, "<script>alert") || strings.Contains(body, "secret <script>") || strings.Contains(body, "<b>metres") || strings.Contains(body, `"">`) {
 			t.Errorf("%s: %d %s", address, code, body)
@@ -254,9 +260,9 @@ func TestPagesOfAnyAddress(t *testing.T) {
 	p := newUsageBench(t)
 	p.start()
 	p.saved()
-	values := []string{"", "0", "-1", "1", "2", "99999999999999999999", "1e9", "x", hostile, "24h", "9999d", "2026-11-24", "0001-01-01", "9999-12-31T23:59:59Z", "group:operators", "tank/daily", "tank/daily@1", "../../etc", "%", "user", "label", "-p95", "a=b", "\x00"}
+	values := []string{"", "0", "-1", "1", "2", "99999999999999999999", "1e9", "x", hostileName, "24h", "9999d", "2026-11-24", "0001-01-01", "9999-12-31T23:59:59Z", "group:operators", "tank/daily", "tank/daily@1", "../../etc", "%", "user", "label", "-p95", "a=b", "\x00"}
 	names := []string{"span", "refresh", "by", "name", "sort", "since", "until", "user", "script", "host", "label", "q", "after", "version", "from", "to", "before", "ask", "at", "status", "code", "client"}
-	for _, address := range []string{"/scripts/", "/scripts/x", "/scripts/%00", "/scripts/..%2f..%2fetc", "/scripts/" + url.PathEscape(hostile), "/scripts/tank/daily@1"} {
+	for _, address := range []string{"/scripts/", "/scripts/x", "/scripts/%00", "/scripts/..%2f..%2fetc", "/scripts/" + url.PathEscape(hostileName), "/scripts/tank/daily@1"} {
 		if code, _ := p.get("", address); code != 404 {
 			t.Errorf("%s: %d", address, code)
 		}
@@ -301,7 +307,9 @@ func TestAccessOfATimeByTheIndex(t *testing.T) {
 	p.start()
 	index, err := p.index.get()
 	p.log.must(err)
-	who, err := gate{&app{out: io.Discard, err: io.Discard, environ: p.context.environ}, &common{}}.Starter()
+	g, err := (&app{out: io.Discard, err: io.Discard, environ: p.context.environ}).newGate()
+	p.log.must(err)
+	who, err := g.Again("")
 	p.log.must(err)
 	for _, script := range []string{"", "tank/daily"} {
 		for i, at := range times {
@@ -383,7 +391,7 @@ func TestOpenAlertsOfTheOverview(t *testing.T) {
 	t.Parallel()
 	p := newUsageBench(t)
 	alert := func(rule, user string) uint64 {
-		rec := audit.Record{User: audit.User{Name: user}, Event: audit.Event{Action: audit.Alerted, Outcome: audit.Unknown, Reason: rule}, Alert: &audit.Alert{Rule: rule, Title: hostile, Seq: 1}}
+		rec := audit.Record{User: audit.User{Name: user}, Event: audit.Event{Action: audit.Alerted, Outcome: audit.Unknown, Reason: rule}, Alert: &audit.Alert{Rule: rule, Title: hostileName, Seq: 1}}
 		receipt, err := p.log.log.Append(rec)
 		p.log.must(err)
 		return receipt.Seq
@@ -405,7 +413,7 @@ func TestOpenAlertsOfTheOverview(t *testing.T) {
 // Refusals that only a summary tells count where they belong.
 func TestRefusalsOfTheUsagePage(t *testing.T) {
 	t.Parallel()
-	p := newPagesBench(t)
+	p := newUsageBench(t)
 	now := time.Now()
 	rec := operator()
 	rec.Auth.Method = audit.AuthAPIKey
