@@ -109,6 +109,12 @@ var kinds = map[audit.Action]kind{
 	audit.ScriptImported:    {[]string{"file"}, []string{"creation"}, entityManagement, 1, "Stored script", informational, "Stored script imported"},
 	audit.PolicyRestored:    {[]string{"configuration"}, []string{"change"}, entityManagement, 3, "Policy", medium, "Policy restored"},
 	audit.LimitsReset:       {[]string{"configuration"}, []string{"change"}, entityManagement, 3, "Limits", low, "Limits reset"},
+	audit.ConfigChanged:     {[]string{"configuration"}, []string{"change"}, entityManagement, 3, "Configuration file", medium, "Configuration changed by the pages"},
+	audit.SessionStarted:    {[]string{"authentication", "session"}, []string{"start"}, baseEvent, 99, "", informational, "Signed in to the pages"},
+	audit.SessionEnded:      {[]string{"authentication", "session"}, []string{"end"}, baseEvent, 99, "", informational, "Signed out of the pages"},
+	audit.SessionDenied:     {[]string{"authentication"}, []string{"start"}, baseEvent, 99, "", medium, "Sign-in to the pages refused"},
+	audit.HistoryViewed:     {[]string{"api"}, []string{"access"}, entityManagement, 2, "Run", informational, "Runs of others looked at"},
+	audit.CodeViewed:        {[]string{"api"}, []string{"access"}, entityManagement, 2, "Code", informational, "Code looked at"},
 }
 
 // otherKind is that of records of later versions.

@@ -21,7 +21,7 @@ type ocsfClass struct {
 var (
 	processActivity  = &ocsfClass{1007, 1, "Process Activity", "System Activity", map[int]string{1: "Launch", 2: "Terminate", 99: "Cancel"}}
 	accountChange    = &ocsfClass{3001, 3, "Account Change", "Identity & Access Management", map[int]string{1: "Create", 5: "Disable", 99: "Change"}}
-	entityManagement = &ocsfClass{3004, 3, "Entity Management", "Identity & Access Management", map[int]string{1: "Create", 3: "Update", 4: "Delete"}}
+	entityManagement = &ocsfClass{3004, 3, "Entity Management", "Identity & Access Management", map[int]string{1: "Create", 2: "Read", 3: "Update", 4: "Delete"}}
 	detectionFinding = &ocsfClass{2004, 2, "Detection Finding", "Findings", map[int]string{1: "Create"}}
 	baseEvent        = &ocsfClass{0, 0, "Base Event", "Uncategorized", map[int]string{99: "Other"}}
 )
