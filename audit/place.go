@@ -97,7 +97,7 @@ func (seg segment) lineAt(offset int64) ([]byte, error) {
 		}
 		text = text[before:]
 		if end := bytes.IndexByte(text, '\n'); end >= 0 {
-			return text[:end+1 : end+1], nil
+			return text[: end+1 : end+1], nil
 		}
 		if want > blockMost || int64(len(text)) < want {
 			return nil, nil

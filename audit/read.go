@@ -132,6 +132,12 @@ func (r *Reader) Oldest() (uint64, error) {
 // and the next writer cuts it. A segment that cannot be opened is an error in its place. After
 // these two errors the iteration can go on; after any other error it ends.
 func (r *Reader) Records(from Position) iter.Seq2[Line, error] {
+	return r.RecordsWithin(from, time.Time{}, time.Time{})
+}
+
+// RecordsWithin is like Records, and leaves out whole closed segments that begin and end before since, or begin and end
+// at until or later. Zero times leave out nothing. Other records of other times are yielded.
+func (r *Reader) RecordsWithin(from Position, since, until time.Time) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
 		s, err := r.look(from.Segment)
 		if err != nil {
@@ -145,6 +151,9 @@ func (r *Reader) Records(from Position) iter.Seq2[Line, error] {
 				yield(Line{}, err)
 				return
 			}
+		}
+		if s.narrow(since, until) {
+			offset = 0
 		}
 		var last Line
 		for _, seg := range s.segments {
@@ -227,6 +236,11 @@ func lineOf(seg segment, offset int64, text []byte) (Line, error) {
 
 // Backward is like [Reader.Records] for the whole log, from the newest record to the oldest.
 func (r *Reader) Backward() iter.Seq2[Line, error] {
+	return r.BackwardWithin(time.Time{}, time.Time{})
+}
+
+// BackwardWithin is like Backward, and leaves out segments as [Reader.RecordsWithin] does.
+func (r *Reader) BackwardWithin(since, until time.Time) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
 		s, err := r.look(0)
 		if err != nil {
@@ -234,6 +248,7 @@ func (r *Reader) Backward() iter.Seq2[Line, error] {
 			return
 		}
 		defer s.close()
+		s.narrow(since, until)
 		s.backward(yield)
 	}
 }

@@ -179,3 +179,52 @@ func TestFollow(t *testing.T) {
 		t.Errorf("followed %s", got)
 	}
 }
+
+// Segments of other times are left out as a whole, and no record of the time.
+func TestWithin(t *testing.T) {
+	t.Parallel()
+	dir, _ := written(t, 30)
+	names := files(t, dir)
+	if len(names) < 4 {
+		t.Fatalf("%d segments", len(names))
+	}
+	r := openReader(t, dir)
+	var all []Line
+	for line, err := range r.Records(Position{}) {
+		must(t, err)
+		all = append(all, line)
+	}
+	seqs := func(lines func(func(Line, error) bool), since, until time.Time) (text string, read int) {
+		t.Helper()
+		for line, err := range lines {
+			must(t, err)
+			if read++; (since.IsZero() || !line.Time.Before(since)) && (until.IsZero() || line.Time.Before(until)) {
+				text += fmt.Sprint(line.Seq, " ")
+			}
+		}
+		return text, read
+	}
+	everything := func(yield func(Line, error) bool) {
+		for _, line := range all {
+			if !yield(line, nil) {
+				return
+			}
+		}
+	}
+	newest := all[len(all)-1]
+	for _, c := range []struct{ since, until time.Time }{{}, {since: newest.Time}, {since: all[25].Time}, {until: all[25].Time}, {all[20].Time, all[21].Time}, {since: newest.Time.Add(time.Hour)}, {until: all[0].Time}} {
+		want, _ := seqs(everything, c.since, c.until)
+		got, read := seqs(r.RecordsWithin(Position{}, c.since, c.until), c.since, c.until)
+		if got != want || (c.since.IsZero() && c.until.IsZero()) != (read == len(all)) {
+			t.Errorf("%v: read %d of %d records for %s, want %s", c, read, len(all), got, want)
+		}
+		back, readBack := seqs(r.BackwardWithin(c.since, c.until), c.since, c.until)
+		if reversed(strings.TrimSpace(back)) != strings.TrimSpace(want) || readBack != read {
+			t.Errorf("%v backwards: read %d records for %s, want %s", c, readBack, back, want)
+		}
+	}
+	// After a position in a segment that is left out.
+	if got, read := seqs(r.RecordsWithin(all[2].Position(), newest.Time, time.Time{}), newest.Time, time.Time{}); got != fmt.Sprint(newest.Seq, " ") || read >= len(all)-3 {
+		t.Errorf("behind a position: read %d records for %s", read, got)
+	}
+}

@@ -231,6 +231,41 @@ func (s *snapshot) find(at Position) (int64, error) {
 	return 0, s.later(at)
 }
 
+// narrow leaves out closed segments whose first and last record are both before since, or both at until or later. It
+// reads the ends of each only. It reports whether the first segment has gone.
+func (s *snapshot) narrow(since, until time.Time) (first bool) {
+	if since.IsZero() && until.IsZero() || len(s.segments) == 0 {
+		return false
+	}
+	was := s.segments[0].name
+	s.segments = slices.DeleteFunc(s.segments, func(seg segment) bool {
+		if seg.current || s.load(&seg) != nil { // what cannot be read is told in its place
+			return false
+		}
+		defer seg.release()
+		begins, ends := seg.times()
+		if begins.IsZero() || ends.IsZero() {
+			return false
+		}
+		return !since.IsZero() && begins.Before(since) && ends.Before(since) || !until.IsZero() && !begins.Before(until) && !ends.Before(until)
+	})
+	return len(s.segments) == 0 || s.segments[0].name != was
+}
+
+// times are those of the first and the last record of a segment; zero: not readable.
+func (seg *segment) times() (begins, ends time.Time) {
+	text := make([]byte, min(seg.size, lineStart))
+	if _, err := seg.file.ReadAt(text, 0); err != nil {
+		return begins, ends
+	}
+	_, begins, _ = firstKeys(text)
+	last, _, torn, err := readTail(int(seg.file.Fd()))
+	if err != nil || len(torn) > 0 || last.seq == 0 {
+		return begins, ends
+	}
+	return begins, last.at.wall
+}
+
 // endsWith checks that the line before the position is the record that the position names.
 func (seg *segment) endsWith(at Position) error {
 	window := make([]byte, min(at.Offset, tailMax))

@@ -103,7 +103,7 @@ func (d logContext) tail(ctx context.Context, s selection, count int, follow boo
 	print := d.linePrinter(format)
 	var newest audit.Position
 	var lines []audit.Line
-	for line, err := range r.Backward() {
+	for line, err := range r.BackwardWithin(s.since, s.until) {
 		if err != nil {
 			d.warnf("%v", err)
 			continue

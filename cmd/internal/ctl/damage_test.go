@@ -121,14 +121,14 @@ func TestDamagedIndexes(t *testing.T) {
 			return errors.Join(err, db.Close())
 		}, false})
 	}
-	for _, table := range []string{"runs", "days", "actions", "cursor"} {
+	for _, table := range []string{"runs", "names", "sums", "segments", "actions", "cursor"} {
 		statement("DROP TABLE " + table)
 		statement("ALTER TABLE " + table + " RENAME TO other")
 		statement("ALTER TABLE " + table + " RENAME TO other; CREATE VIEW " + table + " AS SELECT 1 AS one")
 	}
 	for _, text := range []string{
-		"ALTER TABLE runs DROP COLUMN client", "ALTER TABLE runs ADD COLUMN more TEXT; ALTER TABLE runs RENAME COLUMN cpu TO processor", "ALTER TABLE days ADD COLUMN more TEXT",
-		"UPDATE runs SET user = 'user3'", "UPDATE runs SET cpu = 1 WHERE seq > 100", "UPDATE runs SET end_hash = '' WHERE seq = 5", "UPDATE days SET durations = x'ffffffffffffffffffffffffff'", "UPDATE days SET runs = 7",
+		"ALTER TABLE runs DROP COLUMN client", "ALTER TABLE runs ADD COLUMN more TEXT; ALTER TABLE runs RENAME COLUMN data TO contents", "ALTER TABLE sums ADD COLUMN more TEXT",
+		"UPDATE runs SET user = (SELECT id FROM names WHERE text = 'user3')", "UPDATE runs SET data = CAST(substr(data, 1, 20) || x'ff' || substr(data, 22) AS BLOB) WHERE seq > 100", "UPDATE runs SET data = x'' WHERE seq = 5", "UPDATE sums SET data = x'ffffffffffffffffffffffffff'", "UPDATE names SET text = text || 'x' WHERE id > 1", "UPDATE sums SET a = a + 1, b = b + 10",
 		"UPDATE cursor SET offset = -5", "UPDATE cursor SET hash = 'x'", "UPDATE cursor SET segment = 99, offset = 1",
 		"UPDATE cursor SET offset = 1 << 60", "UPDATE cursor SET seq = -1, segment = -1", "UPDATE cursor SET oldest = 1 << 62", "UPDATE cursor SET oldest = -7",
 		"PRAGMA user_version = 2", "PRAGMA user_version = 99", "DELETE FROM cursor", "DROP INDEX runs_user; DROP INDEX runs_status", "PRAGMA writable_schema = 1; UPDATE sqlite_schema SET sql = 'CREATE TABLE runs (x)' WHERE name = 'runs'",

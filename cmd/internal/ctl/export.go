@@ -195,7 +195,7 @@ func (d logContext) copyRecords(r *audit.Reader, e exporting, to sink, at audit.
 	if e.format == "csv" {
 		put = csvPrinter(buffered, to.empty())
 	}
-	for line, err := range r.Records(at) {
+	for line, err := range r.RecordsWithin(at, e.since, e.until) {
 		if bad := new(audit.LineError); errors.As(err, &bad) {
 			d.warnf("%v", err)
 			continue

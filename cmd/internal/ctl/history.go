@@ -78,7 +78,8 @@ type shownRun struct {
 	Signal      string            `json:"signal,omitempty"`
 	StartSeq    uint64            `json:"start_seq,omitempty"`
 	Seq         uint64            `json:"seq,omitempty"`
-	Hash        string            `json:"hash,omitempty"` // of the end record: it is the run's receipt
+	Hash        string            `json:"hash,omitempty"`     // of the end record: it is the run's receipt
+	Refusals    int64             `json:"refusals,omitempty"` // no run, but a summary of so many refusals; seq is its record
 }
 
 func shown(r store.Run) shownRun {
@@ -87,7 +88,7 @@ func shown(r store.Run) shownRun {
 		Client: r.Client, Host: r.Host, Script: r.Script, Version: r.Version, Source: r.Source, Path: r.Path, Invocation: r.Invocation, Command: r.Command,
 		Labels: r.Labels, Code: r.Code, CodeBytes: r.CodeBytes, Status: r.Status, Reason: r.Reason, Duration: secondsOf(r.Duration), CPU: secondsOf(r.CPU),
 		PeakMemory: r.PeakMemory, StdoutBytes: r.StdoutBytes, StderrBytes: r.StderrBytes, ExitCode: r.ExitCode, Signal: r.Signal,
-		StartSeq: r.StartSeq, Seq: r.EndSeq, Hash: r.EndHash,
+		StartSeq: r.StartSeq, Seq: r.EndSeq, Hash: r.EndHash, Refusals: r.Refusals,
 	}
 	if r.Status == "" {
 		s.Status = store.Running
@@ -183,26 +184,7 @@ func (d logContext) history(q question, now time.Time) error {
 	if err := done(); err != nil {
 		return err
 	}
-	if d.formatOf(q.format) == "text" && query.Run == "" {
-		if err := tellRefusals(buffered, s, query); err != nil {
-			return err
-		}
-	}
 	return buffered.Flush()
-}
-
-// tellRefusals says how many refusals are not among the runs, because they stand only in summaries.
-func tellRefusals(to io.Writer, s store.Source, q store.Query) error {
-	counts, err := s.Refusals(q)
-	n := int64(0)
-	for _, more := range counts {
-		n += more
-	}
-	if err != nil || n == 0 {
-		return err
-	}
-	_, err = fmt.Fprintf(to, "and %s without a record of their own: py3runctl audit tail --action %s\n", counted(uint64(n), "refusal"), audit.ExecutionDenied)
-	return err
 }
 
 // oneRun refuses a text that is the beginning or the end of several run ids, or of none.
@@ -253,7 +235,7 @@ func (d logContext) ambiguous(what string, found []candidate) error {
 
 // runColumns are the columns of history as CSV. They stay; new ones come at the end.
 var runColumns = []string{"run_id", "started", "ended", "user", "script", "status", "reason", "duration_seconds", "cpu_seconds", "peak_memory_bytes", "seq", "hash",
-	"auth", "os_user", "key_id", "holder", "client_ip", "host", "script_version", "script_source", "script_path", "invocation", "command", "labels", "code_sha256", "code_bytes", "asserted"}
+	"auth", "os_user", "key_id", "holder", "client_ip", "host", "script_version", "script_source", "script_path", "invocation", "command", "labels", "code_sha256", "code_bytes", "asserted", "refusals"}
 
 func (d logContext) runPrinter(to io.Writer, format string) (put func(store.Run) error, done func() error) {
 	switch format {
@@ -267,7 +249,7 @@ func (d logContext) runPrinter(to io.Writer, format string) (put func(store.Run)
 				return w.Write([]string{cell(s.RunID), s.Started, s.Ended, cell(s.User), cell(s.Script), cell(s.Status), cell(s.Reason), decimal(s.Duration), decimal(s.CPU),
 					strconv.FormatInt(s.PeakMemory, 10), strconv.FormatUint(s.Seq, 10), s.Hash,
 					cell(s.Auth), cell(s.OSUser), cell(s.KeyID), cell(s.Holder), cell(s.Client), cell(s.Host), cell(s.Version), cell(s.Source), cell(s.Path), cell(s.Invocation),
-					cell(s.Command), cell(store.LabelText(s.Labels)), cell(s.Code), strconv.FormatInt(s.CodeBytes, 10), strconv.FormatBool(s.Asserted)})
+					cell(s.Command), cell(store.LabelText(s.Labels)), cell(s.Code), strconv.FormatInt(s.CodeBytes, 10), strconv.FormatBool(s.Asserted), strconv.FormatInt(s.Refusals, 10)})
 			}, func() error {
 				w.Flush()
 				return w.Error()
@@ -279,7 +261,7 @@ func (d logContext) runPrinter(to io.Writer, format string) (put func(store.Run)
 		return func(r store.Run) error {
 			took, _, memory := usedBy(r)
 			_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Started.In(d.local()).Format("01-02 15:04:05"), plain(cmp.Or(named(r.User, r.Asserted()), "-")),
-				plain(cmp.Or(scriptOf(r.Script, r.Version), "-")), plain(cmp.Or(r.Status, store.Running)), took, memory, plain(d.shortRun(r.ID)))
+				plain(cmp.Or(scriptOf(r.Script, r.Version), "-")), plain(cmp.Or(r.Status, store.Running)), took, memory, plain(cmp.Or(summaryText(r), d.shortRun(r.ID))))
 			return err
 		}, w.Flush
 	}
@@ -288,9 +270,17 @@ func (d logContext) runPrinter(to io.Writer, format string) (put func(store.Run)
 		s := shown(r)
 		took, cpu, memory := usedBy(r)
 		_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Started.In(d.local()).Format("2006-01-02 15:04:05"), plain(cmp.Or(named(s.User, r.Asserted()), "-")),
-			plain(cmp.Or(scriptOf(s.Script, s.Version), "-")), plain(cmp.Or(s.Invocation, "-")), plain(s.Status), took, cpu, memory, plain(s.RunID), plain(shortLabels(s.Labels)))
+			plain(cmp.Or(scriptOf(s.Script, s.Version), "-")), plain(cmp.Or(s.Invocation, "-")), plain(s.Status), took, cpu, memory, plain(cmp.Or(summaryText(r), s.RunID)), plain(shortLabels(s.Labels)))
 		return err
 	}, w.Flush
+}
+
+// summaryText stands in place of a run's id where there is no run, but a summary of refusals.
+func summaryText(r store.Run) string {
+	if r.Refusals == 0 {
+		return ""
+	}
+	return counted(uint64(max(r.Refusals, 0)), "refusal")
 }
 
 // usedBy is what a run has taken, for people: nothing is known of one that has no end, and nothing ran of one
@@ -379,11 +369,12 @@ type shownGroup struct {
 	PeakMemory  int64            `json:"peak_memory_bytes"`
 	OutputBytes int64            `json:"output_bytes"`
 	Last        string           `json:"last_started"`
+	Refused     int64            `json:"refused_in_summaries,omitempty"` // refusals without a record of their own; they are not in runs
 }
 
 func shownGroupOf(g store.Group) shownGroup {
 	at := func(p float64) float64 { return secondsOf(g.Percentile(p)) }
-	return shownGroup{g.Key, g.Asserted, g.Runs, g.Failed, g.Statuses, at(0.5), at(0.95), at(0.99), at(1), secondsOf(g.CPU), g.PeakMemory, g.OutputBytes, g.Last.UTC().Format(time.RFC3339)}
+	return shownGroup{g.Key, g.Asserted, g.Runs, g.Failed, g.Statuses, at(0.5), at(0.95), at(0.99), at(1), secondsOf(g.CPU), g.PeakMemory, g.OutputBytes, g.Last.UTC().Format(time.RFC3339), g.Refused}
 }
 
 // stats prints what groups of ended runs have used.
@@ -407,11 +398,11 @@ func (d logContext) stats(q question, by store.By, now time.Time) error {
 		return nil
 	case "csv":
 		w := csv.NewWriter(d.out)
-		w.Write([]string{string(by), "runs", "failed", "p50_seconds", "p95_seconds", "p99_seconds", "max_seconds", "cpu_seconds", "peak_memory_bytes", "output_bytes", "last_started", "asserted"})
+		w.Write([]string{string(by), "runs", "failed", "p50_seconds", "p95_seconds", "p99_seconds", "max_seconds", "cpu_seconds", "peak_memory_bytes", "output_bytes", "last_started", "asserted", "refused_in_summaries"})
 		for _, g := range groups {
 			s := shownGroupOf(g)
 			w.Write([]string{cell(s.Key), strconv.FormatInt(s.Runs, 10), strconv.FormatInt(s.Failed, 10), decimal(s.P50), decimal(s.P95), decimal(s.P99), decimal(s.Max), decimal(s.CPU),
-				strconv.FormatInt(s.PeakMemory, 10), strconv.FormatInt(s.OutputBytes, 10), s.Last, strconv.FormatBool(s.Asserted)})
+				strconv.FormatInt(s.PeakMemory, 10), strconv.FormatInt(s.OutputBytes, 10), s.Last, strconv.FormatBool(s.Asserted), strconv.FormatInt(s.Refused, 10)})
 		}
 		w.Flush()
 		return w.Error()
@@ -429,6 +420,9 @@ func (d logContext) stats(q question, by store.By, now time.Time) error {
 				failures = append(failures, fmt.Sprintf("%s %d", plain(status), g.Statuses[status]))
 			}
 		}
+		if g.Refused > 0 {
+			failures = append(failures, fmt.Sprintf("and %s in summaries", counted(uint64(g.Refused), "refusal")))
+		}
 		times := [4]string{"-", "-", "-", "-"} // of a group in which nothing ran
 		if durations := g.Durations(); durations.Count() > 0 {
 			for i, share := range []float64{0.5, 0.95, 0.99, 1} {
@@ -438,8 +432,5 @@ func (d logContext) stats(q question, by store.By, now time.Time) error {
 		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", plain(key), g.Runs, g.Failed, times[0], times[1], times[2], times[3],
 			shortTime(g.CPU), shortSize(g.PeakMemory), strings.Join(failures, ", "))
 	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	return tellRefusals(d.out, s, query)
+	return w.Flush()
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,19 +28,16 @@ type measurement struct {
 	statuses []store.Group // by status
 	users    []store.Group // by user
 	actions  []store.Action
-	refusals map[string]int64 // by status: those that stand only in summaries
-	running  int              // runs under way
-	seq      uint64           // of the newest record
-	bytes    int64            // of the log
+	running  int    // runs under way
+	seq      uint64 // of the newest record
+	bytes    int64  // of the log
 	now      time.Time
 }
 
 // measure reads a measurement from the index or the log.
 func measure(s store.Source) (m measurement, err error) {
 	if log, ok := s.(logSource); ok {
-		if m.statuses, m.users, m.actions, err = log.Totals(store.ByStatus, store.ByUser); err == nil {
-			m.refusals, err = s.Refusals(store.Query{})
-		}
+		m.statuses, m.users, m.actions, err = log.Totals(store.ByStatus, store.ByUser)
 		return m, err
 	}
 	if m.statuses, err = s.Stats(store.Query{}, store.ByStatus); err != nil {
@@ -50,10 +46,7 @@ func measure(s store.Source) (m measurement, err error) {
 	if m.users, err = s.Stats(store.Query{}, store.ByUser); err != nil {
 		return m, err
 	}
-	if m.actions, err = s.Actions(); err != nil {
-		return m, err
-	}
-	m.refusals, err = s.Refusals(store.Query{})
+	m.actions, err = s.Actions()
 	return m, err
 }
 
@@ -134,13 +127,8 @@ func (m measurement) writeRuns(e *exposition) {
 	var durations store.Histogram
 	slices.SortFunc(m.statuses, func(a, b store.Group) int { return strings.Compare(a.Key, b.Key) })
 	for _, g := range m.statuses {
-		e.sample("py3run_runs_total", g.Runs+m.refusals[g.Key], "status", g.Key)
+		e.sample("py3run_runs_total", g.Runs+g.Refused, "status", g.Key)
 		durations.Merge(g.Durations())
-	}
-	for _, status := range slices.Sorted(maps.Keys(m.refusals)) {
-		if !slices.ContainsFunc(m.statuses, func(g store.Group) bool { return g.Key == status }) {
-			e.sample("py3run_runs_total", m.refusals[status], "status", status)
-		}
 	}
 	e.family("py3run_run_duration_seconds", "histogram", "Time from the request to the end record; the sum is right to within 3 percent.")
 	for _, bound := range durationBounds {
@@ -160,6 +148,7 @@ func (m measurement) writeUsers(e *exposition) {
 		}
 		return strings.Compare(a.Key, b.Key)
 	})
+	m.users = slices.DeleteFunc(m.users, func(g store.Group) bool { return g.Runs == 0 }) // they were only refused, in summaries
 	named, rest := m.users, []store.Group(nil)
 	if len(named) > usersMost {
 		named, rest = named[:usersMost], named[usersMost:]

@@ -96,7 +96,37 @@ func (d logContext) entries(r *audit.Reader, from audit.Position, at *audit.Posi
 			if at != nil {
 				*at = position
 			}
-			if !yield(store.Entry{Record: rec, Hash: position.Hash, Place: line.Place(), Hidden: !ownersMaySee(rec)}, nil) {
+			if !yield(store.Entry{Record: rec, Hash: position.Hash}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// runEntries are what a store needs of lines. It skips what is no record, as entries does, and leaves the last record in
+// last.
+func runEntries(lines iter.Seq2[audit.Line, error], last *audit.Line, bad func(error)) iter.Seq2[store.Entry, error] {
+	return func(yield func(store.Entry, error) bool) {
+		var brief audit.BriefReader
+		for line, err := range lines {
+			if line := new(audit.LineError); errors.As(err, &line) {
+				bad(err)
+				continue
+			}
+			if err != nil {
+				yield(store.Entry{}, err)
+				return
+			}
+			rec, err := brief.Record(line)
+			if err != nil {
+				bad(fmt.Errorf("record %d: %w", line.Seq, err))
+				continue
+			}
+			e := store.Entry{Record: rec, Place: line.Place(), Hidden: !ownersMaySee(rec)}
+			if line.Action != audit.ExecutionStart { // only ends are receipts
+				e.Hash = line.Hash().String()
+			}
+			if *last = line; !yield(e, nil) {
 				return
 			}
 		}
@@ -235,16 +265,6 @@ func (c *careful) Actions() ([]store.Action, error) {
 	return actions, err
 }
 
-func (c *careful) Refusals(q store.Query) (map[string]int64, error) {
-	counts, err := c.Source.Refusals(q)
-	if err != nil {
-		if err = c.instead(err); err == nil {
-			counts, err = c.Source.Refusals(q)
-		}
-	}
-	return counts, err
-}
-
 // behind returns with which record the log begins, and how many of its records an index does not have.
 func (d logContext) behind(index *store.Index) (oldest, n uint64, err error) {
 	at, err := index.Position()
@@ -270,7 +290,10 @@ func (d logContext) logSource() (store.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return logSource{store.Log{Entries: d.entries(r, audit.Position{}, nil, d.warn)}, r}, nil
+	entries := func(lines iter.Seq2[audit.Line, error]) iter.Seq2[store.Entry, error] {
+		return runEntries(lines, new(audit.Line), d.warn)
+	}
+	return logSource{store.Log{Entries: entries(r.Records(audit.Position{})), Backward: entries(r.Backward())}, r}, nil
 }
 
 // logSource closes the reader as well.
@@ -283,6 +306,7 @@ func (l logSource) Close() error { return l.reader.Close() }
 
 const (
 	indexPiece    = 50_000 // records of one transaction
+	buildPiece    = 40_000 // likewise, while an index is made that nobody reads yet
 	indexPatience = 3 * time.Second
 )
 
@@ -302,24 +326,56 @@ func (d logContext) update(path string, anew, tellProgress bool) error {
 		return err
 	}
 	defer w.Close()
-	began, shown := time.Now(), time.Now()
-	for total := 0; ; anew = false { // only the first transaction begins anew
-		n, err := d.updatePiece(w, r, anew)
+	p := progress{logContext: d, began: time.Now(), shown: time.Now()}
+	if tellProgress {
+		p.newest = d.newest()
+	}
+	most := indexPiece
+	if w.Building() {
+		most = buildPiece
+	}
+	for ; ; anew = false { // only the first transaction begins anew
+		n, err := d.updatePiece(w, r, anew, most, &p)
+		if err == nil && n < most {
+			err = w.Finish()
+		}
 		if err != nil {
 			return fmt.Errorf("index %s: %w", path, err)
 		}
-		total += n
-		if n < indexPiece {
+		p.total += n
+		if n < most {
 			d.share(path)
-			if tellProgress {
-				d.say("%d records read in %v", total, time.Since(began).Round(time.Millisecond))
-			}
+			p.end(tellProgress)
 			return nil
 		}
-		if tellProgress && d.errIsTerminal && time.Since(shown) > time.Second {
-			fmt.Fprintf(d.err, "%d records\r", total)
-			shown = time.Now()
-		}
+	}
+}
+
+// A progress tells people how far an index has read the log.
+type progress struct {
+	logContext
+	newest       uint64 // record of the log; 0: nobody is told
+	total        int    // records in earlier pieces
+	began, shown time.Time
+	line         bool // there is a line on the terminal
+}
+
+// at tells that a record was read.
+func (p *progress) at(seq uint64) {
+	if p.newest == 0 || !p.errIsTerminal || seq%1000 != 0 || time.Since(p.shown) < time.Second {
+		return
+	}
+	share := 100 * float64(seq) / float64(max(p.newest, seq))
+	fmt.Fprintf(p.err, "\r%s of %s records, %.0f %%", thousands(seq), thousands(max(p.newest, seq)), share)
+	p.shown, p.line = time.Now(), true
+}
+
+func (p *progress) end(tell bool) {
+	if p.line {
+		fmt.Fprint(p.err, "\r\x1b[K")
+	}
+	if tell {
+		p.say("%d records read in %v", p.total, time.Since(p.began).Round(time.Millisecond))
 	}
 }
 
@@ -349,7 +405,7 @@ func (d logContext) forget() {
 }
 
 // updatePiece adds the next records in one transaction.
-func (d logContext) updatePiece(w *store.Writer, r *audit.Reader, anew bool) (n int, err error) {
+func (d logContext) updatePiece(w *store.Writer, r *audit.Reader, anew bool, most int, p *progress) (n int, err error) {
 	from, err := w.Begin()
 	if err != nil {
 		return 0, err
@@ -381,7 +437,7 @@ func (d logContext) updatePiece(w *store.Writer, r *audit.Reader, anew bool) (n 
 	at, behind := from, uint64(0)
 	for tries := 0; ; tries++ {
 		gone := new(audit.PositionError)
-		n, err = d.addPiece(w, r, from, behind, &at)
+		n, err = d.addPiece(w, r, from, behind, &at, most, p)
 		if tries > 0 || !errors.As(err, &gone) {
 			break
 		}
@@ -403,13 +459,20 @@ func (d logContext) updatePiece(w *store.Writer, r *audit.Reader, anew bool) (n 
 	return n, err
 }
 
-func (d logContext) addPiece(w *store.Writer, r *audit.Reader, from audit.Position, behind uint64, at *audit.Position) (n int, err error) {
-	for e, err := range d.entries(r, from, at, d.warn) {
+func (d logContext) addPiece(w *store.Writer, r *audit.Reader, from audit.Position, behind uint64, at *audit.Position, most int, p *progress) (n int, err error) {
+	var last audit.Line
+	defer func() {
+		if last.Seq > 0 {
+			*at = last.Position()
+		}
+	}()
+	for e, err := range runEntries(r.Records(from), &last, d.warn) {
 		if err == nil && e.Record.Seq > behind {
 			n++
+			p.at(e.Record.Seq)
 			err = w.Add(e)
 		}
-		if err != nil || n == indexPiece {
+		if err != nil || n == most {
 			return n, err
 		}
 	}

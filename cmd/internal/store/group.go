@@ -42,6 +42,7 @@ type Group struct {
 	CPU         time.Duration
 	PeakMemory  int64 // bytes, the largest
 	OutputBytes int64
+	Refused     int64     // refusals that stand only in summaries; they are not in Runs
 	Last        time.Time // start of the newest
 	durations   Histogram
 }
@@ -72,25 +73,18 @@ func (g *Group) merge(o *Group) {
 	g.CPU += o.CPU
 	g.PeakMemory = max(g.PeakMemory, o.PeakMemory)
 	g.OutputBytes += o.OutputBytes
+	g.Refused += o.Refused
 	if o.Last.After(g.Last) {
 		g.Last = o.Last
 	}
 	g.durations.Merge(o.durations)
 }
 
-// single is a group of one ended run.
+// single is a group of one ended run, or of the refusals in a summary.
 func single(r *Run) *Group {
-	g := &Group{Runs: 1, Statuses: map[string]int64{r.Status: 1}, CPU: r.CPU, PeakMemory: r.PeakMemory, OutputBytes: r.StdoutBytes + r.StderrBytes, Last: r.Started}
-	if r.Status != "ok" {
-		g.Failed = 1
-	}
-	switch r.Status {
-	case Orphaned: // how long it took is not known
-	case Denied, RateLimited: // nothing ran
-	default:
-		g.durations.Add(r.Duration)
-	}
-	return g
+	var p portion
+	p.add(r)
+	return p.group(r.Status)
 }
 
 // A groupKey is what the runs of a group have in common. A user whom callers only named is not the
@@ -161,25 +155,10 @@ func (all grouping) run(by By, q Query, r *Run) {
 	}
 }
 
-// A day is what the sums of a day are kept by.
-type day struct {
-	day, user      string
-	asserted       bool
-	script, status string
-}
-
-// day is the day of a run's start in UTC, with the rest of the key.
-func (r *Run) day() day {
-	return day{dayOf(r.Started), r.User, r.Asserted(), r.Script, r.Status}
-}
-
 const (
 	dayLayout  = "2006-01-02"
 	hourLayout = "2006-01-02T15"
 )
-
-// dayOf is the day of a time in UTC, as the index keeps sums.
-func dayOf(t time.Time) string { return t.UTC().Format(dayLayout) }
 
 // zone is where the query counts days and hours.
 func (q Query) zone() *time.Location {
@@ -201,23 +180,4 @@ func (q Query) countsUTC() bool {
 		}
 	}
 	return true
-}
-
-// ofDays reports whether the sums of days can be grouped so.
-func (by By) ofDays() bool {
-	return by == ByAll || by == ByUser || by == ByScript || by == ByStatus || by == ByDay
-}
-
-func (by By) keyOfDay(of day) groupKey {
-	switch by {
-	case ByUser:
-		return groupKey{of.user, of.asserted}
-	case ByScript:
-		return groupKey{key: of.script}
-	case ByStatus:
-		return groupKey{key: of.status}
-	case ByDay:
-		return groupKey{key: of.day}
-	}
-	return groupKey{key: string(ByAll)}
 }

@@ -2,8 +2,6 @@ package store
 
 import (
 	"encoding/binary"
-	"errors"
-	"maps"
 	"math"
 	"math/bits"
 	"slices"
@@ -13,8 +11,13 @@ import (
 // A Histogram counts durations, in microseconds, in buckets whose width is a sixteenth of their
 // power of two. So the middle of a bucket is less than 3 % off. The zero value is empty.
 type Histogram struct {
-	counts map[uint16]int64
+	counts []bucketCount // by their buckets
 	most   time.Duration
+}
+
+type bucketCount struct {
+	bucket uint16
+	n      int64
 }
 
 const subBuckets = 16
@@ -40,29 +43,36 @@ func middle(bucket uint16) time.Duration {
 
 // Add counts one duration.
 func (h *Histogram) Add(d time.Duration) {
-	if h.counts == nil {
-		h.counts = map[uint16]int64{}
-	}
-	h.counts[bucketOf(d)]++
+	h.add(bucketOf(d), 1)
 	h.most = max(h.most, d)
+}
+
+func (h *Histogram) add(bucket uint16, n int64) {
+	i, found := slices.BinarySearchFunc(h.counts, bucket, func(c bucketCount, b uint16) int { return int(c.bucket) - int(b) })
+	if found {
+		h.counts[i].n += n
+	} else {
+		h.counts = slices.Insert(h.counts, i, bucketCount{bucket, n})
+	}
 }
 
 // Merge adds what another histogram has counted.
 func (h *Histogram) Merge(o Histogram) {
-	if h.counts == nil {
-		h.counts = map[uint16]int64{}
-	}
-	for b, n := range o.counts {
-		h.counts[b] += n
-	}
 	h.most = max(h.most, o.most)
+	if len(h.counts) == 0 {
+		h.counts = slices.Clone(o.counts)
+		return
+	}
+	for _, c := range o.counts {
+		h.add(c.bucket, c.n)
+	}
 }
 
 // Percentile is the duration that a share p (0 to 1) of all did not exceed. For p = 1 it is exact.
 func (h Histogram) Percentile(p float64) time.Duration {
 	total := int64(0)
-	for _, n := range h.counts {
-		total += n
+	for _, c := range h.counts {
+		total += c.n
 	}
 	if total == 0 {
 		return 0
@@ -71,9 +81,9 @@ func (h Histogram) Percentile(p float64) time.Duration {
 	if rank == total {
 		return h.most
 	}
-	for _, b := range slices.Sorted(maps.Keys(h.counts)) {
-		if rank -= h.counts[b]; rank <= 0 {
-			return min(middle(b), h.most)
+	for _, c := range h.counts {
+		if rank -= c.n; rank <= 0 {
+			return min(middle(c.bucket), h.most)
 		}
 	}
 	return h.most
@@ -81,9 +91,9 @@ func (h Histogram) Percentile(p float64) time.Duration {
 
 // AtMost is how many durations were not longer than this.
 func (h Histogram) AtMost(d time.Duration) (n int64) {
-	for b, count := range h.counts {
-		if middle(b) <= d {
-			n += count
+	for _, c := range h.counts {
+		if middle(c.bucket) <= d {
+			n += c.n
 		}
 	}
 	return n
@@ -91,49 +101,41 @@ func (h Histogram) AtMost(d time.Duration) (n int64) {
 
 // Count is how many durations there are.
 func (h Histogram) Count() (n int64) {
-	for _, count := range h.counts {
-		n += count
+	for _, c := range h.counts {
+		n += c.n
 	}
 	return n
 }
 
 // Sum is their sum, exact to within 3 %.
 func (h Histogram) Sum() (sum time.Duration) {
-	for b, count := range h.counts {
-		sum += middle(b) * time.Duration(count)
+	for _, c := range h.counts {
+		sum += middle(c.bucket) * time.Duration(c.n)
 	}
 	return sum
 }
 
-// encode writes a histogram as varints: the largest duration in nanoseconds, then the distance to
-// each next bucket and its count.
-func (h Histogram) encode() []byte {
-	b := binary.AppendUvarint(nil, uint64(h.most))
+// encode appends a histogram as varints: the largest duration in nanoseconds, the number of buckets, then the distance
+// to each next bucket and its count.
+func (h Histogram) encode(b []byte) []byte {
+	b = binary.AppendVarint(b, int64(h.most))
+	b = binary.AppendUvarint(b, uint64(len(h.counts)))
 	last := uint16(0)
-	for _, bucket := range slices.Sorted(maps.Keys(h.counts)) {
-		b = binary.AppendUvarint(b, uint64(bucket-last))
-		b = binary.AppendUvarint(b, uint64(h.counts[bucket]))
-		last = bucket
+	for _, c := range h.counts {
+		b = binary.AppendUvarint(b, uint64(c.bucket-last))
+		b = binary.AppendUvarint(b, uint64(c.n))
+		last = c.bucket
 	}
 	return b
 }
 
-func decodeHistogram(b []byte) (h Histogram, err error) {
-	next := func() (v uint64) {
-		v, n := binary.Uvarint(b)
-		if n <= 0 {
-			err = errors.New("damaged histogram")
-			b = nil
-			return 0
-		}
-		b = b[n:]
-		return v
-	}
-	h = Histogram{counts: map[uint16]int64{}, most: time.Duration(next())}
+func decodeHistogram(b *decoder) (h Histogram) {
+	h.most = time.Duration(b.number())
+	n := b.count()
 	bucket := uint64(0)
-	for len(b) > 0 {
-		bucket += next()
-		h.counts[uint16(bucket)] += int64(next())
+	for range n {
+		bucket += b.natural()
+		h.counts = append(h.counts, bucketCount{uint16(bucket), int64(b.natural())})
 	}
-	return h, err
+	return h
 }

@@ -1,8 +1,10 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -28,7 +30,7 @@ func indexed(t *testing.T, n int, seed uint64) (*Index, []Entry) {
 func TestPages(t *testing.T) {
 	t.Parallel()
 	x, list := indexed(t, 1500, 4)
-	log := Log{sequence(list)}
+	log := Log{Entries: sequence(list)}
 	for _, q := range queries {
 		q.Limit = 0
 		want := all(t, log, q)
@@ -55,7 +57,7 @@ func TestPages(t *testing.T) {
 func TestSearchIsBounded(t *testing.T) {
 	t.Parallel()
 	x, list := indexed(t, 7000, 5)
-	oldest := all(t, Log{sequence(list)}, Query{})
+	oldest := all(t, Log{Entries: sequence(list)}, Query{})
 	want := oldest[len(oldest)-3]
 	q := Query{Text: strings.ToUpper(want.ID[24:])}
 	stops := 0
@@ -93,7 +95,7 @@ func TestRecent(t *testing.T) {
 			t.Errorf("of %v", slices.Sorted(maps.Keys(got)))
 		}
 		for name, runs := range got {
-			if want := all(t, Log{sequence(list)}, Query{Script: name, Owner: owner, Limit: 9}); places(runs) != places(want) || len(want) != 9 {
+			if want := all(t, Log{Entries: sequence(list)}, Query{Script: name, Owner: owner, Limit: 9}); places(runs) != places(want) || len(want) != 9 {
 				t.Errorf("%s of %q: %s, want %s", name, owner, places(runs), places(want))
 			}
 		}
@@ -105,7 +107,7 @@ func TestLastUse(t *testing.T) {
 	x, list := indexed(t, 800, 7)
 	for _, by := range []By{ByUser, ByKey} {
 		want := map[string]time.Time{}
-		for _, r := range all(t, Log{sequence(list)}, Query{}) {
+		for _, r := range all(t, Log{Entries: sequence(list)}, Query{}) {
 			key := r.User
 			if by == ByKey {
 				key = r.KeyID
@@ -131,8 +133,9 @@ func TestSeries(t *testing.T) {
 		check(t, err)
 		for _, q := range []Query{{}, {User: "alice"}, {Owner: "bob", Script: "report"}, {Since: time.Date(2026, 10, 3, 7, 20, 0, 0, time.UTC), Until: time.Date(2026, 10, 29, 1, 0, 0, 0, time.UTC)}} {
 			q.Zone = zone
-			for step, span := range map[By]time.Duration{ByHour: time.Hour, ByDay: 25 * time.Hour} {
-				want, err := Log{sequence(list)}.Stats(q, step)
+			for step, span := range map[By]time.Duration{ByHour: 2 * time.Hour, // one that comes twice when the clocks go back
+				ByDay: 25 * time.Hour} {
+				want, err := Log{Entries: sequence(list)}.Stats(q, step)
 				check(t, err)
 				got, err := x.Series(q, step)
 				check(t, err)
@@ -202,7 +205,12 @@ func TestSpan(t *testing.T) {
 		var want Span
 		if len(list) > 0 {
 			first, last := recordPlace(list[0]), recordPlace(list[len(list)-1])
-			want = Span{first.Seq, last.Seq, first.At, last.At, int64(len(all(t, Log{sequence(list)}, Query{}))), int64(len(list))}
+			want = Span{first.Seq, last.Seq, first.At, last.At, 0, int64(len(list))}
+			for _, r := range all(t, Log{Entries: sequence(list)}, Query{}) {
+				if r.Refusals == 0 {
+					want.Runs++
+				}
+			}
 		}
 		if got, err := x.Span(); err != nil || got != want {
 			t.Errorf("%+v, %v, want %+v", got, err, want)
@@ -256,5 +264,93 @@ func TestReadersAndWriter(t *testing.T) {
 	close(done)
 	for range cap(failed) {
 		check(t, <-failed)
+	}
+}
+
+// Making an index goes on where it was interrupted, and nobody sees it before it is whole.
+func TestBuildGoesOn(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "index.db")
+	list := records(400, 13)
+	add := func(w *Writer, part []Entry) {
+		t.Helper()
+		_, err := w.Begin()
+		check(t, err)
+		for _, e := range part {
+			check(t, w.Add(e))
+		}
+		last := part[len(part)-1]
+		check(t, w.Commit(audit.Position{Segment: 1, Offset: 9, Seq: last.Record.Seq, Hash: last.Hash}))
+	}
+	w, err := OpenWriter(path, false, 0)
+	check(t, err)
+	add(w, list[:300])
+	_, err = w.Begin()
+	check(t, err, w.Add(list[300]), w.Rollback(), w.Close())
+	if _, err := OpenIndex(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("half an index: %v", err)
+	}
+	w, err = OpenWriter(path, false, 0)
+	check(t, err)
+	at, err := w.Begin()
+	check(t, err, w.Rollback())
+	if at.Seq != 300 || !w.Building() {
+		t.Errorf("it goes on behind record %d", at.Seq)
+	}
+	add(w, list[300:])
+	check(t, w.Finish(), w.Close())
+	x, err := OpenIndex(path)
+	check(t, err)
+	defer x.Close()
+	if got, want := places(all(t, x, Query{})), places(all(t, Log{Entries: sequence(list)}, Query{})); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+
+	// A new one in its place is seen by who has the old one open.
+	w, err = OpenWriter(path, true, 0)
+	check(t, err)
+	add(w, list[:100])
+	if n := len(all(t, x, Query{})); n < 390 {
+		t.Errorf("%d runs while another one is made", n)
+	}
+	check(t, w.Finish(), w.Close())
+	if got, want := places(all(t, x, Query{})), places(all(t, Log{Entries: sequence(list[:100])}, Query{})); got != want {
+		t.Errorf("from the new one %s, want %s", got, want)
+	}
+}
+
+// A label with too many values has no sums, and the runs still tell.
+func TestManyLabels(t *testing.T) {
+	t.Parallel()
+	list := records(700, 14)
+	for i := range list {
+		if list[i].Record.RunID != "" && list[i].Record.Labels != nil {
+			labels := maps.Clone(list[i].Record.Labels)
+			labels["id"], labels["few"] = list[i].Record.RunID[24:], fmt.Sprint(i%3)
+			list[i].Record.Labels = labels
+		}
+	}
+	path := filepath.Join(t.TempDir(), "index.db")
+	write(t, path, list, 333)
+	x, err := OpenIndex(path)
+	check(t, err)
+	defer x.Close()
+	for _, name := range []string{"id", "few", "job"} {
+		for _, q := range []Query{{}, {User: "alice"}} {
+			want, err := Log{Entries: sequence(list)}.Stats(q, ByLabel(name))
+			check(t, err)
+			got, err := x.Stats(q, ByLabel(name))
+			check(t, err)
+			if !slices.Equal(rounded(got), rounded(want)) || len(want) < 2 {
+				t.Errorf("by %s, of %q:\n%s\nwant\n%s", name, q.User, rounded(got), rounded(want))
+			}
+		}
+	}
+	s, _, err := x.summed(Query{}, ByLabel("id"))
+	check(t, err)
+	few, _, err := x.summed(Query{}, ByLabel("few"))
+	check(t, err)
+	if s != nil || few == nil {
+		t.Error("which label has sums")
 	}
 }

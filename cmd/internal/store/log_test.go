@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"testing"
+	"time"
 
 	"py3run/audit"
 )
@@ -83,4 +84,27 @@ func count(words string) (n int) {
 		}
 	}
 	return n
+}
+
+// Read backwards, a short list reads a short part of the log, also where runs overlap, and a list of the newest days no
+// segment more than it has to.
+func TestBackwardStops(t *testing.T) {
+	t.Parallel()
+	list := records(3000, 12)
+	read := 0
+	log := Log{Backward: func(yield func(Entry, error) bool) {
+		for e := range backward(list) {
+			if read++; !yield(e, nil) {
+				return
+			}
+		}
+	}}
+	newest := list[len(list)-1].Record
+	for _, q := range []Query{{Limit: 5}, {Limit: 5, User: "alice"}, {Since: audit.ParseTime(newest.Timestamp).Add(-time.Hour)}} {
+		read = 0
+		want := all(t, Log{Entries: sequence(list)}, q)
+		if got := all(t, log, q); places(got) != places(want) || len(got) == 0 || read > 3*segmentOf {
+			t.Errorf("%+v: read %d records for %s, want %s", q, read, places(got), places(want))
+		}
+	}
 }

@@ -39,7 +39,7 @@ type RecordPlace struct {
 
 func recordPlace(e Entry) RecordPlace {
 	rec := e.Record
-	at, _ := time.Parse(time.RFC3339Nano, rec.Timestamp)
+	at := audit.ParseTime(rec.Timestamp)
 	p := RecordPlace{Seq: rec.Seq, At: at, Action: string(rec.Event.Action), Reason: rec.Event.Reason, User: rec.User.Name, Auth: string(rec.Auth.Method), Script: rec.Script.Name,
 		Host: rec.Host.Name, Asserted: Asserted(rec), Place: e.Place}
 	if rec.Alert != nil {
@@ -94,11 +94,17 @@ func (x *Index) Records(q RecordQuery) (list []RecordPlace, next uint64, err err
 	if limit <= 0 {
 		limit = pageLimit
 	}
-	text := folded(q.Text)
+	most, text := chunk, folded(q.Text)
+	if q.Text == "" {
+		most = limit + 1
+	}
 	for looked := 0; ; {
-		found, err := x.records(q, chunk)
-		if err != nil {
-			return nil, 0, damage(err)
+		var found []RecordPlace
+		if err := x.look(func(v view) (err error) {
+			found, err = v.records(q, most)
+			return err
+		}); err != nil {
+			return nil, 0, err
 		}
 		for i := range found {
 			if q.Text != "" && !found[i].hasText(text) {
@@ -109,17 +115,17 @@ func (x *Index) Records(q RecordQuery) (list []RecordPlace, next uint64, err err
 			}
 			list = append(list, found[i])
 		}
-		if len(found) < chunk {
+		if len(found) < most {
 			return list, 0, nil
 		}
-		q.Before = found[chunk-1].Seq
-		if looked += chunk; looked >= pageSearch {
+		q.Before = found[most-1].Seq
+		if looked += most; looked >= pageRead {
 			return list, q.Before, nil
 		}
 	}
 }
 
-func (x *Index) records(q RecordQuery, most int) (list []RecordPlace, err error) {
+func (v view) records(q RecordQuery, most int) (list []RecordPlace, err error) {
 	var where condition
 	if len(q.Actions) > 0 {
 		var names []any
@@ -146,7 +152,7 @@ func (x *Index) records(q RecordQuery, most int) (list []RecordPlace, err error)
 	if q.Before > 0 {
 		where.and("seq < ?", int64(min(q.Before, math.MaxInt64)))
 	}
-	rows, err := x.db.Query("SELECT * FROM records"+where.String()+" ORDER BY seq DESC LIMIT ?", append(where.args, most)...)
+	rows, err := v.Query("SELECT * FROM records"+where.String()+" ORDER BY seq DESC LIMIT ?", append(where.args, most)...)
 	if err != nil {
 		return nil, err
 	}
@@ -163,32 +169,40 @@ func (x *Index) records(q RecordQuery, most int) (list []RecordPlace, err error)
 
 // A segment is what a segment of the log has.
 type segment struct {
+	name            uint64 // as in a Place; of those that were read
 	first, last     uint64
-	firstAt, lastAt int64
+	firstAt, lastAt int64 // of the records
 	records         int64
+
+	beganFirst, beganLast int64 // of the runs whose place is in it; beganFirst is larger where there are none
 }
 
 // with is the segment with one more record; s may be nil.
 func (s *segment) with(rec audit.Record) *segment {
-	at, _ := time.Parse(time.RFC3339Nano, rec.Timestamp)
+	at := audit.ParseTime(rec.Timestamp)
 	if s == nil {
-		s = &segment{first: rec.Seq, firstAt: at.UnixMicro()}
+		s = &segment{first: rec.Seq, firstAt: at.UnixMicro(), beganFirst: math.MaxInt64, beganLast: math.MinInt64}
 	}
 	s.last, s.lastAt = rec.Seq, at.UnixMicro()
 	s.records++
 	return s
 }
 
+// began notes when a run of the segment began.
+func (s *segment) began(at time.Time) {
+	s.beganFirst, s.beganLast = min(s.beganFirst, at.UnixMicro()), max(s.beganLast, at.UnixMicro())
+}
+
 func (s *segment) row(name uint64) []any {
-	return []any{int64(name), int64(s.first), s.firstAt, int64(s.last), s.lastAt, s.records}
+	return []any{int64(name), int64(s.first), s.firstAt, int64(s.last), s.lastAt, s.records, s.beganFirst, s.beganLast}
 }
 
 func scanSegment(from row) (s segment, err error) {
 	var name, first, last, sum int64
-	if err := from.Scan(&name, &first, &s.firstAt, &last, &s.lastAt, &s.records, &sum); err != nil {
+	if err := from.Scan(&name, &first, &s.firstAt, &last, &s.lastAt, &s.records, &s.beganFirst, &s.beganLast, &sum); err != nil {
 		return s, err
 	}
-	s.first, s.last = uint64(first), uint64(last)
+	s.name, s.first, s.last = uint64(name), uint64(first), uint64(last)
 	if rowSum(s.row(uint64(name))...) != sum {
 		return s, errSum
 	}
@@ -202,22 +216,84 @@ func (w *Writer) putSpans() error {
 		switch {
 		case err == nil:
 			s.first, s.firstAt, s.records = old.first, old.firstAt, old.records+s.records
+			s.beganFirst, s.beganLast = min(s.beganFirst, old.beganFirst), max(s.beganLast, old.beganLast)
 		case !errors.Is(err, sql.ErrNoRows):
 			return err
 		}
-		row := s.row(name)
-		if _, err := w.tx.Exec("INSERT OR REPLACE INTO segments VALUES (?,?,?,?,?,?,?)", append(row, rowSum(row...))...); err != nil {
+		if err := w.putSpan(name, s); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+func (w *Writer) putSpan(name uint64, s *segment) error {
+	row := s.row(name)
+	_, err := w.tx.Exec("INSERT OR REPLACE INTO segments VALUES (?,?,?,?,?,?,?,?,?)", append(row, rowSum(row...))...)
+	return err
+}
+
+// beganIn notes when a run begins now that its start is gone.
+func (w *Writer) beganIn(r *Run) error {
+	rows, err := w.tx.Query("SELECT * FROM segments WHERE segment <= ? ORDER BY segment DESC LIMIT 1", asInt(r.EndSeq))
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	if !rows.Next() {
+		return rows.Err()
+	}
+	s, err := scanSegment(rows)
+	if err != nil {
+		return err
+	}
+	if err := rows.Close(); err != nil {
+		return err
+	}
+	s.began(r.Started)
+	return w.putSpan(s.name, &s)
+}
+
 // A Span is what an index covers. All is zero for an empty log.
 type Span struct {
 	Oldest, Newest     uint64 // records
 	OldestAt, NewestAt time.Time
-	Runs, Records      int64
+	Runs, Records      int64 // summaries of refusals are no runs
+}
+
+// Span says which part of the log the index has.
+func (x *Index) Span() (s Span, err error) {
+	err = x.look(func(v view) error {
+		list, err := v.segments()
+		if err != nil || len(list) == 0 {
+			return err
+		}
+		first, last := list[0], list[len(list)-1]
+		s.Oldest, s.OldestAt = first.first, time.UnixMicro(first.firstAt).UTC()
+		s.Newest, s.NewestAt = last.last, time.UnixMicro(last.lastAt).UTC()
+		for _, seg := range list {
+			s.Records += seg.records
+		}
+		return v.QueryRow("SELECT (SELECT count(*) FROM runs) - (SELECT count(*) FROM runs WHERE tail = ?)", tailOf("")).Scan(&s.Runs)
+	})
+	return s, err
+}
+
+// segments are those of the log, oldest first.
+func (v view) segments() (list []segment, err error) {
+	rows, err := v.Query("SELECT * FROM segments ORDER BY segment")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		s, err := scanSegment(rows)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, s)
+	}
+	return list, rows.Err()
 }
 
 // A Segment is what an index has of one segment of the log.
@@ -228,34 +304,13 @@ type Segment struct {
 }
 
 // Segments are those that the index has records of, oldest first.
-func (x *Index) Segments() (list []Segment, err error) {
-	rows, err := x.db.Query("SELECT * FROM segments ORDER BY segment")
-	if err != nil {
-		return nil, damage(err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		seg, err := scanSegment(rows)
-		if err != nil {
-			return nil, damage(err)
+func (x *Index) Segments() (all []Segment, err error) {
+	err = x.look(func(v view) error {
+		list, err := v.segments()
+		for _, s := range list {
+			all = append(all, Segment{s.first, s.last, time.UnixMicro(s.firstAt).UTC(), time.UnixMicro(s.lastAt).UTC(), s.records})
 		}
-		list = append(list, Segment{seg.first, seg.last, time.UnixMicro(seg.firstAt).UTC(), time.UnixMicro(seg.lastAt).UTC(), seg.records})
-	}
-	return list, damage(errors.Join(rows.Err(), rows.Close()))
-}
-
-// Span says which part of the log the index has.
-func (x *Index) Span() (s Span, err error) {
-	list, err := x.Segments()
-	if err != nil {
-		return s, err
-	}
-	for i, seg := range list {
-		if i == 0 {
-			s.Oldest, s.OldestAt = seg.First, seg.FirstAt
-		}
-		s.Newest, s.NewestAt = seg.Last, seg.LastAt
-		s.Records += seg.Records
-	}
-	return s, damage(x.db.QueryRow("SELECT count(*) FROM runs").Scan(&s.Runs))
+		return err
+	})
+	return all, err
 }

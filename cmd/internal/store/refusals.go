@@ -32,75 +32,38 @@ func (r *Run) Asserted() bool {
 	return false
 }
 
-// summarised is how many refusals a record stands for, and one of them as a run; nil: it is no summary.
-func summarised(rec audit.Record) (*Run, int64) {
-	if rec.Event.Action != audit.ExecutionDenied || rec.Refusals == nil {
-		return nil, 0
+// withoutSecret reports whether the caller has not got the secret of the key that the run names.
+func (r *Run) withoutSecret() bool {
+	return r.Status == Denied && (r.Reason == "wrong-key" || r.Reason == "unknown-key")
+}
+
+// keyHolder is whose API key it was; empty: nobody's that was proved.
+func (r *Run) keyHolder() string {
+	if r.Holder == "" && r.Auth == string(audit.AuthAPIKey) && !r.Asserted() {
+		return r.User
 	}
-	r := RunOf(rec)
+	return r.Holder
+}
+
+// tookTime reports whether the duration is known. Of an orphaned run it is not, and of a refused one nothing ran.
+func (r *Run) tookTime() bool {
+	return r.Status != Orphaned && r.Status != Denied && r.Status != RateLimited
+}
+
+// summaryOf is the summary of refusals that a record is, as a run without an id; nil: it is none.
+func summaryOf(e Entry) *Run {
+	rec := e.Record
+	if rec.Event.Action != audit.ExecutionDenied || rec.Refusals == nil || rec.Refusals.Count <= 0 {
+		return nil
+	}
+	r := &Run{}
+	r.add(e)
+	r.ID, r.Refusals = "", int64(rec.Refusals.Count)
 	if last, err := time.Parse(time.RFC3339Nano, rec.Refusals.Last); err == nil {
-		r.Started, r.Ended = last, last
+		r.Started, r.Ended = last.Truncate(time.Microsecond), last.Truncate(time.Microsecond)
 	}
 	if rec.Status == "" && slices.Contains(rateLimits, r.Reason) {
 		r.Status = RateLimited
 	}
-	return r, int64(max(rec.Refusals.Count, 0))
-}
-
-// A tally counts refusals by their status.
-type tally map[string]int64
-
-func (t tally) add(q Query, r *Run, n int64) {
-	if r != nil && n > 0 && q.Matches(r) {
-		t[r.Status] += n
-	}
-}
-
-// Refusals goes through the whole log.
-func (l Log) Refusals(q Query) (map[string]int64, error) {
-	var found tally
-	err := l.read(func() { found = tally{} }, q, func(*Run) {}, func(e Entry) {
-		r, n := summarised(e.Record)
-		found.add(q, r, n)
-	})
-	return found, err
-}
-
-// Refusals goes through the summaries, which are few.
-func (x *Index) Refusals(q Query) (map[string]int64, error) {
-	found, err := x.refusals(q)
-	return found, damage(err)
-}
-
-func (x *Index) refusals(q Query) (tally, error) {
-	rows, err := x.db.Query("SELECT seq, user, auth, at, status, reason, count, sum FROM refusals")
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	found := tally{}
-	for rows.Next() {
-		var seq, at, n, sum int64
-		r := &Run{}
-		if err := rows.Scan(&seq, &r.User, &r.Auth, &at, &r.Status, &r.Reason, &n, &sum); err != nil {
-			return nil, err
-		}
-		if sum != rowSum(seq, r.User, r.Auth, at, r.Status, r.Reason, n) {
-			return nil, errSum
-		}
-		r.Started = time.UnixMicro(at).UTC()
-		found.add(q, r, n)
-	}
-	return found, rows.Err()
-}
-
-// summary adds the summary of refusals that a record is.
-func (w *Writer) summary(rec audit.Record) error {
-	r, n := summarised(rec)
-	if r == nil {
-		return nil
-	}
-	row := []any{int64(rec.Seq), r.User, r.Auth, r.Started.UnixMicro(), r.Status, r.Reason, n}
-	_, err := w.tx.Exec("INSERT OR REPLACE INTO refusals VALUES (?,?,?,?,?,?,?,?)", append(row, rowSum(row...))...)
-	return err
+	return r
 }

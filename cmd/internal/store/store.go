@@ -55,6 +55,7 @@ type Run struct {
 	StartSeq    uint64 // 0: the start is no longer in the log
 	EndSeq      uint64
 	EndHash     string      // as in the run's receipt
+	Refusals    int64       // not 0: no run, but a summary of so many refusals
 	StartAt     audit.Place // of the lines; zero: not known
 	EndAt       audit.Place
 }
@@ -87,7 +88,7 @@ func RunOf(rec audit.Record) *Run {
 // add adds to a run what a record says about it.
 func (r *Run) add(e Entry) {
 	rec := e.Record
-	at, _ := time.Parse(time.RFC3339Nano, rec.Timestamp)
+	at := audit.ParseTime(rec.Timestamp)
 	r.ID, r.User, r.Auth, r.OSUser, r.KeyID, r.Holder = rec.RunID, rec.User.Name, string(rec.Auth.Method), rec.Auth.OSUser, rec.Auth.KeyID, rec.Auth.Holder
 	r.Client, r.Host = rec.Client.IP, rec.Host.Name
 	r.Script, r.Version, r.Source, r.Path = rec.Script.Name, rec.Script.Version, string(rec.Script.Source), rec.Script.Path
@@ -176,20 +177,23 @@ type Source interface {
 	Stats(Query, By) ([]Group, error)
 	// Actions counts all records, also those that are not about a run.
 	Actions() ([]Action, error)
-	// Refusals counts, by status, the refusals that stand only in summaries. A query that asks for what no
-	// summary tells selects none.
-	Refusals(Query) (map[string]int64, error)
 	Close() error
 }
 
 // Log answers from the records themselves. It goes through all of them for every question.
 type Log struct {
-	Entries iter.Seq2[Entry, error] // oldest first
+	Entries  iter.Seq2[Entry, error] // oldest first
+	Backward iter.Seq2[Entry, error] // newest first; nil: not known
 }
 
-// History goes through the whole log before it returns the first run.
+// History reads backwards, and not further than the caller takes. Where that is not possible, it goes through the whole
+// log before it returns the first run.
 func (l Log) History(q Query) iter.Seq2[Run, error] {
 	return func(yield func(Run, error) bool) {
+		if l.Backward != nil {
+			l.historyBackward(q, yield)
+			return
+		}
 		runs, err := l.runs(q)
 		if err != nil {
 			yield(Run{}, err)
@@ -261,6 +265,9 @@ func (l Log) once(q Query, take func(*Run), look func(Entry)) error {
 			return err
 		}
 		look(e)
+		if r := summaryOf(e); r != nil && q.Matches(r) {
+			take(r)
+		}
 		if !aboutRun(e.Record) {
 			continue
 		}
@@ -285,14 +292,23 @@ func (l Log) once(q Query, take func(*Run), look func(Entry)) error {
 	return nil
 }
 
-// Stats goes through the whole log.
+// Stats goes through the log, and not further back than since.
 func (l Log) Stats(q Query, by By) ([]Group, error) {
 	var all grouping
-	if err := l.each(q, func() { all = grouping{} }, func(r *Run) {
+	begin := func() { all = grouping{} }
+	take := func(r *Run) {
 		if r.Status != "" {
 			all.run(by, q, r)
 		}
-	}); err != nil {
+	}
+	var err error
+	if l.Backward != nil && !q.Since.IsZero() {
+		begin()
+		err = l.backward(q, func(r *Run) bool { take(r); return true }, nil)
+	} else {
+		err = l.each(q, begin, take)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return all.sorted(by), nil

@@ -27,7 +27,7 @@ const layout = "2006-01-02T15:04:05.000000Z"
 // records makes a log of n runs over some weeks: several at once, some without an end, some orphaned, some whose start is gone.
 func records(n int, seed uint64) []Entry {
 	r := rand.New(rand.NewPCG(seed, 1))
-	users, scripts := []string{"alice", "bob", "carol", `o'hara "x"`, "Zoë"}, []string{"", "", "tank-balance", "report", "pumps"}
+	users, scripts := []string{"alice", "bob", "carol", `o'hara "x"`, "Zoë", "nul\x00l"}, []string{"", "", "tank-balance", "report", "pumps"}
 	hosts := []string{"gw", "gw", "Gateway-2", ""}
 	clients := []string{"", "10.0.0.7", "10.0.1.7", "::ffff:10.0.0.9", "fe80::1%eth0", "no address"}
 	labels := []map[string]string{nil, nil, {}, {"job": "7"}, {"job": "7", "line": "north"}, {"job": "77"}, {"a,\"job": "7"}, {`<job`: `"7"`, "line": ""}}
@@ -138,6 +138,7 @@ func write(t testing.TB, path string, list []Entry, piece int) {
 		last := now[len(now)-1]
 		check(t, w.Commit(audit.Position{Segment: 1, Offset: int64(last.Record.Seq * 100), Seq: last.Record.Seq, Hash: last.Hash}))
 	}
+	check(t, w.Finish())
 }
 
 func check(t testing.TB, errs ...error) {
@@ -169,7 +170,7 @@ var queries = func() (list []Query) {
 		}
 	}
 	for _, q := range []Query{
-		{Host: "gw"}, {Host: "Gateway-2", User: "alice"}, {Host: "none"}, {Text: "GATEWAY-2", Limit: 4}, {Text: "zoë"}, {Text: "NORTH", User: "bob"}, {Text: "0000000003e8"}, {Text: "tank"}, {Text: "wrong-k"},
+		{Host: "gw"}, {Host: "Gateway-2", User: "alice"}, {Host: "none"}, {User: "nul\x00l"}, {User: "nul"}, {Text: "GATEWAY-2", Limit: 4}, {Text: "zoë"}, {Text: "NORTH", User: "bob"}, {Text: "0000000000c8"}, {Text: "tank"}, {Text: "wrong-k"},
 		{Text: "no such words"}, {Before: 900}, {Before: 900, User: "alice", Limit: 5}, {Before: 1}, {Labels: map[string]string{"job": "7"}}, {Labels: map[string]string{"line": "north", "job": "7"}, Limit: 3}, {Labels: map[string]string{`<job`: `"7"`}}, {Labels: map[string]string{"line": ""}},
 		{Labels: map[string]string{"": ""}}, {Labels: map[string]string{"job": ""}}, {Script: "report", Version: "2"}, {Client: netip.MustParsePrefix("10.0.0.7/32")}, {Client: netip.MustParsePrefix("10.0.0.0/24"), User: "bob"},
 		{Client: netip.MustParsePrefix("fe80::/10"), Limit: 2}, {Client: netip.MustParsePrefix("0.0.0.0/0")}, {Code: fmt.Sprintf("%064x", 7)}, {Code: "00000000"}, {Code: fmt.Sprintf("%063x", 1)}, {Failed: true}, {Failed: true, User: "alice"},
@@ -185,17 +186,22 @@ var queries = func() (list []Query) {
 // Both sources answer alike, and it does not matter in which pieces the index was written.
 func TestSourcesAgree(t *testing.T) {
 	t.Parallel()
-	list := records(1500, 1)
-	want, found := answersOf(t, Log{sequence(list)})
+	list := records(500, 1)
+	want, found := answersOf(t, Log{Entries: sequence(list)})
 	if found < 1000 {
 		t.Errorf("only %d runs in all answers", found)
 	}
 	for _, q := range queries {
-		if n := len(all(t, Log{sequence(list)}, q)); n == 0 && q.Since.IsZero() && q.Until.IsZero() && !nobody(q) {
+		if n := len(all(t, Log{Entries: sequence(list)}, q)); n == 0 && q.Since.IsZero() && q.Until.IsZero() && !nobody(q) {
 			t.Errorf("%+v selects nothing: it would show no difference", q)
 		}
 	}
-	for _, piece := range []int{len(list), 500, 37} {
+	t.Run("backward", func(t *testing.T) {
+		t.Parallel()
+		got, _ := answersOf(t, Log{Entries: sequence(list), Backward: backward(list)})
+		compare(t, want, got)
+	})
+	for _, piece := range []int{len(list), 37} {
 		t.Run(fmt.Sprint(piece), func(t *testing.T) {
 			t.Parallel()
 			path := filepath.Join(t.TempDir(), "a b?#.db")
@@ -207,15 +213,31 @@ func TestSourcesAgree(t *testing.T) {
 				t.Errorf("cursor %+v, %v", c, err)
 			}
 			got, _ := answersOf(t, index)
-			if len(got) != len(want) {
-				t.Fatalf("%d answers from the index, %d from the log", len(got), len(want))
-			}
-			for i := range want {
-				if got[i] != want[i] {
-					t.Errorf("from the log\n%s\nfrom the index\n%s", want[i], got[i])
-				}
-			}
+			compare(t, want, got)
 		})
+	}
+}
+
+func compare(t *testing.T, want, got []string) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%d answers, want %d", len(got), len(want))
+	}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Errorf("%s\nwant\n%s", got[i], want[i])
+		}
+	}
+}
+
+// backward is a log from its newest record on.
+func backward(list []Entry) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		for _, e := range slices.Backward(list) {
+			if !yield(e, nil) {
+				return
+			}
+		}
 	}
 }
 
@@ -223,7 +245,7 @@ func TestSourcesAgree(t *testing.T) {
 func nobody(q Query) bool {
 	job, asksJob := q.Labels["job"]
 	_, asksNothing := q.Labels[""]
-	return q.User == "nobody" || q.Host == "none" || q.Text == "no such words" || q.Before == 1 || asksNothing || asksJob && job == "" || q.Owner != "" && q.User != "" || q.Failed && q.Status == "ok" || q.Key == "k"
+	return q.User == "nobody" || q.User == "nul" || q.Host == "none" || q.Text == "no such words" || q.Before == 1 || asksNothing || asksJob && job == "" || q.Owner != "" && q.User != "" || q.Failed && q.Status == "ok" || q.Key == "k"
 }
 
 // answersOf are a source's answers to all questions, each in words, and how many runs are in them.
@@ -239,7 +261,11 @@ func answersOf(t *testing.T, s Source) (answers []string, runs int) {
 			answers = append(answers, fmt.Sprintf("%+v: %+v, exit code %s", q, r, exit))
 			runs++
 		}
-		for _, by := range []By{ByAll, ByUser, ByScript, ByStatus, ByDay, ByHour, ByHost, ByKey, ByReason, ByLabel("job"), ByLabel("line"), ByLabel("none")} {
+		bys := []By{ByAll, ByUser, ByScript, ByStatus, ByDay, ByHour, ByHost, ByKey, ByReason, ByLabel("job"), ByLabel("line"), ByLabel("none")}
+		if !q.Since.IsZero() || !q.Until.IsZero() {
+			bys = []By{ByUser, ByDay}
+		}
+		for _, by := range bys {
 			groups, err := s.Stats(q, by)
 			check(t, err)
 			answers = append(answers, fmt.Sprintf("%+v by %s: %q", q, by, rounded(groups)))
@@ -255,7 +281,7 @@ func answersOf(t *testing.T, s Source) (answers []string, runs int) {
 
 func rounded(groups []Group) (lines []string) {
 	for _, g := range groups {
-		lines = append(lines, fmt.Sprint(g.Key, g.Asserted, g.Runs, g.Failed, g.Statuses, g.CPU, g.PeakMemory, g.OutputBytes, g.Last,
+		lines = append(lines, fmt.Sprint(g.Key, g.Asserted, g.Runs, g.Failed, g.Statuses, g.CPU, g.PeakMemory, g.OutputBytes, g.Refused, g.Last,
 			g.Percentile(0.5), g.Percentile(0.95), g.Percentile(1)))
 	}
 	return lines
@@ -367,7 +393,7 @@ func TestManyWriters(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			if err := w.Commit(audit.Position{Seq: uint64(len(list))}); err != nil {
+			if err := errors.Join(w.Commit(audit.Position{Seq: uint64(len(list))}), w.Finish()); err != nil {
 				t.Error(err)
 			}
 		})
@@ -391,7 +417,7 @@ func TestOtherVersion(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "index.db")
 	w, err := OpenWriter(path, false, 0)
-	check(t, err)
+	check(t, err, w.Finish())
 	_, err = w.db.Exec("PRAGMA user_version = 99")
 	check(t, err, w.Close())
 	if _, err := OpenIndex(path); !errors.Is(err, ErrVersion) {
@@ -429,8 +455,7 @@ func TestHistogram(t *testing.T) {
 		}
 	}
 	h.Merge(o)
-	again, err := decodeHistogram(h.encode())
-	check(t, err)
+	again := decodeHistogram(&decoder{text: h.encode(nil)})
 	slices.Sort(list)
 	for _, p := range []float64{0, 0.01, 0.5, 0.95, 0.99, 1} {
 		want := list[max(int(p*float64(len(list)))-1, 0)]
@@ -442,8 +467,11 @@ func TestHistogram(t *testing.T) {
 	if none.Percentile(0.5) != 0 {
 		t.Error("percentile of nothing")
 	}
-	if _, err := decodeHistogram([]byte{0x80}); err == nil {
-		t.Error("a damaged histogram was read")
+	for _, text := range [][]byte{{0x80}, {1, 200, 1}, {1, 2, 1, 1}} {
+		d := &decoder{text: text}
+		if decodeHistogram(d); !d.wrong {
+			t.Errorf("a damaged histogram was read: %v", text)
+		}
 	}
 	if got := middle(bucketOf(1<<63 - 1)); got < 1<<62 {
 		t.Errorf("the longest duration is counted as %v", got)

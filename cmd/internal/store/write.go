@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -16,23 +16,49 @@ import (
 	"py3run/audit"
 )
 
-// A Writer brings an index up to date. There is one at a time; other writers wait.
+// A Writer brings an index up to date, or makes one. There is one at a time; other writers wait.
+//
+// An index that is made is a file of its own until [Writer.Finish], so that readers of the old one are not disturbed. If
+// its writer is killed, the next one goes on with what was committed.
 type Writer struct {
-	lock    *os.File // beside the index
-	db      *sql.DB
-	tx      *sql.Tx
-	pending map[string]*Run // changed in this transaction
-	days    map[day]*Group
+	path     string
+	building bool
+	lock     *os.File // beside the index
+	db       *sql.DB
+	tx       *sql.Tx
+	begun    audit.Position
+	oldest   uint64 // first record of the log
+	changed  bool   // since Begin
+	piece
+	names  naming
+	book   nameBook
+	values map[[2]int64]struct{} // labels that have sums
+	many   map[int64]struct{}    // and names that have none
+
+	find, nameOf *sql.Stmt
+	tails        map[int64]struct{} // of the runs in the index that have no end; nil: not known, as they are too many
+}
+
+// tailsMost is how many runs without an end a writer remembers.
+const tailsMost = 20_000
+
+// A piece is what was added in a transaction.
+type piece struct {
+	open    map[string]*Run // without an end so far
+	runs    []*Run
+	old     map[*Run]*Run // as they are in the index, where they are
 	actions map[action]int64
-	oldest  uint64 // first record of the log
-	begun   audit.Position
-	changed bool // since Begin
 	spans   map[uint64]*segment
-	insert  *sql.Stmt
-	find    *sql.Stmt
+}
+
+func newPiece() piece {
+	return piece{map[string]*Run{}, nil, map[*Run]*Run{}, map[action]int64{}, map[uint64]*segment{}}
 }
 
 const lockGap = 10 * time.Millisecond
+
+// building is what stands behind the path of an index that is not finished.
+const building = ".new"
 
 // An action is the key of a row of counts.
 type action struct {
@@ -43,7 +69,8 @@ type action struct {
 // OpenWriter opens an index, and makes one if there is none. With anew it makes one in place of
 // whatever is there. It waits for other writers for at most the given time.
 func OpenWriter(path string, anew bool, patience time.Duration) (w *Writer, err error) {
-	w = &Writer{}
+	w = &Writer{path: path}
+	w.forgetNames()
 	defer func() {
 		if err != nil {
 			w.Close()
@@ -63,33 +90,98 @@ func OpenWriter(path string, anew bool, patience time.Duration) (w *Writer, err 
 		}
 	}
 	if _, err = os.Stat(path); anew || errors.Is(err, os.ErrNotExist) {
-		if err = create(path); err != nil {
-			return w, fmt.Errorf("make index %s: %w", path, err)
-		}
-	}
-	if err == nil {
-		w.db, err = open(path, true, max(patience, readPatience))
+		w.building = true
+		err = w.build(anew)
+	} else if err == nil {
+		w.db, err = open(path, toWrite, max(patience, readPatience))
 	}
 	return w, err
 }
 
-// Begin starts a transaction and returns how far the index has read the log.
-func (w *Writer) Begin() (audit.Position, error) {
-	tx, err := w.db.Begin()
+// build goes on with an index that was not finished, or begins one.
+func (w *Writer) build(anew bool) (err error) {
+	made := w.path + building
+	if !anew {
+		if w.db, err = open(made, toBuild, 0); err == nil {
+			var fault string
+			if err = w.db.QueryRow("PRAGMA quick_check(1)").Scan(&fault); err == nil && fault == "ok" { // a power cut can have damaged it
+				return nil
+			}
+			w.db.Close()
+		}
+	}
+	if err = create(made); err == nil {
+		w.db, err = open(made, toBuild, 0)
+	}
 	if err != nil {
+		err = fmt.Errorf("make index %s: %w", w.path, err)
+	}
+	return err
+}
+
+// Building reports whether the index is being made: nobody sees it before Finish.
+func (w *Writer) Building() bool { return w.building }
+
+// Finish lets readers see an index that was made.
+func (w *Writer) Finish() error {
+	if !w.building {
+		return nil
+	}
+	if _, err := w.db.Exec("BEGIN IMMEDIATE; " + secondary + " COMMIT;"); err != nil {
+		return damage(err)
+	}
+	if err := w.db.Close(); err != nil {
+		return err
+	}
+	w.db = nil
+	made, err := os.OpenFile(w.path+building, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(made.Sync(), made.Close()); err != nil {
+		return err
+	}
+	if err := os.Remove(w.path + "-journal"); err != nil && !errors.Is(err, os.ErrNotExist) { // the journal of the old file would be applied to this one
+		return err
+	}
+	if err := os.Rename(w.path+building, w.path); err != nil {
+		return err
+	}
+	w.building = false
+	w.db, err = open(w.path, toWrite, readPatience)
+	return err
+}
+
+// forgetNames drops what the writer knows of the tables beyond a transaction.
+func (w *Writer) forgetNames() {
+	w.names = naming{ids: map[string]int64{}, used: map[int64]uint64{}, made: map[int64]string{}}
+	w.values, w.many = map[[2]int64]struct{}{}, map[int64]struct{}{}
+	w.book = nameBook{}
+}
+
+// Begin starts a transaction and returns how far the index has read the log.
+func (w *Writer) Begin() (at audit.Position, err error) {
+	if w.tx, err = w.db.Begin(); err != nil {
 		return audit.Position{}, damage(err)
 	}
-	w.tx, w.pending, w.days, w.actions, w.spans = tx, map[string]*Run{}, map[day]*Group{}, map[action]int64{}, map[uint64]*segment{}
-	if w.insert, err = tx.Prepare("INSERT OR REPLACE INTO runs (" + columns + ") VALUES (?" + strings.Repeat(",?", strings.Count(columns, ",")) + ")"); err == nil {
-		w.find, err = tx.Prepare("SELECT " + columns + " FROM runs WHERE run_id = ?")
+	w.piece = newPiece()
+	for to, text := range map[**sql.Stmt]string{
+		&w.find:   "SELECT " + runColumns + " FROM runs WHERE tail = ? AND status = 0 ORDER BY runs.seq DESC",
+		&w.nameOf: "SELECT id FROM names WHERE text = ?",
+	} {
+		if err == nil {
+			*to, err = w.tx.Prepare(text)
+		}
 	}
-	var at audit.Position
 	if err == nil {
-		at, err = position(tx.QueryRow(selectPosition))
+		err = w.learnTails()
+	}
+	if err == nil {
+		at, err = position(w.tx.QueryRow(selectPosition))
 	}
 	if err == nil {
 		var oldest int64
-		err = tx.QueryRow("SELECT coalesce(max(oldest), 0) FROM cursor").Scan(&oldest)
+		err = w.tx.QueryRow("SELECT coalesce(max(oldest), 0) FROM cursor").Scan(&oldest)
 		w.oldest = uint64(oldest)
 	}
 	w.begun, w.changed = at, false
@@ -120,37 +212,78 @@ func (w *Writer) Add(e Entry) error {
 	w.changed = true
 	a := actionOf(e.Record)
 	w.actions[action{e.Place.Segment, a.Name, a.Reason}] += a.Count
-	w.spans[e.Place.Segment] = w.spans[e.Place.Segment].with(e.Record)
+	span := w.spans[e.Place.Segment].with(e.Record)
+	w.spans[e.Place.Segment] = span
 	if !aboutRun(e.Record) {
 		if err := w.record(e); err != nil {
 			return err
 		}
-		return w.summary(e.Record)
+		if r := summaryOf(e); r != nil {
+			w.runs = append(w.runs, r)
+			span.began(r.Started)
+		}
+		return nil
 	}
 	id := e.Record.RunID
-	r := w.pending[id]
+	r := w.open[id]
 	if r == nil {
-		known, err := scanRun(w.find.QueryRow(id))
-		switch {
-		case err == nil:
-			r = &known
-		case errors.Is(err, sql.ErrNoRows):
-			r = &Run{}
-		default:
+		known, err := w.openRun(id)
+		if err != nil {
 			return err
 		}
-		w.pending[id] = r
-	}
-	had := r.Status != ""
-	r.add(e)
-	if r.Status != "" && !had {
-		key := r.day()
-		if w.days[key] == nil {
-			w.days[key] = &Group{}
+		r = &Run{}
+		if known != nil {
+			*r = *known
+			w.old[r] = known
 		}
-		w.days[key].merge(single(r))
+		w.open[id] = r
+		w.runs = append(w.runs, r)
+	}
+	r.add(e)
+	span.began(r.Started)
+	if r.Status != "" {
+		delete(w.open, id)
 	}
 	return nil
+}
+
+// learnTails reads which runs have no end.
+func (w *Writer) learnTails() error {
+	rows, err := w.tx.Query("SELECT tail FROM runs WHERE status = 0 LIMIT ?", tailsMost+1)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	w.tails = map[int64]struct{}{}
+	for rows.Next() {
+		var tail int64
+		if err := rows.Scan(&tail); err != nil {
+			return err
+		}
+		w.tails[tail] = struct{}{}
+	}
+	if len(w.tails) >= tailsMost {
+		w.tails = nil
+	}
+	return rows.Err()
+}
+
+// openRun finds a run without an end in the index; nil: there is none.
+func (w *Writer) openRun(id string) (*Run, error) {
+	if _, has := w.tails[tailOf(id)]; w.tails != nil && !has {
+		return nil, nil
+	}
+	rows, err := w.find.Query(tailOf(id))
+	if err != nil {
+		return nil, err
+	}
+	list, err := scanRuns(w.tx, &w.book, rows)
+	for i := range list {
+		if list[i].ID == id {
+			return &list[i], err
+		}
+	}
+	return nil, err
 }
 
 // Commit makes visible what was added, and notes up to where the log was read.
@@ -161,22 +294,17 @@ func (w *Writer) Commit(at audit.Position) error {
 	err := w.flush(at)
 	if err == nil {
 		err = w.tx.Commit()
+		w.tx = nil
 	}
 	if err != nil {
-		w.tx.Rollback()
+		w.Rollback()
 	}
-	w.tx, w.pending, w.days, w.actions, w.spans = nil, nil, nil, nil, nil
+	w.piece = piece{}
 	return damage(err)
 }
 
 func (w *Writer) flush(at audit.Position) error {
-	// In the order of the key, so that SQLite appends.
-	for _, r := range slices.SortedFunc(maps.Values(w.pending), func(a, b *Run) int { return cmp.Compare(a.Place(), b.Place()) }) {
-		if err := w.put(r); err != nil {
-			return err
-		}
-	}
-	if err := w.addDays(w.days); err != nil {
+	if err := w.putRuns(); err != nil {
 		return err
 	}
 	for key, n := range w.actions {
@@ -191,142 +319,115 @@ func (w *Writer) flush(at audit.Position) error {
 	return err
 }
 
-// addDays adds to the sums of days.
-func (w *Writer) addDays(days map[day]*Group) error {
-	for key, g := range days {
-		_, old, err := scanDay(w.tx.QueryRow("SELECT * FROM days WHERE day=? AND user=? AND asserted=? AND script=? AND status=?", key.day, key.user, bit(key.asserted), key.script, key.status))
-		if err == nil {
-			g.merge(&old)
-		} else if !errors.Is(err, sql.ErrNoRows) {
-			return err
-		}
-		if _, err := w.tx.Exec("INSERT OR REPLACE INTO days VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", append(g.row(key), rowSum(g.row(key)...))...); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Forget removes what the index holds about records before the first one, with which the log begins
-// now that retention has removed the others. A run whose end is still in the log stays, without its
-// start, as the log itself shows it. Call Forget before the first Add of a transaction. If the log
-// begins earlier than it did, Forget removes nothing and returns again: the whole log has to be
-// read again.
-func (w *Writer) Forget(first uint64) (again bool, err error) {
-	again, w.changed, w.oldest = first < w.oldest, w.changed || first != w.oldest, first
-	if again {
-		return true, nil
-	}
-	return false, damage(w.forget(int64(first)))
-}
-
-// loseStarts removes the starts of runs that began before a record.
-func (w *Writer) loseStarts(first int64) error {
-	rows, err := w.tx.Query("SELECT "+columns+" FROM runs WHERE seq < ?", first)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	var all []Run
-	for rows.Next() {
-		r, err := scanRun(rows)
+// putRuns writes the runs of the piece, with their sums and labels.
+func (w *Writer) putRuns() error {
+	// In the order of the key, so that SQLite appends.
+	slices.SortFunc(w.runs, func(a, b *Run) int { return cmp.Compare(a.Place(), b.Place()) })
+	sums := summing{}
+	rows := w.newRows()
+	for _, r := range w.runs {
+		s, err := w.put(r, w.old[r], rows)
 		if err != nil {
 			return err
 		}
-		r.StartSeq, r.StartAt, r.Started = 0, audit.Place{}, r.Ended.Add(-r.Duration)
-		all = append(all, r)
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return err
-	}
-	for _, r := range all {
-		if err := w.put(&r); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// put writes a run, and replaces its row if there is one.
-func (w *Writer) put(r *Run) error {
-	row := r.row()
-	_, err := w.insert.Exec(append(row, rowSum(row...))...)
-	return err
-}
-
-func (w *Writer) forget(first int64) error {
-	if _, err := w.tx.Exec("DELETE FROM actions WHERE segment < ?", first); err != nil {
-		return err
-	}
-	for _, text := range []string{"DELETE FROM refusals WHERE seq < ?", "DELETE FROM records WHERE seq < ?", "DELETE FROM segments WHERE segment < ?"} {
-		if _, err := w.tx.Exec(text, first); err != nil {
-			return err
-		}
-	}
-	touched := map[string]bool{}
-	rows, err := w.tx.Query("SELECT started, coalesce(ended, started) - duration FROM runs WHERE seq < ?", first)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var was, becomes int64
-		if err := rows.Scan(&was, &becomes); err != nil {
-			return err
-		}
-		touched[dayOf(time.UnixMicro(was))], touched[dayOf(time.UnixMicro(becomes))] = true, true
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil || len(touched) == 0 {
-		return err
-	}
-	w.changed = true
-	if _, err := w.tx.Exec("DELETE FROM runs WHERE seq < ? AND end_seq < ?", first, first); err != nil {
-		return err
-	}
-	if err := w.loseStarts(first); err != nil {
-		return err
-	}
-	sums := map[day]*Group{}
-	for name := range touched {
-		if _, err := w.tx.Exec("DELETE FROM days WHERE day = ?", name); err != nil {
-			return err
-		}
-		since, err := time.Parse(dayLayout, name)
-		if err != nil {
-			return err
-		}
-		if err := endedRuns(w.tx, Query{}, since, since.AddDate(0, 0, 1), func(r *Run) {
-			key := r.day()
-			if sums[key] == nil {
-				sums[key] = &Group{}
+		if r.Status != "" {
+			if err := w.count(sums, r, &s.ids); err != nil {
+				return err
 			}
-			sums[key].merge(single(r))
-		}); err != nil {
+		}
+	}
+	if err := rows.end(); err != nil {
+		return err
+	}
+	sums.spread()
+	if err := w.putSums(sums); err != nil {
+		return err
+	}
+	return w.putNames()
+}
+
+// Rows of runs are written in the order of their key, and so are their labels.
+type runRows struct {
+	tx     *sql.Tx
+	runs   *batch
+	labels [][2]int64
+}
+
+func (w *Writer) newRows() *runRows {
+	return &runRows{tx: w.tx, runs: newBatch(w.tx, "INSERT OR REPLACE INTO runs", strings.Count(runColumns, ",")+1)}
+}
+
+// put writes a run in place of the old row, if there is one.
+func (w *Writer) put(r, old *Run, to *runRows) (s storedRun, err error) {
+	if old != nil {
+		if err := w.remove(old, r.Place()); err != nil {
+			return s, err
+		}
+	}
+	if s, err = w.store(r); err != nil {
+		return s, err
+	}
+	if err = to.runs.add(s.values()...); err != nil {
+		return s, err
+	}
+	for name, value := range r.Labels {
+		id, err := w.id(labelName(name, value), r.newest())
+		if err != nil {
+			return s, err
+		}
+		to.labels = append(to.labels, [2]int64{id, s.seq})
+	}
+	return s, nil
+}
+
+func (rows *runRows) end() error {
+	if err := rows.runs.end(); err != nil {
+		return err
+	}
+	slices.SortFunc(rows.labels, func(a, b [2]int64) int { return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1])) })
+	labels := newBatch(rows.tx, "INSERT OR IGNORE INTO labelled", 2)
+	for _, l := range rows.labels {
+		if err := labels.add(l[0], l[1]); err != nil {
 			return err
 		}
 	}
-	return w.addDays(sums)
+	return labels.end()
+}
+
+// remove removes the labels of a row, and the row itself if the run has another place now.
+func (w *Writer) remove(old *Run, place uint64) error {
+	for name, value := range old.Labels {
+		if _, err := w.tx.Exec("DELETE FROM labelled WHERE label = (SELECT id FROM names WHERE text = ?) AND seq = ?", labelName(name, value), int64(old.Place())); err != nil {
+			return err
+		}
+	}
+	if old.Place() == place {
+		return nil
+	}
+	_, err := w.tx.Exec("DELETE FROM runs WHERE seq = ?", int64(old.Place()))
+	return err
 }
 
 // Rollback drops what was added since Begin, unless it was committed.
 func (w *Writer) Rollback() error {
+	w.piece = piece{}
 	if w.tx == nil {
 		return nil
 	}
 	err := w.tx.Rollback()
-	w.tx, w.pending, w.days, w.actions, w.spans = nil, nil, nil, nil, nil
+	w.tx = nil
+	w.forgetNames()
 	return err
 }
 
 // Clear empties the index within a transaction: the log is not the one that the index was made
 // from.
 func (w *Writer) Clear() error {
-	clear(w.pending)
-	clear(w.days)
-	clear(w.actions)
-	clear(w.spans)
+	w.piece = newPiece()
+	w.forgetNames()
 	w.oldest, w.changed = 0, true
-	_, err := w.tx.Exec("DELETE FROM runs; DELETE FROM days; DELETE FROM actions; DELETE FROM refusals; DELETE FROM records; DELETE FROM segments; DELETE FROM cursor;")
+	_, err := w.tx.Exec("DELETE FROM runs; DELETE FROM labelled; DELETE FROM sums; DELETE FROM label_values; DELETE FROM many; DELETE FROM names WHERE id <> 1; " +
+		"DELETE FROM actions; DELETE FROM records; DELETE FROM segments; DELETE FROM cursor;")
 	return err
 }
 
@@ -342,56 +443,6 @@ func (w *Writer) Close() (err error) {
 }
 
 type row interface{ Scan(...any) error }
-
-// row is the row of a run, without the checksum.
-func (r *Run) row() []any {
-	var ended, exit any
-	if r.Status != "" {
-		ended = r.Ended.UnixMicro()
-	}
-	if r.ExitCode != nil {
-		exit = int64(*r.ExitCode)
-	}
-	return []any{int64(r.Place()), r.ID, r.User, r.Auth, r.OSUser, r.KeyID, r.Holder, r.Client, r.Host, r.Script, r.Version, r.Source, r.Path, r.Invocation, r.Command,
-		LabelText(r.Labels), r.Code, r.CodeBytes,
-		r.Started.UnixMicro(), ended, r.Status, r.Reason, r.Duration.Microseconds(), r.CPU.Microseconds(), r.PeakMemory, r.StdoutBytes, r.StderrBytes,
-		exit, r.Signal, int64(r.StartSeq), int64(r.StartAt.Segment), r.StartAt.Offset, int64(r.EndSeq), int64(r.EndAt.Segment), r.EndAt.Offset, r.EndHash}
-}
-
-func scanRun(from row) (r Run, err error) {
-	var seq, started, duration, cpu, startSeq, startSegment, endSeq, endSegment, sum int64
-	var ended, exit sql.NullInt64
-	var labels string
-	if err = from.Scan(&seq, &r.ID, &r.User, &r.Auth, &r.OSUser, &r.KeyID, &r.Holder, &r.Client, &r.Host, &r.Script, &r.Version, &r.Source, &r.Path, &r.Invocation, &r.Command,
-		&labels, &r.Code, &r.CodeBytes,
-		&started, &ended, &r.Status, &r.Reason, &duration, &cpu, &r.PeakMemory, &r.StdoutBytes, &r.StderrBytes, &exit, &r.Signal, &startSeq, &startSegment, &r.StartAt.Offset,
-		&endSeq, &endSegment, &r.EndAt.Offset, &r.EndHash, &sum); err != nil {
-		return r, err
-	}
-	r.Started, r.StartSeq, r.EndSeq = time.UnixMicro(started).UTC(), uint64(startSeq), uint64(endSeq)
-	r.StartAt.Segment, r.EndAt.Segment = uint64(startSegment), uint64(endSegment)
-	if r.StartAt != (audit.Place{}) {
-		r.StartAt.Seq = r.StartSeq
-	}
-	if r.EndAt != (audit.Place{}) {
-		r.EndAt.Seq = r.EndSeq
-	}
-	r.Duration, r.CPU = time.Duration(duration)*time.Microsecond, time.Duration(cpu)*time.Microsecond
-	if ended.Valid {
-		r.Ended = time.UnixMicro(ended.Int64).UTC()
-	}
-	if exit.Valid {
-		code := int(exit.Int64)
-		r.ExitCode = &code
-	}
-	if labels != "" && json.Unmarshal([]byte(labels), &r.Labels) != nil {
-		return r, errSum
-	}
-	if rowSum(r.row()...) != sum || int64(r.Place()) != seq {
-		err = errSum
-	}
-	return r, err
-}
 
 // LabelText is the text of labels: a JSON object with its names sorted, or nothing for none.
 func LabelText(labels map[string]string) string {
@@ -409,23 +460,5 @@ func bit(set bool) int64 {
 	return 0
 }
 
-// row is the row of a group in days, without the checksum.
-func (g *Group) row(key day) []any {
-	return []any{key.day, key.user, bit(key.asserted), key.script, key.status, g.Runs, g.CPU.Microseconds(), g.PeakMemory, g.OutputBytes, g.Last.UnixMicro(), g.durations.encode()}
-}
-
-func scanDay(from row) (key day, g Group, err error) {
-	var cpu, last, sum int64
-	var durations []byte
-	if err := from.Scan(&key.day, &key.user, &key.asserted, &key.script, &key.status, &g.Runs, &cpu, &g.PeakMemory, &g.OutputBytes, &last, &durations, &sum); err != nil {
-		return key, g, err
-	}
-	g.CPU, g.Last, g.Statuses = time.Duration(cpu)*time.Microsecond, time.UnixMicro(last).UTC(), map[string]int64{key.status: g.Runs}
-	if key.status != "ok" {
-		g.Failed = g.Runs
-	}
-	if g.durations, err = decodeHistogram(durations); err == nil && rowSum(g.row(key)...) != sum {
-		err = errSum
-	}
-	return key, g, err
-}
+// asInt is a number of a record as SQLite can have it.
+func asInt(n uint64) int64 { return int64(min(n, math.MaxInt64)) }
