@@ -15,14 +15,14 @@ import (
 var imports = map[string]string{
 	"":                             "cmd",
 	"audit":                        "internal/activity internal/bootid internal/filelock internal/json golang.org/x/sys/unix",
-	"cmd":                          "cmd/internal/access cmd/internal/cli cmd/internal/config cmd/internal/launch cmd/internal/python cmd/internal/scripts cmd/internal/startup cmd/internal/warm cmd/internal/wire internal/passwd internal/sigaction sandbox github.com/spf13/cobra github.com/spf13/pflag golang.org/x/sys/unix",
+	"cmd":                          "cmd/internal/access cmd/internal/cli cmd/internal/config cmd/internal/launch cmd/internal/python cmd/internal/scripts cmd/internal/startup cmd/internal/warm cmd/internal/wire internal/envvar internal/passwd internal/sigaction sandbox github.com/spf13/cobra github.com/spf13/pflag golang.org/x/sys/unix",
 	"cmd/help":                     "", // the pages and their test
 	"cmd/internal/access":          "cmd/internal/config cmd/internal/spelling cmd/internal/tomledit internal/atomicfile internal/bootid internal/filelock github.com/BurntSushi/toml golang.org/x/sys/unix",
 	"cmd/internal/cli":             "github.com/mattn/go-isatty github.com/spf13/cobra github.com/spf13/pflag",
-	"cmd/internal/config":          "cmd/internal/spelling cmd/internal/tomledit github.com/BurntSushi/toml",
-	"cmd/internal/ctl":             "audit cmd/internal/access cmd/internal/cli cmd/internal/config cmd/internal/scripts cmd/internal/spelling cmd/internal/store cmd/internal/tomledit cmd/internal/warm cmd/internal/web cmd/internal/wire internal/atomicfile internal/filelock internal/passwd sandbox/cgroup github.com/rogpeppe/go-internal/diff github.com/spf13/cobra golang.org/x/mod/sumdb/note golang.org/x/mod/sumdb/tlog golang.org/x/sys/unix",
-	"cmd/internal/launch":          "audit cmd/internal/access cmd/internal/config cmd/internal/python cmd/internal/redact cmd/internal/scripts cmd/internal/warm cmd/internal/wire internal/activity internal/json internal/passwd sandbox golang.org/x/sys/unix",
-	"cmd/internal/python":          "cmd/internal/redact cmd/internal/startup cmd/internal/wire internal/activity internal/passwd golang.org/x/sys/unix",
+	"cmd/internal/config":          "cmd/internal/spelling cmd/internal/tomledit internal/envvar github.com/BurntSushi/toml",
+	"cmd/internal/ctl":             "audit cmd/internal/access cmd/internal/cli cmd/internal/config cmd/internal/scripts cmd/internal/spelling cmd/internal/store cmd/internal/tomledit cmd/internal/warm cmd/internal/web cmd/internal/wire internal/atomicfile internal/envvar internal/filelock internal/passwd sandbox/cgroup github.com/rogpeppe/go-internal/diff github.com/spf13/cobra golang.org/x/mod/sumdb/note golang.org/x/mod/sumdb/tlog golang.org/x/sys/unix",
+	"cmd/internal/launch":          "audit cmd/internal/access cmd/internal/config cmd/internal/python cmd/internal/redact cmd/internal/scripts cmd/internal/warm cmd/internal/wire internal/activity internal/envvar internal/json internal/passwd sandbox golang.org/x/sys/unix",
+	"cmd/internal/python":          "cmd/internal/redact cmd/internal/startup cmd/internal/wire internal/activity internal/envvar internal/passwd golang.org/x/sys/unix",
 	"cmd/internal/redact":          "",
 	"cmd/internal/scripts":         "cmd/internal/access cmd/internal/spelling cmd/internal/wire internal/atomicfile internal/filelock github.com/BurntSushi/toml golang.org/x/sys/unix",
 	"cmd/internal/spelling":        "",
@@ -37,6 +37,7 @@ var imports = map[string]string{
 	"internal/activity":            "",
 	"internal/atomicfile":          "golang.org/x/sys/unix",
 	"internal/bootid":              "golang.org/x/sys/unix",
+	"internal/envvar":              "",
 	"internal/filelock":            "golang.org/x/sys/unix",
 	"internal/json":                "",
 	"internal/need":                "", // of tests

@@ -11,6 +11,7 @@ import (
 	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/wire"
+	"py3run/internal/envvar"
 	"py3run/sandbox"
 )
 
@@ -60,7 +61,7 @@ func (app *app) keyFlags(c *cobra.Command) {
 func (app *app) keyFile() string {
 	name := app.key.file
 	if name == "" && app.key.fd < 3 {
-		name = lookup(app.environ, config.KeyFileVariable)
+		name = envvar.Lookup(app.environ, config.KeyFileVariable)
 	}
 	if name == "" {
 		return ""
@@ -116,14 +117,4 @@ func (app *app) fromKeyFile(err error) error {
 		e.Where = from + ": " + e.Where
 	}
 	return err
-}
-
-// lookup returns the value of a variable, empty if it is not set.
-func lookup(environ []string, name string) string {
-	for _, e := range environ {
-		if len(e) > len(name) && e[len(name)] == '=' && e[:len(name)] == name {
-			return e[len(name)+1:]
-		}
-	}
-	return ""
 }

@@ -66,6 +66,9 @@ type syntax struct {
 }
 
 func (app *app) check(name string, asJSON bool) error {
+	if err := wire.MisplacedKey("FILE", name); err != nil {
+		return err
+	}
 	text, _, err := readScript(name, app.in)
 	if err != nil {
 		app.errorf("%v", err)

@@ -53,6 +53,9 @@ do it, a FILE or a stored script (--script) as run would; its code does not run.
 }
 
 func (app *app) explain(format string, o runOptions) error {
+	if err := o.misplacedKey(); err != nil {
+		return err
+	}
 	loaded, err := config.Load(app.sources())
 	if err != nil {
 		return err

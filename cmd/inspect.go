@@ -89,6 +89,7 @@ func (app *app) checkConfig(files []string) error {
 		}
 	}
 	sources := app.sources()
+	var policy *access.Policy
 	if len(files) > 0 {
 		if access.LooksLikePolicy(files[0]) {
 			tell(files[0]+": a policy, and no configuration", "py3runctl access policy "+files[0]+" says what is wrong with it")
@@ -119,7 +120,9 @@ func (app *app) checkConfig(files []string) error {
 		for _, f := range files {
 			check(f)
 		}
-		for _, f := range policyFindings(app.environ) {
+		var findings []config.Finding
+		policy, findings = checkPolicy(app.environ)
+		for _, f := range findings {
 			tell(f.Error(), f.Hint)
 		}
 	}
@@ -135,14 +138,18 @@ func (app *app) checkConfig(files []string) error {
 	for _, f := range files {
 		fmt.Fprintln(app.out, f+": ok")
 	}
+	if readers := policy.Readers(); readers != "" {
+		fmt.Fprintln(app.out, policy.Path+": ok: "+readers)
+	}
 	return nil
 }
 
-// policyFindings is what keeps the policy from being used, and so every run from starting.
-func policyFindings(environ []string) []config.Finding {
-	_, err := access.Load(access.Places(environ), nil)
+// checkPolicy returns the policy that holds here, or what keeps it from being used, and so every run from
+// starting.
+func checkPolicy(environ []string) (*access.Policy, []config.Finding) {
+	policy, err := access.Load(access.Places(environ), nil)
 	if wrong, ok := errors.AsType[*access.PolicyError](err); ok {
-		return wrong.Findings
+		return nil, wrong.Findings
 	}
-	return nil
+	return policy, nil
 }

@@ -22,6 +22,7 @@ import (
 	"py3run/cmd/internal/launch"
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/wire"
+	"py3run/internal/envvar"
 	"py3run/internal/sigaction"
 	"py3run/sandbox"
 )
@@ -199,7 +200,7 @@ func inheritedDescriptors() (fds []int) {
 
 // withoutKey leaves out the descriptor that the API key comes through: the code must not read it.
 func withoutKey(fds []int, environ []string) []int {
-	file := lookup(environ, config.KeyFileVariable)
+	file := envvar.Lookup(environ, config.KeyFileVariable)
 	for _, dir := range []string{"/dev/fd/", "/proc/self/fd/"} {
 		if fd, err := strconv.Atoi(strings.TrimPrefix(filepath.Clean(file), dir)); err == nil && fd > 2 {
 			return slices.DeleteFunc(fds, func(other int) bool { return other == fd })

@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -86,12 +87,24 @@ type runOptions struct {
 	tty, noTTY bool
 }
 
+// misplacedKey refuses an API key in the place of a name: the name stands in messages and records.
+func (o runOptions) misplacedKey() error {
+	file := ""
+	if !o.isCode && o.script == "" && len(o.args) > 0 {
+		file = o.args[0]
+	}
+	return cmp.Or(wire.MisplacedKey("--script", o.script), wire.MisplacedKey("--user", o.user), wire.MisplacedKey("FILE", file))
+}
+
 func (app *app) run(o runOptions) error {
 	if err := app.openResult(); err != nil {
 		bad := badResultFile(err)
 		app.errorf("%s", bad.Message)
 		app.hintf("%s", bad.Hint)
 		return exitCode(2)
+	}
+	if err := o.misplacedKey(); err != nil {
+		return app.tell(refused("", wire.StatusBadRequest, err, app.began))
 	}
 	request, live, source, err := app.script(o)
 	if err != nil {

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Starts py3run many times at once with unruly jobs, disturbs the launchers, and counts what they leave or get wrong.
 
-    testdata/torture.py --py3run BIN [--runs 10000] [--jobs 8] [--seed N] [--python /usr/bin/python3] [--user nobody] [--warm] [--keep-going]
+    testdata/torture.py --py3run BIN [--runs 10000] [--jobs 8] [--seed N] [--python /usr/bin/python3] [--user nobody] [--warm]
+                        [--policy --py3runctl BIN] [--keep-going]
 
 The runs come in batches. After each batch nothing should be alive any more. Then a plain run lets py3run
 sweep what killed launchers left, and the program counts what remains. It stops after the first batch with a
@@ -13,13 +14,16 @@ process there that is alive at a count is a survivor. Working directories lie on
 outlives the program, however it ends. --user (root only) makes py3run run as that user. Without root there are
 no full disks and no read-only control groups, and survivors are recognised by the directory's name in their
 environment. With --warm the runs take workers of templates, and the program kills templates and their
-interpreters at random. It looks for control groups on the whole machine, so a launcher that somebody else
+interpreters at random. With --policy they come from users of a policy, with keys, limits and stored scripts
+(tortureaccess.py); at the end the program waits a minute for the summaries of refusals. It looks for control groups on the whole machine, so a launcher that somebody else
 kills at the same time counts too.
 
 Needs Python 3.8 or newer, nothing else; as root also unshare, mount, umount and setpriv (util-linux).
 Exit status: 0 no faults, 1 faults, 2 the program could not start, 130 interrupted.
 """
 import argparse, collections, contextlib, concurrent.futures, hashlib, json, os, pwd, random, re, resource, shutil, signal, stat, subprocess, sys, tempfile, threading, time
+
+import tortureaccess
 
 BATCH = 500        # runs between two counts
 SLACK = 5          # seconds that a run may take beyond its time limit
@@ -56,9 +60,10 @@ EXIT = {"ok": 0, "error": 1, "denied": 121, "rate_limited": 122, "memory_limit":
         "python_not_executable": 126, "python_not_found": 127}
 UNRECORDED = ("bad_request", "config_error", "audit_unavailable")
 KINDS = ("survivors", "left files", "left control groups", "left mounts", "bad results", "wrong exit codes",
-         "unexpected statuses", "audit chain", "audit records", "too slow")
+         "unexpected statuses", "audit chain", "audit records", "too slow", "left slots", "refusals", "leaked keys")
 
-Run = collections.namedtuple("Run", "number job harm sha256 mark status run_id killed answered")
+# code: by what records tell of this run: the SHA-256 of its code, or with --policy its id in the request
+Run = collections.namedtuple("Run", "number job harm caller code mark status run_id killed answered")
 
 
 class Torture:
@@ -75,7 +80,7 @@ class Torture:
         self.binary = shutil.copy(options.py3run, home + "/py3run")
         os.chmod(self.binary, 0o755)
         os.mkdir(home + "/full")
-        for name in ("audit", "began", "work", "tmp", "run", "cache"):
+        for name in ("audit", "began", "work", "tmp", "run", "cache", "state"):
             os.mkdir(f"{home}/{name}", 0o700)
             if name == "work" and self.inside:
                 mount_tmpfs(f"{home}/{name}", "size=512m,mode=700")
@@ -89,7 +94,20 @@ class Torture:
             pass
         for name in ("PER_USER_PER_MINUTE", "PER_USER_PER_HOUR", "GLOBAL_PER_MINUTE", "CONCURRENT_PER_USER"):
             self.env["PY3RUN_SECURITY_RATE_LIMIT_" + name] = "0"
+        self.access = None
+        if options.policy:
+            shutil.copy(options.py3runctl, home + "/py3runctl")
+            os.chmod(home + "/py3runctl", 0o755)
+            if self.inside and os.path.isdir("/etc/py3run"):
+                mount_tmpfs("/etc/py3run", "mode=755")  # here alone: the host's own policy does not hold
+            self.access = tortureaccess.Access(self)
         self.mounts, self.groups = mounts(), groups()
+
+    def as_user(self, command):
+        """Returns a command that runs as the user of --user."""
+        if self.root and self.uid:
+            command = ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups", "--", *command]
+        return command
 
     def fault(self, kind, text):
         with self.lock:
@@ -103,7 +121,7 @@ class Torture:
         rng = random.Random(f"{self.options.seed}/{number}")
         job = rng.choices(list(JOBS), [weight for weight, *_ in JOBS.values()])[0]
         harm = rng.choices(list(HARMS), list(HARMS.values()))[0]
-        if not self.inside and harm in ("full audit", "full work", "groups"):
+        if not self.inside and harm in ("full audit", "full work", "groups") or self.access and harm == "full audit":
             harm = "none"
         try:
             self.run(number, job, harm, rng)
@@ -115,15 +133,16 @@ class Torture:
         limits, mark = dict(DEFAULTS, **limits), f"{self.home}/began/{number}"
         code = f"open({mark!r}, 'w').close()\n{code}\n"
         request = {"id": f"run-{number}", "code": code, "limits": limits}
-        env, command = dict(self.env), [self.binary]
-        if self.root and self.uid:
-            command = ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups", "--", *command]
+        env, command = dict(self.env), self.as_user([self.binary])
+        told, caller = hashlib.sha256(code.encode()).hexdigest(), ""
+        if self.access:
+            told, caller = request["id"], self.access.ask(rng, request, env, mark)
         if harm == "groups":  # "bind" remounts only this namespace's mount, never the file system
             script = 'for m in $(awk \'$5 ~ "^/sys/fs/cgroup" { print $5 }\' /proc/self/mountinfo); do mount -o remount,bind,ro "$m" || exit 99; done; exec "$@"'
             command = ["unshare", "--mount", "sh", "-c", script, "sh", *command]
         disk = self.full_disk(number, harm, rng, env, request) if harm.startswith("full") else None
         out, err, code_of_exit, took = self.start(command, env, json.dumps(request).encode(), harm, limits["timeout_seconds"], rng)
-        self.judge(Run(number, job, harm, hashlib.sha256(code.encode()).hexdigest(), mark, "", "", False, False), out, err, code_of_exit)
+        self.judge(Run(number, job, harm, caller, told, mark, "", "", False, False), out, err, code_of_exit)
         if took > limits["timeout_seconds"] + SLACK:
             self.fault("too slow", f"run {number} ({job}, {harm}): {took:.1f} s, limit {limits['timeout_seconds']} s")
         if disk:
@@ -192,7 +211,9 @@ class Torture:
 
     def judge(self, run, out, err, code):
         """Checks the answer against the contract, and notes the run for check_records."""
-        name = f"run {run.number} ({run.job}, {run.harm})"
+        name = f"run {run.number} ({run.job}, {run.harm}{', ' + run.caller if run.caller else ''})"
+        if self.access and self.access.leaks((out or b"") + (err or b"")):
+            self.fault("leaked keys", f"{name}: in its output")
         deadly = SIGNALS.get(run.harm, [0])[0]
         # SIGTERM or SIGINT also kills a launcher that does not catch signals yet. Then no code may have begun.
         if deadly and code == -deadly and (deadly == signal.SIGKILL or not out and not os.path.exists(run.mark)):
@@ -227,10 +248,14 @@ class Torture:
         if code not in wanted:
             self.fault("wrong exit codes", f"{name}: {code}, status {status}")
         usual = set(JOBS[run.job][2].split()) | {"int": {"cancelled"}, "term": {"cancelled"}}.get(run.harm, set())
+        if self.access:
+            usual = self.access.usual(run.caller, usual)
         if run.harm == "stdin":
             usual = {"bad_request"}
         if run.harm.startswith("full"):  # how the code handles it is up to the code
             usual |= {"audit_unavailable", "launch_failed", "error", "ok", "exit"}
+        if status in tortureaccess.REFUSED and os.path.exists(run.mark):
+            self.fault("unexpected statuses", f"{name}: {status}, and its code began")
         if status not in usual:
             self.fault("unexpected statuses", f"{name}: {status}: {str(result.get('error'))[:300]}")
         # A run that was cancelled while the launcher read the request started nothing, and leaves no record.
@@ -246,7 +271,7 @@ class Torture:
 
     def count(self, batch):
         self.look_for_survivors(batch)
-        self.run(f"plain-{batch}", "quick", "none", random.Random(0))
+        self.plain(f"plain-{batch}")
         if self.options.warm:
             self.end_templates()
         self.look_for_survivors(batch)
@@ -261,6 +286,14 @@ class Torture:
             gone(group)
         for text in settle(lambda: mounts() - self.mounts):
             self.fault("left mounts", text)
+        if self.access:
+            self.access.count(batch, settle)
+
+    def plain(self, number):
+        """A run that nothing disturbs, and that nobody may refuse."""
+        access, self.access = self.access, None
+        self.run(number, "quick", "none", random.Random(0))
+        self.access = access
 
     # Templates.
 
@@ -297,9 +330,7 @@ class Torture:
         """Stops killing templates. Starts one, which removes what killed ones left, and ends it with SIGTERM."""
         self.calm.set()
         self.killer.join()
-        command = [self.binary, "warm-start"]
-        if self.root and self.uid:
-            command = ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups", "--", *command]
+        command = self.as_user([self.binary, "warm-start"])
         if subprocess.run(command, env=self.env, stdout=subprocess.DEVNULL).returncode:
             self.fault("bad results", "no template can be started")
         for pid in self.templates()[0]:
@@ -326,8 +357,8 @@ class Torture:
 
     def look_for_files(self, batch, records):
         """Reports files with a run's id in their name or text: they belonged to a dead run. Locks and registries may stay."""
-        by_sha = {run.sha256: run for run in self.runs}
-        owner = {r["run_id"].replace("-", "")[-16:]: by_sha.get(r["code"]["sha256"]) for r in records if "run_id" in r and "code" in r}
+        by_told = {run.code: run for run in self.runs}
+        owner = {r["run_id"].replace("-", "")[-16:]: self.told(r, by_told.get) for r in records if "run_id" in r and "code" in r}
         for place in ("work", "tmp", "run"):
             for name in sorted(os.listdir(f"{self.home}/{place}")):
                 path = f"{self.home}/{place}/{name}"
@@ -343,22 +374,30 @@ class Torture:
                 if left:
                     remove(path)
 
+    def told(self, record, get):
+        """Returns what get says of the run that a record is about."""
+        return get(record.get("code", {}).get("sha256")) or get(record.get("request_id"))
+
     def check_records(self, records):
-        by_run, by_sha = collections.defaultdict(list), collections.defaultdict(set)
+        by_run, by_told = collections.defaultdict(list), collections.defaultdict(set)
         for r in records:
             action = r.get("event", {}).get("action")
             if action in ("execution-start", "execution-end", "execution-orphaned"):  # a repair has the id of the run that made it
                 by_run[r.get("run_id")].append(action)
-            by_sha[r.get("code", {}).get("sha256")].add(action)
+            for told in (r.get("code", {}).get("sha256"), r.get("request_id")):
+                by_told[told].add(action)
         for run in self.runs:
             name = f"run {run.number} ({run.job}, {run.harm}, {run.status})"
             if run.harm == "full audit":
                 continue  # it had a log of its own
-            if run.answered and by_run[run.run_id] != ["execution-start", "execution-end"]:
+            if run.status in tortureaccess.REFUSED:
+                if by_run[run.run_id]:
+                    self.fault("audit records", f"{name}: {by_run[run.run_id]}")
+            elif run.answered and by_run[run.run_id] != ["execution-start", "execution-end"]:
                 self.fault("audit records", f"{name}: {by_run[run.run_id] or 'none'}")
-            elif os.path.exists(run.mark) and "execution-start" not in by_sha[run.sha256]:
+            elif os.path.exists(run.mark) and "execution-start" not in by_told[run.code]:
                 self.fault("audit records", f"{name}: its code began without a start record")
-            elif os.path.exists(run.mark) and not run.killed and "execution-end" not in by_sha[run.sha256]:
+            elif os.path.exists(run.mark) and not run.killed and "execution-end" not in by_told[run.code]:
                 self.fault("audit records", f"{name}: no end record, although the launcher was not killed")
         for run_id, actions in by_run.items():
             if "execution-start" in actions and sum(a in ("execution-end", "execution-orphaned") for a in actions) != 1:
@@ -366,11 +405,13 @@ class Torture:
 
     def main(self):
         began, done = time.monotonic(), 0
-        self.run("first", "quick", "none", random.Random(0))
+        self.plain("first")
         if self.statuses["ok"] != 1:
             print("a plain run does not end well:", *(t for kind in self.faults.values() for t in kind), file=sys.stderr)
             return 2
         pool = concurrent.futures.ThreadPoolExecutor(self.options.jobs)
+        if self.access:
+            threading.Thread(target=self.access.watch, daemon=True).start()
         try:
             while done < self.options.runs and (self.options.keep_going or not any(self.faults.values())):
                 batch = range(done + 1, min(done + BATCH, self.options.runs) + 1)
@@ -396,11 +437,17 @@ class Torture:
                     os.kill(pid, signal.SIGKILL)
             return 130
         pool.shutdown()
+        refusals = 0
+        if self.access:
+            self.access.watching.set()
+            refusals = self.access.check_refusals(self.runs, chain)
         if sys.stderr.isatty():
             print("\r\033[K", end="", file=sys.stderr)
         print(f"{len(self.runs)} runs in {time.monotonic() - began:.1f} s, seed {self.options.seed}, as {pwd.getpwuid(self.uid).pw_name}\n")
         if self.options.warm:
             print(f"  {self.warm} runs in spares, templates killed {self.killed_templates} times\n")
+        if self.access:
+            print(f"  {refusals} refusals in the log\n")
         for status, number in sorted(self.statuses.items(), key=lambda item: -item[1]):
             print(f"  {status:24}{number:7}")
         print()
@@ -561,9 +608,12 @@ def main():
     parser.add_argument("--python", default="/usr/bin/python3")
     parser.add_argument("--user", help="run py3run as this user (root only)")
     parser.add_argument("--warm", action="store_true", help="with templates")
+    parser.add_argument("--policy", action="store_true", help="with a policy: keys, limits and stored scripts")
+    parser.add_argument("--py3runctl", type=os.path.abspath, help="for --policy (default: py3runctl beside py3run)")
     parser.add_argument("--keep-going", action="store_true", help="go on after a batch with faults")
     options = parser.parse_args()
     options.jobs = max(1, min(options.jobs, 32))
+    options.py3runctl = options.py3runctl or os.path.join(os.path.dirname(options.py3run), "py3runctl")
     if INSIDE in os.environ:
         reap()
         return Torture(os.environ[INSIDE], options).main()

@@ -110,8 +110,11 @@ func (e Editing) replace(make func(now *Policy) (string, error)) (before, after 
 }
 
 // write replaces the file as a whole. It keeps owner, group and mode. A new policy of the whole host
-// can be read by a group, or else by everybody: who cannot read it can run nothing. It holds hashes
-// of random keys, which help nobody.
+// can be read by a group, or else by everybody: each run reads it as the user who starts it, because no
+// daemon could do that in its place, and who cannot read it can run nothing. With mode 0640 and no group,
+// the first py3runctl user add of an operator would stop the runs of all ordinary users. What everybody
+// can see then is who has which role and limits, and the ids of keys; their hashes are those of 256
+// random bits, which nobody can guess.
 func (e Editing) write(dir int, text string) error {
 	mode, gid := uint32(0o600), -1
 	switch {

@@ -290,3 +290,44 @@ func TestKilledWhileWriting(t *testing.T) {
 		t.Errorf("%v, %v: more than the policy and one file that was begun", entries, err)
 	}
 }
+
+// A new policy of the host is readable for a group, or else for everybody, and says who can read it.
+func TestReaders(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		system bool
+		group  int
+		chmod  os.FileMode // 0: as it was made
+		mode   os.FileMode
+		want   string
+	}{
+		{"no group", true, -1, 0, 0o644, "every user of this host can read it, as each run has to"},
+		{"a group", true, os.Getegid(), 0, 0o640, "its owner and its group can read it, and nobody else can run code"},
+		{"closed by hand", true, -1, 0o600, 0o600, "its owner alone can read it, and nobody else can run code"},
+		{"a user's own", false, os.Getegid(), 0, 0o600, ""},
+	} {
+		path := filepath.Join(t.TempDir(), "etc", FileName)
+		_, _, err := Editing{Path: path, System: tt.system, Group: tt.group}.Apply(func(p *Policy) error {
+			p.Users["alice"] = User{Name: "alice"}
+			return nil
+		})
+		if err == nil && tt.chmod != 0 {
+			err = os.Chmod(path, tt.chmod)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		places := []string{path}
+		if !tt.system {
+			places = []string{"/dev/null/none", path}
+		}
+		p, err := Load(places, nil)
+		if info, _ := os.Stat(path); err != nil || info.Mode() != tt.mode || p.Readers() != tt.want {
+			t.Errorf("%s: %v, %v, %q", tt.name, err, info.Mode(), p.Readers())
+		}
+	}
+	if got := (*Policy)(nil).Readers(); got != "" {
+		t.Errorf("no policy: %q", got)
+	}
+}

@@ -267,7 +267,13 @@ func BenchmarkLoadNone(b *testing.B) {
 // A policy of the size that a plant has is read quickly.
 func TestQuickReadsWhatToolsWrite(t *testing.T) {
 	t.Parallel()
-	for name, text := range map[string]string{"a plant": plant(50), "the sample": sample} {
+	want := mustParse(t, "version = 1\n").clone()
+	want.Users["a.b@example.com"] = User{Name: "a.b@example.com", Roles: []Role{Executor}, Limits: config.Limits{"security.max-memory-mb": 5.0}}
+	written, err := rewrite(mustParse(t, "version = 1\n"), want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"a plant": plant(50), "the sample": sample, "an address as a name": written} {
 		if _, ok := quick(text); !ok {
 			t.Errorf("%s is left to the decoder", name)
 		}

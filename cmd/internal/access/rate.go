@@ -233,14 +233,14 @@ func (l *Limits) take(counts []Count, last bool) (*Slot, *Limited, Notes) {
 	if len(counts) == 0 {
 		return nil, nil, Notes{}
 	}
-	b, err := l.open(true)
+	f, err := l.open(true)
 	if err != nil {
 		return nil, nil, unusable(err)
 	}
-	slot, limited, notes, err := b.answer(counts, last)
-	b.close()
+	slot, limited, notes, err := f.answer(counts, last)
+	f.close()
 	if err != nil {
-		slot.Release() // not earlier: it closes the descriptor of the book
+		slot.Release() // not earlier: it closes the descriptor of the file
 		return nil, nil, unusable(err)
 	}
 	return slot, limited, notes
@@ -248,15 +248,15 @@ func (l *Limits) take(counts []Count, last bool) (*Slot, *Limited, Notes) {
 
 // answer takes a run, or counts its refusal, and hands out the summaries that are due. The slot may be
 // there with an error, too.
-func (b *book) answer(counts []Count, last bool) (slot *Slot, limited *Limited, notes Notes, err error) {
-	slot, by, limited, err := b.take(counts)
+func (f *countFile) answer(counts []Count, last bool) (slot *Slot, limited *Limited, notes Notes, err error) {
+	slot, by, limited, err := f.take(counts)
 	if err == nil && limited != nil && last {
-		limited.Record, err = b.refuse(by, limited.Limit)
+		limited.Record, err = f.refuse(by, limited.Limit)
 	}
 	if err == nil && (limited == nil || last) {
-		notes.Due, err = b.due()
+		notes.Due, err = f.due()
 	}
-	notes.Trouble = b.trouble
+	notes.Trouble = f.trouble
 	return slot, limited, notes, err
 }
 
@@ -264,22 +264,22 @@ func unusable(err error) Notes {
 	return Notes{Trouble: &Trouble{warnUnusable, "nothing is limited: " + err.Error()}}
 }
 
-// A spot is where the run of a user counts, and its place among those under way; place -1: there is none,
-// and none is needed.
-type spot struct {
-	seat
+// A counterSlot is the counter of a user, and a place for one more run among those under way; place -1: there
+// is none, and none is needed.
+type counterSlot struct {
+	counter
 	place int64
 }
 
 // take counts the run if all limits of all its users let it in, and gives it a place among those under
 // way of each. by is whose limit refuses it.
-func (b *book) take(counts []Count) (slot *Slot, by Subject, limited *Limited, err error) {
-	var first spot
+func (f *countFile) take(counts []Count) (slot *Slot, by Subject, limited *Limited, err error) {
+	var first counterSlot
 	for i, c := range counts {
 		if i > 0 {
 			c.GlobalPerMinute = 0
 		}
-		s, limited, err := b.admit(c)
+		s, limited, err := f.admit(c)
 		if err != nil || limited != nil {
 			return nil, c.Subject, limited, err
 		}
@@ -287,12 +287,12 @@ func (b *book) take(counts []Count) (slot *Slot, by Subject, limited *Limited, e
 			first = s
 		}
 	}
-	all, err := b.global()
+	all, err := f.global()
 	if err != nil {
 		return nil, Subject{}, nil, err
 	}
-	all.window, all.last = all.window.add(b.now.boot, globalMost), b.now.wall
-	if err := b.write(globalPage, all.page()); err != nil { // first: a kill after it costs all users a run, and lets none in
+	all.window, all.last = all.window.add(f.now.boot, globalMost), f.now.wall
+	if err := f.write(globalPage, all.page()); err != nil { // first: a kill after it costs all users a run, and lets none in
 		return nil, Subject{}, nil, err
 	}
 	var places []int64
@@ -300,15 +300,15 @@ func (b *book) take(counts []Count) (slot *Slot, by Subject, limited *Limited, e
 	for i, c := range counts {
 		s := first
 		if i > 0 { // those before can have taken the page that was free for it
-			if s, err = b.spot(c.Subject); err != nil {
+			if s, err = f.slotOf(c.Subject); err != nil {
 				return nil, Subject{}, nil, err
 			}
 		}
 		if slices.Contains(pages, s.page) { // several that share a count
 			continue
 		}
-		s.tally.window, s.tally.last = s.tally.window.add(b.now.boot, marksMost), b.now.wall
-		if err := b.keep(s.seat); err != nil {
+		s.tally.window, s.tally.last = s.tally.window.add(f.now.boot, marksMost), f.now.wall
+		if err := f.keep(s.counter); err != nil {
 			return nil, Subject{}, nil, err
 		}
 		pages = append(pages, s.page)
@@ -316,51 +316,51 @@ func (b *book) take(counts []Count) (slot *Slot, by Subject, limited *Limited, e
 			places = append(places, s.place)
 		}
 	}
-	slot, err = b.slot(places)
+	slot, err = f.slot(places)
 	return slot, Subject{}, nil, err
 }
 
 // admit returns where the run of a user would count, or the limit that refuses it.
-func (b *book) admit(c Count) (spot, *Limited, error) {
-	all, err := b.global()
+func (f *countFile) admit(c Count) (counterSlot, *Limited, error) {
+	all, err := f.global()
 	if err != nil {
-		return spot{}, nil, err
+		return counterSlot{}, nil, err
 	}
-	at, err := b.find(c.Subject)
+	at, err := f.find(c.Subject)
 	if err != nil {
-		return spot{}, nil, err
+		return counterSlot{}, nil, err
 	}
-	limited := reached(c.Name, all.window, at.tally.window, b.now.boot, c.Rates)
+	limited := reached(c.Name, all.window, at.tally.window, f.now.boot, c.Rates)
 	free := int64(-1)
 	if limited == nil {
 		var running int
-		if running, free, err = b.running(at.page, c.Concurrent); err != nil {
-			return spot{}, nil, err
+		if running, free, err = f.running(at.page, c.Concurrent); err != nil {
+			return counterSlot{}, nil, err
 		}
 		if free < 0 && c.Concurrent > 0 {
 			limited = &Limited{User: c.Name, Limit: ConcurrentPerUser, Configured: c.Concurrent, Used: running, RetryAfter: concurrentAgain}
 		}
 	}
 	if limited == nil {
-		return spot{at, free}, nil, nil
+		return counterSlot{at, free}, nil, nil
 	}
 	limited.Standing, limited.Shared = c.Standing, at.index == nil
 	if all.moved || at.tally.moved {
-		if err = b.write(globalPage, all.page()); err == nil {
-			err = b.keep(at)
+		if err = f.write(globalPage, all.page()); err == nil {
+			err = f.keep(at)
 		}
 	}
-	return spot{}, limited, err
+	return counterSlot{}, limited, err
 }
 
-// spot is where the run of a user counts that no limit refuses.
-func (b *book) spot(who Subject) (spot, error) {
-	at, err := b.find(who)
+// slotOf returns the counter and a place for a user whom no limit refuses.
+func (f *countFile) slotOf(who Subject) (counterSlot, error) {
+	at, err := f.find(who)
 	if err != nil {
-		return spot{}, err
+		return counterSlot{}, err
 	}
-	_, free, err := b.running(at.page, 0)
-	return spot{at, free}, err
+	_, free, err := f.running(at.page, 0)
+	return counterSlot{at, free}, err
 }
 
 // reached returns the first limit that lets no run of this user begin now; nil: all do.

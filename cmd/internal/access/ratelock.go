@@ -13,9 +13,9 @@ import (
 //
 // One byte stands for the file. The bytes of a page stand for the runs of its user that are under way.
 const (
-	bookPlace = 1 << 40
-	runsPlace = 1 << 41
-	runsRoom  = 4096 // bytes for each page: the most that concurrent-per-user can be
+	fileLock = 1 << 40
+	runLocks = 1 << 41
+	runsRoom = 4096 // bytes for each page: the most that concurrent-per-user can be
 )
 
 // patience is how long to wait for other processes. They hold the file for much less than a millisecond,
@@ -57,17 +57,17 @@ func firstLock(fd int, start, end int64) (int64, error) {
 
 // running returns how many runs of a page's user are under way, and the place for one more; -1: there is
 // none. It counts no further than most; 0: than it has to for a place.
-func (b *book) running(page, most int) (runs int, free int64, err error) {
+func (f *countFile) running(page, most int) (runs int, free int64, err error) {
 	free = -1
 	type part struct{ start, end int64 }
-	parts := []part{{runsPlace + int64(page)*runsRoom, runsPlace + int64(page+1)*runsRoom}}
+	parts := []part{{runLocks + int64(page)*runsRoom, runLocks + int64(page+1)*runsRoom}}
 	for len(parts) > 0 {
 		p := parts[len(parts)-1]
 		parts = parts[:len(parts)-1]
 		if p.start == p.end {
 			continue
 		}
-		at, err := firstLock(b.fd, p.start, p.end)
+		at, err := firstLock(f.fd, p.start, p.end)
 		if err != nil {
 			return 0, -1, err
 		}
@@ -87,21 +87,21 @@ func (b *book) running(page, most int) (runs int, free int64, err error) {
 }
 
 // busy reports whether runs of a page's user are under way.
-func (b *book) busy(page int) (bool, error) {
-	at, err := firstLock(b.fd, runsPlace+int64(page)*runsRoom, runsPlace+int64(page+1)*runsRoom)
+func (f *countFile) busy(page int) (bool, error) {
+	at, err := firstLock(f.fd, runLocks+int64(page)*runsRoom, runLocks+int64(page+1)*runsRoom)
 	return at >= 0, err
 }
 
 // slot takes places for a run; none: none are left, and none are needed. The slot owns the descriptor.
-func (b *book) slot(places []int64) (*Slot, error) {
+func (f *countFile) slot(places []int64) (*Slot, error) {
 	for _, place := range places { // what an error leaves locked, closing the file unlocks
-		if err := unix.FcntlFlock(uintptr(b.fd), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Start: place, Len: 1}); err != nil {
+		if err := unix.FcntlFlock(uintptr(f.fd), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Start: place, Len: 1}); err != nil {
 			return nil, err
 		}
 	}
 	if len(places) == 0 {
 		return nil, nil
 	}
-	b.kept = true
-	return &Slot{b.fd, places}, nil
+	f.kept = true
+	return &Slot{f.fd, places}, nil
 }

@@ -56,12 +56,12 @@ func TestSalt(t *testing.T) {
 	}
 	salts := map[salt]bool{}
 	for _, d := range []*fixture{a, b} {
-		book, err := d.open(false)
+		file, err := d.open(false)
 		if err != nil {
 			t.Fatal(err)
 		}
-		salts[book.salt] = true
-		book.close()
+		salts[file.salt] = true
+		file.close()
 	}
 	if len(salts) != 2 || salts[salt{}] || alice.id(salt{1}) == alice.id(salt{2}) {
 		t.Errorf("got %v", salts)

@@ -25,33 +25,33 @@ type Summary struct {
 // of a user, for this reason and within a minute, is recorded, and the others come in a Summary. The name
 // can be empty. A name that is only asserted hides no refusal of the user who has proved to be it.
 func (l *Limits) Refused(who Subject, code string) (record bool, notes Notes) {
-	b, err := l.open(true)
+	f, err := l.open(true)
 	if err != nil {
 		return true, unusable(err)
 	}
-	defer b.close()
-	if record, err = b.refuse(who, code); err == nil {
-		notes.Due, err = b.due()
+	defer f.close()
+	if record, err = f.refuse(who, code); err == nil {
+		notes.Due, err = f.due()
 	}
 	if err != nil {
 		return true, unusable(err)
 	}
-	notes.Trouble = b.trouble
+	notes.Trouble = f.trouble
 	return record, notes
 }
 
 // Due returns the summaries that have to be recorded now.
 func (l *Limits) Due() Notes {
-	b, err := l.open(false)
+	f, err := l.open(false)
 	if err != nil {
 		return Notes{}
 	}
-	defer b.close()
-	due, err := b.due()
+	defer f.close()
+	due, err := f.due()
 	if err != nil {
 		return unusable(err)
 	}
-	return Notes{b.trouble, due}
+	return Notes{f.trouble, due}
 }
 
 // Recorded says that summaries are in the log. Until it is called, they will come again.
@@ -59,12 +59,12 @@ func (l *Limits) Recorded(due []Summary) {
 	if len(due) == 0 {
 		return
 	}
-	b, err := l.open(false)
+	f, err := l.open(false)
 	if err != nil {
 		return
 	}
-	defer b.close()
-	list, err := b.refusals()
+	defer f.close()
+	list, err := f.refusals()
 	if err != nil {
 		return
 	}
@@ -76,10 +76,10 @@ func (l *Limits) Recorded(due []Summary) {
 		if r.again -= s.Count; r.again <= 0 {
 			*r = refusal{}
 		} else { // more came while the summary was written, which happens only where there was no other place
-			r.began, r.first, r.over, r.claimed = b.now.boot, s.Last, false, 0
+			r.began, r.first, r.over, r.claimed = f.now.boot, s.Last, false, 0
 		}
 	}
-	b.setRefusals(list)
+	f.setRefusals(list)
 }
 
 const (
@@ -167,8 +167,8 @@ func (r *refusal) isOver(now int64) bool {
 }
 
 // refuse counts a refusal, and reports whether it is the first of its window.
-func (b *book) refuse(who Subject, code string) (first bool, err error) {
-	list, err := b.refusals()
+func (f *countFile) refuse(who Subject, code string) (first bool, err error) {
+	list, err := f.refusals()
 	if err != nil {
 		return false, err
 	}
@@ -177,11 +177,11 @@ func (b *book) refuse(who Subject, code string) (first bool, err error) {
 	many := begin + refusalMost - 1
 	for i := begin; i < many; i++ {
 		r := &list[i]
-		if r.id == id && !r.isOver(b.now.boot) {
+		if r.id == id && !r.isOver(f.now.boot) {
 			place = i
 			break
 		}
-		if place < 0 && (r.id == refusalID{} || r.again == 0 && r.isOver(b.now.boot)) {
+		if place < 0 && (r.id == refusalID{} || r.again == 0 && r.isOver(f.now.boot)) {
 			place = i
 		}
 	}
@@ -190,52 +190,52 @@ func (b *book) refuse(who Subject, code string) (first bool, err error) {
 		id = idOfRefusal(who, code)
 	}
 	r := &list[place]
-	if first = r.id != id || r.again == 0 && r.isOver(b.now.boot); first {
-		*r = refusal{id: id, began: b.now.boot, first: b.now.wall, user: who.Name, code: code, method: who.Method, keyID: who.KeyID}
+	if first = r.id != id || r.again == 0 && r.isOver(f.now.boot); first {
+		*r = refusal{id: id, began: f.now.boot, first: f.now.wall, user: who.Name, code: code, method: who.Method, keyID: who.KeyID}
 	} else {
 		r.again++
 		if who.KeyID != "" && r.user != cutName(who.Name, refusalCode-refusalUser) {
 			r.user = "(several)"
 		}
 	}
-	r.last = b.now.wall
-	return first, b.setRefusals(list)
+	r.last = f.now.wall
+	return first, f.setRefusals(list)
 }
 
 // due returns the summaries of windows that have ended. Whoever is told of one has some time to record
 // it; then the next is told.
-func (b *book) due() ([]Summary, error) {
-	all, err := b.global()
-	if err != nil || all.due == 0 || b.now.boot < all.due {
+func (f *countFile) due() ([]Summary, error) {
+	all, err := f.global()
+	if err != nil || all.due == 0 || f.now.boot < all.due {
 		return nil, err
 	}
-	list, err := b.refusals()
+	list, err := f.refusals()
 	if err != nil {
 		return nil, err
 	}
 	var due []Summary
 	for i := range list {
 		r := &list[i]
-		claimed := r.claimed != 0 && r.claimed <= b.now.boot && b.now.boot-r.claimed < claimTime
-		if r.again == 0 || !r.isOver(b.now.boot) || claimed {
+		claimed := r.claimed != 0 && r.claimed <= f.now.boot && f.now.boot-r.claimed < claimTime
+		if r.again == 0 || !r.isOver(f.now.boot) || claimed {
 			continue
 		}
-		r.over, r.claimed = true, b.now.boot
+		r.over, r.claimed = true, f.now.boot
 		due = append(due, Summary{User: r.user, Code: r.code, Method: r.method, KeyID: r.keyID, Count: r.again, First: r.first, Last: r.last, place: i, id: r.id})
 	}
-	return due, b.setRefusals(list)
+	return due, f.setRefusals(list)
 }
 
-func (b *book) refusals() ([]refusal, error) {
+func (f *countFile) refusals() ([]refusal, error) {
 	list := make([]refusal, 0, refusalRegions*refusalMost)
 	for n := range refusals {
-		p, err := b.read(refusalPage + n)
+		p, err := f.read(refusalPage + n)
 		if err != nil {
 			return nil, err
 		}
 		whole := p.is(kindRefusal)
-		if !whole && b.pages >= firstUser {
-			b.repaired("refusals")
+		if !whole && f.pages >= firstUser {
+			f.repaired("refusals")
 		}
 		for i := range onPage {
 			r := refusal{}
@@ -249,8 +249,8 @@ func (b *book) refusals() ([]refusal, error) {
 }
 
 // setRefusals writes all refusals, and when the next of them are due.
-func (b *book) setRefusals(list []refusal) error {
-	all, err := b.global()
+func (f *countFile) setRefusals(list []refusal) error {
+	all, err := f.global()
 	if err != nil {
 		return err
 	}
@@ -264,17 +264,17 @@ func (b *book) setRefusals(list []refusal) error {
 		switch {
 		case r.claimed != 0:
 			due = r.claimed + claimTime
-		case r.isOver(b.now.boot):
-			due = b.now.boot
+		case r.isOver(f.now.boot):
+			due = f.now.boot
 		}
 		if all.due == 0 || due < all.due {
 			all.due = max(due, 1)
 		}
 	}
-	if err := b.write(refusalPage, refusalText(list)); err != nil {
+	if err := f.write(refusalPage, refusalText(list)); err != nil {
 		return err
 	}
-	return b.write(globalPage, all.page())
+	return f.write(globalPage, all.page())
 }
 
 // refusalText is the pages of refusals.

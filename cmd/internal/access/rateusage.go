@@ -32,22 +32,22 @@ func (u Use) Next(all Use, most Rates) *Limited {
 
 // Usage returns what is counted of all users together and, sorted by name, of each. It changes no count.
 func (l *Limits) Usage() (all Use, users []Use, notes Notes) {
-	b, err := l.open(false)
+	f, err := l.open(false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Use{}, nil, Notes{}
 	}
 	if err != nil {
 		return Use{}, nil, unusable(err)
 	}
-	defer b.close()
-	t, err := b.global()
+	defer f.close()
+	t, err := f.global()
 	if err != nil {
 		return Use{}, nil, unusable(err)
 	}
-	all = b.use(*t, 0)
-	err = b.each(func(page int, t tally) error {
-		u := b.use(t, 0)
-		if u.Running, _, err = b.running(page, runsRoom); err != nil {
+	all = f.use(*t, 0)
+	err = f.each(func(page int, t tally) error {
+		u := f.use(t, 0)
+		if u.Running, _, err = f.running(page, runsRoom); err != nil {
 			return err
 		}
 		if u.Hour > 0 || u.Running > 0 {
@@ -61,58 +61,58 @@ func (l *Limits) Usage() (all Use, users []Use, notes Notes) {
 	slices.SortFunc(users, func(a, b Use) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Standing, b.Standing))
 	})
-	return all, users, Notes{Trouble: b.trouble}
+	return all, users, Notes{Trouble: f.trouble}
 }
 
-func (b *book) use(t tally, running int) Use {
-	now := b.now.boot
+func (f *countFile) use(t tally, running int) Use {
+	now := f.now.boot
 	return Use{Subject: t.who, Minute: t.window.used(now, minute), Hour: t.window.used(now, hour), Running: running, Last: t.last, window: t.window, now: now}
 }
 
 // Reset forgets the runs of the users of that name, however it is known; empty: those of all users. Runs
 // that are under way still count for concurrent-per-user. It returns how many users had runs to forget.
 func (l *Limits) Reset(name string) (users int, err error) {
-	b, err := l.open(false)
+	f, err := l.open(false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
 	if err != nil {
 		return 0, err
 	}
-	defer b.close()
-	err = b.each(func(page int, t tally) error {
+	defer f.close()
+	err = f.each(func(page int, t tally) error {
 		if len(t.window) == 0 || name != "" && cutName(name, nameMost) != t.who.Name {
 			return nil
 		}
 		users++
 		t.window = nil
-		return b.write(page, t.page())
+		return f.write(page, t.page())
 	})
 	if err != nil || name != "" {
 		return users, err
 	}
-	all, err := b.global()
+	all, err := f.global()
 	if err != nil {
 		return users, err
 	}
 	all.window = nil
-	return users, b.write(globalPage, all.page())
+	return users, f.write(globalPage, all.page())
 }
 
-// each calls f for the count of each user, and that of the others.
-func (b *book) each(f func(page int, t tally) error) error {
+// each calls do for the count of each user, and that of the others.
+func (f *countFile) each(do func(page int, t tally) error) error {
 	var places []entry
 	for n := range regions {
 		places = append(places, entry{page: othersPage + n})
 	}
 	for n := range regions * indexes {
-		p, err := b.read(indexPage + n)
+		p, err := f.read(indexPage + n)
 		if err != nil {
 			return err
 		}
 		if !p.is(kindIndex) {
-			b.repaired("the index of users")
-			if err := b.write(indexPage+n, newPage(kindIndex).seal()); err != nil {
+			f.repaired("the index of users")
+			if err := f.write(indexPage+n, newPage(kindIndex).seal()); err != nil {
 				return err
 			}
 			continue
@@ -124,20 +124,20 @@ func (b *book) each(f func(page int, t tally) error) error {
 		}
 	}
 	for _, e := range places {
-		p, err := b.read(e.page)
+		p, err := f.read(e.page)
 		if err != nil {
 			return err
 		}
 		t, whole := p.tally(marksMost)
 		if !whole {
-			b.repaired("the count of a user")
-			if err := b.write(e.page, tally{id: e.id, who: Subject{Standing: Others}}.page()); err != nil {
+			f.repaired("the count of a user")
+			if err := f.write(e.page, tally{id: e.id, who: Subject{Standing: Others}}.page()); err != nil {
 				return err
 			}
 			continue
 		}
-		t.window, t.moved = t.window.settle(b.now.boot)
-		if err := f(e.page, t); err != nil {
+		t.window, t.moved = t.window.settle(f.now.boot)
+		if err := do(e.page, t); err != nil {
 			return err
 		}
 	}

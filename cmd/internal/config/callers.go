@@ -1,11 +1,13 @@
 package config
 
+import "py3run/internal/envvar"
+
 // replaceDefault lets the caller's variable for a key, such as PYTHON3_MAX_MEMORY_MB, replace the
 // default, also by a looser value. It is for commands whose callers set such variables for each
 // Python that they start. A value that somebody has configured stays, and a ceiling holds.
 func (l *Loaded) replaceDefault(key string, environ []string) {
 	s, from := settingAt(key), l.Origins[key]
-	text := lookup(environ, s.tightenedBy)
+	text := envvar.Lookup(environ, s.tightenedBy)
 	if from.Kind != FromDefault || text == "" {
 		return
 	}

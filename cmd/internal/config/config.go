@@ -12,6 +12,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+
+	"py3run/internal/envvar"
 )
 
 // A Config is the configuration of one execution. It is a plain value: Load makes a new one each
@@ -159,7 +161,7 @@ type Sources struct {
 func (s Sources) Named(dir string) string {
 	named := s.File
 	if named == "" {
-		named = lookup(s.Environ, "PY3RUN_CONFIG")
+		named = envvar.Lookup(s.Environ, "PY3RUN_CONFIG")
 	}
 	if named != "" && !filepath.IsAbs(named) {
 		named = filepath.Join(dir, named)
@@ -250,9 +252,9 @@ const SystemDir = "/etc/py3run"
 
 // UserDir is where a user's configuration is; empty: nowhere.
 func UserDir(environ []string) string {
-	dir := lookup(environ, "XDG_CONFIG_HOME")
+	dir := envvar.Lookup(environ, "XDG_CONFIG_HOME")
 	if !filepath.IsAbs(dir) { // the XDG base directory specification says to ignore it then
-		dir = lookup(environ, "HOME")
+		dir = envvar.Lookup(environ, "HOME")
 		if !filepath.IsAbs(dir) {
 			return ""
 		}
@@ -269,10 +271,10 @@ func (c Config) AuditDir(environ []string) (string, error) {
 	if os.Geteuid() == 0 {
 		return "/var/log/py3run", nil
 	}
-	if dir := lookup(environ, "XDG_STATE_HOME"); filepath.IsAbs(dir) {
+	if dir := envvar.Lookup(environ, "XDG_STATE_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "py3run", "audit"), nil
 	}
-	if home := lookup(environ, "HOME"); filepath.IsAbs(home) {
+	if home := envvar.Lookup(environ, "HOME"); filepath.IsAbs(home) {
 		return filepath.Join(home, ".local", "state", "py3run", "audit"), nil
 	}
 	return "", errors.New("audit: no directory for the log: security.audit.dir, XDG_STATE_HOME and HOME are not set")
@@ -280,17 +282,14 @@ func (c Config) AuditDir(environ []string) (string, error) {
 
 // StateDir is the directory of keys, stored scripts and other state; empty: there is no place for it.
 func StateDir(environ []string) string {
-	if dir := lookup(environ, "XDG_STATE_HOME"); filepath.IsAbs(dir) {
+	if dir := envvar.Lookup(environ, "XDG_STATE_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "py3run")
 	}
 	if os.Geteuid() == 0 {
 		return "/var/lib/py3run"
 	}
-	if home := lookup(environ, "HOME"); filepath.IsAbs(home) {
+	if home := envvar.Lookup(environ, "HOME"); filepath.IsAbs(home) {
 		return filepath.Join(home, ".local", "state", "py3run")
 	}
 	return ""
 }
-
-// Lookup returns the value of a variable of an environment; empty: it is not set.
-func Lookup(environ []string, name string) string { return lookup(environ, name) }

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"py3run/internal/envvar"
 )
 
 // Load merges all sources. The error is an *Error, which says what the operator or the caller has
@@ -42,7 +44,7 @@ func (l *Loaded) readFiles(src Sources) (file, error) {
 	}
 	named, by := src.File, "--config"
 	if named == "" {
-		named, by = lookup(src.Environ, "PY3RUN_CONFIG"), "PY3RUN_CONFIG"
+		named, by = envvar.Lookup(src.Environ, "PY3RUN_CONFIG"), "PY3RUN_CONFIG"
 	}
 
 	// Another file must not lift the ceilings. So this one is always read, and has to be right.
@@ -235,7 +237,7 @@ func (l *Loaded) tighten(environ []string) {
 		if s.tightenedBy == "" {
 			continue
 		}
-		text := lookup(environ, s.tightenedBy)
+		text := envvar.Lookup(environ, s.tightenedBy)
 		if text == "" {
 			continue
 		}
@@ -280,14 +282,4 @@ func (l *Loaded) enforce(etc file) {
 			l.Origins[s.key] = from
 		}
 	}
-}
-
-// lookup returns the value of a variable, empty if it is not set.
-func lookup(environ []string, name string) string {
-	for _, entry := range environ {
-		if rest, ok := strings.CutPrefix(entry, name); ok && strings.HasPrefix(rest, "=") {
-			return rest[1:]
-		}
-	}
-	return ""
 }

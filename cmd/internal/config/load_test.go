@@ -437,6 +437,9 @@ func TestCeiling(t *testing.T) {
 		{"any network", host{etc: "ceiling.security.isolation.network = 'host'\n"}, nil, "", map[string]string{"security.isolation.network": "none"}, "security.isolation.network", "none", `flag --set (ceiling "host" from TMP/etc.toml)`},
 		{"refuse", host{etc: "ceiling.security.isolation.on-missing = 'refuse'\n"}, nil, "", nil, "security.isolation.on-missing", "refuse", `default, asked "warn" (ceiling "refuse" from TMP/etc.toml)`},
 		{"audit", host{etc: "ceiling.security.audit.enabled = true\n"}, []string{"PY3RUN_SECURITY_AUDIT_ENABLED=false"}, "", nil, "security.audit.enabled", true, `environment PY3RUN_SECURITY_AUDIT_ENABLED, asked false (ceiling true from TMP/etc.toml)`},
+		{"a caller's flag keeps the limits of the operating-system user", host{etc: "ceiling.security.rate-limit.os-users = true\n"}, nil, "", map[string]string{"security.rate-limit.os-users": "false"}, "security.rate-limit.os-users", true, `flag --set, asked false (ceiling true from TMP/etc.toml)`},
+		{"a user's file keeps them", host{etc: "ceiling.security.rate-limit.os-users = true\n", user: "security.rate-limit.os-users = false\n"}, nil, "", nil, "security.rate-limit.os-users", true, `file TMP/xdg/py3run/config.toml, asked false (ceiling true from TMP/etc.toml)`},
+		{"without a ceiling they do not", host{etc: "security.rate-limit.os-users = true\n"}, []string{"PY3RUN_SECURITY_RATE_LIMIT_OS_USERS=false"}, "", nil, "security.rate-limit.os-users", false, `environment PY3RUN_SECURITY_RATE_LIMIT_OS_USERS`},
 		{"audit may be off", host{etc: "ceiling.security.audit.enabled = false\n"}, nil, "", nil, "security.audit.enabled", true, `default (ceiling false from TMP/etc.toml)`},
 	}
 	for _, tt := range tests {

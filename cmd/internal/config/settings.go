@@ -317,7 +317,7 @@ var settings = [...]setting{
 	{
 		key: "security.rate-limit.os-users", field: func(c *Config) any { return &c.Security.RateLimit.OSUsers },
 		fallback: false, strict: true,
-		doc: "also count and limit the operating-system user, if nobody else is named; false: it is counted by none of these, because a gateway, and a shell's loop, is one such user",
+		doc: "also count and limit the operating-system user, if nobody else is named; false: it is counted by none of these, because a gateway, and a shell's loop, is one such user. Only a ceiling keeps a caller from switching it off",
 	},
 	{
 		key: "input.max-request-mb", field: func(c *Config) any { return &c.Input.MaxRequestMB },

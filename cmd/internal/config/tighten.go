@@ -35,34 +35,24 @@ func ParseLimits(tree map[string]any, prefix string, onlyTighten bool) (Limits, 
 	if onlyTighten {
 		parse = (*setting).tighterFromTOML
 	}
-	limits := Limits{}
-	if limits.read(tree, "", parse) {
-		return limits, nil
-	}
-	return take(cloneTree(tree), prefix, parse, nil) // which says what is wrong
+	return take(cloneTree(tree), prefix, parse, nil)
 }
 
-// read reads a table without mistakes, and stops at the first.
-func (l Limits) read(tree map[string]any, above string, parse func(*setting, any) (any, *Error)) bool {
-	for name, v := range tree {
-		key := above + name
-		if table, ok := v.(map[string]any); ok {
-			if !l.read(table, key+".", parse) {
-				return false
-			}
-			continue
-		}
-		s := settingAt(key)
-		if s == nil {
-			return false
-		}
-		value, err := parse(s, v)
-		if err != nil {
-			return false
-		}
+// Add adds one decoded value, which is no table, as ParseLimits reads it; false: it is a mistake, or there
+// is a value already.
+func (l Limits) Add(key string, v any, onlyTighten bool) bool {
+	s := settingAt(key)
+	if _, twice := l[key]; twice || s == nil {
+		return false
+	}
+	value, err := s.limitFromTOML(v)
+	if onlyTighten && err == nil {
+		value, err = s.tighterFromTOML(v)
+	}
+	if err == nil {
 		l[key] = value
 	}
-	return true
+	return err == nil
 }
 
 // cloneTree copies tables, because take takes out what it has read.

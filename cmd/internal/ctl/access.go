@@ -14,8 +14,8 @@ import (
 	"py3run/audit"
 	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/cli"
-	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/scripts"
+	"py3run/internal/envvar"
 )
 
 func (a *app) access() *cobra.Command {
@@ -246,9 +246,10 @@ func (a *app) accessWho() *cobra.Command {
 delete and share that script.
 
 With --at it is the policy of that time: the log tells which one was in force, by its hash, and
-py3run keeps the texts of all policies that it has read. It says so where it cannot know: where no
-record tells which policy there was, where its text is not kept, where the file was changed without
-py3runctl between two records, and where the script was shared or unshared since.`,
+py3run keeps the texts of all policies that it has read. How a script was shared then, it finds from
+the records of all changes. It says so where it cannot know: where no record tells which policy there
+was, where its text is not kept, where the file was changed without py3runctl between two records,
+and where records of the script are missing, or it was restored from a backup since.`,
 		Example: "  py3runctl access who --script plant/tank-balance\n  py3runctl access who --at 2026-11-24T10:00:00Z --format csv",
 		RunE: a.at(func(d logContext) error {
 			if err := oneOf("format", format, "text", "json", "csv"); err != nil {
@@ -280,8 +281,9 @@ func (a *app) who(d logContext, script string, at time.Time, format string) erro
 	if err := who.may(access.ToRead, access.Object{Kind: access.ThePolicy}); err != nil {
 		return err
 	}
-	policy := who.policy
+	policy, find := who.policy, func() (access.Object, error) { return a.scriptObject(script) }
 	if !at.IsZero() {
+		find = func() (access.Object, error) { return a.scriptAt(d, script, at) }
 		if policy, err = d.policyAt(who, at); err != nil {
 			return err
 		}
@@ -290,11 +292,8 @@ func (a *app) who(d logContext, script string, at time.Time, format string) erro
 	}
 	var object *access.Object
 	if script != "" {
-		o, err := a.scriptObject(script)
+		o, err := find()
 		if err != nil {
-			return err
-		}
-		if err := d.warnShared(o.Name, at); err != nil {
 			return err
 		}
 		object = &o
@@ -400,30 +399,6 @@ func policyIn(rec audit.Record, places []string) (old *string, sum string, tells
 	return nil, "", tells
 }
 
-// warnShared says which records tell of changes of a script after a time. The sharing that is shown
-// is that of now.
-func (d logContext) warnShared(name string, at time.Time) error {
-	r, err := audit.OpenReader(d.dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	for line, err := range r.Records(audit.Position{}) {
-		if err != nil || !line.Time.After(at) || !strings.HasPrefix(string(line.Action), "script-") || line.Action == audit.ScriptSaved {
-			continue
-		}
-		rec, err := line.Record()
-		if err != nil || rec.Script.Name != name {
-			continue
-		}
-		d.warnf("the script was changed since, by record %d of %s (%s by %s): its sharing is shown as it is now", rec.Seq, line.Time.UTC().Format(time.RFC3339), rec.Event.Action, rec.User.Name)
-	}
-	return nil
-}
-
 // shownAccess is what one user may do, in JSON. Without a script only Run is there.
 type shownAccess struct {
 	User     string            `json:"user"`
@@ -521,7 +496,7 @@ func (a *app) mayReadPolicy() error {
 	if err == nil {
 		return who.may(access.ToRead, access.Object{Kind: access.ThePolicy})
 	}
-	if broken := new(access.PolicyError); errors.As(err, &broken) && config.Lookup(a.environ, "PY3RUN_API_KEY_FILE") == "" {
+	if broken := new(access.PolicyError); errors.As(err, &broken) && envvar.Lookup(a.environ, "PY3RUN_API_KEY_FILE") == "" {
 		return nil
 	}
 	return err

@@ -11,6 +11,7 @@ import (
 	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/wire"
+	"py3run/internal/envvar"
 	"py3run/internal/passwd"
 )
 
@@ -36,7 +37,7 @@ func (r refusal) Error() string {
 
 // actor says who calls, by the key that PY3RUN_API_KEY_FILE names or by the operating system.
 func (a *app) actor() (actor, error) {
-	if file := config.Lookup(a.environ, config.KeyFileVariable); file != "" {
+	if file := envvar.Lookup(a.environ, config.KeyFileVariable); file != "" {
 		key, err := readAPIKey(file)
 		if err != nil {
 			return actor{}, err

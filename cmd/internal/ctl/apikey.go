@@ -207,11 +207,10 @@ func (a *app) makeAPIKey(action audit.Action, out string, add func(p *access.Pol
 	return errors.Join(err, printed)
 }
 
-// checkKeyID refuses what is not the id of a key. Above all a whole key must not become usual here:
-// command lines are seen by others, and stay in histories.
+// checkKeyID refuses what begins like a key, where its id is wanted.
 func checkKeyID(id string) error {
 	if strings.HasPrefix(id, access.KeyPrefix) {
-		return cli.Usagef("invalid argument: that is a key, and others may have seen it now: revoke it by its id, the 8 characters after %s", access.KeyPrefix)
+		return errKeyTyped
 	}
 	return nil
 }

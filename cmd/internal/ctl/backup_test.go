@@ -438,7 +438,7 @@ func TestAccessToScripts(t *testing.T) {
 	_, err = h.log.Append(rec)
 	h.must(err)
 	_, errs := h.mustCall("access", "who", "--script", "plant/tank", "--at", then.UTC().Format(time.RFC3339Nano))
-	if !strings.Contains(errs, "the script was changed since, by record 2") || !strings.Contains(errs, "no record of that time or before") {
+	if !strings.Contains(errs, "how the script was shared before record 2") || !strings.Contains(errs, "no record of that time or before") {
 		t.Error(errs)
 	}
 }
@@ -507,5 +507,26 @@ func TestPolicyInARecord(t *testing.T) {
 		if sum != tt.sum || tells != tt.tells || (old != nil) != tt.old {
 			t.Errorf("%s: %v, %q, %v", tt.name, old, sum, tells)
 		}
+	}
+}
+
+// A text that a killed writer has left goes with the next deletion, and into no backup.
+func TestTextsThatNobodyNeeds(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.save("tank", "print(1)\n")
+	h.save("old", "print(2)\n")
+	stray := filepath.Join(h.home, "state", "py3run", "scripts", "objects", fileEntry("", []byte("x")).SHA256)
+	for _, args := range [][]string{{"script", "rm", "old"}, {"backup", filepath.Join(h.home, "b.tar")}} {
+		h.must(os.WriteFile(stray, []byte("x"), 0o400))
+		if _, errs := h.mustCall(args...); !strings.Contains(errs, "1 text that no version of a script refers to, 1 byte: removed") {
+			t.Errorf("%q: %s", args, errs)
+		}
+		if _, err := os.Lstat(stray); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%q: %v", args, err)
+		}
+	}
+	if s, err := h.store().Text("old", 1); err != nil || string(s.Code) != "print(2)\n" {
+		t.Errorf("a deleted script keeps its versions: %v, %v", s, err)
 	}
 }

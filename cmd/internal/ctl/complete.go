@@ -1,11 +1,14 @@
 package ctl
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/cli"
+	"py3run/cmd/internal/wire"
 )
 
 // complete lets a shell complete the value of a flag.
@@ -54,7 +57,7 @@ func exactly(names ...string) cobra.PositionalArgs {
 		case len(args) > len(names):
 			return cli.Usagef("unknown argument %q: want only %s", args[len(names)], strings.Join(names, " and "))
 		}
-		return nil
+		return noKeys(args)
 	}
 }
 
@@ -67,7 +70,7 @@ func between(name string, most int) cobra.PositionalArgs {
 		case len(args) > most:
 			return cli.Usagef("unknown argument %q: want at most %d", args[most], most)
 		}
-		return nil
+		return noKeys(args)
 	}
 }
 
@@ -82,9 +85,21 @@ func some(name string) cobra.PositionalArgs {
 		if len(args) == 0 {
 			return cli.Usagef("requires %s", name)
 		}
-		return nil
+		return noKeys(args)
 	}
 }
+
+// noKeys refuses API keys in the place of names, which stand in messages, in records and in the policy.
+func noKeys(args []string) error {
+	if slices.ContainsFunc(args, wire.LooksLikeKey) {
+		return errKeyTyped
+	}
+	return nil
+}
+
+// errKeyTyped refuses a key on a command line, without repeating it: command lines are seen by others, and
+// stay in histories.
+var errKeyTyped = cli.Usagef("invalid argument: that is a key, and others may have seen it now: revoke it by its id, the 8 characters after %s", access.KeyPrefix)
 
 // A hinted is an error with what helps.
 type hinted struct {

@@ -139,6 +139,7 @@ func (a *app) root() *cobra.Command {
 			return cli.ExitCode(exitUsage)
 		},
 	}
+	root.PersistentPreRun = a.goOnBefore
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.PersistentFlags().StringVar(&a.configFile, "config", "", "read this `file` instead of the user's and the system's configuration")

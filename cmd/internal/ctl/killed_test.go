@@ -87,9 +87,12 @@ func TestKilledTools(t *testing.T) {
 			}
 			h.must(os.Remove(b))
 		}
-		left, _ := filepath.Glob(filepath.Join(state, "re*"))
-		hidden, _ := filepath.Glob(filepath.Join(state, ".restore-*"))
-		for _, dir := range append(left, hidden...) {
+		h.mustCall("user", "list") // goes on with a restore that was killed
+		if left := leftRestores(state); len(left) != 0 {
+			t.Fatalf("%q", left)
+		}
+		replaced, _ := filepath.Glob(filepath.Join(state, "replaced-*"))
+		for _, dir := range replaced {
 			h.must(os.RemoveAll(dir))
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"py3run/audit"
 	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/config"
+	"py3run/internal/envvar"
 )
 
 // Whoever may read the log's files can read all records. The policy decides what the commands show of
@@ -93,7 +94,7 @@ var allRuns = access.Object{Kind: access.PastRun}
 // ownsLog reports whether the caller is root or the owner of the log, and has shown no API key: these
 // can change the log itself, so a policy that is broken must not keep them from looking.
 func (a *app) ownsLog(dir string) bool {
-	if config.Lookup(a.environ, config.KeyFileVariable) != "" {
+	if envvar.Lookup(a.environ, config.KeyFileVariable) != "" {
 		return false
 	}
 	info, err := os.Stat(dir)

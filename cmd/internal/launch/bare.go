@@ -13,6 +13,7 @@ import (
 	"py3run/audit"
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/wire"
+	"py3run/internal/envvar"
 	"py3run/sandbox"
 )
 
@@ -130,7 +131,7 @@ func (b *Bare) recorded() []string {
 // startBare starts the interpreter. It is held before its execve until it is released.
 func (r *run) startBare() (*program, error) {
 	facts, spec := r.plan.Facts, r.plan.Spec
-	r.unpinned = r.plan.makeOwn(env(r.plan.Job.Environ, "HOME"))
+	r.unpinned = r.plan.makeOwn(envvar.Lookup(r.plan.Job.Environ, "HOME"))
 	// Without the entry, a group would stay behind if py3run is killed. That is no reason to refuse.
 	entry, err := sandbox.MakeEntry(r.plan.Dir)
 	if err == nil {

@@ -73,7 +73,11 @@ func policyCheck(environ []string) sandbox.Check {
 	if policy == nil {
 		return sandbox.Check{Name: "policy", OK: true, Finding: "none: whoever can start py3run may run code"}
 	}
-	return sandbox.Check{Name: "policy", OK: true, Finding: fmt.Sprintf("%s, users: %d, API keys: %d", policy.Path, len(policy.Users), len(policy.Keys))}
+	check := sandbox.Check{Name: "policy", OK: true, Finding: fmt.Sprintf("%s, users: %d, API keys: %d", policy.Path, len(policy.Users), len(policy.Keys))}
+	if readers := policy.Readers(); readers != "" {
+		check.Finding += "; " + readers
+	}
+	return check
 }
 
 // slowFind is the time to find the interpreter from which doctor reports it. With the facts about the

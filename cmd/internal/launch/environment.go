@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"py3run/cmd/internal/wire"
+	"py3run/internal/envvar"
 )
 
 // environment returns the environment of the program.
@@ -77,7 +78,7 @@ const maxMemory, maxCPU = "PYTHON3_MAX_MEMORY_MB", "PYTHON3_MAX_CPU_SECONDS"
 // force if that is smaller. A value above 1 is rounded down to a whole number, as scripts expect.
 // Without a limit in force it returns "".
 func limitVariable(job Job, name string, limit float64) string {
-	value, err := strconv.ParseFloat(env(job.Environ, name), 64)
+	value, err := strconv.ParseFloat(envvar.Lookup(job.Environ, name), 64)
 	if err != nil || limit == 0 || !(value >= 0) {
 		return ""
 	}

@@ -11,6 +11,7 @@ import (
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/redact"
 	"py3run/cmd/internal/wire"
+	"py3run/internal/envvar"
 	"py3run/internal/passwd"
 )
 
@@ -18,9 +19,9 @@ import (
 func auth(p Plan, isUser func(name string, uid int) bool) audit.Auth {
 	job := p.Job
 	a := audit.Auth{Method: p.user().method, KeyID: p.Grant.KeyID, Holder: p.Grant.Holder, OSUID: job.Caller.UID, OSUser: job.Caller.Name, LoginUID: job.LoginUID}
-	if a.SudoUser = env(job.Environ, "SUDO_USER"); a.SudoUser != "" {
+	if a.SudoUser = envvar.Lookup(job.Environ, "SUDO_USER"); a.SudoUser != "" {
 		a.SudoSource = audit.SudoAsserted
-		if a.LoginUID != nil && env(job.Environ, "SUDO_UID") == strconv.Itoa(*a.LoginUID) && isUser(a.SudoUser, *a.LoginUID) {
+		if a.LoginUID != nil && envvar.Lookup(job.Environ, "SUDO_UID") == strconv.Itoa(*a.LoginUID) && isUser(a.SudoUser, *a.LoginUID) {
 			a.SudoSource = audit.SudoLogin
 		}
 	}

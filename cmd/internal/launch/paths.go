@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"py3run/cmd/internal/config"
+	"py3run/internal/envvar"
 	"py3run/sandbox"
 )
 
@@ -15,13 +16,13 @@ func StateDir(environ []string) string { return config.StateDir(environ) }
 
 // CacheDir returns the directory of cached facts about interpreters; empty: there is no place for it.
 func CacheDir(environ []string) string {
-	if dir := env(environ, "XDG_CACHE_HOME"); filepath.IsAbs(dir) {
+	if dir := envvar.Lookup(environ, "XDG_CACHE_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "py3run")
 	}
 	if os.Geteuid() == 0 {
 		return "/var/cache/py3run"
 	}
-	if home := env(environ, "HOME"); filepath.IsAbs(home) {
+	if home := envvar.Lookup(environ, "HOME"); filepath.IsAbs(home) {
 		return filepath.Join(home, ".cache", "py3run")
 	}
 	return ""
@@ -35,15 +36,6 @@ func cacheKey(job Job) string {
 		return ""
 	}
 	return filepath.Join(dir, "keys", "cache")
-}
-
-func env(environ []string, name string) string {
-	for _, e := range environ {
-		if value, ok := strings.CutPrefix(e, name+"="); ok {
-			return value
-		}
-	}
-	return ""
 }
 
 func withUID(template string, uid int) string {

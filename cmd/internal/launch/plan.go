@@ -13,6 +13,7 @@ import (
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/scripts"
 	"py3run/cmd/internal/wire"
+	"py3run/internal/envvar"
 	"py3run/sandbox"
 )
 
@@ -264,7 +265,7 @@ var activity = map[string]sandbox.Requirement{"auto": sandbox.BestEffort, "on": 
 func permitted(p Plan, at codePlace) (readable, writable []string) {
 	job, ip := p.Job, p.Interpreter
 	own := []string{p.Dir.Path}
-	if data := env(job.Environ, "PYTHON3_DATA_DIR"); filepath.IsAbs(data) {
+	if data := envvar.Lookup(job.Environ, "PYTHON3_DATA_DIR"); filepath.IsAbs(data) {
 		own = append(own, data)
 	}
 	if dirs := job.Config.Security.Isolation.WriteDirs; len(dirs) > 0 {

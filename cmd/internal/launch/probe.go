@@ -12,6 +12,7 @@ import (
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/warm"
+	"py3run/internal/envvar"
 	"py3run/sandbox"
 )
 
@@ -68,7 +69,7 @@ func (job Job) protectedPaths() (hide, readOnly []string) {
 			hide = append(hide, dir)
 		}
 	}
-	Plan{Own: hide}.makeOwn(env(job.Environ, "HOME"))
+	Plan{Own: hide}.makeOwn(envvar.Lookup(job.Environ, "HOME"))
 	others, kept := pathsOfOthers(job)
 	hide, readOnly = append(hide, others...), kept
 	if log, err := job.Config.AuditDir(job.Environ); err == nil {

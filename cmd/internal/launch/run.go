@@ -14,6 +14,7 @@ import (
 	"py3run/cmd/internal/python"
 	"py3run/cmd/internal/warm"
 	"py3run/cmd/internal/wire"
+	"py3run/internal/envvar"
 	"py3run/sandbox"
 )
 
@@ -195,7 +196,7 @@ func (r *run) start() (*program, error) {
 func (r *run) makePlaces() error {
 	if r.plan.Job.Request.Command.RunsCode() {
 		facts := r.plan.Facts
-		r.unpinned = r.plan.makeOwn(env(r.plan.Job.Environ, "HOME"))
+		r.unpinned = r.plan.makeOwn(envvar.Lookup(r.plan.Job.Environ, "HOME"))
 		if facts.Root == "" {
 			notePlace(facts.StateDir, r.plan.Dir.Root, knownPlaces(facts.StateDir))
 		}

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"py3run/internal/envvar"
 )
 
 // Oldest is the first Python 3 minor version with audit hooks (PEP 578).
@@ -123,16 +125,7 @@ type finder struct {
 	answers []answer // of shims, that are not in the cache yet
 }
 
-func (f *finder) env(name string) string { return lookup(f.want.Environ, name) }
-
-func lookup(environ []string, name string) string {
-	for _, e := range slices.Backward(environ) {
-		if value, ok := strings.CutPrefix(e, name+"="); ok {
-			return value
-		}
-	}
-	return ""
-}
+func (f *finder) env(name string) string { return envvar.Lookup(f.want.Environ, name) }
 
 // searchPath returns the directories of PATH. Without that variable they are those in which execvp(3)
 // looks.
@@ -140,7 +133,7 @@ func searchPath(environ []string) []string {
 	if !slices.ContainsFunc(environ, func(e string) bool { return strings.HasPrefix(e, "PATH=") }) {
 		return []string{"/usr/bin", "/bin"}
 	}
-	return filepath.SplitList(lookup(environ, "PATH"))
+	return filepath.SplitList(envvar.Lookup(environ, "PATH"))
 }
 
 // automatic lists the candidates that exist, in the order in which they are asked.

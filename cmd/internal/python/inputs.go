@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 
+	"py3run/internal/envvar"
 	"py3run/internal/passwd"
 )
 
@@ -45,7 +46,7 @@ func newInputs(environ []string, dir string) *inputs {
 	return in
 }
 
-func (in *inputs) get(name string) string { return lookup(in.environ, name) }
+func (in *inputs) get(name string) string { return envvar.Lookup(in.environ, name) }
 
 // write adds to both sums.
 func (in *inputs) write(format string, args ...any) {

@@ -37,8 +37,11 @@ func Args(argv []string) (out []string) {
 		}
 		if i > 0 || strings.HasPrefix(arg, "-") || strings.ContainsAny(arg, " \t\n=") || strings.Contains(arg, "://") {
 			out[i] = r.argument(arg)
-		} else if r.before[0] = programName(arg); known(r.before[0]) {
-			r.program = r.before[0]
+		} else {
+			if r.before[0] = programName(arg); known(r.before[0]) {
+				r.program = r.before[0]
+			}
+			out[i] = hideTokens(arg)
 		}
 	}
 	return out

@@ -15,6 +15,7 @@ func TestRedact(t *testing.T) {
 	}{
 		{"nothing secret", "ls|-l|--color=auto|/tmp", "ls|-l|--color=auto|/tmp"},
 		{"the program itself", "password", "password"},
+		{"a key in its place", "/bin/p3r_k7qm2x9a_0123456789012345678901234567890123456789012|x", "/bin/p3r_***|x"},
 		{"an option with a value", "x|--password=hunter2", "x|--password=***"},
 		{"an option with an empty value", "x|--password=", "x|--password="},
 		{"an option, then its value", "x|--token|abc|y", "x|--token|***|y"},

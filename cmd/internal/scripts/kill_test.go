@@ -83,6 +83,9 @@ func TestKilledWriter(t *testing.T) {
 		}
 		child.Wait()
 
+		if _, err := Sweep(dir); err != nil {
+			t.Fatal(err)
+		}
 		s, err := Open(dir)
 		if err != nil {
 			t.Fatal(err)
@@ -91,14 +94,19 @@ func TestKilledWriter(t *testing.T) {
 		if err != nil || meta.Latest < last || len(list) != meta.Latest {
 			t.Fatalf("round %d: %d versions of %d, %v", round, len(list), last, err)
 		}
+		texts := map[string]bool{}
 		for _, v := range list {
 			if v.Deleted {
 				continue
 			}
+			texts[v.SHA256] = true
 			got, err := s.Text("tank", v.Number)
 			if err != nil || !strings.HasPrefix(string(got.Code), fmt.Sprintln(v.Number)) {
 				t.Fatalf("round %d, version %d: %v", round, v.Number, err)
 			}
+		}
+		if left, err := s.entries(objectsDir); err != nil || len(left) != len(texts) {
+			t.Fatalf("round %d: %d texts for %d, %v", round, len(left), len(texts), err)
 		}
 		s.Close()
 	}

@@ -71,16 +71,22 @@ func lockStore(fd, how int, dir string) error {
 		}
 		return err
 	}
-	var locked, there unix.Stat_t
-	err := unix.Fstat(fd, &locked)
+	err := isInPlace(fd, dir)
+	if err != nil {
+		filelock.Release(fd)
+	}
+	return err
+}
+
+// isInPlace returns errReplaced if another directory has the place of an open one.
+func isInPlace(fd int, dir string) error {
+	var open, there unix.Stat_t
+	err := unix.Fstat(fd, &open)
 	if err == nil {
 		err = unix.Lstat(dir, &there)
 	}
-	if err == unix.ENOENT || err == nil && (locked.Dev != there.Dev || locked.Ino != there.Ino) {
+	if err == unix.ENOENT || err == nil && (open.Dev != there.Dev || open.Ino != there.Ino) {
 		err = errReplaced
-	}
-	if err != nil {
-		filelock.Release(fd)
 	}
 	return err
 }

@@ -71,7 +71,7 @@ func (s *Store) Save(name string, d Draft, e Edit) (Change, error) {
 			w.note("description")
 		}
 		if d.Public != nil && *d.Public != m.Public {
-			w.note("public: " + yesNo(m.Public) + " -> " + yesNo(*d.Public))
+			w.note(publicNote + yesNo(m.Public) + " -> " + yesNo(*d.Public))
 			m.Public = *d.Public
 		}
 		if d.Origin != nil && (m.Origin == nil || *m.Origin != *d.Origin) {
@@ -135,7 +135,7 @@ func (s *Store) Delete(name string, e Edit) (Change, error) {
 func (s *Store) Publish(name string, public bool, e Edit) (Change, error) {
 	return s.change(name, e, false, func(w *writer) error {
 		if w.head.Public != public {
-			w.note("public: " + yesNo(w.head.Public) + " -> " + yesNo(public))
+			w.note(publicNote + yesNo(w.head.Public) + " -> " + yesNo(public))
 			w.head.Public = public
 		}
 		return nil
@@ -174,7 +174,7 @@ func (s *Store) Share(name, with string, actions []access.Action, e Edit) (Chang
 			shares[at].Actions = now
 		}
 		w.head.Shares = shares
-		w.note("shared with " + with + ": " + actionList(old) + " -> " + actionList(now))
+		w.note(sharedNote + with + ": " + actionList(old) + " -> " + actionList(now))
 		return nil
 	})
 }

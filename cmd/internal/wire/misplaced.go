@@ -12,6 +12,7 @@ import (
 
 const (
 	keyStart = "p3r_"
+	keyForm  = "has the form of an API key: "
 	keyLeast = 16 // characters of a key behind its start, from which on a text has its form; a part of a key counts, too
 )
 
@@ -49,12 +50,22 @@ func misplacedKey(object *Object) *fault {
 		case LooksLikeKey(name):
 			return &fault{"", "the name of a field has the form of an API key", `send it as "api_key"`}
 		case slices.Contains(recordedFields, name) && LooksLikeKey(text):
-			return &fault{name, "has the form of an API key: use api_key", "take the key for known to others if this text was kept anywhere"}
+			return &fault{name, keyForm + "use api_key", "take the key for known to others if this text was kept anywhere"}
 		case nearlyKey(name):
 			return &fault{strictjson.Join("", name), "unknown field, which resembles api_key", `send the API key as "api_key"`}
 		}
 	}
 	return nil
+}
+
+// MisplacedKey refuses an API key in a flag or an argument, as a request with it in such a field is refused;
+// nil: there is none.
+func MisplacedKey(flag, text string) error {
+	if !LooksLikeKey(text) {
+		return nil
+	}
+	f := fault{flag, keyForm + "use --api-key-file", "others can have read it in the list of processes, and the shell can keep it in its history: revoke it, and have another one made"}
+	return f.badRequest("")
 }
 
 // nearlyKey reports whether the name of a field resembles api_key: apikey, apiKey, X-API-Key.

@@ -33,6 +33,13 @@ func TestMisplacedKeys(t *testing.T) {
 			t.Errorf("%s: %v, id %q, %v", text, err, r.ID, warnings)
 		}
 	}
+	err := MisplacedKey("--user", "Bearer "+someKey)
+	if want := "--user: has the form of an API key: use --api-key-file"; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+	if err := MisplacedKey("--user", "p3r_short"); err != nil {
+		t.Error(err)
+	}
 	for _, text := range []string{
 		`{"code":"x = 'KEY'","variables":{"k":"KEY"},"argv":["KEY"],"api_key":"KEY"}`, `{"code":"1","user":"p3r_short"}`, `{"code":"1","api":"x"}`,
 	} {

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A book is the open file of limits while it is locked.
-type book struct {
+// A countFile is the open file of limits while it is locked.
+type countFile struct {
 	path    string
 	fd      int
 	kept    bool // the descriptor belongs to a slot
@@ -28,33 +28,33 @@ const forming = "forming"
 
 // open opens and locks the file. If it is missing, open makes it, or returns an error if it may not.
 // What is damaged it makes anew.
-func (l *Limits) open(create bool) (*book, error) {
+func (l *Limits) open(create bool) (*countFile, error) {
 	if l.path == "" {
 		return nil, errors.New("limits: there is no state directory: neither XDG_STATE_HOME nor HOME is set")
 	}
-	b := &book{path: l.path, fd: -1}
-	if err := b.openFile(l.path, create); err != nil {
+	f := &countFile{path: l.path, fd: -1}
+	if err := f.openFile(l.path, create); err != nil {
 		return nil, fmt.Errorf("open %s: %w", l.path, err)
 	}
-	b.now = l.clock() // not earlier: others came first while this one waited
-	if err := b.check(); err != nil {
-		b.close()
+	f.now = l.clock() // not earlier: others came first while this one waited
+	if err := f.check(); err != nil {
+		f.close()
 		return nil, err
 	}
-	return b, nil
+	return f, nil
 }
 
 // close unlocks the file.
-func (b *book) close() {
-	unlock(b.fd, bookPlace)
-	if !b.kept {
-		unix.Close(b.fd)
+func (f *countFile) close() {
+	unlock(f.fd, fileLock)
+	if !f.kept {
+		unix.Close(f.fd)
 	}
 }
 
 // openFile opens and locks the file. It must belong to this user alone: what else is in its place,
 // openFile removes.
-func (b *book) openFile(path string, create bool) error {
+func (f *countFile) openFile(path string, create bool) error {
 	deadline, made := time.Now().Add(patience), false
 	if err := isSafeDir(filepath.Dir(path)); err != nil {
 		return err
@@ -80,7 +80,7 @@ func (b *book) openFile(path string, create bool) error {
 		}
 		var st unix.Stat_t
 		if err == nil {
-			if err := lock(fd, bookPlace, deadline); err != nil {
+			if err := lock(fd, fileLock, deadline); err != nil {
 				unix.Close(fd)
 				return err
 			}
@@ -89,7 +89,7 @@ func (b *book) openFile(path string, create bool) error {
 				return err
 			}
 			if st.Mode&unix.S_IFMT == unix.S_IFREG && st.Nlink == 1 && int(st.Uid) == os.Geteuid() && st.Mode&0o022 == 0 {
-				b.fd, b.isNew, b.pages = fd, st.Size == 0, int(st.Size/pageSize)
+				f.fd, f.isNew, f.pages = fd, st.Size == 0, int(st.Size/pageSize)
 				return nil
 			}
 			unix.Close(fd)
@@ -103,7 +103,7 @@ func (b *book) openFile(path string, create bool) error {
 		if err := unix.Unlink(path); err != nil && err != unix.ENOENT {
 			return fmt.Errorf("not a file of this user alone, and it cannot be removed: %w", err)
 		}
-		b.repaired("there was something else in the place of the file")
+		f.repaired("there was something else in the place of the file")
 	}
 }
 
@@ -124,40 +124,40 @@ func isSafeDir(dir string) error {
 }
 
 // repaired notes that counts were lost.
-func (b *book) repaired(why string) {
-	if b.trouble == nil {
-		b.trouble = &Trouble{warnRepaired, "the file of limits was damaged (" + why + "): what it had counted there begins anew"}
+func (f *countFile) repaired(why string) {
+	if f.trouble == nil {
+		f.trouble = &Trouble{warnRepaired, "the file of limits was damaged (" + why + "): what it had counted there begins anew"}
 	}
 }
 
 // check makes the file anew if it is not whole, or of another boot.
-func (b *book) check() error {
-	if b.isNew {
-		return b.form(nil)
+func (f *countFile) check() error {
+	if f.isNew {
+		return f.form(nil)
 	}
-	head, err := b.read(headPage)
+	head, err := f.read(headPage)
 	if err != nil {
 		return err
 	}
 	salt, boot, whole := head.head()
 	switch {
-	case !whole || b.pages < firstUser && boot != forming:
-		b.repaired("its head")
-	case boot == b.now.id:
-		b.salt = salt
+	case !whole || f.pages < firstUser && boot != forming:
+		f.repaired("its head")
+	case boot == f.now.id:
+		f.salt = salt
 		return nil
 	}
-	waiting, err := b.refusals()
+	waiting, err := f.refusals()
 	if err != nil {
 		return err
 	}
-	return b.form(waiting)
+	return f.form(waiting)
 }
 
 // form makes the file anew, without users. Refusals that no record has yet stay.
-func (b *book) form(waiting []refusal) error {
-	b.salt = newSalt()
-	if err := b.write(headPage, headOf(b.salt, forming)); err != nil {
+func (f *countFile) form(waiting []refusal) error {
+	f.salt = newSalt()
+	if err := f.write(headPage, headOf(f.salt, forming)); err != nil {
 		return err
 	}
 	all := tally{}
@@ -177,24 +177,24 @@ func (b *book) form(waiting []refusal) error {
 	for range regions * indexes {
 		text = append(text, newPage(kindIndex).seal()...)
 	}
-	if err := b.write(globalPage, text); err != nil {
+	if err := f.write(globalPage, text); err != nil {
 		return err
 	}
-	if err := unix.Ftruncate(b.fd, firstUser*pageSize); err != nil {
-		return fmt.Errorf("cut %s: %w", b.path, err)
+	if err := unix.Ftruncate(f.fd, firstUser*pageSize); err != nil {
+		return fmt.Errorf("cut %s: %w", f.path, err)
 	}
-	b.pages, b.all = firstUser, nil
-	return b.write(headPage, headOf(b.salt, b.now.id))
+	f.pages, f.all = firstUser, nil
+	return f.write(headPage, headOf(f.salt, f.now.id))
 }
 
-func (b *book) read(number int) (page, error) {
+func (f *countFile) read(number int) (page, error) {
 	p := make(page, pageSize)
 	for n := 0; n < pageSize; {
-		got, err := unix.Pread(b.fd, p[n:], int64(number)*pageSize+int64(n))
+		got, err := unix.Pread(f.fd, p[n:], int64(number)*pageSize+int64(n))
 		switch {
 		case err == unix.EINTR:
 		case err != nil:
-			return nil, fmt.Errorf("read %s: %w", b.path, err)
+			return nil, fmt.Errorf("read %s: %w", f.path, err)
 		case got == 0: // beyond the end
 			return p, nil
 		default:
@@ -204,42 +204,42 @@ func (b *book) read(number int) (page, error) {
 	return p, nil
 }
 
-func (b *book) write(number int, text []byte) error {
+func (f *countFile) write(number int, text []byte) error {
 	for n := 0; n < len(text); {
-		put, err := unix.Pwrite(b.fd, text[n:], int64(number)*pageSize+int64(n))
+		put, err := unix.Pwrite(f.fd, text[n:], int64(number)*pageSize+int64(n))
 		switch {
 		case err == unix.EINTR:
 		case err != nil:
-			return fmt.Errorf("write %s: %w", b.path, err)
+			return fmt.Errorf("write %s: %w", f.path, err)
 		default:
 			n += put
 		}
 	}
-	b.pages = max(b.pages, number+len(text)/pageSize)
+	f.pages = max(f.pages, number+len(text)/pageSize)
 	return nil
 }
 
 // global returns the count of all users, which is kept for the time of the lock.
-func (b *book) global() (*tally, error) {
-	if b.all != nil {
-		return b.all, nil
+func (f *countFile) global() (*tally, error) {
+	if f.all != nil {
+		return f.all, nil
 	}
-	p, err := b.read(globalPage)
+	p, err := f.read(globalPage)
 	if err != nil {
 		return nil, err
 	}
 	t, whole := p.tally(globalMost)
 	if !whole {
-		b.repaired("the count of all users")
+		f.repaired("the count of all users")
 		t = tally{due: 1}
 	}
-	t.window, t.moved = t.window.settle(b.now.boot)
-	b.all = &t
-	return b.all, nil
+	t.window, t.moved = t.window.settle(f.now.boot)
+	f.all = &t
+	return f.all, nil
 }
 
-// A seat is where the count of a user is, or where it would be.
-type seat struct {
+// A counter is the count of a user, and where it is in the file, or where it would be.
+type counter struct {
 	tally     tally
 	page      int
 	index     page // nil: the user has no entry, and shares a count with others
@@ -250,16 +250,16 @@ type seat struct {
 // idle is for how long a user has not run anything when another can have its place, in seconds.
 const idle = 3600 + 60
 
-// find returns the seat of a user. It writes nothing: a user that is refused needs none.
-func (b *book) find(who Subject) (seat, error) {
-	id := who.id(b.salt)
-	at := seat{indexPage: indexPage + who.region()*indexes + int(id[0])%indexes}
+// find returns the counter of a user. It writes nothing: a user that is refused needs none.
+func (f *countFile) find(who Subject) (counter, error) {
+	id := who.id(f.salt)
+	at := counter{indexPage: indexPage + who.region()*indexes + int(id[0])%indexes}
 	var err error
-	if at.index, err = b.read(at.indexPage); err != nil {
-		return seat{}, err
+	if at.index, err = f.read(at.indexPage); err != nil {
+		return counter{}, err
 	}
 	if !at.index.is(kindIndex) {
-		b.repaired("the index of users")
+		f.repaired("the index of users")
 		at.index = newPage(kindIndex)
 	}
 	place := -1 // a free entry, else the one that was not used for the longest time
@@ -268,9 +268,9 @@ func (b *book) find(who Subject) (seat, error) {
 		e := at.index.entry(i)
 		if e.page != 0 && e.id == id {
 			at.entry, at.page = i, e.page
-			return at, b.seated(&at, who, id)
+			return at, f.readCounter(&at, who, id)
 		}
-		if e.used = min(e.used, b.now.boot/1e6); e.page == 0 {
+		if e.used = min(e.used, f.now.boot/1e6); e.page == 0 {
 			e.used = -1
 		}
 		if place < 0 || e.used < used {
@@ -281,43 +281,43 @@ func (b *book) find(who Subject) (seat, error) {
 	at.page = at.index.entry(place).page
 	switch {
 	case used < 0:
-		at.page, err = b.newPage()
-	case used > b.now.boot/1e6-idle:
+		at.page, err = f.newPage()
+	case used > f.now.boot/1e6-idle:
 		at.page = 0
 	default:
 		var busy bool
-		if busy, err = b.busy(at.page); busy { // a run that has lasted for longer than an hour
+		if busy, err = f.busy(at.page); busy { // a run that has lasted for longer than an hour
 			at.page = 0
 		}
 	}
 	if err != nil || at.page != 0 {
 		return at, err
 	}
-	return b.shared(who.region())
+	return f.shared(who.region())
 }
 
-// seated reads the count of a user that has a place.
-func (b *book) seated(at *seat, who Subject, id subjectID) error {
-	p, err := b.read(at.page)
+// readCounter reads the count of a user that has a place.
+func (f *countFile) readCounter(at *counter, who Subject, id subjectID) error {
+	p, err := f.read(at.page)
 	if err != nil {
 		return err
 	}
 	t, whole := p.tally(marksMost)
 	if !whole {
-		b.repaired("the count of a user")
+		f.repaired("the count of a user")
 	}
 	if !whole || t.id != id { // of another: a kill came before its place was noted, so it has counted nothing
 		t = tally{id: id, who: who}
 	}
-	t.window, t.moved = t.window.settle(b.now.boot)
+	t.window, t.moved = t.window.settle(f.now.boot)
 	at.tally = t
 	return nil
 }
 
 // newPage is a page at the end of the file. Runs of a user that was forgotten there may still be under way.
-func (b *book) newPage() (int, error) {
-	for n := max(b.pages, firstUser); n < usersMost; n++ {
-		if busy, err := b.busy(n); err != nil || !busy {
+func (f *countFile) newPage() (int, error) {
+	for n := max(f.pages, firstUser); n < usersMost; n++ {
+		if busy, err := f.busy(n); err != nil || !busy {
 			return n, err
 		}
 	}
@@ -327,35 +327,35 @@ func (b *book) newPage() (int, error) {
 // fullAgain is when to say again that users share a count, in microseconds.
 const fullAgain = hour
 
-// shared is the seat of all users of a region for whom there is no place.
-func (b *book) shared(region int) (seat, error) {
-	p, err := b.read(othersPage + region)
+// shared is the counter of all users of a region for whom there is no place.
+func (f *countFile) shared(region int) (counter, error) {
+	p, err := f.read(othersPage + region)
 	if err != nil {
-		return seat{}, err
+		return counter{}, err
 	}
 	t, whole := p.tally(marksMost)
 	if !whole {
-		b.repaired("the count of other users")
+		f.repaired("the count of other users")
 		t = tally{who: Subject{Standing: Others}}
 	}
-	t.window, t.moved = t.window.settle(b.now.boot)
-	if b.trouble == nil && (t.due <= b.now.boot || t.due > b.now.boot+fullAgain) {
+	t.window, t.moved = t.window.settle(f.now.boot)
+	if f.trouble == nil && (t.due <= f.now.boot || t.due > f.now.boot+fullAgain) {
 		whose := [regions]string{"users", "names without a key"}[region]
-		b.trouble = &Trouble{warnFull, fmt.Sprintf("more than %d %s have run something within an hour: others share the limits of one user", entries*indexes*3/4, whose)}
-		t.due, t.moved = b.now.boot+fullAgain, true
+		f.trouble = &Trouble{warnFull, fmt.Sprintf("more than %d %s have run something within an hour: others share the limits of one user", entries*indexes*3/4, whose)}
+		t.due, t.moved = f.now.boot+fullAgain, true
 	}
-	return seat{tally: t, page: othersPage + region}, nil
+	return counter{tally: t, page: othersPage + region}, nil
 }
 
 // keep writes the count of a user, and where it is. A kill in between costs a page and no count.
-func (b *book) keep(at seat) error {
-	if err := b.write(at.page, at.tally.page()); err != nil || at.index == nil {
+func (f *countFile) keep(at counter) error {
+	if err := f.write(at.page, at.tally.page()); err != nil || at.index == nil {
 		return err
 	}
-	was, is := at.index.entry(at.entry), entry{at.tally.id, at.page, b.now.boot / 1e6}
+	was, is := at.index.entry(at.entry), entry{at.tally.id, at.page, f.now.boot / 1e6}
 	if was.id == is.id && was.page == is.page && is.used-was.used < 60 && is.used >= was.used {
 		return nil
 	}
 	at.index.setEntry(at.entry, is)
-	return b.write(at.indexPage, at.index.seal())
+	return f.write(at.indexPage, at.index.seal())
 }
