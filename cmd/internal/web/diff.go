@@ -29,6 +29,7 @@ type sideLine struct {
 	Number                int // 0: there is no line on this side
 	Changed               bool
 	Before, Middle, After string
+	NoEnd                 bool // the text ends here, without a newline
 }
 
 // compare puts two texts side by side.
@@ -61,6 +62,15 @@ func compare(old, new string) *comparison {
 			fmt.Sscanf(string(line), "@@ -%d,%d +%d,%d @@", &at, &n, &to, &m)
 			c.Rows = append(c.Rows, sideRow{Gap: fmt.Sprintf("line %d, now %d", at, to)})
 		case at == 0 && to == 0: // the names
+		case line[0] == '\\': // about the line before
+			switch n := len(c.Rows); {
+			case len(come) > 0:
+				come[len(come)-1].NoEnd = true
+			case len(gone) > 0:
+				gone[len(gone)-1].NoEnd = true
+			case n > 0:
+				c.Rows[n-1].Old.NoEnd, c.Rows[n-1].New.NoEnd = true, true
+			}
 		case line[0] == '-':
 			gone = append(gone, sideLine{Number: at, Changed: true, Middle: text})
 			at++

@@ -141,11 +141,7 @@ func (v *view) overviewRuns(index *store.Index, d *overviewData) error {
 	local := v.now.In(v.zone)
 	first := time.Date(local.Year(), local.Month(), local.Day(), local.Hour(), 0, 0, 0, v.zone).Add(-time.Duration(d.Span.hours-1) * time.Hour)
 	q := store.Query{Owner: v.query.Owner, Zone: v.zone, Since: first}
-	buckets, err := v.server.hours.of(index, q, v.now)
-	if err != nil {
-		return err
-	}
-	summed, err := index.Refusals(q)
+	buckets, err := index.Series(q, store.ByHour)
 	if err != nil {
 		return err
 	}
@@ -157,6 +153,10 @@ func (v *view) overviewRuns(index *store.Index, d *overviewData) error {
 	}
 	outcomes := newOutcomes(len(at))
 	for _, b := range buckets {
+		d.Refused += b.Refused
+		if i, ok := place[b.At.Unix()]; ok {
+			outcomes.add(v.look, store.Denied, i, b.Refused)
+		}
 		for status, n := range b.Statuses {
 			if !neverRan(status) {
 				d.Runs += n
@@ -170,9 +170,6 @@ func (v *view) overviewRuns(index *store.Index, d *overviewData) error {
 				outcomes.add(v.look, status, i, n)
 			}
 		}
-	}
-	for _, n := range summed {
-		d.Refused += n
 	}
 	since := Filter{Since: stamp(first)}
 	d.FailedLink = since.With("/history", "failed", "1")
@@ -204,6 +201,9 @@ var outcomeKinds = []struct{ class, name string }{
 func newOutcomes(n int) outcomes { return outcomes{map[string][]float64{}, n} }
 
 func (o outcomes) add(l look, status string, i int, n int64) {
+	if n == 0 {
+		return
+	}
 	class := l.Status(status).Class
 	if o.values[class] == nil {
 		o.values[class] = make([]float64, o.n)

@@ -64,8 +64,7 @@ type peopleData struct {
 	Users    []personRow
 	Groups   []groupRow
 	Keys     []keyRow
-	Left     int    // users, groups and keys that are not shown
-	NoUses   string // why it is not known when users and keys were last used; empty: it is
+	Left     int // users, groups and keys that are not shown
 	Question AccessQuestion
 	Asked    bool
 	Answer   AccessAnswer
@@ -118,7 +117,9 @@ func (v *view) people() error {
 		}
 	}
 	if policy != nil {
-		v.peopleOf(policy, index, &d)
+		if err := v.peopleOf(policy, index, &d); err != nil {
+			return err
+		}
 	}
 	before, _ := strconv.ParseUint(v.params.Get("before"), 10, 64)
 	var next uint64
@@ -132,12 +133,16 @@ func (v *view) people() error {
 }
 
 // peopleOf lists who is in a policy.
-func (v *view) peopleOf(p *access.Policy, index *store.Index, d *peopleData) {
+func (v *view) peopleOf(p *access.Policy, index *store.Index, d *peopleData) error {
 	var users, keys map[string]time.Time
 	if v.query.Owner == "" {
-		var last lastUses
-		last, d.NoUses = v.server.uses.of(index, v.now, v.server.say)
-		users, keys = last.users, last.keys
+		var err error
+		if users, err = index.LastUse(store.ByUser); err != nil {
+			return err
+		}
+		if keys, err = index.LastUse(store.ByKey); err != nil {
+			return err
+		}
 	}
 	d.Policy = &policyAbout{p.Path, p.SHA256, p.System}
 	for _, name := range slices.Sorted(maps.Keys(p.Users)) {
@@ -172,6 +177,7 @@ func (v *view) peopleOf(p *access.Policy, index *store.Index, d *peopleData) {
 		d.Groups = append(d.Groups, row)
 	}
 	d.Users, d.Keys, d.Groups = bound(d.Users, &d.Left), bound(d.Keys, &d.Left), bound(d.Groups, &d.Left)
+	return nil
 }
 
 // bound shortens a list, and counts what is left out.

@@ -2,6 +2,7 @@ package web
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -67,6 +68,7 @@ const (
 type usageData struct {
 	look
 	Form       usageForm
+	About      string // which runs these are
 	Ranges     []choice
 	Groupings  []choice
 	Measures   []choice
@@ -74,7 +76,6 @@ type usageData struct {
 	Rows       []usageRow
 	More       int      // groups that are not shown
 	Total      usageRow // of all groups
-	Summed     int64    // refusals that only summaries tell
 	Longest    time.Duration
 	Top        Plot
 	Times      []Plot
@@ -112,23 +113,23 @@ type column struct {
 type usageRow struct {
 	store.Group
 	Name, Link string
-	Refused    int64
 }
 
+// denied is how many refusals of the group have a record of their own: these are among its runs.
+func (r usageRow) denied() int64 { return r.Statuses[store.Denied] + r.Statuses[store.RateLimited] }
+
 // Ran is how many runs of the group were not refused.
-func (r usageRow) Ran() int64 { return r.Runs - r.Refused }
+func (r usageRow) Ran() int64 { return r.Runs - r.denied() }
 
 // Broke is how many of these ended with another status than ok.
-func (r usageRow) Broke() int64 { return r.Failed - r.Refused }
+func (r usageRow) Broke() int64 { return r.Failed - r.denied() }
+
+// Turned is how many runs were refused, those of summaries among them.
+func (r usageRow) Turned() int64 { return r.denied() + r.Refused }
 
 // P50 and P95 are durations that so many runs did not exceed.
 func (r usageRow) P50() time.Duration { return r.Percentile(0.5) }
 func (r usageRow) P95() time.Duration { return r.Percentile(0.95) }
-
-// rowOf is a row of a group, and counts its refusals.
-func rowOf(g store.Group) usageRow {
-	return usageRow{Group: g, Refused: g.Statuses[store.Denied] + g.Statuses[store.RateLimited]}
-}
 
 // A measure is what groups are compared by.
 type measure struct {
@@ -144,7 +145,7 @@ func (l look) sayPieces(v float64) string  { return l.Number(int64(v)) }
 var measures = []measure{
 	{"runs", "Runs", func(r *usageRow) float64 { return float64(r.Ran()) }, look.sayPieces},
 	{"failed", "Failed", func(r *usageRow) float64 { return float64(r.Broke()) }, look.sayPieces},
-	{"refused", "Refused", func(r *usageRow) float64 { return float64(r.Refused) }, look.sayPieces},
+	{"refused", "Refused", func(r *usageRow) float64 { return float64(r.Turned()) }, look.sayPieces},
 	{"cpu", "CPU time", func(r *usageRow) float64 { return r.CPU.Seconds() }, look.saySeconds},
 	{"memory", "Peak memory", func(r *usageRow) float64 { return float64(r.PeakMemory) }, look.sayBytes},
 	{"p50", "p50", func(r *usageRow) float64 { return r.P50().Seconds() }, look.saySeconds},
@@ -252,6 +253,7 @@ func (v *view) usage() error {
 		}
 	}
 	v.usageChoices(&d)
+	d.About = v.about(d.Form.Filter, q)
 	if err := v.usageGroups(index, q, &d); err != nil {
 		return err
 	}
@@ -262,6 +264,25 @@ func (v *view) usage() error {
 		return err
 	}
 	return v.show("usage", &d)
+}
+
+// about says which runs a filter means: on paper there is no form that shows it.
+func (v *view) about(f Filter, q store.Query) string {
+	from, to := "the beginning", "now"
+	if !q.Since.IsZero() {
+		from = v.Time(q.Since)
+	}
+	if !q.Until.IsZero() {
+		to = v.Time(q.Until)
+	}
+	text := "Runs that began from " + from + " to " + to + ", " + v.Zone()
+	p := f.Values()
+	for _, name := range slices.Sorted(maps.Keys(p)) {
+		if name != "since" && name != "until" {
+			text += ", " + name + " " + strings.Join(p[name], " and ")
+		}
+	}
+	return text + "."
 }
 
 // usageChoices makes the links above the figures and in the heads of the table.
@@ -307,13 +328,13 @@ func (v *view) usageGroups(index *store.Index, q store.Query, d *usageData) erro
 	if d.NeedsLabel = by == ""; d.NeedsLabel {
 		return nil
 	}
-	groups, err := v.statsOf(index, q, by)
+	groups, err := index.Stats(q, by)
 	if err != nil {
 		return err
 	}
 	rows := make([]usageRow, len(groups))
 	for i, g := range groups {
-		rows[i] = rowOf(g)
+		rows[i].Group = g
 		rows[i].Name, rows[i].Link = d.Form.named(g)
 	}
 	m, down := d.Form.sorting()
@@ -409,9 +430,6 @@ func (v *view) labelNames(index *store.Index, q store.Query, d *usageData) error
 
 // LabelLink is the page grouped by a label.
 func (d usageData) LabelLink(name string) string { return d.Form.with("by", "label", "name", name) }
-
-// All is the sum of refusals with and without a record.
-func (d usageData) All(n, summed int64) int64 { return n + summed }
 
 // Of is a count and its limit.
 func (d usageData) Of(n, most int) string {

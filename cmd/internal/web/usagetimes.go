@@ -19,6 +19,7 @@ type point struct {
 
 func (p *point) add(b store.Bucket) {
 	p.runs.CPU += b.CPU
+	p.runs.Refused += b.Refused
 	p.runs.PeakMemory = max(p.runs.PeakMemory, b.PeakMemory)
 	p.durations.Merge(b.Durations())
 	if p.runs.Statuses == nil {
@@ -29,8 +30,8 @@ func (p *point) add(b store.Bucket) {
 	}
 }
 
-// hoursMost is the longest time that figures show by the hour: the index keeps sums of days only.
-const hoursMost = 49 * time.Hour
+// hoursMost is the longest time that figures show by the hour.
+const hoursMost = 3*24*time.Hour + time.Hour
 
 // usagePoints are the runs of a query in pieces of the same length, at most so many, in the order of
 // time, the empty ones among them.
@@ -44,10 +45,8 @@ func (v *view) usagePoints(index *store.Index, q store.Query) (points []point, p
 	if !q.Since.IsZero() && until.Sub(q.Since) <= hoursMost {
 		step, next = store.ByHour, func(t time.Time) time.Time { return t.Add(time.Hour) }
 		pieces = "hours"
-	} else if q.Zone = time.UTC; v.Zone() != "UTC" {
-		pieces = "days in UTC"
 	}
-	buckets, err := v.seriesOf(index, q, step)
+	buckets, err := index.Series(q, step)
 	if err != nil || len(buckets) == 0 {
 		return nil, pieces, err
 	}
@@ -82,13 +81,6 @@ func (v *view) usageTimes(index *store.Index, q store.Query, d *usageData) error
 	if err != nil {
 		return err
 	}
-	summed, err := index.Refusals(q)
-	if err != nil {
-		return err
-	}
-	for _, n := range summed {
-		d.Summed += n
-	}
 	at := make([]time.Time, len(points))
 	row := func(name, class string) Series {
 		return Series{Name: name, Class: class, Values: make([]float64, len(points))}
@@ -101,17 +93,18 @@ func (v *view) usageTimes(index *store.Index, q store.Query, d *usageData) error
 	for i := range points {
 		p := &points[i]
 		at[i] = p.at
-		p50.Values[i], p95.Values[i], peak.Values[i], limit.Values[i] = math.NaN(), math.NaN(), math.NaN(), most
+		p50.Values[i], p95.Values[i], peak.Values[i], limit.Values[i] = math.NaN(), math.NaN(), math.NaN(), most/mib
 		if p.durations.Count() > 0 {
 			p50.Values[i], p95.Values[i] = p.durations.Percentile(0.5).Seconds(), p.durations.Percentile(0.95).Seconds()
 		}
 		if p.runs.PeakMemory > 0 {
-			peak.Values[i] = float64(p.runs.PeakMemory)
+			peak.Values[i] = float64(p.runs.PeakMemory) / mib
 		}
 		cpu.Values[i] = p.runs.CPU.Seconds()
 		for status, n := range p.runs.Statuses {
 			kinds.add(v.look, status, i, n)
 		}
+		kinds.add(v.look, store.Denied, i, p.runs.Refused)
 		total.merge(p)
 	}
 	d.Total = total.sum()
@@ -127,7 +120,7 @@ func (v *view) usageTimes(index *store.Index, q store.Query, d *usageData) error
 		v.Stacked("outcomes", "Runs by how they ended", at, kinds.series(), nil),
 		v.Lines("durations", "Duration: half of the runs (p50) and 95 of 100 (p95) took no longer", at, []Series{p50, p95}, v.saySpan),
 		v.Lines("cpu", "CPU time of all runs together", at, []Series{cpu}, v.saySpan),
-		v.Lines("memory", "Largest peak memory of one run", at, memory, v.sayBytes),
+		v.Lines("memory", "Largest peak memory of one run", at, memory, v.sayMemory),
 	}
 	for i := range d.Times {
 		d.Times[i].Note = "by " + pieces
@@ -150,10 +143,21 @@ func (l look) saySpan(seconds float64) string {
 	return l.Fixed(seconds/3600, 1) + " h"
 }
 
+// mib is a mebibyte: an axis with round numbers of them is one of round numbers.
+const mib = 1 << 20
+
+// sayMemory is a number of mebibytes, short enough for an axis.
+func (l look) sayMemory(v float64) string {
+	if v >= 1000 {
+		return l.Fixed(v/1024, 1) + " GiB"
+	}
+	return l.Fixed(v, 0) + " MiB"
+}
+
 // merge adds another point.
 func (p *point) merge(o *point) {
 	b := store.Bucket{}
-	b.CPU, b.PeakMemory, b.Statuses = o.runs.CPU, o.runs.PeakMemory, o.runs.Statuses
+	b.CPU, b.PeakMemory, b.Refused, b.Statuses = o.runs.CPU, o.runs.PeakMemory, o.runs.Refused, o.runs.Statuses
 	p.add(b)
 	p.durations.Merge(o.durations)
 }
@@ -166,7 +170,7 @@ func (p *point) sum() usageRow {
 			p.runs.Failed += n
 		}
 	}
-	return rowOf(p.runs.Group)
+	return p.runs
 }
 
 // memoryLimit is how much memory one run may have; 0: there is no limit.

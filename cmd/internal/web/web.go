@@ -54,7 +54,6 @@ type Server struct {
 	began    time.Time
 	voice    voice
 	nav      []navItem
-	remembered
 
 	verification verification
 }
