@@ -174,6 +174,9 @@ var alertRules = []web.Rule{
 	{Name: ruleAnyone, Meaning: "An API key may name any user (alerts.policy)."},
 	{Name: rulePolicy, Meaning: "The policy was edited beside py3runctl (alerts.policy): nobody can say who has done it."},
 	{Name: ruleLimitsFile, Meaning: "The file with the counts of the rate limits was damaged or could not be used (alerts.tampering)."},
+	{Name: "limits_unusable", Meaning: "A launcher could not use the file with the counts of the rate limits: it has limited nothing. See py3runctl limits show."},
+	{Name: "limits_repaired", Meaning: "A launcher has found the file with the counts of the rate limits damaged, and made it anew: counts were lost."},
+	{Name: "limits_full", Meaning: "The file with the counts of the rate limits has no room for more users: some share a count."},
 	{Name: ruleScript, Meaning: "A stored script is not as it was saved, and was not run (alerts.tampering)."},
 }
 

@@ -1,8 +1,11 @@
 package ctl
 
 import (
+	"bytes"
 	"fmt"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -83,6 +86,28 @@ func TestAcknowledgeOnThePage(t *testing.T) {
 	b.must(err)
 	b.fresh()
 	has(t, b.get("audrey", fmt.Sprintf("/alerts/%d", m), 200), "a finding")
+}
+
+// Where the line of a record was changed since the index was made, the page says so, and does not fail.
+func TestAlertWhoseLineIsGone(t *testing.T) {
+	t.Parallel()
+	b := newPagesBench(t, verification{})
+	n := b.alerted(ruleNewHost, "bob", "somewhere", "")
+	b.alerted(ruleTampering, "", "repaired", "")
+	b.fresh()
+	path := filepath.Join(b.dir, "audit.jsonl")
+	text, err := os.ReadFile(path)
+	b.must(err)
+	b.must(os.WriteFile(path, bytes.Replace(text, []byte("somewhere"), []byte("some\nhere"), 1), 0o600))
+	b.get("audrey", "/alerts", 200)
+	b.get("audrey", fmt.Sprintf("/alerts/%d", n+1), 200)
+	b.must(os.WriteFile(path, bytes.Replace(text, []byte(`{"v":1`), []byte(`{"v":10`), 3), 0o600))
+	has(t, b.get("audrey", fmt.Sprintf("/alerts/%d", n), 410), "py3runctl audit verify")
+	b.get("audrey", "/alerts?state=open", 200)
+	b.get("audrey", "/integrity", 200)
+	if text, said, code := b.report(); code != 0 || !strings.Contains(text, "somewhere") {
+		t.Errorf("%d %s", code, said)
+	}
 }
 
 // Each rule has its meaning on the page.

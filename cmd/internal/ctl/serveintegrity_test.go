@@ -126,6 +126,19 @@ func TestHoldsOnThePage(t *testing.T) {
 	b.post("audrey", "/integrity/holds/"+id+"/release", url.Values{"comment": {"closed"}}, 404)
 }
 
+// A file of holds that cannot be used is told on the page, with the holds of the records.
+func TestBrokenHoldsOnThePage(t *testing.T) {
+	t.Parallel()
+	b := newPagesBench(t, verification{})
+	b.post("audrey", "/integrity/holds", url.Values{"comment": {"case 4711"}}, 303)
+	b.fresh()
+	b.must(os.WriteFile(filepath.Join(b.dir, "holds.json"), []byte("{"), 0o600))
+	has(t, b.get("audrey", "/integrity", 200), "case 4711", "holds.json")
+	has(t, b.verified("audrey"), "holds-differ")
+	b.must(os.Remove(filepath.Join(b.dir, "holds.json")))
+	has(t, b.get("audrey", "/integrity", 200), "not in holds.json")
+}
+
 // What retention has removed stands on the page, and in the strip.
 func TestPrunesOnThePage(t *testing.T) {
 	t.Parallel()

@@ -91,7 +91,6 @@ type report struct {
 	Tables          []useTable
 	Top             []Plot
 	Refusals        []store.Group
-	RefusalsNoted   map[string]int64
 	Alerts          []Alert
 	MoreAlerts      bool
 	OpenAlerts      int
@@ -126,13 +125,7 @@ func (r *report) sums(v *view) error {
 	if len(all) > 0 {
 		r.All = all[0]
 	}
-	r.Refused = r.All.Statuses[store.Denied] + r.All.Statuses[store.RateLimited]
-	if r.RefusalsNoted, err = r.order.Index.Refusals(r.order.Query); err != nil {
-		return err
-	}
-	for _, n := range r.RefusalsNoted {
-		r.Refused += n
-	}
+	r.Refused = r.All.Statuses[store.Denied] + r.All.Statuses[store.RateLimited] + r.All.Refused
 	return nil
 }
 
