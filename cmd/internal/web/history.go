@@ -83,7 +83,6 @@ type historyPage struct {
 	Heat         *Plot
 	HeatNote     string
 	Map          bool // this page has the map
-	Refusals     int64
 	Everybody    bool // runs of others are shown, too
 }
 
@@ -107,20 +106,11 @@ func (v *view) history() error {
 	h := historyPage{look: v.look, Form: filterOf(v.params), Faults: faults(v.wrong), Statuses: statuses, Presets: v.presets(),
 		Runs: page.Runs, Reached: page.Reached, Everybody: v.query.Owner == ""}
 	v.links(&h, page, stack)
-	if stack.before == 0 && v.r.Header.Get("HX-Target") != "runs" { // a refresh takes the table only
+	if h.Map = stack.before == 0; h.Map && v.r.Header.Get("HX-Target") != "runs" { // a refresh takes the table only
 		q := v.query
 		q.Before = 0
 		if h.Heat, h.HeatNote, err = v.heat(index, q); err != nil {
 			return err
-		}
-	}
-	if h.Map = stack.before == 0; h.Map && summable(v.query) { // a summary has nothing that other filters ask for
-		counts, err := index.Refusals(v.query)
-		if err != nil {
-			return err
-		}
-		for _, n := range counts {
-			h.Refusals += n
 		}
 	}
 	return v.show("history", h)
@@ -306,6 +296,9 @@ func (v *view) cells(buckets []store.Bucket, row map[string]int) (cells []Cell) 
 		f := v.filter
 		f.Since, f.Until = v.hour(at, 0).Format(time.RFC3339), v.hour(at, 1).Format(time.RFC3339)
 		text := fmt.Sprintf("%s: %s runs, %s failed", v.at(at, "2006-01-02 15:04"), v.Number(b.Runs), v.Number(b.Failed))
+		if b.Refused > 0 {
+			text += fmt.Sprintf(", and %s refusals in summaries", v.Number(b.Refused))
+		}
 		if i, shown := row[v.Day(at)]; shown {
 			cells = append(cells, Cell{Row: i, Column: at.Hour(), Value: float64(b.Runs), Mark: Mark{Text: text, Link: address("/history", f.Values())}})
 		}

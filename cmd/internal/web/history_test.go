@@ -147,7 +147,7 @@ func linkOf(text, name string) string {
 func TestHistoryPaging(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
-	const n = 1234
+	const n = 456
 	x := someIndex(t, n, now.Add(-time.Hour), 0)
 	ask, _ := asker(t, x, time.UTC, now)
 	for _, filter := range []string{"/history", "/history?user=u1", "/history?text=u1&live=off"} {

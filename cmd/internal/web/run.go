@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -292,12 +293,12 @@ func fileName(text string) string {
 // around finds the runs before and after, and others with the same code, script and user.
 func (v *view) around(p *runPage, index *store.Index, r store.Run) error {
 	owner := v.query.Owner
-	before, err := index.Page(store.Query{Owner: owner, Before: r.Place(), Limit: 1})
+	before, err := index.Page(store.Query{Owner: owner, Before: r.Place(), Limit: 100})
 	if err != nil {
 		return err
 	}
-	if len(before.Runs) > 0 {
-		p.Previous = v.RunPath(before.Runs[0].ID)
+	if at := slices.IndexFunc(before.Runs, isRun); at >= 0 {
+		p.Previous = v.RunPath(before.Runs[at].ID)
 	}
 	next, err := nextRun(index, owner, r.Place())
 	if err != nil {
@@ -335,6 +336,9 @@ func (v *view) around(p *runPage, index *store.Index, r store.Run) error {
 	return nil
 }
 
+// isRun reports whether there is a run, and not a summary of refusals.
+func isRun(r store.Run) bool { return r.Refusals == 0 }
+
 const otherRuns = 10 // that a list of them has
 
 // nextRun is the id of the run that began just after a place; empty: there is none. The index answers
@@ -353,8 +357,10 @@ func nextRun(index *store.Index, owner string, place uint64) (id string, err err
 		if n == most { // no run of the smaller part, and too many of this one
 			return "", nil
 		}
-		if n > 0 {
-			return page.Runs[n-1].ID, nil
+		for n--; n >= 0; n-- {
+			if isRun(page.Runs[n]) {
+				return page.Runs[n].ID, nil
+			}
 		}
 		if newest, err := index.Page(store.Query{Owner: owner, Limit: 1}); err != nil || len(newest.Runs) == 0 || newest.Runs[0].Place() <= place {
 			return "", err
