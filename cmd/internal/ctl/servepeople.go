@@ -68,7 +68,9 @@ func (v visitor) Access(index *store.Index, q web.AccessQuestion, now time.Time)
 	a.At = at
 	for line := range strings.Lines(notes.String()) {
 		line = strings.TrimPrefix(strings.TrimSpace(line), program+": ")
-		a.Notes = append(a.Notes, strings.TrimPrefix(line, "warning: "))
+		if line = strings.TrimPrefix(line, "warning: "); line != "" {
+			a.Notes = append(a.Notes, strings.ToUpper(line[:1])+line[1:]+".")
+		}
 	}
 	switch {
 	case err != nil:
