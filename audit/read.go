@@ -136,7 +136,7 @@ func (r *Reader) Records(from Position) iter.Seq2[Line, error] {
 }
 
 // RecordsWithin is like Records, and leaves out whole closed segments that begin and end before since, or begin and end
-// at until or later. Zero times leave out nothing. Other records of other times are yielded.
+// at until or later. Zero times leave out nothing. In the other segments it yields records of all times.
 func (r *Reader) RecordsWithin(from Position, since, until time.Time) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
 		s, err := r.look(from.Segment)

@@ -1,9 +1,9 @@
 // Looks at the pages of py3runctl serve in a browser, over a log of many runs:
 //
-//	node testdata/web/pages.mjs --py3run FILE --py3runctl FILE --synthlog FILE [--runs N] [--artifacts DIR] [--bound MS] [--only NAME]
+//	node testdata/web/pages.mjs --py3run FILE --py3runctl FILE --synthlog FILE [--runs N] [--artifacts DIR] [--bound MS] [--only NAME] [--measure]
 //
 // It needs Chromium in PATH, and what npm ci installs in this directory. Each line that begins with FAILED is
-// one. With --bound a page whose median time over the loopback is longer fails.
+// one. With --bound a page whose median time over the loopback is longer fails; with --measure only times are taken.
 import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -15,7 +15,7 @@ import { Site, axe } from "./site.mjs";
 
 const { values: option } = parseArgs({ options: {
   py3run: { type: "string" }, py3runctl: { type: "string" }, synthlog: { type: "string" }, runs: { type: "string", default: "200000" },
-  artifacts: { type: "string", default: ".ci/artifacts/pages" }, bound: { type: "string" }, only: { type: "string" },
+  artifacts: { type: "string", default: ".ci/artifacts/pages" }, bound: { type: "string" }, only: { type: "string" }, measure: { type: "boolean" },
 } });
 mkdirSync(option.artifacts, { recursive: true });
 
@@ -192,6 +192,28 @@ try {
   const first = await light.newPage();
   const list = await addresses(first);
   await first.close();
+  if (!option.measure) await everything(light, list, address);
+  const code = await light.request.get(`${site.origin}${list["run-limit"] ?? "/runs/x"}/code`);
+  check("the code of a run is a file to keep", /^attachment/.test(code.headers()["content-disposition"] ?? "") || code.status() === 404, `${code.status()} ${JSON.stringify(code.headers())}`);
+  const [cookie] = await light.cookies();
+  await times(list, `${cookie.name}=${cookie.value}`);
+  tell("times");
+  await browser.close();
+  await site.stop();
+  check("the pages end with 0", site.code === 0, String(site.code));
+  const said = site.said.split("\n").filter((l) => l && !/records read in|open this address/.test(l));
+  check("nothing on standard error", said.length === 0, said.slice(0, 3).join("; "));
+} catch (e) {
+  check("to the end", false, e.stack);
+} finally {
+  await browser?.close();
+  site.end();
+}
+console.log(`${passed} passed, ${failed} failed`);
+process.exit(failed ? 1 : 0);
+
+// everything looks at each page in each way, and uses its forms.
+async function everything(light, list, address) {
   for (const [name, address] of Object.entries(list)) {
     await visit(light, name, address, "light", async (page) => {
       await accessible(page, `${name} light`);
@@ -213,21 +235,4 @@ try {
     await forms({ site, browser, address, check, watch, signedIn, list, artifacts: option.artifacts, accessible });
     tell("forms");
   }
-  const code = await light.request.get(`${site.origin}${list["run-limit"] ?? "/runs/x"}/code`);
-  check("the code of a run is a file to keep", /^attachment/.test(code.headers()["content-disposition"] ?? "") || code.status() === 404, `${code.status()} ${JSON.stringify(code.headers())}`);
-  const [cookie] = await light.cookies();
-  await times(list, `${cookie.name}=${cookie.value}`);
-  tell("times");
-  await browser.close();
-  await site.stop();
-  check("the pages end with 0", site.code === 0, String(site.code));
-  const said = site.said.split("\n").filter((l) => l && !/records read in|open this address/.test(l));
-  check("nothing on standard error", said.length === 0, said.slice(0, 3).join("; "));
-} catch (e) {
-  check("to the end", false, e.stack);
-} finally {
-  await browser?.close();
-  site.end();
 }
-console.log(`${passed} passed, ${failed} failed`);
-process.exit(failed ? 1 : 0);

@@ -93,7 +93,7 @@ export class Site {
 
   // serve starts the pages, and returns the address that signs in.
   async serve() {
-    this.server = spawn(this.py3runctl, ["serve", "--idle", "0"], { env: this.env, stdio: ["ignore", "pipe", "pipe"] });
+    this.server = spawn(this.py3runctl, ["serve", "--idle", "0", "--run-by-key"], { env: this.env, stdio: ["ignore", "pipe", "pipe"] });
     this.said = "";
     this.server.stderr.on("data", (text) => (this.said += text));
     const address = await new Promise((resolve, reject) => {

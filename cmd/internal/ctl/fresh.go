@@ -14,8 +14,9 @@ import (
 )
 
 // keepFresh keeps an index up to date until the context ends: it looks at the log every so often, and makes the index
-// where there is none that can be used. It passes to told after each update, and after each failure, how many records
-// the index does not have yet. When nothing has changed, it only looks at the names and sizes of the segments.
+// where there is none that can be used. It passes to told, after each piece of work and after each failure, how many
+// records the index does not have yet: 0 with no error when it has all. When nothing has changed, it only looks at the
+// names and sizes of the segments.
 func (d logContext) keepFresh(ctx context.Context, path string, every time.Duration, told func(behind uint64, err error)) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -24,9 +25,15 @@ func (d logContext) keepFresh(ctx context.Context, path string, every time.Durat
 		if now, err := d.logState(path); err != nil {
 			told(0, err)
 		} else if now != seen {
-			err := d.update(path, false, false)
+			newest := d.newest()
+			piece := func(at audit.Position) {
+				if newest > at.Seq {
+					told(newest-at.Seq, nil)
+				}
+			}
+			err := d.updateAnd(path, false, false, piece)
 			if errors.Is(err, store.ErrVersion) || errors.Is(err, store.ErrDamaged) {
-				err = d.update(path, true, false)
+				err = d.updateAnd(path, true, false, piece)
 			}
 			if err == nil {
 				seen = now

@@ -736,8 +736,59 @@ func TestServeWithoutARecord(t *testing.T) {
 	if !strings.Contains(b.said.String(), "audit.jsonl") {
 		t.Errorf("standard error: %q", b.said.String())
 	}
+	for _, address := range []string{"/history", "/runs/01a20d4b-0000-7000-8000-000000000002", "/history.csv"} {
+		if w := b.get("audrey", address); w.Code != 503 || strings.Contains(w.Body.String(), "timeout") || !strings.Contains(w.Body.String(), "cannot take a record") {
+			t.Errorf("%s: %d %s", address, w.Code, mainPart(w))
+		}
+	}
 	if w := b.post("audrey", "/sign-out", nil); w.Code != 303 {
 		t.Errorf("sign-out: %d", w.Code)
+	}
+}
+
+// A look at runs or code of others is a record, once in a while; one at what is the visitor's own is none.
+func TestServeLooksAreRecorded(t *testing.T) {
+	t.Parallel()
+	b := newServeBench(t, nil)
+	b.must("alice", "save", "tank", b.write("tank.py", "print(1)\n"))
+	const ofAlice, ofBob = "01a20d4b-0000-7000-8000-000000000001", "01a20d4b-0000-7000-8000-000000000002"
+	looks := 0
+	for _, tt := range []struct {
+		user, address string
+		more          int // records
+	}{
+		{"alice", "/history", 0}, {"alice", "/runs/" + ofAlice, 0}, {"alice", "/history.csv", 0},
+		{"audrey", "/history?user=bob", 1}, {"audrey", "/history?user=bob", 0}, {"audrey", "/history", 1},
+		{"audrey", "/runs/" + ofBob, 1}, {"audrey", "/runs/" + ofBob, 0}, {"audrey", "/runs/" + ofAlice, 1},
+		{"", "/runs/" + ofBob, 1}, {"admin", "/runs/" + ofBob, 1},
+	} {
+		if w := b.get(tt.user, tt.address); w.Code != 200 {
+			t.Errorf("%q %s: %d %s", tt.user, tt.address, w.Code, mainPart(w))
+		}
+		list := b.records(audit.HistoryViewed)
+		if len(list) != looks+tt.more {
+			t.Errorf("%q has looked at %s: %d records more, want %d", tt.user, tt.address, len(list)-looks, tt.more)
+		}
+		looks = len(list)
+		if tt.more == 0 {
+			continue
+		}
+		rec := list[looks-1]
+		if rec.Viewed == nil || tt.user != "" && rec.User.Name != tt.user || strings.HasPrefix(tt.address, "/runs/") && rec.Viewed.RunID != strings.TrimPrefix(tt.address, "/runs/") {
+			t.Errorf("%q %s: %+v by %s", tt.user, tt.address, rec.Viewed, rec.User.Name)
+		}
+	}
+	b.now = b.now.Add(11 * time.Minute)
+	b.get("audrey", "/history")
+	if n := len(b.records(audit.HistoryViewed)); n != looks+1 {
+		t.Errorf("after ten minutes: %d records more", n-looks)
+	}
+	if w := b.get("alice", "/scripts/tank"); w.Code != 200 || len(b.records(audit.CodeViewed)) != 0 {
+		t.Errorf("the author: %d, %d records", w.Code, len(b.records(audit.CodeViewed)))
+	}
+	w := b.get("admin", "/scripts/tank?version=1")
+	if list := b.records(audit.CodeViewed); w.Code != 200 || len(list) != 1 || list[0].User.Name != "admin" || list[0].Viewed.Script != "tank@1" || len(list[0].Viewed.SHA256) != 64 {
+		t.Errorf("code of others: %d, %+v", w.Code, list)
 	}
 }
 

@@ -153,7 +153,7 @@ func TestChangesThatAreRefused(t *testing.T) {
 func TestPlanSaysWhatTakesEffect(t *testing.T) {
 	t.Parallel()
 	b := newPagesBench(t, verification{})
-	b.app.environ = append(b.app.environ, "PY3RUN_SECURITY_MAX_PROCESSES=7")
+	b.door.a.environ = append(b.door.a.environ, "PY3RUN_SECURITY_MAX_PROCESSES=7")
 	page := b.post("admin", "/configuration/plan", b.change("security.max-processes", "9"), 200)
 	has(t, page, "does not take effect here", "PY3RUN_SECURITY_MAX_PROCESSES", "<strong>7</strong>")
 	page = b.post("admin", "/configuration/plan", b.change("security.audit.enabled", "false"), 200)
@@ -163,7 +163,7 @@ func TestPlanSaysWhatTakesEffect(t *testing.T) {
 	has(t, page, "The file would have a fault: security.audit.log-code")
 	// A broken file is told, and does not bring the pages down.
 	b.put(b.file, "[security\n", 0o640)
-	if text := b.get("", "/configuration", 409); !regexp.MustCompile(`config\.toml:\d`).MatchString(text) {
+	if text := b.get("", "/configuration", 503); !regexp.MustCompile(`config\.toml:\d`).MatchString(text) {
 		t.Error(mainOf(text))
 	}
 }

@@ -85,15 +85,19 @@ func (g *gate) visitor(c access.Claim) (web.Visitor, error) {
 	b.claim = c
 	d, err := b.sightedContext()
 	if err != nil {
-		return nil, unusable(err)
+		return nil, unusable(err, c.Key == "")
 	}
 	return visitor{d, &b, c.Key, g.common}, nil
 }
 
-// unusable makes of a policy or a configuration that cannot be read an error that a visitor may learn, but
-// not what is in them.
-func unusable(err error) error {
-	if errors.As(err, new(*config.Error)) {
+// unusable makes of a policy or a configuration that cannot be read an error that a visitor may learn. What
+// is wrong in them, only who has started the pages learns. It is no refusal, so it ends no session.
+func unusable(err error, starter bool) error {
+	var conf *config.Error
+	switch {
+	case errors.As(err, &conf) && starter:
+		return visible{err, http.StatusServiceUnavailable, conf.Hint}
+	case errors.As(err, &conf):
 		return visible{errors.New("the configuration or the policy of this host cannot be used"), http.StatusServiceUnavailable,
 			"it works again when that is mended; py3run config check says what is wrong"}
 	}

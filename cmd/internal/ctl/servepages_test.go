@@ -29,6 +29,7 @@ type pagesBench struct {
 	app     *app
 	file    string // of the configuration
 	index   *freshIndex
+	door    *gate
 	handler http.Handler
 	cookies map[string]string // by user
 	mu      sync.Mutex
@@ -78,9 +79,10 @@ func newPagesBench(t *testing.T, with verification) *pagesBench {
 
 func (b *pagesBench) gate(with verification) *gate {
 	b.app.with = with
-	g, err := b.app.newGate()
+	var err error
+	b.door, err = b.app.newGate()
 	b.must(err)
-	return g
+	return b.door
 }
 
 func (b *pagesBench) put(path, text string, mode os.FileMode) {

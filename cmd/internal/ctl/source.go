@@ -293,6 +293,11 @@ const (
 
 // update brings an index up to date, or makes it. With anew it makes it from the beginning.
 func (d logContext) update(path string, anew, tellProgress bool) error {
+	return d.updateAnd(path, anew, tellProgress, func(audit.Position) {})
+}
+
+// updateAnd does that, and passes to did after each piece how far the log was read.
+func (d logContext) updateAnd(path string, anew, tellProgress bool, did func(audit.Position)) error {
 	r, err := audit.OpenReader(d.dir)
 	if err != nil {
 		return err
@@ -307,7 +312,7 @@ func (d logContext) update(path string, anew, tellProgress bool) error {
 		return err
 	}
 	defer w.Close()
-	p := progress{logContext: d, began: time.Now(), shown: time.Now()}
+	p := progress{logContext: d, began: time.Now(), shown: time.Now(), did: did}
 	if tellProgress {
 		p.newest = d.newest()
 	}
@@ -339,6 +344,7 @@ type progress struct {
 	total        int    // records in earlier pieces
 	began, shown time.Time
 	line         bool // there is a line on the terminal
+	did          func(audit.Position)
 }
 
 // at tells that a record was read.
@@ -436,6 +442,9 @@ func (d logContext) updatePiece(w *store.Writer, r *audit.Reader, anew bool, mos
 	}
 	if err == nil {
 		err = w.Commit(at)
+	}
+	if err == nil {
+		p.did(at)
 	}
 	return n, err
 }

@@ -231,7 +231,7 @@ func TestSpan(t *testing.T) {
 // Readers work while a writer writes, and neither fails for the other.
 func TestReadersAndWriter(t *testing.T) {
 	t.Parallel()
-	list := records(2000, 11)
+	list := records(600, 11)
 	path := filepath.Join(t.TempDir(), "index.db")
 	write(t, path, list[:500], 100)
 	x, err := OpenIndex(path)
@@ -260,7 +260,7 @@ func TestReadersAndWriter(t *testing.T) {
 			}
 		}()
 	}
-	write(t, path, list[500:], 20)
+	write(t, path, list[500:], 60)
 	close(done)
 	for range cap(failed) {
 		check(t, <-failed)

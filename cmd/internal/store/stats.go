@@ -82,19 +82,19 @@ func (u span) isShort() bool { return u.from != nil && u.to != nil && *u.to-*u.f
 
 // A summedQuery is one that sums answer.
 type summedQuery struct {
-	q      Query
-	by     By
-	slice  slice
-	a      int64 // with hasA
-	hasA   bool
-	b      *[2]int64 // the first and the last b that match; nil: all
-	spans  []span
-	cuts   [][2]time.Time
-	split  map[int64]struct{} // hours in which a day of the query's zone begins
-	aNames bool               // a, or b, are the ids of the groups' names
-	bNames bool
-	halve  bool // b is twice an id
-	key    func(at int64, l level) (string, bool)
+	q     Query
+	by    By
+	slice slice
+	a     int64 // which a matches, with hasA
+	hasA  bool
+	b     *[2]int64 // the first and the last b that match; nil: all
+
+	aNames, bNames bool // a, or b, is the id of a group's name
+	halve          bool // b is twice an id
+
+	spans []span
+	cuts  [][2]time.Time
+	split map[int64]struct{} // hours within which a day, or an hour, of the query's zone begins
 }
 
 // wants says which dimensions of sums a query needs.

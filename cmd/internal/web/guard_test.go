@@ -163,8 +163,10 @@ func TestLooksAreNotedOnceInAWhile(t *testing.T) {
 	now := time.Now()
 	r := httptest.NewRequest("GET", "/", nil)
 	r.AddCookie(&http.Cookie{Name: "c", Value: all.begin("p", nil, now)})
-	if !all.notes(r, "a", now) || !all.notes(r, "a", now) {
-		t.Error("a look that was not recorded counts as recorded")
+	for range 2 {
+		if !all.notes(r, "a", now) {
+			t.Error("a look that was not recorded counts as recorded")
+		}
 	}
 	all.hasNoted(r, "a", now)
 	for _, tt := range []struct {

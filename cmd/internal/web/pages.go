@@ -26,10 +26,5 @@ func (p page) path() string {
 	return path
 }
 
-func (p page) method() string {
-	method, _, _ := cutSpace(p.route)
-	return method
-}
-
 // asks reports whether a request only asks.
 func asks(r *http.Request) bool { return r.Method == http.MethodGet || r.Method == http.MethodHead }
