@@ -295,3 +295,23 @@ func (v view) segments() (list []segment, err error) {
 	}
 	return list, rows.Err()
 }
+
+// A Segment is what an index has of one segment of the log.
+type Segment struct {
+	First, Last     uint64 // records
+	FirstAt, LastAt time.Time
+	Records         int64
+}
+
+// Segments are those that the index has records of, oldest first.
+func (x *Index) Segments() (list []Segment, err error) {
+	err = x.look(func(v view) error {
+		all, err := v.segments()
+		list = nil
+		for _, seg := range all {
+			list = append(list, Segment{seg.first, seg.last, time.UnixMicro(seg.firstAt).UTC(), time.UnixMicro(seg.lastAt).UTC(), seg.records})
+		}
+		return err
+	})
+	return list, err
+}
