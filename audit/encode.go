@@ -35,8 +35,8 @@ type cut func(d *draft, over int) error
 // which have up to 64 bytes.
 var cuts = slices.Concat(
 	[]cut{always(dropHeads), shorten(120, 8)}, thin(firstKept),
-	[]cut{always(dropReasons), always(dropArguments), trimLabels(firstKept), trimVariables(firstKept), trimFiles(firstKept), shorten(40, 3)}, thin(0),
-	[]cut{trimChanges(firstKept), trimGroups(firstKept), trimLabels(0), trimVariables(0), trimFiles(0), trimChanges(0), trimGroups(0), always(func(d *draft) { d.maxString = 256 }), always(func(d *draft) { d.maxString = 64 })},
+	[]cut{trimWhere(firstKept), always(dropReasons), always(dropArguments), trimLabels(firstKept), trimVariables(firstKept), trimFiles(firstKept), shorten(40, 3)}, thin(0),
+	[]cut{trimWhere(0), trimChanges(firstKept), trimGroups(firstKept), trimLabels(0), trimVariables(0), trimFiles(0), trimChanges(0), trimGroups(0), always(func(d *draft) { d.maxString = 256 }), always(func(d *draft) { d.maxString = 64 })},
 )
 
 // firstKept is how many entries of each list stay as long as other lists have more.
@@ -131,6 +131,23 @@ func trimFiles(least int) cut {
 		}
 		d.record.Files = &f
 		return nil
+	}
+}
+
+// trimWhere drops frames, the innermost last.
+func trimWhere(least int) cut {
+	return func(d *draft, over int) error {
+		if d.record.Failure == nil {
+			return nil
+		}
+		f := *d.record.Failure
+		inner := slices.Clone(f.Where)
+		slices.Reverse(inner)
+		inner, err := fitting(inner, least, over, d.maxString)
+		slices.Reverse(inner)
+		f.Where = inner
+		d.record.Failure = &f
+		return err
 	}
 }
 

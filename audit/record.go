@@ -51,6 +51,7 @@ type Record struct {
 	Hold      *Hold              `json:"hold,omitempty"`      // of an audit-hold, and the id and comment of an audit-hold-release
 	Refusals  *Refusals          `json:"refusals,omitempty"`  // in an execution-denied that stands for several
 	Viewed    *View              `json:"view,omitempty"`      // in a history-view or code-view
+	Failure   *FailureDetail     `json:"failure,omitempty"`   // in an end that is no success
 	Truncated bool               `json:"truncated,omitempty"` // a list was dropped or a string cut
 }
 
@@ -316,9 +317,34 @@ type Process struct {
 	Signal          string `json:"signal,omitempty"`
 	CPUMS           int64  `json:"cpu_ms"`
 	PeakMemoryBytes int64  `json:"peak_memory_bytes"`
-	StdoutBytes     *int64 `json:"stdout_bytes,omitempty"` // nil: the streams are the caller's own, and nobody counts
+	PeakProcesses   int64  `json:"peak_processes,omitempty"` // and threads, at once
+	StdoutBytes     *int64 `json:"stdout_bytes,omitempty"`   // nil: the streams are the caller's own, and nobody counts
 	StderrBytes     *int64 `json:"stderr_bytes,omitempty"`
 	ResultBytes     int64  `json:"result_bytes,omitempty"` // as JSON
+}
+
+// FailureDetail says where a run has failed, besides its status and reason. What an exception said is not in
+// it: that can hold data of the run.
+type FailureDetail struct {
+	Type  string    `json:"type,omitempty"` // class of the exception, as the program says
+	Line  int       `json:"line,omitempty"` // of the code, from 1, as the program says
+	Limit *LimitHit `json:"limit,omitempty"`
+	Where []Frame   `json:"where,omitempty"` // the code's frames when a limit struck, innermost last, as the program says
+}
+
+// LimitHit is the limit that ended a run, by its name in Limits and in its unit.
+type LimitHit struct {
+	Name       string  `json:"name"`
+	Configured float64 `json:"configured"`
+	Used       float64 `json:"used"`
+}
+
+// Frame is one place in the code.
+type Frame struct {
+	File     string `json:"file"`
+	Line     int    `json:"line"`
+	Function string `json:"function"`
+	Thread   int    `json:"thread,omitempty"` // 0: the main thread
 }
 
 // Output describes the output of a run, if the operator wants it.

@@ -281,7 +281,7 @@ func TestOwnRunPage(t *testing.T) {
 	p := b.pages(b.visitor("alice"))
 	text := p.get("/runs/"+id, 200)
 	for _, want := range []string{"memory_limit", "work in smaller pieces", "64.0 MiB of 64.0 MiB", "memory-limit</b>: no control group", "10.0.0.1:443", "seen by native, of /usr/bin/curl", "2 times", "/tmp/gone.txt",
-		"4 more events had no room", `class="l marked" id="L2"`, "does not record where in the code", "job=7", "Start, number 1", "End, number 2", "The same code", "Next run", "run again"} {
+		"4 more events had no room", `class="l marked" id="L2"`, "does not say where in the code", "job=7", "Start, number 1", "End, number 2", "The same code", "Next run", "run again"} {
 		if !strings.Contains(strings.ToLower(text), strings.ToLower(want)) {
 			t.Errorf("%q is not on the page", want)
 		}
@@ -294,6 +294,30 @@ func TestOwnRunPage(t *testing.T) {
 	}
 	if got := p.get("/runs/"+id+"/code", 200); got != "one = 1\nraise ValueError\n" {
 		t.Errorf("code %q", got)
+	}
+}
+
+// Where the record says where a limit struck, the page shows it, and marks the lines of the code.
+func TestRunPageOfAFailure(t *testing.T) {
+	t.Parallel()
+	b := newFixture(t)
+	id := b.ran("alice", "one = 1\nwhile one:\n    pass\n", func(_, end *audit.Record) {
+		end.Status, end.Event.Outcome = "timeout", audit.Failure
+		end.Process.PeakProcesses = 3
+		end.Failure = &audit.FailureDetail{Limit: &audit.LimitHit{Name: "timeout_seconds", Configured: 10, Used: 10.25},
+			Where: []audit.Frame{{File: "/lib/<script>.py", Line: 1, Function: "outer"}, {File: "main.py", Line: 3, Function: "<script>alert(1)", Thread: 2}}}
+	})
+	p := b.pages(b.visitor("alice"))
+	text := p.get("/runs/"+id, 200)
+	for _, want := range []string{"when the limit struck, as the program says", "&lt;script&gt;alert(1)", `class="l marked" id="L3"`, "10.25 s of 10.00 s", "3 of 8"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not on the page", want)
+		}
+	}
+	for _, not := range []string{"does not say where", `marked" id="L1"`, "<script>alert"} {
+		if strings.Contains(text, not) {
+			t.Errorf("%q is on the page", not)
+		}
 	}
 }
 

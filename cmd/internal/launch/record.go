@@ -263,9 +263,10 @@ func endRecord(base audit.Record, p Plan, e Evidence, result wire.Result, took t
 	} else if result.Failure != nil {
 		rec.Event.Reason = result.Failure.Code
 	}
+	rec.Failure = failureRecord(result.Failure)
 	rec.Process = &audit.Process{ExitCode: result.ExitCode, Signal: result.Signal}
 	if u := result.Usage; u != nil {
-		rec.Process.CPUMS, rec.Process.PeakMemoryBytes = u.CPUMS, u.PeakMemoryBytes
+		rec.Process.CPUMS, rec.Process.PeakMemoryBytes, rec.Process.PeakProcesses = u.CPUMS, u.PeakMemoryBytes, u.PeakProcesses
 	}
 	if c := result.Captured; c != nil {
 		rec.Process.StdoutBytes, rec.Process.StderrBytes = &c.StdoutBytes, &c.StderrBytes
@@ -296,4 +297,22 @@ func endRecord(base audit.Record, p Plan, e Evidence, result wire.Result, took t
 		rec.Hooks = result.Events
 	}
 	return rec
+}
+
+// mostFrames are how many frames a record has, the innermost.
+const mostFrames = 16
+
+// failureRecord is what a record says of a failure, nil if it says no more than status and reason do.
+func failureRecord(f *wire.Failure) *audit.FailureDetail {
+	if f == nil || f.Type == "" && f.Line == 0 && f.Limit == nil && len(f.Where) == 0 {
+		return nil
+	}
+	failure := &audit.FailureDetail{Type: f.Type, Line: f.Line}
+	if l := f.Limit; l != nil {
+		failure.Limit = &audit.LimitHit{Name: l.Name, Configured: l.Configured, Used: l.Used}
+	}
+	for _, at := range f.Where[max(0, len(f.Where)-mostFrames):] {
+		failure.Where = append(failure.Where, audit.Frame{File: at.File, Line: at.Line, Function: at.Function, Thread: at.Thread})
+	}
+	return failure
 }

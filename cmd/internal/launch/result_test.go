@@ -162,6 +162,10 @@ func TestEndRecord(t *testing.T) {
 			`"status":"ok"|"action":"execution-end"|"outcome":"success"|"duration_ns":5|"cpu_ms":20|"stdout_bytes":7|"result_bytes":2|"method":"namespace"|"imports":4|"/f"|"name":"alice"|"sha256":"c0de"`},
 		{"an error", made(nil), Evidence{Outcome: sandbox.Outcome{Reason: sandbox.Finished, ExitCode: 1}, Started: true, Reply: python.Reply{Kind: "error", Error: "E", Syntax: true}},
 			`"status":"error"|"outcome":"failure"|"reason":"python_syntax"|"exit_code":1`},
+		{"an exception", made(nil), Evidence{Outcome: sandbox.Outcome{Reason: sandbox.Finished, ExitCode: 1}, Started: true, Reply: python.Reply{Kind: "error", Type: "ValueError", Error: "E 4711", Line: 7}},
+			`"failure":{"type":"ValueError","line":7}`},
+		{"a limit", made(nil), Evidence{Outcome: sandbox.Outcome{Reason: sandbox.WallLimit, Used: 5, Usage: sandbox.Usage{PeakProcesses: 3}}, Started: true, ReplyErr: python.ErrNoReply},
+			`"peak_processes":3|"failure":{"limit":{"name":"timeout_seconds","configured":5,"used":5}}`},
 		{"no start", made(nil), Evidence{Setup: syscall.EPERM}, `"status":"launch_failed"|"method":"none"`},
 		{"a fault", made(nil), Evidence{Fault: "x"}, `"status":"internal"|"outcome":"failure"`},
 		{"heads of the output", made(heads), Evidence{Outcome: sandbox.Outcome{Reason: sandbox.Finished}, Started: true, Reply: python.Reply{Kind: "value", Type: "int", Value: []byte("42")},
@@ -180,6 +184,9 @@ func TestEndRecord(t *testing.T) {
 				if !strings.Contains(string(text), part) {
 					t.Errorf("no %s in %s", part, text)
 				}
+			}
+			if strings.Contains(string(text), "4711") {
+				t.Errorf("what the exception said is in %s", text)
 			}
 			if base.Status != "" || base.Process != nil || base.Output != nil {
 				t.Errorf("the base was changed: %+v", base)

@@ -98,7 +98,8 @@ type runPage struct {
 	Meaning, Hint    string
 	Limits           *Plot
 	Unmeasured       []limit // of which the record has no use
-	Where            string  // about the place in the code, where a limit struck
+	Where            string  // why it is not known where in the code a limit struck
+	Frames           []audit.Frame
 	Isolation        *audit.Isolation
 	Touched          []touch
 	TouchedNote      string

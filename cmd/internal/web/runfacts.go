@@ -206,6 +206,12 @@ func (v *view) measured(p *runPage, records RunRecords) {
 		use["timeout_seconds"] = time.Duration(rec.Event.DurationNS).Seconds()
 		use["cpu_seconds"] = float64(pr.CPUMS) / 1000
 		use["memory_mb"] = float64(pr.PeakMemoryBytes) / (1 << 20)
+		if pr.PeakProcesses > 0 {
+			use["processes"] = float64(pr.PeakProcesses)
+		}
+		if fail := rec.Failure; fail != nil && fail.Limit != nil {
+			use[fail.Limit.Name] = fail.Limit.Used
+		}
 		if pr.StdoutBytes != nil && pr.StderrBytes != nil {
 			use["output_mb"] = float64(max(*pr.StdoutBytes, *pr.StderrBytes, pr.ResultBytes)) / (1 << 20)
 		}
@@ -240,8 +246,10 @@ func (v *view) measured(p *runPage, records RunRecords) {
 		plot := v.Bars("limits", "Use against limits", [3]string{"limit", "used", "of"}, bars)
 		p.Limits = &plot
 	}
-	if struck != "" {
-		p.Where = "The log does not record where in the code the run was when the limit struck. The result that its caller got has that, as failure.where."
+	if fail := rec.Failure; fail != nil && len(fail.Where) > 0 {
+		p.Frames = fail.Where
+	} else if struck != "" {
+		p.Where = "The record does not say where in the code the run was when the limit struck."
 	}
 }
 
@@ -404,19 +412,38 @@ func viewOf(code []byte, marked []int) *codeView {
 
 var tracebackLine = regexp.MustCompile(`(?m)^ *File "([^"\n]+)", line ([0-9]{1,7})`)
 
-// tracebackLines are the lines of the code that the kept beginning of standard error names. It is the
-// program's own output: these lines are marked, and nothing else follows from it.
+// tracebackLines are the lines of the code that the record of the failure and the kept beginning of
+// standard error name. The program says so: these lines are marked, and nothing else follows from it.
 func tracebackLines(records RunRecords) (lines []int) {
 	rec := records.of(audit.ExecutionEnd)
-	if rec == nil || rec.Output == nil || rec.Output.Stderr == nil {
+	if rec == nil {
 		return nil
 	}
-	return linesOf(rec.Output.Stderr.Head, records.Run)
+	if rec.Output != nil && rec.Output.Stderr != nil {
+		lines = linesOf(rec.Output.Stderr.Head, records.Run)
+	}
+	if f := rec.Failure; f != nil {
+		if f.Line > 0 {
+			lines = append(lines, f.Line)
+		}
+		for _, at := range f.Where {
+			if slices.Contains(codeNames(records.Run), at.File) {
+				lines = append(lines, at.Line)
+			}
+		}
+	}
+	slices.Sort(lines)
+	return slices.Compact(lines)
+}
+
+// codeNames are the names that the code of a run has in its own tracebacks.
+func codeNames(r store.Run) []string {
+	return []string{r.Script, r.Path, path.Base(r.Path), wire.DefaultFilename, "<string>"}
 }
 
 // linesOf are the lines of the code of a run that a traceback names.
 func linesOf(traceback string, r store.Run) (lines []int) {
-	names := []string{r.Script, r.Path, path.Base(r.Path), wire.DefaultFilename, "<string>"}
+	names := codeNames(r)
 	for _, m := range tracebackLine.FindAllStringSubmatch(traceback, 200) {
 		if n, err := strconv.Atoi(m[2]); err == nil && slices.Contains(names, m[1]) && !slices.Contains(lines, n) {
 			lines = append(lines, n)
