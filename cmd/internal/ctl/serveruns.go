@@ -197,6 +197,23 @@ func (v visitor) Code(of web.RunRecords) ([]byte, error) {
 	return nil, visible{err, http.StatusConflict, ""}
 }
 
+// Saved are the queries of the user of the operating system who has started the pages, for that user
+// alone. A file of them that cannot be read has none: the command line says what is wrong with it.
+func (v visitor) Saved() (list []web.SavedFilter) {
+	if v.key != "" {
+		return nil
+	}
+	queries, err := v.savedQueries()
+	if err != nil {
+		return nil
+	}
+	for _, q := range queries {
+		list = append(list, web.SavedFilter{Name: q.Name, Filter: web.Filter{User: q.User, Holder: q.Holder, Key: q.KeyID, Client: q.Client, Script: q.Script, Code: q.Code,
+			Labels: q.Labels, Status: q.Status, Failed: q.Failed, Since: q.Since, Until: q.Until}})
+	}
+	return list
+}
+
 // runFlags are what the pages need to run code again.
 func (a *app) runFlags(c *cobra.Command) {
 	c.Flags().BoolVar(&a.runByKey, "run-by-key", false, "let holders of API keys run code again, too: it runs as the user of the\noperating system who has started the pages")

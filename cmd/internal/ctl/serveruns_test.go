@@ -490,3 +490,21 @@ func TestProofPage(t *testing.T) {
 		t.Error(text)
 	}
 }
+
+// The queries of the one who has started the pages are that one's alone.
+func TestSavedQueriesOnThePage(t *testing.T) {
+	t.Parallel()
+	b := newServeBench(t, nil)
+	b.write("config/py3run/"+queriesName, "version = 1\n[query.failed-jobs]\nuser = \"alice\"\nfailed = true\nlabel = [\"job=7\"]\n")
+	const link = `<a href="/history?failed=1&amp;label=job%3D7&amp;user=alice">failed-jobs</a>`
+	if text := b.get("", "/history").Body.String(); !strings.Contains(text, link) {
+		t.Errorf("no %s in the page of the starter", link)
+	}
+	if text := b.get("admin", "/history").Body.String(); strings.Contains(text, "failed-jobs") {
+		t.Error("the holder of a key sees the queries of the starter")
+	}
+	b.write("config/py3run/"+queriesName, "broken")
+	if w := b.get("", "/history"); w.Code != 200 {
+		t.Errorf("with a broken file of queries: %d", w.Code)
+	}
+}

@@ -22,6 +22,8 @@ import (
 type Runs interface {
 	// Query is a filter as a question; times without a zone are in the zone of now.
 	Query(f Filter, now time.Time) (store.Query, error)
+	// Saved are the filters that the visitor has saved on the command line.
+	Saved() []SavedFilter
 	// Page is a page of runs, in which those that died without an end are orphaned.
 	Page(x *store.Index, q store.Query) (store.Page, error)
 	// History are all runs of a query, likewise.
@@ -39,6 +41,15 @@ type Runs interface {
 	// RunAgain runs it, with these variables as JSON, and returns when it has ended.
 	RunAgain(a Again, variables []byte) (Outcome, error)
 }
+
+// A SavedFilter is a filter with a name.
+type SavedFilter struct {
+	Name   string
+	Filter Filter
+}
+
+// Link is the address of the runs that the filter selects.
+func (s SavedFilter) Link() string { return address("/history", s.Filter.Values()) }
 
 var historyPages = []page{
 	{"GET /history", "History", (*view).history},
@@ -71,6 +82,7 @@ type historyPage struct {
 	Faults       map[string]string // by the name of the field
 	Statuses     []string
 	Presets      []preset
+	Saved        []SavedFilter
 	Runs         []store.Run
 	Reached      time.Time
 	Older, Newer string // addresses; empty: there is no such page
@@ -105,6 +117,7 @@ func (v *view) history() error {
 	}
 	h := historyPage{look: v.look, Form: filterOf(v.params), Faults: faults(v.wrong), Statuses: statuses, Presets: v.presets(),
 		Runs: page.Runs, Reached: page.Reached, Everybody: v.query.Owner == ""}
+	h.Saved = v.who.Saved()
 	v.links(&h, page, stack)
 	if h.Map = stack.before == 0; h.Map && v.r.Header.Get("HX-Target") != "runs" { // a refresh takes the table only
 		q := v.query

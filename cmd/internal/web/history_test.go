@@ -32,6 +32,7 @@ func (v fakeVisitor) Note(a audit.Action, _ func(*audit.Record)) error {
 	return nil
 }
 
+func (fakeVisitor) Saved() []SavedFilter { return nil }
 func (fakeVisitor) Query(f Filter, now time.Time) (q store.Query, err error) {
 	q = store.Query{User: f.User, Text: f.Text, Failed: f.Failed, Zone: now.Location()}
 	if f.Since != "" {
