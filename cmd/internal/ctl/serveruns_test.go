@@ -465,4 +465,9 @@ func TestProofPage(t *testing.T) {
 	if text := p.get("/runs/"+late+"/proof", 409); !strings.Contains(text, "audit checkpoint --key") {
 		t.Error(text)
 	}
+	v.common.proving.Lock()
+	if text := p.get("/runs/"+id+"/proof", 503); !strings.Contains(text, "another proof") {
+		t.Error(text)
+	}
+	v.common.proving.Unlock()
 }
