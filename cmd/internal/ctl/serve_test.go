@@ -1019,3 +1019,19 @@ func TestNamedZone(t *testing.T) {
 		t.Error(zone)
 	}
 }
+
+// The holder of a good key cannot fill the log by signing in again and again.
+func TestServeManySignIns(t *testing.T) {
+	t.Parallel()
+	b := newServeBench(t, nil)
+	codes := map[int]int{}
+	for range 100 {
+		codes[b.post("-", "/sign-in", url.Values{"key": {b.key("carol")}}).Code]++
+	}
+	if n := len(b.records(audit.SessionStarted)); n != codes[200] || n < 10 || n > 50 || codes[429] != 100-n {
+		t.Errorf("%d records, answers %v", n, codes)
+	}
+	b.cookie("alice")
+	b.now = b.now.Add(time.Minute)
+	b.cookie("carol")
+}
