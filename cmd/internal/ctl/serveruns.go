@@ -225,7 +225,7 @@ func (v visitor) Proof(of web.RunRecords) ([]byte, error) {
 	}
 	defer log.Close()
 	if !v.common.proving.TryLock() { // who waited would keep others from being answered
-		return nil, visible{errors.New("another proof is being made, for which the whole log is read"), http.StatusServiceUnavailable, "try again in a moment"}
+		return nil, visible{errors.New("another proof is being made, for which the whole log is read"), http.StatusTooManyRequests, "try again in a moment"}
 	}
 	defer v.common.proving.Unlock()
 	text, _, err := v.prove(log, lines, list, keys)

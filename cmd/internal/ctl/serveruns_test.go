@@ -466,7 +466,7 @@ func TestProofPage(t *testing.T) {
 		t.Error(text)
 	}
 	v.common.proving.Lock()
-	if text := p.get("/runs/"+id+"/proof", 503); !strings.Contains(text, "another proof") {
+	if text := p.get("/runs/"+id+"/proof", 429); !strings.Contains(text, "another proof") {
 		t.Error(text)
 	}
 	v.common.proving.Unlock()
