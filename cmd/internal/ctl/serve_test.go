@@ -1035,3 +1035,18 @@ func TestServeManySignIns(t *testing.T) {
 	b.now = b.now.Add(time.Minute)
 	b.cookie("carol")
 }
+
+// A cookie of the same name that another server of the host has set, and that the browser sends first,
+// keeps nobody out.
+func TestServeForeignCookie(t *testing.T) {
+	t.Parallel()
+	b := newServeBench(t, nil)
+	own := b.cookie("alice")
+	for foreign, want := range map[string]int{"x": 200, strings.Repeat("x", 500): 200, strings.Repeat("x; "+own.Name+"=", 20) + "x": 401} {
+		r := b.request("-", "GET", "/history", nil)
+		r.Header.Set("Cookie", own.Name+"="+foreign+"; "+own.Name+"="+own.Value)
+		if w := b.do(r); w.Code != want {
+			t.Errorf("%.20s: %d, want %d", foreign, w.Code, want)
+		}
+	}
+}
