@@ -120,3 +120,23 @@ func TestRulesHaveMeanings(t *testing.T) {
 		}
 	}
 }
+
+// Another list of alerts is another look, and the record says what was shown: not what a filter asks for
+// that cannot be used.
+func TestLooksAtAlertsAreRecorded(t *testing.T) {
+	t.Parallel()
+	b := newPagesBench(t, verification{})
+	b.alerted(ruleNewHost, "alice", "somewhere", "")
+	b.fresh()
+	for i, look := range [][2]string{
+		{"/alerts?user=nobody", "/alerts?user=nobody"}, {"/alerts", "/alerts"}, {"/alerts?user=nobody&since=x", ""}, {"/alerts?holder=nobody&x=y", ""},
+		{"/alerts?before=9", ""}, {"/alerts?state=open&rule=new-host", "/alerts?rule=new-host&state=open"},
+	} {
+		n := len(b.records(audit.HistoryViewed))
+		b.get("audrey", look[0], 200)
+		list := b.records(audit.HistoryViewed)[n:]
+		if look[1] == "" && len(list) > 0 || look[1] != "" && (len(list) != 1 || list[0].Viewed.Query != look[1]) {
+			t.Errorf("look %d at %s: %d records, %+v", i, look[0], len(list), list)
+		}
+	}
+}

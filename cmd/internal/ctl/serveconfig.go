@@ -74,6 +74,30 @@ func shownKeys(loaded *config.Loaded) []config.Key {
 	return keys
 }
 
+// withoutSecrets is the text of a configuration without the values that shownKeys shortens: they stand in
+// the lines around a change, too.
+func withoutSecrets(text string) string {
+	for _, s := range slices.Backward(tomledit.Statements(text)) {
+		path := s.Path
+		if len(path) > 0 && (path[0] == "ceiling" || path[0] == "floor") {
+			path = path[1:]
+		}
+		if s.Header || !holdsSecret(path) {
+			continue
+		}
+		value, behind := text[s.Value[0]:s.Value[1]], text[s.Value[1]:s.End] // a comment there can have an old value
+		text = text[:s.Value[0]] + `"(not shown)"` + strings.Repeat("\n", strings.Count(value+behind, "\n")) + text[s.End:]
+	}
+	return text
+}
+
+// holdsSecret reports whether a statement of this path has a value that can hold a secret. Who writes the
+// whole table in one line has all of it hidden.
+func holdsSecret(path []string) bool {
+	key := strings.Join(path, ".")
+	return key == "" || key == "alerts" || key == "alerts.command" || key == "alerts.webhook"
+}
+
 // mayConfigure says why the visitor may not change the configuration; nil: may. Who owns the log is asked
 // as the commands that change the policy ask, too.
 func (v visitor) mayConfigure() error {
@@ -190,7 +214,7 @@ func (v visitor) planEdit(c web.ConfigChange) (e configEdit, err error) {
 		}
 	}
 	if e.before != e.after {
-		e.Diff = string(diff.Diff(path, []byte(e.before), path+" (then)", []byte(e.after)))
+		e.Diff = string(diff.Diff(path, []byte(withoutSecrets(e.before)), path+" (then)", []byte(withoutSecrets(e.after))))
 		e.Diff = strings.TrimPrefix(e.Diff, "diff "+path+" "+path+" (then)\n")
 	}
 	return e, nil

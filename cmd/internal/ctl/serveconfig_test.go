@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -165,5 +166,34 @@ func TestPlanSaysWhatTakesEffect(t *testing.T) {
 	b.put(b.file, "[security\n", 0o640)
 	if text := b.get("", "/configuration", 503); !regexp.MustCompile(`config\.toml:\d`).MatchString(text) {
 		t.Error(mainOf(text))
+	}
+}
+
+// What can hold a secret is not shown in the lines around a change either.
+func TestPlanShowsNoSecrets(t *testing.T) {
+	t.Parallel()
+	for _, secret := range []string{
+		"[alerts]\nwebhook = \"https://hooks/SECRET\" # once SECRET\n", "[alerts]\ncommand = [\n\"/bin/true\",\n\"SECRET\"]\n", "[alerts]\n\"webhook\" = 'https://hooks/SECRET'\n", "alerts.webhook = \"https://hooks/SECRET\"\n",
+		"alerts = { webhook = \"https://hooks/SECRET\" }\n[security]\nmax-processes = 5\n",
+	} {
+		b := newPagesBench(t, verification{})
+		b.put(b.file, secret, 0o600)
+		key := "alerts.denials"
+		if !strings.HasPrefix(secret, "[") {
+			key = "security.max-processes"
+		}
+		form := b.change(key, "7")
+		page := b.post("admin", "/configuration/plan", form, 200)
+		has(t, page, "&#43;"+key[strings.LastIndexByte(key, '.')+1:]+" = 7")
+		hasNot(t, page, "SECRET")
+		b.post("admin", "/configuration/apply", form, 303)
+		if text := b.text(); !strings.Contains(text, strings.TrimSuffix(secret, "\n[security]\nmax-processes = 5\n")) {
+			t.Errorf("the file has lost the value: %s", text)
+		}
+		hasNot(t, fmt.Sprintf("%+v", b.records(audit.ConfigChanged)[1].Policy), "SECRET")
+	}
+	text := "[ceiling.alerts]\nwebhook = \"SECRET\"\ndenials = 3\n[floor]\nalerts.command = [\"a\",\n\"SECRET\"]"
+	if got := withoutSecrets(text); strings.Contains(got, "SECRET") || strings.Count(got, "\n") != strings.Count(text, "\n") || !strings.Contains(got, "denials = 3\n") {
+		t.Errorf("%s", got)
 	}
 }

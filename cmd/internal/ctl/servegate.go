@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +30,8 @@ type gate struct {
 type common struct {
 	with verification // what the pages verify the log with
 	acks ackBook
+
+	proving sync.Mutex // held by the one who goes through the whole log for a proof
 }
 
 // newGate makes the gate. A key that the starter has named is read once: it can come from a pipe.

@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -219,9 +218,6 @@ func (a *app) runFlags(c *cobra.Command) {
 	c.Flags().BoolVar(&a.runByKey, "run-by-key", false, "let holders of API keys run code again, too: it runs as the user of the\noperating system who has started the pages")
 }
 
-// proving lets one visitor after the other go through the whole log.
-var proving sync.Mutex
-
 // Proof is the proof of a run, as audit proof writes it.
 func (v visitor) Proof(of web.RunRecords) ([]byte, error) {
 	if v.app.with.checkpoints == "" || v.app.with.keys == "" {
@@ -245,8 +241,10 @@ func (v visitor) Proof(of web.RunRecords) ([]byte, error) {
 		return nil, err
 	}
 	defer log.Close()
-	proving.Lock()
-	defer proving.Unlock()
+	if !v.common.proving.TryLock() { // who waited would keep others from being answered
+		return nil, visible{errors.New("another proof is being made, for which the whole log is read"), http.StatusTooManyRequests, "try again in a moment"}
+	}
+	defer v.common.proving.Unlock()
 	text, _, err := v.prove(log, lines, list, keys)
 	if missing := new(uncovered); errors.As(err, &missing) {
 		missing.dir = v.app.with.checkpoints

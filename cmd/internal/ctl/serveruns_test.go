@@ -489,6 +489,11 @@ func TestProofPage(t *testing.T) {
 	if text := p.get("/runs/"+late+"/proof", 409); !strings.Contains(text, "audit checkpoint --key") {
 		t.Error(text)
 	}
+	v.common.proving.Lock()
+	if text := p.get("/runs/"+id+"/proof", 429); !strings.Contains(text, "another proof") {
+		t.Error(text)
+	}
+	v.common.proving.Unlock()
 }
 
 // The queries of the one who has started the pages are that one's alone.

@@ -424,3 +424,34 @@ func TestServeLooksAreRecorded(t *testing.T) {
 		t.Errorf("code of others: %d, %+v", w.Code, list)
 	}
 }
+
+// The holder of a good key cannot fill the log by signing in again and again.
+func TestServeManySignIns(t *testing.T) {
+	t.Parallel()
+	b := newServeBench(t, nil)
+	codes := map[int]int{}
+	for range 100 {
+		codes[b.post("-", "/sign-in", url.Values{"key": {b.key("carol")}}).Code]++
+	}
+	if n := len(b.records(audit.SessionStarted)); n != codes[200] || n < 10 || n > 50 || codes[429] != 100-n {
+		t.Errorf("%d records, answers %v", n, codes)
+	}
+	b.cookie("alice")
+	b.now = b.now.Add(time.Minute)
+	b.cookie("carol")
+}
+
+// A cookie of the same name that another server of the host has set, and that the browser sends first,
+// keeps nobody out.
+func TestServeForeignCookie(t *testing.T) {
+	t.Parallel()
+	b := newServeBench(t, nil)
+	own := b.cookie("alice")
+	for foreign, want := range map[string]int{"x": 200, strings.Repeat("x", 500): 200, strings.Repeat("x; "+own.Name+"=", 20) + "x": 401} {
+		r := b.request("-", "GET", "/history", nil)
+		r.Header.Set("Cookie", own.Name+"="+foreign+"; "+own.Name+"="+own.Value)
+		if w := b.do(r); w.Code != want {
+			t.Errorf("%.20s: %d, want %d", foreign, w.Code, want)
+		}
+	}
+}

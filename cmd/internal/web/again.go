@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -181,7 +182,7 @@ func (v *view) work(j *job, a Again, variables []byte) {
 	}()
 	var err error
 	if j.outcome, err = v.who.RunAgain(a, variables); err != nil {
-		_, j.problem = v.server.told(v.r, err)
+		_, j.problem = v.server.told(v.r.WithContext(context.WithoutCancel(v.r.Context())), err) // the request can have ended
 	}
 }
 

@@ -110,7 +110,7 @@ func (v *view) alerts() error {
 	f := v.alertsOf()
 	data := alertList{look: v.look, Filter: v.filter, State: f, Rules: v.who.Rules(), Everybodys: v.query.Owner == ""}
 	if v.query.Owner == "" {
-		if err := v.notedList("/alerts"); err != nil {
+		if err := v.notedList(v.alertsShown(f)); err != nil {
 			return err
 		}
 	}
@@ -138,6 +138,24 @@ func (v *view) alertPage(before uint64, is bool) string {
 	}
 	if before > 0 {
 		p.Set("before", strconv.FormatUint(before, 10))
+	}
+	return address("/alerts", p)
+}
+
+// alertsShown is the address of the list by the filter that is in force, as a record has it: not what a
+// filter says that cannot be used.
+func (v *view) alertsShown(f alertFilter) string {
+	p, used := url.Values{}, v.filter.Values()
+	for _, name := range []string{"user", "script", "since", "until", "text"} {
+		if value := used.Get(name); value != "" {
+			p.Set(name, value)
+		}
+	}
+	if f.Rule != "" {
+		p.Set("rule", f.Rule)
+	}
+	if f.State != "all" {
+		p.Set("state", f.State)
 	}
 	return address("/alerts", p)
 }
@@ -178,10 +196,9 @@ func (v *view) findAlerts(index *store.Index, q store.RecordQuery, f alertFilter
 	}
 }
 
-// notedList records that the visitor looks at a list of what others did.
-func (v *view) notedList(path string) error {
-	query := clip(address(path, v.params), 500)
-	return v.noted(audit.HistoryViewed, path, func(rec *audit.Record) { rec.Viewed = &audit.View{Query: query} })
+// notedList records that the visitor looks at an address that lists what others did.
+func (v *view) notedList(where string) error {
+	return v.noted(audit.HistoryViewed, where, func(rec *audit.Record) { rec.Viewed = &audit.View{Query: where} })
 }
 
 // An evidence is what an alert is about.

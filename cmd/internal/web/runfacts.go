@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"py3run/audit"
 	"py3run/cmd/internal/store"
@@ -400,7 +401,7 @@ func viewOf(code []byte, marked []int) *codeView {
 			text = text[:mostLineBytes] + " …"
 		}
 		n := len(c.Lines) + 1
-		c.Lines = append(c.Lines, codeLine{n, text, slices.Contains(marked, n)})
+		c.Lines = append(c.Lines, codeLine{n, visible(text), slices.Contains(marked, n)})
 	}
 	for _, n := range marked {
 		if n >= 1 && n <= len(c.Lines) {
@@ -408,6 +409,23 @@ func viewOf(code []byte, marked []int) *codeView {
 		}
 	}
 	return c
+}
+
+// visible escapes what a browser obeys instead of showing it: with marks of direction, code would look like
+// another than the one that ran.
+func visible(line string) string {
+	var b strings.Builder
+	for len(line) > 0 {
+		r, n := utf8.DecodeRuneInString(line)
+		one := line[:n]
+		if r != '\t' && (!strconv.IsGraphic(r) || r == utf8.RuneError && n == 1) {
+			one = strconv.Quote(one)
+			one = one[1 : len(one)-1]
+		}
+		b.WriteString(one)
+		line = line[n:]
+	}
+	return b.String()
 }
 
 var tracebackLine = regexp.MustCompile(`(?m)^ *File "([^"\n]+)", line ([0-9]{1,7})`)

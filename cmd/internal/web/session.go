@@ -118,17 +118,15 @@ func (all *sessions) sweep(now time.Time) {
 
 // with gives the session of a request to a function that changes it, and reports whether there is one.
 func (all *sessions) with(r *http.Request, change func(id [32]byte, s *session)) bool {
-	id, ok := all.idOf(r)
-	if !ok {
-		return false
-	}
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	s := all.open[id]
-	if s != nil {
-		change(id, s)
+	for _, id := range all.idsOf(r) {
+		if s := all.open[id]; s != nil {
+			change(id, s)
+			return true
+		}
 	}
-	return s != nil
+	return false
 }
 
 // known reports whether a request has a session; it does not count as a use of it.
@@ -198,13 +196,15 @@ func (all *sessions) hasNoted(r *http.Request, what string, now time.Time) {
 	})
 }
 
-// idOf is the id of the session that the cookie of a request stands for.
-func (all *sessions) idOf(r *http.Request) (id [32]byte, ok bool) {
-	c, err := r.Cookie(all.cookie)
-	if err != nil || len(c.Value) > 100 {
-		return id, false
+// idsOf are the ids of sessions that cookies of a request can stand for: another server of this host can
+// have set one of the same name, which the browser sends first.
+func (all *sessions) idsOf(r *http.Request) (ids [][32]byte) {
+	for _, c := range r.CookiesNamed(all.cookie) {
+		if len(c.Value) <= 100 && len(ids) < 8 {
+			ids = append(ids, sha256.Sum256([]byte(c.Value)))
+		}
 	}
-	return sha256.Sum256([]byte(c.Value)), true
+	return ids
 }
 
 // set gives the browser the cookie with a session's value; an empty value removes it. The pages come by

@@ -49,6 +49,11 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, who Visitor, pass 
 		s.denied(w, r, err)
 		return
 	}
+	if !s.fair.signIn(who.Name(), s.Now()) {
+		w.Header().Set("Retry-After", "60")
+		s.askKey(w, r, http.StatusTooManyRequests, "You have signed in too often within this minute. Wait a minute.")
+		return
+	}
 	if err := who.Note(audit.SessionStarted, nil); err != nil {
 		code, text := s.told(r, s.unrecorded(err, "Nobody can sign in"))
 		s.askKey(w, r, code, text)
@@ -122,6 +127,12 @@ func (s *Server) signedIn(p page) http.Handler {
 			s.message(w, r, code, text)
 			return
 		}
+		if !s.fair.enter(who.Name()) {
+			w.Header().Set("Retry-After", "1")
+			s.message(w, r, http.StatusTooManyRequests, "Too many of your requests are answered at once. Try again when one of them has ended.")
+			return
+		}
+		defer s.fair.leave(who.Name())
 		v := s.view(w, r, found, who, p)
 		v.own = own
 		if err := v.checked(); err != nil {

@@ -48,6 +48,7 @@ type Server struct {
 	token    oneTime
 	sessions sessions
 	places   chan struct{} // of requests that are answered now
+	fair     fair
 	patience time.Duration // of a request that waits for a place
 	last     atomic.Int64  // when the last request of a visitor came, in nanoseconds since began
 	jobs     jobs
