@@ -174,7 +174,7 @@ func (v *view) overviewRuns(index *store.Index, d *overviewData) error {
 	since := Filter{Since: stamp(first)}
 	d.FailedLink = since.With("/history", "failed", "1")
 	d.RefusedLink = since.With("/history", "status", store.Denied)
-	d.Plot = v.Stacked("hours", "Runs an hour, by how they ended", at, outcomes.series(), func(i int) string {
+	d.Plot = v.Stacked("hours", "Runs an hour by how they ended, and refusals", at, outcomes.series(), func(i int) string {
 		return Filter{Since: stamp(at[i]), Until: stamp(at[i].Add(time.Hour))}.With("/history", "", "")
 	})
 	d.Plot.Note = fmt.Sprintf("%s, times in %s. A bar leads to its runs.", d.Span.Label, v.Zone())

@@ -117,16 +117,19 @@ func (v *view) usageTimes(index *store.Index, q store.Query, d *usageData) error
 		memory = append(memory, limit)
 	}
 	d.Times = []Plot{
-		v.Stacked("outcomes", "Runs by how they ended", at, kinds.series(), nil),
-		v.Lines("durations", "Duration: half of the runs (p50) and 95 of 100 (p95) took no longer", at, []Series{p50, p95}, v.saySpan),
-		v.Lines("cpu", "CPU time of all runs together", at, []Series{cpu}, v.saySpan),
-		v.Lines("memory", "Largest peak memory of one run", at, memory, v.sayMemory),
+		v.Stacked("outcomes", "Runs by how they ended, and refusals", at, kinds.series(), nil),
+		v.Lines("durations", "Duration: half of the runs (p50) and 95 of 100 (p95) took no longer", at, []Series{p50, p95}, v.saySpan, spanUnits...),
+		v.Lines("cpu", "CPU time of all runs together", at, []Series{cpu}, v.saySpan, spanUnits...),
+		v.Lines("memory", "Largest peak memory of one run", at, memory, v.sayMemory, 1024),
 	}
 	for i := range d.Times {
 		d.Times[i].Note = "by " + pieces
 	}
 	return nil
 }
+
+// spanUnits are the minute and the hour, in seconds.
+var spanUnits = []float64{60, 3600}
 
 // saySpan is a duration in one unit, short enough for an axis.
 func (l look) saySpan(seconds float64) string {
