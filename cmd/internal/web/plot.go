@@ -131,7 +131,7 @@ func niceTop(v float64, units ...float64) float64 {
 	}
 	unit := 1.0
 	for _, u := range units {
-		if v > u {
+		if v >= u {
 			unit = u
 		}
 	}

@@ -10,7 +10,7 @@ func TestTheEndOfAnAxis(t *testing.T) {
 		units       []float64
 	}{
 		{0, 1, nil}, {3, 4, nil}, {9, 10, nil}, {10, 10, nil}, {233, 240, nil}, {1577, 1600, nil}, {950, 1000, nil}, {0.3, 0.4, nil},
-		{59, 60, spanUnits}, {100, 120, spanUnits}, {800, 16 * 60, spanUnits}, {3 * 3600, 4 * 3600, spanUnits}, {1030, 2048, []float64{1024}}, {208, 240, []float64{1024}},
+		{59, 60, spanUnits}, {60, 60, spanUnits}, {100, 120, spanUnits}, {800, 16 * 60, spanUnits}, {3 * 3600, 4 * 3600, spanUnits}, {1024, 1024, []float64{1024}}, {1030, 2048, []float64{1024}}, {208, 240, []float64{1024}},
 	} {
 		if got := niceTop(c.value, c.units...); got != c.want {
 			t.Errorf("the end for %v with %v is %v, want %v", c.value, c.units, got, c.want)

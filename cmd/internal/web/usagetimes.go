@@ -138,12 +138,12 @@ func (l look) saySpan(seconds float64) string {
 		return "0 s"
 	case seconds < 1:
 		return l.Fixed(seconds*1000, 0) + " ms"
-	case seconds < 120:
-		return l.Fixed(seconds, 1) + " s"
-	case seconds < 2*3600:
-		return l.Fixed(seconds/60, 1) + " min"
+	case seconds < 60:
+		return l.short(seconds) + " s"
+	case seconds < 3600:
+		return l.short(seconds/60) + " min"
 	}
-	return l.Fixed(seconds/3600, 1) + " h"
+	return l.short(seconds/3600) + " h"
 }
 
 // mib is a mebibyte: an axis with round numbers of them is one of round numbers.
@@ -152,7 +152,7 @@ const mib = 1 << 20
 // sayMemory is a number of mebibytes, short enough for an axis.
 func (l look) sayMemory(v float64) string {
 	if v >= 1000 {
-		return l.Fixed(v/1024, 1) + " GiB"
+		return l.short(v/1024) + " GiB"
 	}
 	return l.Fixed(v, 0) + " MiB"
 }
