@@ -116,7 +116,9 @@ func (l look) Fixed(f float64, digits int) string {
 }
 
 // short is a number with one digit behind the point, or none where that is 0.
-func (l look) short(f float64) string { return l.print.Sprint(number.Decimal(f, number.MaxFractionDigits(1))) }
+func (l look) short(f float64) string {
+	return l.print.Sprint(number.Decimal(f, number.MaxFractionDigits(1)))
+}
 
 // Percent is part of a whole.
 func (l look) Percent(part, whole int64) string {

@@ -176,6 +176,9 @@ func (l look) Stacked(id, title string, at []time.Time, series []Series, link fu
 		}
 		top = max(top, sum)
 	}
+	if top = max(top, 4); top > 8 && top <= 10 { // the quarters of an axis of counts are whole
+		top = 12
+	}
 	y, _ := s.axis(top, func(v float64) string { return l.brief(v) })
 	width := (s.width - plotLeft - plotRight) / float64(max(1, len(at)))
 	x := func(i int) float64 { return plotLeft + (float64(i)+0.5)*width }
