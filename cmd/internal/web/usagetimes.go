@@ -86,7 +86,7 @@ func (v *view) usageTimes(index *store.Index, q store.Query, d *usageData) error
 		return Series{Name: name, Class: class, Values: make([]float64, len(points))}
 	}
 	p50, p95 := row("p50", "s1"), row("p95", "s2")
-	cpu, peak, limit := row("CPU time", "s1"), row("peak memory", "s1"), row("limit of one run", "limit")
+	cpu, peak, limit := row("CPU time", "s1"), row("peak memory", "s1"), row("limit of one run now", "limit")
 	kinds := newOutcomes(len(points))
 	most := v.memoryLimit()
 	total := &point{}
