@@ -2,7 +2,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { execFileSync, spawn } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 
 // An API key has a checksum: CRC-32 in six digits of base 62.
 function checksum(text) {
@@ -34,7 +34,7 @@ const users = {
 
 export class Site {
   constructor({ py3run, py3runctl, synthlog, runs, home }) {
-    Object.assign(this, { py3run, py3runctl, home, keys: {} });
+    Object.assign(this, { py3run: resolve(py3run), py3runctl: resolve(py3runctl), home, keys: {} });
     this.log = join(home, "log");
     const config = join(home, "config/py3run");
     mkdirSync(config, { recursive: true, mode: 0o700 });
@@ -66,7 +66,7 @@ export class Site {
 
   run(args, input = "") {
     try {
-      return execFileSync(this.py3run, args, { env: this.env, encoding: "utf8", input, stdio: ["pipe", "pipe", "pipe"] });
+      return execFileSync(this.py3run, args, { cwd: this.home, env: this.env, encoding: "utf8", input, stdio: ["pipe", "pipe", "pipe"] });
     } catch (e) { // a run that fails is wanted, too
       return e.stdout;
     }

@@ -213,10 +213,10 @@ func TestRunPagesByRole(t *testing.T) {
 				t.Error("a look at code is recorded that nobody took")
 			}
 			if c.sees {
-				if got := p.get("/runs/"+bobs+"?code=1", 200); !strings.Contains(got, "the code of bob") || !strings.Contains(got, "their SHA-256 is the one in the record") {
+				if got := p.get("/runs/"+bobs+"?show=code", 200); strings.Contains(got, "This filter cannot be used") || !strings.Contains(got, "the code of bob") || !strings.Contains(got, "their SHA-256 is the one in the record") {
 					t.Error("the code is not shown")
 				}
-				p.get("/runs/"+bobs+"?code=1", 200)
+				p.get("/runs/"+bobs+"?show=code", 200)
 				p.get("/history", 200)
 				if b.count(audit.CodeViewed) != 1 {
 					t.Errorf("%d records of the look at the code", b.count(audit.CodeViewed))
@@ -372,11 +372,11 @@ func TestRunPagesGoneWrong(t *testing.T) {
 	text, err := os.ReadFile(current)
 	b.must(err)
 	b.must(os.WriteFile(current, append([]byte("{}\n"), text[3:]...), 0o600))
-	if text := p.get("/runs/"+id+"?code=1", 200); !strings.Contains(text, "Start: read record 1") {
+	if text := p.get("/runs/"+id+"?show=code", 200); !strings.Contains(text, "Start: read record 1") {
 		t.Errorf("damaged: %s", text)
 	}
 	b.must(os.WriteFile(filepath.Join(b.dir, "code", hashSumOf("print(1)\n")), []byte("print(2)\n"), 0o600))
-	if text := p.get("/runs/"+id+"?code=1", 200); !strings.Contains(text, "not the code that was run") || strings.Contains(text, "print(2)") {
+	if text := p.get("/runs/"+id+"?show=code", 200); !strings.Contains(text, "not the code that was run") || strings.Contains(text, "print(2)") {
 		t.Errorf("other code: %s", text)
 	}
 }
@@ -409,7 +409,7 @@ func TestHostileRunPages(t *testing.T) {
 	b.runs = 4
 	live, _ := b.launcher(hostile, false)
 	p := b.pages(b.visitor(""))
-	for _, address := range []string{"/history", "/history?text=" + url.QueryEscape(hostile), "/history?user=" + url.QueryEscape(hostile) + "&label=" + url.QueryEscape("a="+hostile), "/runs/" + id, "/runs/" + id + "?code=1", "/runs/" + id + "/again", "/live", "/live/" + live + "/cancel", "/live?asked=" + url.QueryEscape(hostile)} {
+	for _, address := range []string{"/history", "/history?text=" + url.QueryEscape(hostile), "/history?user=" + url.QueryEscape(hostile) + "&label=" + url.QueryEscape("a="+hostile), "/runs/" + id, "/runs/" + id + "?show=code", "/runs/" + id + "/again", "/live", "/live/" + live + "/cancel", "/live?asked=" + url.QueryEscape(hostile)} {
 		text, answer := p.ask(http.MethodGet, address, nil)
 		if answer.Code != 200 && answer.Code != 409 && answer.Code != 404 {
 			t.Errorf("%s: %d", address, answer.Code)

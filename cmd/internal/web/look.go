@@ -115,6 +115,11 @@ func (l look) Fixed(f float64, digits int) string {
 	return l.print.Sprint(number.Decimal(f, number.MinFractionDigits(digits), number.MaxFractionDigits(digits)))
 }
 
+// short is a number with one digit behind the point, or none where that is 0.
+func (l look) short(f float64) string {
+	return l.print.Sprint(number.Decimal(f, number.MaxFractionDigits(1)))
+}
+
 // Percent is part of a whole.
 func (l look) Percent(part, whole int64) string {
 	if whole == 0 {

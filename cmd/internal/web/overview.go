@@ -88,6 +88,8 @@ type overviewData struct {
 	Runs             int64 // that ended, refusals not among them
 	Failed           int64
 	Refused          int64
+	First            time.Time // the span begins with this hour
+	RunsLink         string
 	FailedLink       string
 	RefusedLink      string
 	Running          int
@@ -171,10 +173,12 @@ func (v *view) overviewRuns(index *store.Index, d *overviewData) error {
 			}
 		}
 	}
+	d.First = first
 	since := Filter{Since: stamp(first)}
+	d.RunsLink = since.With("/history", "", "")
 	d.FailedLink = since.With("/history", "failed", "1")
-	d.RefusedLink = since.With("/history", "status", store.Denied)
-	d.Plot = v.Stacked("hours", "Runs an hour, by how they ended", at, outcomes.series(), func(i int) string {
+	d.RefusedLink = since.With("/usage", "sort", "-refused") // History has one row for many of them
+	d.Plot = v.Stacked("hours", "Runs an hour by how they ended, and refusals", at, outcomes.series(), func(i int) string {
 		return Filter{Since: stamp(at[i]), Until: stamp(at[i].Add(time.Hour))}.With("/history", "", "")
 	})
 	d.Plot.Note = fmt.Sprintf("%s, times in %s. A bar leads to its runs.", d.Span.Label, v.Zone())

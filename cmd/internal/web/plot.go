@@ -112,8 +112,8 @@ func (s *svg) line(class string, xs, ys []float64) {
 }
 
 // axis draws four lines with their numbers, and returns the place of a value. top is the largest value.
-func (s *svg) axis(top float64, number func(float64) string) (y func(float64) float64, nice float64) {
-	nice = niceTop(top)
+func (s *svg) axis(top float64, number func(float64) string, units ...float64) (y func(float64) float64, nice float64) {
+	nice = niceTop(top, units...)
 	y = func(v float64) float64 { return s.height - plotBottom - v/nice*(s.height-plotTop-plotBottom) }
 	for i := 0; i <= 4; i++ {
 		v := nice * float64(i) / 4
@@ -123,18 +123,30 @@ func (s *svg) axis(top float64, number func(float64) string) (y func(float64) fl
 	return y, nice
 }
 
-// niceTop is the end of an axis: 1, 2, 4 or 8 times a power of ten that is not below the value.
-func niceTop(v float64) float64 {
+// niceTop is the end of an axis that is not below the value: a quarter of it is a short number, too. units
+// are what larger values are written in, as 60 for minutes; the end is a short number of those.
+func niceTop(v float64, units ...float64) float64 {
 	if v <= 0 || math.IsNaN(v) || math.IsInf(v, 0) {
 		return 1
 	}
-	power := math.Pow(10, math.Floor(math.Log10(v)))
-	for _, n := range []float64{1, 2, 4, 8, 10} {
-		if v <= n*power*(1+1e-9) {
-			return n * power
+	unit := 1.0
+	for _, u := range units {
+		if v >= u {
+			unit = u
 		}
 	}
-	return 10 * power
+	v /= unit
+	power := math.Pow(10, math.Floor(math.Log10(v)))
+	steps := []float64{1, 2, 4, 8}
+	if power >= 10 { // quarters of these are whole
+		steps = []float64{1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8}
+	}
+	for _, n := range steps {
+		if v <= n*power*(1+1e-9) {
+			return n * power * unit
+		}
+	}
+	return 10 * power * unit
 }
 
 // times writes the times of an axis below it: not more than fit.
@@ -163,6 +175,9 @@ func (l look) Stacked(id, title string, at []time.Time, series []Series, link fu
 			sum += one.Values[i]
 		}
 		top = max(top, sum)
+	}
+	if top = max(top, 4); top > 8 && top <= 10 { // the quarters of an axis of counts are whole
+		top = 12
 	}
 	y, _ := s.axis(top, func(v float64) string { return l.brief(v) })
 	width := (s.width - plotLeft - plotRight) / float64(max(1, len(at)))
@@ -195,8 +210,8 @@ func (l look) Stacked(id, title string, at []time.Time, series []Series, link fu
 	return p
 }
 
-// Lines is a line for each series. say writes a value with its unit; NaN is a gap.
-func (l look) Lines(id, title string, at []time.Time, series []Series, say func(float64) string) Plot {
+// Lines is a line for each series. say writes a value with its unit; NaN is a gap. units: see niceTop.
+func (l look) Lines(id, title string, at []time.Time, series []Series, say func(float64) string, units ...float64) Plot {
 	s := newSVG(id, title, plotWidth, plotHeight)
 	top := 0.0
 	for _, one := range series {
@@ -206,7 +221,7 @@ func (l look) Lines(id, title string, at []time.Time, series []Series, say func(
 			}
 		}
 	}
-	y, _ := s.axis(top, say)
+	y, _ := s.axis(top, say, units...)
 	width := (s.width - plotLeft - plotRight) / float64(max(1, len(at)))
 	x := func(i int) float64 { return plotLeft + (float64(i)+0.5)*width }
 	for _, one := range series {
@@ -327,6 +342,9 @@ func (l look) Heat(id, title string, rows, columns []string, cells []Cell) Plot 
 		s.rect(left+float64(c.Column)*w+1, top+float64(c.Row)*h+1, w-2, h-2, "heat h"+strconv.Itoa(step), c.Mark)
 	}
 	p := Plot{ID: id, Title: title, SVG: s.done(), Columns: append([]string{""}, columns...)}
+	if largest > 0 {
+		p.Note = fmt.Sprintf("The darker, the more; the most is %s.", l.Number(largest))
+	}
 	for i, name := range rows {
 		row := []string{name}
 		for _, v := range values[i] {

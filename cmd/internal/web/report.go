@@ -183,7 +183,7 @@ func (r *report) days(v *view) error {
 		}
 	}
 	r.Days = r.Stacked("days", "Runs by "+r.Steps+" and status", at, series, nil)
-	r.Times = r.Lines("times", "How long runs took, by "+r.Steps, at, []Series{half, most}, func(s float64) string { return r.Took(time.Duration(s * float64(time.Second))) })
+	r.Times = r.Lines("times", "How long runs took, by "+r.Steps, at, []Series{half, most}, func(s float64) string { return r.Took(time.Duration(s * float64(time.Second))) }, spanUnits...)
 	return nil
 }
 

@@ -216,8 +216,8 @@ func (v *view) code(p *runPage, records RunRecords) error {
 	if again, err := v.who.Again(records); err == nil && again.Body != nil {
 		p.Again = v.RunPath(p.Run.ID) + "/again"
 	}
-	if v.isOthers(p.Run) && v.params.Get("code") == "" {
-		p.CodeLink = v.RunPath(p.Run.ID) + "?code=1#code"
+	if v.isOthers(p.Run) && v.params.Get("show") != "code" {
+		p.CodeLink = v.RunPath(p.Run.ID) + "?show=code#code"
 		return nil
 	}
 	if err := v.notedCode(p.Run); err != nil {

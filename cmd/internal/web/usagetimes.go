@@ -86,7 +86,7 @@ func (v *view) usageTimes(index *store.Index, q store.Query, d *usageData) error
 		return Series{Name: name, Class: class, Values: make([]float64, len(points))}
 	}
 	p50, p95 := row("p50", "s1"), row("p95", "s2")
-	cpu, peak, limit := row("CPU time", "s1"), row("peak memory", "s1"), row("limit of one run", "limit")
+	cpu, peak, limit := row("CPU time", "s1"), row("peak memory", "s1"), row("limit of one run now", "limit")
 	kinds := newOutcomes(len(points))
 	most := v.memoryLimit()
 	total := &point{}
@@ -117,16 +117,19 @@ func (v *view) usageTimes(index *store.Index, q store.Query, d *usageData) error
 		memory = append(memory, limit)
 	}
 	d.Times = []Plot{
-		v.Stacked("outcomes", "Runs by how they ended", at, kinds.series(), nil),
-		v.Lines("durations", "Duration: half of the runs (p50) and 95 of 100 (p95) took no longer", at, []Series{p50, p95}, v.saySpan),
-		v.Lines("cpu", "CPU time of all runs together", at, []Series{cpu}, v.saySpan),
-		v.Lines("memory", "Largest peak memory of one run", at, memory, v.sayMemory),
+		v.Stacked("outcomes", "Runs by how they ended, and refusals", at, kinds.series(), nil),
+		v.Lines("durations", "Duration: half of the runs (p50) and 95 of 100 (p95) took no longer", at, []Series{p50, p95}, v.saySpan, spanUnits...),
+		v.Lines("cpu", "CPU time of all runs together", at, []Series{cpu}, v.saySpan, spanUnits...),
+		v.Lines("memory", "Largest peak memory of one run", at, memory, v.sayMemory, 1024),
 	}
 	for i := range d.Times {
 		d.Times[i].Note = "by " + pieces
 	}
 	return nil
 }
+
+// spanUnits are the minute and the hour, in seconds.
+var spanUnits = []float64{60, 3600}
 
 // saySpan is a duration in one unit, short enough for an axis.
 func (l look) saySpan(seconds float64) string {
@@ -135,12 +138,12 @@ func (l look) saySpan(seconds float64) string {
 		return "0 s"
 	case seconds < 1:
 		return l.Fixed(seconds*1000, 0) + " ms"
-	case seconds < 120:
-		return l.Fixed(seconds, 1) + " s"
-	case seconds < 2*3600:
-		return l.Fixed(seconds/60, 1) + " min"
+	case seconds < 60:
+		return l.short(seconds) + " s"
+	case seconds < 3600:
+		return l.short(seconds/60) + " min"
 	}
-	return l.Fixed(seconds/3600, 1) + " h"
+	return l.short(seconds/3600) + " h"
 }
 
 // mib is a mebibyte: an axis with round numbers of them is one of round numbers.
@@ -149,7 +152,7 @@ const mib = 1 << 20
 // sayMemory is a number of mebibytes, short enough for an axis.
 func (l look) sayMemory(v float64) string {
 	if v >= 1000 {
-		return l.Fixed(v/1024, 1) + " GiB"
+		return l.short(v/1024) + " GiB"
 	}
 	return l.Fixed(v, 0) + " MiB"
 }
