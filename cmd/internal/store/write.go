@@ -255,14 +255,15 @@ func (w *Writer) learnTails() error {
 	}
 	defer rows.Close()
 	w.tails = map[int64]struct{}{}
-	for rows.Next() {
+	n := 0 // two runs can have the same tail
+	for ; rows.Next(); n++ {
 		var tail int64
 		if err := rows.Scan(&tail); err != nil {
 			return err
 		}
 		w.tails[tail] = struct{}{}
 	}
-	if len(w.tails) >= tailsMost {
+	if n > tailsMost {
 		w.tails = nil
 	}
 	return rows.Err()
