@@ -297,6 +297,15 @@ func TestBuildGoesOn(t *testing.T) {
 	if at.Seq != 300 || !w.Building() {
 		t.Errorf("it goes on behind record %d", at.Seq)
 	}
+	_, err = w.db.Exec(fmt.Sprintf("PRAGMA application_id = %d", bootNumber()+1))
+	check(t, err, w.Close())
+	w, err = OpenWriter(path, false, 0)
+	check(t, err)
+	if at, err = w.Begin(); at.Seq != 0 || !w.Building() {
+		t.Errorf("after another boot it goes on behind record %d", at.Seq)
+	}
+	check(t, err, w.Rollback())
+	add(w, list[:300])
 	add(w, list[300:])
 	check(t, w.Finish(), w.Close())
 	x, err := OpenIndex(path)

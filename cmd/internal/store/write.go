@@ -19,7 +19,7 @@ import (
 // A Writer brings an index up to date, or makes one. There is one at a time; other writers wait.
 //
 // An index that is made is a file of its own until [Writer.Finish], so that readers of the old one are not disturbed. If
-// its writer is killed, the next one goes on with what was committed.
+// its writer is killed, the next one goes on with what was committed. After another boot it begins anew.
 type Writer struct {
 	path     string
 	building bool
@@ -103,8 +103,12 @@ func (w *Writer) build(anew bool) (err error) {
 	made := w.path + building
 	if !anew {
 		if w.db, err = open(made, toBuild, 0); err == nil {
+			var boot int32
 			var fault string
-			if err = w.db.QueryRow("PRAGMA quick_check(1)").Scan(&fault); err == nil && fault == "ok" { // a power cut can have damaged it
+			if err = w.db.QueryRow("PRAGMA application_id").Scan(&boot); err == nil && boot == bootNumber() {
+				err = w.db.QueryRow("PRAGMA quick_check(1)").Scan(&fault)
+			}
+			if err == nil && fault == "ok" {
 				return nil
 			}
 			w.db.Close()
