@@ -145,8 +145,14 @@ func (w *Writer) Finish() error {
 	if err := errors.Join(made.Sync(), made.Close()); err != nil {
 		return err
 	}
-	if err := os.Remove(w.path + "-journal"); err != nil && !errors.Is(err, os.ErrNotExist) { // the journal of the old file would be applied to this one
-		return err
+	// A killed writer can have left a journal. It would be applied to the new file, and the old one is damaged without it:
+	// both go, and if this writer is killed here, the next one goes on with the new file.
+	if _, err := os.Lstat(w.path + "-journal"); err == nil {
+		for _, name := range []string{w.path, w.path + "-journal"} {
+			if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+		}
 	}
 	if err := os.Rename(w.path+building, w.path); err != nil {
 		return err
@@ -416,12 +422,12 @@ func (w *Writer) remove(old *Run, place uint64) error {
 // Rollback drops what was added since Begin, unless it was committed.
 func (w *Writer) Rollback() error {
 	w.piece = piece{}
+	w.forgetNames() // also where the commit has failed: the ids that it made are not in the index
 	if w.tx == nil {
 		return nil
 	}
 	err := w.tx.Rollback()
 	w.tx = nil
-	w.forgetNames()
 	return err
 }
 
