@@ -27,7 +27,7 @@ var imports = map[string]string{
 	"cmd/internal/scripts":         "cmd/internal/access cmd/internal/spelling cmd/internal/wire internal/atomicfile internal/filelock github.com/BurntSushi/toml golang.org/x/sys/unix",
 	"cmd/internal/spelling":        "",
 	"cmd/internal/startup":         "",
-	"cmd/internal/store":           "audit modernc.org/sqlite",
+	"cmd/internal/store":           "audit internal/bootid modernc.org/sqlite",
 	"cmd/internal/tomledit":        "internal/atomicfile internal/filelock github.com/BurntSushi/toml golang.org/x/sys/unix",
 	"cmd/internal/warm":            "cmd/internal/python internal/filelock sandbox sandbox/cgroup golang.org/x/sys/unix",
 	"cmd/internal/web":             "audit cmd/internal/access cmd/internal/config cmd/internal/scripts cmd/internal/store cmd/internal/wire internal/activity github.com/rogpeppe/go-internal/diff golang.org/x/text/language golang.org/x/text/message golang.org/x/text/number",

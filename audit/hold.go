@@ -72,15 +72,18 @@ func (h Hold) Matches(r Record, at time.Time) bool {
 
 // check says why a hold is none.
 func (h Hold) check() error {
-	for _, at := range []string{h.Since, h.Until} {
-		if _, err := time.Parse(time.RFC3339Nano, at); at != "" && err != nil {
-			return fmt.Errorf("hold %s: %q is no time", h.ID, at)
+	var times [2]time.Time
+	for i, text := range []string{h.Since, h.Until} {
+		at, err := time.Parse(time.RFC3339Nano, text)
+		if text != "" && err != nil {
+			return fmt.Errorf("hold %s: %q is no time", h.ID, text)
 		}
+		times[i] = at
 	}
 	switch {
 	case h.ID == "":
 		return errors.New("a hold without an id")
-	case h.Since != "" && h.Until != "" && h.Since >= h.Until:
+	case h.Since != "" && h.Until != "" && !times[0].Before(times[1]):
 		return fmt.Errorf("hold %s: it begins at %s and ends at %s", h.ID, h.Since, h.Until)
 	case h.Version != "" && h.Script == "":
 		return fmt.Errorf("hold %s: a version without a script", h.ID)

@@ -291,7 +291,8 @@ func TestHoldsAreShared(t *testing.T) {
 func TestHoldTooLong(t *testing.T) {
 	t.Parallel()
 	dir, l := written(t, 3)
-	for _, h := range []Hold{{Comment: strings.Repeat("x", 3000)}, {User: strings.Repeat("\u00e9", 400), Comment: "c"}, {Since: "2026-05-02T00:00:00Z", Until: "2026-05-01T00:00:00Z", Comment: "c"}} {
+	for _, h := range []Hold{{Comment: strings.Repeat("x", 3000)}, {User: strings.Repeat("\u00e9", 400), Comment: "c"}, {Since: "2026-05-02T00:00:00Z", Until: "2026-05-01T00:00:00Z", Comment: "c"},
+		{Since: "2026-05-01T00:00:00.5Z", Until: "2026-05-01T00:00:00Z", Comment: "c"}} {
 		if _, _, err := l.AddHold(operator(), h); err == nil {
 			t.Errorf("%+v", h)
 		}
@@ -304,6 +305,14 @@ func TestHoldTooLong(t *testing.T) {
 	if rep := check(t, dir, Check{}); rep.HoldsFault != "" || len(rep.Holds) != 1 || rep.Holds[0].ID != open.ID {
 		t.Errorf("hostile text: %q, %+v", rep.HoldsFault, rep.Holds)
 	}
+}
+
+// The times of a hold have as many digits as they need.
+func TestHoldWithinASecond(t *testing.T) {
+	t.Parallel()
+	_, l := written(t, 3)
+	_, _, err := l.AddHold(operator(), Hold{Since: "2026-05-01T00:00:00Z", Until: "2026-05-01T00:00:00.5Z", Comment: "c"})
+	must(t, err)
 }
 
 // Whenever a writer is killed, every hold that it has reported is in force, unless it had begun to

@@ -5,7 +5,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"py3run/cmd/internal/config"
 )
@@ -280,10 +279,11 @@ func isQuickRest(rest string) bool {
 	return rest == "" || rest[0] == '#' && isQuickText(rest)
 }
 
-// isQuickText reports whether a text has no control characters. Tabs are left to the decoder.
+// isQuickText reports whether a text has no control characters. Tabs are left to the decoder. That the whole text is
+// UTF-8, Parse has checked.
 func isQuickText(s string) bool {
 	for i := range len(s) {
-		if s[i] < ' ' || s[i] == 0x7f || s[i] >= utf8.RuneSelf && !utf8.ValidString(s) {
+		if s[i] < ' ' || s[i] == 0x7f {
 			return false
 		}
 	}

@@ -166,12 +166,6 @@ const (
 // concurrentAgain is when to ask again if all runs of a user are under way: nobody knows when one ends.
 const concurrentAgain = time.Second
 
-// Take is Await that does not wait.
-func (l *Limits) Take(who Subject, most Rates) (*Slot, *Limited, Notes) {
-	slot, limited, notes, _ := l.Await(who, most, Wait{})
-	return slot, limited, notes
-}
-
 // waitConcurrent is how often Await looks whether a run of the user has ended.
 const waitConcurrent = 50 * time.Millisecond
 

@@ -432,3 +432,9 @@ func TestClockGoesBack(t *testing.T) {
 		t.Error(limited)
 	}
 }
+
+// Take is Await that does not wait.
+func (l *Limits) Take(who Subject, most Rates) (*Slot, *Limited, Notes) {
+	slot, limited, notes, _ := l.Await(who, most, Wait{})
+	return slot, limited, notes
+}

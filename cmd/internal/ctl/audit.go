@@ -177,21 +177,7 @@ func wordsOf(rec audit.Record) (what, paint string, words []string) {
 		if rec.Status == "ok" {
 			paint = "\x1b[32m"
 		}
-		add("%s", shortTime(time.Duration(rec.Event.DurationNS)))
-		if p := rec.Process; p != nil {
-			add("cpu %s, memory %s", shortTime(time.Duration(p.CPUMS)*time.Millisecond), shortSize(p.PeakMemoryBytes))
-		}
-		if h := rec.Hooks; h != nil {
-			for _, m := range h.FlaggedImports {
-				add("imports %s", m.Module)
-			}
-			for _, c := range h.Connections {
-				add("connects to %s:%d", c.Host, c.Port)
-			}
-			for _, p := range h.Processes {
-				add("starts %s", p.Program)
-			}
-		}
+		ended(rec, add)
 	case audit.AuditRepair:
 		paint = "\x1b[33m"
 		add("%s", repaired(rec))
@@ -275,6 +261,25 @@ func summary(line audit.Line, rec audit.Record, colour bool, zone *time.Location
 		text = strings.Replace(text, status, paint+status+"\x1b[0m", 1)
 	}
 	return text
+}
+
+// ended adds what a run has used and done.
+func ended(rec audit.Record, add func(string, ...any)) {
+	add("%s", shortTime(time.Duration(rec.Event.DurationNS)))
+	if p := rec.Process; p != nil {
+		add("cpu %s, memory %s", shortTime(time.Duration(p.CPUMS)*time.Millisecond), shortSize(p.PeakMemoryBytes))
+	}
+	if h := rec.Hooks; h != nil {
+		for _, m := range h.FlaggedImports {
+			add("imports %s", m.Module)
+		}
+		for _, c := range h.Connections {
+			add("connects to %s:%d", c.Host, c.Port)
+		}
+		for _, p := range h.Processes {
+			add("starts %s", p.Program)
+		}
+	}
 }
 
 // changed adds what has changed in the policy.

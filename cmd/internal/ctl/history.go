@@ -280,14 +280,18 @@ func (d logContext) runPrinter(to io.Writer, format string) (put func(store.Run)
 const tableMost = 10_000
 
 // withoutYear and endOfRun are the forms of a time and of a run id for where there is little room. The
-// end of the id is enough to name the run.
-func withoutYear(at string) string { return at[min(len(at), len("2026-")):] }
+// end of the id is enough to name the run. A log can have anything in their place: half a character, which a
+// terminal can obey, goes.
+func withoutYear(at string) string { return whole(at[min(len(at), len("2026-")):]) }
 func endOfRun(id string) string {
 	if strings.Contains(id, " ") { // a summary stands here
 		return id
 	}
-	return id[max(0, len(id)-prefixLeast):]
+	return whole(id[max(0, len(id)-prefixLeast):])
 }
+
+// whole is a text without the halves of characters that it was cut through.
+func whole(text string) string { return strings.ToValidUTF8(text, "") }
 
 // summaryText stands in place of a run's id where there is no run, but a summary of refusals.
 func summaryText(r store.Run) string {

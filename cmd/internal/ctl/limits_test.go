@@ -35,7 +35,7 @@ func TestLimits(t *testing.T) {
 	counts := access.NewLimits(filepath.Join(home, "state/py3run"))
 	alice := access.Subject{Name: "alice", Standing: access.Proved}
 	for i := range 60 {
-		slot, _, notes := counts.Take(alice, access.Rates{PerMinute: 60})
+		slot, _, notes, _ := counts.Await(alice, access.Rates{PerMinute: 60}, access.Wait{})
 		if notes.Trouble != nil {
 			t.Fatal(notes.Trouble)
 		}
@@ -45,7 +45,7 @@ func TestLimits(t *testing.T) {
 		}
 		defer slot.Release()
 	}
-	slot, _, _ := counts.Take(access.Subject{Name: "=bob", Standing: access.Asserted}, access.Rates{PerMinute: 2})
+	slot, _, _, _ := counts.Await(access.Subject{Name: "=bob", Standing: access.Asserted}, access.Rates{PerMinute: 2}, access.Wait{})
 	slot.Release()
 
 	show := func(args ...string) (list []shownUse) {
@@ -104,7 +104,7 @@ func TestLimits(t *testing.T) {
 func TestLimitsRepairIsRecorded(t *testing.T) {
 	t.Parallel()
 	home := t.TempDir()
-	slot, _, _ := access.NewLimits(filepath.Join(home, "state/py3run")).Take(access.Subject{Name: "alice", Standing: access.Proved}, access.Rates{PerMinute: 60})
+	slot, _, _, _ := access.NewLimits(filepath.Join(home, "state/py3run")).Await(access.Subject{Name: "alice", Standing: access.Proved}, access.Rates{PerMinute: 60}, access.Wait{})
 	slot.Release()
 	file := filepath.Join(home, "state/py3run/limits")
 	f, err := os.OpenFile(file, os.O_WRONLY, 0)

@@ -21,7 +21,8 @@ import (
 	"py3run/cmd/internal/cli"
 	"py3run/cmd/internal/config"
 	"py3run/cmd/internal/spelling"
-	"py3run/internal/atomicfile"
+	"py3run/cmd/internal/tomledit"
+	"py3run/internal/filelock"
 )
 
 // A savedQuery is a filter that a user has given a name. Its keys in the file are the names of the flags.
@@ -81,7 +82,7 @@ func (q savedQuery) String() string {
 	var words []string
 	for _, f := range q.flags() {
 		value := f[1]
-		if strings.ContainsAny(value, " '\"\\$`*?[];&|<>()#~\n\t") {
+		if strings.ContainsAny(value, " '\"\\$`*?[]{};&|<>()#~!\n\t") {
 			value = "'" + strings.ReplaceAll(value, "'", `'\''`) + "'"
 		}
 		if f[0] == "failed" {
@@ -193,14 +194,11 @@ func (d logContext) changeQueries(do func([]savedQuery) ([]savedQuery, error)) e
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
 	}
-	dir, err := os.Open(filepath.Dir(path))
+	lock, err := tomledit.Lock(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
-	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX); err != nil {
-		return fmt.Errorf("lock %s: %w", dir.Name(), err)
-	}
+	defer filelock.Release(lock)
 	list, err := readQueries(path)
 	if err == nil {
 		list, err = do(list)
@@ -218,10 +216,7 @@ func (d logContext) changeQueries(do func([]savedQuery) ([]savedQuery, error)) e
 	if err := e.Encode(file); err != nil {
 		return err
 	}
-	if err := atomicfile.Write(int(dir.Fd()), filepath.Base(path), text.Bytes(), "", 0o600); err != nil {
-		return fmt.Errorf("write %s: %w", path, cause(err))
-	}
-	return nil
+	return tomledit.Write(lock, path, text.String(), 0o600, -1)
 }
 
 func (d logContext) saveQuery(q savedQuery) error {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"py3run/audit"
 	"py3run/cmd/internal/store"
@@ -212,6 +213,18 @@ func TestTablesFit(t *testing.T) {
 		out, _ := h.mustCall(words...)
 		if line := tooWide(out, 80); line != "" {
 			t.Errorf("%s: %q in\n%s", args, line, out)
+		}
+	}
+}
+
+// The short forms of what a forged log has in place of a run id or a time are whole characters.
+func TestShortFormsAreWhole(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"", "a", "2026-11-24 10:00:00", "0123456789abcdef", strings.Repeat("\u26db", 9), "a" + strings.Repeat("\u26db", 9), "ab" + strings.Repeat("\u26db", 9)} {
+		for _, short := range []func(string) string{withoutYear, endOfRun, listColumn("time", 1).short} {
+			if got := short(text); !utf8.ValidString(got) {
+				t.Errorf("%q becomes %q", text, got)
+			}
 		}
 	}
 }

@@ -68,18 +68,9 @@ func unpack(path, dir string) (m manifest, err error) {
 		return m, err
 	}
 	defer f.Close()
-	var from io.Reader = f
-	if isPacked(path) {
-		packed, err := gzip.NewReader(f)
-		if err != nil {
-			return m, fmt.Errorf("not a backup: decompress: %w", err)
-		}
-		info, err := f.Stat()
-		if err != nil {
-			return m, err
-		}
-		most := unpackedMost(info.Size())
-		from = &boundedReader{packed, most, most}
+	from, err := unpackedReader(f, isPacked(path))
+	if err != nil {
+		return m, err
 	}
 	place, err := os.Open(dir)
 	if err != nil {
@@ -91,79 +82,123 @@ func unpack(path, dir string) (m manifest, err error) {
 		return m, err
 	}
 	defer root.Close()
-	var found []audit.FileEntry
-	room := backupBounds
-	for r := tar.NewReader(from); ; {
-		h, err := r.Next()
-		if err == io.EOF {
-			break
-		}
-		if bomb := new(tooLargeError); errors.As(err, &bomb) {
-			return m, errors.New(bomb.Error())
-		}
-		if err != nil && len(found) == 0 && m.Version == 0 {
-			return m, fmt.Errorf("not a backup of py3runctl: %w", err)
-		}
-		if err != nil {
-			return m, fmt.Errorf("read: %w", err)
-		}
-		isFile := h.Typeflag == tar.TypeReg && (h.Name == backupManifest || backupNames.MatchString(h.Name))
-		switch {
-		case !isFile && len(found) == 0:
-			return m, fmt.Errorf("not a backup of py3runctl: %q is no file of a backup", h.Name)
-		case !isFile:
-			return m, fmt.Errorf("%q is no file of a backup", h.Name)
-		case m.Version != 0:
-			return m, fmt.Errorf("%s stands behind the manifest", h.Name)
-		}
-		if err := room.take(h.Name, h.Size); err != nil {
-			return m, errors.New(err.Error()) // without what helps when a backup is made
-		}
-		if err := hasRoom(place, h.Name, h.Size); err != nil {
-			return m, err
-		}
-		text, err := io.ReadAll(r)
-		if err != nil {
-			return m, fmt.Errorf("read %s: %w", h.Name, err)
-		}
-		if h.Name == backupManifest {
-			if err := json.Unmarshal(text, &m); err != nil {
-				return m, fmt.Errorf("read %s: %w", h.Name, err)
-			}
-			if m.Version != backupVersion {
-				return m, fmt.Errorf("the backup is of version %d, and this py3runctl reads version %d", m.Version, backupVersion)
-			}
-			continue
-		}
-		found = append(found, fileEntry(h.Name, text))
-		if err := root.MkdirAll(filepath.Dir(h.Name), 0o700); err != nil {
-			return m, err
-		}
-		if err := writeInside(root, h.Name, text); err != nil {
-			return m, err
+	u := unpacking{tar: tar.NewReader(from), place: place, root: root, room: backupBounds}
+	for more := true; more; {
+		if more, err = u.next(); err != nil {
+			return u.manifest, err
 		}
 	}
-	if m.Version == 0 && len(found) == 0 {
-		return m, errors.New("not a backup of py3runctl: it is empty")
-	}
-	if m.Version == 0 {
-		return m, errors.New("the backup is not whole: it has no manifest")
+	if err := u.compare(); err != nil {
+		return u.manifest, err
 	}
 	if err := root.MkdirAll(scripts.DirName, 0o700); err != nil {
-		return m, err
+		return u.manifest, err
+	}
+	return u.manifest, syncAll(dir)
+}
+
+// unpackedReader reads the tar file in a backup.
+func unpackedReader(f *os.File, isPacked bool) (io.Reader, error) {
+	if !isPacked {
+		return f, nil
+	}
+	packed, err := gzip.NewReader(f)
+	if err != nil {
+		return nil, fmt.Errorf("not a backup: decompress: %w", err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	most := unpackedMost(info.Size())
+	return &boundedReader{packed, most, most}, nil
+}
+
+// An unpacking is how far a backup is unpacked.
+type unpacking struct {
+	tar      *tar.Reader
+	place    *os.File // the directory that it is unpacked into
+	root     *os.Root // the same
+	room     bounds
+	manifest manifest // without a version: it was not read yet
+	found    []audit.FileEntry
+}
+
+// next unpacks one more file; false: there is none.
+func (u *unpacking) next() (more bool, err error) {
+	h, err := u.tar.Next()
+	if err == io.EOF {
+		return false, nil
+	}
+	if bomb := new(tooLargeError); errors.As(err, &bomb) {
+		return false, errors.New(bomb.Error())
+	}
+	if err != nil && len(u.found) == 0 && u.manifest.Version == 0 {
+		return false, fmt.Errorf("not a backup of py3runctl: %w", err)
+	}
+	if err != nil {
+		return false, fmt.Errorf("read: %w", err)
+	}
+	isFile := h.Typeflag == tar.TypeReg && (h.Name == backupManifest || backupNames.MatchString(h.Name))
+	switch {
+	case !isFile && len(u.found) == 0:
+		return false, fmt.Errorf("not a backup of py3runctl: %q is no file of a backup", h.Name)
+	case !isFile:
+		return false, fmt.Errorf("%q is no file of a backup", h.Name)
+	case u.manifest.Version != 0:
+		return false, fmt.Errorf("%s stands behind the manifest", h.Name)
+	}
+	if err := u.room.take(h.Name, h.Size); err != nil {
+		return false, errors.New(err.Error()) // without what helps when a backup is made
+	}
+	if err := hasRoom(u.place, h.Name, h.Size); err != nil {
+		return false, err
+	}
+	text, err := io.ReadAll(u.tar)
+	if err != nil {
+		return false, fmt.Errorf("read %s: %w", h.Name, err)
+	}
+	if h.Name == backupManifest {
+		return true, u.readManifest(text)
+	}
+	u.found = append(u.found, fileEntry(h.Name, text))
+	if err := u.root.MkdirAll(filepath.Dir(h.Name), 0o700); err != nil {
+		return false, err
+	}
+	return true, writeInside(u.root, h.Name, text)
+}
+
+func (u *unpacking) readManifest(text []byte) error {
+	if err := json.Unmarshal(text, &u.manifest); err != nil {
+		return fmt.Errorf("read %s: %w", backupManifest, err)
+	}
+	if v := u.manifest.Version; v != backupVersion {
+		return fmt.Errorf("the backup is of version %d, and this py3runctl reads version %d", v, backupVersion)
+	}
+	return nil
+}
+
+// compare compares what was unpacked with the manifest.
+func (u *unpacking) compare() error {
+	found, listed := u.found, u.manifest.Files
+	if u.manifest.Version == 0 && len(found) == 0 {
+		return errors.New("not a backup of py3runctl: it is empty")
+	}
+	if u.manifest.Version == 0 {
+		return errors.New("the backup is not whole: it has no manifest")
 	}
 	slices.SortFunc(found, func(a, b audit.FileEntry) int { return strings.Compare(a.Name, b.Name) })
-	for i := range max(len(found), len(m.Files)) {
+	for i := range max(len(found), len(listed)) {
 		switch {
-		case i >= len(found) || i < len(m.Files) && m.Files[i].Name < found[i].Name:
-			return m, fmt.Errorf("%s is missing", m.Files[i].Name)
-		case i >= len(m.Files) || m.Files[i].Name > found[i].Name:
-			return m, fmt.Errorf("%s is not in the manifest", found[i].Name)
-		case m.Files[i] != found[i]:
-			return m, fmt.Errorf("%s is not what the manifest says", found[i].Name)
+		case i >= len(found) || i < len(listed) && listed[i].Name < found[i].Name:
+			return fmt.Errorf("%s is missing", listed[i].Name)
+		case i >= len(listed) || listed[i].Name > found[i].Name:
+			return fmt.Errorf("%s is not in the manifest", found[i].Name)
+		case listed[i] != found[i]:
+			return fmt.Errorf("%s is not what the manifest says", found[i].Name)
 		}
 	}
-	return m, syncAll(dir)
+	return nil
 }
 
 // syncAll waits until everything below a directory is on the disk, names included.

@@ -370,13 +370,13 @@ func printList[T any](d logContext, format string, list []T, columns []string, c
 	return t.write(d.out)
 }
 
-// listColumn is a column of a list as a table has it. Lists are short, so they cut nothing. The first names the item, and stays; the others
-// go from the last on.
+// listColumn is a column of a list in a table. Lists are short, so no text is cut. The first column names
+// the item and always stays; where there is little room, the last of the others goes first.
 func listColumn(name string, place int) column {
 	c := column{title: name, rank: place, right: numberColumns[name]}
 	switch {
 	case timeColumns[name]:
-		c.short = func(at string) string { return at[:min(len(at), len("2006-01-02 15:04"))] }
+		c.short = func(at string) string { return whole(at[:min(len(at), len("2006-01-02 15:04"))]) }
 	case !c.right:
 		c.least, c.wraps = 10, true
 	}

@@ -58,7 +58,7 @@ func TestRevokedWhileItWaits(t *testing.T) {
 	write(t, policy, aliceRuns+table)
 	limits := access.NewLimits(StateDir(job.Environ))
 	job.Config.Security.RateLimit.ConcurrentPerUser = 1
-	slot, _, notes := limits.Take(access.Subject{Name: "alice", Standing: access.Proved}, access.Rates{Concurrent: 1})
+	slot, _, notes, _ := limits.Await(access.Subject{Name: "alice", Standing: access.Proved}, access.Rates{Concurrent: 1}, access.Wait{})
 	if notes.Trouble != nil {
 		t.Fatal(notes.Trouble)
 	}

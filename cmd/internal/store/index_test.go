@@ -297,6 +297,15 @@ func TestBuildGoesOn(t *testing.T) {
 	if at.Seq != 300 || !w.Building() {
 		t.Errorf("it goes on behind record %d", at.Seq)
 	}
+	_, err = w.db.Exec(fmt.Sprintf("PRAGMA application_id = %d", bootNumber()+1))
+	check(t, err, w.Close())
+	w, err = OpenWriter(path, false, 0)
+	check(t, err)
+	if at, err = w.Begin(); at.Seq != 0 || !w.Building() {
+		t.Errorf("after another boot it goes on behind record %d", at.Seq)
+	}
+	check(t, err, w.Rollback())
+	add(w, list[:300])
 	add(w, list[300:])
 	check(t, w.Finish(), w.Close())
 	x, err := OpenIndex(path)
@@ -346,11 +355,121 @@ func TestManyLabels(t *testing.T) {
 			}
 		}
 	}
-	s, _, err := x.summed(Query{}, ByLabel("id"))
+	s, _, err := x.summed(grouping{}, Query{}, ByLabel("id"))
 	check(t, err)
-	few, _, err := x.summed(Query{}, ByLabel("few"))
+	few, _, err := x.summed(grouping{}, Query{}, ByLabel("few"))
 	check(t, err)
 	if s != nil || few == nil {
 		t.Error("which label has sums")
+	}
+}
+
+// A reader keeps the texts that it has learnt, although another one has made the book of names forget them.
+func TestNamesAreKept(t *testing.T) {
+	t.Parallel()
+	x, _ := indexed(t, 20, 12)
+	check(t, x.look(func(v view) error {
+		texts, err := v.names.learn(v, map[int64]struct{}{isOK: {}})
+		if err != nil {
+			return err
+		}
+		for n := range int64(namesMost) {
+			v.names.texts[-n-1] = "other"
+		}
+		if _, err := v.names.learn(v, nil); err != nil {
+			return err
+		}
+		if len(v.names.texts) > 1 {
+			t.Errorf("the book still has %d names", len(v.names.texts))
+		}
+		if text, err := texts.of(isOK); text != "ok" || err != nil {
+			t.Errorf("ok is %q, %v", text, err)
+		}
+		return nil
+	}))
+}
+
+// However many texts begin like a code, a query can ask for it.
+func TestManyNamesLikeACode(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "index.db")
+	write(t, path, records(20, 13), 100)
+	w, err := OpenWriter(path, false, 0)
+	check(t, err)
+	_, err = w.Begin()
+	check(t, err)
+	_, err = w.tx.Exec("WITH RECURSIVE n(i) AS (SELECT 100000 UNION ALL SELECT i + 1 FROM n WHERE i < 140000) INSERT INTO names SELECT i, 'abcdef01' || i, 0, 0 FROM n")
+	check(t, err, w.Commit(audit.Position{Segment: 1, Offset: 2000, Seq: 20, Hash: "h"}), w.Close())
+	x, err := OpenIndex(path)
+	check(t, err)
+	defer x.Close()
+	p, err := x.Page(Query{Code: "abcdef01"})
+	check(t, err)
+	if len(p.Runs) != 0 || p.Next != 0 {
+		t.Errorf("%d runs, next %d", len(p.Runs), p.Next)
+	}
+}
+
+// A writer that does not know the tails of all open runs asks the index for each, also where some runs share a tail.
+func TestTooManyTails(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "index.db")
+	w, err := OpenWriter(path, false, 0)
+	check(t, err)
+	defer w.Close()
+	_, err = w.Begin()
+	check(t, err)
+	for n := range uint64(tailsMost + 2) {
+		id := fmt.Sprintf("%08d-%08d", n, max(n, 5)) // the first six share one
+		check(t, w.Add(Entry{Record: audit.Record{V: 1, Seq: n + 1, RunID: id, Event: audit.Event{Action: audit.ExecutionStart}}}))
+	}
+	check(t, w.Commit(audit.Position{Segment: 1, Offset: 1, Seq: tailsMost + 2, Hash: "h"}))
+	_, err = w.Begin()
+	check(t, err)
+	if w.tails != nil {
+		t.Errorf("%d tails of %d runs are taken for all", len(w.tails), tailsMost+2)
+	}
+	check(t, w.Rollback())
+}
+
+// Questions are answered while the file is replaced again and again.
+func TestReplacedWhileRead(t *testing.T) {
+	t.Parallel()
+	list := records(30, 14)
+	path := filepath.Join(t.TempDir(), "index.db")
+	write(t, path, list, 100)
+	x, err := OpenIndex(path)
+	check(t, err)
+	defer x.Close()
+	done, failed := make(chan struct{}), make(chan error, 4)
+	for range cap(failed) {
+		go func() {
+			for {
+				select {
+				case <-done:
+					failed <- nil
+					return
+				default:
+				}
+				if _, err := x.Stats(Query{}, ByUser); err != nil {
+					failed <- err
+					return
+				}
+			}
+		}()
+	}
+	for range 30 {
+		w, err := OpenWriter(path, true, 0)
+		check(t, err)
+		_, err = w.Begin()
+		check(t, err)
+		for _, e := range list {
+			check(t, w.Add(e))
+		}
+		check(t, w.Commit(audit.Position{Segment: 1, Offset: 3000, Seq: 30, Hash: "h"}), w.Finish(), w.Close())
+	}
+	close(done)
+	for range cap(failed) {
+		check(t, <-failed)
 	}
 }

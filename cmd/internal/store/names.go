@@ -28,8 +28,21 @@ type nameBook struct {
 	checked bool
 }
 
-// learn reads the texts of all ids that are not known yet.
-func (b *nameBook) learn(db querier, ids map[int64]struct{}) error {
+// A nameTexts has the texts of the ids that were asked for.
+type nameTexts map[int64]string
+
+// of is the text of an id.
+func (t nameTexts) of(id int64) (string, error) {
+	text, known := t[id]
+	if !known {
+		return "", errSum
+	}
+	return text, nil
+}
+
+// learn returns the texts of ids, and reads those that are not known yet. The caller gets a map of its own, because
+// another goroutine can make the book forget.
+func (b *nameBook) learn(db querier, ids map[int64]struct{}) (nameTexts, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.texts) > namesMost {
@@ -47,10 +60,14 @@ func (b *nameBook) learn(db querier, ids map[int64]struct{}) error {
 	slices.Sort(unknown)
 	for list := range slices.Chunk(unknown, 500) {
 		if err := b.read(db, list); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	texts := make(nameTexts, len(ids))
+	for id := range ids {
+		texts[id] = b.texts[id]
+	}
+	return texts, nil
 }
 
 func (b *nameBook) read(db querier, ids []int64) error {
@@ -83,17 +100,6 @@ func (b *nameBook) read(db querier, ids []int64) error {
 		}
 		b.texts[id] = text
 	}
-}
-
-// of is the text of an id that was learnt.
-func (b *nameBook) of(id int64) (string, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	text, known := b.texts[id]
-	if !known {
-		return "", errSum
-	}
-	return text, nil
 }
 
 // idOf finds the id of a text; false: nothing in the index has it.

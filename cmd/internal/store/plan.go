@@ -150,36 +150,12 @@ func (v view) ways(q Query) (list []way, nothing bool, err error) {
 		list = append(list, way{from: "labelled CROSS JOIN runs ON runs.seq = labelled.seq", term: "label = ?", args: []any{id}, other: "EXISTS (SELECT 1 FROM labelled AS l WHERE l.label = ? AND l.seq = runs.seq)"})
 	}
 	if q.Code != "" {
-		w, err := v.codes(q.Code)
-		if err != nil || len(w.args) == 0 {
-			return nil, true, err
-		}
-		list = append(list, w)
+		list = append(list, way{term: "code IN (SELECT id FROM names WHERE text >= ? AND text < ?) AND code <> 0", args: []any{q.Code, q.Code + "g"}}) // g follows the digits
 	}
 	if len(q.Run) >= idEnd {
 		list = append(list, way{term: "(head = ? OR tail = ?)", args: []any{headOf(q.Run), tailOf(q.Run)}})
 	}
 	return list, false, nil
-}
-
-// codes is the way to the codes that begin with some digits.
-func (v view) codes(prefix string) (w way, err error) {
-	rows, err := v.Query("SELECT id FROM names WHERE text >= ? AND text < ?", prefix, prefix+"g") // g follows the digits
-	if err != nil {
-		return w, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
-			return w, err
-		}
-		w.args = append(w.args, id)
-	}
-	if len(w.args) > 0 {
-		w.term = "code IN (?" + strings.Repeat(",?", len(w.args)-1) + ") AND code <> 0"
-	}
-	return w, rows.Err()
 }
 
 // others adds what is no way.

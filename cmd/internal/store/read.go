@@ -67,6 +67,27 @@ func (x *Index) file() (*openFile, error) {
 	return f, nil
 }
 
+// begin starts a question. Between file and BeginTx, another goroutine can have closed a file that was replaced.
+func (x *Index) begin() (*openFile, *sql.Tx, error) {
+	for {
+		f, err := x.file()
+		if err != nil {
+			return nil, nil, err
+		}
+		tx, err := f.db.BeginTx(context.Background(), nil)
+		if err != nil && x.isReplaced(f) {
+			continue
+		}
+		return f, tx, err
+	}
+}
+
+func (x *Index) isReplaced(f *openFile) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.now != f
+}
+
 // A view is an index at one moment. It holds the writer up, so it has to end soon.
 type view struct {
 	*sql.Tx
@@ -75,11 +96,7 @@ type view struct {
 
 // look asks the index as it is at one moment.
 func (x *Index) look(ask func(view) error) error {
-	f, err := x.file()
-	if err != nil {
-		return damage(err)
-	}
-	tx, err := f.db.BeginTx(context.Background(), nil)
+	f, tx, err := x.begin()
 	if err != nil {
 		return damage(err)
 	}

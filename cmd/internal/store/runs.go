@@ -132,8 +132,8 @@ func (s *storedRun) needs(all map[int64]struct{}) error {
 	return nil
 }
 
-// run is the run of a row whose names are known.
-func (s *storedRun) run(names *nameBook) (r Run, err error) {
+// run is the run of a row.
+func (s *storedRun) run(names nameTexts) (r Run, err error) {
 	d := &decoder{text: s.data[:len(s.data)-8]} // needs has checked the sum
 	for _, to := range r.texts() {
 		if *to, err = names.of(d.number()); err != nil {
@@ -235,13 +235,13 @@ func scanRuns(db querier, names *nameBook, rows *sql.Rows) ([]Run, error) {
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 		return nil, err
 	}
-	if err := names.learn(db, ids); err != nil {
+	texts, err := names.learn(db, ids)
+	if err != nil {
 		return nil, err
 	}
 	list := make([]Run, len(stored))
 	for i := range stored {
-		var err error
-		if list[i], err = stored[i].run(names); err != nil {
+		if list[i], err = stored[i].run(texts); err != nil {
 			return nil, err
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"modernc.org/sqlite" // and the driver "sqlite"
+
+	"py3run/internal/bootid"
 )
 
 // schemaVersion is the version of the tables. A file of another version is made again from the log.
@@ -175,6 +177,10 @@ func open(path, how string, patience time.Duration) (*sql.DB, error) {
 	return db, nil
 }
 
+// bootNumber stands for this boot in the header of an index that is being made. That is written without waiting for the
+// disk, so that a power cut can leave pages of different ages in it, which look whole and lack runs.
+func bootNumber() int32 { return int32(idHash(bootid.Get())) }
+
 // isWhole compares the size of the file with what its header says: SQLite reads zeros where the
 // file was cut.
 func isWhole(db *sql.DB, path string) error {
@@ -208,6 +214,6 @@ func create(path string) error {
 		return err
 	}
 	tables := fmt.Sprintf(schema, nameSum(isOK, "ok"))
-	_, err = db.Exec(fmt.Sprintf("BEGIN; %s PRAGMA user_version = %d; COMMIT;", tables, schemaVersion))
+	_, err = db.Exec(fmt.Sprintf("BEGIN; %s PRAGMA user_version = %d; PRAGMA application_id = %d; COMMIT;", tables, schemaVersion, bootNumber()))
 	return errors.Join(err, db.Close())
 }

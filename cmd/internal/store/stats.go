@@ -8,18 +8,13 @@ import (
 // within an hour, or asks for what there are no sums of.
 func (x *Index) Stats(q Query, by By) ([]Group, error) {
 	all := grouping{}
-	s, nothing, err := x.summed(q, by)
+	s, nothing, err := x.summed(all, q, by)
 	if err != nil || nothing || q.Status == Running {
 		return nil, err
 	}
 	if s == nil {
 		err = x.cut(all, q, by)
 		return all.sorted(by), err
-	}
-	for _, u := range s.spans {
-		if err := x.add(all, s, u); err != nil {
-			return nil, err
-		}
 	}
 	if len(s.split) > splitMost { // a zone in which no hour is one of UTC
 		clear(all)
@@ -117,8 +112,9 @@ func (q Query) sliceOf(by By) (slice, bool) {
 	return s, has
 }
 
-// summed is how sums answer a query; nil: they do not. nothing: no run can match.
-func (x *Index) summed(q Query, by By) (s *summedQuery, nothing bool, err error) {
+// summed adds the sums that answer a query to the groups, and says what is left to do; nil: sums do not answer it.
+// nothing: no run can match. It looks once: another file, which can take the place of this one, has other ids.
+func (x *Index) summed(all grouping, q Query, by By) (s *summedQuery, nothing bool, err error) {
 	slice, has := q.sliceOf(by)
 	if !has || q.User != "" && q.Owner != "" && q.User != q.Owner {
 		return nil, has, nil
@@ -136,8 +132,15 @@ func (x *Index) summed(q Query, by By) (s *summedQuery, nothing bool, err error)
 	}
 	s.divide(q.Since, q.Until, coarsest, finest)
 	err = x.look(func(v view) (err error) {
-		nothing, err = s.resolve(v)
-		return err
+		if nothing, err = s.resolve(v); err != nil || nothing || s.slice < 0 {
+			return err
+		}
+		for _, u := range s.spans {
+			if err := s.add(v, all, u); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if s.slice < 0 { // the label has too many values
 		return nil, false, err
@@ -268,29 +271,28 @@ type sumRow struct {
 }
 
 // add adds the sums of a span to the groups.
-func (x *Index) add(all grouping, s *summedQuery, u span) error {
-	return x.look(func(v view) error {
-		rows, err := s.rows(v, u)
-		if err != nil {
+func (s *summedQuery) add(v view, all grouping, u span) error {
+	rows, err := s.rows(v, u)
+	if err != nil {
+		return err
+	}
+	ids := map[int64]struct{}{}
+	for _, r := range rows {
+		ids[s.nameID(r.key)] = struct{}{}
+		for i := range r.portions {
+			ids[r.portions[i].status] = struct{}{}
+		}
+	}
+	names, err := v.names.learn(v, ids)
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		if err := s.addRow(names, all, r); err != nil {
 			return err
 		}
-		ids := map[int64]struct{}{}
-		for _, r := range rows {
-			ids[s.nameID(r.key)] = struct{}{}
-			for i := range r.portions {
-				ids[r.portions[i].status] = struct{}{}
-			}
-		}
-		if err := v.names.learn(v, ids); err != nil {
-			return err
-		}
-		for _, r := range rows {
-			if err := s.addRow(v, all, r); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // rows reads the rows of a span.
@@ -349,12 +351,12 @@ func (s *summedQuery) nameID(k sumKey) int64 {
 }
 
 // addRow adds a row's portions to their groups.
-func (s *summedQuery) addRow(v view, all grouping, r sumRow) error {
+func (s *summedQuery) addRow(names nameTexts, all grouping, r sumRow) error {
 	key := groupKey{key: string(ByAll)}
 	var err error
 	switch {
 	case s.aNames || s.bNames:
-		if key.key, err = v.names.of(s.nameID(r.key)); err != nil {
+		if key.key, err = names.of(s.nameID(r.key)); err != nil {
 			return err
 		}
 		if s.by == ByUser {
@@ -374,7 +376,7 @@ func (s *summedQuery) addRow(v view, all grouping, r sumRow) error {
 	}
 	for i := range r.portions {
 		p := &r.portions[i]
-		status, err := v.names.of(p.status)
+		status, err := names.of(p.status)
 		if err != nil {
 			return err
 		}
@@ -439,11 +441,12 @@ func (x *Index) LastUse(by By) (map[string]time.Time, error) {
 				}
 			}
 		}
-		if err := v.names.learn(v, ids); err != nil {
+		names, err := v.names.learn(v, ids)
+		if err != nil {
 			return err
 		}
 		for id, at := range last {
-			name, err := v.names.of(id)
+			name, err := names.of(id)
 			if err != nil {
 				return err
 			}

@@ -19,7 +19,7 @@ import (
 // A Writer brings an index up to date, or makes one. There is one at a time; other writers wait.
 //
 // An index that is made is a file of its own until [Writer.Finish], so that readers of the old one are not disturbed. If
-// its writer is killed, the next one goes on with what was committed.
+// its writer is killed, the next one goes on with what was committed. After another boot it begins anew.
 type Writer struct {
 	path     string
 	building bool
@@ -103,8 +103,12 @@ func (w *Writer) build(anew bool) (err error) {
 	made := w.path + building
 	if !anew {
 		if w.db, err = open(made, toBuild, 0); err == nil {
+			var boot int32
 			var fault string
-			if err = w.db.QueryRow("PRAGMA quick_check(1)").Scan(&fault); err == nil && fault == "ok" { // a power cut can have damaged it
+			if err = w.db.QueryRow("PRAGMA application_id").Scan(&boot); err == nil && boot == bootNumber() {
+				err = w.db.QueryRow("PRAGMA quick_check(1)").Scan(&fault)
+			}
+			if err == nil && fault == "ok" {
 				return nil
 			}
 			w.db.Close()
@@ -141,8 +145,14 @@ func (w *Writer) Finish() error {
 	if err := errors.Join(made.Sync(), made.Close()); err != nil {
 		return err
 	}
-	if err := os.Remove(w.path + "-journal"); err != nil && !errors.Is(err, os.ErrNotExist) { // the journal of the old file would be applied to this one
-		return err
+	// A killed writer can have left a journal. It would be applied to the new file, and the old one is damaged without it:
+	// both go, and if this writer is killed here, the next one goes on with the new file.
+	if _, err := os.Lstat(w.path + "-journal"); err == nil {
+		for _, name := range []string{w.path, w.path + "-journal"} {
+			if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+		}
 	}
 	if err := os.Rename(w.path+building, w.path); err != nil {
 		return err
@@ -255,14 +265,15 @@ func (w *Writer) learnTails() error {
 	}
 	defer rows.Close()
 	w.tails = map[int64]struct{}{}
-	for rows.Next() {
+	n := 0 // two runs can have the same tail
+	for ; rows.Next(); n++ {
 		var tail int64
 		if err := rows.Scan(&tail); err != nil {
 			return err
 		}
 		w.tails[tail] = struct{}{}
 	}
-	if len(w.tails) >= tailsMost {
+	if n > tailsMost {
 		w.tails = nil
 	}
 	return rows.Err()
@@ -411,12 +422,12 @@ func (w *Writer) remove(old *Run, place uint64) error {
 // Rollback drops what was added since Begin, unless it was committed.
 func (w *Writer) Rollback() error {
 	w.piece = piece{}
+	w.forgetNames() // also where the commit has failed: the ids that it made are not in the index
 	if w.tx == nil {
 		return nil
 	}
 	err := w.tx.Rollback()
 	w.tx = nil
-	w.forgetNames()
 	return err
 }
 
