@@ -124,7 +124,7 @@ func (d logContext) recordedAlerts() (list []alert, err error) {
 			said[rec.Ack.Alert] = rec.Acknowledgement()
 		case rec.Alert != nil:
 			list = append(list, alert{Rule: rec.Alert.Rule, Title: rec.Alert.Title, Time: rec.Timestamp, Seq: cmp.Or(rec.Alert.Seq, rec.Seq), RunID: rec.RunID, User: rec.User.Name, Script: rec.Script.Name,
-				Host: rec.Host.Name, Record: rec.Seq})
+				Host: rec.Host.Name, Record: rec.Seq, owners: ownersMaySee(rec)})
 		}
 	}
 	for i := range list {
@@ -151,7 +151,7 @@ func (d logContext) listAlerts(f filter, format string, now time.Time) error {
 	text := d.formatOf(format) == "text"
 	for _, a := range list {
 		at, _ := time.Parse(time.RFC3339Nano, a.Time)
-		if !wanted.Matches(&store.Run{User: a.User, Script: a.Script, Started: at}) {
+		if d.only != "" && !a.owners || !wanted.Matches(&store.Run{User: a.User, Script: a.Script, Started: at}) {
 			continue
 		}
 		if text {

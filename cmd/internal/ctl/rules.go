@@ -28,6 +28,8 @@ type alert struct {
 
 	Record       uint64                 `json:"record,omitempty"` // seq of the alert's own record; only in a list
 	Acknowledged *audit.Acknowledgement `json:"acknowledged,omitempty"`
+
+	owners bool // its user may see it without a role; only in a list
 }
 
 // The rules, by their names in alerts.

@@ -14,13 +14,12 @@ import (
 // freshEvery is how often serve looks for new records.
 const freshEvery = time.Second
 
-// A freshIndex is the index that the pages read, opened anew when its file was made anew.
+// A freshIndex is the index that the pages read. It goes on with a file that was made anew.
 type freshIndex struct {
 	path string
 
 	mu   sync.Mutex
 	open *store.Index
-	file os.FileInfo
 	now  web.Fresh
 }
 
@@ -35,19 +34,11 @@ func (x *freshIndex) get() (*store.Index, error) {
 		}
 		return nil, visible{errors.New("the index is gone, and is made anew from the log"), http.StatusServiceUnavailable, "try again in a moment"}
 	}
-	if x.open != nil && os.SameFile(info, x.file) {
+	if x.open != nil {
 		return x.open, nil
 	}
-	opened, err := store.OpenIndex(x.path)
-	if err != nil {
-		return nil, err
-	}
-	if x.open != nil { // a request can still read it
-		old := x.open
-		time.AfterFunc(time.Minute, func() { old.Close() })
-	}
-	x.open, x.file = opened, info
-	return opened, nil
+	x.open, err = store.OpenIndex(x.path)
+	return x.open, err
 }
 
 func (x *freshIndex) close() {

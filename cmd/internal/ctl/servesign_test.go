@@ -455,3 +455,17 @@ func TestServeForeignCookie(t *testing.T) {
 		}
 	}
 }
+
+// The navigation has only pages that the visitor may open.
+func TestServeNavigation(t *testing.T) {
+	t.Parallel()
+	b := newServeBench(t, nil)
+	for user, want := range map[string]bool{"": true, "admin": true, "audrey": true, "alice": false, "carol": false} {
+		text := b.get(user, "/history").Body.String()
+		for _, path := range []string{"/people", "/integrity", "/configuration"} {
+			if got := strings.Contains(text, `<li><a href="`+path+`"`); got != want || (b.get(user, path).Code == 200) != want {
+				t.Errorf("%q: %s in the navigation: %v, want %v", user, path, got, want)
+			}
+		}
+	}
+}

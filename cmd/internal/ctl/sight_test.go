@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"py3run/audit"
 	"py3run/cmd/internal/access"
 	"py3run/cmd/internal/store"
 )
@@ -123,5 +124,23 @@ func TestOwnerSeesAll(t *testing.T) {
 	out.Reset()
 	if code := a.main([]string{"history", "--dir", b.dir}); code != exitFailed || strings.Count(out.String(), "\n") > 2 {
 		t.Errorf("with a key that cannot be read: exit code %d\n%s", code, &out)
+	}
+}
+
+// What has changed in the policy is none of the business of the user whose run has found it, in the list of
+// alerts neither.
+func TestOwnAlertsOnly(t *testing.T) {
+	t.Parallel()
+	b := newFixture(t)
+	for _, rule := range []string{rulePolicy, ruleNewHost} {
+		_, err := b.log.Append(audit.Record{User: audit.User{Name: "alice"}, Event: audit.Event{Action: audit.Alerted, Outcome: audit.Unknown}, Alert: &audit.Alert{Rule: rule, Title: "of " + rule}})
+		b.must(err)
+	}
+	for only, want := range map[string]int{"": 2, "alice": 1, "bob": 0} {
+		b.only = only
+		b.must(b.listAlerts(filter{}, "json", time.Now()))
+		if out, _ := b.said(); strings.Count(out, "\n") != want || only == "alice" && !strings.Contains(out, ruleNewHost) {
+			t.Errorf("%q sees %s", only, out)
+		}
 	}
 }

@@ -52,16 +52,17 @@ type jobs struct {
 }
 
 const (
-	mostRunning = 4  // jobs
-	mostJobs    = 32 // that are kept with their outcome
-	jobPatience = 1500 * time.Millisecond
+	mostRunning      = 4  // jobs
+	mostRunningOfOne = 2  // of them of one visitor
+	mostJobs         = 32 // that are kept with their outcome
+	jobPatience      = 1500 * time.Millisecond
 )
 
 // begin makes a job, unless too many run. The oldest outcome makes room for it.
 func (all *jobs) begin(j *job) (id string, err error) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	running := 0
+	running, own := 0, 0
 	oldest := ""
 	for name, one := range all.list {
 		select {
@@ -70,8 +71,13 @@ func (all *jobs) begin(j *job) (id string, err error) {
 				oldest = name
 			}
 		default:
-			running++
+			if running++; one.who == j.who {
+				own++
+			}
 		}
+	}
+	if own >= mostRunningOfOne {
+		return "", refused(http.StatusTooManyRequests, fmt.Sprintf("%d runs that you have started here have not ended yet", own), "wait until one has ended: the page Live shows them")
 	}
 	if running >= mostRunning {
 		return "", refused(http.StatusTooManyRequests, fmt.Sprintf("%d runs that were started here have not ended yet", running), "wait until one has ended: the page Live shows them")

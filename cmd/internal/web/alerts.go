@@ -31,9 +31,9 @@ type Alerts interface {
 type Rule struct{ Name, Meaning string }
 
 var alertPages = []page{
-	{"GET /alerts", "Alerts", (*view).alerts},
-	{"GET /alerts/{record}", "", (*view).alert},
-	{"POST /alerts/{record}/acknowledge", "", (*view).acknowledgeAlert},
+	{"GET /alerts", "Alerts", anybody, (*view).alerts},
+	{"GET /alerts/{record}", "", anybody, (*view).alert},
+	{"POST /alerts/{record}/acknowledge", "", anybody, (*view).acknowledgeAlert},
 }
 
 // everybodysRuns are the runs of all, and with them the whole log.

@@ -47,10 +47,10 @@ type ConfigPlan struct {
 }
 
 var configPages = []page{
-	{"GET /configuration", "Configuration", (*view).configuration},
-	{"GET /configuration/change", "", (*view).configForm},
-	{"POST /configuration/plan", "", (*view).planConfig},
-	{"POST /configuration/apply", "", (*view).applyConfig},
+	{"GET /configuration", "Configuration", policing, (*view).configuration},
+	{"GET /configuration/change", "", anybody, (*view).configForm},
+	{"POST /configuration/plan", "", anybody, (*view).planConfig},
+	{"POST /configuration/apply", "", anybody, (*view).applyConfig},
 }
 
 // A configSection is one section of the file.

@@ -52,8 +52,8 @@ type SavedFilter struct {
 func (s SavedFilter) Link() string { return address("/history", s.Filter.Values()) }
 
 var historyPages = []page{
-	{"GET /history", "History", (*view).history},
-	{"GET /history.csv", "", (*view).historyCSV},
+	{"GET /history", "History", anybody, (*view).history},
+	{"GET /history.csv", "", anybody, (*view).historyCSV},
 }
 
 // statuses are those that a filter can ask for.

@@ -58,12 +58,12 @@ type Hold struct {
 type HoldForm struct{ Since, Until, Run, User, Script, Comment string }
 
 var integrityPages = []page{
-	{"GET /integrity", "Integrity", (*view).integrity},
-	{"POST /integrity/verify", "", (*view).beginVerify},
-	{"POST /integrity/stop", "", (*view).stopVerify},
-	{"POST /integrity/findings/{id}", "", (*view).acknowledgeFinding},
-	{"POST /integrity/holds", "", (*view).addHold},
-	{"POST /integrity/holds/{id}/release", "", (*view).releaseHold},
+	{"GET /integrity", "Integrity", auditing, (*view).integrity},
+	{"POST /integrity/verify", "", anybody, (*view).beginVerify},
+	{"POST /integrity/stop", "", anybody, (*view).stopVerify},
+	{"POST /integrity/findings/{id}", "", anybody, (*view).acknowledgeFinding},
+	{"POST /integrity/holds", "", anybody, (*view).addHold},
+	{"POST /integrity/holds/{id}/release", "", anybody, (*view).releaseHold},
 }
 
 const (

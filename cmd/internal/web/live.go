@@ -31,9 +31,9 @@ type LiveRun struct {
 }
 
 var livePages = []page{
-	{"GET /live", "Live", (*view).live},
-	{"GET /live/{run}/cancel", "", (*view).planCancel},
-	{"POST /live/{run}/cancel", "", (*view).cancel},
+	{"GET /live", "Live", anybody, (*view).live},
+	{"GET /live/{run}/cancel", "", anybody, (*view).planCancel},
+	{"POST /live/{run}/cancel", "", anybody, (*view).cancel},
 }
 
 // A gauge is a use against a limit.

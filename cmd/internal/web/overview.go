@@ -56,7 +56,7 @@ const (
 )
 
 var overviewPages = []page{
-	{"GET /{$}", "Overview", (*view).overview},
+	{"GET /{$}", "Overview", anybody, (*view).overview},
 }
 
 // A span of the overview.

@@ -51,7 +51,7 @@ type UserAccess struct {
 }
 
 var peoplePages = []page{
-	{"GET /people", "Users and keys", (*view).people},
+	{"GET /people", "Users and keys", policing, (*view).people},
 }
 
 // mostPeople bounds each list.

@@ -74,6 +74,7 @@ type frame struct {
 type navItem struct {
 	Path, Name string
 	Here       bool
+	needs      need
 }
 
 // show answers with a page.
@@ -92,6 +93,9 @@ func (v *view) answer(code int, name string, data any, message string) error {
 		f.Fresh = v.server.Fresh()
 	}
 	for _, item := range v.server.nav {
+		if !item.needs.met(v.who) {
+			continue
+		}
 		item.Here = item.Path == f.Path || item.Path != "/" && strings.HasPrefix(f.Path, item.Path+"/")
 		f.Nav = append(f.Nav, item)
 	}

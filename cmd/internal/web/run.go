@@ -20,12 +20,12 @@ import (
 )
 
 var runPages = []page{
-	{"GET /runs/{run}", "", (*view).run},
-	{"GET /runs/{run}/code", "", (*view).runCode},
-	{"GET /runs/{run}/proof", "", (*view).runProof},
-	{"GET /runs/{run}/again", "", (*view).planAgain},
-	{"POST /runs/{run}/again", "", (*view).runAgain},
-	{"GET /again/{job}", "", (*view).again},
+	{"GET /runs/{run}", "", anybody, (*view).run},
+	{"GET /runs/{run}/code", "", anybody, (*view).runCode},
+	{"GET /runs/{run}/proof", "", anybody, (*view).runProof},
+	{"GET /runs/{run}/again", "", anybody, (*view).planAgain},
+	{"POST /runs/{run}/again", "", anybody, (*view).runAgain},
+	{"GET /again/{job}", "", anybody, (*view).again},
 }
 
 // RunRecords are the records of one run.

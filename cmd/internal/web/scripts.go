@@ -51,8 +51,8 @@ type Change struct {
 }
 
 var scriptPages = []page{
-	{"GET /scripts", "Scripts", (*view).scripts},
-	{"GET /scripts/{name...}", "", (*view).script},
+	{"GET /scripts", "Scripts", anybody, (*view).scripts},
+	{"GET /scripts/{name...}", "", anybody, (*view).script},
 }
 
 // Bounds of the pages.

@@ -54,7 +54,7 @@ type UserRate struct {
 }
 
 var usagePages = []page{
-	{"GET /usage", "Usage", (*view).usage},
+	{"GET /usage", "Usage", anybody, (*view).usage},
 }
 
 // Bounds of the page.

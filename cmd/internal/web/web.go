@@ -71,7 +71,7 @@ func New(o Options) (s *Server, token string) {
 	s.sessions.cookie = cookieName(o.Hosts)
 	for _, p := range pages() {
 		if p.nav != "" {
-			s.nav = append(s.nav, navItem{Path: p.path(), Name: p.nav})
+			s.nav = append(s.nav, navItem{Path: p.path(), Name: p.nav, needs: p.needs})
 		}
 	}
 	return s, s.token.renew()

@@ -4,7 +4,7 @@ import "strings"
 
 // The form in the footer of each page sets the zone of the session.
 var zonePages = []page{
-	{"POST /zone", "", (*view).chooseZone},
+	{"POST /zone", "", anybody, (*view).chooseZone},
 }
 
 // zones are names that the form proposes; others are taken, too.
