@@ -2,11 +2,15 @@ package python
 
 import (
 	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"py3run/cmd/internal/wire"
@@ -125,4 +129,39 @@ func TestSessionsAtOnce(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A cache of jedi that another process is still writing, or left half written, costs no answer.
+func TestCompletionsWithBrokenCache(t *testing.T) {
+	t.Parallel()
+	inEach(t, func(t *testing.T, ip Interpreter) {
+		cache := t.TempDir()
+		complete := func() trial {
+			job := code("import os.path\nos.path.joi")
+			job.Command, job.Line, job.Column = wire.CommandGetCompletions, 2, 11
+			return tryWith(t, ip, job, func(p process) (syscall.WaitStatus, error) {
+				cmd := exec.Command(ip.Path, p.args...)
+				cmd.Dir, cmd.Stdout, cmd.Stderr = p.dir, p.stdout, p.stderr
+				cmd.Env = append(environ(), "HOME="+p.dir, "TMPDIR="+p.dir, "XDG_CACHE_HOME="+cache)
+				cmd.ExtraFiles = append(make([]*os.File, firstInTests-3), p.files...)
+				err := cmd.Run()
+				return cmd.ProcessState.Sys().(syscall.WaitStatus), err
+			})
+		}
+		whole := complete().reply
+		kept := 0
+		filepath.WalkDir(cache, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.Type().IsRegular() {
+				kept++
+				return os.Truncate(path, 0)
+			}
+			return err
+		})
+		if kept == 0 {
+			t.Skip("this interpreter has no jedi")
+		}
+		if r := complete().reply; r.Kind != "value" || string(r.Value) != string(whole.Value) || !strings.Contains(string(r.Value), `"join"`) {
+			t.Errorf("%s %s %s, want %s", r.Kind, r.Error, r.Value, whole.Value)
+		}
+	})
 }

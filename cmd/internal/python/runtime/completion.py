@@ -36,7 +36,9 @@ def get_completions(request):
         return {"completions": out, "count": len(out), "message": "jedi is not installed for %s: only keywords, built-ins, names of the code and the standard library" % sys.executable}
     try:
         found = jedi.Script(request["code"]).complete(line, column)
-    except OSError:  # jedi keeps what it has read in the user's cache directory, and fails if it cannot make that
+    except Exception:
+        # Jedi keeps what it has parsed in the user's cache directory. It fails if it cannot make that, and if it
+        # reads a file there that another process is still writing, or was killed while it wrote.
         jedi.settings.cache_directory = own("tempfile").gettempdir()
         found = jedi.Script(request["code"]).complete(line, column)
     out = []
