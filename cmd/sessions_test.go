@@ -237,8 +237,7 @@ var sessions = []struct {
 		u.raw()
 		u.types("1 +\x7f+ 1\r")
 		u.sees("2\r\n>>> ")
-		u.types("\x03")
-		u.sees("KeyboardInterrupt\r\n>>> ")
+		u.interrupts("KeyboardInterrupt\r\n>>> ")
 		u.types("\x04")
 		u.prompt(0)
 	}},

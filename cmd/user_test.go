@@ -147,6 +147,25 @@ func (u *user) sees(text string) {
 	}
 }
 
+// interrupts presses Ctrl-C, again after a while if that has shown nothing: the console of Python waits on
+// where the signal comes just before its select(2).
+func (u *user) interrupts(text string) {
+	u.Helper()
+	for range 5 {
+		u.types("\x03")
+		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			u.mu.Lock()
+			shown := bytes.Contains(u.shown[u.seen:], []byte(text))
+			u.mu.Unlock()
+			if shown {
+				u.sees(text)
+				return
+			}
+		}
+	}
+	u.sees(text)
+}
+
 // types presses keys. Enter is \r.
 func (u *user) types(keys string) {
 	u.Helper()

@@ -43,7 +43,7 @@ func newHost(t *testing.T) *host {
 
 // hostApp is a call of py3runctl whose files are all below one directory.
 func hostApp(home, log string) *app {
-	return &app{environ: []string{"PY3RUN_SECURITY_AUDIT_DIR=" + log, "HOME=" + home, "XDG_CONFIG_HOME=" + filepath.Join(home, "config"), "XDG_STATE_HOME=" + filepath.Join(home, "state")}}
+	return &app{environ: []string{"PY3RUN_SECURITY_AUDIT_DIR=" + log, "HOME=" + home, "XDG_CONFIG_HOME=" + filepath.Join(home, "config"), "XDG_STATE_HOME=" + filepath.Join(home, "state"), "XDG_RUNTIME_DIR=" + filepath.Join(home, "run")}}
 }
 
 func (h *host) store() *scripts.Store {
