@@ -118,7 +118,7 @@ export class Site {
   end() {
     this.alive?.kill("SIGTERM");
     this.server?.kill("SIGKILL");
-    rmSync(this.home, { recursive: true, force: true });
+    rmSync(this.home, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 }); // its processes are just ending
   }
 }
 

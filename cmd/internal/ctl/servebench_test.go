@@ -168,7 +168,7 @@ func (b *serveBench) cookie(user string) *http.Cookie {
 	} else {
 		w = b.post("-", "/sign-in", url.Values{"key": {b.key(user)}})
 	}
-	if len(w.Result().Cookies()) != 1 || w.Code != http.StatusOK {
+	if len(w.Result().Cookies()) != 1 || w.Code != http.StatusOK && w.Code != http.StatusSeeOther {
 		b.Fatalf("%s cannot sign in: %d %s", user, w.Code, mainPart(w))
 	}
 	b.cookies[user] = w.Result().Cookies()[0]

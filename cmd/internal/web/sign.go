@@ -63,9 +63,14 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, who Visitor, pass 
 	s.asked()
 	s.sessions.set(w, s.sessions.begin(pass, zoneOf(r.PostFormValue("zone")), s.Now()))
 	w.Header().Del("Connection")
+	back := localPath(r.PostFormValue("back"))
+	if r.Method == http.MethodPost { // a redirect keeps the form with the key out of the browser's history
+		http.Redirect(w, r, back, http.StatusSeeOther)
+		return
+	}
 	// No redirect: where the address was opened from another site, the browser would not send a strict
 	// cookie along. A page of ours leads on.
-	s.simple(w, r, http.StatusOK, "welcome", welcome{localPath(r.PostFormValue("back"))})
+	s.simple(w, r, http.StatusOK, "welcome", welcome{back})
 }
 
 // denied answers who could not sign in, with a record.
