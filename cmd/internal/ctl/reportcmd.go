@@ -78,7 +78,7 @@ func (d logContext) writeReport(a *app, f filter, with verification, index, out 
 		dir = whole
 	}
 	order := web.ReportOrder{Who: visitor{logContext: d, app: a, common: &common{with: with}}, Index: x, Query: q, Now: now, Log: dir, Host: audit.ThisHost().Name,
-		Filter: web.Filter{User: f.user, Holder: f.holder, Key: f.key, Client: f.client, Script: f.script, Code: f.code, Labels: f.labels, Status: f.status, Failed: f.failed, Since: f.since, Until: f.until}}
+		Filter: f.forPages()}
 	if d.may(access.ToSeeHistory, allRuns) == nil {
 		rep, err := d.verify(with)
 		if err == nil {

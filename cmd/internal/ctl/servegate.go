@@ -171,6 +171,12 @@ func (v visitor) Query(f web.Filter, now time.Time) (store.Query, error) {
 	return q, told(err)
 }
 
+// forPages is a filter of the command line as the pages have it.
+func (f filter) forPages() web.Filter {
+	return web.Filter{User: f.user, Holder: f.holder, Key: f.key, Client: f.client, Script: f.script, Code: f.code, Labels: f.labels,
+		Status: f.status, Failed: f.failed, Since: f.since, Until: f.until}
+}
+
 // told makes of an error that a caller may learn one that a visitor may learn.
 func told(err error) error {
 	var denied refusal

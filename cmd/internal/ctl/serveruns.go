@@ -207,8 +207,7 @@ func (v visitor) Saved() (list []web.SavedFilter) {
 		return nil
 	}
 	for _, q := range queries {
-		list = append(list, web.SavedFilter{Name: q.Name, Filter: web.Filter{User: q.User, Holder: q.Holder, Key: q.KeyID, Client: q.Client, Script: q.Script, Code: q.Code,
-			Labels: q.Labels, Status: q.Status, Failed: q.Failed, Since: q.Since, Until: q.Until}})
+		list = append(list, web.SavedFilter{Name: q.Name, Filter: q.filter().forPages()})
 	}
 	return list
 }
