@@ -285,6 +285,8 @@ func (s *briefScanner) process(p *Process) bool {
 			return s.int64(&p.CPUMS)
 		case "peak_memory_bytes":
 			return s.int64(&p.PeakMemoryBytes)
+		case "peak_processes":
+			return s.int64(&p.PeakProcesses)
 		case "stdout_bytes":
 			p.StdoutBytes = new(int64)
 			return s.int64(p.StdoutBytes)

@@ -35,7 +35,20 @@ func TestBriefReader(t *testing.T) {
 	full.Invoked, full.Script = &Invocation{Command: "exec", Argv: []string{"x"}, Stdin: &Input{Bytes: 1}}, Script{Name: "s", Version: "3", Source: ScriptStored, Path: "/x"}
 	full.Auth = Auth{Method: AuthAPIKey, OSUID: 3, OSUser: "gw", KeyID: "k", Holder: "h", LoginUID: new(5), SudoUser: "z"}
 	full.Code.Stored, full.Event.End, full.Event.Reason = true, "2026-01-01T00:00:00Z", "why"
+	process := *full.Process
+	process.PeakProcesses, process.ResultBytes = 3, 2
+	full.Host.UptimeMS, full.Host.ClockJumpMS, full.User.ID, full.User.Groups, full.Auth.SudoSource = 5, 6, "7", []string{"g"}, SudoLogin
+	full.Invoked.ArgvDropped, full.Code.Source = 1, "c"
+	full.Process = &process
+	full.Failure = &FailureDetail{Type: "ValueError", Line: 2, Limit: &LimitHit{Name: "timeout_seconds", Configured: 1, Used: 1.5}, Where: []Frame{{File: "main.py", Line: 2, Function: "f"}}}
 	alert.Alert = &Alert{Rule: "r", Title: "t", Seq: 4}
+	for _, part := range []any{full.Event, full.Host, full.User, full.Auth, full.Client, full.Script, *full.Invoked, full.Code, *full.Process} { // a new field must not make each line unusual
+		for i := range reflect.TypeOf(part).NumField() {
+			if reflect.ValueOf(part).Field(i).IsZero() {
+				t.Errorf("the record has no %s of %T", reflect.TypeOf(part).Field(i).Name, part)
+			}
+		}
+	}
 	random := rand.New(rand.NewPCG(3, 4))
 	fast := 0
 	for i, text := range [][]byte{line(startRecord("r1")), line(full), line(alert)} {
